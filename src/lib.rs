@@ -1,0 +1,1 @@
+//! tower middleware for the Model Context Protocol.

@@ -1,0 +1,1 @@
+//! Foreign servers, clients and the conformance suite against `rmcp-layers`.
