@@ -10,8 +10,7 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{
-        ClientCapabilities, ClientResult, ErrorData, Implementation, InitializeRequestParams,
-        LoggingLevel, ProtocolVersion, ServerNotification, ServerRequest,
+        ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion, ServerNotification, ServerRequest,
     },
     service::{Peer, ServiceError},
 };
@@ -52,6 +51,9 @@ use crate::{Error, error::TransportError};
 pub struct Caller {
     route: Route,
     session: Option<Arc<Session>>,
+    handshake: Option<Arc<InitializeRequestParams>>,
+    /// A layer stands between the caller and whoever holds this.
+    layered: bool,
 }
 
 #[derive(Clone)]
@@ -74,30 +76,35 @@ pub trait CallerSink: Send + Sync + 'static {
 impl Caller {
     /// Nobody to go back to: notifications are dropped, and requests answered with "method not found".
     pub fn detached() -> Self {
-        Self {
-            route: Route::Detached,
-            session: None,
-        }
+        Self::over(Route::Detached)
     }
 
     /// A caller reached through `sink`.
     pub fn new(sink: impl CallerSink) -> Self {
-        Self {
-            route: Route::Sink(Arc::new(sink)),
-            session: None,
-        }
+        Self::over(Route::Sink(Arc::new(sink)))
     }
 
     /// A caller served by rmcp.
     pub fn from_peer(peer: Peer<RoleServer>) -> Self {
+        Self::over(Route::Peer(peer))
+    }
+
+    fn over(route: Route) -> Self {
         Self {
-            route: Route::Peer(peer),
+            route,
             session: None,
+            handshake: None,
+            layered: false,
         }
     }
 
     pub(crate) fn in_session(mut self, session: Arc<Session>) -> Self {
         self.session = Some(session);
+        self
+    }
+
+    pub(crate) fn with_handshake(mut self, handshake: Option<Arc<InitializeRequestParams>>) -> Self {
+        self.handshake = handshake;
         self
     }
 
@@ -107,6 +114,8 @@ impl Caller {
         Self {
             route: Route::Sink(Arc::new(wrap(self.clone()))),
             session: self.session.clone(),
+            handshake: self.handshake(),
+            layered: true,
         }
     }
 
@@ -176,11 +185,15 @@ impl Caller {
     /// 2026-07-28). Later revisions say it with each request;
     /// [`CallContext::client_capabilities`](crate::CallContext::client_capabilities) reads both.
     pub fn handshake(&self) -> Option<Arc<InitializeRequestParams>> {
-        let peer = match &self.route {
+        match &self.route {
             Route::Peer(peer) => peer.peer_info(),
-            _ => None,
-        };
-        peer.or_else(|| self.session.as_deref().and_then(Session::handshake))
+            _ => self.handshake.clone(),
+        }
+    }
+
+    /// Whether a layer stands between the caller and whoever asks.
+    pub(crate) fn is_layered(&self) -> bool {
+        self.layered
     }
 }
 
@@ -246,13 +259,7 @@ where
 pub(crate) struct Session {
     id: u64,
     closed: CancellationToken,
-    facts: Mutex<Facts>,
-}
-
-#[derive(Debug, Default)]
-struct Facts {
-    handshake: Option<Arc<InitializeRequestParams>>,
-    log_level: Option<LoggingLevel>,
+    log_level: Mutex<Option<LoggingLevel>>,
 }
 
 impl Session {
@@ -261,12 +268,8 @@ impl Session {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             closed: CancellationToken::new(),
-            facts: Mutex::default(),
+            log_level: Mutex::default(),
         }
-    }
-
-    fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cancelled when the session ends.
@@ -274,21 +277,13 @@ impl Session {
         &self.closed
     }
 
-    pub(crate) fn handshake(&self) -> Option<Arc<InitializeRequestParams>> {
-        self.facts().handshake.clone()
-    }
-
-    pub(crate) fn set_handshake(&self, handshake: Arc<InitializeRequestParams>) {
-        self.facts().handshake = Some(handshake);
-    }
-
     /// The level a legacy caller set with `logging/setLevel`.
     pub(crate) fn log_level(&self) -> Option<LoggingLevel> {
-        self.facts().log_level
+        *self.log_level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_log_level(&self, level: LoggingLevel) {
-        self.facts().log_level = Some(level);
+        *self.log_level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
     }
 }
 
@@ -316,11 +311,4 @@ impl Era {
             Self::Modern
         }
     }
-}
-
-/// What a caller said of itself, wherever it said it.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) client_info: Option<Implementation>,
-    pub(crate) capabilities: Option<ClientCapabilities>,
 }

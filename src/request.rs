@@ -12,7 +12,7 @@ use rmcp::model::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Caller, Principal, caller::Identity};
+use crate::{Caller, Principal};
 
 /// One request on its way down through a stack.
 ///
@@ -276,13 +276,6 @@ impl CallContext {
             let handshake = self.caller.handshake()?;
             Some(handshake.client_info.clone())
         })
-    }
-
-    pub(crate) fn identity(&self) -> Identity {
-        Identity {
-            client_info: self.client_info(),
-            capabilities: self.client_capabilities(),
-        }
     }
 }
 
