@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{
-        ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion, ServerNotification, ServerRequest,
+        ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion,
+        ServerNotification, ServerRequest,
     },
     service::{Peer, ServiceError},
 };
@@ -103,7 +104,10 @@ impl Caller {
         self
     }
 
-    pub(crate) fn with_handshake(mut self, handshake: Option<Arc<InitializeRequestParams>>) -> Self {
+    pub(crate) fn with_handshake(
+        mut self,
+        handshake: Option<Arc<InitializeRequestParams>>,
+    ) -> Self {
         self.handshake = handshake;
         self
     }
@@ -279,11 +283,17 @@ impl Session {
 
     /// The level a legacy caller set with `logging/setLevel`.
     pub(crate) fn log_level(&self) -> Option<LoggingLevel> {
-        *self.log_level.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .log_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_log_level(&self, level: LoggingLevel) {
-        *self.log_level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        *self
+            .log_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(level);
     }
 }
 

@@ -1,0 +1,5 @@
+//! The client ends of a stack: [`Upstream`], a bottom.
+
+mod upstream;
+
+pub use upstream::*;
