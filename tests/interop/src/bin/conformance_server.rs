@@ -1,0 +1,49 @@
+//! The conformance fixtures, served: `conformance_server [--stdio | --listen ADDRESS]`.
+
+use std::net::SocketAddr;
+
+use rmcp_layers_interop::conformance::Everything;
+use rmcp_layers_interop::serve::{self, Result};
+
+struct Options {
+    listen: SocketAddr,
+    stdio: bool,
+}
+
+impl Options {
+    fn from_arguments() -> Result<Self> {
+        let mut options = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            stdio: false,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--stdio" => options.stdio = true,
+                "--listen" => {
+                    let address = arguments.next().ok_or("--listen needs an address")?;
+                    options.listen = address.parse()?;
+                }
+                other => return Err(format!("unknown argument {other:?}").into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let options = Options::from_arguments()?;
+    let everything = Everything::default();
+    // What is served is decided here and nowhere else: another way of serving the same fixtures
+    // (under a stack of layers) is another `session`.
+    let session = move || everything.session();
+    match options.stdio {
+        true => serve::stdio(session()).await,
+        false => serve::http(options.listen, session).await,
+    }
+}
