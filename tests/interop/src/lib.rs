@@ -4,5 +4,6 @@
 // in the revisions before it, which are tested as well.
 #![allow(deprecated)]
 
+pub mod client;
 pub mod conformance;
 pub mod serve;
