@@ -9,7 +9,8 @@ server_list() {
   local node_bin modules=$work/node_modules/@modelcontextprotocol
   node_bin=$(command -v node)
   mkdir -p "$work/files"
-  echo "everything|$node_bin|$modules/server-everything/dist/index.js stdio"
+  # What the gateway sends to this one is noted: that a call was cancelled shows nowhere else.
+  echo "everything|bash|$here/lib/noted.sh $work/everything.sent $node_bin $modules/server-everything/dist/index.js stdio"
   echo "filesystem|$node_bin|$modules/server-filesystem/dist/index.js $work/files"
   echo "memory|$node_bin|$modules/server-memory/dist/index.js"
   echo "time|$work/venv/bin/mcp-server-time|--local-timezone UTC"
@@ -21,7 +22,7 @@ servers() {
   : >"$total"
   while IFS='|' read -r name command arguments; do
     toml=$work/$name.toml
-    rm -rf "$work/files" "$work/memory.json"
+    rm -rf "$work/files" "$work/memory.json" "$work/everything.sent"
     mkdir -p "$work/files"
     {
       printf '[servers.%s]\ncommand = "%s"\n' "$name" "$command"
