@@ -50,18 +50,27 @@ where
 /// Serves one session over standard input and output.
 pub async fn stdio<S: Service<RoleServer>>(session: S) -> Result<()> {
     let told = told_to_stop()?;
-    let running = session.serve(rmcp::transport::stdio()).await?;
-    let stop = running.cancellation_token();
-    let over = running.waiting();
-    tokio::pin!(over);
+    let served = async {
+        let running = session.serve(rmcp::transport::stdio()).await?;
+        running.waiting().await?;
+        Ok(())
+    };
     tokio::select! {
-        over = &mut over => { over?; }
-        () = told => {
-            stop.cancel();
-            over.await?;
-        }
+        over = served => over,
+        // Dropping what runs ends it.
+        () = told => Ok(()),
     }
-    Ok(())
+}
+
+/// Runs a program's one future, and ends with it.
+///
+/// A read of standard input cannot be called off: a runtime that waited for its threads, as
+/// `#[tokio::main]`'s does, would wait for one more line after being told to stop.
+pub fn run(program: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(program);
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Ends on SIGINT or SIGTERM.

@@ -31,13 +31,15 @@ impl Options {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let options = Options::from_arguments()?;
+    serve::run(serve_as(Options::from_arguments()?))
+}
+
+async fn serve_as(options: Options) -> Result<()> {
     let everything = Everything::default();
     // What is served is decided here and nowhere else: another way of serving the same fixtures
     // (under a stack of layers) is another `session`.
