@@ -1,0 +1,157 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use rmcp::{
+    RoleServer, ServerHandler,
+    model::{
+        ClientNotification, ClientRequest, DiscoverResult, EmptyResult, ErrorCode, ErrorData,
+        ServerResult,
+    },
+    service::{NotificationContext, Peer, RequestContext},
+};
+use tower::Service;
+
+use crate::{CallContext, Error, McpRequest, McpResponse, caller::Era};
+
+/// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
+///
+/// Requests go to the handler directly, with the caller's own rmcp peer in their context: no channel, no
+/// task, no copy. Where a layer has put something between the handler and its caller, or nobody is
+/// served, the handler is reached over an in-process connection instead, so that what it sends back passes
+/// the layers.
+///
+/// Dropping a call's future cancels the token in the handler's
+/// [`RequestContext`](rmcp::service::RequestContext) and drops the handler's future.
+///
+/// One handler serves all callers of the stack.
+///
+/// ```
+/// use rmcp::{ServerHandler, model::ServerConfig};
+/// use rmcp_layers::{Handler, McpRequest};
+/// use tower::ServiceExt;
+///
+/// struct Empty;
+/// impl ServerHandler for Empty {}
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error = Handler::new(Empty).oneshot(McpRequest::call_tool("add").build()).await.unwrap_err();
+/// assert!(error.is_protocol()); // this handler has no tools
+/// # }
+/// ```
+pub struct Handler<H> {
+    inner: Arc<Inner<H>>,
+}
+
+struct Inner<H> {
+    handler: Arc<H>,
+}
+
+impl<H: ServerHandler> Handler<H> {
+    /// Serves `handler`.
+    pub fn new(handler: H) -> Self {
+        Self {
+            inner: Arc::new(Inner { handler: Arc::new(handler) }),
+        }
+    }
+
+    /// The handler.
+    pub fn get_ref(&self) -> &H {
+        &self.inner.handler
+    }
+}
+
+impl<H> Clone for Handler<H> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<H> std::fmt::Debug for Handler<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handler").finish_non_exhaustive()
+    }
+}
+
+impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: McpRequest) -> Self::Future {
+        let handler = self.inner.handler.clone();
+        let mut parts = request.into_all_parts();
+        let notification = parts.take_notification();
+        let Some(peer) = parts.context.caller.peer().cloned() else {
+            return Box::pin(std::future::ready(Err(ErrorData::internal_error("indirect", None).into())));
+        };
+        if let Some(notification) = notification {
+            return Box::pin(notify(handler, notification, parts.context));
+        }
+        match parts.message {
+            ClientRequest::DiscoverRequest(_) => Box::pin(describe(handler, parts.context, peer)),
+            message => Box::pin(answer(handler, message, parts.context, peer)),
+        }
+    }
+}
+
+/// A request's context, as rmcp gives it to handlers.
+fn served(context: CallContext, peer: Peer<RoleServer>) -> RequestContext<RoleServer> {
+    let mut served = RequestContext::new(context.id, peer);
+    served.meta = context.meta;
+    served.extensions = context.extensions;
+    served
+}
+
+async fn answer<H: ServerHandler>(
+    handler: Arc<H>,
+    message: ClientRequest,
+    context: CallContext,
+    peer: Peer<RoleServer>,
+) -> Result<McpResponse, Error> {
+    let context = served(context, peer);
+    // Also when this future is dropped: the handler may have spawned work that waits on the token.
+    let _cancel = context.ct.clone().drop_guard();
+    let result = rmcp::Service::handle_request(&*handler, message, context).await?;
+    Ok(McpResponse::new(result))
+}
+
+/// What the handler is. A caller that begins with a handshake is introduced to the handler by it.
+async fn describe<H: ServerHandler>(
+    handler: Arc<H>,
+    context: CallContext,
+    peer: Peer<RoleServer>,
+) -> Result<McpResponse, Error> {
+    let handshake = context.caller.handshake();
+    let legacy = context.protocol_version().is_some_and(|v| Era::of(&v) == Era::Legacy);
+    let context = served(context, peer);
+    let result = match handshake {
+        Some(handshake) if legacy => {
+            let config = handler.initialize((*handshake).clone(), context).await?;
+            DiscoverResult::from_server_info(handler.supported_protocol_versions().into_owned(), config)
+        }
+        _ => handler.discover(context).await?,
+    };
+    Ok(McpResponse::new(ServerResult::DiscoverResult(result)))
+}
+
+async fn notify<H: ServerHandler>(
+    handler: Arc<H>,
+    notification: ClientNotification,
+    mut context: CallContext,
+) -> Result<McpResponse, Error> {
+    let served = context.extensions.remove::<NotificationContext<RoleServer>>();
+    let Some(served) = served else {
+        let message = "a notification reaches a handler only from a served connection";
+        return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, message, None).into());
+    };
+    rmcp::Service::handle_notification(&*handler, notification, served).await?;
+    Ok(McpResponse::new(EmptyResult {}))
+}

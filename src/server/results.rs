@@ -1,0 +1,81 @@
+use rmcp::model::{
+    CallToolResponse, CompleteResult, CustomResult, DiscoverResult, ErrorData, GetPromptResponse,
+    GetSkillResult, GetTaskResult, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListSkillsResult, ListToolsResult, ReadResourceResponse, ServerResult,
+};
+use serde::de::DeserializeOwned;
+
+/// A result type that one method answers with.
+pub(super) trait MethodResult: Sized {
+    /// Takes the result out of the union, or gives the union back.
+    fn take(result: ServerResult) -> Result<Self, Box<ServerResult>>;
+    /// Reads the result from its JSON.
+    fn read(json: serde_json::Value) -> Result<Self, serde_json::Error>;
+}
+
+/// The result as the type its method answers with.
+///
+/// rmcp reads an upstream's answer without knowing the method, as the first type of a union that fits, and
+/// that is sometimes another one (a tool's result without content reads as an empty result). Then the
+/// answer is read again, as what it must be.
+pub(super) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, ErrorData> {
+    T::take(result).or_else(|other| {
+        serde_json::to_value(&other)
+            .and_then(T::read)
+            .map_err(|error| {
+                ErrorData::internal_error(
+                    format!("the server's answer does not fit the method: {error}"),
+                    None,
+                )
+            })
+    })
+}
+
+fn read<T: DeserializeOwned>(json: serde_json::Value) -> Result<T, serde_json::Error> {
+    serde_json::from_value(json)
+}
+
+macro_rules! method_result {
+    ($($Result:ident)*) => {$(
+        impl MethodResult for $Result {
+            fn take(result: ServerResult) -> Result<Self, Box<ServerResult>> {
+                match result {
+                    ServerResult::$Result(result) => Ok(result),
+                    other => Err(Box::new(other)),
+                }
+            }
+            fn read(json: serde_json::Value) -> Result<Self, serde_json::Error> {
+                read(json)
+            }
+        }
+    )*};
+}
+
+method_result! {
+    DiscoverResult CompleteResult ListPromptsResult ListResourcesResult ListResourceTemplatesResult
+    ListToolsResult GetTaskResult ListSkillsResult GetSkillResult CustomResult
+}
+
+macro_rules! method_response {
+    ($($Response:ident: $Result:ident $(| $Task:ident => $Variant:ident)?;)*) => {$(
+        impl MethodResult for $Response {
+            fn take(result: ServerResult) -> Result<Self, Box<ServerResult>> {
+                match result {
+                    ServerResult::$Result(result) => Ok(Self::Complete(result)),
+                    ServerResult::InputRequiredResult(result) => Ok(Self::InputRequired(result)),
+                    $(ServerResult::$Task(result) => Ok(Self::$Variant(result)),)?
+                    other => Err(Box::new(other)),
+                }
+            }
+            fn read(json: serde_json::Value) -> Result<Self, serde_json::Error> {
+                read(json).map(Self::Complete)
+            }
+        }
+    )*};
+}
+
+method_response! {
+    CallToolResponse: CallToolResult | CreateTaskResult => Task;
+    GetPromptResponse: GetPromptResult;
+    ReadResourceResponse: ReadResourceResult;
+}

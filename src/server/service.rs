@@ -1,0 +1,331 @@
+//! The face that [`McpServer`] turns to rmcp: each typed method goes down the stack as the request it is.
+
+// rmcp marks the methods of older revisions as deprecated; a server that serves older callers answers them.
+#![expect(deprecated)]
+
+use std::{borrow::Cow, future::Future};
+
+use rmcp::{
+    RoleServer, ServerHandler,
+    model::*,
+    service::{NotificationContext, RequestContext, SubscriptionContext},
+};
+use tower::Service;
+
+use super::{MAX_HEADER_TOOLS, McpServer, results, subscriptions};
+use crate::{Error, McpRequest, McpResponse, request};
+
+/// Methods whose params are a struct, or nothing that is optional.
+macro_rules! pass_on {
+    ($($method:ident($Params:ty) -> $Result:ty = $Request:ident;)*) => {$(
+        fn $method(
+            &self,
+            request: $Params,
+            context: RequestContext<RoleServer>,
+        ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
+            async move { results::expect(self.call($Request::new(request), context).await?) }
+        }
+    )*};
+}
+
+/// Methods that list: their params are optional.
+macro_rules! pass_on_list {
+    ($($method:ident -> $Result:ty = $Request:ident;)*) => {$(
+        fn $method(
+            &self,
+            request: Option<PaginatedRequestParams>,
+            context: RequestContext<RoleServer>,
+        ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
+            async move { results::expect(self.call(list::<_, $Request>(request), context).await?) }
+        }
+    )*};
+}
+
+/// A listing request with these params.
+fn list<M: Default, R: From<RequestOptionalParam<M, PaginatedRequestParams>>>(
+    params: Option<PaginatedRequestParams>,
+) -> R {
+    let mut request = RequestOptionalParam::<M, PaginatedRequestParams>::default();
+    request.params = params;
+    request.into()
+}
+
+impl<S> ServerHandler for McpServer<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    pass_on! {
+        complete(CompleteRequestParams) -> CompleteResult = CompleteRequest;
+        get_prompt(GetPromptRequestParams) -> GetPromptResponse = GetPromptRequest;
+        read_resource(ReadResourceRequestParams) -> ReadResourceResponse = ReadResourceRequest;
+        call_tool(CallToolRequestParams) -> CallToolResponse = CallToolRequest;
+        get_task(GetTaskParams) -> GetTaskResult = GetTaskRequest;
+        get_skill(GetSkillRequestParams) -> GetSkillResult = GetSkillRequest;
+        read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult
+            = ReadResourceDirectoryRequest;
+    }
+
+    pass_on_list! {
+        list_prompts -> ListPromptsResult = ListPromptsRequest;
+        list_resources -> ListResourcesResult = ListResourcesRequest;
+        list_resource_templates -> ListResourceTemplatesResult = ListResourceTemplatesRequest;
+        list_skills -> ListSkillsResult = ListSkillsRequest;
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let request: ListToolsRequest = list(request);
+        let listed: ListToolsResult = results::expect(self.call(request, context).await?)?;
+        self.remember_header_tools(&listed.tools);
+        Ok(listed)
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut context = self.context(context);
+        context.id = request::next_id();
+        self.discover_stack(context).await?;
+        self.negotiate_initialize(&request)
+    }
+
+    async fn discover(
+        &self,
+        context: RequestContext<RoleServer>,
+    ) -> Result<DiscoverResult, ErrorData> {
+        self.discover_stack(self.context(context)).await
+    }
+
+    async fn ping(&self, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        Ok(())
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let level = request.level;
+        self.call(SetLevelRequest::new(request), context).await?;
+        self.session.set_log_level(level);
+        Ok(())
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.call(UpdateTaskRequest::new(request), context).await?;
+        Ok(())
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.call(CancelTaskRequest::new(request), context).await?;
+        Ok(())
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        results::expect(self.call(request, context).await?)
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        (!self.knowledge().listen_unsupported).then(|| requested.clone())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let filter = context.accepted().clone();
+        let request = context.request_context().clone();
+        let peer = request.peer.clone();
+        let mut call = self.context(request);
+        call.caller = subscriptions::acknowledged(peer, self.session.clone());
+        let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+        match self.dispatch(McpRequest::from_parts(message.into(), call)).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if error.code == ErrorCode::METHOD_NOT_FOUND {
+                    self.knowledge().listen_unsupported = true;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let uri = request.uri.clone();
+        match self.subscribe_session(uri, &context).await {
+            Some(answer) => answer,
+            None => {
+                self.call(SubscribeRequest::new(request), context).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let uri = request.uri.clone();
+        match self.unsubscribe_session(uri, &context).await {
+            Some(answer) => answer,
+            None => {
+                self.call(UnsubscribeRequest::new(request), context).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_cancelled(
+        &self,
+        params: CancelledNotificationParam,
+        context: NotificationContext<RoleServer>,
+    ) {
+        self.notify(CancelledNotification::new(params), context).await;
+    }
+
+    async fn on_progress(
+        &self,
+        params: ProgressNotificationParam,
+        context: NotificationContext<RoleServer>,
+    ) {
+        self.notify(ProgressNotification::new(params), context).await;
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        self.open_session_listen(&context);
+        self.notify(InitializedNotification::default(), context).await;
+    }
+
+    async fn on_roots_list_changed(&self, context: NotificationContext<RoleServer>) {
+        self.notify(RootsListChangedNotification::default(), context).await;
+    }
+
+    async fn on_custom_notification(
+        &self,
+        notification: CustomNotification,
+        context: NotificationContext<RoleServer>,
+    ) {
+        self.notify(notification, context).await;
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.knowledge().header_tools.get(name).cloned()
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        // Before the stack has said what it is, whatever a caller asks goes to the stack, which knows.
+        let known = self.knowledge().config.clone();
+        known.unwrap_or_else(everything)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        match &self.knowledge().versions {
+            Some(versions) => Cow::Owned(versions.clone()),
+            None => Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS),
+        }
+    }
+}
+
+impl<S> McpServer<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Sends a client's notification down the stack. Nobody waits for what becomes of it.
+    async fn notify(
+        &self,
+        notification: impl Into<ClientNotification>,
+        context: NotificationContext<RoleServer>,
+    ) {
+        let mut call = crate::CallContext::new(request::next_id());
+        call.extensions = context.extensions.clone();
+        call.meta = RequestMetaObject(context.meta.0.clone());
+        call.caller = crate::Caller::from_peer(context.peer.clone()).in_session(self.session.clone());
+        // The bottom that serves a handler hands this on: rmcp lets nobody else make one.
+        call.extensions.insert(context);
+        let request = McpRequest::notification(notification, call);
+        let method = request.method().to_owned();
+        if let Err(error) = self.dispatch(request).await {
+            tracing::debug!(method, %error, "a client's notification was not passed on");
+        }
+    }
+
+    /// Keeps the tools whose arguments are mirrored in HTTP headers (SEP-2243).
+    fn remember_header_tools(&self, tools: &[Tool]) {
+        let mirrored: Vec<&Tool> = tools.iter().filter(|tool| mirrors_headers(tool)).collect();
+        if mirrored.is_empty() {
+            return;
+        }
+        let mut knowledge = self.knowledge();
+        for tool in mirrored {
+            let name = tool.name.to_string();
+            if knowledge.header_tools.len() < MAX_HEADER_TOOLS
+                || knowledge.header_tools.contains_key(&name)
+            {
+                knowledge.header_tools.insert(name, tool.clone());
+            }
+        }
+    }
+}
+
+/// Whether a tool's schema marks an argument with `x-mcp-header`.
+fn mirrors_headers(tool: &Tool) -> bool {
+    fn marked(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::Object(map) => {
+                map.contains_key("x-mcp-header") || map.values().any(marked)
+            }
+            serde_json::Value::Array(items) => items.iter().any(marked),
+            _ => false,
+        }
+    }
+    tool.input_schema.values().any(marked)
+}
+
+/// A server that can do everything, so that rmcp's own checks let every request pass to the stack.
+fn everything() -> ServerConfig {
+    let mut capabilities = ServerCapabilities::builder()
+        .enable_completions()
+        .enable_logging()
+        .enable_prompts()
+        .enable_prompts_list_changed()
+        .enable_resources()
+        .enable_resources_list_changed()
+        .enable_resources_subscribe()
+        .enable_tools()
+        .enable_tool_list_changed()
+        .enable_tasks()
+        .build();
+    let extensions = capabilities.extensions.get_or_insert_default();
+    let skills = SkillsCapability::new().with_directory_read();
+    if let Ok(serde_json::Value::Object(settings)) = serde_json::to_value(skills) {
+        extensions.insert(SKILLS_EXTENSION_ID.to_owned(), settings);
+    }
+    ServerConfig::new(capabilities)
+}

@@ -1,0 +1,335 @@
+//! The change notifications of a session: one `subscriptions/listen` for a caller that knows only
+//! `resources/subscribe`.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use rmcp::{
+    RoleServer,
+    model::{
+        ClientResult, ErrorCode, ErrorData, Extensions, GetExtensions, NotificationMetaObject,
+        PromptListChangedNotification, ResourceListChangedNotification,
+        ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerCapabilities,
+        ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsListenRequest,
+        SubscriptionsListenRequestParams, ToolListChangedNotification,
+    },
+    service::{NotificationContext, Peer, RequestContext},
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+use tower::{Service, ServiceExt};
+
+use super::McpServer;
+use crate::{
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff,
+    caller::Session, request,
+};
+
+/// How many resources one session may subscribe to.
+const MAX_RESOURCES: usize = 1_000;
+/// How many subscribe and unsubscribe requests may wait for the session's listen.
+const PENDING_COMMANDS: usize = 64;
+/// How a listen that ended is opened again.
+const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+/// What a session has open.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+}
+
+struct Command {
+    uri: String,
+    subscribe: bool,
+    extensions: Extensions,
+    reply: oneshot::Sender<Option<Result<(), ErrorData>>>,
+}
+
+impl<S> McpServer<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Opens the session's listen, for the list changes that the stack announces.
+    pub(super) fn open_session_listen(&self, context: &NotificationContext<RoleServer>) {
+        let Some(config) = self.knowledge().config.clone() else {
+            return;
+        };
+        let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
+        let mut slot = self.subscriptions.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            return;
+        }
+        *slot = Some(sender);
+        drop(slot);
+        let actor = SessionListen {
+            stack: self.stack(),
+            peer: context.peer.clone(),
+            session: Arc::downgrade(&self.session),
+            extensions: context.extensions.clone(),
+            filter: list_changes(&config.capabilities),
+            open: None,
+        };
+        let closed = self.session.closed().clone();
+        tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands)).await });
+    }
+
+    /// Subscribes the session. `None` if the stack knows no listen, or there is no session to tell.
+    pub(super) async fn subscribe_session(
+        &self,
+        uri: String,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<(), ErrorData>> {
+        self.command(uri, true, context).await
+    }
+
+    pub(super) async fn unsubscribe_session(
+        &self,
+        uri: String,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<(), ErrorData>> {
+        self.command(uri, false, context).await
+    }
+
+    async fn command(
+        &self,
+        uri: String,
+        subscribe: bool,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<(), ErrorData>> {
+        let commands = self
+            .subscriptions
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        let (reply, answer) = oneshot::channel();
+        let extensions = context.extensions.clone();
+        commands.send(Command { uri, subscribe, extensions, reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+}
+
+/// The changes that a stack with these capabilities announces unasked.
+fn list_changes(capabilities: &ServerCapabilities) -> SubscriptionFilter {
+    let announced = |flag: Option<bool>| (flag == Some(true)).then_some(true);
+    let mut filter = SubscriptionFilter::new();
+    filter.tools_list_changed =
+        announced(capabilities.tools.as_ref().and_then(|tools| tools.list_changed));
+    filter.prompts_list_changed =
+        announced(capabilities.prompts.as_ref().and_then(|prompts| prompts.list_changed));
+    filter.resources_list_changed =
+        announced(capabilities.resources.as_ref().and_then(|resources| resources.list_changed));
+    filter
+}
+
+fn is_empty(filter: &SubscriptionFilter) -> bool {
+    *filter == SubscriptionFilter::new()
+        || (filter.tools_list_changed.is_none()
+            && filter.prompts_list_changed.is_none()
+            && filter.resources_list_changed.is_none()
+            && filter.resource_subscriptions.as_ref().is_none_or(Vec::is_empty))
+}
+
+struct SessionListen<S> {
+    stack: S,
+    peer: Peer<RoleServer>,
+    session: std::sync::Weak<Session>,
+    extensions: Extensions,
+    filter: SubscriptionFilter,
+    open: Option<AbortOnDropHandle<Result<(), Error>>>,
+}
+
+impl<S> SessionListen<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut supported = true;
+        if !is_empty(&self.filter) {
+            if let Err(error) = self.reopen(self.filter.clone()).await {
+                supported = !is_unsupported(&error);
+            }
+        }
+        let mut attempt = 0;
+        loop {
+            let wanted = supported && self.open.is_none() && !is_empty(&self.filter);
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) if supported => self.obey(command, &mut supported).await,
+                    Some(command) => drop(command.reply.send(None)),
+                    None => return,
+                },
+                () = tokio::time::sleep(REOPEN.delay(attempt)), if wanted => {
+                    attempt += 1;
+                    if let Ok(accepted) = self.reopen(self.filter.clone()).await {
+                        attempt = 0;
+                        // What changed while nobody listened is not known, so all of it may have.
+                        for change in changes_of(&accepted) {
+                            let _ = self.peer.send_notification(change).await;
+                        }
+                    }
+                },
+                ended = async {
+                    match &mut self.open {
+                        Some(open) => open.await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    self.open = None;
+                    tracing::debug!(?ended, "the session's listen ended");
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command, supported: &mut bool) {
+        let mut filter = self.filter.clone();
+        let mut uris = filter.resource_subscriptions.take().unwrap_or_default();
+        uris.retain(|uri| *uri != command.uri);
+        if command.subscribe {
+            uris.push(command.uri.clone());
+        }
+        if uris.len() > MAX_RESOURCES {
+            let message = format!("a session may subscribe to {MAX_RESOURCES} resources at once");
+            let _ = command.reply.send(Some(Err(ErrorData::invalid_params(message, None))));
+            return;
+        }
+        filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
+        self.extensions = command.extensions;
+        if is_empty(&filter) {
+            (self.filter, self.open) = (filter, None);
+            let _ = command.reply.send(Some(Ok(())));
+            return;
+        }
+        let answer = match self.reopen(filter.clone()).await {
+            Ok(accepted) if !command.subscribe || subscribes(&accepted, &command.uri) => {
+                self.filter = filter;
+                Some(Ok(()))
+            }
+            Ok(_) => {
+                let message = format!("the server refused the subscription to {}", command.uri);
+                Some(Err(ErrorData::invalid_params(message, None)))
+            }
+            Err(error) if is_unsupported(&error) => {
+                *supported = false;
+                None
+            }
+            Err(error) => Some(Err(error.into())),
+        };
+        let _ = command.reply.send(answer);
+    }
+
+    /// Opens a listen for `filter` and, once it is acknowledged, lets go of the one before.
+    async fn reopen(&mut self, filter: SubscriptionFilter) -> Result<SubscriptionFilter, Error> {
+        let Some(session) = self.session.upgrade() else {
+            return Err(Error::cancelled("the session has ended"));
+        };
+        let (sender, acknowledged) = oneshot::channel();
+        let sink = ListenSink {
+            peer: self.peer.clone(),
+            strip_id: true,
+            acknowledged: Mutex::new(Some(sender)),
+        };
+        let mut context = CallContext::new(request::next_id());
+        context.extensions = self.extensions.clone();
+        context.caller =
+            Caller::new(sink).in_session(session).with_handshake(self.peer.peer_info());
+        let message =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+        let call = self.stack.clone().oneshot(McpRequest::from_parts(message.into(), context));
+        let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
+            call.await.map(|_| ()).map_err(Into::into)
+        }));
+        tokio::select! {
+            biased;
+            Ok(accepted) = acknowledged => {
+                self.open = Some(task);
+                Ok(accepted)
+            }
+            ended = &mut task => match ended {
+                Ok(Ok(())) => Err(Error::cancelled("the listen ended before it was acknowledged")),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(Error::cancelled("the listen was aborted")),
+            }
+        }
+    }
+}
+
+fn is_unsupported(error: &Error) -> bool {
+    error.as_protocol().is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
+}
+
+fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {
+    let uris = filter.resource_subscriptions.as_deref().unwrap_or_default();
+    uris.iter().any(|accepted| accepted == uri)
+}
+
+fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
+    let mut changes = Vec::new();
+    if filter.tools_list_changed == Some(true) {
+        changes.push(ToolListChangedNotification::default().into());
+    }
+    if filter.prompts_list_changed == Some(true) {
+        changes.push(PromptListChangedNotification::default().into());
+    }
+    if filter.resources_list_changed == Some(true) {
+        changes.push(ResourceListChangedNotification::default().into());
+    }
+    for uri in filter.resource_subscriptions.iter().flatten() {
+        let params = ResourceUpdatedNotificationParam::new(uri);
+        changes.push(ResourceUpdatedNotification::new(params).into());
+    }
+    changes
+}
+
+/// The way back for a listen that rmcp has already acknowledged to the caller.
+pub(super) fn acknowledged(peer: Peer<RoleServer>, session: Arc<Session>) -> Caller {
+    let handshake = peer.peer_info();
+    let sink = ListenSink { peer, strip_id: false, acknowledged: Mutex::new(None) };
+    Caller::new(sink).in_session(session).with_handshake(handshake)
+}
+
+/// Takes what a listen yields to the peer. The acknowledgment stays here.
+struct ListenSink {
+    peer: Peer<RoleServer>,
+    /// A caller that did not open the listen knows nothing of subscription ids.
+    strip_id: bool,
+    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
+}
+
+impl CallerSink for ListenSink {
+    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification {
+                let waiting =
+                    self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send(notice.params.notifications);
+                }
+                return Ok(());
+            }
+            if self.strip_id {
+                if let Some(meta) =
+                    notification.extensions_mut().get_mut::<NotificationMetaObject>()
+                {
+                    meta.remove("io.modelcontextprotocol/subscriptionId");
+                }
+            }
+            Caller::from_peer(self.peer.clone()).notify(notification).await
+        })
+    }
+
+    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        Box::pin(async {
+            let error = ErrorData::invalid_request("a listen takes no requests from a server", None);
+            Err(error.into())
+        })
+    }
+}
