@@ -50,7 +50,6 @@ serve_gateway-stdio() {
 
 # The client under test in each column; a column without one has no client.
 client_bare() { echo "$target/conformance_client"; }
-client_stack() { echo "$target/conformance_client --layers"; }
 
 conformance() {
   local results=$work/results column row urls=()

@@ -6,4 +6,5 @@
 
 pub mod client;
 pub mod conformance;
+pub mod layers;
 pub mod serve;

@@ -1,13 +1,16 @@
-//! The conformance fixtures, served: `conformance_server [--stdio | --listen ADDRESS]`.
+//! The conformance fixtures, served: `conformance_server [--layers] [--stdio | --listen ADDRESS]`.
 
 use std::net::SocketAddr;
 
+use rmcp::ServerHandler;
 use rmcp_layers_interop::conformance::Everything;
+use rmcp_layers_interop::layers;
 use rmcp_layers_interop::serve::{self, Result};
 
 struct Options {
     listen: SocketAddr,
     stdio: bool,
+    layers: bool,
 }
 
 impl Options {
@@ -15,11 +18,13 @@ impl Options {
         let mut options = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             stdio: false,
+            layers: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--stdio" => options.stdio = true,
+                "--layers" => options.layers = true,
                 "--listen" => {
                     let address = arguments.next().ok_or("--listen needs an address")?;
                     options.listen = address.parse()?;
@@ -41,9 +46,18 @@ fn main() -> Result<()> {
 
 async fn serve_as(options: Options) -> Result<()> {
     let everything = Everything::default();
-    // What is served is decided here and nowhere else: another way of serving the same fixtures
-    // (under a stack of layers) is another `session`.
-    let session = move || everything.session();
+    if options.layers {
+        let stack = layers::stacked(everything);
+        serve(options, move || stack.clone()).await
+    } else {
+        serve(options, move || everything.session()).await
+    }
+}
+
+async fn serve<S: ServerHandler>(
+    options: Options,
+    session: impl Fn() -> S + Clone + Send + Sync + 'static,
+) -> Result<()> {
     match options.stdio {
         true => serve::stdio(session()).await,
         false => serve::http(options.listen, session).await,
