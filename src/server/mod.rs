@@ -5,7 +5,10 @@ mod results;
 mod service;
 mod subscriptions;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 pub use handler::Handler;
 use rmcp::{
@@ -77,6 +80,8 @@ pub struct McpServer<S> {
 #[derive(Default)]
 struct Shared {
     knowledge: Mutex<Knowledge>,
+    /// How many requests have gone down the stack, listens aside.
+    dispatched: AtomicU64,
 }
 
 #[derive(Default)]
@@ -119,6 +124,7 @@ where
         message: impl Into<ClientRequest>,
         context: RequestContext<RoleServer>,
     ) -> Result<ServerResult, ErrorData> {
+        self.shared.dispatched.fetch_add(1, Ordering::Relaxed);
         let request = McpRequest::from_parts(message.into(), self.context(context));
         self.dispatch(request).await
     }
