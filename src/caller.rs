@@ -191,6 +191,11 @@ impl Caller {
         }
     }
 
+    /// Whether there is nobody to go back to.
+    pub(crate) fn is_detached(&self) -> bool {
+        matches!(self.route, Route::Detached)
+    }
+
     /// Whether a layer stands between the caller and whoever asks.
     pub(crate) fn is_layered(&self) -> bool {
         self.layered

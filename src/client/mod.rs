@@ -1,0 +1,18 @@
+//! The client ends of a stack: [`McpClient`], the top.
+
+mod calls;
+mod handler;
+mod mcp_client;
+mod mrtr;
+mod pages;
+mod progress;
+mod subscription;
+mod tasks;
+mod timeouts;
+mod tool_call;
+mod way_back;
+
+pub use mcp_client::{McpClient, McpClientBuilder};
+pub use progress::ProgressCall;
+pub use subscription::Subscription;
+pub use tool_call::ToolCall;
