@@ -4,8 +4,8 @@
 #![expect(deprecated)]
 
 use rmcp::model::{
-    CancelTaskParams, CancelTaskRequest, ClientNotification, CompleteRequest,
-    CompleteRequestParams, CompleteResult, Cursor, CustomRequest, CustomResult, DiscoverRequest,
+    CancelTaskParams, CancelTaskRequest, ClientNotification, ClientRequest, CompleteRequest,
+    CompleteRequestParams, CompleteResult, Cursor, CustomRequest, CustomResult, DiscoverRequest, GetExtensions, GetMeta, NotificationMetaObject, RequestMetaObject,
     DiscoverRequestParams, DiscoverResult, GetPromptRequestParams, GetPromptResponse,
     GetPromptResult, GetSkillRequest, GetSkillRequestParams, GetSkillResult, GetTaskParams,
     GetTaskRequest, GetTaskResult, InputResponses, JsonObject, LoggingLevel, PingRequest,
@@ -16,8 +16,15 @@ use rmcp::model::{
 };
 use tower::Service;
 
-use super::{McpClient, mrtr::Rounds};
-use crate::{Error, McpRequest, McpResponse, results, results::MethodResult};
+use super::{
+    McpClient,
+    mcp_client::Call,
+    mrtr::Rounds,
+    way_back::{Onward, WayBack},
+};
+use crate::{
+    CallContext, Error, McpRequest, McpResponse, request::next_id, results, results::MethodResult,
+};
 
 /// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a timeout of
 /// the client, and with whatever else the stack fails with.
@@ -29,14 +36,14 @@ where
 {
     async fn ask<T: MethodResult>(
         &self,
-        message: impl Into<rmcp::model::ClientRequest>,
+        message: impl Into<ClientRequest>,
     ) -> Result<T, Error> {
         let call = self.call();
         Ok(results::expect(call.run(call.request(message)).await?)?)
     }
 
     /// Sends a request whose answer says nothing.
-    async fn tell(&self, message: impl Into<rmcp::model::ClientRequest>) -> Result<(), Error> {
+    async fn tell(&self, message: impl Into<ClientRequest>) -> Result<(), Error> {
         let call = self.call();
         call.run(call.request(message)).await?;
         Ok(())
@@ -222,7 +229,7 @@ where
         let (message, context) = own.into_parts();
         options.meta = context.meta;
         options.extensions = context.extensions;
-        let call = super::mcp_client::Call::new(self, options);
+        let call = Call::new(self, options);
         Ok(results::expect(call.run(call.request(message)).await?)?)
     }
 
@@ -232,11 +239,15 @@ where
     ///
     /// Whatever the stack fails with.
     pub async fn notify(&self, notification: impl Into<ClientNotification>) -> Result<(), Error> {
-        let mut context = crate::CallContext::new(crate::request::next_id());
-        context.caller = self.known(crate::Caller::detached());
-        context.meta = self.introduction();
+        let mut notification = notification.into();
+        let way_back = WayBack::new(None, Onward::Handler(self.shared.handler.clone()));
+        let mut context = CallContext::new(next_id());
+        context.caller = self.caller(&way_back);
+        context.meta = RequestMetaObject(std::mem::take(notification.get_meta_mut()).0);
+        context.extensions = std::mem::take(notification.extensions_mut());
+        context.extensions.remove::<NotificationMetaObject>();
         let request = McpRequest::notification(notification, context);
-        self.send(request).await?;
+        self.dispatch(request, &way_back, self.options().idle_timeout).await?;
         Ok(())
     }
 }
