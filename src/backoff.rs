@@ -15,7 +15,11 @@ impl Backoff {
 
     /// How long to wait after `failures` failures in a row, at least one.
     pub(crate) fn delay(self, failures: u32) -> Duration {
-        let doubled = self.first.saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX));
-        doubled.min(self.most).mul_f64(rand::random_range(0.5..=1.0))
+        let doubled = self
+            .first
+            .saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX));
+        doubled
+            .min(self.most)
+            .mul_f64(rand::random_range(0.5..=1.0))
     }
 }

@@ -10,7 +10,8 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{
-        ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion, ServerNotification, ServerRequest,
+        ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion,
+        ServerNotification, ServerRequest,
     },
     service::{Peer, ServiceError},
 };
@@ -54,6 +55,8 @@ pub struct Caller {
     handshake: Option<Arc<InitializeRequestParams>>,
     /// A layer stands between the caller and whoever holds this.
     layered: bool,
+    /// Requests of a server are answered, whatever revision the caller speaks.
+    answers: bool,
 }
 
 #[derive(Clone)]
@@ -95,6 +98,7 @@ impl Caller {
             session: None,
             handshake: None,
             layered: false,
+            answers: false,
         }
     }
 
@@ -103,9 +107,23 @@ impl Caller {
         self
     }
 
-    pub(crate) fn with_handshake(mut self, handshake: Option<Arc<InitializeRequestParams>>) -> Self {
+    pub(crate) fn with_handshake(
+        mut self,
+        handshake: Option<Arc<InitializeRequestParams>>,
+    ) -> Self {
         self.handshake = handshake;
         self
+    }
+
+    /// Says that requests of a server are answered though the caller speaks a revision without them: it
+    /// is in this process, and no wire forbids it.
+    pub(crate) fn answering_requests(mut self, answers: bool) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    pub(crate) fn answers_requests(&self) -> bool {
+        self.answers
     }
 
     /// Puts `wrap` between this caller and whoever sends to it. The new caller is in the same session.
@@ -116,6 +134,7 @@ impl Caller {
             session: self.session.clone(),
             handshake: self.handshake(),
             layered: true,
+            answers: self.answers,
         }
     }
 
@@ -284,11 +303,17 @@ impl Session {
 
     /// The level a legacy caller set with `logging/setLevel`.
     pub(crate) fn log_level(&self) -> Option<LoggingLevel> {
-        *self.log_level.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .log_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_log_level(&self, level: LoggingLevel) {
-        *self.log_level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        *self
+            .log_level
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(level);
     }
 }
 

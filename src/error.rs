@@ -400,7 +400,8 @@ impl Error {
                 return Some(Self::Timeout(TimeoutError { after: None }));
             }
             if current.is::<tower::load_shed::error::Overloaded>() {
-                let refusal = Refusal::new("load_shed", "too many calls are in flight; try again later");
+                let refusal =
+                    Refusal::new("load_shed", "too many calls are in flight; try again later");
                 return Some(refusal.into());
             }
             if current.is::<tower::buffer::error::Closed>() {

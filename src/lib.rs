@@ -1,5 +1,10 @@
 //! tower middleware for the Model Context Protocol.
 
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
+)]
+
 mod backoff;
 mod caller;
 mod client;
@@ -12,7 +17,14 @@ mod results;
 mod server;
 
 pub use caller::{Caller, CallerSink};
-pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
+#[cfg(feature = "child-process")]
+pub use client::ChildProcess;
+#[cfg(feature = "http-client")]
+pub use client::HttpEndpoint;
+pub use client::{
+    Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
+    UpstreamBuilder,
+};
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;

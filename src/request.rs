@@ -12,7 +12,7 @@ use rmcp::model::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Caller, Principal};
+use crate::{Caller, Principal, caller::Era};
 
 /// One request on its way down through a stack.
 ///
@@ -119,7 +119,9 @@ impl McpRequest {
 
     /// A `resources/read`.
     pub fn read_resource(uri: impl Into<String>) -> Self {
-        Self::new(ReadResourceRequest::new(ReadResourceRequestParams::new(uri)))
+        Self::new(ReadResourceRequest::new(ReadResourceRequestParams::new(
+            uri,
+        )))
     }
 
     /// A `prompts/get` with these arguments.
@@ -262,6 +264,13 @@ impl CallContext {
         })
     }
 
+    /// The generation of the protocol the caller speaks. One that says nothing is in this process.
+    pub(crate) fn era(&self) -> Era {
+        self.protocol_version()
+            .as_ref()
+            .map_or(Era::Modern, Era::of)
+    }
+
     /// What the caller can do: what the request's `_meta` says, else the handshake.
     pub fn client_capabilities(&self) -> Option<ClientCapabilities> {
         self.meta.client_capabilities().or_else(|| {
@@ -289,7 +298,11 @@ pub struct ToolCallBuilder {
 
 impl ToolCallBuilder {
     /// Adds one argument.
-    pub fn argument(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+    pub fn argument(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
         self.params
             .arguments
             .get_or_insert_default()

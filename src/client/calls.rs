@@ -1,16 +1,14 @@
 //! The requests that are one request and one answer.
 
-// rmcp marks the methods of older revisions as deprecated; a client of older servers has a use for them.
-#![expect(deprecated)]
-
 use rmcp::model::{
     CancelTaskParams, CancelTaskRequest, ClientNotification, ClientRequest, CompleteRequest,
-    CompleteRequestParams, CompleteResult, Cursor, CustomRequest, CustomResult, DiscoverRequest, GetExtensions, GetMeta, NotificationMetaObject, RequestMetaObject,
-    DiscoverRequestParams, DiscoverResult, GetPromptRequestParams, GetPromptResponse,
-    GetPromptResult, GetSkillRequest, GetSkillRequestParams, GetSkillResult, GetTaskParams,
-    GetTaskRequest, GetTaskResult, InputResponses, JsonObject, LoggingLevel, PingRequest,
-    ReadResourceDirectoryRequest, ReadResourceDirectoryRequestParams, ReadResourceDirectoryResult,
-    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, SetLevelRequest,
+    CompleteRequestParams, CompleteResult, Cursor, CustomRequest, CustomResult, DiscoverRequest,
+    DiscoverRequestParams, DiscoverResult, GetExtensions, GetMeta, GetPromptRequestParams,
+    GetPromptResponse, GetPromptResult, GetSkillRequest, GetSkillRequestParams, GetSkillResult,
+    GetTaskParams, GetTaskRequest, GetTaskResult, InputResponses, JsonObject, LoggingLevel,
+    NotificationMetaObject, PingRequest, ReadResourceDirectoryRequest,
+    ReadResourceDirectoryRequestParams, ReadResourceDirectoryResult, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, RequestMetaObject, SetLevelRequest,
     SetLevelRequestParams, SubscribeRequest, SubscribeRequestParams, UnsubscribeRequest,
     UnsubscribeRequestParams, UpdateTaskParams, UpdateTaskRequest,
 };
@@ -34,10 +32,7 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    async fn ask<T: MethodResult>(
-        &self,
-        message: impl Into<ClientRequest>,
-    ) -> Result<T, Error> {
+    async fn ask<T: MethodResult>(&self, message: impl Into<ClientRequest>) -> Result<T, Error> {
         let call = self.call();
         Ok(results::expect(call.run(call.request(message)).await?)?)
     }
@@ -55,7 +50,8 @@ where
     ///
     /// The server's JSON-RPC error, and whatever else the stack fails with.
     pub async fn discover(&self) -> Result<DiscoverResult, Error> {
-        self.ask(DiscoverRequest::new(DiscoverRequestParams {})).await
+        self.ask(DiscoverRequest::new(DiscoverRequestParams {}))
+            .await
     }
 
     /// Whether the server still answers: `ping` (revisions before 2026-07-28).
@@ -103,7 +99,8 @@ where
     /// As for [`get_prompt`](Self::get_prompt).
     pub async fn read_resource(&self, uri: impl Into<String>) -> Result<ReadResourceResult, Error> {
         let call = self.call();
-        call.run(call.rounds(ReadResourceRequestParams::new(uri))).await
+        call.run(call.rounds(ReadResourceRequestParams::new(uri)))
+            .await
     }
 
     /// One round of a `resources/read`: what the server wants to know is given back to the caller.
@@ -139,7 +136,8 @@ where
     ///
     /// The server's JSON-RPC error, and whatever else the stack fails with.
     pub async fn get_skill(&self, uri: impl Into<String>) -> Result<GetSkillResult, Error> {
-        self.ask(GetSkillRequest::new(GetSkillRequestParams::new(uri))).await
+        self.ask(GetSkillRequest::new(GetSkillRequestParams::new(uri)))
+            .await
     }
 
     /// How an argument of a prompt or a resource template may go on: `completion/complete`.
@@ -160,7 +158,8 @@ where
     /// "Method not found" from a server that speaks only newer revisions, and whatever else the stack
     /// fails with. The level is then as it was.
     pub async fn set_level(&self, level: LoggingLevel) -> Result<(), Error> {
-        self.tell(SetLevelRequest::new(SetLevelRequestParams::new(level))).await?;
+        self.tell(SetLevelRequest::new(SetLevelRequestParams::new(level)))
+            .await?;
         self.shared.session.set_log_level(level);
         Ok(())
     }
@@ -173,7 +172,8 @@ where
     /// "Method not found" from a server that speaks only newer revisions, and whatever else the stack
     /// fails with.
     pub async fn subscribe(&self, uri: impl Into<String>) -> Result<(), Error> {
-        self.tell(SubscribeRequest::new(SubscribeRequestParams::new(uri))).await
+        self.tell(SubscribeRequest::new(SubscribeRequestParams::new(uri)))
+            .await
     }
 
     /// Takes a [`subscribe`](Self::subscribe) back: `resources/unsubscribe` (revisions before
@@ -183,7 +183,8 @@ where
     ///
     /// As for [`subscribe`](Self::subscribe).
     pub async fn unsubscribe(&self, uri: impl Into<String>) -> Result<(), Error> {
-        self.tell(UnsubscribeRequest::new(UnsubscribeRequestParams::new(uri))).await
+        self.tell(UnsubscribeRequest::new(UnsubscribeRequestParams::new(uri)))
+            .await
     }
 
     /// How far a task is: `tasks/get` (Tasks extension, SEP-2663). [`call_tool`](Self::call_tool) does
@@ -193,7 +194,8 @@ where
     ///
     /// The server's JSON-RPC error, and whatever else the stack fails with.
     pub async fn get_task(&self, task_id: impl Into<String>) -> Result<GetTaskResult, Error> {
-        self.ask(GetTaskRequest::new(GetTaskParams::new(task_id))).await
+        self.ask(GetTaskRequest::new(GetTaskParams::new(task_id)))
+            .await
     }
 
     /// Gives a task the input it asked for: `tasks/update` (Tasks extension, SEP-2663).
@@ -206,7 +208,11 @@ where
         task_id: impl Into<String>,
         input_responses: InputResponses,
     ) -> Result<(), Error> {
-        self.tell(UpdateTaskRequest::new(UpdateTaskParams::new(task_id, input_responses))).await
+        self.tell(UpdateTaskRequest::new(UpdateTaskParams::new(
+            task_id,
+            input_responses,
+        )))
+        .await
     }
 
     /// Asks the server to stop a task: `tasks/cancel` (Tasks extension, SEP-2663).
@@ -215,7 +221,8 @@ where
     ///
     /// The server's JSON-RPC error, and whatever else the stack fails with.
     pub async fn cancel_task(&self, task_id: impl Into<String>) -> Result<(), Error> {
-        self.tell(CancelTaskRequest::new(CancelTaskParams::new(task_id))).await
+        self.tell(CancelTaskRequest::new(CancelTaskParams::new(task_id)))
+            .await
     }
 
     /// A request of a method that the protocol does not know.
@@ -247,7 +254,8 @@ where
         context.extensions = std::mem::take(notification.extensions_mut());
         context.extensions.remove::<NotificationMetaObject>();
         let request = McpRequest::notification(notification, context);
-        self.dispatch(request, &way_back, self.options().idle_timeout).await?;
+        self.dispatch(request, &way_back, self.options().idle_timeout)
+            .await?;
         Ok(())
     }
 }

@@ -79,7 +79,11 @@ where
     async fn connect(&self) -> Result<Link, ErrorData> {
         let (to_server, from_client) = mpsc::channel::<ClientJsonRpcMessage>(LINK_BUFFER);
         let (to_client, from_server) = mpsc::channel::<ServerJsonRpcMessage>(LINK_BUFFER);
-        let stack = self.stack.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stack = self
+            .stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let server = serve_directly(McpServer::new(stack), (to_client, from_client), None);
         let (sender, introduced) = oneshot::channel();
         let service = Introduced {
@@ -91,9 +95,16 @@ where
         let client = serve_directly(service, (to_server, from_server), Some(peer));
         let hello = CustomNotification::new("notifications/rmcp-layers/introduction", None);
         let lost = || ErrorData::internal_error("the client handler cannot be connected", None);
-        server.peer().send_notification(hello.into()).await.map_err(|_| lost())?;
+        server
+            .peer()
+            .send_notification(hello.into())
+            .await
+            .map_err(|_| lost())?;
         let context = introduced.await.map_err(|_| lost())?;
-        Ok(Link { context, _ends: [Box::new(client), Box::new(server)] })
+        Ok(Link {
+            context,
+            _ends: [Box::new(client), Box::new(server)],
+        })
     }
 
     async fn answer(
@@ -163,7 +174,11 @@ impl<H: ClientHandler> rmcp::Service<RoleClient> for Introduced<H> {
         notification: ServerNotification,
         context: NotificationContext<RoleClient>,
     ) -> Result<(), ErrorData> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waiting = self
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(waiting) = waiting {
             let _ = waiting.send(context);
             return Ok(());

@@ -145,7 +145,10 @@ where
         context.meta = meta;
         let total = self.shared.total_timeout;
         let started = Instant::now();
-        let deadline = [context.deadline, end_of(total)].into_iter().flatten().min();
+        let deadline = [context.deadline, end_of(total)]
+            .into_iter()
+            .flatten()
+            .min();
         context.deadline = deadline;
         let cancellation = context.cancellation.clone();
         tokio::select! {
@@ -178,12 +181,16 @@ where
     }
 
     pub(super) fn stack(&self) -> S {
-        self.stack.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The caller of a request whose way back this is.
     pub(super) fn caller(&self, way_back: &Arc<WayBack>) -> Caller {
         self.known(Caller::new(Sink(way_back.clone())))
+            .answering_requests(self.shared.handler.is_some())
     }
 
     /// Puts a caller in the client's session.
@@ -250,7 +257,13 @@ where
     S::Future: Send,
 {
     pub(super) fn new(client: &'a McpClient<S>, options: Options) -> Self {
-        let Options { meta: own, extensions, idle_timeout, total_timeout, .. } = options;
+        let Options {
+            meta: own,
+            extensions,
+            idle_timeout,
+            total_timeout,
+            ..
+        } = options;
         let mut meta = client.introduction();
         meta.extend(own);
         if meta.get_progress_token().is_none() {
@@ -300,15 +313,25 @@ where
         context.caller = self.client.caller(&self.way_back);
         context.deadline = self.deadline;
         let request = McpRequest::from_parts(message.into(), context);
-        let response = self.client.dispatch(request, &self.way_back, self.idle_timeout).await?;
+        let response = self
+            .client
+            .dispatch(request, &self.way_back, self.idle_timeout)
+            .await?;
         Ok(response.into_result())
     }
 }
 
 impl<S: Clone> Clone for McpClient<S> {
     fn clone(&self) -> Self {
-        let stack = self.stack.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { stack: Mutex::new(stack), shared: self.shared.clone() }
+        let stack = self
+            .stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Self {
+            stack: Mutex::new(stack),
+            shared: self.shared.clone(),
+        }
     }
 }
 
@@ -431,12 +454,17 @@ where
             session: Arc::new(Session::new()),
             handler: self.handler,
         };
-        McpClient { stack: Mutex::new(self.stack), shared: Arc::new(shared) }
+        McpClient {
+            stack: Mutex::new(self.stack),
+            shared: Arc::new(shared),
+        }
     }
 }
 
 impl<S> std::fmt::Debug for McpClientBuilder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("McpClientBuilder").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("McpClientBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

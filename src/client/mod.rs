@@ -1,4 +1,4 @@
-//! The client ends of a stack: [`McpClient`], the top.
+//! The client ends of a stack: [`McpClient`], the top, and [`Upstream`], a bottom.
 
 mod calls;
 mod handler;
@@ -10,9 +10,11 @@ mod subscription;
 mod tasks;
 mod timeouts;
 mod tool_call;
+mod upstream;
 mod way_back;
 
 pub use mcp_client::{McpClient, McpClientBuilder};
 pub use progress::ProgressCall;
 pub use subscription::Subscription;
 pub use tool_call::ToolCall;
+pub use upstream::*;

@@ -126,7 +126,9 @@ impl<S> McpClient<S> {
     pub(super) async fn answers(&self, requests: InputRequests) -> Result<InputResponses, Error> {
         if requests.len() > MAX_INPUTS {
             let message = format!("the server asks for more than {MAX_INPUTS} inputs at once");
-            return Err(Refusal::new("mrtr", message).with_code(code::FORBIDDEN).into());
+            return Err(Refusal::new("mrtr", message)
+                .with_code(code::FORBIDDEN)
+                .into());
         }
         let answers = requests.into_iter().map(|(key, request)| async {
             let answer = self.answer(&key, request).await?;
@@ -145,10 +147,14 @@ impl<S> McpClient<S> {
             InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
             _ => {
                 let message = "the server asks for a kind of input that this client does not know";
-                return Err(Refusal::new("mrtr", message).with_code(code::FORBIDDEN).into());
+                return Err(Refusal::new("mrtr", message)
+                    .with_code(code::FORBIDDEN)
+                    .into());
             }
         };
-        let result = handler.request(request, RequestId::String(key.into())).await?;
+        let result = handler
+            .request(request, RequestId::String(key.into()))
+            .await?;
         serde_json::to_value(result).map_err(|error| {
             let message = format!("the handler's answer cannot be sent: {error}");
             ErrorData::internal_error(message, None).into()
@@ -160,7 +166,9 @@ fn unanswered() -> Error {
     let message = "the server asks for input and this client has nobody to answer: give it a handler \
                    (`McpClient::builder(..).handler(..)`), or answer by hand what the `once` variant of \
                    the call returns";
-    Refusal::new("mrtr", message).with_code(code::FORBIDDEN).into()
+    Refusal::new("mrtr", message)
+        .with_code(code::FORBIDDEN)
+        .into()
 }
 
 pub(super) fn too_many_rounds(rounds: usize) -> Error {

@@ -70,9 +70,7 @@ lists! {
 }
 
 /// Follows a list from its first page to its last.
-pub(super) async fn follow<T, F>(
-    mut page: impl FnMut(Option<Cursor>) -> F,
-) -> Result<Vec<T>, Error>
+pub(super) async fn follow<T, F>(mut page: impl FnMut(Option<Cursor>) -> F) -> Result<Vec<T>, Error>
 where
     F: Future<Output = Result<(Vec<T>, Option<Cursor>), Error>>,
 {
@@ -80,7 +78,9 @@ where
     let (mut all, mut next) = page(None).await?;
     while let Some(cursor) = next {
         if !seen.insert(cursor.clone()) {
-            let message = format!("the server's list goes round in circles: it repeats the cursor {cursor:?}");
+            let message = format!(
+                "the server's list goes round in circles: it repeats the cursor {cursor:?}"
+            );
             return Err(Refusal::new("pagination", message).into());
         }
         if seen.len() >= MAX_PAGES {

@@ -38,7 +38,11 @@ impl ProgressCall {
         ) -> BoxFuture<'static, Result<CallToolResult, Error>>,
     ) -> Self {
         let (sender, progress) = mpsc::channel(PROGRESS_BUFFER);
-        Self { call: call(sender), result: None, progress }
+        Self {
+            call: call(sender),
+            result: None,
+            progress,
+        }
     }
 }
 
@@ -70,7 +74,11 @@ impl IntoFuture for ProgressCall {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { mut call, result, mut progress } = self;
+        let Self {
+            mut call,
+            result,
+            mut progress,
+        } = self;
         Box::pin(async move {
             if let Some(result) = result {
                 return result;
@@ -85,6 +93,8 @@ impl IntoFuture for ProgressCall {
 
 impl fmt::Debug for ProgressCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProgressCall").field("result", &self.result).finish_non_exhaustive()
+        f.debug_struct("ProgressCall")
+            .field("result", &self.result)
+            .finish_non_exhaustive()
     }
 }

@@ -37,12 +37,16 @@ where
     pub async fn listen(&self, filter: SubscriptionFilter) -> Result<Subscription, Error> {
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
         let (sender, mut acknowledged) = oneshot::channel();
-        let sink = ListenSink { acknowledged: Mutex::new(Some(sender)), changes: changes_in };
+        let sink = ListenSink {
+            acknowledged: Mutex::new(Some(sender)),
+            changes: changes_in,
+        };
         let mut context = CallContext::new(next_id());
         context.meta = self.introduction();
         context.caller = self.known(Caller::new(sink));
         let cancel = context.cancellation.clone().drop_guard();
-        let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+        let message =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
         let request = McpRequest::from_parts(message.into(), context);
         let stack = self.stack();
         let mut call: BoxFuture<'static, Result<(), Error>> = Box::pin(async move {
@@ -64,7 +68,11 @@ where
                 return Err(Error::timeout(patience.unwrap_or_default()));
             }
         };
-        Ok(Subscription { accepted, call: Some(call), changes })
+        Ok(Subscription {
+            accepted,
+            call: Some(call),
+            changes,
+        })
     }
 }
 
@@ -118,7 +126,9 @@ impl Stream for Subscription {
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("accepted", &self.accepted).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("accepted", &self.accepted)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,9 +140,13 @@ struct ListenSink {
 impl CallerSink for ListenSink {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification {
-                let waiting =
-                    self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            {
+                let waiting = self
+                    .acknowledged
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
                 if let Some(waiting) = waiting {
                     let _ = waiting.send(notice.params.notifications);
                 }
@@ -146,7 +160,8 @@ impl CallerSink for ListenSink {
 
     fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
         Box::pin(async {
-            let error = ErrorData::invalid_request("a listen takes no requests from a server", None);
+            let error =
+                ErrorData::invalid_request("a listen takes no requests from a server", None);
             Err(error.into())
         })
     }

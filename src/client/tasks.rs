@@ -9,10 +9,7 @@ use rmcp::model::{
 use serde_json::Value;
 use tower::Service;
 
-use super::{
-    mcp_client::Call,
-    mrtr::too_many_rounds,
-};
+use super::{mcp_client::Call, mrtr::too_many_rounds};
 use crate::{Error, McpRequest, McpResponse, Refusal, code, results};
 
 /// How often a task is polled at most, whatever interval its server names.
@@ -42,9 +39,13 @@ where
                 "the server made the call a task ({task_id}), but this client does not declare the Tasks \
                  extension: declare it (`McpClient::builder(..).capabilities(..)`)"
             );
-            return Err(Refusal::new("tasks", message).with_code(code::FORBIDDEN).into());
+            return Err(Refusal::new("tasks", message)
+                .with_code(code::FORBIDDEN)
+                .into());
         }
-        let result = self.poll(&task_id, interval(created.task.poll_interval_ms)).await;
+        let result = self
+            .poll(&task_id, interval(created.task.poll_interval_ms))
+            .await;
         // A server that answers with an error knows the task no more, or never ran it.
         if !matches!(&result, Err(error) if !ends_task(error)) {
             abandoned.disarm();
@@ -58,12 +59,16 @@ where
         let mut answered = HashSet::new();
         loop {
             tokio::time::sleep(wait).await;
-            let polled = self.request(GetTaskRequest::new(GetTaskParams::new(task_id))).await;
+            let polled = self
+                .request(GetTaskRequest::new(GetTaskParams::new(task_id)))
+                .await;
             let task = match polled {
                 Ok(result) => results::expect::<GetTaskResult>(result)?.task,
                 Err(error) if may_pass(&error) && failed + 1 < FAILED_POLLS => {
                     failed += 1;
-                    wait = wait.max(error.retry_after().unwrap_or_default()).min(LONGEST_INTERVAL);
+                    wait = wait
+                        .max(error.retry_after().unwrap_or_default())
+                        .min(LONGEST_INTERVAL);
                     tracing::debug!(%error, task_id, "a poll of a task failed");
                     continue;
                 }

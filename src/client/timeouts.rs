@@ -21,7 +21,10 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { heard: Mutex::new(Instant::now()), at_work: AtomicUsize::new(0) }
+        Self {
+            heard: Mutex::new(Instant::now()),
+            at_work: AtomicUsize::new(0),
+        }
     }
 
     /// The server has just been heard of, or asked something new.
@@ -44,7 +47,11 @@ impl Activity {
         loop {
             let now = Instant::now();
             let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let since = if self.at_work.load(Ordering::Acquire) > 0 { now } else { heard };
+            let since = if self.at_work.load(Ordering::Acquire) > 0 {
+                now
+            } else {
+                heard
+            };
             match since.checked_add(limit) {
                 Some(end) if end <= now => return,
                 Some(end) => tokio::time::sleep_until(end).await,

@@ -94,8 +94,15 @@ where
 
 impl<S> ToolCall<S> {
     /// Adds one argument.
-    pub fn argument(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-        self.params.arguments.get_or_insert_default().insert(name.into(), value.into());
+    pub fn argument(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.params
+            .arguments
+            .get_or_insert_default()
+            .insert(name.into(), value.into());
         self
     }
 
@@ -152,7 +159,11 @@ impl<S> ToolCall<S> {
 
     /// Goes on with a call that [`once`](Self::once) gave back: the answers to what the server wanted to
     /// know, and its state exactly as it came (MRTR, SEP-2322).
-    pub fn input(mut self, responses: Option<InputResponses>, request_state: Option<String>) -> Self {
+    pub fn input(
+        mut self,
+        responses: Option<InputResponses>,
+        request_state: Option<String>,
+    ) -> Self {
         self.params.input_responses = responses;
         self.params.request_state = request_state;
         self
@@ -213,6 +224,8 @@ where
 
 impl<S> std::fmt::Debug for ToolCall<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ToolCall").field("params", &self.params).finish_non_exhaustive()
+        f.debug_struct("ToolCall")
+            .field("params", &self.params)
+            .finish_non_exhaustive()
     }
 }

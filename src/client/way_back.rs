@@ -33,7 +33,11 @@ impl WayBack {
         progress: Option<mpsc::Sender<ProgressNotificationParam>>,
         onward: Onward,
     ) -> Arc<Self> {
-        Arc::new(Self { activity: Activity::new(), progress, onward })
+        Arc::new(Self {
+            activity: Activity::new(),
+            progress,
+            onward,
+        })
     }
 
     async fn notify(&self, notification: ServerNotification) -> Result<(), Error> {
@@ -49,7 +53,10 @@ impl WayBack {
         match &self.onward {
             Onward::Handler(Some(handler)) => handler.clone().notify(notification).await,
             Onward::Handler(None) => {
-                tracing::debug!(?notification, "a client without a handler hears no notifications");
+                tracing::debug!(
+                    ?notification,
+                    "a client without a handler hears no notifications"
+                );
             }
             Onward::Caller(caller) => return caller.notify(notification).await,
         }

@@ -1,5 +1,5 @@
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -8,13 +8,13 @@ use rmcp::{
     RoleServer, ServerHandler,
     model::{
         ClientNotification, ClientRequest, DiscoverResult, EmptyResult, ErrorCode, ErrorData,
-        ServerResult,
+        ServerResult, SubscriptionsListenRequestMethod,
     },
     service::{NotificationContext, Peer, RequestContext},
 };
 use tower::Service;
 
-use crate::{CallContext, Error, McpRequest, McpResponse, caller::Era};
+use crate::{CallContext, Error, Lifecycle, McpRequest, McpResponse, Upstream, caller::Era};
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
 ///
@@ -48,13 +48,20 @@ pub struct Handler<H> {
 
 struct Inner<H> {
     handler: Arc<H>,
+    /// The in-process connections, by the generation of the protocol.
+    legacy: OnceLock<Upstream>,
+    modern: OnceLock<Upstream>,
 }
 
 impl<H: ServerHandler> Handler<H> {
     /// Serves `handler`.
     pub fn new(handler: H) -> Self {
         Self {
-            inner: Arc::new(Inner { handler: Arc::new(handler) }),
+            inner: Arc::new(Inner {
+                handler: Arc::new(handler),
+                legacy: OnceLock::new(),
+                modern: OnceLock::new(),
+            }),
         }
     }
 
@@ -66,7 +73,9 @@ impl<H: ServerHandler> Handler<H> {
 
 impl<H> Clone for Handler<H> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self {
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -86,12 +95,12 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
+        let Some(peer) = request.context.caller.peer().cloned() else {
+            return self.inner.call_indirectly(request);
+        };
         let handler = self.inner.handler.clone();
         let mut parts = request.into_all_parts();
         let notification = parts.take_notification();
-        let Some(peer) = parts.context.caller.peer().cloned() else {
-            return Box::pin(std::future::ready(Err(ErrorData::internal_error("indirect", None).into())));
-        };
         if let Some(notification) = notification {
             return Box::pin(notify(handler, notification, parts.context));
         }
@@ -99,6 +108,41 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
             ClientRequest::DiscoverRequest(_) => Box::pin(describe(handler, parts.context, peer)),
             message => Box::pin(answer(handler, message, parts.context, peer)),
         }
+    }
+}
+
+impl<H: ServerHandler> Inner<H> {
+    /// Calls the handler over an in-process connection: there is no rmcp peer that leads to the caller.
+    fn call_indirectly(
+        &self,
+        request: McpRequest,
+    ) -> BoxFuture<'static, Result<McpResponse, Error>> {
+        let caller = &request.context.caller;
+        let legacy = request.context.era() == Era::Legacy;
+        let listens = matches!(
+            request.message,
+            ClientRequest::SubscriptionsListenRequest(_)
+        );
+        if legacy && listens && !caller.is_layered() {
+            // The handler tells such a caller of changes through the caller's own peer.
+            let error = ErrorData::method_not_found::<SubscriptionsListenRequestMethod>();
+            return Box::pin(std::future::ready(Err(error.into())));
+        }
+        let (connection, lifecycle) = if legacy {
+            (&self.legacy, Lifecycle::Initialize)
+        } else {
+            (&self.modern, Lifecycle::Discover)
+        };
+        let mut upstream = connection
+            .get_or_init(|| {
+                Upstream::builder()
+                    .name("handler")
+                    .lifecycle(lifecycle)
+                    .without_request_timeout()
+                    .in_process(self.handler.clone())
+            })
+            .clone();
+        upstream.call(request)
     }
 }
 
@@ -130,12 +174,17 @@ async fn describe<H: ServerHandler>(
     peer: Peer<RoleServer>,
 ) -> Result<McpResponse, Error> {
     let handshake = context.caller.handshake();
-    let legacy = context.protocol_version().is_some_and(|v| Era::of(&v) == Era::Legacy);
+    let legacy = context
+        .protocol_version()
+        .is_some_and(|v| Era::of(&v) == Era::Legacy);
     let context = served(context, peer);
     let result = match handshake {
         Some(handshake) if legacy => {
             let config = handler.initialize((*handshake).clone(), context).await?;
-            DiscoverResult::from_server_info(handler.supported_protocol_versions().into_owned(), config)
+            DiscoverResult::from_server_info(
+                handler.supported_protocol_versions().into_owned(),
+                config,
+            )
         }
         _ => handler.discover(context).await?,
     };
@@ -147,7 +196,9 @@ async fn notify<H: ServerHandler>(
     notification: ClientNotification,
     mut context: CallContext,
 ) -> Result<McpResponse, Error> {
-    let served = context.extensions.remove::<NotificationContext<RoleServer>>();
+    let served = context
+        .extensions
+        .remove::<NotificationContext<RoleServer>>();
     let Some(served) = served else {
         let message = "a notification reaches a handler only from a served connection";
         return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, message, None).into());

@@ -147,7 +147,14 @@ where
 
     /// The context of a request that rmcp serves.
     fn context(&self, context: RequestContext<RoleServer>) -> CallContext {
-        let RequestContext { ct, id, meta, extensions, peer, .. } = context;
+        let RequestContext {
+            ct,
+            id,
+            meta,
+            extensions,
+            peer,
+            ..
+        } = context;
         CallContext {
             id,
             meta,
@@ -159,10 +166,7 @@ where
     }
 
     /// Asks the stack what it is, and remembers the answer.
-    async fn discover_stack(
-        &self,
-        context: CallContext,
-    ) -> Result<DiscoverResult, ErrorData> {
+    async fn discover_stack(&self, context: CallContext) -> Result<DiscoverResult, ErrorData> {
         let message = DiscoverRequest::new(DiscoverRequestParams {});
         let result = self
             .dispatch(McpRequest::from_parts(message.into(), context))

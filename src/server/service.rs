@@ -1,8 +1,5 @@
 //! The face that [`McpServer`] turns to rmcp: each typed method goes down the stack as the request it is.
 
-// rmcp marks the methods of older revisions as deprecated; a server that serves older callers answers them.
-#![expect(deprecated)]
-
 use std::{borrow::Cow, future::Future};
 
 use rmcp::{
@@ -45,8 +42,10 @@ macro_rules! pass_on_list {
 fn list<M: Default, R: From<RequestOptionalParam<M, PaginatedRequestParams>>>(
     params: Option<PaginatedRequestParams>,
 ) -> R {
-    let mut request = RequestOptionalParam::<M, PaginatedRequestParams>::default();
-    request.params = params;
+    let request = RequestOptionalParam::<M, PaginatedRequestParams> {
+        params,
+        ..Default::default()
+    };
     request.into()
 }
 
@@ -158,8 +157,12 @@ where
         let peer = request.peer.clone();
         let mut call = self.context(request);
         call.caller = subscriptions::acknowledged(peer, self.session.clone());
-        let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        match self.dispatch(McpRequest::from_parts(message.into(), call)).await {
+        let message =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+        match self
+            .dispatch(McpRequest::from_parts(message.into(), call))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) => {
                 if error.code == ErrorCode::METHOD_NOT_FOUND {
@@ -205,7 +208,8 @@ where
         params: CancelledNotificationParam,
         context: NotificationContext<RoleServer>,
     ) {
-        self.notify(CancelledNotification::new(params), context).await;
+        self.notify(CancelledNotification::new(params), context)
+            .await;
     }
 
     async fn on_progress(
@@ -213,16 +217,19 @@ where
         params: ProgressNotificationParam,
         context: NotificationContext<RoleServer>,
     ) {
-        self.notify(ProgressNotification::new(params), context).await;
+        self.notify(ProgressNotification::new(params), context)
+            .await;
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         self.open_session_listen(&context);
-        self.notify(InitializedNotification::default(), context).await;
+        self.notify(InitializedNotification::default(), context)
+            .await;
     }
 
     async fn on_roots_list_changed(&self, context: NotificationContext<RoleServer>) {
-        self.notify(RootsListChangedNotification::default(), context).await;
+        self.notify(RootsListChangedNotification::default(), context)
+            .await;
     }
 
     async fn on_custom_notification(
@@ -266,7 +273,8 @@ where
         let mut call = crate::CallContext::new(request::next_id());
         call.extensions = context.extensions.clone();
         call.meta = RequestMetaObject(context.meta.0.clone());
-        call.caller = crate::Caller::from_peer(context.peer.clone()).in_session(self.session.clone());
+        call.caller =
+            crate::Caller::from_peer(context.peer.clone()).in_session(self.session.clone());
         // The bottom that serves a handler hands this on: rmcp lets nobody else make one.
         call.extensions.insert(context);
         let request = McpRequest::notification(notification, call);

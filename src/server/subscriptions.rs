@@ -60,7 +60,11 @@ where
             return;
         };
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
-        let mut slot = self.subscriptions.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self
+            .subscriptions
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
             return;
         }
@@ -109,7 +113,15 @@ where
             .clone()?;
         let (reply, answer) = oneshot::channel();
         let extensions = context.extensions.clone();
-        commands.send(Command { uri, subscribe, extensions, reply }).await.ok()?;
+        commands
+            .send(Command {
+                uri,
+                subscribe,
+                extensions,
+                reply,
+            })
+            .await
+            .ok()?;
         answer.await.ok().flatten()
     }
 }
@@ -118,12 +130,24 @@ where
 fn list_changes(capabilities: &ServerCapabilities) -> SubscriptionFilter {
     let announced = |flag: Option<bool>| (flag == Some(true)).then_some(true);
     let mut filter = SubscriptionFilter::new();
-    filter.tools_list_changed =
-        announced(capabilities.tools.as_ref().and_then(|tools| tools.list_changed));
-    filter.prompts_list_changed =
-        announced(capabilities.prompts.as_ref().and_then(|prompts| prompts.list_changed));
-    filter.resources_list_changed =
-        announced(capabilities.resources.as_ref().and_then(|resources| resources.list_changed));
+    filter.tools_list_changed = announced(
+        capabilities
+            .tools
+            .as_ref()
+            .and_then(|tools| tools.list_changed),
+    );
+    filter.prompts_list_changed = announced(
+        capabilities
+            .prompts
+            .as_ref()
+            .and_then(|prompts| prompts.list_changed),
+    );
+    filter.resources_list_changed = announced(
+        capabilities
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.list_changed),
+    );
     filter
 }
 
@@ -132,7 +156,10 @@ fn is_empty(filter: &SubscriptionFilter) -> bool {
         || (filter.tools_list_changed.is_none()
             && filter.prompts_list_changed.is_none()
             && filter.resources_list_changed.is_none()
-            && filter.resource_subscriptions.as_ref().is_none_or(Vec::is_empty))
+            && filter
+                .resource_subscriptions
+                .as_ref()
+                .is_none_or(Vec::is_empty))
 }
 
 struct SessionListen<S> {
@@ -152,10 +179,10 @@ where
 {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut supported = true;
-        if !is_empty(&self.filter) {
-            if let Err(error) = self.reopen(self.filter.clone()).await {
-                supported = !is_unsupported(&error);
-            }
+        if !is_empty(&self.filter)
+            && let Err(error) = self.reopen(self.filter.clone()).await
+        {
+            supported = !is_unsupported(&error);
         }
         let mut attempt = 0;
         loop {
@@ -198,7 +225,9 @@ where
         }
         if uris.len() > MAX_RESOURCES {
             let message = format!("a session may subscribe to {MAX_RESOURCES} resources at once");
-            let _ = command.reply.send(Some(Err(ErrorData::invalid_params(message, None))));
+            let _ = command
+                .reply
+                .send(Some(Err(ErrorData::invalid_params(message, None))));
             return;
         }
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
@@ -239,11 +268,15 @@ where
         };
         let mut context = CallContext::new(request::next_id());
         context.extensions = self.extensions.clone();
-        context.caller =
-            Caller::new(sink).in_session(session).with_handshake(self.peer.peer_info());
+        context.caller = Caller::new(sink)
+            .in_session(session)
+            .with_handshake(self.peer.peer_info());
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        let call = self.stack.clone().oneshot(McpRequest::from_parts(message.into(), context));
+        let call = self
+            .stack
+            .clone()
+            .oneshot(McpRequest::from_parts(message.into(), context));
         let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
             call.await.map(|_| ()).map_err(Into::into)
         }));
@@ -263,7 +296,9 @@ where
 }
 
 fn is_unsupported(error: &Error) -> bool {
-    error.as_protocol().is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
+    error
+        .as_protocol()
+        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
 fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {
@@ -292,8 +327,14 @@ fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
 /// The way back for a listen that rmcp has already acknowledged to the caller.
 pub(super) fn acknowledged(peer: Peer<RoleServer>, session: Arc<Session>) -> Caller {
     let handshake = peer.peer_info();
-    let sink = ListenSink { peer, strip_id: false, acknowledged: Mutex::new(None) };
-    Caller::new(sink).in_session(session).with_handshake(handshake)
+    let sink = ListenSink {
+        peer,
+        strip_id: false,
+        acknowledged: Mutex::new(None),
+    };
+    Caller::new(sink)
+        .in_session(session)
+        .with_handshake(handshake)
 }
 
 /// Takes what a listen yields to the peer. The acknowledgment stays here.
@@ -307,28 +348,35 @@ struct ListenSink {
 impl CallerSink for ListenSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification {
-                let waiting =
-                    self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            {
+                let waiting = self
+                    .acknowledged
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
                 if let Some(waiting) = waiting {
                     let _ = waiting.send(notice.params.notifications);
                 }
                 return Ok(());
             }
-            if self.strip_id {
-                if let Some(meta) =
-                    notification.extensions_mut().get_mut::<NotificationMetaObject>()
-                {
-                    meta.remove("io.modelcontextprotocol/subscriptionId");
-                }
+            if self.strip_id
+                && let Some(meta) = notification
+                    .extensions_mut()
+                    .get_mut::<NotificationMetaObject>()
+            {
+                meta.remove("io.modelcontextprotocol/subscriptionId");
             }
-            Caller::from_peer(self.peer.clone()).notify(notification).await
+            Caller::from_peer(self.peer.clone())
+                .notify(notification)
+                .await
         })
     }
 
     fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
         Box::pin(async {
-            let error = ErrorData::invalid_request("a listen takes no requests from a server", None);
+            let error =
+                ErrorData::invalid_request("a listen takes no requests from a server", None);
             Err(error.into())
         })
     }

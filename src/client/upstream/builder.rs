@@ -1,0 +1,266 @@
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{
+    RoleClient, ServerHandler,
+    model::{
+        ClientCapabilities, ElicitationCapability, FormElicitationCapability, Implementation,
+        InitializeRequestParams, ProtocolVersion, UrlElicitationCapability,
+    },
+    service::{ClientLifecycleMode, Peer, RunningService, Service},
+    transport::IntoTransport,
+};
+
+use super::{
+    Inner, Upstream,
+    connection::Handshake,
+    dial::{Foreign, InProcess, Make},
+    slot::{Dial, Settings, Slot},
+};
+use crate::backoff::Backoff;
+
+/// Which handshake begins a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Lifecycle {
+    /// Asks `server/discover` first and falls back to `initialize` with a server that does not know it.
+    /// One connection serves all callers.
+    #[default]
+    Auto,
+    /// Keeps a connection by `initialize` for callers that began with it, and another by
+    /// `server/discover` for those that did not, each made when it is needed. Where a server speaks both,
+    /// nothing has to be translated between revisions, at the price of a second session (or child
+    /// process) when callers of both kinds come.
+    MatchCaller,
+    /// `initialize`, the handshake of revisions before 2026-07-28.
+    Initialize,
+    /// `server/discover` and nothing else.
+    Discover,
+}
+
+/// Settings of an [`Upstream`]; the last call names what to connect to.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`name`](Self::name) | the command, the URL, or the transport's kind |
+/// | [`request_timeout`](Self::request_timeout) | 5 minutes of silence |
+/// | [`connect_timeout`](Self::connect_timeout) | 30 s |
+/// | [`reconnect_backoff`](Self::reconnect_backoff) | 500 ms doubling to 30 s |
+/// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
+/// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::Auto`], over HTTP [`Lifecycle::MatchCaller`] |
+/// | [`client_info`](Self::client_info) | this crate's name and version |
+#[derive(Clone, Debug)]
+#[must_use = "name what to connect to, to make the upstream"]
+pub struct UpstreamBuilder {
+    pub(super) name: Option<Arc<str>>,
+    timeout: Option<Duration>,
+    connect_timeout: Duration,
+    backoff: Backoff,
+    in_background: bool,
+    lifecycle: Option<Lifecycle>,
+    client_info: Implementation,
+    legacy_version: ProtocolVersion,
+}
+
+impl UpstreamBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            name: None,
+            timeout: Some(Duration::from_secs(300)),
+            connect_timeout: Duration::from_secs(30),
+            backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            in_background: true,
+            lifecycle: None,
+            client_info: Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            legacy_version: ProtocolVersion::LATEST_WITH_INITIALIZE,
+        }
+    }
+
+    /// The name by which errors and logs speak of it.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How long the server may say nothing about a request before the request fails. Progress and other
+    /// messages for the request start the time anew; while the caller is asked something it stands still.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets requests wait for ever. Do this only under a layer that ends them.
+    pub fn without_request_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// How long one attempt to connect may take, handshake included.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The waiting times between attempts to connect: they double from `first` to `most`, and each is
+    /// drawn between half of itself and the whole.
+    pub fn reconnect_backoff(mut self, first: Duration, most: Duration) -> Self {
+        self.backoff = Backoff::new(first, most);
+        self
+    }
+
+    /// Whether a lost connection is made again before somebody needs it.
+    pub fn reconnect_in_background(mut self, yes: bool) -> Self {
+        self.in_background = yes;
+        self
+    }
+
+    /// Which handshake begins a connection.
+    pub fn lifecycle(mut self, lifecycle: Lifecycle) -> Self {
+        self.lifecycle = Some(lifecycle);
+        self
+    }
+
+    /// The revision to ask for where the handshake is `initialize`: by default the newest that has it,
+    /// 2025-11-25.
+    pub fn initialize_version(mut self, version: ProtocolVersion) -> Self {
+        self.legacy_version = version;
+        self
+    }
+
+    /// What the server is told of the client.
+    pub fn client_info(mut self, client_info: Implementation) -> Self {
+        self.client_info = client_info;
+        self
+    }
+
+    /// A server in this process, over typed channels.
+    pub fn in_process<H: ServerHandler>(self, handler: H) -> Upstream {
+        let handler = Arc::new(handler);
+        self.build("in-process", Lifecycle::Auto, move |handshake| {
+            Box::new(InProcess {
+                handler: handler.clone(),
+                handshake,
+            })
+        })
+    }
+
+    /// Any rmcp transport. `make` makes one for each connection.
+    pub fn transport<T, E, A, F, Fut>(self, make: F) -> Upstream
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+        A: 'static,
+    {
+        let make = Arc::new(make);
+        self.build("transport", Lifecycle::Auto, move |handshake| {
+            Box::new(Make::new(make.clone(), handshake))
+        })
+    }
+
+    /// An rmcp client that is connected already, and stays its owner's: it is not connected again when it
+    /// is lost.
+    ///
+    /// Such a client's notifications and the server's requests go to the handler it was made with, so
+    /// nothing but answers comes back through this upstream: no progress, no logging, no change
+    /// notifications (a `subscriptions/listen` to a server before 2026-07-28 yields nothing), no sampling,
+    /// elicitation or roots. Cancellation and `_meta` work as they always do.
+    pub fn peer(self, peer: Peer<RoleClient>) -> Upstream {
+        self.build("peer", Lifecycle::Auto, move |handshake| {
+            Box::new(Foreign {
+                peer: peer.clone(),
+                keep: None,
+                upstream: handshake.upstream,
+            })
+        })
+    }
+
+    /// An rmcp client that is connected already. It is kept alive by the upstream; what
+    /// [`peer`](Self::peer) says of what it cannot observe holds here too.
+    pub fn running<H: Service<RoleClient>>(
+        self,
+        running: RunningService<RoleClient, H>,
+    ) -> Upstream {
+        let peer = running.peer().clone();
+        let keep: Arc<dyn std::any::Any + Send + Sync> = Arc::new(running);
+        self.build("client", Lifecycle::Auto, move |handshake| {
+            let keep = Some(keep.clone());
+            Box::new(Foreign {
+                peer: peer.clone(),
+                keep,
+                upstream: handshake.upstream,
+            })
+        })
+    }
+
+    /// Puts an upstream together from what dials for it.
+    pub(super) fn build(
+        self,
+        kind: &str,
+        lifecycle: Lifecycle,
+        dial: impl Fn(Handshake) -> Box<dyn Dial>,
+    ) -> Upstream {
+        let name = self.name.clone().unwrap_or_else(|| kind.into());
+        let lifecycle = self.lifecycle.unwrap_or(lifecycle);
+        let slot = |mode| {
+            let settings = Settings {
+                name: name.clone(),
+                backoff: self.backoff,
+                connect_timeout: self.connect_timeout,
+                in_background: self.in_background,
+            };
+            Slot::new(settings, dial(self.handshake(&name, mode)))
+        };
+        let first = slot(self.mode(lifecycle));
+        let second =
+            (lifecycle == Lifecycle::MatchCaller).then(|| slot(self.mode(Lifecycle::Auto)));
+        Upstream {
+            inner: Arc::new(Inner {
+                name,
+                timeout: self.timeout,
+                first,
+                second,
+            }),
+        }
+    }
+
+    fn mode(&self, lifecycle: Lifecycle) -> ClientLifecycleMode {
+        let preferred_versions = vec![ProtocolVersion::LATEST];
+        match lifecycle {
+            Lifecycle::Auto => ClientLifecycleMode::Auto {
+                preferred_versions,
+                legacy_version: Some(self.legacy_version.clone()),
+            },
+            Lifecycle::Discover => ClientLifecycleMode::Discover { preferred_versions },
+            Lifecycle::Initialize | Lifecycle::MatchCaller => ClientLifecycleMode::Initialize,
+        }
+    }
+
+    fn handshake(&self, upstream: &Arc<str>, lifecycle: ClientLifecycleMode) -> Handshake {
+        let mut info = InitializeRequestParams::new(every_capability(), self.client_info.clone());
+        info.protocol_version = self.legacy_version.clone();
+        Handshake {
+            upstream: upstream.clone(),
+            info: Arc::new(info),
+            lifecycle,
+        }
+    }
+}
+
+/// What a connection that many callers share says it can do where it has to be said once for all. A
+/// request of the server for something that the caller in question cannot do is answered with an error.
+fn every_capability() -> ClientCapabilities {
+    let mut capabilities = ClientCapabilities::builder()
+        .enable_elicitation()
+        .enable_roots()
+        .enable_roots_list_changed()
+        .enable_sampling()
+        .enable_sampling_tools()
+        .build();
+    capabilities.elicitation = Some(
+        ElicitationCapability::new()
+            .with_form(FormElicitationCapability::default())
+            .with_url(UrlElicitationCapability::default()),
+    );
+    capabilities
+}

@@ -1,0 +1,266 @@
+//! One call over a connection.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rmcp::{
+    RoleClient,
+    model::{
+        ClientRequest, ErrorData, GetExtensions, GetMeta, NotificationMetaObject, ProgressToken,
+        RequestId, RequestMetaObject, ServerNotification, ServerRequest, ServerResult,
+    },
+    service::{PeerRequestOptions, RequestHandle},
+};
+use tokio::time::Instant;
+
+use super::{
+    connection::Connection,
+    errors,
+    routes::{Mail, Mailbox, Route, method},
+};
+use crate::{CallContext, Caller, Error, McpResponse, caller::Era};
+
+/// What a call needs beside its message.
+pub(super) struct Call {
+    pub(super) connection: Arc<Connection>,
+    pub(super) upstream: Arc<str>,
+    /// How long the server may be silent.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Where what the server sends beside its answer goes, and under which names.
+struct Return {
+    caller: Caller,
+    id: RequestId,
+    token: Option<ProgressToken>,
+    era: Era,
+}
+
+impl Call {
+    /// Sends the request and waits for the answer, taking what comes meanwhile to the caller.
+    ///
+    /// Dropping the future tells the server that the request is cancelled.
+    pub(super) async fn run(
+        &self,
+        message: ClientRequest,
+        context: CallContext,
+    ) -> Result<McpResponse, Error> {
+        let listens = matches!(message, ClientRequest::SubscriptionsListenRequest(_));
+        let (route, mailbox) = Route::new(context.caller.session_id(), listens);
+        let back = Return {
+            id: context.id.clone(),
+            token: context.progress_token(),
+            caller: context.caller.clone(),
+            era: context.era(),
+        };
+        let (message, options) = self.prepare(message, context, route);
+        let handle = self
+            .connection
+            .peer
+            .send_request_with_option(message, options)
+            .await
+            .map_err(|error| errors::of_call(&self.upstream, error))?;
+        let mut flight = Flight {
+            connection: &self.connection,
+            handle: Some(handle),
+        };
+        let timeout = if listens { None } else { self.timeout };
+        let answer = self.wait(&mut flight, mailbox, &back, timeout).await?;
+        flight.land();
+        let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        Ok(McpResponse::new(result))
+    }
+
+    /// The message as this hop sends it: the caller's `_meta` without what belongs to the caller's hop.
+    fn prepare(
+        &self,
+        mut message: ClientRequest,
+        context: CallContext,
+        route: Route,
+    ) -> (ClientRequest, PeerRequestOptions) {
+        let mut options = PeerRequestOptions::no_options();
+        if self.connection.era == Era::Modern {
+            options.meta = own_meta(&context);
+        }
+        let mut meta = context.meta;
+        for key in HOP_KEYS {
+            meta.remove(*key);
+        }
+        if self.connection.in_process {
+            *message.extensions_mut() = context.extensions;
+        }
+        message.extensions_mut().insert(route);
+        if !meta.is_empty() {
+            *message.get_meta_mut() = meta;
+        }
+        (message, options)
+    }
+
+    async fn wait(
+        &self,
+        flight: &mut Flight<'_>,
+        mut mailbox: Mailbox,
+        back: &Return,
+        timeout: Option<Duration>,
+    ) -> Result<Result<ServerResult, rmcp::ServiceError>, Error> {
+        let lost = || errors::lost(&self.upstream);
+        let Some(handle) = flight.handle.as_mut() else {
+            return Err(lost());
+        };
+        let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();
+        let mut silence = std::pin::pin!(tokio::time::sleep(timeout.unwrap_or_default()));
+        loop {
+            tokio::select! {
+                biased;
+                mail = mailbox.recv() => {
+                    let Some(mail) = mail else {
+                        // A closed mailbox is a lost connection, unless the answer came before.
+                        return handle.rx.try_recv().map_err(|_| lost());
+                    };
+                    if let Some(request) = back.take(mail).await {
+                        asked.push(request);
+                    }
+                    if let Some(timeout) = timeout {
+                        silence.as_mut().reset(Instant::now() + timeout);
+                    }
+                }
+                Some(()) = asked.next(), if !asked.is_empty() => {
+                    if let Some(timeout) = timeout {
+                        silence.as_mut().reset(Instant::now() + timeout);
+                    }
+                }
+                answer = &mut handle.rx => {
+                    // What was sent before the answer arrives before it.
+                    while let Ok(mail) = mailbox.try_recv() {
+                        back.take(mail).await;
+                    }
+                    return answer.map_err(|_| lost());
+                }
+                // While the caller is asked something, it is not the server that is silent.
+                () = &mut silence, if timeout.is_some() && asked.is_empty() => {
+                    return Err(Error::timeout(timeout.unwrap_or_default()));
+                }
+            }
+        }
+    }
+}
+
+/// `_meta` entries that each hop says for itself.
+const HOP_KEYS: &[&str] = &[
+    "progressToken",
+    "io.modelcontextprotocol/protocolVersion",
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/clientCapabilities",
+];
+
+/// What this hop says for the caller: what the caller can do, so that the server asks it for nothing
+/// else, and the log level it set for its session.
+fn own_meta(context: &CallContext) -> Option<RequestMetaObject> {
+    let mut meta = RequestMetaObject::new();
+    meta.set_client_capabilities(context.client_capabilities().unwrap_or_default());
+    let session = context.caller.session();
+    if let Some(level) = session.and_then(|session| session.log_level())
+        && context.meta.log_level().is_none()
+    {
+        meta.set_log_level(level);
+    }
+    Some(meta)
+}
+
+impl Return {
+    /// Takes mail to the caller. A request is given back as the future of its answer.
+    async fn take(&self, mail: Mail) -> Option<BoxFuture<'_, ()>> {
+        match mail {
+            Mail::Notification(mut notification) => {
+                if self.address(&mut notification)
+                    && let Err(error) = self.caller.notify(*notification).await
+                {
+                    tracing::debug!(%error, "a notification did not reach its caller");
+                }
+                None
+            }
+            Mail::Request(request, reply)
+                if self.era == Era::Modern && !self.caller.answers_requests() =>
+            {
+                let _ = reply.send(Err(self.unanswerable(&request)));
+                None
+            }
+            Mail::Request(request, mut reply) => Some(Box::pin(async move {
+                tokio::select! {
+                    answer = self.caller.request(*request) => {
+                        let _ = reply.send(answer.map_err(ErrorData::from));
+                    }
+                    // The server does not wait for it any more.
+                    () = reply.closed() => {}
+                }
+            })),
+        }
+    }
+
+    /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller over a
+    /// wire.
+    fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
+        let message = format!(
+            "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
+            method(request)
+        );
+        ErrorData::invalid_request(message, None)
+    }
+
+    /// Puts the caller's own names into a notification. False if the caller did not ask for it.
+    fn address(&self, notification: &mut ServerNotification) -> bool {
+        if let ServerNotification::ProgressNotification(progress) = notification {
+            return match &self.token {
+                Some(token) => {
+                    progress.params.progress_token = token.clone();
+                    true
+                }
+                None => false,
+            };
+        }
+        let meta = notification
+            .extensions_mut()
+            .get_mut::<NotificationMetaObject>();
+        if let Some(meta) = meta.filter(|meta| meta.subscription_id().is_some()) {
+            meta.set_subscription_id(self.id.clone());
+        }
+        true
+    }
+}
+
+/// A request that was sent and is not answered. Dropped so, it is cancelled at the server.
+struct Flight<'a> {
+    connection: &'a Arc<Connection>,
+    handle: Option<RequestHandle<RoleClient>>,
+}
+
+impl Flight<'_> {
+    /// The answer is here.
+    fn land(mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.connection
+                .routes
+                .leave(&handle.id, &handle.progress_token);
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        self.connection
+            .routes
+            .leave(&handle.id, &handle.progress_token);
+        if self.connection.is_lost() {
+            return;
+        }
+        self.connection.runtime.spawn(async move {
+            let reason = "the caller does not wait for it any more";
+            if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
+                tracing::debug!(%error, "the server could not be told of a cancellation");
+            }
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! One connection to a server.
+
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rmcp::{
+    RoleClient,
+    model::{
+        ClientNotification, DiscoverResult, InitializeRequestParams, ProtocolVersion,
+        ServerPeerInfo,
+    },
+    service::{ClientLifecycleMode, Peer, RunningService, serve_client_with_lifecycle},
+    transport::{IntoTransport, Transport},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    errors,
+    listen::Subscribed,
+    routes::Routes,
+    tap::{Relay, Tap},
+};
+use crate::{Error, caller::Era};
+
+/// A connection that has been established.
+pub(super) struct Connection {
+    pub(super) peer: Peer<RoleClient>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) info: Arc<ServerPeerInfo>,
+    pub(super) era: Era,
+    /// The server is in this process: what is not part of the message reaches it too.
+    pub(super) in_process: bool,
+    pub(super) subscribed: Subscribed,
+    pub(super) runtime: tokio::runtime::Handle,
+    lost: CancellationToken,
+    /// Ends the connection when the last user of it is gone.
+    keep: Keep,
+}
+
+/// What keeps a connection alive.
+pub(super) enum Keep {
+    Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
+    /// Somebody else serves it.
+    Foreign {
+        _client: Option<Arc<dyn Any + Send + Sync>>,
+    },
+}
+
+/// What is needed to make a connection.
+#[derive(Clone)]
+pub(super) struct Handshake {
+    pub(super) upstream: Arc<str>,
+    pub(super) info: Arc<InitializeRequestParams>,
+    pub(super) lifecycle: ClientLifecycleMode,
+}
+
+impl Connection {
+    /// Performs the handshake over `transport`, and serves the connection from then on.
+    pub(super) async fn establish<T, E, A>(
+        transport: T,
+        handshake: Handshake,
+        in_process: bool,
+    ) -> Result<Self, Error>
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+        A: 'static,
+    {
+        let relay = Relay {
+            routes: Arc::default(),
+            lost: CancellationToken::new(),
+            info: handshake.info,
+        };
+        let tap = Tap::new(transport.into_transport(), &relay);
+        let running = serve(relay.clone(), tap, handshake.lifecycle)
+            .await
+            .map_err(|error| errors::of_connect(&handshake.upstream, error))?;
+        let peer = running.peer().clone();
+        Self::over(
+            peer,
+            relay,
+            in_process,
+            Keep::Running(Mutex::new(Some(running))),
+            &handshake.upstream,
+        )
+    }
+
+    /// A connection that somebody else made and serves.
+    pub(super) fn foreign(
+        peer: Peer<RoleClient>,
+        upstream: &Arc<str>,
+        keep: Keep,
+    ) -> Result<Self, Error> {
+        let relay = Relay {
+            routes: Arc::default(),
+            lost: CancellationToken::new(),
+            info: Arc::default(),
+        };
+        Self::over(peer, relay, false, keep, upstream)
+    }
+
+    fn over(
+        peer: Peer<RoleClient>,
+        relay: Relay,
+        in_process: bool,
+        keep: Keep,
+        upstream: &Arc<str>,
+    ) -> Result<Self, Error> {
+        let info = peer.peer_info().ok_or_else(|| errors::lost(upstream))?;
+        Ok(Self {
+            era: Era::of(&info.protocol_version),
+            peer,
+            routes: relay.routes,
+            info,
+            in_process,
+            subscribed: Subscribed::default(),
+            runtime: tokio::runtime::Handle::current(),
+            lost: relay.lost,
+            keep,
+        })
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.peer.is_transport_closed()
+    }
+
+    /// Resolves when the connection is lost. Never, for one that somebody else serves.
+    pub(super) fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// What the server said of itself. The bottom translates between revisions, so it speaks them all.
+    pub(super) fn describe(&self) -> DiscoverResult {
+        let mut described = DiscoverResult::new(
+            ProtocolVersion::KNOWN_VERSIONS.to_vec(),
+            self.info.capabilities.clone(),
+        );
+        described.instructions = self.info.instructions.clone();
+        described.meta = self.info.meta.clone();
+        if let Some(server_info) = self.info.server_info.clone() {
+            described.set_server_info(server_info);
+        }
+        described
+    }
+
+    pub(super) async fn notify(
+        &self,
+        notification: ClientNotification,
+    ) -> Result<(), rmcp::ServiceError> {
+        self.peer.send_notification(notification).await
+    }
+
+    /// Ends the connection and waits until its transport is closed.
+    pub(super) async fn close(&self) {
+        let running = match &self.keep {
+            Keep::Running(running) => running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+            Keep::Foreign { .. } => None,
+        };
+        let Some(mut running) = running else { return };
+        match running.close().await {
+            Ok(reason) => tracing::debug!(?reason, "a connection ended"),
+            Err(error) => tracing::warn!(%error, "a connection's task failed"),
+        }
+    }
+}
+
+async fn serve<T>(
+    relay: Relay,
+    tap: Tap<T>,
+    lifecycle: ClientLifecycleMode,
+) -> Result<RunningService<RoleClient, Relay>, rmcp::service::ClientInitializeError>
+where
+    T: Transport<RoleClient> + Send + 'static,
+{
+    serve_client_with_lifecycle(relay, tap, lifecycle).await
+}

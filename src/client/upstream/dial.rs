@@ -1,0 +1,113 @@
+//! The ways to make a connection.
+
+#[cfg(feature = "child-process")]
+mod child_process;
+#[cfg(feature = "http-client")]
+mod http;
+
+use std::{any::Any, marker::PhantomData, sync::Arc};
+
+#[cfg(feature = "child-process")]
+pub use child_process::ChildProcess;
+use futures::{channel::mpsc, future::BoxFuture};
+#[cfg(feature = "http-client")]
+pub use http::HttpEndpoint;
+use rmcp::{
+    RoleClient, RoleServer, ServerHandler,
+    service::{Peer, RxJsonRpcMessage, serve_server},
+    transport::IntoTransport,
+};
+
+use super::{
+    connection::{Connection, Handshake, Keep},
+    errors,
+    slot::Dial,
+};
+use crate::Error;
+
+/// How many messages may wait between the two sides of an in-process connection.
+const IN_PROCESS_BUFFER: usize = 64;
+
+/// Serves a handler in this process.
+pub(super) struct InProcess<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) handshake: Handshake,
+}
+
+impl<H: ServerHandler> Dial for InProcess<H> {
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        let handler = self.handler.clone();
+        let handshake = self.handshake.clone();
+        Box::pin(async move {
+            let (to_server, from_client) =
+                mpsc::channel::<RxJsonRpcMessage<RoleServer>>(IN_PROCESS_BUFFER);
+            let (to_client, from_server) =
+                mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
+            tokio::spawn(async move {
+                match serve_server(handler, (to_client, from_client)).await {
+                    Ok(running) => drop(running.waiting().await),
+                    Err(error) => tracing::debug!(%error, "an in-process server did not start"),
+                }
+            });
+            Connection::establish((to_server, from_server), handshake, true).await
+        })
+    }
+}
+
+/// Makes a transport for each connection.
+pub(super) struct Make<F, A> {
+    make: Arc<F>,
+    handshake: Handshake,
+    _adapter: PhantomData<fn() -> A>,
+}
+
+impl<F, A> Make<F, A> {
+    pub(super) fn new(make: Arc<F>, handshake: Handshake) -> Self {
+        Self {
+            make,
+            handshake,
+            _adapter: PhantomData,
+        }
+    }
+}
+
+impl<T, E, A, F, Fut> Dial for Make<F, A>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    T: IntoTransport<RoleClient, E, A>,
+    E: std::error::Error + Send + Sync + 'static,
+    A: 'static,
+{
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        let made = (self.make)();
+        let handshake = self.handshake.clone();
+        Box::pin(async move {
+            let transport = made
+                .await
+                .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
+            Connection::establish(transport, handshake, false).await
+        })
+    }
+}
+
+/// Takes a client that exists.
+pub(super) struct Foreign {
+    pub(super) peer: Peer<RoleClient>,
+    pub(super) keep: Option<Arc<dyn Any + Send + Sync>>,
+    pub(super) upstream: Arc<str>,
+}
+
+impl Dial for Foreign {
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        let connection = if self.peer.is_transport_closed() {
+            Err(errors::lost_for_good(&self.upstream))
+        } else {
+            let keep = Keep::Foreign {
+                _client: self.keep.clone(),
+            };
+            Connection::foreign(self.peer.clone(), &self.upstream, keep)
+        };
+        Box::pin(std::future::ready(connection))
+    }
+}

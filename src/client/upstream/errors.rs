@@ -1,0 +1,157 @@
+//! What rmcp's failures mean to a call.
+
+use std::{error::Error as StdError, sync::Arc, time::Duration};
+
+use rmcp::service::{ClientInitializeError, ServiceError};
+
+use crate::{Error, TransportError};
+
+/// A call failed.
+pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
+    match error {
+        ServiceError::McpError(error) => error.into(),
+        ServiceError::Timeout { timeout } => Error::timeout(timeout),
+        ServiceError::Cancelled { reason } => Error::Cancelled {
+            reason: reason.map(Into::into),
+        },
+        ServiceError::TransportClosed => lost(upstream),
+        other => {
+            let message = summary(&other);
+            classify(TransportBuilder::of(&other), message)
+                .with_upstream(upstream.clone())
+                .with_source(other)
+                .into()
+        }
+    }
+}
+
+/// The connection was lost while a call was in flight.
+pub(super) fn lost(upstream: &Arc<str>) -> Error {
+    TransportError::new("the connection was lost before the answer came")
+        .with_upstream(upstream.clone())
+        .into()
+}
+
+/// A client that somebody else made has ended: there is no other.
+pub(super) fn lost_for_good(upstream: &Arc<str>) -> Error {
+    TransportError::not_delivered("the client it was made with has ended")
+        .with_upstream(upstream.clone())
+        .into()
+}
+
+/// No connection could be made.
+pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> Error {
+    let message = format!("cannot connect: {}", summary(&error));
+    let found = TransportBuilder::of(&error);
+    let mut transport = TransportError::not_delivered(message).with_upstream(upstream.clone());
+    if let Some(status) = found.status {
+        transport = transport.with_status(status);
+    }
+    if let Some(after) = found.retry_after {
+        transport = transport.with_retry_after(after);
+    }
+    transport.with_source(error).into()
+}
+
+/// A transport could not even be made.
+pub(super) fn of_spawn(
+    upstream: &Arc<str>,
+    what: &str,
+    error: impl StdError + Send + Sync + 'static,
+) -> Error {
+    TransportError::not_delivered(format!("{what}: {error}"))
+        .with_upstream(upstream.clone())
+        .with_source(error)
+        .into()
+}
+
+/// What a chain of errors says of a failed exchange.
+struct TransportBuilder {
+    status: Option<u16>,
+    retry_after: Option<Duration>,
+    not_delivered: bool,
+}
+
+impl TransportBuilder {
+    fn of(error: &(dyn StdError + 'static)) -> Self {
+        let mut found = Self {
+            status: None,
+            retry_after: None,
+            not_delivered: false,
+        };
+        let mut next = Some(error);
+        while let Some(current) = next {
+            found.look_at(current);
+            next = current.source();
+        }
+        found
+    }
+
+    fn look_at(&mut self, error: &(dyn StdError + 'static)) {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, NotFound};
+            // A line that could not be written whole is no message to the server.
+            self.not_delivered |= matches!(io.kind(), BrokenPipe | ConnectionRefused | NotFound);
+        }
+        #[cfg(feature = "http-client")]
+        self.look_at_http(error);
+    }
+
+    #[cfg(feature = "http-client")]
+    fn look_at_http(&mut self, error: &(dyn StdError + 'static)) {
+        use rmcp::transport::streamable_http_client::{
+            AuthRequiredError, HttpStatusError, InsufficientScopeError,
+        };
+        if let Some(http) = error.downcast_ref::<HttpStatusError>() {
+            self.status = Some(http.status);
+            self.retry_after = http.retry_after.as_deref().and_then(seconds);
+            // Too many requests, unavailable: the server says that it did not take it.
+            self.not_delivered |= matches!(http.status, 429 | 503);
+        }
+        if error.is::<AuthRequiredError>() {
+            (self.status, self.not_delivered) = (Some(401), true);
+        }
+        if error.is::<InsufficientScopeError>() {
+            (self.status, self.not_delivered) = (Some(403), true);
+        }
+        if let Some(http) = error.downcast_ref::<reqwest::Error>() {
+            self.not_delivered |= http.is_connect() || http.is_builder();
+        }
+    }
+}
+
+/// `Retry-After` as a number of seconds (RFC 9110, section 10.2.3). A date there is not read: it would
+/// depend on this machine's clock agreeing with the server's.
+#[cfg(feature = "http-client")]
+fn seconds(value: &str) -> Option<Duration> {
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn classify(found: TransportBuilder, message: String) -> TransportError {
+    let mut error = if found.not_delivered {
+        TransportError::not_delivered(message)
+    } else {
+        TransportError::new(message)
+    };
+    if let Some(status) = found.status {
+        error = error.with_status(status);
+    }
+    if let Some(after) = found.retry_after {
+        error = error.with_retry_after(after);
+    }
+    error
+}
+
+/// An error and what caused it, in one line, each said once.
+fn summary(error: &(dyn StdError + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !line.contains(&cause_text) {
+            line = format!("{line}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    line
+}

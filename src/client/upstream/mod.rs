@@ -1,0 +1,278 @@
+//! The bottom of a stack that is a connection to an MCP server.
+
+mod builder;
+mod call;
+mod connection;
+mod dial;
+mod errors;
+mod listen;
+mod rounds;
+mod routes;
+mod slot;
+mod tap;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+pub use builder::{Lifecycle, UpstreamBuilder};
+#[cfg(feature = "child-process")]
+pub use dial::ChildProcess;
+#[cfg(feature = "http-client")]
+pub use dial::HttpEndpoint;
+use futures::future::BoxFuture;
+use rmcp::model::{ClientNotification, ClientRequest, EmptyResult, ErrorData, ServerResult};
+use tower::Service;
+
+use self::{call::Call, connection::Connection, slot::Slot};
+use crate::{CallContext, Error, McpRequest, McpResponse, caller::Era};
+
+/// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
+/// a server in this process, any rmcp transport, or an rmcp client that exists already.
+///
+/// Cloning it is cheap, and all clones share the connection.
+///
+/// # The connection
+///
+/// It is made when the first request needs it, or by [`connect`](Self::connect), once for all who wait
+/// for it. When it is lost, the calls in flight fail at once with a
+/// [transport error](crate::TransportError), and another is made: right away, then with waiting times that
+/// double from 500 ms to 30 s, each drawn between half of itself and the whole. A call that comes
+/// meanwhile starts an attempt itself if one is due, and otherwise fails at once with an error that says
+/// when the next one is. A child process that ended is waited for, so it does not stay as a zombie, and
+/// started again; an HTTP session that the server forgot is begun anew, and the request sent again.
+///
+/// # A call
+///
+/// - `_meta` goes to the server as it came, except for what each hop says for itself: progress token,
+///   protocol version and client info. Client capabilities are the caller's, so that the server asks for
+///   nothing that this caller cannot answer.
+/// - Progress, logging, change notifications and (before 2026-07-28) requests of the server go to the
+///   caller whose request they belong to, in the order the server sent them. Where the transport does
+///   not say to whom they belong, they go to the one caller that has calls in flight. If several have, a
+///   request is refused with an error that says so, and a notification is dropped: never a guess between
+///   two users.
+/// - Dropping the call's future sends `notifications/cancelled`.
+/// - A server that is silent for [`request_timeout`](UpstreamBuilder::request_timeout) (5 minutes by
+///   default) fails the call with a timeout. Progress, and any other message for the call, starts the
+///   time anew.
+///
+/// # Revisions
+///
+/// The two sides may speak different revisions of the protocol. A listen is answered from an older
+/// server's notifications. A multi-round result is turned into the requests an older caller knows, up to
+/// [ten rounds](rmcp::model::DEFAULT_MRTR_MAX_ROUNDS). What cannot be translated is a request (sampling,
+/// elicitation, roots) of an older server to a caller on 2026-07-28, which has no such requests: the
+/// server is told so. [`Lifecycle::MatchCaller`] avoids translation where a server speaks both.
+///
+/// ```no_run
+/// # #[cfg(feature = "http-client")]
+/// # async fn example() -> Result<(), rmcp_layers::Error> {
+/// use std::time::Duration;
+///
+/// use rmcp_layers::{HttpEndpoint, McpRequest, Upstream};
+/// use tower::ServiceExt;
+///
+/// let upstream = Upstream::builder()
+///     .name("weather")
+///     .request_timeout(Duration::from_secs(30))
+///     .http(HttpEndpoint::new("http://127.0.0.1:8000/mcp"))?;
+/// let forecast = upstream.oneshot(McpRequest::call_tool("forecast").argument("city", "Rome").build());
+/// println!("{:?}", forecast.await?.result);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Upstream {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: Arc<str>,
+    timeout: Option<Duration>,
+    /// For callers with a handshake; for all callers, unless the lifecycle matches callers.
+    first: Arc<Slot>,
+    /// For callers without, if the lifecycle matches callers.
+    second: Option<Arc<Slot>>,
+}
+
+impl Upstream {
+    /// Starts an upstream with settings of its own.
+    pub fn builder() -> UpstreamBuilder {
+        UpstreamBuilder::new()
+    }
+
+    /// A server in this process, over typed channels. Nothing is turned into JSON.
+    pub fn in_process<H: rmcp::ServerHandler>(handler: H) -> Self {
+        Self::builder().in_process(handler)
+    }
+
+    /// A child process, spoken to over its standard input and output.
+    #[cfg(feature = "child-process")]
+    pub fn child_process(command: impl Into<ChildProcess>) -> Self {
+        Self::builder().child_process(command)
+    }
+
+    /// A streamable HTTP URL.
+    ///
+    /// # Errors
+    ///
+    /// If the URL or a header is malformed, or the TLS library cannot be set up.
+    #[cfg(feature = "http-client")]
+    pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, Error> {
+        Self::builder().http(endpoint)
+    }
+
+    /// The upstream's name, as errors and logs call it.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Makes the connection, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// A [transport error](crate::TransportError) that says why there is none.
+    pub async fn connect(&self) -> Result<(), Error> {
+        self.inner.first.get().await.map(|_| ())
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.inner.slots().any(|slot| slot.ready().is_some())
+    }
+
+    /// How many calls and listens are in flight.
+    pub fn in_flight(&self) -> usize {
+        let connections = self.inner.slots().filter_map(|slot| slot.ready());
+        connections.map(|connection| connection.routes.len()).sum()
+    }
+
+    /// Ends the connection, and makes no other. Calls in flight fail; a child process is asked to end by
+    /// closing its standard input, then by `SIGTERM`, then killed, three seconds apart (MCP 2025-11-25,
+    /// basic/lifecycle, shutdown). Returns when that is done.
+    pub async fn close(&self) {
+        for slot in self.inner.slots() {
+            if let Some(connection) = slot.close() {
+                connection.close().await;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.inner.name)
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service<McpRequest> for Upstream {
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: McpRequest) -> Self::Future {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.handle(request).await })
+    }
+}
+
+impl Inner {
+    fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        std::iter::once(&self.first).chain(&self.second)
+    }
+
+    async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
+        let mut parts = request.into_all_parts();
+        let era = parts.context.era();
+        if let Some(notification) = parts.take_notification() {
+            return self.notify(notification, era).await;
+        }
+        let connection = self.connection(era).await?;
+        self.dispatch(connection, era, parts.message, parts.context)
+            .await
+    }
+
+    /// The connection for a caller of this era.
+    async fn connection(&self, era: Era) -> Result<Arc<Connection>, Error> {
+        let Some(second) = self.second.as_ref().filter(|_| era == Era::Modern) else {
+            return self.first.get().await;
+        };
+        // A server that answered an older caller with the only handshake it knows needs no second one.
+        match self.first.ready() {
+            Some(first) if first.era == Era::Modern => Ok(first),
+            _ => second.get().await,
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        connection: Arc<Connection>,
+        era: Era,
+        message: ClientRequest,
+        context: CallContext,
+    ) -> Result<McpResponse, Error> {
+        let modern = connection.era == Era::Modern;
+        match message {
+            ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
+                ServerResult::DiscoverResult(connection.describe()),
+            )),
+            ClientRequest::InitializeRequest(_) => Err(ErrorData::invalid_request(
+                "the connection to this server has been initialized; ask `server/discover`",
+                None,
+            )
+            .into()),
+            // Revision 2026-07-28 has neither; the level goes with each request.
+            ClientRequest::PingRequest(_) | ClientRequest::SetLevelRequest(_) if modern => {
+                Ok(McpResponse::new(EmptyResult {}))
+            }
+            ClientRequest::SubscriptionsListenRequest(request) if !modern => {
+                let filter = request.params.notifications;
+                listen::run(connection, self.name.clone(), filter, context).await
+            }
+            message => {
+                let translated = modern && era == Era::Legacy && rounds::may_want_input(&message);
+                let call = Call {
+                    connection,
+                    upstream: self.name.clone(),
+                    timeout: self.timeout,
+                };
+                if translated {
+                    rounds::run(&call, message, context).await
+                } else {
+                    call.run(message, context).await
+                }
+            }
+        }
+    }
+
+    /// Passes a client's notification on, where it concerns the server.
+    async fn notify(
+        &self,
+        notification: ClientNotification,
+        era: Era,
+    ) -> Result<McpResponse, Error> {
+        match notification {
+            // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
+            // by itself, and gives its own progress tokens.
+            ClientNotification::InitializedNotification(_)
+            | ClientNotification::CancelledNotification(_)
+            | ClientNotification::ProgressNotification(_) => {}
+            notification => {
+                let connection = self.connection(era).await?;
+                let sent = connection.notify(notification).await;
+                sent.map_err(|error| errors::of_call(&self.name, error))?;
+            }
+        }
+        Ok(McpResponse::new(EmptyResult {}))
+    }
+}

@@ -1,0 +1,110 @@
+//! Multi-round requests (MCP 2026-07-28, SEP-2322) for callers that do not know them: what the server
+//! wants to know, it asks with the requests of older revisions.
+
+use rmcp::model::{
+    ClientCapabilities, ClientRequest, ClientResult, DEFAULT_MRTR_MAX_ROUNDS, ErrorData,
+    InputRequest, InputRequiredResult, InputResponses, ServerRequest, ServerResult,
+};
+use serde_json::Value;
+
+use super::call::Call;
+use crate::{CallContext, Caller, Error, McpResponse};
+
+/// Runs a request of an older caller to its end.
+pub(super) async fn run(
+    call: &Call,
+    message: ClientRequest,
+    context: CallContext,
+) -> Result<McpResponse, Error> {
+    let mut round = message.clone();
+    for _ in 0..=DEFAULT_MRTR_MAX_ROUNDS {
+        let response = call.run(round, context.clone()).await?;
+        let ServerResult::InputRequiredResult(wanted) = &response.result else {
+            return Ok(response);
+        };
+        let answers = ask(&context, wanted).await?;
+        round = message.clone();
+        if !resume(&mut round, answers, wanted.request_state.clone()) {
+            return Ok(response);
+        }
+    }
+    Err(ErrorData::internal_error(
+        format!("the server still wants input after {DEFAULT_MRTR_MAX_ROUNDS} rounds"),
+        None,
+    )
+    .into())
+}
+
+/// Whether the server may answer this request by wanting input.
+pub(super) fn may_want_input(message: &ClientRequest) -> bool {
+    matches!(
+        message,
+        ClientRequest::CallToolRequest(_)
+            | ClientRequest::GetPromptRequest(_)
+            | ClientRequest::ReadResourceRequest(_)
+    )
+}
+
+/// Puts the answers, and the server's state as it came, into the next round's request.
+fn resume(message: &mut ClientRequest, answers: InputResponses, state: Option<String>) -> bool {
+    let (responses, request_state) = match message {
+        ClientRequest::CallToolRequest(request) => (
+            &mut request.params.input_responses,
+            &mut request.params.request_state,
+        ),
+        ClientRequest::GetPromptRequest(request) => (
+            &mut request.params.input_responses,
+            &mut request.params.request_state,
+        ),
+        ClientRequest::ReadResourceRequest(request) => (
+            &mut request.params.input_responses,
+            &mut request.params.request_state,
+        ),
+        _ => return false,
+    };
+    *responses = (!answers.is_empty()).then_some(answers);
+    *request_state = state;
+    true
+}
+
+async fn ask(context: &CallContext, wanted: &InputRequiredResult) -> Result<InputResponses, Error> {
+    let capabilities = context.client_capabilities().unwrap_or_default();
+    let mut answers = InputResponses::new();
+    for (key, request) in wanted.input_requests.iter().flatten() {
+        check(&capabilities, request)?;
+        answers.insert(key.clone(), answer(&context.caller, request).await?);
+    }
+    Ok(answers)
+}
+
+async fn answer(caller: &Caller, request: &InputRequest) -> Result<Value, Error> {
+    let request = match request.clone() {
+        InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
+        InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
+        InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
+        _ => {
+            return Err(unanswerable(
+                "the server wants input of a kind this version does not know",
+            ));
+        }
+    };
+    let result: ClientResult = caller.request(request).await?;
+    serde_json::to_value(result).map_err(|error| unanswerable(&error.to_string()))
+}
+
+/// The server asks a caller only for what it said it can do.
+fn check(capabilities: &ClientCapabilities, request: &InputRequest) -> Result<(), Error> {
+    let missing = match request {
+        InputRequest::CreateMessage(_) if capabilities.sampling.is_none() => "sampling",
+        InputRequest::Elicitation(_) if capabilities.elicitation.is_none() => "elicitation",
+        InputRequest::ListRoots(_) if capabilities.roots.is_none() => "roots",
+        _ => return Ok(()),
+    };
+    Err(unanswerable(&format!(
+        "the server wants input by {missing}, which this client did not declare"
+    )))
+}
+
+fn unanswerable(why: &str) -> Error {
+    ErrorData::invalid_request(why.to_owned(), None).into()
+}

@@ -1,0 +1,280 @@
+//! Where a connection is kept, and made again when it is lost.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use crate::{Error, TransportError, backoff::Backoff};
+
+/// How long a call waits for an attempt that is due, rather than fail.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A connection that is lost sooner than this counts as a failure.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+
+type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, Error>>>;
+
+/// Makes one connection.
+pub(super) trait Dial: Send + Sync {
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>>;
+}
+
+/// A connection that is made on demand, by one caller for all, and again when it is lost.
+pub(super) struct Slot {
+    name: Arc<str>,
+    dial: Box<dyn Dial>,
+    backoff: Backoff,
+    connect_timeout: Duration,
+    in_background: bool,
+    state: Mutex<State>,
+    this: Weak<Slot>,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    /// Failures since the last success.
+    failures: u32,
+    /// Connections in a row that were lost soon after they were made.
+    short_lived: u32,
+    connected_at: Option<Instant>,
+    /// Not before this is another attempt made.
+    next_attempt: Option<Instant>,
+    last_error: Option<Error>,
+    closed: bool,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Connecting(Connecting),
+    Ready(Arc<Connection>),
+}
+
+/// How a slot behaves.
+pub(super) struct Settings {
+    pub(super) name: Arc<str>,
+    pub(super) backoff: Backoff,
+    pub(super) connect_timeout: Duration,
+    pub(super) in_background: bool,
+}
+
+impl Slot {
+    pub(super) fn new(settings: Settings, dial: Box<dyn Dial>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            name: settings.name,
+            dial,
+            backoff: settings.backoff,
+            connect_timeout: settings.connect_timeout,
+            in_background: settings.in_background,
+            state: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection, if there is one now.
+    pub(super) fn ready(&self) -> Option<Arc<Connection>> {
+        match &self.state().phase {
+            Phase::Ready(connection) if !connection.is_lost() => Some(connection.clone()),
+            _ => None,
+        }
+    }
+
+    /// The connection, made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the connection cannot be made, or will not be tried again within [`PATIENCE`]: then at once,
+    /// and the error says when.
+    pub(super) async fn get(&self) -> Result<Arc<Connection>, Error> {
+        loop {
+            let next = {
+                let mut state = self.state();
+                match &state.phase {
+                    Phase::Ready(connection) if !connection.is_lost() => {
+                        return Ok(connection.clone());
+                    }
+                    Phase::Connecting(connecting) => Ok(connecting.clone()),
+                    _ => match self.wait(&state)? {
+                        Some(next_attempt) => Err(next_attempt),
+                        None => Ok(self.start(&mut state)),
+                    },
+                }
+            };
+            match next {
+                Ok(connecting) => return connecting.await,
+                Err(next_attempt) => tokio::time::sleep_until(next_attempt).await,
+            }
+        }
+    }
+
+    /// Until when to wait with the next attempt.
+    fn wait(&self, state: &State) -> Result<Option<Instant>, Error> {
+        if state.closed {
+            return Err(self.error("it has been closed").into());
+        }
+        let Some(next_attempt) = state.next_attempt else {
+            return Ok(None);
+        };
+        let Some(wait) = next_attempt.checked_duration_since(Instant::now()) else {
+            return Ok(None);
+        };
+        if wait.is_zero() {
+            return Ok(None);
+        }
+        if wait <= PATIENCE {
+            return Ok(Some(next_attempt));
+        }
+        let why = state.last_error.as_ref().map(ToString::to_string);
+        let why = why
+            .as_deref()
+            .unwrap_or("the connection was lost again and again");
+        let error = self.error(format!("not connected, next attempt in {wait:.1?} ({why})"));
+        Err(error.with_retry_after(wait).into())
+    }
+
+    fn error(&self, message: impl Into<std::borrow::Cow<'static, str>>) -> TransportError {
+        TransportError::not_delivered(message).with_upstream(self.name.clone())
+    }
+
+    /// Begins an attempt that goes on whether or not somebody waits for it.
+    fn start(&self, state: &mut State) -> Connecting {
+        let dialled = self.dial.dial();
+        let limit = self.connect_timeout;
+        let name = self.name.clone();
+        let this = self.this.clone();
+        let attempt = tokio::spawn(async move {
+            let connected = match tokio::time::timeout(limit, dialled).await {
+                Ok(connected) => connected.map(Arc::new),
+                Err(_) => {
+                    let message = format!("cannot connect within {limit:?}");
+                    Err(TransportError::not_delivered(message)
+                        .with_upstream(name)
+                        .into())
+                }
+            };
+            match this.upgrade() {
+                Some(slot) => slot.settle(connected),
+                None => connected,
+            }
+        });
+        let connecting = attempt
+            .map(|attempt| {
+                attempt.unwrap_or_else(|error| {
+                    Err(TransportError::not_delivered("connecting failed")
+                        .with_source(error)
+                        .into())
+                })
+            })
+            .boxed()
+            .shared();
+        state.phase = Phase::Connecting(connecting.clone());
+        connecting
+    }
+
+    /// Takes note of how an attempt ended.
+    fn settle(&self, connected: Result<Arc<Connection>, Error>) -> Result<Arc<Connection>, Error> {
+        let mut state = self.state();
+        if state.closed {
+            state.phase = Phase::Idle;
+            return Err(self.error("it has been closed").into());
+        }
+        match &connected {
+            Ok(connection) => {
+                state.phase = Phase::Ready(connection.clone());
+                state.failures = 0;
+                state.next_attempt = None;
+                state.last_error = None;
+                state.connected_at = Some(Instant::now());
+                drop(state);
+                tracing::info!(upstream = %self.name, "connected");
+                self.watch(connection);
+            }
+            Err(error) => {
+                tracing::warn!(upstream = %self.name, %error, "not connected");
+                let wait = self.backoff.delay(state.failures);
+                state.phase = Phase::Idle;
+                state.failures = state.failures.saturating_add(1);
+                state.next_attempt = Some(Instant::now() + wait);
+                state.last_error = Some(error.clone());
+                drop(state);
+                self.try_again_in(wait);
+            }
+        }
+        connected
+    }
+
+    /// Waits for the connection to be lost, and then makes another.
+    fn watch(&self, connection: &Arc<Connection>) {
+        let lost = connection.lost();
+        let connection = Arc::downgrade(connection);
+        let this = self.this.clone();
+        tokio::spawn(async move {
+            lost.cancelled().await;
+            let Some(slot) = this.upgrade() else { return };
+            let mut state = slot.state();
+            let mine = matches!(&state.phase, Phase::Ready(current)
+                if Weak::ptr_eq(&Arc::downgrade(current), &connection));
+            if !mine || state.closed {
+                return;
+            }
+            tracing::warn!(upstream = %slot.name, "the connection was lost");
+            slot.lose(&mut state);
+        });
+    }
+
+    /// The connection was lost. One loss is mended at once; a server that keeps dying is given time.
+    fn lose(&self, state: &mut State) {
+        state.phase = Phase::Idle;
+        let lived = state.connected_at.take().map(|at| at.elapsed());
+        if lived.is_some_and(|lived| lived < SHORT_LIFE) {
+            state.short_lived = state.short_lived.saturating_add(1);
+        } else {
+            state.short_lived = 0;
+        }
+        if state.short_lived > 1 {
+            let wait = self.backoff.delay(state.short_lived - 2);
+            state.next_attempt = Some(Instant::now() + wait);
+            self.try_again_in(wait);
+        } else if self.in_background {
+            drop(self.start(state));
+        }
+    }
+
+    fn try_again_in(&self, wait: Duration) {
+        if !self.in_background {
+            return;
+        }
+        let this = self.this.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let Some(slot) = this.upgrade() else { return };
+            let mut state = slot.state();
+            if matches!(state.phase, Phase::Idle) && !state.closed {
+                drop(slot.start(&mut state));
+            }
+        });
+    }
+
+    /// Lets go of the connection for good.
+    pub(super) fn close(&self) -> Option<Arc<Connection>> {
+        let mut state = self.state();
+        state.closed = true;
+        match std::mem::take(&mut state.phase) {
+            Phase::Ready(connection) => Some(connection),
+            _ => None,
+        }
+    }
+}
