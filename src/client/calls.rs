@@ -54,12 +54,12 @@ where
             .await
     }
 
-    /// Whether the server still answers: `ping` (revisions before 2026-07-28).
+    /// Whether the server still answers: `ping` (revisions before 2026-07-28). For a newer server an
+    /// [`Upstream`](crate::Upstream) answers itself, once it is connected.
     ///
     /// # Errors
     ///
-    /// "Method not found" from a server that speaks only newer revisions, and whatever else the stack
-    /// fails with.
+    /// Whatever the stack fails with.
     pub async fn ping(&self) -> Result<(), Error> {
         self.tell(PingRequest::default()).await
     }
@@ -155,8 +155,7 @@ where
     ///
     /// # Errors
     ///
-    /// "Method not found" from a server that speaks only newer revisions, and whatever else the stack
-    /// fails with. The level is then as it was.
+    /// Whatever the stack fails with. The level is then as it was.
     pub async fn set_level(&self, level: LoggingLevel) -> Result<(), Error> {
         self.tell(SetLevelRequest::new(SetLevelRequestParams::new(level)))
             .await?;

@@ -57,13 +57,17 @@ where
         let accepted = tokio::select! {
             biased;
             Ok(accepted) = &mut acknowledged => accepted,
-            ended = &mut call => {
-                ended?;
-                // It may have been acknowledged and ended in one go.
-                let accepted = acknowledged.try_recv();
-                call = Box::pin(std::future::ready(Ok(())));
-                accepted.map_err(|_| Error::cancelled("the listen ended before it was acknowledged"))?
-            }
+            ended = &mut call => match acknowledged.try_recv() {
+                // It was acknowledged and ended in one go: that is for the stream to tell.
+                Ok(accepted) => {
+                    call = Box::pin(std::future::ready(ended));
+                    accepted
+                }
+                Err(_) => {
+                    ended?;
+                    return Err(Error::cancelled("the listen ended before it was acknowledged"));
+                }
+            },
             () = super::timeouts::reached(super::timeouts::end_of(patience)) => {
                 return Err(Error::timeout(patience.unwrap_or_default()));
             }
