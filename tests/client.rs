@@ -18,7 +18,7 @@ use futures::{StreamExt, future::pending};
 use rmcp::{
     ClientHandler, RoleClient, RoleServer, ServerHandler,
     model::*,
-    service::{NotificationContext, RequestContext},
+    service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use rmcp_layers::{
     CallContext, Error, Handler, Lifecycle, McpClient, McpRequest, McpResponse, Upstream,
@@ -150,6 +150,7 @@ impl ClientHandler for Person {
 /// A server with one of everything.
 #[derive(Clone, Default)]
 struct Everything {
+    started: Arc<Notify>,
     cancelled: Arc<Notify>,
 }
 
@@ -225,6 +226,23 @@ impl ServerHandler for Everything {
         ))
     }
 
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        for _ in 0..3 {
+            let change = ToolListChangedNotification::default();
+            context.sink().send(change.into()).await.unwrap();
+        }
+        context.cancelled().await;
+        self.cancelled.notify_one();
+        Ok(())
+    }
+
     async fn on_custom_request(
         &self,
         request: CustomRequest,
@@ -247,6 +265,7 @@ impl ServerHandler for Everything {
                 }
             }
             "wait" => {
+                self.started.notify_one();
                 context.ct.cancelled().await;
                 self.cancelled.notify_one();
             }
@@ -371,23 +390,19 @@ async fn progress_that_nobody_reads_does_not_hold_up_the_result() {
 async fn dropping_the_call_cancels_it_upstream() {
     let server = Everything::default();
     let client = McpClient::new(Upstream::builder().in_process(server.clone()));
-    let timed_out = client
-        .call_tool("wait")
-        .total_timeout(Duration::from_millis(20))
-        .await;
-    assert!(timed_out.unwrap_err().is_timeout());
+    tokio::select! {
+        _ = client.call_tool("wait").into_future() => unreachable!("it waits to be cancelled"),
+        () = server.started.notified() => {}
+    }
     server.cancelled.notified().await;
 
     let token = CancellationToken::new();
-    let call = tokio::spawn(
-        client
-            .call_tool("wait")
-            .cancelled_by(token.clone())
-            .into_future(),
-    );
-    tokio::task::yield_now().await;
+    let call = client.call_tool("wait").cancelled_by(token.clone());
+    let call = tokio::spawn(call.into_future());
+    server.started.notified().await;
     token.cancel();
     assert!(call.await.unwrap().unwrap_err().is_cancelled());
+    server.cancelled.notified().await;
 
     assert_eq!(said(&client.call_tool("any").await.unwrap()), "done");
 }
@@ -410,6 +425,45 @@ async fn an_older_servers_own_request_is_answered_by_the_handler() {
 
     let nobody = McpClient::new(stack());
     assert!(nobody.call_tool("roots").await.unwrap_err().is_protocol());
+}
+
+#[tokio::test]
+async fn a_servers_changes_arrive_and_it_hears_when_nobody_listens_any_more() {
+    let server = Everything::default();
+    let client = McpClient::new(Handler::new(server.clone()));
+    let asked = SubscriptionFilter::builder()
+        .tools_list_changed()
+        .prompts_list_changed()
+        .build();
+    let mut changed = client.listen(asked).await.unwrap();
+    // The server has not announced changes of its prompts.
+    assert_eq!(*changed.accepted(), changes());
+    for _ in 0..3 {
+        let change = changed.next().await.unwrap().unwrap();
+        assert!(matches!(
+            change,
+            ServerNotification::ToolListChangedNotification(_)
+        ));
+    }
+    drop(changed);
+    server.cancelled.notified().await;
+}
+
+#[tokio::test]
+async fn a_client_of_an_older_revision_is_one_all_the_way_down() {
+    let client = McpClient::builder(Handler::new(Everything::default()))
+        .handler(Person::default())
+        .protocol_version(ProtocolVersion::V_2025_11_25)
+        .build();
+    assert_eq!(
+        said(&client.call_tool("roots").await.unwrap()),
+        "file:///srv"
+    );
+    assert_eq!(client.list_all_tools().await.unwrap().len(), 3);
+    assert_eq!(
+        client.discover().await.unwrap().server_info().unwrap().name,
+        "everything"
+    );
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -744,6 +798,7 @@ async fn a_server_that_goes_on_asking_is_given_up_after_the_rounds_allowed() {
     let error = client.call_tool("any").argument("a", 1).await.unwrap_err();
     assert!(error.is_refused());
     assert!(error.to_string().contains("after 4 rounds"), "{error}");
+    assert!(!error.is_not_delivered());
     assert_eq!(person.elicited.load(Ordering::SeqCst), 8);
 }
 

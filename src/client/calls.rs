@@ -16,7 +16,7 @@ use tower::Service;
 
 use super::{
     McpClient,
-    mcp_client::Call,
+    call::Call,
     mrtr::Rounds,
     way_back::{Onward, WayBack},
 };

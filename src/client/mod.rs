@@ -1,5 +1,7 @@
 //! The client ends of a stack: [`McpClient`], the top, and [`Upstream`], a bottom.
 
+mod builder;
+mod call;
 mod calls;
 mod handler;
 mod mcp_client;
@@ -13,7 +15,8 @@ mod tool_call;
 mod upstream;
 mod way_back;
 
-pub use mcp_client::{McpClient, McpClientBuilder};
+pub use builder::McpClientBuilder;
+pub use mcp_client::McpClient;
 pub use progress::ProgressCall;
 pub use subscription::Subscription;
 pub use tool_call::ToolCall;

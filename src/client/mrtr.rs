@@ -14,8 +14,8 @@ use rmcp::model::{
 use serde_json::{Value, json};
 use tower::Service;
 
-use super::{McpClient, mcp_client::Call};
-use crate::{Error, McpRequest, McpResponse, Refusal, code, results};
+use super::{McpClient, call::Call};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
 
 /// How many things a server may want to know at once.
 const MAX_INPUTS: usize = 100;
@@ -128,6 +128,7 @@ impl<S> McpClient<S> {
             let message = format!("the server asks for more than {MAX_INPUTS} inputs at once");
             return Err(Refusal::new("mrtr", message)
                 .with_code(code::FORBIDDEN)
+                .with_delivered(Delivered::Unknown)
                 .into());
         }
         let answers = requests.into_iter().map(|(key, request)| async {
@@ -149,6 +150,7 @@ impl<S> McpClient<S> {
                 let message = "the server asks for a kind of input that this client does not know";
                 return Err(Refusal::new("mrtr", message)
                     .with_code(code::FORBIDDEN)
+                    .with_delivered(Delivered::Unknown)
                     .into());
             }
         };
@@ -168,6 +170,7 @@ fn unanswered() -> Error {
                    the call returns";
     Refusal::new("mrtr", message)
         .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
         .into()
 }
 
@@ -175,6 +178,7 @@ pub(super) fn too_many_rounds(rounds: usize) -> Error {
     let message = format!("the server asked for input again after {rounds} rounds");
     Refusal::new("mrtr", message)
         .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
         .with_data(json!({ "rounds": rounds }))
         .into()
 }

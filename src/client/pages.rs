@@ -11,7 +11,7 @@ use rmcp::model::{
 use tower::Service;
 
 use super::McpClient;
-use crate::{Error, McpRequest, McpResponse, Refusal, results};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
 
 /// How many pages of one list are followed.
 const MAX_PAGES: usize = 1_000;
@@ -81,15 +81,22 @@ where
             let message = format!(
                 "the server's list goes round in circles: it repeats the cursor {cursor:?}"
             );
-            return Err(Refusal::new("pagination", message).into());
+            return Err(unfollowed(message));
         }
         if seen.len() >= MAX_PAGES {
             let message = format!("the server's list has more than {MAX_PAGES} pages");
-            return Err(Refusal::new("pagination", message).into());
+            return Err(unfollowed(message));
         }
         let (items, following) = page(Some(cursor)).await?;
         all.extend(items);
         next = following;
     }
     Ok(all)
+}
+
+fn unfollowed(message: String) -> Error {
+    Refusal::new("pagination", message)
+        .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
+        .into()
 }

@@ -53,10 +53,10 @@ impl Stream for ProgressCall {
         if let Ok(progress) = self.progress.try_recv() {
             return Poll::Ready(Some(progress));
         }
-        if self.result.is_none() {
-            if let Poll::Ready(result) = self.call.as_mut().poll(cx) {
-                self.result = Some(result);
-            }
+        if self.result.is_none()
+            && let Poll::Ready(result) = self.call.as_mut().poll(cx)
+        {
+            self.result = Some(result);
         }
         if self.result.is_some() {
             // Whoever still holds the way back may not end it: what is there now is all there is.

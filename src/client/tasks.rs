@@ -9,8 +9,8 @@ use rmcp::model::{
 use serde_json::Value;
 use tower::Service;
 
-use super::{mcp_client::Call, mrtr::too_many_rounds};
-use crate::{Error, McpRequest, McpResponse, Refusal, code, results};
+use super::{call::Call, mrtr::too_many_rounds};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
 
 /// How often a task is polled at most, whatever interval its server names.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -41,6 +41,7 @@ where
             );
             return Err(Refusal::new("tasks", message)
                 .with_code(code::FORBIDDEN)
+                .with_delivered(Delivered::Unknown)
                 .into());
         }
         let result = self

@@ -10,7 +10,7 @@ use tower::Service;
 
 use super::{
     McpClient, ProgressCall,
-    mcp_client::{Call, Options},
+    call::{Call, Options},
     mrtr::{Rounds, ToolEnd},
 };
 use crate::{Error, McpRequest, McpResponse, Principal, results};
@@ -52,21 +52,29 @@ where
     /// use std::time::Duration;
     ///
     /// use futures::StreamExt;
-    /// use rmcp::model::{CallToolResult, ProgressNotification, ProgressNotificationParam};
-    /// use rmcp_layers::{Error, McpClient, McpRequest, McpResponse};
+    /// use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+    /// use rmcp_layers::{Error, Handler, McpClient};
+    ///
+    /// struct Indexer;
+    ///
+    /// impl ServerHandler for Indexer {
+    ///     async fn call_tool(
+    ///         &self,
+    ///         _call: CallToolRequestParams,
+    ///         context: RequestContext<RoleServer>,
+    ///     ) -> Result<CallToolResponse, ErrorData> {
+    ///         for step in 1..=3 {
+    ///             let Some(token) = context.meta.get_progress_token() else { break };
+    ///             let progress = ProgressNotificationParam::new(token, f64::from(step));
+    ///             let _ = context.peer.notify_progress(progress).await;
+    ///         }
+    ///         Ok(CallToolResult::success(vec![ContentBlock::text("indexed")]).into())
+    ///     }
+    /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Error> {
-    /// let stack = tower::service_fn(|request: McpRequest| async move {
-    ///     let token = request.context.progress_token().expect("the client asks for progress");
-    ///     for step in 1..=3 {
-    ///         let progress = ProgressNotificationParam::new(token.clone(), f64::from(step));
-    ///         request.context.caller.notify(ProgressNotification::new(progress).into()).await?;
-    ///     }
-    ///     Ok::<_, Error>(McpResponse::new(CallToolResult::success(vec![])))
-    /// });
-    ///
-    /// let client = McpClient::new(stack);
+    /// let client = McpClient::new(Handler::new(Indexer));
     /// let mut call = client
     ///     .call_tool("index")
     ///     .argument("path", "/srv")
@@ -78,8 +86,7 @@ where
     ///     steps += 1;
     /// }
     /// let result = call.await?;
-    /// assert_eq!(steps, 3);
-    /// assert_eq!(result.is_error, Some(false));
+    /// assert_eq!((steps, result.is_error), (3, Some(false)));
     /// # Ok(())
     /// # }
     /// ```
