@@ -238,6 +238,7 @@ pub struct Refusal {
     message: Cow<'static, str>,
     data: Option<Value>,
     retry_after: Option<Duration>,
+    delivered: Delivered,
     source: Option<Source>,
 }
 
@@ -250,6 +251,7 @@ impl Refusal {
             message: message.into(),
             data: None,
             retry_after: None,
+            delivered: Delivered::No,
             source: None,
         }
     }
@@ -273,6 +275,13 @@ impl Refusal {
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
+        self
+    }
+
+    /// Says that a server had already been asked when the layer refused to go on.
+    #[must_use]
+    pub fn with_delivered(mut self, delivered: Delivered) -> Self {
+        self.delivered = delivered;
         self
     }
 
@@ -364,7 +373,7 @@ impl Error {
     pub fn is_not_delivered(&self) -> bool {
         match self {
             Self::Transport(error) => error.delivered == Delivered::No,
-            Self::Refused(_) => true,
+            Self::Refused(refusal) => refusal.delivered == Delivered::No,
             _ => false,
         }
     }

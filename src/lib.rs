@@ -13,6 +13,7 @@ mod outcome;
 mod principal;
 mod request;
 mod response;
+mod results;
 mod server;
 
 pub use caller::{Caller, CallerSink};
@@ -20,7 +21,10 @@ pub use caller::{Caller, CallerSink};
 pub use client::ChildProcess;
 #[cfg(feature = "http-client")]
 pub use client::HttpEndpoint;
-pub use client::{Lifecycle, Upstream, UpstreamBuilder};
+pub use client::{
+    Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
+    UpstreamBuilder,
+};
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;

@@ -1,7 +1,6 @@
 //! The server ends of a stack: [`McpServer`], the top, and [`Handler`], a bottom.
 
 mod handler;
-mod results;
 mod service;
 mod subscriptions;
 
@@ -22,7 +21,7 @@ use rmcp::{
 use tower::{Service, ServiceExt};
 
 use self::subscriptions::Subscriptions;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session};
+use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, results};
 
 /// The top of a stack on the server side: serves it over any rmcp server transport.
 ///

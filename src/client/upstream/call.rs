@@ -201,7 +201,9 @@ impl Return {
                 }
                 None
             }
-            Mail::Request(request, reply) if self.era == Era::Modern => {
+            Mail::Request(request, reply)
+                if self.era == Era::Modern && !self.caller.answers_requests() =>
+            {
                 let _ = reply.send(Err(self.unanswerable(&request)));
                 None
             }
@@ -217,7 +219,8 @@ impl Return {
         }
     }
 
-    /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller.
+    /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller over a
+    /// wire.
     fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
         let message = format!(
             "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
