@@ -53,6 +53,7 @@ pub enum Lifecycle {
 /// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
 /// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`] |
 /// | [`client_info`](Self::client_info) | this crate's name and version |
+/// | [`capabilities`](Self::capabilities) | elicitation, roots, sampling |
 #[derive(Clone, Debug)]
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
@@ -63,6 +64,7 @@ pub struct UpstreamBuilder {
     in_background: bool,
     lifecycle: Option<Lifecycle>,
     client_info: Implementation,
+    capabilities: ClientCapabilities,
     legacy_version: ProtocolVersion,
 }
 
@@ -76,6 +78,7 @@ impl UpstreamBuilder {
             in_background: true,
             lifecycle: None,
             client_info: Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            capabilities: every_capability(),
             legacy_version: ProtocolVersion::LATEST_WITH_INITIALIZE,
         }
     }
@@ -134,6 +137,16 @@ impl UpstreamBuilder {
     /// What the server is told of the client.
     pub fn client_info(mut self, client_info: Implementation) -> Self {
         self.client_info = client_info;
+        self
+    }
+
+    /// What a server that is told once for all callers is told that the client can do: by default
+    /// everything (elicitation, roots, sampling), because any caller might. A server that uses what it
+    /// need not, say the roots of a client in place of its own arguments, wants less.
+    ///
+    /// A server on 2026-07-28 is told with each request what its caller can do, whatever is set here.
+    pub fn capabilities(mut self, capabilities: ClientCapabilities) -> Self {
+        self.capabilities = capabilities;
         self
     }
 
@@ -243,7 +256,8 @@ impl UpstreamBuilder {
     }
 
     fn handshake(&self, upstream: &Arc<str>, lifecycle: ClientLifecycleMode) -> Handshake {
-        let mut info = InitializeRequestParams::new(every_capability(), self.client_info.clone());
+        let mut info =
+            InitializeRequestParams::new(self.capabilities.clone(), self.client_info.clone());
         info.protocol_version = self.legacy_version.clone();
         Handshake {
             upstream: upstream.clone(),

@@ -50,6 +50,7 @@ serve_gateway-stdio() {
 
 # The client under test in each column; a column without one has no client.
 client_bare() { echo "$target/conformance_client"; }
+client_stack() { echo "env CONFORMANCE_CLIENT=layers $target/conformance_client"; }
 
 conformance() {
   local results=$work/results column row urls=()
