@@ -4,7 +4,10 @@ mod handler;
 mod service;
 mod subscriptions;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 pub use handler::Handler;
 use rmcp::{
@@ -76,6 +79,8 @@ pub struct McpServer<S> {
 #[derive(Default)]
 struct Shared {
     knowledge: Mutex<Knowledge>,
+    /// How many requests have gone down the stack, listens aside.
+    dispatched: AtomicU64,
 }
 
 #[derive(Default)]
@@ -118,6 +123,7 @@ where
         message: impl Into<ClientRequest>,
         context: RequestContext<RoleServer>,
     ) -> Result<ServerResult, ErrorData> {
+        self.shared.dispatched.fetch_add(1, Ordering::Relaxed);
         let request = McpRequest::from_parts(message.into(), self.context(context));
         self.dispatch(request).await
     }

@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rmcp::{
     RoleClient, ServerHandler,
@@ -28,8 +31,10 @@ pub enum Lifecycle {
     Auto,
     /// Keeps a connection by `initialize` for callers that began with it, and another by
     /// `server/discover` for those that did not, each made when it is needed. Where a server speaks both,
-    /// nothing has to be translated between revisions, at the price of a second session (or child
-    /// process) when callers of both kinds come.
+    /// nothing has to be translated between revisions: each caller finds the server as it would find it
+    /// without anything in between. The price is a second session, or a second child process with a
+    /// memory of its own, when callers of both kinds come. With a server that speaks but one way, one
+    /// connection serves all callers.
     MatchCaller,
     /// `initialize`, the handshake of revisions before 2026-07-28.
     Initialize,
@@ -46,7 +51,7 @@ pub enum Lifecycle {
 /// | [`connect_timeout`](Self::connect_timeout) | 30 s |
 /// | [`reconnect_backoff`](Self::reconnect_backoff) | 500 ms doubling to 30 s |
 /// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
-/// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::Auto`], over HTTP [`Lifecycle::MatchCaller`] |
+/// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`] |
 /// | [`client_info`](Self::client_info) | this crate's name and version |
 #[derive(Clone, Debug)]
 #[must_use = "name what to connect to, to make the upstream"]
@@ -220,6 +225,7 @@ impl UpstreamBuilder {
                 timeout: self.timeout,
                 first,
                 second,
+                only: OnceLock::new(),
             }),
         }
     }

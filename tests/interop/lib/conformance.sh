@@ -1,7 +1,7 @@
 # The conformance suite against several ways of serving, and calling, the same things.
 
 # A column is one way. `bare` is plain rmcp, which the others must equal.
-columns=(${INTEROP_COLUMNS:-bare})
+columns=(${INTEROP_COLUMNS:-bare stack gateway-http gateway-stdio})
 
 # LABEL | CHECKS | SUITE | RUNS: how many checks pass when all do, which of the two installed suites,
 # and with what arguments, runs parted by `;`. The counts are of the pinned suites: a run that checks
