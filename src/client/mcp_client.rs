@@ -127,7 +127,11 @@ where
         context.caller = if detached {
             self.caller(&way_back)
         } else {
-            context.caller.wrap(|_| Sink(way_back.clone()))
+            let caller = context.caller.wrap(|_| Sink(way_back.clone()));
+            match caller.session() {
+                Some(_) => caller,
+                None => caller.in_session(self.shared.session.clone()),
+            }
         };
         let mut meta = self.introduction();
         meta.extend(std::mem::take(&mut context.meta));
