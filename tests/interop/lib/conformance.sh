@@ -67,8 +67,28 @@ conformance() {
   for row in "${server_rows[@]}" "${client_rows[@]}"; do
     play_row "$row"
   done
+  if ! compare >/dev/null; then
+    play_faulty_again
+  fi
   stop_started
-  python3 "$here/compare.py" "$results" "${columns[@]}"
+  compare
+}
+
+compare() { python3 "$here/compare.py" "$work/results" "${columns[@]}"; }
+
+# The suite gives a server a fixed time to send a notification, and on a busy machine even plain rmcp
+# does not always keep it. So a row that is not as it should be is played once more, and then it counts.
+play_faulty_again() {
+  local row label
+  mv "$results/rows" "$results/rows.all"
+  for row in "${server_rows[@]}" "${client_rows[@]}"; do
+    label=${row%% |*}
+    grep -qxF "$label" "$results/faulty" || continue
+    echo "again: $label"
+    rm -rf "${results:?}/$label"
+    play_row "$row"
+  done
+  mv "$results/rows.all" "$results/rows"
 }
 
 # Plays one row in all columns, side by side: the suite spends most of its time waiting.
