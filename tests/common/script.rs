@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 
 /// An upstream whose server answers each request after the handshake with `answer`'s lines. A line
-/// needs no JSON in it; `None` ends the connection.
+/// needs no JSON in it; `None` ends the connection. Notifications
+/// and answers are ignored.
 pub fn scripted(
     builder: UpstreamBuilder,
     answer: impl Fn(Value) -> Option<Vec<String>> + Clone + Send + Sync + 'static,
@@ -26,7 +27,8 @@ async fn serve(pipe: DuplexStream, answer: impl Fn(Value) -> Option<Vec<String>>
         let request: Value = serde_json::from_str(&line).unwrap();
         let answers = match request["method"].as_str() {
             Some("server/discover") => Some(vec![discovered(&request["id"])]),
-            _ => answer(request),
+            Some(_) if request.get("id").is_some() => answer(request),
+            _ => Some(Vec::new()),
         };
         let Some(answers) = answers else { return };
         for line in answers {
