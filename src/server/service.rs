@@ -89,11 +89,22 @@ where
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
-        context.peer.set_peer_info(request.clone());
+        let peer = context.peer.clone();
+        let mut handshake = request.clone();
+        if !handshake.protocol_version.has_initialize() {
+            // Whoever begins with a handshake is answered with a revision that has one.
+            handshake.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
+        }
+        peer.set_peer_info(handshake.clone());
         let mut context = self.context(context);
         context.id = request::next_id();
+        let extensions = context.extensions.clone();
         self.discover_stack(context).await?;
-        self.negotiate_initialize(&request)
+        let result = self.negotiate_initialize(&request)?;
+        handshake.protocol_version = result.protocol_version.clone();
+        peer.set_peer_info(handshake);
+        self.open_session_listen(peer, extensions).await;
+        Ok(result)
     }
 
     async fn discover(
@@ -227,7 +238,7 @@ where
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        self.open_session_listen(&context);
+        self.session_initialized();
         self.notify(InitializedNotification::default(), context)
             .await;
     }
