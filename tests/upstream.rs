@@ -386,7 +386,7 @@ async fn an_oversized_response_fails_its_call_and_no_other() {
         let error = soon(name, upstream.clone().oneshot(call))
             .await
             .unwrap_err();
-        eprintln!("{name}: {error:?}");
+        assert!(error.is_transport(), "{name}: {error}");
         assert!(!held.is_finished(), "{name}");
         held.abort();
         soon(name, async {
@@ -422,13 +422,16 @@ async fn a_server_that_was_started_again_is_found_again() {
             let held = tokio::spawn(held);
             demo.until("a call", |seen| seen.waiting == 1).await;
             http.stop().await;
-            let error = soon("the call's end", held).await.unwrap().unwrap_err();
+            let error = soon(&format!("{lifecycle:?}: the call's end"), held)
+                .await
+                .unwrap()
+                .unwrap_err();
             assert!(error.is_transport(), "{lifecycle:?}: {error}");
             let absent = upstream
                 .clone()
                 .oneshot(McpRequest::call_tool("add").build());
             let error = soon("a failure", absent).await.unwrap_err();
-            assert!(error.is_transport(), "{lifecycle:?}: {error}");
+            assert!(error.is_not_delivered(), "{lifecycle:?}: {error}");
             let config = StreamableHttpServerConfig::default();
             http = Http::serve_with(demo.clone(), http.port(), config).await;
             soon("the next call", async {
@@ -609,20 +612,14 @@ async fn a_servers_error_arrives_as_it_was() {
 
 #[tokio::test]
 async fn a_clients_notifications_reach_the_server() {
-    for modern_server in [true, false] {
-        let demo = Demo::default();
-        let http = Http::serve(demo.clone()).await;
-        let upstream = if modern_server {
-            modern(&http)
-        } else {
-            legacy(&http)
-        };
-        let client = Client::legacy("Ann", upstream).await;
-        client.peer.notify_roots_list_changed().await.unwrap();
-        demo.until("the notification", |seen| {
-            let method = "notifications/roots/list_changed";
-            seen.notices.iter().any(|notice| notice == method)
-        })
-        .await;
-    }
+    // Without a session, rmcp's server accepts notifications over HTTP and drops them.
+    let demo = Demo::default();
+    let http = Http::serve(demo.clone()).await;
+    let client = Client::legacy("Ann", legacy(&http)).await;
+    client.peer.notify_roots_list_changed().await.unwrap();
+    demo.until("the notification", |seen| {
+        let method = "notifications/roots/list_changed";
+        seen.notices.iter().any(|notice| notice == method)
+    })
+    .await;
 }
