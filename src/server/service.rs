@@ -148,7 +148,11 @@ where
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        (!self.knowledge().listen_unsupported).then(|| requested.clone())
+        if self.knowledge().listen_unsupported {
+            return None;
+        }
+        self.subscriptions.about_to_acknowledge(&self.shared);
+        Some(requested.clone())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
@@ -156,7 +160,8 @@ where
         let request = context.request_context().clone();
         let peer = request.peer.clone();
         let mut call = self.context(request);
-        call.caller = subscriptions::acknowledged(peer, self.session.clone());
+        let window = self.subscriptions.acknowledged(&self.shared);
+        call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
         match self

@@ -2,7 +2,7 @@
 //! `resources/subscribe`.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,8 +10,8 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{
-        ClientResult, ErrorCode, ErrorData, Extensions, GetExtensions, NotificationMetaObject,
-        PromptListChangedNotification, ResourceListChangedNotification,
+        ClientResult, ErrorCode, ErrorData, Extensions, GetExtensions, GetMeta,
+        NotificationMetaObject, PromptListChangedNotification, ResourceListChangedNotification,
         ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerCapabilities,
         ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsListenRequest,
         SubscriptionsListenRequestParams, ToolListChangedNotification,
@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
-use super::McpServer;
+use super::{McpServer, Shared};
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff,
     caller::Session, request,
@@ -39,6 +39,53 @@ const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 #[derive(Default)]
 pub(super) struct Subscriptions {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
+    /// The count of requests before the oldest acknowledgment whose listen has not begun.
+    acknowledging: Mutex<Option<u64>>,
+}
+
+impl Subscriptions {
+    /// Takes note that rmcp is about to acknowledge a listen, before the stack knows of it.
+    pub(super) fn about_to_acknowledge(&self, shared: &Shared) {
+        let mut oldest = self
+            .acknowledging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
+    }
+
+    /// The time since that acknowledgment.
+    pub(super) fn acknowledged(&self, shared: &Arc<Shared>) -> Window {
+        let since = self
+            .acknowledging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Window {
+            shared: shared.clone(),
+            since,
+        }
+    }
+}
+
+/// The time between telling a caller that it will hear of changes and the stack beginning to tell of
+/// them. What another request changed meanwhile, the caller has to hear of too.
+pub(super) struct Window {
+    shared: Arc<Shared>,
+    since: Option<u64>,
+}
+
+impl Window {
+    fn opened(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: shared.clone(),
+            since: Some(shared.dispatched.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether anything went through that could have changed something.
+    fn let_something_through(&self) -> bool {
+        self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
+    }
 }
 
 struct Command {
@@ -76,6 +123,7 @@ where
             session: Arc::downgrade(&self.session),
             extensions: context.extensions.clone(),
             filter: list_changes(&config.capabilities),
+            window: Some(Window::opened(&self.shared)),
             open: None,
         };
         let closed = self.session.closed().clone();
@@ -168,6 +216,8 @@ struct SessionListen<S> {
     session: std::sync::Weak<Session>,
     extensions: Extensions,
     filter: SubscriptionFilter,
+    /// Since when the caller has been told of nothing.
+    window: Option<Window>,
     open: Option<AbortOnDropHandle<Result<(), Error>>>,
 }
 
@@ -179,10 +229,19 @@ where
 {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut supported = true;
-        if !is_empty(&self.filter)
-            && let Err(error) = self.reopen(self.filter.clone()).await
-        {
-            supported = !is_unsupported(&error);
+        if !is_empty(&self.filter) {
+            match self.reopen(self.filter.clone()).await {
+                Ok(accepted) => {
+                    if self
+                        .window
+                        .take()
+                        .is_some_and(|window| window.let_something_through())
+                    {
+                        tell_of_all(&self.peer, &accepted).await;
+                    }
+                }
+                Err(error) => supported = !is_unsupported(&error),
+            }
         }
         let mut attempt = 0;
         loop {
@@ -197,10 +256,7 @@ where
                     attempt += 1;
                     if let Ok(accepted) = self.reopen(self.filter.clone()).await {
                         attempt = 0;
-                        // What changed while nobody listened is not known, so all of it may have.
-                        for change in changes_of(&accepted) {
-                            let _ = self.peer.send_notification(change).await;
-                        }
+                        tell_of_all(&self.peer, &accepted).await;
                     }
                 },
                 ended = async {
@@ -261,9 +317,8 @@ where
             return Err(Error::cancelled("the session has ended"));
         };
         let (sender, acknowledged) = oneshot::channel();
-        let sink = ListenSink {
+        let sink = SessionSink {
             peer: self.peer.clone(),
-            strip_id: true,
             acknowledged: Mutex::new(Some(sender)),
         };
         let mut context = CallContext::new(request::next_id());
@@ -306,6 +361,15 @@ fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {
     uris.iter().any(|accepted| accepted == uri)
 }
 
+/// What changed while nobody listened is not known, so all of it may have.
+async fn tell_of_all(peer: &Peer<RoleServer>, accepted: &SubscriptionFilter) {
+    for change in changes_of(accepted) {
+        if peer.send_notification(change).await.is_err() {
+            return;
+        }
+    }
+}
+
 fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
     let mut changes = Vec::new();
     if filter.tools_list_changed == Some(true) {
@@ -325,27 +389,70 @@ fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
 }
 
 /// The way back for a listen that rmcp has already acknowledged to the caller.
-pub(super) fn acknowledged(peer: Peer<RoleServer>, session: Arc<Session>) -> Caller {
+pub(super) fn acknowledged(
+    peer: Peer<RoleServer>,
+    session: Arc<Session>,
+    window: Window,
+) -> Caller {
     let handshake = peer.peer_info();
-    let sink = ListenSink {
+    let sink = AcknowledgedSink {
         peer,
-        strip_id: false,
-        acknowledged: Mutex::new(None),
+        window: Mutex::new(Some(window)),
     };
     Caller::new(sink)
         .in_session(session)
         .with_handshake(handshake)
 }
 
-/// Takes what a listen yields to the peer. The acknowledgment stays here.
-struct ListenSink {
+/// Takes what a listen yields to a caller that opened it.
+struct AcknowledgedSink {
     peer: Peer<RoleServer>,
-    /// A caller that did not open the listen knows nothing of subscription ids.
-    strip_id: bool,
+    window: Mutex<Option<Window>>,
+}
+
+impl CallerSink for AcknowledgedSink {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            else {
+                return Caller::from_peer(self.peer.clone())
+                    .notify(notification)
+                    .await;
+            };
+            let window = self
+                .window
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if !window.is_some_and(|window| window.let_something_through()) {
+                return Ok(());
+            }
+            let id = notice
+                .extensions
+                .get()
+                .and_then(NotificationMetaObject::subscription_id);
+            for mut change in changes_of(&notice.params.notifications) {
+                if let Some(id) = &id {
+                    change.get_meta_mut().set_subscription_id(id.clone());
+                }
+                Caller::from_peer(self.peer.clone()).notify(change).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        takes_no_requests(&request)
+    }
+}
+
+/// Takes what a listen yields to a caller that knows nothing of it. The acknowledgment stays here.
+struct SessionSink {
+    peer: Peer<RoleServer>,
     acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
 }
 
-impl CallerSink for ListenSink {
+impl CallerSink for SessionSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
@@ -360,10 +467,9 @@ impl CallerSink for ListenSink {
                 }
                 return Ok(());
             }
-            if self.strip_id
-                && let Some(meta) = notification
-                    .extensions_mut()
-                    .get_mut::<NotificationMetaObject>()
+            if let Some(meta) = notification
+                .extensions_mut()
+                .get_mut::<NotificationMetaObject>()
             {
                 meta.remove("io.modelcontextprotocol/subscriptionId");
             }
@@ -373,11 +479,12 @@ impl CallerSink for ListenSink {
         })
     }
 
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(async {
-            let error =
-                ErrorData::invalid_request("a listen takes no requests from a server", None);
-            Err(error.into())
-        })
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        takes_no_requests(&request)
     }
+}
+
+fn takes_no_requests(_request: &ServerRequest) -> BoxFuture<'static, Result<ClientResult, Error>> {
+    let error = ErrorData::invalid_request("a listen takes no requests from a server", None);
+    Box::pin(std::future::ready(Err(error.into())))
 }
