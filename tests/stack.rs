@@ -202,12 +202,11 @@ async fn dropping_a_calls_future_cancels_the_handler() {
 #[tokio::test]
 async fn a_caller_that_goes_away_cancels_its_calls() {
     let demo = Demo::default();
-    let mut count = 0;
-    for (bottom, stack) in bottoms(&demo) {
+    for (before, (bottom, stack)) in bottoms(&demo).into_iter().enumerate() {
+        let count = before + 1;
         let client = Client::legacy("leaver", stack).await;
         let peer = client.peer.peer().clone();
         let call = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
-        count += 1;
         demo.until(bottom, |seen| seen.started == count).await;
         drop(client);
         demo.until(bottom, |seen| seen.cancelled == count && seen.waiting == 0)
