@@ -23,9 +23,7 @@ use futures::channel::mpsc;
 use rmcp::{
     RoleClient, RoleServer, ServerHandler, ServiceExt,
     model::ProtocolVersion,
-    service::{
-        ClientLifecycleMode, RunningService, RxJsonRpcMessage, serve_client_with_lifecycle,
-    },
+    service::{ClientLifecycleMode, RunningService, RxJsonRpcMessage, serve_client_with_lifecycle},
 };
 use rmcp_layers::{Handler, Lifecycle, McpServer, Upstream};
 use tower::ServiceBuilder;
@@ -57,6 +55,9 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+        runtime.block_on(sizes());
+        return;
+    }
     let (initialize, discover) = runtime.block_on(async {
         let initialize = measure(ClientLifecycleMode::Initialize, Lifecycle::Initialize).await;
         let modern = ClientLifecycleMode::Discover {

@@ -105,12 +105,19 @@ async fn measure() {
 
     let mut p50 = Rounds::new(&NAMES);
     let mut rate = Rounds::new(&NAMES);
+    let mut spent = [0; 3].map(|_| Rounds::new(&NAMES));
+    let processes = [std::process::id(), gateway.child.id(), server.child.id()];
     let clock = Clock::new(2 * BUDGET);
     let mut count = 0;
     while !clock.is_over() {
         for variant in p50.order(count) {
             p50.add(variant, variants[variant].alone().await);
+            let before = processes.map(processor_time);
             rate.add(variant, variants[variant].together().await);
+            for (role, spent) in spent.iter_mut().enumerate() {
+                let time = processor_time(processes[role]) - before[role];
+                spent.add(variant, time / (CALLERS * EACH) as f64);
+            }
         }
         count += 1;
     }
@@ -119,6 +126,11 @@ async fn measure() {
     p50.print("us");
     println!("{CALLERS} callers");
     rate.print("calls/s");
+    println!("{CALLERS} callers, processor time of a call in us (caller, gateway, server)");
+    for (variant, name) in NAMES.iter().enumerate() {
+        let [caller, gateway, server] = [0, 1, 2].map(|role: usize| spent[role].value(variant));
+        println!("  {name:<44} {caller:>8.1} {gateway:>8.1} {server:>8.1}");
+    }
     for (way, prefix) in PREFIXES.iter().enumerate().rev() {
         let (direct, hop) = (2 * way, 2 * way + 1);
         let print = |name: &str, value, unit| figure(&format!("{prefix}{name}"), value, unit);
@@ -230,6 +242,17 @@ impl Drop for Role {
         drop(self.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// Microseconds that the threads of a process have run for, where the system says so.
+fn processor_time(process: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task"));
+    let ran = |thread: std::fs::DirEntry| {
+        let line = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        line.split(' ').next()?.parse::<f64>().ok()
+    };
+    let threads = threads.into_iter().flatten().flatten();
+    threads.filter_map(ran).sum::<f64>() / 1e3
 }
 
 async fn gateway(server: &str) {
