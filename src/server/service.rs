@@ -20,7 +20,8 @@ macro_rules! pass_on {
             request: $Params,
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
-            async move { results::expect(self.call($Request::new(request), context).await?) }
+            let answer = self.call($Request::new(request), context);
+            async move { results::expect(answer.await?) }
         }
     )*};
 }
@@ -33,7 +34,8 @@ macro_rules! pass_on_list {
             request: Option<PaginatedRequestParams>,
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
-            async move { results::expect(self.call(list::<_, $Request>(request), context).await?) }
+            let answer = self.call(list::<_, $Request>(request), context);
+            async move { results::expect(answer.await?) }
         }
     )*};
 }
@@ -84,23 +86,25 @@ where
         Ok(listed)
     }
 
-    async fn initialize(
+    fn initialize(
         &self,
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> Result<InitializeResult, ErrorData> {
-        context.peer.set_peer_info(request.clone());
-        let mut context = self.context(context);
-        context.id = request::next_id();
-        self.discover_stack(context).await?;
-        self.negotiate_initialize(&request)
+    ) -> impl Future<Output = Result<InitializeResult, ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            context.peer.set_peer_info(request.clone());
+            let mut context = self.context(context);
+            context.id = request::next_id();
+            self.discover_stack(context).await?;
+            self.negotiate_initialize(&request)
+        })
     }
 
-    async fn discover(
+    fn discover(
         &self,
         context: RequestContext<RoleServer>,
-    ) -> Result<DiscoverResult, ErrorData> {
-        self.discover_stack(self.context(context)).await
+    ) -> impl Future<Output = Result<DiscoverResult, ErrorData>> + Send + '_ {
+        Box::pin(async move { self.discover_stack(self.context(context)).await })
     }
 
     async fn ping(&self, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
@@ -151,56 +155,65 @@ where
         (!self.knowledge().listen_unsupported).then(|| requested.clone())
     }
 
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let filter = context.accepted().clone();
-        let request = context.request_context().clone();
-        let peer = request.peer.clone();
-        let mut call = self.context(request);
-        call.caller = subscriptions::acknowledged(peer, self.session.clone());
-        let message =
-            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        match self
-            .dispatch(McpRequest::from_parts(message.into(), call))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                if error.code == ErrorCode::METHOD_NOT_FOUND {
-                    self.knowledge().listen_unsupported = true;
+    fn listen(
+        &self,
+        context: SubscriptionContext,
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let filter = context.accepted().clone();
+            let request = context.request_context().clone();
+            let peer = request.peer.clone();
+            let mut call = self.context(request);
+            call.caller = subscriptions::acknowledged(peer, self.session.clone());
+            let message =
+                SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+            match self
+                .dispatch(McpRequest::from_parts(message.into(), call))
+                .await
+            {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    if error.code == ErrorCode::METHOD_NOT_FOUND {
+                        self.knowledge().listen_unsupported = true;
+                    }
+                    Err(error)
                 }
-                Err(error)
             }
-        }
+        })
     }
 
-    async fn subscribe(
+    fn subscribe(
         &self,
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        let uri = request.uri.clone();
-        match self.subscribe_session(uri, &context).await {
-            Some(answer) => answer,
-            None => {
-                self.call(SubscribeRequest::new(request), context).await?;
-                Ok(())
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let uri = request.uri.clone();
+            match self.subscribe_session(uri, &context).await {
+                Some(answer) => answer,
+                None => {
+                    self.call(SubscribeRequest::new(request), context).await?;
+                    Ok(())
+                }
             }
-        }
+        })
     }
 
-    async fn unsubscribe(
+    fn unsubscribe(
         &self,
         request: UnsubscribeRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        let uri = request.uri.clone();
-        match self.unsubscribe_session(uri, &context).await {
-            Some(answer) => answer,
-            None => {
-                self.call(UnsubscribeRequest::new(request), context).await?;
-                Ok(())
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let uri = request.uri.clone();
+            match self.unsubscribe_session(uri, &context).await {
+                Some(answer) => answer,
+                None => {
+                    self.call(UnsubscribeRequest::new(request), context).await?;
+                    Ok(())
+                }
             }
-        }
+        })
     }
 
     async fn on_cancelled(
