@@ -55,9 +55,6 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-        runtime.block_on(sizes());
-        return;
-    }
     let (initialize, discover) = runtime.block_on(async {
         let initialize = measure(ClientLifecycleMode::Initialize, Lifecycle::Initialize).await;
         let modern = ClientLifecycleMode::Discover {

@@ -55,6 +55,8 @@ pub struct Caller {
     handshake: Option<Arc<InitializeRequestParams>>,
     /// A layer stands between the caller and whoever holds this.
     layered: bool,
+    /// Requests of a server are answered, whatever revision the caller speaks.
+    answers: bool,
 }
 
 #[derive(Clone)]
@@ -96,6 +98,7 @@ impl Caller {
             session: None,
             handshake: None,
             layered: false,
+            answers: false,
         }
     }
 
@@ -112,6 +115,17 @@ impl Caller {
         self
     }
 
+    /// Says that requests of a server are answered though the caller speaks a revision without them: it
+    /// is in this process, and no wire forbids it.
+    pub(crate) fn answering_requests(mut self, answers: bool) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    pub(crate) fn answers_requests(&self) -> bool {
+        self.answers
+    }
+
     /// Puts `wrap` between this caller and whoever sends to it. The new caller is in the same session.
     #[must_use]
     pub fn wrap<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
@@ -120,6 +134,7 @@ impl Caller {
             session: self.session.clone(),
             handshake: self.handshake(),
             layered: true,
+            answers: self.answers,
         }
     }
 
@@ -201,6 +216,11 @@ impl Caller {
             Route::Peer(peer) => peer.peer_info(),
             _ => self.handshake.clone(),
         }
+    }
+
+    /// Whether there is nobody to go back to.
+    pub(crate) fn is_detached(&self) -> bool {
+        matches!(self.route, Route::Detached)
     }
 
     /// Whether a layer stands between the caller and whoever asks.

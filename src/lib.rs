@@ -1,4 +1,141 @@
-//! tower middleware for the Model Context Protocol.
+//! tower layers for the Model Context Protocol, on the official Rust SDK, [`rmcp`].
+//!
+//! What flows is rmcp's own typed messages, so nothing is turned into JSON to be looked at; what they flow
+//! through is a [`tower::Service`], so any tower layer stacks anywhere. One picture holds the crate:
+//!
+//! ```text
+//!  caller: an MCP client, an agent, a host
+//!       │ ▲
+//!       ▼ │ McpServer   top, server side: serves a stack over any rmcp transport
+//!    or   │ McpClient   top, client side: typed calls into a stack
+//!       │ ▲
+//!  McpRequest McpResponse
+//!       │ ▲
+//!       ▼ │ layer · layer · layer      yours, tower's, and this crate's
+//!       │ ▲
+//!       ▼ │ Upstream    bottom: a connection to an MCP server
+//!    or   │ Handler     bottom: any rmcp ServerHandler in this process
+//! ```
+//!
+//! A *stack* is any `Service<McpRequest, Response = McpResponse>` whose error goes [into](Into) [`Error`].
+//! Everything in the crate makes one, wraps one, or stands at one of its two ends. A layer never knows
+//! between which ends it stands, so one layer serves clients and servers alike.
+//!
+//! # A server
+//!
+//! A handler, some layers, and a transport:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use rmcp::{ServerHandler, ServiceExt};
+//! use rmcp_layers::{Handler, McpServer};
+//! use tower::ServiceBuilder;
+//!
+//! struct Files;
+//! impl ServerHandler for Files {}
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = ServiceBuilder::new()
+//!     .load_shed()
+//!     .concurrency_limit(256)
+//!     .service(Handler::new(Files));
+//! let server = McpServer::new(stack);
+//! # let (client_io, transport) = tokio::io::duplex(4096);
+//! # let client = tokio::spawn(().serve(client_io));
+//! let running = server.serve(transport).await?; // stdio(), a socket, an in-process channel, …
+//! # client.await??.cancel().await?;
+//! # running.waiting().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A client
+//!
+//! The same layers over a connection. Put [`McpServer`] on top instead of [`McpClient`], and it is a
+//! gateway:
+//!
+//! ```
+//! use rmcp_layers::{McpClient, Upstream};
+//! use tower::ServiceBuilder;
+//! # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+//! # struct Calculator;
+//! # impl ServerHandler for Calculator {
+//! #     async fn call_tool(
+//! #         &self,
+//! #         _request: CallToolRequestParams,
+//! #         _context: RequestContext<RoleServer>,
+//! #     ) -> Result<CallToolResponse, ErrorData> {
+//! #         Ok(CallToolResult::success(vec![ContentBlock::text("3")]).into())
+//! #     }
+//! # }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rmcp_layers::Error> {
+//! // or Upstream::http("https://…/mcp")?, or Upstream::child_process("server")
+//! let upstream = Upstream::in_process(Calculator);
+//! let client = McpClient::new(ServiceBuilder::new().concurrency_limit(8).service(upstream));
+//! let sum = client.call_tool("add").argument("a", 1).argument("b", 2).await?;
+//! # assert_eq!(sum.content[0].as_text().map(|text| text.text.as_str()), Some("3"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A layer
+//!
+//! A layer is what it is everywhere in tower. What flows through it can be matched on:
+//!
+//! ```
+//! use rmcp_layers::{Error, McpRequest, McpResponse, Refusal};
+//! use tower::{Service, ServiceBuilder};
+//!
+//! fn without_deletions<S>(stack: S) -> impl Service<McpRequest, Response = McpResponse>
+//! where
+//!     S: Service<McpRequest, Response = McpResponse, Error = Error>,
+//! {
+//!     ServiceBuilder::new()
+//!         .filter(|request: McpRequest| match request.as_tool_call() {
+//!             Some(call) if call.name.starts_with("delete") => {
+//!                 Err(Refusal::new("policy", "nothing is deleted here"))
+//!             }
+//!             _ => Ok(request),
+//!         })
+//!         .service(stack)
+//! }
+//! # struct Nothing;
+//! # impl rmcp::ServerHandler for Nothing {}
+//! # let _ = without_deletions(rmcp_layers::Upstream::in_process(Nothing));
+//! ```
+//!
+//! # What holds everywhere
+//!
+//! - **Order changes cost, never safety.** Layers stack in any order.
+//! - **Transparent.** What a layer does not understand it passes on untouched: unknown methods, unknown
+//!   `_meta`, multi-round and task results.
+//! - **Cancel-safe.** Dropping a call's future, wherever it waits, releases what it holds and tells the
+//!   server (`notifications/cancelled`).
+//! - **Bounded.** Every map and queue has a stated bound, and a stated behaviour at the bound.
+//! - **Two users never meet.** What the server sends for one call goes to that call's caller, or nowhere.
+//! - **One outcome.** How a request ended is read once, by [`Outcome`], and every layer asks it.
+//!
+//! # Revisions of the protocol
+//!
+//! MCP 2024-11-05 to 2026-07-28, as rmcp speaks them, on either side. The model inside a stack is that of
+//! 2026-07-28: a request carries what it needs, and notifications flow while a request
+//! (`subscriptions/listen`, if need be) is open. The ends translate for older callers and servers; see
+//! [`McpServer`] and [`Upstream`].
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `child-process` | [`Upstream`] over a child process's standard input and output |
+//! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
+//! | `rustls`, `native-tls` | `http-client` with TLS |
+//!
+//! None is on by default. Serving over HTTP needs nothing here: it is rmcp's
+//! `transport-streamable-http-server`.
 
 #![expect(
     deprecated,
@@ -13,6 +150,7 @@ mod outcome;
 mod principal;
 mod request;
 mod response;
+mod results;
 mod server;
 
 pub use caller::{Caller, CallerSink};
@@ -20,10 +158,18 @@ pub use caller::{Caller, CallerSink};
 pub use client::ChildProcess;
 #[cfg(feature = "http-client")]
 pub use client::HttpEndpoint;
-pub use client::{Lifecycle, Upstream, UpstreamBuilder};
+pub use client::{
+    Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
+    UpstreamBuilder,
+};
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 pub use server::{Handler, McpServer};
+
+/// The README's examples are tested with the crate's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

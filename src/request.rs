@@ -90,7 +90,7 @@ impl McpRequest {
 
     /// A client's notification, as the request that takes it down a stack.
     ///
-    /// Its [`method`](Self::method) is the notification's, its message a custom request of that method
+    /// Its [`method`](RequestParts::method) is the notification's, its message a custom request of that method
     /// without params; the notification itself is in [`as_notification`](Self::as_notification). A stack
     /// answers it with an empty result, as soon as the notification has been passed on. Layers that know
     /// nothing of it pass it on like any method they do not know.

@@ -1,11 +1,13 @@
 //! The server ends of a stack: [`McpServer`], the top, and [`Handler`], a bottom.
 
 mod handler;
-mod results;
 mod service;
 mod subscriptions;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 pub use handler::Handler;
 use rmcp::{
@@ -19,7 +21,7 @@ use rmcp::{
 use tower::{Service, ServiceExt};
 
 use self::subscriptions::Subscriptions;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session};
+use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, results};
 
 /// The top of a stack on the server side: serves it over any rmcp server transport.
 ///
@@ -77,6 +79,8 @@ pub struct McpServer<S> {
 #[derive(Default)]
 struct Shared {
     knowledge: Mutex<Knowledge>,
+    /// How many requests have gone down the stack, listens aside.
+    dispatched: AtomicU64,
 }
 
 #[derive(Default)]
@@ -122,6 +126,7 @@ where
         message: M,
         context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S, M> {
+        self.shared.dispatched.fetch_add(1, Ordering::Relaxed);
         self.dispatch(McpRequest::from_parts(
             message.into(),
             self.context(context),

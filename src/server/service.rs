@@ -92,11 +92,22 @@ where
         context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<InitializeResult, ErrorData>> + Send + '_ {
         Box::pin(async move {
-            context.peer.set_peer_info(request.clone());
+            let peer = context.peer.clone();
+            let mut handshake = request.clone();
+            if !handshake.protocol_version.has_initialize() {
+                // Whoever begins with a handshake is answered with a revision that has one.
+                handshake.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
+            }
+            peer.set_peer_info(handshake.clone());
             let mut context = self.context(context);
             context.id = request::next_id();
+            let extensions = context.extensions.clone();
             self.discover_stack(context).await?;
-            self.negotiate_initialize(&request)
+            let result = self.negotiate_initialize(&request)?;
+            handshake.protocol_version = result.protocol_version.clone();
+            peer.set_peer_info(handshake);
+            self.open_session_listen(peer, extensions).await;
+            Ok(result)
         })
     }
 
@@ -152,7 +163,11 @@ where
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        (!self.knowledge().listen_unsupported).then(|| requested.clone())
+        if self.knowledge().listen_unsupported {
+            return None;
+        }
+        self.subscriptions.about_to_acknowledge(&self.shared);
+        Some(requested.clone())
     }
 
     fn listen(
@@ -164,7 +179,8 @@ where
             let request = context.request_context().clone();
             let peer = request.peer.clone();
             let mut call = self.context(request);
-            call.caller = subscriptions::acknowledged(peer, self.session.clone());
+            let window = self.subscriptions.acknowledged(&self.shared);
+            call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
             let message =
                 SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
             match self
@@ -235,7 +251,7 @@ where
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        self.open_session_listen(&context);
+        self.session_initialized();
         self.notify(InitializedNotification::default(), context)
             .await;
     }

@@ -2,7 +2,7 @@
 //! `resources/subscribe`.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,19 +10,19 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{
-        ClientResult, ErrorCode, ErrorData, Extensions, GetExtensions, NotificationMetaObject,
-        PromptListChangedNotification, ResourceListChangedNotification,
+        ClientResult, ErrorCode, ErrorData, Extensions, GetExtensions, GetMeta,
+        NotificationMetaObject, PromptListChangedNotification, ResourceListChangedNotification,
         ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerCapabilities,
         ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsListenRequest,
         SubscriptionsListenRequestParams, ToolListChangedNotification,
     },
-    service::{NotificationContext, Peer, RequestContext},
+    service::{Peer, RequestContext},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
-use super::McpServer;
+use super::{McpServer, Shared};
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff,
     caller::Session, request,
@@ -32,6 +32,8 @@ use crate::{
 const MAX_RESOURCES: usize = 1_000;
 /// How many subscribe and unsubscribe requests may wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
+/// How long a handshake waits for the session's listen to begin.
+const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// How a listen that ended is opened again.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
@@ -39,6 +41,48 @@ const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 #[derive(Default)]
 pub(super) struct Subscriptions {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
+    /// The count of requests before the oldest acknowledgment whose listen has not begun.
+    acknowledging: Mutex<Option<u64>>,
+    /// Whether the session's caller has finished its handshake.
+    initialized: watch::Sender<bool>,
+}
+
+impl Subscriptions {
+    /// Takes note that rmcp is about to acknowledge a listen, before the stack knows of it.
+    pub(super) fn about_to_acknowledge(&self, shared: &Shared) {
+        let mut oldest = self
+            .acknowledging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
+    }
+
+    /// The time since that acknowledgment.
+    pub(super) fn acknowledged(&self, shared: &Arc<Shared>) -> Window {
+        let since = self
+            .acknowledging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Window {
+            shared: shared.clone(),
+            since,
+        }
+    }
+}
+
+/// The time between telling a caller that it will hear of changes and the stack beginning to tell of
+/// them. What another request changed meanwhile, the caller has to hear of too.
+pub(super) struct Window {
+    shared: Arc<Shared>,
+    since: Option<u64>,
+}
+
+impl Window {
+    /// Whether anything went through that could have changed something.
+    fn let_something_through(&self) -> bool {
+        self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
+    }
 }
 
 struct Command {
@@ -54,32 +98,38 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Opens the session's listen, for the list changes that the stack announces.
-    pub(super) fn open_session_listen(&self, context: &NotificationContext<RoleServer>) {
+    /// Opens the session's listen, for the list changes that the stack announces, and gives it a moment
+    /// to begin: then the session misses none.
+    pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {
         let Some(config) = self.knowledge().config.clone() else {
             return;
         };
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
-        let mut slot = self
+        *self
             .subscriptions
             .commands
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return;
-        }
-        *slot = Some(sender);
-        drop(slot);
+            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let actor = SessionListen {
             stack: self.stack(),
-            peer: context.peer.clone(),
+            peer: SessionPeer {
+                peer,
+                initialized: self.subscriptions.initialized.subscribe(),
+            },
             session: Arc::downgrade(&self.session),
-            extensions: context.extensions.clone(),
+            extensions,
             filter: list_changes(&config.capabilities),
             open: None,
         };
+        let (begun, begins) = oneshot::channel();
         let closed = self.session.closed().clone();
-        tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands)).await });
+        tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands, begun)).await });
+        let _ = tokio::time::timeout(BEGIN_WITHIN, begins).await;
+    }
+
+    /// The session's caller has finished its handshake, and may be told of changes.
+    pub(super) fn session_initialized(&self) {
+        self.subscriptions.initialized.send_replace(true);
     }
 
     /// Subscribes the session. `None` if the stack knows no listen, or there is no session to tell.
@@ -164,7 +214,7 @@ fn is_empty(filter: &SubscriptionFilter) -> bool {
 
 struct SessionListen<S> {
     stack: S,
-    peer: Peer<RoleServer>,
+    peer: SessionPeer,
     session: std::sync::Weak<Session>,
     extensions: Extensions,
     filter: SubscriptionFilter,
@@ -177,12 +227,18 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, begun: oneshot::Sender<()>) {
         let mut supported = true;
-        if !is_empty(&self.filter)
-            && let Err(error) = self.reopen(self.filter.clone()).await
-        {
-            supported = !is_unsupported(&error);
+        if !is_empty(&self.filter) {
+            match self.reopen(self.filter.clone()).await {
+                Ok(accepted) => {
+                    // If the handshake did not wait, something may have changed before this.
+                    if begun.send(()).is_err() {
+                        self.peer.tell_of_all(&accepted).await;
+                    }
+                }
+                Err(error) => supported = !is_unsupported(&error),
+            }
         }
         let mut attempt = 0;
         loop {
@@ -197,10 +253,7 @@ where
                     attempt += 1;
                     if let Ok(accepted) = self.reopen(self.filter.clone()).await {
                         attempt = 0;
-                        // What changed while nobody listened is not known, so all of it may have.
-                        for change in changes_of(&accepted) {
-                            let _ = self.peer.send_notification(change).await;
-                        }
+                        self.peer.tell_of_all(&accepted).await;
                     }
                 },
                 ended = async {
@@ -261,16 +314,15 @@ where
             return Err(Error::cancelled("the session has ended"));
         };
         let (sender, acknowledged) = oneshot::channel();
-        let sink = ListenSink {
+        let sink = SessionSink {
             peer: self.peer.clone(),
-            strip_id: true,
             acknowledged: Mutex::new(Some(sender)),
         };
         let mut context = CallContext::new(request::next_id());
         context.extensions = self.extensions.clone();
         context.caller = Caller::new(sink)
             .in_session(session)
-            .with_handshake(self.peer.peer_info());
+            .with_handshake(self.peer.peer.peer_info());
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
         let call = self
@@ -306,6 +358,38 @@ fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {
     uris.iter().any(|accepted| accepted == uri)
 }
 
+/// The caller of a session: told of nothing before its handshake is finished.
+#[derive(Clone)]
+struct SessionPeer {
+    peer: Peer<RoleServer>,
+    initialized: watch::Receiver<bool>,
+}
+
+impl SessionPeer {
+    async fn tell(&self, notification: ServerNotification) -> Result<(), Error> {
+        let mut initialized = self.initialized.clone();
+        if initialized
+            .wait_for(|initialized| *initialized)
+            .await
+            .is_err()
+        {
+            return Err(Error::cancelled("the session has ended"));
+        }
+        Caller::from_peer(self.peer.clone())
+            .notify(notification)
+            .await
+    }
+
+    /// What changed while nobody listened is not known, so all of it may have.
+    async fn tell_of_all(&self, accepted: &SubscriptionFilter) {
+        for change in changes_of(accepted) {
+            if self.tell(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
     let mut changes = Vec::new();
     if filter.tools_list_changed == Some(true) {
@@ -325,27 +409,70 @@ fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
 }
 
 /// The way back for a listen that rmcp has already acknowledged to the caller.
-pub(super) fn acknowledged(peer: Peer<RoleServer>, session: Arc<Session>) -> Caller {
+pub(super) fn acknowledged(
+    peer: Peer<RoleServer>,
+    session: Arc<Session>,
+    window: Window,
+) -> Caller {
     let handshake = peer.peer_info();
-    let sink = ListenSink {
+    let sink = AcknowledgedSink {
         peer,
-        strip_id: false,
-        acknowledged: Mutex::new(None),
+        window: Mutex::new(Some(window)),
     };
     Caller::new(sink)
         .in_session(session)
         .with_handshake(handshake)
 }
 
-/// Takes what a listen yields to the peer. The acknowledgment stays here.
-struct ListenSink {
+/// Takes what a listen yields to a caller that opened it.
+struct AcknowledgedSink {
     peer: Peer<RoleServer>,
-    /// A caller that did not open the listen knows nothing of subscription ids.
-    strip_id: bool,
+    window: Mutex<Option<Window>>,
+}
+
+impl CallerSink for AcknowledgedSink {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            else {
+                return Caller::from_peer(self.peer.clone())
+                    .notify(notification)
+                    .await;
+            };
+            let window = self
+                .window
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if !window.is_some_and(|window| window.let_something_through()) {
+                return Ok(());
+            }
+            let id = notice
+                .extensions
+                .get()
+                .and_then(NotificationMetaObject::subscription_id);
+            for mut change in changes_of(&notice.params.notifications) {
+                if let Some(id) = &id {
+                    change.get_meta_mut().set_subscription_id(id.clone());
+                }
+                Caller::from_peer(self.peer.clone()).notify(change).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        takes_no_requests(&request)
+    }
+}
+
+/// Takes what a listen yields to a caller that knows nothing of it. The acknowledgment stays here.
+struct SessionSink {
+    peer: SessionPeer,
     acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
 }
 
-impl CallerSink for ListenSink {
+impl CallerSink for SessionSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
@@ -360,24 +487,22 @@ impl CallerSink for ListenSink {
                 }
                 return Ok(());
             }
-            if self.strip_id
-                && let Some(meta) = notification
-                    .extensions_mut()
-                    .get_mut::<NotificationMetaObject>()
+            if let Some(meta) = notification
+                .extensions_mut()
+                .get_mut::<NotificationMetaObject>()
             {
                 meta.remove("io.modelcontextprotocol/subscriptionId");
             }
-            Caller::from_peer(self.peer.clone())
-                .notify(notification)
-                .await
+            self.peer.tell(notification).await
         })
     }
 
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(async {
-            let error =
-                ErrorData::invalid_request("a listen takes no requests from a server", None);
-            Err(error.into())
-        })
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        takes_no_requests(&request)
     }
+}
+
+fn takes_no_requests(_request: &ServerRequest) -> BoxFuture<'static, Result<ClientResult, Error>> {
+    let error = ErrorData::invalid_request("a listen takes no requests from a server", None);
+    Box::pin(std::future::ready(Err(error.into())))
 }

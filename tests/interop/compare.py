@@ -1,7 +1,7 @@
 """Reads what the conformance suite wrote, prints one table, and says where the columns differ.
 
 compare.py RESULTS COLUMN...: RESULTS/rows names the rows, RESULTS/ROW/COLUMN holds the suite's
-output. The first column is the yardstick: it must pass every check, as many as RESULTS/rows says,
+output. The rows with a fault are listed in RESULTS/faulty. The first column is the yardstick: it must pass every check, as many as RESULTS/rows says,
 and every other column must be told the same as it, check by check.
 """
 
@@ -61,6 +61,7 @@ def differences(row: str, first: str, bare: dict, column: str, other: dict) -> l
 def main(results: Path, columns: list[str]) -> int:
     table = [["", *columns]]
     faults = []
+    faulty = []
     for line in (results / "rows").read_text().splitlines():
         row, expected = line.split("|")
         bare = judgements(results / row / columns[0])
@@ -76,6 +77,9 @@ def main(results: Path, columns: list[str]) -> int:
             faults += differences(row, columns[0], bare, column, other)
             cells.append(score(other))
         table.append(cells)
+        if any(fault.startswith(f"{row}: ") for fault in faults):
+            faulty.append(row)
+    (results / "faulty").write_text("".join(f"{row}\n" for row in faulty))
     widths = [max(map(len, cells)) for cells in zip(*table)]
     for cells in table:
         first, *rest = (cell.ljust(width) for cell, width in zip(cells, widths))

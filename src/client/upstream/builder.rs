@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rmcp::{
     RoleClient, ServerHandler,
@@ -28,8 +31,10 @@ pub enum Lifecycle {
     Auto,
     /// Keeps a connection by `initialize` for callers that began with it, and another by
     /// `server/discover` for those that did not, each made when it is needed. Where a server speaks both,
-    /// nothing has to be translated between revisions, at the price of a second session (or child
-    /// process) when callers of both kinds come.
+    /// nothing has to be translated between revisions: each caller finds the server as it would find it
+    /// without anything in between. The price is a second session, or a second child process with a
+    /// memory of its own, when callers of both kinds come. With a server that speaks but one way, one
+    /// connection serves all callers.
     MatchCaller,
     /// `initialize`, the handshake of revisions before 2026-07-28.
     Initialize,
@@ -46,8 +51,9 @@ pub enum Lifecycle {
 /// | [`connect_timeout`](Self::connect_timeout) | 30 s |
 /// | [`reconnect_backoff`](Self::reconnect_backoff) | 500 ms doubling to 30 s |
 /// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
-/// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::Auto`], over HTTP [`Lifecycle::MatchCaller`] |
+/// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`] |
 /// | [`client_info`](Self::client_info) | this crate's name and version |
+/// | [`capabilities`](Self::capabilities) | elicitation, roots, sampling |
 #[derive(Clone, Debug)]
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
@@ -58,6 +64,7 @@ pub struct UpstreamBuilder {
     in_background: bool,
     lifecycle: Option<Lifecycle>,
     client_info: Implementation,
+    capabilities: ClientCapabilities,
     legacy_version: ProtocolVersion,
 }
 
@@ -71,6 +78,7 @@ impl UpstreamBuilder {
             in_background: true,
             lifecycle: None,
             client_info: Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+            capabilities: every_capability(),
             legacy_version: ProtocolVersion::LATEST_WITH_INITIALIZE,
         }
     }
@@ -129,6 +137,16 @@ impl UpstreamBuilder {
     /// What the server is told of the client.
     pub fn client_info(mut self, client_info: Implementation) -> Self {
         self.client_info = client_info;
+        self
+    }
+
+    /// What a server that is told once for all callers is told that the client can do: by default
+    /// everything (elicitation, roots, sampling), because any caller might. A server that uses what it
+    /// need not, say the roots of a client in place of its own arguments, wants less.
+    ///
+    /// A server on 2026-07-28 is told with each request what its caller can do, whatever is set here.
+    pub fn capabilities(mut self, capabilities: ClientCapabilities) -> Self {
+        self.capabilities = capabilities;
         self
     }
 
@@ -220,6 +238,7 @@ impl UpstreamBuilder {
                 timeout: self.timeout,
                 first,
                 second,
+                only: OnceLock::new(),
             }),
         }
     }
@@ -237,7 +256,8 @@ impl UpstreamBuilder {
     }
 
     fn handshake(&self, upstream: &Arc<str>, lifecycle: ClientLifecycleMode) -> Handshake {
-        let mut info = InitializeRequestParams::new(every_capability(), self.client_info.clone());
+        let mut info =
+            InitializeRequestParams::new(self.capabilities.clone(), self.client_info.clone());
         info.protocol_version = self.legacy_version.clone();
         Handshake {
             upstream: upstream.clone(),

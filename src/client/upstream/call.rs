@@ -7,7 +7,7 @@ use rmcp::{
     RoleClient,
     model::{
         ClientRequest, ErrorData, GetExtensions, GetMeta, NotificationMetaObject, ProgressToken,
-        RequestId, RequestMetaObject, ServerNotification, ServerRequest, ServerResult,
+        RequestId, RequestMetaObject, ResultType, ServerNotification, ServerRequest, ServerResult,
     },
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
@@ -63,7 +63,10 @@ impl Call {
         };
         let answer = self.wait(&mut flight, mailbox, &back, timeout).await?;
         flight.land();
-        let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        if self.connection.era == Era::Legacy {
+            say_complete(&mut result);
+        }
         Ok(McpResponse::new(result))
     }
 
@@ -181,6 +184,25 @@ fn own_meta(context: &mut CallContext) -> RequestMetaObject {
     meta
 }
 
+/// Before 2026-07-28 every result was complete and none said so; since then each has to say it. Where the
+/// caller is older too, rmcp leaves it out again.
+fn say_complete(result: &mut ServerResult) {
+    let result_type = match result {
+        ServerResult::CompleteResult(result) => &mut result.result_type,
+        ServerResult::GetPromptResult(result) => &mut result.result_type,
+        ServerResult::ListPromptsResult(result) => &mut result.result_type,
+        ServerResult::ListResourcesResult(result) => &mut result.result_type,
+        ServerResult::ListResourceTemplatesResult(result) => &mut result.result_type,
+        ServerResult::ReadResourceResult(result) => &mut result.result_type,
+        ServerResult::ListToolsResult(result) => &mut result.result_type,
+        ServerResult::CallToolResult(result) => &mut result.result_type,
+        ServerResult::ListSkillsResult(result) => &mut result.result_type,
+        ServerResult::GetSkillResult(result) => &mut result.result_type,
+        _ => return,
+    };
+    result_type.get_or_insert(ResultType::COMPLETE);
+}
+
 impl Return {
     /// Takes mail to the caller. A request is given back as the future of its answer.
     async fn take(&self, mail: Mail) -> Option<BoxFuture<'_, ()>> {
@@ -193,7 +215,9 @@ impl Return {
                 }
                 None
             }
-            Mail::Request(request, reply) if self.era == Era::Modern => {
+            Mail::Request(request, reply)
+                if self.era == Era::Modern && !self.caller.answers_requests() =>
+            {
                 let _ = reply.send(Err(self.unanswerable(&request)));
                 None
             }
@@ -209,7 +233,8 @@ impl Return {
         }
     }
 
-    /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller.
+    /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller over a
+    /// wire.
     fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
         let message = format!(
             "`{}` cannot be passed on: the caller speaks a revision without requests from the server",

@@ -53,6 +53,21 @@ pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> E
     transport.with_source(error).into()
 }
 
+/// Whether the server answered a handshake, and did not agree to it.
+pub(super) fn is_refused_handshake(error: &Error) -> bool {
+    let cause = error
+        .source()
+        .and_then(|source| source.downcast_ref::<ClientInitializeError>());
+    matches!(
+        cause,
+        Some(
+            ClientInitializeError::JsonRpcError(_)
+                | ClientInitializeError::NoCompatibleProtocolVersion { .. }
+                | ClientInitializeError::ExpectedInitResult(_)
+        )
+    )
+}
+
 /// A transport could not even be made.
 pub(super) fn of_spawn(
     upstream: &Arc<str>,

@@ -12,7 +12,7 @@ mod slot;
 mod tap;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -96,6 +96,14 @@ struct Inner {
     first: Arc<Slot>,
     /// For callers without, if the lifecycle matches callers.
     second: Option<Arc<Slot>>,
+    /// Which of the two serves all callers, once it is known that the server speaks but one way.
+    only: OnceLock<Only>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Only {
+    First,
+    Second,
 }
 
 impl Upstream {
@@ -205,31 +213,64 @@ impl Inner {
         self.dispatch(connection, era, request).await
     }
 
+    /// The connection for a caller of this era, if there is one now and nothing is left to find out.
+    fn ready(&self, era: Era) -> Option<Arc<Connection>> {
+        let Some(second) = &self.second else {
+            return self.first.ready();
+        };
+        match (self.only.get(), era) {
+            (Some(Only::First), _) => self.first.ready(),
+            (Some(Only::Second), _) => second.ready(),
+            (None, Era::Legacy) => self.first.ready().filter(|first| first.era == era),
+            (None, Era::Modern) => second.ready().filter(|second| second.era == era),
+        }
+    }
+
     /// The connection for a caller of this era.
     async fn connection(&self, era: Era) -> Result<Arc<Connection>, Error> {
-        match self.ready(era) {
-            Some(connection) => Ok(connection),
-            None => self.slot(era).get().await,
+        let Some(second) = &self.second else {
+            return self.first.get().await;
+        };
+        match (self.only.get(), era) {
+            (Some(Only::First), _) => self.first.get().await,
+            (Some(Only::Second), _) => second.get().await,
+            (None, Era::Legacy) => self.for_legacy(second).await,
+            (None, Era::Modern) => self.for_modern(second).await,
         }
     }
 
-    /// The connection for a caller of this era, if there is one now.
-    fn ready(&self, era: Era) -> Option<Arc<Connection>> {
-        let slot = self.slot(era);
-        if std::ptr::eq(slot, &self.first) {
-            return slot.ready();
+    async fn for_legacy(&self, second: &Slot) -> Result<Arc<Connection>, Error> {
+        match self.first.get().await {
+            Ok(connection) => {
+                if connection.era == Era::Modern {
+                    let _ = self.only.set(Only::First);
+                }
+                Ok(connection)
+            }
+            // A server that knows no `initialize` may still know the other way.
+            Err(error) if errors::is_refused_handshake(&error) => {
+                let connection = second.get().await.map_err(|_| error)?;
+                let _ = self.only.set(Only::Second);
+                Ok(connection)
+            }
+            Err(error) => Err(error),
         }
-        // A server that answered an older caller with the only handshake it knows needs no second one.
-        let first = self.first.ready();
-        first
-            .filter(|first| first.era == Era::Modern)
-            .or_else(|| slot.ready())
     }
 
-    /// Where the connection for a caller of this era is made.
-    fn slot(&self, era: Era) -> &Arc<Slot> {
-        let second = self.second.as_ref().filter(|_| era == Era::Modern);
-        second.unwrap_or(&self.first)
+    async fn for_modern(&self, second: &Slot) -> Result<Arc<Connection>, Error> {
+        let connection = second.get().await?;
+        if connection.era == Era::Modern {
+            return Ok(connection);
+        }
+        // The server knows only `initialize`, so one connection is enough.
+        let Some(first) = self.first.ready() else {
+            let _ = self.only.set(Only::Second);
+            return Ok(connection);
+        };
+        if self.only.set(Only::First).is_ok() {
+            drop(second.close());
+        }
+        Ok(first)
     }
 
     async fn dispatch(

@@ -1,7 +1,7 @@
 # The conformance suite against several ways of serving, and calling, the same things.
 
 # A column is one way. `bare` is plain rmcp, which the others must equal.
-columns=(${INTEROP_COLUMNS:-bare})
+columns=(${INTEROP_COLUMNS:-bare stack gateway-http gateway-stdio})
 
 # LABEL | CHECKS | SUITE | RUNS: how many checks pass when all do, which of the two installed suites,
 # and with what arguments, runs parted by `;`. The counts are of the pinned suites: a run that checks
@@ -50,6 +50,7 @@ serve_gateway-stdio() {
 
 # The client under test in each column; a column without one has no client.
 client_bare() { echo "$target/conformance_client"; }
+client_stack() { echo "env CONFORMANCE_CLIENT=layers $target/conformance_client"; }
 
 conformance() {
   local results=$work/results column row urls=()
@@ -66,8 +67,28 @@ conformance() {
   for row in "${server_rows[@]}" "${client_rows[@]}"; do
     play_row "$row"
   done
+  if ! compare >/dev/null; then
+    play_faulty_again
+  fi
   stop_started
-  python3 "$here/compare.py" "$results" "${columns[@]}"
+  compare
+}
+
+compare() { python3 "$here/compare.py" "$work/results" "${columns[@]}"; }
+
+# The suite gives a server a fixed time to send a notification, and on a busy machine even plain rmcp
+# does not always keep it. So a row that is not as it should be is played once more, and then it counts.
+play_faulty_again() {
+  local row label
+  mv "$results/rows" "$results/rows.all"
+  for row in "${server_rows[@]}" "${client_rows[@]}"; do
+    label=${row%% |*}
+    grep -qxF "$label" "$results/faulty" || continue
+    echo "again: $label"
+    rm -rf "${results:?}/$label"
+    play_row "$row"
+  done
+  mv "$results/rows.all" "$results/rows"
 }
 
 # Plays one row in all columns, side by side: the suite spends most of its time waiting.

@@ -7,21 +7,26 @@ use rmcp::ServerHandler;
 use rmcp_layers::{Handler, McpRequest, McpServer};
 use tower::{Layer, Service, ServiceBuilder};
 
-/// Serves `handler` under nine layers, as many as the crate has patterns. Every clone of what is
-/// returned serves one more session.
+/// Serves `handler` under nine layers. Every clone of what is returned serves one more session.
 pub fn stacked<H: ServerHandler>(handler: H) -> impl ServerHandler + Clone {
-    let stack = ServiceBuilder::new()
+    McpServer::new(nine_layers(Handler::new(handler)))
+}
+
+/// A service under nine layers, as many as the crate has patterns.
+pub type Nine<S> = Three<Three<Three<S>>>;
+type Three<S> = PassedThrough<PassedThrough<PassedThrough<S>>>;
+
+/// Puts nine layers around a service.
+pub fn nine_layers<S>(service: S) -> Nine<S> {
+    three_layers(three_layers(three_layers(service)))
+}
+
+fn three_layers<S>(service: S) -> Three<S> {
+    ServiceBuilder::new()
         .layer(PassThrough)
         .layer(PassThrough)
         .layer(PassThrough)
-        .layer(PassThrough)
-        .layer(PassThrough)
-        .layer(PassThrough)
-        .layer(PassThrough)
-        .layer(PassThrough)
-        .layer(PassThrough)
-        .service(Handler::new(handler));
-    McpServer::new(stack)
+        .service(service)
 }
 
 /// Does nothing, at the price of any real layer: a clone of what is below, and a future in a box.

@@ -121,7 +121,7 @@ impl UpstreamBuilder {
     pub fn child_process(self, command: impl Into<ChildProcess>) -> Upstream {
         let command = Arc::new(command.into());
         let kind = command.program.to_string_lossy().into_owned();
-        self.build(&kind, Lifecycle::Auto, move |handshake| {
+        self.build(&kind, Lifecycle::MatchCaller, move |handshake| {
             Box::new(Spawn {
                 command: command.clone(),
                 handshake,

@@ -1,9 +1,11 @@
 //! The client side of the conformance suite, which starts it once a scenario: `conformance_client URL`.
+//!
+//! With `CONFORMANCE_CLIENT=layers` it is the crate's client, else rmcp's.
 
 use std::time::Duration;
 
-use rmcp_layers_interop::client::Bare;
 use rmcp_layers_interop::client::scenarios::{Assignment, play};
+use rmcp_layers_interop::client::{Bare, Layered};
 use rmcp_layers_interop::serve::{self, Result};
 
 /// Some of the suite's servers never answer. Its own limit is 30 s, and it kills by then.
@@ -17,6 +19,9 @@ fn main() -> Result<()> {
     let assigned = Assignment::from_environment()?;
     serve::run(async {
         // Which client is under test is decided here and nowhere else.
-        tokio::time::timeout(LIMIT, play::<Bare>(&assigned)).await?
+        match std::env::var("CONFORMANCE_CLIENT").as_deref() {
+            Ok("layers") => tokio::time::timeout(LIMIT, play::<Layered>(&assigned)).await?,
+            _ => tokio::time::timeout(LIMIT, play::<Bare>(&assigned)).await?,
+        }
     })
 }

@@ -1,9 +1,11 @@
 //! The client the conformance suite points at its own servers.
 //!
 //! [`scenarios`] says what to do in each scenario, in terms of a [`Driver`]: the calls it needs, as
-//! whatever client is under test makes them. [`Bare`] makes them with rmcp alone.
+//! whatever client is under test makes them. [`Bare`] makes them with rmcp alone, and
+//! [`Layered`] with `McpClient` through layers over an `Upstream`.
 
 mod bare;
+mod layered;
 pub mod scenarios;
 mod user;
 
@@ -11,6 +13,7 @@ use rmcp::model::*;
 use rmcp::service::ClientLifecycleMode;
 
 pub use bare::Bare;
+pub use layered::Layered;
 pub use user::User;
 
 use crate::serve::Result;

@@ -6,7 +6,7 @@ use rmcp::model::{
 use serde::de::DeserializeOwned;
 
 /// A result type that one method answers with.
-pub(super) trait MethodResult: Sized {
+pub(crate) trait MethodResult: Sized {
     /// Takes the result out of the union, or gives the union back.
     fn take(result: ServerResult) -> Result<Self, Box<ServerResult>>;
     /// Reads the result from its JSON.
@@ -18,7 +18,7 @@ pub(super) trait MethodResult: Sized {
 /// rmcp reads an upstream's answer without knowing the method, as the first type of a union that fits, and
 /// that is sometimes another one (a tool's result without content reads as an empty result). Then the
 /// answer is read again, as what it must be.
-pub(super) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, ErrorData> {
+pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, ErrorData> {
     T::take(result).or_else(|other| {
         serde_json::to_value(&other)
             .and_then(T::read)

@@ -1,0 +1,154 @@
+//! What `gateway.toml` says.
+//!
+//! ```toml
+//! listen = "127.0.0.1:8931"
+//!
+//! [servers.files]                       # a child process
+//! command = "npx"
+//! args = ["-y", "@modelcontextprotocol/server-filesystem", "/srv"]
+//! env = { NODE_ENV = "production" }
+//! cwd = "/srv"
+//!
+//! # or, over streamable HTTP:
+//! # [servers.search]
+//! # url = "http://127.0.0.1:9000/mcp"
+//! # headers = { x-team = "search" }
+//! # lifecycle = "match-caller"          # or auto, initialize, discover
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rmcp_layers::{ChildProcess, HttpEndpoint, Lifecycle, Upstream};
+use serde::Deserialize;
+
+use crate::Result;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    #[serde(default)]
+    servers: BTreeMap<String, Server>,
+}
+
+/// One server: a command or a URL.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Server {
+    command: Option<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    cwd: Option<PathBuf>,
+    url: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    lifecycle: Option<LifecycleName>,
+    request_timeout_secs: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LifecycleName {
+    Auto,
+    MatchCaller,
+    Initialize,
+    Discover,
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:8931".to_owned()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: default_listen(),
+            servers: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let config: Self =
+            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        match config.servers.len() {
+            0 => Err(format!("{} names no server: add [servers.NAME]", path.display()).into()),
+            1 => Ok(config),
+            _ => {
+                let names: Vec<_> = config.servers.keys().map(String::as_str).collect();
+                Err(format!(
+                    "{} names {} servers ({}); this version of the gateway serves one",
+                    path.display(),
+                    names.len(),
+                    names.join(", ")
+                )
+                .into())
+            }
+        }
+    }
+
+    /// The configured server, if there is one.
+    pub fn upstream(&self) -> Result<Option<Upstream>> {
+        let Some((name, server)) = self.servers.first_key_value() else {
+            return Ok(None);
+        };
+        let upstream = server
+            .upstream(name)
+            .map_err(|error| format!("[servers.{name}]: {error}"))?;
+        Ok(Some(upstream))
+    }
+}
+
+impl Server {
+    fn upstream(&self, name: &str) -> Result<Upstream> {
+        let mut builder = Upstream::builder().name(name);
+        if let Some(lifecycle) = self.lifecycle {
+            builder = builder.lifecycle(match lifecycle {
+                LifecycleName::Auto => Lifecycle::Auto,
+                LifecycleName::MatchCaller => Lifecycle::MatchCaller,
+                LifecycleName::Initialize => Lifecycle::Initialize,
+                LifecycleName::Discover => Lifecycle::Discover,
+            });
+        }
+        if let Some(seconds) = self.request_timeout_secs {
+            builder = builder.request_timeout(Duration::from_secs(seconds));
+        }
+        match (&self.command, &self.url) {
+            (Some(command), None) if self.headers.is_empty() => {
+                let mut child = ChildProcess::new(command).args(&self.args);
+                for (variable, value) in &self.env {
+                    child = child.env(variable, value);
+                }
+                if let Some(cwd) = &self.cwd {
+                    child = child.current_dir(cwd);
+                }
+                Ok(builder.child_process(child))
+            }
+            (None, Some(url))
+                if self.args.is_empty() && self.env.is_empty() && self.cwd.is_none() =>
+            {
+                let mut endpoint = HttpEndpoint::new(url);
+                for (header, value) in &self.headers {
+                    endpoint = endpoint.header(header, value);
+                }
+                Ok(builder.http(endpoint)?)
+            }
+            _ => Err(
+                "give either `command` (with `args`, `env`, `cwd`) or `url` (with `headers`)"
+                    .into(),
+            ),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A gateway: MCP servers behind a stack of layers, served over streamable HTTP or standard input and
+//! output.
+//!
+//! ```sh
+//! cargo run --example gateway                          # embedded demo server, over HTTP on loopback
+//! cargo run --example gateway -- --demo                # the same, and a short session against it
+//! cargo run --example gateway -- --config gateway.toml # a server of your own behind it
+//! cargo run --example gateway -- --stdio               # over standard input and output
+//! ```
+
+mod config;
+mod demo;
+mod in_flight;
+mod serve;
+mod session;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use rmcp_layers::{Error, Handler, McpRequest, McpResponse, Upstream};
+use tower::{ServiceBuilder, util::BoxCloneService};
+
+use crate::{config::Config, demo::Demo, in_flight::InFlight};
+
+/// What a step of the program may fail with.
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// The stack that is served, whatever stands at its bottom.
+type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
+
+/// How many requests may be in flight at once. A listen is one for as long as it is open.
+const MAX_IN_FLIGHT: usize = 1_024;
+
+const USAGE: &str = "\
+Usage: gateway [--config FILE] [--listen ADDRESS] [--stdio] [--demo]
+
+  --config FILE      put the server of this gateway.toml behind the gateway,
+                     instead of the embedded demo server
+  --listen ADDRESS   serve streamable HTTP at this address (default 127.0.0.1:8931;
+                     port 0 takes a free one)
+  --stdio            serve over standard input and output instead
+  --demo             drive a short session against the gateway, print what happened, and end";
+
+#[derive(Default)]
+struct Options {
+    config: Option<PathBuf>,
+    listen: Option<String>,
+    stdio: bool,
+    demo: bool,
+    help: bool,
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options::default();
+    while let Some(arg) = args.next() {
+        let mut value = || {
+            args.next()
+                .ok_or_else(|| format!("{arg} wants a value\n\n{USAGE}"))
+        };
+        match arg.as_str() {
+            "--config" => options.config = Some(value()?.into()),
+            "--listen" => options.listen = Some(value()?),
+            "--stdio" => options.stdio = true,
+            "--demo" => options.demo = true,
+            "--help" | "-h" => options.help = true,
+            other => return Err(format!("unknown argument {other}\n\n{USAGE}").into()),
+        }
+    }
+    if options.stdio && (options.demo || options.listen.is_some()) {
+        return Err("--stdio goes with neither --demo nor --listen".into());
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| "warn,rmcp=error".into()),
+        )
+        .init();
+    let outcome = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(run());
+            // A read of standard input cannot be called off, so nothing may wait for it.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let options = options(std::env::args().skip(1))?;
+    if options.help {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let config = match &options.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    let upstream = config.upstream()?;
+    let in_flight = InFlight::default();
+    let stack = stack(upstream.clone(), &in_flight);
+
+    let outcome = if options.stdio {
+        serve::stdio(stack, &in_flight).await
+    } else {
+        let demo = options.demo.then_some(session::drive);
+        let listen = match (options.listen, options.demo) {
+            (Some(address), _) => address,
+            (None, true) => "127.0.0.1:0".to_owned(),
+            (None, false) => config.listen,
+        };
+        serve::http(&listen, stack, &in_flight, demo).await
+    };
+    if let Some(upstream) = upstream {
+        upstream.close().await;
+    }
+    outcome
+}
+
+/// The layers, outermost first, over the configured server or the demo server.
+fn stack(upstream: Option<Upstream>, in_flight: &InFlight) -> Stack {
+    let bottom: Stack = match upstream {
+        Some(upstream) => BoxCloneService::new(upstream),
+        None => BoxCloneService::new(Handler::new(Demo)),
+    };
+    let stack = ServiceBuilder::new()
+        .layer(in_flight.layer())
+        .concurrency_limit(MAX_IN_FLIGHT)
+        .service(bottom);
+    BoxCloneService::new(stack)
+}

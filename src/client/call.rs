@@ -1,0 +1,111 @@
+use std::{sync::Arc, time::Duration};
+
+use rmcp::model::{
+    ClientRequest, Extensions, ProgressNotificationParam, ProgressToken, RequestMetaObject,
+    ServerResult,
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::Service;
+
+use super::{
+    McpClient,
+    timeouts::{end_of, reached},
+    way_back::{Onward, WayBack},
+};
+use crate::{CallContext, Error, McpRequest, McpResponse, request::next_id};
+
+/// What may be said of one call.
+pub(super) struct Options {
+    pub(super) meta: RequestMetaObject,
+    pub(super) extensions: Extensions,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) total_timeout: Option<Duration>,
+    pub(super) cancellation: CancellationToken,
+    pub(super) progress: Option<mpsc::Sender<ProgressNotificationParam>>,
+}
+
+/// One call, with all the requests it takes: rounds, and polls of its task.
+pub(super) struct Call<'a, S> {
+    pub(super) client: &'a McpClient<S>,
+    way_back: Arc<WayBack>,
+    meta: RequestMetaObject,
+    extensions: Extensions,
+    idle_timeout: Option<Duration>,
+    total_timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    /// Cancelled with the call, also when its future is dropped: inner layers may have spawned work.
+    cancellation: CancellationToken,
+    _cancel: DropGuard,
+}
+
+impl<'a, S> Call<'a, S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    pub(super) fn new(client: &'a McpClient<S>, options: Options) -> Self {
+        let Options {
+            meta: own,
+            extensions,
+            idle_timeout,
+            total_timeout,
+            ..
+        } = options;
+        let mut meta = client.introduction();
+        meta.extend(own);
+        if meta.get_progress_token().is_none() {
+            meta.set_progress_token(ProgressToken(next_id()));
+        }
+        let onward = Onward::Handler(client.shared.handler.clone());
+        let cancellation = options.cancellation.child_token();
+        Self {
+            client,
+            way_back: WayBack::new(options.progress, onward),
+            meta,
+            extensions,
+            idle_timeout,
+            total_timeout,
+            deadline: end_of(total_timeout),
+            _cancel: cancellation.clone().drop_guard(),
+            cancellation,
+        }
+    }
+
+    /// Does the call's work, as long as it may take.
+    pub(super) async fn run<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = reached(self.deadline) => {
+                Err(Error::timeout(self.total_timeout.unwrap_or_default()))
+            }
+            () = self.cancellation.cancelled() => {
+                Err(Error::cancelled("the caller cancelled the request"))
+            }
+        }
+    }
+
+    /// Sends one request of the call.
+    pub(super) async fn request(
+        &self,
+        message: impl Into<ClientRequest>,
+    ) -> Result<ServerResult, Error> {
+        let mut context = CallContext::new(next_id());
+        context.meta = self.meta.clone();
+        context.extensions = self.extensions.clone();
+        context.cancellation = self.cancellation.clone();
+        context.caller = self.client.caller(&self.way_back);
+        context.deadline = self.deadline;
+        let request = McpRequest::from_parts(message.into(), context);
+        let response = self
+            .client
+            .dispatch(request, &self.way_back, self.idle_timeout)
+            .await?;
+        Ok(response.into_result())
+    }
+}

@@ -1,0 +1,246 @@
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rmcp::model::{Extensions, InitializeRequestParams, ProgressToken, RequestMetaObject};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+
+use super::{
+    McpClientBuilder,
+    call::{Call, Options},
+    handler::Answers,
+    timeouts::{end_of, reached},
+    way_back::{Onward, Sink, WayBack},
+};
+use crate::{Caller, Error, McpRequest, McpResponse, caller::Session};
+
+/// The top of a stack on the client side: typed calls into it.
+///
+/// Every call takes `&self`, so one client serves many tasks at once; cloning it is cheap and gives
+/// another handle on the same session. What it does for its caller:
+///
+/// - **Types.** A method for every request of the protocol, with rmcp's own params and results. Failures
+///   are [`Error`]s.
+/// - **Pages.** `list_all_*` follows `nextCursor` to the end.
+/// - **Progress.** [`call_tool`](Self::call_tool) can yield it as a stream beside the result.
+/// - **Time.** An idle timeout that any word of the server resets, and a total one that nothing does.
+/// - **Cancellation.** Dropping a call's future, or its timeout, cancels it all the way down.
+/// - **Input.** With a [handler](McpClientBuilder::handler), a server's requests for input are answered:
+///   as rounds of the call (MRTR, MCP 2026-07-28, SEP-2322) or, by an older server, as requests of its own.
+/// - **Tasks.** A tool call that the server makes a task (SEP-2663) is polled to its end.
+///
+/// It speaks as a 2026-07-28 caller: each request's `_meta` says the revision, who the client is and what
+/// it can do. There is no handshake; [`discover`](Self::discover) asks the stack what it is.
+///
+/// It runs on tokio, with the time driver enabled.
+///
+/// ```
+/// use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+/// use rmcp_layers::{Error, Handler, McpClient};
+///
+/// struct Greeter;
+///
+/// impl ServerHandler for Greeter {
+///     async fn call_tool(
+///         &self,
+///         call: CallToolRequestParams,
+///         _context: RequestContext<RoleServer>,
+///     ) -> Result<CallToolResponse, ErrorData> {
+///         let name = call.arguments.and_then(|all| Some(all.get("name")?.as_str()?.to_owned()));
+///         let greeting = format!("Hello {}", name.unwrap_or_default());
+///         Ok(CallToolResult::success(vec![ContentBlock::text(greeting)]).into())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// let client = McpClient::new(Handler::new(Greeter)); // layers go around the handler
+/// let result = client.call_tool("greet").argument("name", "Ada").await?;
+/// assert_eq!(result.content[0].as_text().unwrap().text, "Hello Ada");
+/// # Ok(())
+/// # }
+/// ```
+pub struct McpClient<S> {
+    stack: Mutex<S>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all clones of a client have in common.
+pub(super) struct Shared {
+    /// What each request says of the client.
+    pub(super) introduction: RequestMetaObject,
+    /// The same as a handshake, where the client speaks an older revision.
+    pub(super) handshake: Option<Arc<InitializeRequestParams>>,
+    pub(super) supports_tasks: bool,
+    pub(super) mrtr_max_rounds: usize,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) total_timeout: Option<Duration>,
+    pub(super) session: Arc<Session>,
+    pub(super) handler: Option<Arc<dyn Answers>>,
+}
+
+impl<S> McpClient<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// A client of `stack` with the builder's defaults and no handler.
+    #[must_use]
+    pub fn new(stack: S) -> Self {
+        Self::builder(stack).build()
+    }
+
+    pub(super) fn over(stack: S, shared: Arc<Shared>) -> Self {
+        Self {
+            stack: Mutex::new(stack),
+            shared,
+        }
+    }
+
+    /// Starts a client of `stack`.
+    pub fn builder(stack: S) -> McpClientBuilder<S> {
+        McpClientBuilder::new(stack)
+    }
+
+    /// Sends one request as it is, and brings the one answer to it as it is: no rounds, no polling.
+    ///
+    /// What the request does not say is added: the client's description in its `_meta`, and a way back to
+    /// the client's handler if it is [detached](Caller::detached). The client's timeouts hold for it, and
+    /// so does the request's own [deadline](crate::CallContext::deadline), if that is earlier.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the stack fails with, and a timeout.
+    pub async fn send(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
+        let context = &mut request.context;
+        let detached = context.caller.is_detached();
+        let onward = if detached {
+            Onward::Handler(self.shared.handler.clone())
+        } else {
+            Onward::Caller(context.caller.clone())
+        };
+        let way_back = WayBack::new(None, onward);
+        context.caller = if detached {
+            self.caller(&way_back)
+        } else {
+            let caller = context.caller.wrap(|_| Sink(way_back.clone()));
+            match caller.session() {
+                Some(_) => caller,
+                None => caller.in_session(self.shared.session.clone()),
+            }
+        };
+        let mut meta = self.introduction();
+        meta.extend(std::mem::take(&mut context.meta));
+        if detached && meta.get_progress_token().is_none() {
+            meta.set_progress_token(ProgressToken(context.id.clone()));
+        }
+        context.meta = meta;
+        let total = self.shared.total_timeout;
+        let started = Instant::now();
+        let deadline = [context.deadline, end_of(total)]
+            .into_iter()
+            .flatten()
+            .min();
+        context.deadline = deadline;
+        let cancellation = context.cancellation.clone();
+        tokio::select! {
+            biased;
+            result = self.dispatch(request, &way_back, self.shared.idle_timeout) => result,
+            () = reached(deadline) => {
+                let end = deadline.unwrap_or(started);
+                Err(Error::timeout(end.saturating_duration_since(started)))
+            }
+            () = cancellation.cancelled() => Err(Error::cancelled("the caller cancelled the request")),
+        }
+    }
+
+    /// Takes one request down a clone of the stack, until the server has been silent for too long.
+    pub(super) async fn dispatch(
+        &self,
+        request: McpRequest,
+        way_back: &WayBack,
+        idle_timeout: Option<Duration>,
+    ) -> Result<McpResponse, Error> {
+        let stack = self.stack();
+        way_back.activity.heard();
+        tokio::select! {
+            biased;
+            result = stack.oneshot(request) => result.map_err(Into::into),
+            () = way_back.activity.silent_for(idle_timeout) => {
+                Err(Error::timeout(idle_timeout.unwrap_or_default()))
+            }
+        }
+    }
+
+    pub(super) fn stack(&self) -> S {
+        self.stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The caller of a request whose way back this is.
+    pub(super) fn caller(&self, way_back: &Arc<WayBack>) -> Caller {
+        self.known(Caller::new(Sink(way_back.clone())))
+            .answering_requests(self.shared.handler.is_some())
+    }
+
+    /// Puts a caller in the client's session.
+    pub(super) fn known(&self, caller: Caller) -> Caller {
+        caller
+            .in_session(self.shared.session.clone())
+            .with_handshake(self.shared.handshake.clone())
+    }
+
+    /// What a request says of the client.
+    pub(super) fn introduction(&self) -> RequestMetaObject {
+        let mut meta = self.shared.introduction.clone();
+        if let Some(level) = self.shared.session.log_level() {
+            meta.set_log_level(level);
+        }
+        meta
+    }
+
+    /// A call with the client's own options.
+    pub(super) fn call(&self) -> Call<'_, S> {
+        Call::new(self, self.options())
+    }
+
+    pub(super) fn options(&self) -> Options {
+        Options {
+            meta: RequestMetaObject::new(),
+            extensions: Extensions::new(),
+            idle_timeout: self.shared.idle_timeout,
+            total_timeout: self.shared.total_timeout,
+            cancellation: CancellationToken::new(),
+            progress: None,
+        }
+    }
+}
+impl<S: Clone> Clone for McpClient<S> {
+    fn clone(&self) -> Self {
+        let stack = self
+            .stack
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Self {
+            stack: Mutex::new(stack),
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<S> std::fmt::Debug for McpClient<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("McpClient")
+            .field("session", &self.shared.session)
+            .field("idle_timeout", &self.shared.idle_timeout)
+            .field("total_timeout", &self.shared.total_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! Requests that take several rounds (MCP 2026-07-28, SEP-2322): the server answers with what it wants to
+//! know, and the client asks again with the answers.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest,
+    CreateTaskResult, ErrorData, GetPromptRequest, GetPromptRequestParams, GetPromptResponse,
+    GetPromptResult, InputRequest, InputRequests, InputRequiredResult, InputResponses,
+    ReadResourceRequest, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+    RequestId, ServerRequest, ServerResult,
+};
+use serde_json::{Value, json};
+use tower::Service;
+
+use super::{McpClient, call::Call};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
+
+/// How many things a server may want to know at once.
+const MAX_INPUTS: usize = 100;
+
+/// How long the client waits before a round in which it has nothing to tell: doubled each time, up to the
+/// second value.
+const EMPTY_ROUND: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+
+/// The params of a request that may take rounds.
+pub(super) trait Rounds: Clone + Send {
+    /// What the last round ends with.
+    type End;
+
+    fn into_request(self) -> ClientRequest;
+    fn answer(&mut self, responses: Option<InputResponses>, state: Option<String>);
+    fn read(result: ServerResult) -> Result<Round<Self::End>, Error>;
+}
+
+/// What a round ends with.
+pub(super) enum Round<T> {
+    Last(T),
+    Wants(InputRequiredResult),
+}
+
+/// What the last round of a tool call ends with.
+pub(super) enum ToolEnd {
+    Result(CallToolResult),
+    Task(CreateTaskResult),
+}
+
+macro_rules! rounds {
+    ($($Params:ident $Request:ident $Response:ident -> $End:ty {
+        $($Variant:ident => $wrap:expr),*
+    })*) => {$(
+        impl Rounds for $Params {
+            type End = $End;
+
+            fn into_request(self) -> ClientRequest {
+                $Request::new(self).into()
+            }
+
+            fn answer(&mut self, responses: Option<InputResponses>, state: Option<String>) {
+                self.input_responses = responses;
+                self.request_state = state;
+            }
+
+            fn read(result: ServerResult) -> Result<Round<$End>, Error> {
+                match results::expect(result)? {
+                    $($Response::$Variant(end) => Ok(Round::Last($wrap(end))),)*
+                    $Response::InputRequired(wants) => Ok(Round::Wants(wants)),
+                    _ => Err(ErrorData::internal_error("the server's answer is of no known kind", None).into()),
+                }
+            }
+        }
+    )*};
+}
+
+rounds! {
+    CallToolRequestParams CallToolRequest CallToolResponse -> ToolEnd {
+        Complete => ToolEnd::Result, Task => ToolEnd::Task
+    }
+    GetPromptRequestParams GetPromptRequest GetPromptResponse -> GetPromptResult {
+        Complete => std::convert::identity
+    }
+    ReadResourceRequestParams ReadResourceRequest ReadResourceResponse -> ReadResourceResult {
+        Complete => std::convert::identity
+    }
+}
+
+impl<S> Call<'_, S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Asks until the server has no more questions.
+    pub(super) async fn rounds<P: Rounds>(&self, mut params: P) -> Result<P::End, Error> {
+        let mut empty_rounds = 0;
+        let most = self.client.shared.mrtr_max_rounds;
+        for answered in 0.. {
+            let result = self.request(params.clone().into_request()).await?;
+            let wants = match P::read(result)? {
+                Round::Last(end) => return Ok(end),
+                Round::Wants(wants) => wants,
+            };
+            if answered == most {
+                break;
+            }
+            let requests = wants.input_requests.unwrap_or_default();
+            if requests.is_empty() {
+                let (first, longest) = EMPTY_ROUND;
+                let wait = first.saturating_mul(1u32.checked_shl(empty_rounds).unwrap_or(u32::MAX));
+                empty_rounds += 1;
+                tokio::time::sleep(wait.min(longest)).await;
+                params.answer(None, wants.request_state);
+            } else {
+                empty_rounds = 0;
+                let responses = self.client.answers(requests).await?;
+                params.answer(Some(responses), wants.request_state);
+            }
+        }
+        Err(too_many_rounds(most))
+    }
+}
+
+impl<S> McpClient<S> {
+    /// Lets the handler answer what a server wants to know, all of it at once.
+    pub(super) async fn answers(&self, requests: InputRequests) -> Result<InputResponses, Error> {
+        if requests.len() > MAX_INPUTS {
+            let message = format!("the server asks for more than {MAX_INPUTS} inputs at once");
+            return Err(Refusal::new("mrtr", message)
+                .with_code(code::FORBIDDEN)
+                .with_delivered(Delivered::Unknown)
+                .into());
+        }
+        let answers = requests.into_iter().map(|(key, request)| async {
+            let answer = self.answer(&key, request).await?;
+            Ok::<_, Error>((key, answer))
+        });
+        Ok(try_join_all(answers).await?.into_iter().collect())
+    }
+
+    async fn answer(&self, key: &str, request: InputRequest) -> Result<Value, Error> {
+        let Some(handler) = self.shared.handler.clone() else {
+            return Err(unanswered());
+        };
+        let request = match request {
+            InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
+            InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
+            InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
+            _ => {
+                let message = "the server asks for a kind of input that this client does not know";
+                return Err(Refusal::new("mrtr", message)
+                    .with_code(code::FORBIDDEN)
+                    .with_delivered(Delivered::Unknown)
+                    .into());
+            }
+        };
+        let result = handler
+            .request(request, RequestId::String(key.into()))
+            .await?;
+        serde_json::to_value(result).map_err(|error| {
+            let message = format!("the handler's answer cannot be sent: {error}");
+            ErrorData::internal_error(message, None).into()
+        })
+    }
+}
+
+fn unanswered() -> Error {
+    let message = "the server asks for input and this client has nobody to answer: give it a handler \
+                   (`McpClient::builder(..).handler(..)`), or answer by hand what the `once` variant of \
+                   the call returns";
+    Refusal::new("mrtr", message)
+        .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
+        .into()
+}
+
+pub(super) fn too_many_rounds(rounds: usize) -> Error {
+    let message = format!("the server asked for input again after {rounds} rounds");
+    Refusal::new("mrtr", message)
+        .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
+        .with_data(json!({ "rounds": rounds }))
+        .into()
+}

@@ -1,0 +1,102 @@
+//! Lists that come in pages.
+
+use std::{collections::HashSet, future::Future};
+
+use rmcp::model::{
+    Cursor, ListPromptsRequest, ListPromptsResult, ListResourceTemplatesRequest,
+    ListResourceTemplatesResult, ListResourcesRequest, ListResourcesResult, ListSkillsRequest,
+    ListSkillsResult, ListToolsRequest, ListToolsResult, PaginatedRequestParams, Prompt, Resource,
+    ResourceTemplate, Skill, Tool,
+};
+use tower::Service;
+
+use super::McpClient;
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
+
+/// How many pages of one list are followed.
+const MAX_PAGES: usize = 1_000;
+
+macro_rules! lists {
+    ($($one:ident $all:ident $method:literal: $Request:ident -> $Result:ident { $items:ident: $Item:ident })*) => {
+        impl<S> McpClient<S>
+        where
+            S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+            S::Error: Into<Error>,
+            S::Future: Send,
+        {$(
+            #[doc = concat!("One page of `", $method, "`: the first, or the one that an earlier page's \
+                `next_cursor` names.")]
+            ///
+            /// # Errors
+            ///
+            /// The server's JSON-RPC error, and whatever else the stack fails with.
+            pub async fn $one(&self, cursor: Option<Cursor>) -> Result<$Result, Error> {
+                let params = PaginatedRequestParams::default().with_cursor(cursor);
+                let call = self.call();
+                let result = call.run(call.request($Request::with_param(params))).await?;
+                Ok(results::expect(result)?)
+            }
+
+            #[doc = concat!("All pages of `", $method, "`, in order.")]
+            ///
+            /// # Errors
+            ///
+            /// As for one page. A server that repeats a cursor, or has more than 1000 pages, is refused
+            /// (by `pagination`) rather than followed for ever.
+            pub async fn $all(&self) -> Result<Vec<$Item>, Error> {
+                follow(|cursor| async move {
+                    let page = self.$one(cursor).await?;
+                    Ok((page.$items, page.next_cursor))
+                })
+                .await
+            }
+        )*}
+    };
+}
+
+lists! {
+    list_tools list_all_tools "tools/list":
+        ListToolsRequest -> ListToolsResult { tools: Tool }
+    list_prompts list_all_prompts "prompts/list":
+        ListPromptsRequest -> ListPromptsResult { prompts: Prompt }
+    list_resources list_all_resources "resources/list":
+        ListResourcesRequest -> ListResourcesResult { resources: Resource }
+    list_resource_templates list_all_resource_templates "resources/templates/list":
+        ListResourceTemplatesRequest -> ListResourceTemplatesResult {
+            resource_templates: ResourceTemplate
+        }
+    list_skills list_all_skills "skills/list":
+        ListSkillsRequest -> ListSkillsResult { skills: Skill }
+}
+
+/// Follows a list from its first page to its last.
+pub(super) async fn follow<T, F>(mut page: impl FnMut(Option<Cursor>) -> F) -> Result<Vec<T>, Error>
+where
+    F: Future<Output = Result<(Vec<T>, Option<Cursor>), Error>>,
+{
+    let mut seen = HashSet::new();
+    let (mut all, mut next) = page(None).await?;
+    while let Some(cursor) = next {
+        if !seen.insert(cursor.clone()) {
+            let message = format!(
+                "the server's list goes round in circles: it repeats the cursor {cursor:?}"
+            );
+            return Err(unfollowed(message));
+        }
+        if seen.len() >= MAX_PAGES {
+            let message = format!("the server's list has more than {MAX_PAGES} pages");
+            return Err(unfollowed(message));
+        }
+        let (items, following) = page(Some(cursor)).await?;
+        all.extend(items);
+        next = following;
+    }
+    Ok(all)
+}
+
+fn unfollowed(message: String) -> Error {
+    Refusal::new("pagination", message)
+        .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
+        .into()
+}

@@ -1,0 +1,174 @@
+//! Tool calls that the server made a task (Tasks extension, SEP-2663).
+
+use std::{collections::HashSet, time::Duration};
+
+use rmcp::model::{
+    CallToolResult, CreateTaskResult, ErrorData, GetTaskParams, GetTaskRequest, GetTaskResult,
+    InputRequests, JsonObject, TaskPayload, UpdateTaskParams, UpdateTaskRequest,
+};
+use serde_json::Value;
+use tower::Service;
+
+use super::{call::Call, mrtr::too_many_rounds};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
+
+/// How often a task is polled at most, whatever interval its server names.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a task is polled at least.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a task is polled whose server names no interval.
+const USUAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How many polls in a row may fail before the task is given up: a poll changes nothing, and a lost
+/// connection does not end a task.
+const FAILED_POLLS: usize = 3;
+/// How long the server has to hear that nobody waits for a task any more.
+const CANCEL_WITHIN: Duration = Duration::from_secs(10);
+
+impl<S> Call<'_, S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Polls the task to its end. It is cancelled if this future is dropped before.
+    pub(super) async fn follow(&self, created: CreateTaskResult) -> Result<CallToolResult, Error> {
+        let task_id = created.task.task_id;
+        let abandoned = self.cancel_if_dropped(task_id.clone());
+        if !self.client.shared.supports_tasks {
+            let message = format!(
+                "the server made the call a task ({task_id}), but this client does not declare the Tasks \
+                 extension: declare it (`McpClient::builder(..).capabilities(..)`)"
+            );
+            return Err(Refusal::new("tasks", message)
+                .with_code(code::FORBIDDEN)
+                .with_delivered(Delivered::Unknown)
+                .into());
+        }
+        let result = self
+            .poll(&task_id, interval(created.task.poll_interval_ms))
+            .await;
+        // A server that answers with an error knows the task no more, or never ran it.
+        if !matches!(&result, Err(error) if !ends_task(error)) {
+            abandoned.disarm();
+        }
+        result
+    }
+
+    async fn poll(&self, task_id: &str, mut wait: Duration) -> Result<CallToolResult, Error> {
+        let mut failed = 0;
+        let mut rounds = 0;
+        let mut answered = HashSet::new();
+        loop {
+            tokio::time::sleep(wait).await;
+            let polled = self
+                .request(GetTaskRequest::new(GetTaskParams::new(task_id)))
+                .await;
+            let task = match polled {
+                Ok(result) => results::expect::<GetTaskResult>(result)?.task,
+                Err(error) if may_pass(&error) && failed + 1 < FAILED_POLLS => {
+                    failed += 1;
+                    wait = wait
+                        .max(error.retry_after().unwrap_or_default())
+                        .min(LONGEST_INTERVAL);
+                    tracing::debug!(%error, task_id, "a poll of a task failed");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            failed = 0;
+            wait = interval(task.task.poll_interval_ms);
+            match task.payload {
+                TaskPayload::Completed { result } => return read_result(result),
+                TaskPayload::Failed { error } => return Err(read_error(error)),
+                TaskPayload::Cancelled => {
+                    let said = task.task.status_message;
+                    let reason = said.unwrap_or_else(|| "the server cancelled the task".to_owned());
+                    return Err(Error::cancelled(reason));
+                }
+                TaskPayload::InputRequired { mut input_requests } => {
+                    // The server goes on asking until it has taken the answer in.
+                    input_requests.retain(|key, _| !answered.contains(key));
+                    if input_requests.is_empty() {
+                        continue;
+                    }
+                    if rounds == self.client.shared.mrtr_max_rounds {
+                        return Err(too_many_rounds(rounds));
+                    }
+                    rounds += 1;
+                    answered.extend(input_requests.keys().cloned());
+                    self.answer_task(task_id, input_requests).await?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn answer_task(&self, task_id: &str, requests: InputRequests) -> Result<(), Error> {
+        let responses = self.client.answers(requests).await?;
+        let params = UpdateTaskParams::new(task_id, responses);
+        self.request(UpdateTaskRequest::new(params)).await?;
+        Ok(())
+    }
+
+    fn cancel_if_dropped(&self, task_id: String) -> OnDrop {
+        let client = self.client.clone();
+        OnDrop(Some(Box::new(move || {
+            // Without a runtime there is nobody left who could tell the server.
+            let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+                return;
+            };
+            runtime.spawn(async move {
+                let told = tokio::time::timeout(CANCEL_WITHIN, client.cancel_task(&task_id)).await;
+                if !matches!(told, Ok(Ok(()))) {
+                    tracing::debug!(?told, task_id, "an abandoned task could not be cancelled");
+                }
+            });
+        })))
+    }
+}
+
+fn interval(named: Option<u64>) -> Duration {
+    named
+        .map_or(USUAL_INTERVAL, Duration::from_millis)
+        .clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
+}
+
+/// Whether a poll may succeed the next time.
+fn may_pass(error: &Error) -> bool {
+    error.is_transport() || error.is_timeout() || error.is_refused()
+}
+
+/// Whether there is no task any more after its polling ended so.
+fn ends_task(error: &Error) -> bool {
+    error.is_protocol() || error.is_cancelled()
+}
+
+fn read_result(result: JsonObject) -> Result<CallToolResult, Error> {
+    serde_json::from_value(Value::Object(result)).map_err(|error| {
+        let message = format!("the task's result is not one of a tool: {error}");
+        ErrorData::internal_error(message, None).into()
+    })
+}
+
+fn read_error(error: JsonObject) -> Error {
+    let error = Value::Object(error);
+    serde_json::from_value::<ErrorData>(error.clone())
+        .unwrap_or_else(|_| ErrorData::internal_error("the task failed", Some(error)))
+        .into()
+}
+
+struct OnDrop(Option<Box<dyn FnOnce() + Send>>);
+
+impl OnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+    }
+}

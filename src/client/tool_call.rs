@@ -1,0 +1,238 @@
+use std::{future::IntoFuture, time::Duration};
+
+use futures::future::BoxFuture;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, InputResponses, JsonObject,
+    ProgressToken,
+};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::{
+    McpClient, ProgressCall,
+    call::{Call, Options},
+    mrtr::{Rounds, ToolEnd},
+};
+use crate::{Error, McpRequest, McpResponse, Principal, results};
+
+/// A tool call on its way; see [`McpClient::call_tool`].
+#[must_use = "a call does nothing unless it is awaited"]
+pub struct ToolCall<S> {
+    client: McpClient<S>,
+    params: CallToolRequestParams,
+    options: Options,
+}
+
+impl<S> McpClient<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Calls a tool: `tools/call`. Await what this returns, or say more about the call first.
+    ///
+    /// The call goes on until there is a result: the [handler](crate::McpClientBuilder::handler) answers
+    /// what the server wants to know, round by round (MRTR, SEP-2322), and a call that the server makes a
+    /// task (SEP-2663) is polled at the interval the server names (between 100 ms and 60 s; 1 s if it
+    /// names none) until it ends. Three polls in a row may fail before the call does.
+    ///
+    /// Dropping the future cancels the call all the way down; a task is cancelled by `tasks/cancel`, sent
+    /// from a spawned task.
+    ///
+    /// # Errors
+    ///
+    /// A tool that ran and failed is a result with `is_error`, not an error. Errors are: the server's
+    /// JSON-RPC error, or that of a failed task; a timeout; a cancellation, also of the task; a
+    /// refusal by `mrtr` where the server wants input and there is no handler, or more rounds than
+    /// [allowed](crate::McpClientBuilder::mrtr_max_rounds); a refusal by `tasks` where the server made a
+    /// task for a client that does not [declare](crate::McpClientBuilder::capabilities) them; the
+    /// handler's own error; and whatever else the stack fails with.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use futures::StreamExt;
+    /// use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+    /// use rmcp_layers::{Error, Handler, McpClient};
+    ///
+    /// struct Indexer;
+    ///
+    /// impl ServerHandler for Indexer {
+    ///     async fn call_tool(
+    ///         &self,
+    ///         _call: CallToolRequestParams,
+    ///         context: RequestContext<RoleServer>,
+    ///     ) -> Result<CallToolResponse, ErrorData> {
+    ///         for step in 1..=3 {
+    ///             let Some(token) = context.meta.get_progress_token() else { break };
+    ///             let progress = ProgressNotificationParam::new(token, f64::from(step));
+    ///             let _ = context.peer.notify_progress(progress).await;
+    ///         }
+    ///         Ok(CallToolResult::success(vec![ContentBlock::text("indexed")]).into())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// let client = McpClient::new(Handler::new(Indexer));
+    /// let mut call = client
+    ///     .call_tool("index")
+    ///     .argument("path", "/srv")
+    ///     .total_timeout(Duration::from_secs(600))
+    ///     .with_progress();
+    /// let mut steps = 0;
+    /// while let Some(progress) = call.next().await {
+    ///     println!("{} done", progress.progress);
+    ///     steps += 1;
+    /// }
+    /// let result = call.await?;
+    /// assert_eq!((steps, result.is_error), (3, Some(false)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call_tool(&self, name: impl Into<String>) -> ToolCall<S> {
+        ToolCall {
+            client: self.clone(),
+            params: CallToolRequestParams::new(name.into()),
+            options: self.options(),
+        }
+    }
+}
+
+impl<S> ToolCall<S> {
+    /// Adds one argument.
+    pub fn argument(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.params
+            .arguments
+            .get_or_insert_default()
+            .insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets all arguments, replacing earlier ones.
+    pub fn arguments(mut self, arguments: JsonObject) -> Self {
+        self.params.arguments = Some(arguments);
+        self
+    }
+
+    /// Adds one `_meta` entry to every request of the call.
+    pub fn meta(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        self.options.meta.insert(key.into(), value.into());
+        self
+    }
+
+    /// Asks for progress under this token. By default the client picks one of its own.
+    pub fn progress_token(mut self, token: ProgressToken) -> Self {
+        self.options.meta.set_progress_token(token);
+        self
+    }
+
+    /// Says on whose behalf the call is made, to the layers of the stack.
+    pub fn principal(mut self, principal: Principal) -> Self {
+        self.options.extensions.insert(principal);
+        self
+    }
+
+    /// Adds a fact for the layers of the stack. It never reaches the wire.
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, fact: T) -> Self {
+        self.options.extensions.insert(fact);
+        self
+    }
+
+    /// How long the server may be silent about one request of this call. Default: the
+    /// [client's](crate::McpClientBuilder::idle_timeout).
+    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.options.idle_timeout = limit.into();
+        self
+    }
+
+    /// How long this call may take at all, from when it is first polled. Default: the
+    /// [client's](crate::McpClientBuilder::total_timeout).
+    pub fn total_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.options.total_timeout = limit.into();
+        self
+    }
+
+    /// Cancels the call when `token` is cancelled, as dropping its future would. The call then fails with
+    /// [`Error::Cancelled`].
+    pub fn cancelled_by(mut self, token: CancellationToken) -> Self {
+        self.options.cancellation = token;
+        self
+    }
+
+    /// Goes on with a call that [`once`](Self::once) gave back: the answers to what the server wanted to
+    /// know, and its state exactly as it came (MRTR, SEP-2322).
+    pub fn input(
+        mut self,
+        responses: Option<InputResponses>,
+        request_state: Option<String>,
+    ) -> Self {
+        self.params.input_responses = responses;
+        self.params.request_state = request_state;
+        self
+    }
+}
+
+impl<S> ToolCall<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Makes one round of the call: what the server wants to know, or the task it made, is given back to
+    /// the caller.
+    ///
+    /// # Errors
+    ///
+    /// The server's JSON-RPC error, a timeout, and whatever else the stack fails with.
+    pub async fn once(self) -> Result<CallToolResponse, Error> {
+        let call = Call::new(&self.client, self.options);
+        let result = call.run(call.request(self.params.into_request())).await?;
+        Ok(results::expect(result)?)
+    }
+
+    /// Yields the call's progress beside its result.
+    pub fn with_progress(mut self) -> ProgressCall {
+        ProgressCall::new(|progress| {
+            self.options.progress = Some(progress);
+            self.into_future()
+        })
+    }
+
+    async fn finish(self) -> Result<CallToolResult, Error> {
+        let call = Call::new(&self.client, self.options);
+        let work = async {
+            match call.rounds(self.params).await? {
+                ToolEnd::Result(result) => Ok(result),
+                ToolEnd::Task(task) => call.follow(task).await,
+            }
+        };
+        call.run(work).await
+    }
+}
+
+impl<S> IntoFuture for ToolCall<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    type Output = Result<CallToolResult, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.finish())
+    }
+}
+
+impl<S> std::fmt::Debug for ToolCall<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ToolCall")
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! Where the notifications and requests of a call's server go.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use rmcp::model::{
+    ClientResult, ErrorCode, ErrorData, ProgressNotificationParam, ServerNotification,
+    ServerRequest,
+};
+use tokio::sync::mpsc;
+
+use super::{handler::Answers, timeouts::Activity};
+use crate::{Caller, CallerSink, Error, request::next_id};
+
+/// The way back of one call, through all of its rounds.
+pub(super) struct WayBack {
+    pub(super) activity: Activity,
+    /// The call's progress stream, if it has one.
+    progress: Option<mpsc::Sender<ProgressNotificationParam>>,
+    onward: Onward,
+}
+
+/// Who hears of what the call itself has no use for.
+pub(super) enum Onward {
+    /// The client's handler, if it has one.
+    Handler(Option<Arc<dyn Answers>>),
+    /// The caller that a hand-made request came with.
+    Caller(Caller),
+}
+
+impl WayBack {
+    pub(super) fn new(
+        progress: Option<mpsc::Sender<ProgressNotificationParam>>,
+        onward: Onward,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            activity: Activity::new(),
+            progress,
+            onward,
+        })
+    }
+
+    async fn notify(&self, notification: ServerNotification) -> Result<(), Error> {
+        let _at_work = self.activity.at_work();
+        let notification = match (notification, &self.progress) {
+            (ServerNotification::ProgressNotification(progress), Some(stream)) => {
+                // Nobody reads a stream that was let go.
+                let _ = stream.send(progress.params).await;
+                return Ok(());
+            }
+            (other, _) => other,
+        };
+        match &self.onward {
+            Onward::Handler(Some(handler)) => handler.clone().notify(notification).await,
+            Onward::Handler(None) => {
+                tracing::debug!(
+                    ?notification,
+                    "a client without a handler hears no notifications"
+                );
+            }
+            Onward::Caller(caller) => return caller.notify(notification).await,
+        }
+        Ok(())
+    }
+
+    async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
+        let _at_work = self.activity.at_work();
+        match &self.onward {
+            Onward::Handler(Some(handler)) => {
+                Ok(handler.clone().request(request, next_id()).await?)
+            }
+            Onward::Handler(None) => match request {
+                ServerRequest::PingRequest(_) => Ok(ClientResult::empty(())),
+                _ => Err(unanswered().into()),
+            },
+            Onward::Caller(caller) => caller.request(request).await,
+        }
+    }
+}
+
+fn unanswered() -> ErrorData {
+    ErrorData::new(
+        ErrorCode::METHOD_NOT_FOUND,
+        "this client has no handler for requests of a server",
+        None,
+    )
+}
+
+/// The [`WayBack`] as a [`Caller`] wants it.
+pub(super) struct Sink(pub(super) Arc<WayBack>);
+
+impl CallerSink for Sink {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.0.notify(notification))
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        Box::pin(self.0.request(request))
+    }
+}

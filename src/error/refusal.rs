@@ -1,0 +1,92 @@
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use rmcp::model::ErrorCode;
+use serde_json::Value;
+use tower::BoxError;
+
+use super::{Delivered, Source, code};
+
+/// A layer's refusal: which layer, why, and when it may be different.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub(super) layer: &'static str,
+    pub(super) code: ErrorCode,
+    pub(super) message: Cow<'static, str>,
+    pub(super) data: Option<Value>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) delivered: Delivered,
+    source: Option<Source>,
+}
+
+impl Refusal {
+    /// A refusal by `layer` (its name in lower case: `auth`, `breaker`), as [`code::UNAVAILABLE`].
+    pub fn new(layer: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            layer,
+            code: code::UNAVAILABLE,
+            message: message.into(),
+            data: None,
+            retry_after: None,
+            delivered: Delivered::No,
+            source: None,
+        }
+    }
+
+    /// Sets the JSON-RPC code. Stay outside -32768 to -32000: -31000 less an HTTP status is the rule here.
+    #[must_use]
+    pub fn with_code(mut self, code: ErrorCode) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Adds to the wire error's data. An object's members are merged with the crate's own; any other
+    /// value stands under `detail`.
+    #[must_use]
+    pub fn with_data(mut self, data: Value) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// Says when it is worth trying again.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Says that a server had already been asked when the layer refused to go on.
+    #[must_use]
+    pub fn with_delivered(mut self, delivered: Delivered) -> Self {
+        self.delivered = delivered;
+        self
+    }
+
+    /// Keeps what caused it. A source is for logs: it never reaches the wire.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The layer that refused.
+    pub fn layer(&self) -> &'static str {
+        self.layer
+    }
+
+    /// The JSON-RPC code the caller sees.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused by {}: {}", self.layer, self.message)
+    }
+}
+
+impl StdError for Refusal {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
