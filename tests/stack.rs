@@ -202,12 +202,11 @@ async fn dropping_a_calls_future_cancels_the_handler() {
 #[tokio::test]
 async fn a_caller_that_goes_away_cancels_its_calls() {
     let demo = Demo::default();
-    let mut count = 0;
-    for (bottom, stack) in bottoms(&demo) {
+    for (before, (bottom, stack)) in bottoms(&demo).into_iter().enumerate() {
         let client = Client::legacy("leaver", stack).await;
         let peer = client.peer.peer().clone();
         let call = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
-        count += 1;
+        let count = before + 1;
         demo.until(bottom, |seen| seen.started == count).await;
         drop(client);
         demo.until(bottom, |seen| seen.cancelled == count && seen.waiting == 0)
@@ -848,7 +847,7 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         let stack = ServiceBuilder::new()
             .load_shed()
             .concurrency_limit(1)
-            .service(only_calls_count(stack));
+            .service(Through(stack));
         let client = Client::modern("Ann", outcomes.over(stack)).await;
         let peer = client.peer.peer().clone();
         let first = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
@@ -877,10 +876,6 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         })
         .await;
     }
-}
-
-fn only_calls_count(stack: Boxed) -> Through<Boxed> {
-    Through(stack)
 }
 
 #[tokio::test(start_paused = true)]
@@ -945,7 +940,7 @@ async fn a_call_ends_in_one_of_nine_ways() {
     };
     assert_eq!(outcomes.last(), not_delivered);
 
-    // A server that cancels what it was asked.
+    // A layer that calls it off.
     let cancelled = failing_calls(Handler::new(demo), Error::cancelled("by a layer"));
     let cancelled = outcomes.over(cancelled);
     cancelled
