@@ -203,10 +203,10 @@ async fn dropping_a_calls_future_cancels_the_handler() {
 async fn a_caller_that_goes_away_cancels_its_calls() {
     let demo = Demo::default();
     for (before, (bottom, stack)) in bottoms(&demo).into_iter().enumerate() {
-        let count = before + 1;
         let client = Client::legacy("leaver", stack).await;
         let peer = client.peer.peer().clone();
         let call = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
+        let count = before + 1;
         demo.until(bottom, |seen| seen.started == count).await;
         drop(client);
         demo.until(bottom, |seen| seen.cancelled == count && seen.waiting == 0)
@@ -847,7 +847,7 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         let stack = ServiceBuilder::new()
             .load_shed()
             .concurrency_limit(1)
-            .service(only_calls_count(stack));
+            .service(Through(stack));
         let client = Client::modern("Ann", outcomes.over(stack)).await;
         let peer = client.peer.peer().clone();
         let first = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
@@ -855,10 +855,7 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         let failed = client.peer.call_tool_once(tool("add", json!({}))).await;
         assert_eq!(
             outcomes.last(),
-            Outcome::Refused {
-                layer: "load_shed",
-                not_delivered: true
-            },
+            Outcome::Refused { layer: "load_shed" },
             "{bottom}"
         );
         let Err(ServiceError::McpError(error)) = failed else {
@@ -879,10 +876,6 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         })
         .await;
     }
-}
-
-fn only_calls_count(stack: Boxed) -> Through<Boxed> {
-    Through(stack)
 }
 
 #[tokio::test(start_paused = true)]
@@ -911,13 +904,7 @@ async fn a_call_ends_in_one_of_nine_ways() {
         ("task", Outcome::Task),
         ("reject", Outcome::Protocol { code: -32050 }),
         ("wait", Outcome::Timeout),
-        (
-            "big",
-            Outcome::Refused {
-                layer: "layer",
-                not_delivered: true,
-            },
-        ),
+        ("big", Outcome::Refused { layer: "layer" }),
     ];
     for (name, outcome) in expected {
         let answer = call(name).await;
@@ -953,7 +940,7 @@ async fn a_call_ends_in_one_of_nine_ways() {
     };
     assert_eq!(outcomes.last(), not_delivered);
 
-    // A server that cancels what it was asked.
+    // A layer that calls it off.
     let cancelled = failing_calls(Handler::new(demo), Error::cancelled("by a layer"));
     let cancelled = outcomes.over(cancelled);
     cancelled
