@@ -855,7 +855,10 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         let failed = client.peer.call_tool_once(tool("add", json!({}))).await;
         assert_eq!(
             outcomes.last(),
-            Outcome::Refused { layer: "load_shed" },
+            Outcome::Refused {
+                layer: "load_shed",
+                not_delivered: true
+            },
             "{bottom}"
         );
         let Err(ServiceError::McpError(error)) = failed else {
@@ -904,7 +907,13 @@ async fn a_call_ends_in_one_of_nine_ways() {
         ("task", Outcome::Task),
         ("reject", Outcome::Protocol { code: -32050 }),
         ("wait", Outcome::Timeout),
-        ("big", Outcome::Refused { layer: "layer" }),
+        (
+            "big",
+            Outcome::Refused {
+                layer: "layer",
+                not_delivered: true,
+            },
+        ),
     ];
     for (name, outcome) in expected {
         let answer = call(name).await;
