@@ -44,7 +44,10 @@ fn child() -> ChildProcess {
 }
 
 fn modern_child() -> Upstream {
-    Upstream::builder().name("child").child_process(child())
+    Upstream::builder()
+        .name("child")
+        .lifecycle(Lifecycle::Discover)
+        .child_process(child())
 }
 
 fn legacy_child() -> Upstream {
