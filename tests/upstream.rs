@@ -411,6 +411,22 @@ async fn a_forgotten_session_is_begun_anew() {
 }
 
 #[tokio::test]
+async fn a_forgotten_session_takes_no_subscription_with_it() {
+    let demo = Demo::default();
+    let http = Http::serve(demo.clone()).await;
+    let upstream = legacy(&http);
+    let server = McpServer::new(upstream.clone());
+    let mut ann = Client::of(&server, "Ann", ClientLifecycleMode::Initialize).await;
+    let subscribe = ann.peer.subscribe(SubscribeRequestParams::new("demo://a"));
+    soon("a subscription", subscribe).await.unwrap();
+    http.forget().await;
+    // A call of somebody else's hears of it first.
+    assert_eq!(call(&upstream, "add").await, "0");
+    // What changed meanwhile is not known, so the subscriber is told that it may have.
+    ann.hear("the resource").await;
+}
+
+#[tokio::test]
 async fn a_server_that_was_started_again_is_found_again() {
     for lifecycle in [Lifecycle::Initialize, Lifecycle::Discover] {
         let demo = Demo::default();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    connection::Connection,
+    connection::{Connection, Kind},
     errors,
     routes::{Mail, Mailbox, Route, method},
 };
@@ -63,7 +63,12 @@ impl Call {
         };
         let answer = self.wait(&mut flight, mailbox, &back, timeout).await?;
         flight.land();
-        let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        let mut result = answer.map_err(|error| {
+            if errors::is_forgotten_session(&error) {
+                self.connection.retire();
+            }
+            errors::of_call(&self.upstream, error)
+        })?;
         if self.connection.era == Era::Legacy {
             say_complete(&mut result);
         }
@@ -83,7 +88,7 @@ impl Call {
         for key in HOP_KEYS {
             meta.remove(*key);
         }
-        if self.connection.in_process {
+        if self.connection.kind == Kind::InProcess {
             *message.extensions_mut() = context.extensions;
         }
         message.extensions_mut().insert(route);

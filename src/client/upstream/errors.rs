@@ -28,6 +28,27 @@ pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     }
 }
 
+/// Whether the server answered that it knows the session no more (MCP 2025-11-25, basic/transports, session
+/// management: 404). It has done nothing then.
+pub(super) fn is_forgotten_session(error: &ServiceError) -> bool {
+    #[cfg(feature = "http-client")]
+    {
+        use rmcp::transport::streamable_http_client::StreamableHttpError;
+        let mut next = Some(error as &(dyn StdError + 'static));
+        while let Some(current) = next {
+            if let Some(StreamableHttpError::<reqwest::Error>::SessionExpired) =
+                current.downcast_ref()
+            {
+                return true;
+            }
+            next = cause(current);
+        }
+    }
+    #[cfg(not(feature = "http-client"))]
+    let _ = error;
+    false
+}
+
 /// The connection was lost while a call was in flight.
 pub(super) fn lost(upstream: &Arc<str>) -> Error {
     TransportError::new("the connection was lost before the answer came")
@@ -147,6 +168,9 @@ impl TransportBuilder {
         }
         if error.is::<InsufficientScopeError>() {
             (self.status, self.not_delivered) = (Some(403), true);
+        }
+        if let Some(StreamableHttpError::<reqwest::Error>::SessionExpired) = error.downcast_ref() {
+            (self.status, self.not_delivered) = (Some(404), true);
         }
         if let Some(StreamableHttpError::<reqwest::Error>::Client(http)) = error.downcast_ref() {
             self.not_delivered |= http.is_connect() || http.is_builder();

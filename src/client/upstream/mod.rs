@@ -210,7 +210,29 @@ impl Inner {
             Some(connection) => connection,
             None => Box::pin(self.connection(era)).await?,
         };
+        if connection.may_be_forgotten() {
+            return Box::pin(self.dispatch_again(connection, era, request)).await;
+        }
         self.dispatch(connection, era, request).await
+    }
+
+    /// Sends a request to a server that may have forgotten the session, in which case it goes again, in a
+    /// new one: the server has done nothing for it.
+    async fn dispatch_again(
+        &self,
+        connection: Arc<Connection>,
+        era: Era,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        let again = request.clone();
+        let answer = self.dispatch(connection.clone(), era, request).await;
+        match answer {
+            Err(error) if error.is_not_delivered() && connection.is_lost() => {
+                let connection = self.connection(era).await?;
+                self.dispatch(connection, era, again).await
+            }
+            answer => answer,
+        }
     }
 
     /// The connection for a caller of this era, if there is one now and nothing is left to find out.

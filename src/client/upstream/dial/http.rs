@@ -18,7 +18,7 @@ use crate::{
     client::upstream::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
-        connection::{Connection, Handshake},
+        connection::{Connection, Handshake, Kind},
         errors,
         slot::Dial,
     },
@@ -131,6 +131,8 @@ impl HttpEndpoint {
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(headers)
             .max_concurrent_requests(MAX_CONCURRENT_REQUESTS)
+            // A session that the server forgot is begun anew here: subscriptions belong to it.
+            .reinit_on_expired_session(false)
             .max_json_response_size(self.max_response_bytes)
             .max_sse_event_size(self.max_response_bytes);
         config.channel_buffer_capacity = CHANNEL_CAPACITY;
@@ -215,7 +217,7 @@ impl Dial for Post {
             config.retry_config = Arc::new(Resume { gone: gone.clone() });
             let transport = StreamableHttpClientTransport::with_client(client, config);
             let transport = UntilGone { transport, gone };
-            Connection::establish(transport, handshake, false).await
+            Connection::establish(transport, handshake, Kind::Http).await
         })
     }
 }
