@@ -148,6 +148,8 @@ mod client;
 mod error;
 mod outcome;
 mod principal;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod request;
 mod response;
 mod results;
