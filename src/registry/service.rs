@@ -227,7 +227,7 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
         Err(panic) => {
             let message = format!("{name} panicked: {}", panic_message(&*panic));
             tracing::error!(tool = name, message, "a tool's handler panicked");
-            shared.observe_failure(&entry.monitor, &message);
+            shared.observe_failure(&entry.monitor, &message, "its handler panicked");
             return Ok(tool_error(message));
         }
     };
@@ -241,7 +241,7 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
             misfit,
             "a tool's result does not fit its output schema"
         );
-        shared.observe_failure(&entry.monitor, &misfit);
+        shared.observe_failure(&entry.monitor, &misfit, "its results break its schema");
         return Ok(tool_error(misfit));
     }
     shared.observe(&entry.monitor, Outcome::of(&answer), || reason(&answer));

@@ -298,7 +298,13 @@ impl Shared {
             return listed.clone();
         }
         let mut tools = self.write();
-        let listed: Arc<Vec<Tool>> = Arc::new(tools.named.values().filter_map(shown).collect());
+        let listed: Arc<Vec<Tool>> = Arc::new(
+            tools
+                .named
+                .values()
+                .filter_map(|versions| shown(versions))
+                .collect(),
+        );
         tools.listed = Some(listed.clone());
         listed
     }
@@ -403,7 +409,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The tool as it is listed, if it is.
-fn shown(versions: &Vec<Arc<Entry>>) -> Option<Tool> {
+fn shown(versions: &[Arc<Entry>]) -> Option<Tool> {
     let first = versions.first()?;
     if first.monitor.down().is_some() {
         return None;

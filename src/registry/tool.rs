@@ -279,8 +279,8 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets how the registry asks whether the tool works: an error says that it does not, and why. Default:
-    /// none; then only real calls tell.
+    /// Sets how the registry asks whether the tool works: an error says that it does not, and why, to the
+    /// callers too. Default: none; then only real calls tell.
     ///
     /// A check that holds a [`RegistryHandle`](super::RegistryHandle) keeps the registry alive for ever.
     pub fn health_check<F, Fut, E>(mut self, check: F) -> Self
