@@ -439,6 +439,30 @@ async fn a_handler_reaches_its_caller_and_is_dropped_when_the_caller_cancels() {
 }
 
 #[tokio::test]
+async fn a_handler_asks_its_caller_and_reads_the_answer_in_the_next_round() {
+    let layer = RegistryLayer::new();
+    let asks = RegisteredTool::builder("asks").handler(|_: JsonObject, context: CallContext| {
+        let round = context.extensions.get::<CallToolRequestParams>();
+        let answer: CallToolResponse = match round.and_then(|round| round.request_state.clone()) {
+            Some(state) => CallToolResult::success(vec![ContentBlock::text(state)]).into(),
+            None => InputRequiredResult::from_request_state("half way").into(),
+        };
+        async move { Ok::<_, BoxError>(answer) }
+    });
+    layer.handle().register(asks.build().unwrap()).unwrap();
+    let client = McpClient::new(layer.into_service(info()));
+    let first = client.call_tool("asks").once().await.unwrap();
+    let CallToolResponse::InputRequired(first) = first else {
+        panic!("{first:?}");
+    };
+    let second = client.call_tool("asks").input(None, first.request_state);
+    let CallToolResponse::Complete(second) = second.once().await.unwrap() else {
+        panic!("not complete");
+    };
+    assert_eq!(said(&second), "half way");
+}
+
+#[tokio::test]
 async fn a_tool_can_be_any_stack_and_its_errors_stay_what_they_are() {
     let layer = RegistryLayer::new();
     let registry = layer.handle();

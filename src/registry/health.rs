@@ -151,7 +151,7 @@ impl HealthPolicy {
     }
 
     /// What an outcome says: whether the tool works, or nothing.
-    fn judge(&self, outcome: Outcome) -> Option<bool> {
+    pub(super) fn judge(&self, outcome: Outcome) -> Option<bool> {
         match (self.passive, outcome) {
             (Passive::Off, _) => None,
             (_, outcome) if outcome.counts_against() => Some(false),

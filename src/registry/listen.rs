@@ -1,9 +1,6 @@
 //! `subscriptions/listen`: the registry's own changes beside those of the inner stack.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Either, select};
 use rmcp::model::{
@@ -11,10 +8,8 @@ use rmcp::model::{
     ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
     SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
 };
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 use super::state::Shared;
@@ -46,13 +41,11 @@ where
     if told_before(*changes.borrow_and_update()) {
         changes.mark_changed();
     }
-    let (sender, acknowledged) = oneshot::channel();
-    request.context.caller = with_own(&caller, sender);
+    let acknowledged = CancellationToken::new();
+    request.context.caller = with_own(&caller, acknowledged.clone());
     let mut beside = changes.clone();
     let own = async {
-        if acknowledged.await.is_err() {
-            return std::future::pending().await;
-        }
+        acknowledged.cancelled().await;
         tell(&caller, &id, &mut beside, coalesce).await
     };
     let inner = inner.oneshot(request);
@@ -60,7 +53,7 @@ where
     match select(inner, own).await {
         Either::Left((Err(error), _)) => {
             let error = error.into();
-            if !is_method_not_found(&error) {
+            if !is_method_not_found(&error) || acknowledged.is_cancelled() {
                 return Err(error);
             }
         }
@@ -116,10 +109,10 @@ fn of_subscription(mut notification: ServerNotification, id: &RequestId) -> Serv
 }
 
 /// The way back for the inner stack's part of a listen.
-fn with_own(caller: &Caller, acknowledged: oneshot::Sender<()>) -> Caller {
+fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
     let sink = |caller: Caller| InnerSink {
         caller,
-        acknowledged: Mutex::new(Some(acknowledged)),
+        acknowledged,
     };
     if caller.is_layered() {
         return caller.wrap(sink);
@@ -135,7 +128,8 @@ fn with_own(caller: &Caller, acknowledged: oneshot::Sender<()>) -> Caller {
 
 struct InnerSink {
     caller: Caller,
-    acknowledged: Mutex<Option<oneshot::Sender<()>>>,
+    /// Cancelled once the caller has been told.
+    acknowledged: CancellationToken,
 }
 
 impl CallerSink for InnerSink {
@@ -148,14 +142,7 @@ impl CallerSink for InnerSink {
             };
             notice.params.notifications.tools_list_changed = Some(true);
             self.caller.notify(notification).await?;
-            let waiting = self
-                .acknowledged
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Some(waiting) = waiting {
-                let _ = waiting.send(());
-            }
+            self.acknowledged.cancel();
             Ok(())
         })
     }

@@ -163,7 +163,9 @@ where
         }
     }
     let pinned = request.context.meta.get(VERSION_META_KEY);
-    let resolved = shared.resolve(called(&request), pinned.and_then(Value::as_str));
+    // What is no version matches none.
+    let pinned = pinned.map(|version| version.as_str().unwrap_or_default());
+    let resolved = shared.resolve(called(&request), pinned);
     match resolved {
         Ok(Resolved::Own(entry)) => Box::pin(call_own(shared, entry, request)),
         Ok(Resolved::Inner) => match shared.inner_down(called(&request)) {
@@ -190,7 +192,7 @@ where
     let name = called(&request).to_owned();
     let answer = inner.oneshot(request).await.map_err(Into::into);
     let outcome = Outcome::of(&answer);
-    if let Some(monitor) = shared.inner_monitor_after(&name, outcome.is_success()) {
+    if let Some(monitor) = shared.monitor_after(&name, outcome) {
         shared.observe(&monitor, outcome, || reason(&answer));
     }
     match answer {

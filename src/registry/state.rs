@@ -19,6 +19,7 @@ use super::{
     search::{CALL_TOOL, SEARCH_TOOLS, Search},
     version::{self, VERSION_META_KEY, VERSIONS_META_KEY},
 };
+use crate::Outcome;
 
 /// How many inner tools' failures are remembered one by one.
 const MAX_MONITORS: usize = 10_000;
@@ -211,27 +212,25 @@ impl Shared {
         };
         let mut tools = self.write();
         let removed = match tools.named.remove(name) {
-            Some(versions) => versions.len(),
+            Some(versions) => versions,
             None => {
                 let (base, version) = version::split(name).ok_or_else(unknown)?;
                 let version = Version::parse(version).map_err(|_| unknown())?;
                 let versions = tools.named.get_mut(base).ok_or_else(unknown)?;
-                let before = versions.len();
-                versions.retain(|entry| entry.tool.version() != Some(&version));
-                let removed = before - versions.len();
+                let same = |entry: &Arc<Entry>| entry.tool.version() == Some(&version);
+                let index = versions.iter().position(same).ok_or_else(unknown)?;
+                let removed = versions.remove(index);
                 if versions.is_empty() {
                     tools.named.remove(base);
                 }
-                if removed == 0 {
-                    return Err(unknown());
-                }
-                removed
+                vec![removed]
             }
         };
-        tools.count -= removed;
+        tools.count -= removed.len();
+        // Before what was removed is: what a handler holds may use the registry when it goes.
         drop(tools);
         self.changed();
-        Ok(removed)
+        Ok(removed.len())
     }
 
     pub(super) fn deprecate(
@@ -342,8 +341,9 @@ impl Shared {
             .collect()
     }
 
-    /// The monitor that keeps an inner tool's health, if one does. `make` says to begin one.
-    fn inner_monitor(&self, name: &str, make: bool) -> Option<Arc<Monitor>> {
+    /// The monitor that keeps an inner tool's health, if one does. It begins with the first outcome that
+    /// speaks against the tool.
+    fn inner_monitor(&self, name: &str, outcome: Option<Outcome>) -> Option<Arc<Monitor>> {
         let rule = self.inner.iter().find(|rule| match &rule.covers {
             Covers::Tool(tool) => tool == name,
             Covers::Group(prefix) | Covers::Each(prefix) => name.starts_with(prefix),
@@ -356,7 +356,13 @@ impl Shared {
         if let Some(monitor) = monitors.get(name) {
             return Some(monitor.clone());
         }
-        if !make || monitors.len() >= MAX_MONITORS {
+        if outcome.and_then(|outcome| rule.policy.judge(outcome)) != Some(false) {
+            return None;
+        }
+        if monitors.len() >= MAX_MONITORS {
+            monitors.retain(|_, monitor| monitor.down().is_some());
+        }
+        if monitors.len() >= MAX_MONITORS {
             return None;
         }
         let monitor = Arc::new(Monitor::new(name.to_owned(), rule.policy.clone(), None));
@@ -364,17 +370,14 @@ impl Shared {
         Some(monitor)
     }
 
-    /// The monitor to tell of a call of an inner tool. One that always worked has none of its own.
-    pub(super) fn inner_monitor_after(&self, name: &str, success: bool) -> Option<Arc<Monitor>> {
-        if self.inner.is_empty() {
-            return None;
-        }
-        self.inner_monitor(name, !success)
+    /// The monitor to tell of how a call of an inner tool ended. A tool that always worked has none.
+    pub(super) fn monitor_after(&self, name: &str, outcome: Outcome) -> Option<Arc<Monitor>> {
+        self.inner_monitor(name, Some(outcome))
     }
 
     /// The health of an inner tool, if anything is known of it.
     pub(super) fn inner_health(&self, name: &str) -> Option<HealthReport> {
-        Some(self.inner_monitor(name, false)?.report())
+        Some(self.inner_monitor(name, None)?.report())
     }
 
     /// Why an inner tool is not to be listed or called, if it is not.
@@ -382,10 +385,7 @@ impl Shared {
         if let Some(reason) = self.pins.as_ref().and_then(|pins| pins.quarantined(name)) {
             return Some(reason);
         }
-        if self.inner.is_empty() {
-            return None;
-        }
-        self.inner_monitor(name, false)?.down()
+        self.inner_monitor(name, None)?.down()
     }
 
     /// Takes from the inner stack's tools those that are not to be seen.

@@ -223,7 +223,8 @@ impl RegisteredToolBuilder {
     /// The arguments are any type that has a JSON schema; `JsonObject` takes whatever the
     /// [`input_schema`](Self::input_schema) lets through. The closure may answer with anything that is a
     /// tool's result to rmcp: a `String`, `rmcp::Json` for structured content, a `CallToolResult`, or an
-    /// `InputRequiredResult` (a round of MRTR, SEP-2322). An error becomes a result with `isError` and the
+    /// `InputRequiredResult` (a round of MRTR, SEP-2322); in the next round the context's extensions hold the
+    /// `CallToolRequestParams` with what the caller answered. An error becomes a result with `isError` and the
     /// error's message, and so does a panic.
     ///
     /// The future is dropped when the caller cancels. The [`CallContext`] has the way back to the caller, for
@@ -240,9 +241,16 @@ impl RegisteredToolBuilder {
             self.of_type = Some(schema_for_input::<T>());
         }
         self.handler = Some(Box::new(move |request| {
-            let (message, context) = request.into_parts();
+            let later_round = request.is_mrtr_round();
+            let (message, mut context) = request.into_parts();
             let arguments = match message {
-                ClientRequest::CallToolRequest(call) => call.params.arguments.unwrap_or_default(),
+                ClientRequest::CallToolRequest(mut call) => {
+                    let arguments = call.params.arguments.take();
+                    if later_round {
+                        context.extensions.insert(call.params);
+                    }
+                    arguments.unwrap_or_default()
+                }
                 _ => JsonObject::new(),
             };
             match serde_json::from_value(Value::Object(arguments)) {

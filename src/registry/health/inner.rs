@@ -5,7 +5,7 @@ use tower::BoxError;
 use super::{Check, HealthPolicy};
 
 /// A group of the inner stack's tools whose health the registry keeps; see
-/// [`RegistryLayerBuilder::inner_health`](super::RegistryLayerBuilder::inner_health).
+/// [`RegistryLayerBuilder::inner_health`](crate::registry::RegistryLayerBuilder::inner_health).
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,13 +61,13 @@ impl InnerHealth {
     }
 
     /// Each tool whose name begins with `prefix`, by itself, by how its calls end: there is no
-    /// [`check`](Self::check) for these. Up to 10,000 tools that have failed are remembered; those beyond are
-    /// passed on whatever their health.
+    /// [`check`](Self::check) for these. Up to 10,000 tools that have failed are remembered; then those that are
+    /// not unhealthy are forgotten, and if all are, further tools are passed on whatever their health.
     pub fn each(prefix: impl Into<String>) -> Self {
         Self::new(Covers::Each(prefix.into()))
     }
 
-    /// Sets how health is judged. Default: the [registry's](super::RegistryLayerBuilder::health).
+    /// Sets how health is judged. Default: the [registry's](crate::registry::RegistryLayerBuilder::health).
     pub fn policy(mut self, policy: HealthPolicy) -> Self {
         self.policy = Some(policy);
         self

@@ -18,7 +18,7 @@ pub struct HealthReport {
     /// The state.
     pub state: HealthState,
     /// What the last failure said, while it matters. Callers are told what a check said, and of a failed
-    /// call only its [`Outcome`].
+    /// call only its [`Outcome`](crate::Outcome).
     pub reason: Option<Arc<str>>,
     /// How many failures in a row there have been.
     pub failures: u32,
