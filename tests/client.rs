@@ -19,9 +19,12 @@ use rmcp::{
     ClientHandler, RoleClient, RoleServer, ServerHandler,
     model::*,
     service::{NotificationContext, RequestContext, SubscriptionContext},
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
 };
 use rmcp_layers::{
-    CallContext, Error, Handler, Lifecycle, McpClient, McpRequest, McpResponse, Upstream,
+    CallContext, Error, Handler, Lifecycle, McpClient, McpRequest, McpResponse, McpServer, Upstream,
 };
 use serde_json::json;
 use tokio::{sync::Notify, time::Instant};
@@ -154,6 +157,14 @@ struct Everything {
     cancelled: Arc<Notify>,
 }
 
+struct NotifyOnDrop(Arc<Notify>);
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 impl ServerHandler for Everything {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
@@ -265,9 +276,10 @@ impl ServerHandler for Everything {
                 }
             }
             "wait" => {
+                // A handler's future is dropped or its token fires, whichever is first.
+                let _tell = NotifyOnDrop(self.cancelled.clone());
                 self.started.notify_one();
                 context.ct.cancelled().await;
-                self.cancelled.notify_one();
             }
             "roots" => {
                 let roots = context
@@ -464,6 +476,58 @@ async fn a_client_of_an_older_revision_is_one_all_the_way_down() {
         client.discover().await.unwrap().server_info().unwrap().name,
         "everything"
     );
+}
+
+#[tokio::test]
+async fn a_call_over_http_has_its_progress_its_input_and_its_cancellation() {
+    let server = Everything::default();
+    let config = StreamableHttpServerConfig::default();
+    let stop = config.cancellation_token.clone();
+    let session = server.clone();
+    let service = StreamableHttpService::new(
+        move || Ok(McpServer::new(Handler::new(session.clone()))),
+        Arc::new(LocalSessionManager::default()),
+        config,
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let router = axum::Router::new().route_service("/mcp", service);
+    let serving = tokio::spawn(axum::serve(listener, router).into_future());
+
+    for lifecycle in [Lifecycle::Discover, Lifecycle::Initialize] {
+        let upstream = Upstream::builder()
+            .lifecycle(lifecycle)
+            .http(&*url)
+            .unwrap();
+        let client = McpClient::builder(upstream)
+            .handler(Person::default())
+            .build();
+        let mut call = client.call_tool("count").with_progress();
+        let mut last = 0.0;
+        let mut steps = 0;
+        while let Some(progress) = call.next().await {
+            assert!(progress.progress > last);
+            (last, steps) = (progress.progress, steps + 1);
+        }
+        assert_eq!(steps, 1_000);
+        assert_eq!(said(&call.await.unwrap()), "done");
+
+        tokio::select! {
+            _ = client.call_tool("wait").into_future() => unreachable!("it waits to be cancelled"),
+            () = server.started.notified() => {}
+        }
+        server.cancelled.notified().await;
+
+        let asked_back = match lifecycle {
+            Lifecycle::Initialize => {
+                said(&client.call_tool("roots").await.unwrap()) == "file:///srv"
+            }
+            _ => client.get_prompt("greet", JsonObject::new()).await.is_ok(),
+        };
+        assert!(asked_back);
+    }
+    stop.cancel();
+    serving.abort();
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 //! What stands between rmcp's client loop and a transport, so that nothing the server sends is late.
 //!
 //! rmcp gives a request its id and progress token as it sends it, hands each notification to a task of its
-//! own (so that two can change places), and keeps serving a lost connection until its handlers have
+//! own (so that two can change places; likewise each message to send), and keeps serving a lost connection until its handlers have
 //! finished. Here, on the transport's own path, a request is known before it leaves, notifications keep
 //! their order, and the end of the stream is seen at once.
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
+use futures::FutureExt;
 use rmcp::{
     RoleClient,
     model::{
@@ -61,7 +62,17 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
             let token = request.request.get_meta().get_progress_token();
             self.routes.enter(request.id.clone(), token, route);
         }
-        self.inner.send(item)
+        // rmcp runs each send in a task of its own, and tasks change places: a cancellation would now and
+        // then overtake its request, and the server work on for nobody. A transport's queue is entered at
+        // the first poll, so that happens here, in order; a budget that is used up must not put it off.
+        let mut sending = Box::pin(tokio::task::unconstrained(self.inner.send(item)));
+        let sent = sending.as_mut().now_or_never();
+        async move {
+            match sent {
+                Some(sent) => sent,
+                None => sending.await,
+            }
+        }
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
