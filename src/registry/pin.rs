@@ -143,9 +143,41 @@ pub(super) struct Pins {
 }
 
 struct Pin {
-    fingerprint: Fingerprint,
-    accepted: Option<Tool>,
+    accepted: Accepted,
+    /// The definition as it is now, if it is another one.
     offered: Option<Tool>,
+}
+
+enum Accepted {
+    /// Before the process began.
+    Before(Fingerprint),
+    /// Kept whole: to compare is much cheaper than to hash, and most definitions never change.
+    Seen(Box<Tool>),
+}
+
+impl Pin {
+    fn fingerprint(&self) -> Fingerprint {
+        match &self.accepted {
+            Accepted::Before(fingerprint) => *fingerprint,
+            Accepted::Seen(tool) => Fingerprint::of(tool),
+        }
+    }
+
+    /// Sees the definition as it is now. Whether it went into quarantine, or came out of it.
+    fn see(&mut self, tool: &Tool) -> bool {
+        if self.offered.as_ref() == Some(tool) {
+            return false;
+        }
+        let same = matches!(&self.accepted, Accepted::Seen(seen) if **seen == *tool);
+        if same || Fingerprint::of(tool) == self.fingerprint() {
+            if !same {
+                self.accepted = Accepted::Seen(Box::new(tool.clone()));
+            }
+            return self.offered.take().is_some();
+        }
+        tracing::warn!(tool = %tool.name, "its definition changed: held back until it is approved");
+        self.offered.replace(tool.clone()).is_none()
+    }
 }
 
 impl Pins {
@@ -153,8 +185,7 @@ impl Pins {
     pub(super) fn restore(pins: Vec<(String, Fingerprint)>) -> Self {
         let pins = pins.into_iter().map(|(name, fingerprint)| {
             let pin = Pin {
-                fingerprint,
-                accepted: None,
+                accepted: Accepted::Before(fingerprint),
                 offered: None,
             };
             (name, pin)
@@ -174,31 +205,19 @@ impl Pins {
         let mut known = self.known();
         let mut changed = false;
         tools.retain(|tool| {
-            let Some(pin) = known.get_mut(&*tool.name) else {
-                if known.len() >= MAX_PINS {
-                    tracing::warn!(tool = %tool.name, "held back: {MAX_PINS} tools are pinned already");
-                    return false;
-                }
-                let pin = Pin {
-                    fingerprint: Fingerprint::of(tool),
-                    accepted: Some(tool.clone()),
-                    offered: None,
-                };
-                known.insert(tool.name.to_string(), pin);
+            if let Some(pin) = known.get_mut(&*tool.name) {
+                changed |= pin.see(tool);
                 return true;
+            }
+            if known.len() >= MAX_PINS {
+                tracing::warn!(tool = %tool.name, "held back: {MAX_PINS} tools are pinned already");
+                return false;
+            }
+            let pin = Pin {
+                accepted: Accepted::Seen(Box::new(tool.clone())),
+                offered: None,
             };
-            // Comparing is much cheaper than hashing, and most definitions never change.
-            if pin.offered.is_none() && pin.accepted.as_ref() == Some(tool) {
-                return true;
-            }
-            if Fingerprint::of(tool) == pin.fingerprint {
-                changed |= pin.offered.take().is_some();
-                pin.accepted = Some(tool.clone());
-            } else if pin.offered.as_ref() != Some(tool) {
-                tracing::warn!(tool = %tool.name, "its definition changed: held back until it is approved");
-                changed |= pin.offered.is_none();
-                pin.offered = Some(tool.clone());
-            }
+            known.insert(tool.name.to_string(), pin);
             true
         });
         changed
@@ -219,8 +238,11 @@ impl Pins {
         let held = known.values().filter_map(|pin| {
             Some(Quarantined {
                 offered: pin.offered.clone()?,
-                accepted: pin.accepted.clone(),
-                fingerprint: pin.fingerprint,
+                accepted: match &pin.accepted {
+                    Accepted::Seen(tool) => Some((**tool).clone()),
+                    Accepted::Before(_) => None,
+                },
+                fingerprint: pin.fingerprint(),
             })
         });
         held.collect()
@@ -234,8 +256,7 @@ impl Pins {
         let Some(offered) = pin.offered.take() else {
             return false;
         };
-        pin.fingerprint = Fingerprint::of(&offered);
-        pin.accepted = Some(offered);
+        pin.accepted = Accepted::Seen(Box::new(offered));
         true
     }
 
@@ -243,7 +264,7 @@ impl Pins {
         let known = self.known();
         known
             .iter()
-            .map(|(name, pin)| (name.clone(), pin.fingerprint))
+            .map(|(name, pin)| (name.clone(), pin.fingerprint()))
             .collect()
     }
 }
