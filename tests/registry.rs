@@ -208,6 +208,81 @@ async fn calls_in_flight_end_on_the_version_they_began_with() {
     assert_eq!(said(&running.await.unwrap()), "old");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_is_lost_while_the_tool_is_replaced() {
+    let layer = RegistryLayer::new();
+    let registry = layer.handle();
+    registry.register(says("job", "first")).unwrap();
+    let (client, _) = connect(layer.into_service(info())).await;
+    let replacing = tokio::spawn(async move {
+        for _ in 0..500 {
+            registry.replace(says("job", "later")).unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..200 {
+        let result = call(&client, "job", json!({})).await;
+        assert_eq!(result.is_error, Some(false));
+    }
+    replacing.await.unwrap();
+    assert_eq!(said(&call(&client, "job", json!({})).await), "later");
+}
+
+#[tokio::test]
+async fn what_is_not_about_tools_passes_and_a_busy_inner_stack_holds_up_no_registered_tool() {
+    /// Keeps its permit for ever, so that a second request is never served.
+    #[derive(Clone, Default)]
+    struct Busy {
+        heard: Arc<std::sync::Mutex<Vec<String>>>,
+        begun: Arc<Notify>,
+    }
+    impl Service<McpRequest> for Busy {
+        type Response = McpResponse;
+        type Error = Error;
+        type Future = std::future::Pending<Result<McpResponse, Error>>;
+
+        fn poll_ready(
+            &mut self,
+            _cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Error>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: McpRequest) -> Self::Future {
+            self.heard
+                .lock()
+                .unwrap()
+                .push(format!("{:?}", request.message));
+            self.begun.notify_one();
+            std::future::pending()
+        }
+    }
+    let inner = Busy::default();
+    let limited = tower::limit::ConcurrencyLimit::new(inner.clone(), 1);
+    let layer = RegistryLayer::new();
+    layer.handle().register(add()).unwrap();
+    let client = McpClient::new(layer.layer(limited));
+    let other = client.clone();
+    let params = json!({ "deep": [1, { "x": null }] });
+    let custom = CustomRequest::new("vendor/method", Some(params));
+    let asking = tokio::spawn(async move { other.custom_request(custom).await.map(|_| ()) });
+    inner.begun.notified().await;
+    let heard = inner.heard.lock().unwrap().clone();
+    assert!(
+        heard[0].contains("vendor/method") && heard[0].contains("deep"),
+        "{heard:?}"
+    );
+
+    let sum = client
+        .call_tool("add")
+        .argument("a", 2)
+        .argument("b", 2)
+        .await
+        .unwrap();
+    assert_eq!(said(&sum), "4");
+    asking.abort();
+}
+
 #[test]
 fn a_bad_tool_is_refused_with_what_and_why() {
     let with_schema = |schema: Value| {
@@ -1071,7 +1146,7 @@ async fn search_ranks_names_before_descriptions_and_finds_inner_tools_too() {
     assert!(matches!(reserved, Err(RegistryError::Reserved { .. })));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_catalogue_behind_search_lists_two_stable_tools_and_calls_every_other() {
     let layer = RegistryLayer::builder()
         .search(SearchMode::Only)
@@ -1079,11 +1154,17 @@ async fn a_catalogue_behind_search_lists_two_stable_tools_and_calls_every_other(
         .unwrap();
     let registry = layer.handle();
     catalogue(&registry);
-    let (client, _) = connect(layer.layer(Handler::new(Inner::default()))).await;
+    let (client, ears) = connect(layer.layer(Handler::new(Inner::default()))).await;
     let before = client.list_all_tools().await.unwrap();
     assert_eq!(names(&before), [CALL_TOOL, SEARCH_TOOLS]);
     registry.unregister("moveFile").unwrap();
     assert_eq!(client.list_all_tools().await.unwrap(), before);
+    tokio::time::sleep(in_seconds(5)).await;
+    assert_eq!(
+        ears.changes.load(Ordering::SeqCst),
+        0,
+        "there is no change to tell of"
+    );
 
     let via = async |name: &str, arguments: Value| {
         let arguments = json!({ "name": name, "arguments": arguments });

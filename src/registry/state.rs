@@ -141,6 +141,10 @@ impl Shared {
     /// Says that the list of tools is another one.
     pub(super) fn changed(&self) {
         self.write().listed = None;
+        if self.search.as_ref().is_some_and(Search::hides_tools) {
+            // What callers see is the same as before.
+            return;
+        }
         self.changes.send_replace(Some(Instant::now()));
     }
 
