@@ -133,6 +133,7 @@
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
+//! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //!
 //! None is on by default. Serving over HTTP needs nothing here: it is rmcp's
 //! `transport-streamable-http-server`.
@@ -148,6 +149,8 @@ mod client;
 mod error;
 mod outcome;
 mod principal;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod request;
 mod response;
 mod results;
