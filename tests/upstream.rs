@@ -642,3 +642,129 @@ async fn a_clients_notifications_reach_the_server() {
     })
     .await;
 }
+
+/// Whether there is such a process, and it has not ended.
+#[cfg(target_os = "linux")]
+fn runs(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[cfg(target_os = "linux")]
+async fn written(file: &std::path::Path) -> String {
+    soon("a file", async {
+        loop {
+            match std::fs::read_to_string(file) {
+                Ok(text) if text.ends_with('\n') => return text,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(target_os = "linux")]
+fn scratch(name: &str) -> std::path::PathBuf {
+    let file = std::env::temp_dir().join(format!("rmcp-layers-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    file
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn closing_while_connecting_ends_the_child_and_what_it_started() {
+    let file = scratch("connecting");
+    let script = format!("sleep 100 & echo $$ $! > {}; wait", file.display());
+    let silent = Upstream::child_process(ChildProcess::new("sh").args(["-c", &script]));
+    let connecting = silent.clone();
+    let connecting = tokio::spawn(async move { connecting.connect().await });
+    let pids = written(&file).await;
+    let closed = std::time::Instant::now();
+    let both = futures::future::join(silent.close(), silent.close());
+    soon("the end", both).await;
+    for pid in pids.split_whitespace() {
+        assert!(!runs(pid), "{pid}");
+    }
+    let error = soon("the end", connecting).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+    let error = silent.connect().await.unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+    assert!(closed.elapsed() < Duration::from_secs(2), "not at once");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_runtime_that_ends_while_connecting_leaves_no_child() {
+    let file = scratch("runtime");
+    let script = format!("sleep 100 & echo $$ $! > {}; wait", file.display());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let silent = Upstream::child_process(ChildProcess::new("sh").args(["-c", &script]));
+    let pids = runtime.block_on(async {
+        tokio::spawn(async move { silent.connect().await });
+        written(&file).await
+    });
+    drop(runtime);
+    for pid in pids.split_whitespace() {
+        for _ in 0..200 {
+            if runs(pid) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert!(!runs(pid), "{pid}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_child_that_died_is_noticed_though_its_output_is_held_open() {
+    let file = scratch("held");
+    let initialized = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": { "tools": {} },
+        "serverInfo": { "name": "dying", "version": "1" }
+    });
+    let script = format!(
+        r#"sleep 100 & echo $$ $! > {}
+        read line; id=${{line##*'"id":'}}; id=${{id%%[,\}}]*}}
+        echo '{{"jsonrpc":"2.0","id":'$id',"result":{initialized}}}'
+        read line; read line; exit 1"#,
+        file.display()
+    );
+    let dying = Upstream::builder()
+        .lifecycle(Lifecycle::Initialize)
+        .reconnect_in_background(false)
+        .child_process(ChildProcess::new("bash").args(["-c", &script]));
+    let call = dying
+        .clone()
+        .oneshot(McpRequest::call_tool("anything").build());
+    let began = std::time::Instant::now();
+    let error = soon("the call's end", call).await.unwrap_err();
+    assert!(error.is_transport() && !error.is_not_delivered(), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(3), "not at once");
+    for pid in written(&file).await.split_whitespace() {
+        soon("the end of the rest", async {
+            while runs(pid) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_somebody_else_made_is_not_made_again() {
+    let client = rmcp::service::serve_client_with_lifecycle(
+        (),
+        common::pipe_to(Demo::default()),
+        ClientLifecycleMode::Initialize,
+    );
+    let client = client.await.unwrap();
+    let upstream = Upstream::builder().peer(client.peer().clone());
+    upstream.connect().await.unwrap();
+    client.cancel().await.unwrap();
+    for _ in 0..2 {
+        let error = upstream.connect().await.unwrap_err();
+        assert!(error.to_string().contains("has ended"), "{error}");
+        assert_eq!(error.retry_after(), None, "{error}");
+    }
+}
