@@ -752,6 +752,17 @@ async fn a_child_that_died_is_noticed_though_its_output_is_held_open() {
 }
 
 #[tokio::test]
+async fn the_longest_waiting_time_is_no_panic() {
+    let absent = Upstream::builder()
+        .reconnect_backoff(Duration::MAX, Duration::MAX)
+        .child_process("no-such-program-anywhere");
+    for _ in 0..2 {
+        let error = absent.connect().await.unwrap_err();
+        assert!(error.is_not_delivered(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_somebody_else_made_is_not_made_again() {
     let client = rmcp::service::serve_client_with_lifecycle(
         (),
