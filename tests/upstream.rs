@@ -752,6 +752,113 @@ async fn a_child_that_died_is_noticed_though_its_output_is_held_open() {
 }
 
 #[tokio::test]
+async fn a_broken_response_stream_fails_its_call_and_no_other() {
+    use axum::{body::Body, http::Response};
+    use futures::StreamExt as _;
+    let router =
+        axum::Router::new().fallback(|method: axum::http::Method, body: String| async move {
+            let message: Value = serde_json::from_str(&body).unwrap_or_default();
+            let json = |result: Value| {
+                let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+                Response::builder()
+                    .header("content-type", "application/json")
+                    .body(Body::from(answer.to_string()))
+                    .unwrap()
+            };
+            let status = |status| {
+                Response::builder()
+                    .status(status)
+                    .body(Body::empty())
+                    .unwrap()
+            };
+            match (method.as_str(), message["method"].as_str()) {
+                ("GET", _) => status(500),
+                (_, Some("initialize")) => json(json!({
+                    "protocolVersion": "2025-11-25",
+                    "capabilities": { "tools": {} },
+                    "serverInfo": { "name": "breaking", "version": "1" }
+                })),
+                (_, Some("tools/call")) if message["params"]["name"] == "slow" => {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                    json(json!({ "content": [] }))
+                }
+                (_, Some("tools/call")) => {
+                    let events = futures::stream::iter([
+                        Ok("id: 1\ndata: \n\n".to_owned()),
+                        Err(std::io::Error::other("broken")),
+                    ]);
+                    Response::builder()
+                        .header("content-type", "text/event-stream")
+                        .body(Body::from_stream(events.boxed()))
+                        .unwrap()
+                }
+                _ => status(202),
+            }
+        });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let upstream = Upstream::builder().lifecycle(Lifecycle::Initialize);
+    let upstream = upstream.http(url).unwrap();
+    upstream.connect().await.unwrap();
+    let slow = upstream
+        .clone()
+        .oneshot(McpRequest::call_tool("slow").build());
+    let slow = tokio::spawn(slow);
+    let broken = upstream.oneshot(McpRequest::call_tool("broken").build());
+    let error = soon("the broken call", broken).await.unwrap_err();
+    assert!(error.is_transport() && !error.is_not_delivered(), "{error}");
+    soon("the other call", slow).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_when_they_are_made() {
+    let endpoint = || HttpEndpoint::new("http://127.0.0.1:9/mcp");
+    for name in RESERVED {
+        let error = Upstream::http(endpoint().header(name, "x")).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let error = Upstream::http(endpoint().bearer("a\nSECRET")).unwrap_err();
+    assert!(!error.to_string().contains("SECRET"), "{error}");
+    Upstream::http(endpoint().header("authorization", "Basic x")).unwrap();
+}
+
+const RESERVED: [&str; 5] = [
+    "accept",
+    "content-type",
+    "last-event-id",
+    "mcp-protocol-version",
+    "mcp-session-id",
+];
+
+#[tokio::test]
+async fn secrets_are_in_no_name_error_or_debug_output() {
+    let url = "http://user:SECRET@127.0.0.1:9/mcp?key=SECRET";
+    let endpoint = HttpEndpoint::new(url)
+        .bearer("SECRET")
+        .header("x-key", "SECRET");
+    let shown = format!("{endpoint:?}");
+    assert!(
+        !shown.contains("SECRET") && shown.contains("x-key"),
+        "{shown}"
+    );
+    let upstream = Upstream::http(endpoint).unwrap();
+    assert_eq!(upstream.name(), "http://127.0.0.1:9/mcp");
+    let error = upstream.connect().await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("SECRET"), "{shown}");
+    let error = Upstream::http("http://user:SECRET@:x/?key=SECRET").unwrap_err();
+    assert!(!error.to_string().contains("SECRET"), "{error}");
+
+    let child = ChildProcess::new("true").env("API_KEY", "SECRET");
+    let shown = format!("{child:?}");
+    assert!(
+        !shown.contains("SECRET") && shown.contains("API_KEY"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
 async fn the_longest_waiting_time_is_no_panic() {
     let absent = Upstream::builder()
         .reconnect_backoff(Duration::MAX, Duration::MAX)
