@@ -178,6 +178,7 @@ where
             cancellation: ct,
             caller: Caller::from_peer(peer).in_session(self.session.clone()),
             deadline: None,
+            notification: None,
         }
     }
 
