@@ -7,14 +7,16 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer, ServerHandler,
     model::{
-        ClientRequest, DiscoverResult, EmptyResult, ErrorCode, ErrorData, ServerResult,
+        ClientRequest, DiscoverResult, EmptyResult, ErrorData, ServerResult,
         SubscriptionsListenRequestMethod,
     },
     service::{NotificationContext, RequestContext},
 };
 use tower::Service;
 
-use crate::{CallContext, Error, Lifecycle, McpRequest, McpResponse, Upstream, caller::Era};
+use crate::{
+    CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream, caller::Era, code,
+};
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
 ///
@@ -156,7 +158,9 @@ fn served(context: CallContext) -> Result<RequestContext<RoleServer>, Error> {
 /// There is no rmcp connection to serve, where one is needed.
 fn unserved() -> Error {
     let message = "this reaches a handler only from a served connection";
-    ErrorData::new(ErrorCode::INVALID_REQUEST, message, None).into()
+    Refusal::new("server", message)
+        .with_code(code::FORBIDDEN)
+        .into()
 }
 
 async fn answer<H: ServerHandler>(

@@ -21,7 +21,7 @@ macro_rules! pass_on {
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
             let answer = self.call($Request::new(request), context);
-            async move { results::expect(answer.await?) }
+            async move { Ok(results::expect(answer.await?)?) }
         }
     )*};
 }
@@ -35,7 +35,7 @@ macro_rules! pass_on_list {
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
             let answer = self.call(list::<_, $Request>(request), context);
-            async move { results::expect(answer.await?) }
+            async move { Ok(results::expect(answer.await?)?) }
         }
     )*};
 }
@@ -156,7 +156,7 @@ where
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        results::expect(self.call(request, context).await?)
+        Ok(results::expect(self.call(request, context).await?)?)
     }
 
     fn accepted_subscription_filter(
