@@ -23,7 +23,9 @@ use crate::{
 /// Requests go to the handler directly, with the caller's own rmcp peer in their context: no channel, no
 /// task, no copy. Where a layer has put something between the handler and its caller, or nobody is
 /// served, the handler is reached over an in-process connection instead, so that what it sends back passes
-/// the layers.
+/// the layers. There the handler still sees who calls and what the caller can do, if the caller says so with
+/// each request (2026-07-28). One that began with a handshake shares its connection with others of that
+/// age, and to the handler they all are this crate.
 ///
 /// Dropping a call's future cancels the token in the handler's
 /// [`RequestContext`](rmcp::service::RequestContext) and drops the handler's future.
