@@ -28,8 +28,8 @@ use rmcp::{
     },
 };
 use rmcp_layers::{
-    Caller, CallerSink, Error, ErrorKind, Lifecycle, McpRequest, McpServer, Outcome, Repeat,
-    Upstream,
+    Caller, CallerSink, Error, ErrorKind, Handler, Lifecycle, McpRequest, McpServer, Outcome,
+    Repeat, Upstream,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -640,4 +640,16 @@ async fn a_caller_that_takes_nothing_does_not_hold_its_call_past_the_connection(
     let ended = soon("the call's end", call).await.unwrap();
     let kind = ended.unwrap_err().kind();
     assert!(matches!(kind, ErrorKind::Transport), "{kind:?}");
+}
+
+/// A server that announces no changes.
+struct Plain;
+impl ServerHandler for Plain {}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_waits_for_no_listen_where_there_is_none() {
+    let begun = tokio::time::Instant::now();
+    let client = Client::legacy("Ann", Handler::new(Plain)).await;
+    assert!(client.peer.peer_info().is_some());
+    assert!(begun.elapsed() < Duration::from_millis(100));
 }

@@ -99,23 +99,30 @@ where
         }
     }
 
+    /// Opens the first listen, and lets go of the handshake that waits for it, whatever comes of it. False
+    /// if the stack knows no listen.
+    async fn begin(&mut self, begun: oneshot::Sender<()>) -> bool {
+        if is_empty(&self.filter) {
+            return true;
+        }
+        match self.reopen(self.filter.clone()).await {
+            Ok(accepted) => {
+                // If the handshake did not wait, something may have changed before this.
+                if begun.send(()).is_err() {
+                    self.peer.tell_of_all(&accepted).await;
+                }
+                true
+            }
+            Err(error) => !is_unsupported(&error),
+        }
+    }
+
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
         begun: oneshot::Sender<()>,
     ) {
-        let mut supported = true;
-        if !is_empty(&self.filter) {
-            match self.reopen(self.filter.clone()).await {
-                Ok(accepted) => {
-                    // If the handshake did not wait, something may have changed before this.
-                    if begun.send(()).is_err() {
-                        self.peer.tell_of_all(&accepted).await;
-                    }
-                }
-                Err(error) => supported = !is_unsupported(&error),
-            }
-        }
+        let mut supported = self.begin(begun).await;
         let mut attempt = 0;
         loop {
             let wanted = supported && self.open.is_none() && !is_empty(&self.filter);
