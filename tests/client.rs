@@ -910,7 +910,9 @@ async fn a_round_without_questions_is_waited_for_and_needs_no_handler() {
         said(&McpClient::new(stack).call_tool("any").await.unwrap()),
         "done"
     );
-    assert_eq!(started.elapsed(), Duration::from_millis(150));
+    // Twice, each between half and the whole of 50 and 100 ms.
+    let waited = started.elapsed();
+    assert!((75..=152).contains(&waited.as_millis()), "{waited:?}");
 }
 
 // ---------------------------------------------------------------------------------------------

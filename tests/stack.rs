@@ -319,6 +319,12 @@ async fn a_servers_request_goes_to_its_caller_or_to_nobody() {
     anns.abort();
     demo.until("the end of Ann's call", |seen| seen.waiting == 0)
         .await;
+    // The server was told to stop, and does not say whether it has. For a minute it may not have.
+    let refused = bob.call(tool("sample", json!({}))).await;
+    assert!(text(&refused).contains("several callers"), "{refused:?}");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
     assert_eq!(text(&bob.call(tool("sample", json!({}))).await), "I am Bob");
     assert_eq!(bob.hear("the question").await, Heard::Asked("sampling"));
     ann.hears_nothing().await;
