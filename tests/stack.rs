@@ -117,8 +117,8 @@ async fn a_server_hears_what_this_caller_can_do_and_not_what_another_can() {
         };
         call = call.meta(key, theirs);
     }
-    let echoed: Value = serde_json::from_str(&said(upstream.clone().oneshot(call.build()).await))
-        .unwrap();
+    let echoed: Value =
+        serde_json::from_str(&said(upstream.clone().oneshot(call.build()).await)).unwrap();
     assert_ne!(echoed["meta"]["progressToken"], "mine");
     assert_eq!(echoed["client"]["name"], "rmcp-layers");
     assert_eq!(echoed["capabilities"], json!({ "roots": {} }));
@@ -143,7 +143,10 @@ async fn a_thousand_notifications_arrive_in_order_under_the_callers_token() {
         let answer = soon("a thousand notifications", outer.oneshot(call)).await;
         assert_eq!(said(answer), "reported", "{bottom}");
         let expected: Vec<_> = (1..=1_000).map(|n| (token("mine"), f64::from(n))).collect();
-        assert!(progress(&mut received) == expected, "{bottom}: not in order");
+        assert!(
+            progress(&mut received) == expected,
+            "{bottom}: not in order"
+        );
     }
 }
 
@@ -159,11 +162,7 @@ async fn progress_that_comes_before_the_requests_handle_arrives() {
                 .caller(caller)
                 .build();
             soon("a call", outer.clone().oneshot(call)).await.unwrap();
-            assert_eq!(
-                progress(&mut received),
-                [(token("mine"), 1.0)],
-                "{bottom}"
-            );
+            assert_eq!(progress(&mut received), [(token("mine"), 1.0)], "{bottom}");
         }
     }
 }
@@ -187,9 +186,7 @@ async fn dropping_a_calls_future_cancels_the_handler() {
     let mut count = 0;
     for (bottom, stack) in bottoms(&demo) {
         for outer in [served(stack.clone()), served(served(stack))] {
-            let call = outer
-                .clone()
-                .oneshot(McpRequest::call_tool("wait").build());
+            let call = outer.clone().oneshot(McpRequest::call_tool("wait").build());
             let call = tokio::spawn(call);
             count += 1;
             demo.until(bottom, |seen| seen.started == count && seen.waiting == 1)
@@ -233,7 +230,11 @@ async fn ten_thousand_calls_cancelled_anywhere_leave_nothing_behind() {
             .oneshot(McpRequest::call_tool("add").build())
             .await
             .unwrap();
-        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let tasks = || {
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks()
+        };
         let mut baseline = tasks();
         // Tasks of the handshakes end in their own time.
         soon("a settled start", async {
@@ -850,8 +851,7 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
             .service(only_calls_count(stack));
         let client = Client::modern("Ann", outcomes.over(stack)).await;
         let peer = client.peer.peer().clone();
-        let first =
-            tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
+        let first = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
         demo.until(bottom, |seen| seen.waiting == 1).await;
         let failed = client.peer.call_tool_once(tool("add", json!({}))).await;
         assert_eq!(
@@ -868,7 +868,12 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
         first.abort();
         demo.until(bottom, |seen| seen.waiting == 0).await;
         soon("the permit's return", async {
-            while client.peer.call_tool_once(tool("add", json!({}))).await.is_err() {}
+            while client
+                .peer
+                .call_tool_once(tool("add", json!({})))
+                .await
+                .is_err()
+            {}
         })
         .await;
     }
@@ -920,7 +925,10 @@ async fn a_call_ends_in_one_of_nine_ways() {
 
     // A server that goes away, and one that is not there.
     let going = outcomes.over(scripted(Upstream::builder(), |_| None));
-    going.oneshot(McpRequest::call_tool("add").build()).await.unwrap_err();
+    going
+        .oneshot(McpRequest::call_tool("add").build())
+        .await
+        .unwrap_err();
     let unknown = Outcome::Transport {
         not_delivered: false,
     };
@@ -928,7 +936,10 @@ async fn a_call_ends_in_one_of_nine_ways() {
     let absent = Upstream::builder()
         .transport(|| async { Err::<tokio::io::DuplexStream, _>(io::Error::other("nobody")) });
     let absent = outcomes.over(absent);
-    absent.oneshot(McpRequest::call_tool("add").build()).await.unwrap_err();
+    absent
+        .oneshot(McpRequest::call_tool("add").build())
+        .await
+        .unwrap_err();
     let not_delivered = Outcome::Transport {
         not_delivered: true,
     };
@@ -937,7 +948,10 @@ async fn a_call_ends_in_one_of_nine_ways() {
     // A server that cancels what it was asked.
     let cancelled = failing_calls(Handler::new(demo), Error::cancelled("by a layer"));
     let cancelled = outcomes.over(cancelled);
-    cancelled.oneshot(McpRequest::call_tool("add").build()).await.unwrap_err();
+    cancelled
+        .oneshot(McpRequest::call_tool("add").build())
+        .await
+        .unwrap_err();
     assert_eq!(outcomes.last(), Outcome::Cancelled);
 }
 
@@ -998,7 +1012,8 @@ async fn attempts_to_connect_are_spaced_and_shared() {
     let attempts = attempts.lock().unwrap().clone();
     let gaps: Vec<_> = attempts.windows(2).map(|two| two[1] - two[0]).collect();
     for (n, gap) in gaps.iter().enumerate() {
-        let whole = Duration::from_secs(4 * 2_u64.pow(n.min(4) as u32)).min(Duration::from_secs(60));
+        let whole =
+            Duration::from_secs(4 * 2_u64.pow(n.min(4) as u32)).min(Duration::from_secs(60));
         assert!(
             *gap >= whole / 2 && *gap <= whole + Duration::from_millis(10),
             "gap {n}: {gap:?}"
@@ -1045,7 +1060,9 @@ async fn a_lost_connection_fails_its_calls_at_once_and_the_next_succeeds() {
         }
     });
     let call = |name: &str| {
-        let call = upstream.clone().oneshot(McpRequest::call_tool(name).build());
+        let call = upstream
+            .clone()
+            .oneshot(McpRequest::call_tool(name).build());
         async move { soon("a call", call).await }
     };
     let held = tokio::spawn(call("hold"));

@@ -308,9 +308,9 @@ impl ServerHandler for Demo {
         request: UnsubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.audience().watchers.retain(|(uri, session)| {
-            *uri != request.uri || !same_session(session, &context.peer)
-        });
+        self.audience()
+            .watchers
+            .retain(|(uri, session)| *uri != request.uri || !same_session(session, &context.peer));
         self.seen.send_modify(|seen| {
             if let Some(at) = seen.subscribed.iter().position(|uri| *uri == request.uri) {
                 seen.subscribed.remove(at);

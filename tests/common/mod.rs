@@ -73,10 +73,7 @@ pub fn piped(builder: UpstreamBuilder, demo: &Demo) -> Upstream {
 
 /// An upstream over a pipe that shakes hands as revisions before 2026-07-28 do.
 pub fn piped_legacy(demo: &Demo) -> Upstream {
-    piped(
-        Upstream::builder().lifecycle(Lifecycle::Initialize),
-        demo,
-    )
+    piped(Upstream::builder().lifecycle(Lifecycle::Initialize), demo)
 }
 
 /// A stack, for helpers that take any.
@@ -187,7 +184,12 @@ pub struct Client {
 impl Client {
     /// Serves `stack` over a pipe, and connects to it by `initialize`.
     pub async fn legacy(name: &'static str, stack: impl Stack) -> Self {
-        Self::of(&McpServer::new(stack), name, ClientLifecycleMode::Initialize).await
+        Self::of(
+            &McpServer::new(stack),
+            name,
+            ClientLifecycleMode::Initialize,
+        )
+        .await
     }
 
     /// Serves `stack` over a pipe, and connects to it by `server/discover`.
@@ -215,7 +217,10 @@ impl Client {
     }
 
     pub async fn call(&self, tool: CallToolRequestParams) -> CallToolResult {
-        match soon("a call", self.peer.call_tool_once(tool)).await.unwrap() {
+        match soon("a call", self.peer.call_tool_once(tool))
+            .await
+            .unwrap()
+        {
             CallToolResponse::Complete(result) => result,
             other => panic!("not a finished call: {other:?}"),
         }
@@ -229,7 +234,10 @@ impl Client {
     pub async fn hears_nothing(&mut self) {
         self.call(tool("add", serde_json::json!({}))).await;
         tokio::task::yield_now().await;
-        assert!(self.heard.try_recv().is_err(), "heard something uncalled for");
+        assert!(
+            self.heard.try_recv().is_err(),
+            "heard something uncalled for"
+        );
     }
 }
 
@@ -345,7 +353,10 @@ impl Http {
         self.stop.cancel();
         let served = self.served.lock().unwrap().take();
         if let Some(served) = served {
-            soon("the HTTP server's end", served).await.unwrap().unwrap();
+            soon("the HTTP server's end", served)
+                .await
+                .unwrap()
+                .unwrap();
         }
     }
 

@@ -46,7 +46,7 @@ impl Call {
         context: CallContext,
     ) -> Result<McpResponse, Error> {
         let listens = matches!(message, ClientRequest::SubscriptionsListenRequest(_));
-        let (route, mailbox) = Route::new(context.caller.session_id(), listens);
+        let (route, mailbox) = Route::new(&context.caller, listens);
         let back = Return {
             id: context.id.clone(),
             token: context.progress_token(),

@@ -61,7 +61,7 @@ pub(super) async fn run(
     context: CallContext,
 ) -> Result<crate::McpResponse, Error> {
     let accepted = requested.supported_by(&connection.info.capabilities);
-    let (route, mut mailbox) = Route::new(context.caller.session_id(), true);
+    let (route, mut mailbox) = Route::new(&context.caller, true);
     let mut listening = Listening {
         order: connection.routes.enter_listener(route, accepted.clone()),
         connection: connection.clone(),
