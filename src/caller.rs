@@ -206,6 +206,14 @@ impl Caller {
         }
     }
 
+    /// The rmcp peer, where [`peer`](Self::peer) has one.
+    pub(crate) fn into_peer(self) -> Option<Peer<RoleServer>> {
+        match self.route {
+            Route::Peer(peer) => Some(peer),
+            _ => None,
+        }
+    }
+
     /// A number for the caller's session: the same for all requests of one connection, never used again.
     /// `None` for a caller that is in no session.
     pub fn session_id(&self) -> Option<u64> {

@@ -18,7 +18,8 @@ use crate::{Error, McpResponse};
 /// | `Transport`, delivery unknown | no | if the tool is safe to repeat | yes | no |
 /// | `Timeout` | no | if the tool is safe to repeat | yes | no |
 /// | `Cancelled` | no | no | no | no |
-/// | `Refused` (by a layer) | no | yes, after the time it names, if it names one | no | no |
+/// | `Refused` (by a layer), not delivered | no | yes, any method, after the time it names if it names one | no | no |
+/// | `Refused`, delivery unknown | no | no | no | no |
 ///
 /// [`is_success`](Self::is_success), [`repeat`](Self::repeat), [`counts_against`](Self::counts_against)
 /// and [`is_cacheable`](Self::is_cacheable) are the four columns.
@@ -64,6 +65,8 @@ pub enum Outcome {
     Refused {
         /// Which layer.
         layer: &'static str,
+        /// Whether it did so before the request reached the server.
+        not_delivered: bool,
     },
 }
 
@@ -111,6 +114,7 @@ impl Outcome {
             Error::Cancelled { .. } => Self::Cancelled,
             Error::Refused(refusal) => Self::Refused {
                 layer: refusal.layer(),
+                not_delivered: error.is_not_delivered(),
             },
         }
     }
@@ -127,9 +131,15 @@ impl Outcome {
             Self::ToolError => Repeat::IfClassified,
             Self::Protocol { code } if code == ErrorCode::INTERNAL_ERROR.0 => Repeat::IfSafe,
             Self::Protocol { .. } => Repeat::Never,
-            Self::Transport { not_delivered } if not_delivered => Repeat::Always,
+            Self::Transport {
+                not_delivered: true,
+            }
+            | Self::Refused {
+                not_delivered: true,
+                ..
+            } => Repeat::Always,
             Self::Transport { .. } | Self::Timeout => Repeat::IfSafe,
-            Self::Refused { .. } => Repeat::Always,
+            Self::Refused { .. } => Repeat::Never,
         }
     }
 

@@ -67,6 +67,7 @@ pub(super) struct Options {
     pub(super) filter: Filter,
     pub(super) trusted: bool,
     pub(super) shared_lists: bool,
+    pub(super) unlisted: bool,
 }
 
 /// What an operator says of one tool.
@@ -185,6 +186,14 @@ impl Member {
     #[must_use]
     pub fn trust_annotations(mut self, trusted: bool) -> Self {
         self.options.trusted = trusted;
+        self
+    }
+
+    /// Whether tools and prompts can be called that the member does not list. Not by default, as long as the
+    /// gateway knows its list: such a name is answered with the nearest ones that there are.
+    #[must_use]
+    pub fn call_unlisted(mut self, unlisted: bool) -> Self {
+        self.options.unlisted = unlisted;
         self
     }
 

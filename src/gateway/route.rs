@@ -458,8 +458,8 @@ impl Hub {
             Some(true) => Read::As(seat.clone(), inner.to_owned()),
             // A name that had to be changed is known by the list alone.
             _ if style.may_be_fitted(name) => Read::Ask,
-            Some(false) => Read::Unknown,
-            None => Read::As(seat.clone(), inner.to_owned()),
+            Some(false) if !seat.options.unlisted => Read::Unknown,
+            _ => Read::As(seat.clone(), inner.to_owned()),
         }
     }
 

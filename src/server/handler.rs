@@ -7,10 +7,10 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer, ServerHandler,
     model::{
-        ClientNotification, ClientRequest, DiscoverResult, EmptyResult, ErrorCode, ErrorData,
-        ServerResult, SubscriptionsListenRequestMethod,
+        ClientRequest, DiscoverResult, EmptyResult, ErrorCode, ErrorData, ServerResult,
+        SubscriptionsListenRequestMethod,
     },
-    service::{NotificationContext, Peer, RequestContext},
+    service::{NotificationContext, RequestContext},
 };
 use tower::Service;
 
@@ -95,18 +95,16 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
-        let Some(peer) = request.context.caller.peer().cloned() else {
+        if request.context.caller.peer().is_none() {
             return self.inner.call_indirectly(request);
-        };
-        let handler = self.inner.handler.clone();
-        let mut parts = request.into_all_parts();
-        let notification = parts.take_notification();
-        if let Some(notification) = notification {
-            return Box::pin(notify(handler, notification, parts.context));
         }
-        match parts.message {
-            ClientRequest::DiscoverRequest(_) => Box::pin(describe(handler, parts.context, peer)),
-            message => Box::pin(answer(handler, message, parts.context, peer)),
+        let handler = self.inner.handler.clone();
+        if request.as_notification().is_some() {
+            return Box::pin(notify(handler, request));
+        }
+        match request.message {
+            ClientRequest::DiscoverRequest(_) => Box::pin(describe(handler, request)),
+            _ => Box::pin(answer(handler, request)),
         }
     }
 }
@@ -147,20 +145,26 @@ impl<H: ServerHandler> Inner<H> {
 }
 
 /// A request's context, as rmcp gives it to handlers.
-fn served(context: CallContext, peer: Peer<RoleServer>) -> RequestContext<RoleServer> {
+fn served(context: CallContext) -> Result<RequestContext<RoleServer>, Error> {
+    let peer = context.caller.into_peer().ok_or_else(unserved)?;
     let mut served = RequestContext::new(context.id, peer);
     served.meta = context.meta;
     served.extensions = context.extensions;
-    served
+    Ok(served)
+}
+
+/// There is no rmcp connection to serve, where one is needed.
+fn unserved() -> Error {
+    let message = "this reaches a handler only from a served connection";
+    ErrorData::new(ErrorCode::INVALID_REQUEST, message, None).into()
 }
 
 async fn answer<H: ServerHandler>(
     handler: Arc<H>,
-    message: ClientRequest,
-    context: CallContext,
-    peer: Peer<RoleServer>,
+    request: McpRequest,
 ) -> Result<McpResponse, Error> {
-    let context = served(context, peer);
+    let (message, context) = request.into_parts();
+    let context = served(context)?;
     // Also when this future is dropped: the handler may have spawned work that waits on the token.
     let _cancel = context.ct.clone().drop_guard();
     let result = rmcp::Service::handle_request(&*handler, message, context).await?;
@@ -170,14 +174,14 @@ async fn answer<H: ServerHandler>(
 /// What the handler is. A caller that begins with a handshake is introduced to the handler by it.
 async fn describe<H: ServerHandler>(
     handler: Arc<H>,
-    context: CallContext,
-    peer: Peer<RoleServer>,
+    request: McpRequest,
 ) -> Result<McpResponse, Error> {
+    let (_, context) = request.into_parts();
     let handshake = context.caller.handshake();
     let legacy = context
         .protocol_version()
         .is_some_and(|v| Era::of(&v) == Era::Legacy);
-    let context = served(context, peer);
+    let context = served(context)?;
     let result = match handshake {
         Some(handshake) if legacy => {
             let config = handler.initialize((*handshake).clone(), context).await?;
@@ -193,15 +197,16 @@ async fn describe<H: ServerHandler>(
 
 async fn notify<H: ServerHandler>(
     handler: Arc<H>,
-    notification: ClientNotification,
-    mut context: CallContext,
+    request: McpRequest,
 ) -> Result<McpResponse, Error> {
-    let served = context
+    let mut parts = request.into_all_parts();
+    let notification = parts.take_notification();
+    let served = parts
+        .context
         .extensions
         .remove::<NotificationContext<RoleServer>>();
-    let Some(served) = served else {
-        let message = "a notification reaches a handler only from a served connection";
-        return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, message, None).into());
+    let (Some(notification), Some(served)) = (notification, served) else {
+        return Err(unserved());
     };
     rmcp::Service::handle_notification(&*handler, notification, served).await?;
     Ok(McpResponse::new(EmptyResult {}))

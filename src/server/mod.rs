@@ -118,28 +118,38 @@ where
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
-    async fn call(
+    ///
+    /// The message and its context are put in their box before there is a future: one that held them would
+    /// be a kilobyte larger, and rmcp moves it several times until it runs.
+    fn call<M: Into<ClientRequest>>(
         &self,
-        message: impl Into<ClientRequest>,
+        message: M,
         context: RequestContext<RoleServer>,
-    ) -> Result<ServerResult, ErrorData> {
+    ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S, M> {
         self.shared.dispatched.fetch_add(1, Ordering::Relaxed);
-        let request = McpRequest::from_parts(message.into(), self.context(context));
-        self.dispatch(request).await
+        self.dispatch(McpRequest::from_parts(
+            message.into(),
+            self.context(context),
+        ))
     }
 
     /// Sends a request through a clone of the stack. Dropped when `cancellation` fires.
-    async fn dispatch(&self, request: McpRequest) -> Result<ServerResult, ErrorData> {
+    fn dispatch(
+        &self,
+        request: McpRequest,
+    ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
         let cancellation = request.context.cancellation.clone();
-        let stack = self.stack();
-        tokio::select! {
-            biased;
-            result = stack.oneshot(request) => match result {
-                Ok(response) => Ok(response.into_result()),
-                Err(error) => Err(ErrorData::from(error.into())),
-            },
-            () = cancellation.cancelled() => {
-                Err(Error::cancelled("the caller cancelled the request").into())
+        let answer = self.stack().oneshot(request);
+        async move {
+            tokio::select! {
+                biased;
+                result = answer => match result {
+                    Ok(response) => Ok(response.into_result()),
+                    Err(error) => Err(ErrorData::from(error.into())),
+                },
+                () = cancellation.cancelled() => {
+                    Err(Error::cancelled("the caller cancelled the request").into())
+                }
             }
         }
     }

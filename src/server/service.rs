@@ -20,7 +20,8 @@ macro_rules! pass_on {
             request: $Params,
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
-            async move { results::expect(self.call($Request::new(request), context).await?) }
+            let answer = self.call($Request::new(request), context);
+            async move { results::expect(answer.await?) }
         }
     )*};
 }
@@ -33,7 +34,8 @@ macro_rules! pass_on_list {
             request: Option<PaginatedRequestParams>,
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
-            async move { results::expect(self.call(list::<_, $Request>(request), context).await?) }
+            let answer = self.call(list::<_, $Request>(request), context);
+            async move { results::expect(answer.await?) }
         }
     )*};
 }
@@ -84,23 +86,36 @@ where
         Ok(listed)
     }
 
-    async fn initialize(
+    fn initialize(
         &self,
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> Result<InitializeResult, ErrorData> {
-        context.peer.set_peer_info(request.clone());
-        let mut context = self.context(context);
-        context.id = request::next_id();
-        self.discover_stack(context).await?;
-        self.negotiate_initialize(&request)
+    ) -> impl Future<Output = Result<InitializeResult, ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let peer = context.peer.clone();
+            let mut handshake = request.clone();
+            if !handshake.protocol_version.has_initialize() {
+                // Whoever begins with a handshake is answered with a revision that has one.
+                handshake.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
+            }
+            peer.set_peer_info(handshake.clone());
+            let mut context = self.context(context);
+            context.id = request::next_id();
+            let extensions = context.extensions.clone();
+            self.discover_stack(context).await?;
+            let result = self.negotiate_initialize(&request)?;
+            handshake.protocol_version = result.protocol_version.clone();
+            peer.set_peer_info(handshake);
+            self.open_session_listen(peer, extensions).await;
+            Ok(result)
+        })
     }
 
-    async fn discover(
+    fn discover(
         &self,
         context: RequestContext<RoleServer>,
-    ) -> Result<DiscoverResult, ErrorData> {
-        self.discover_stack(self.context(context)).await
+    ) -> impl Future<Output = Result<DiscoverResult, ErrorData>> + Send + '_ {
+        Box::pin(async move { self.discover_stack(self.context(context)).await })
     }
 
     async fn ping(&self, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
@@ -155,57 +170,66 @@ where
         Some(requested.clone())
     }
 
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let filter = context.accepted().clone();
-        let request = context.request_context().clone();
-        let peer = request.peer.clone();
-        let mut call = self.context(request);
-        let window = self.subscriptions.acknowledged(&self.shared);
-        call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
-        let message =
-            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        match self
-            .dispatch(McpRequest::from_parts(message.into(), call))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                if error.code == ErrorCode::METHOD_NOT_FOUND {
-                    self.knowledge().listen_unsupported = true;
+    fn listen(
+        &self,
+        context: SubscriptionContext,
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let filter = context.accepted().clone();
+            let request = context.request_context().clone();
+            let peer = request.peer.clone();
+            let mut call = self.context(request);
+            let window = self.subscriptions.acknowledged(&self.shared);
+            call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
+            let message =
+                SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+            match self
+                .dispatch(McpRequest::from_parts(message.into(), call))
+                .await
+            {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    if error.code == ErrorCode::METHOD_NOT_FOUND {
+                        self.knowledge().listen_unsupported = true;
+                    }
+                    Err(error)
                 }
-                Err(error)
             }
-        }
+        })
     }
 
-    async fn subscribe(
+    fn subscribe(
         &self,
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        let uri = request.uri.clone();
-        match self.subscribe_session(uri, &context).await {
-            Some(answer) => answer,
-            None => {
-                self.call(SubscribeRequest::new(request), context).await?;
-                Ok(())
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let uri = request.uri.clone();
+            match self.subscribe_session(uri, &context).await {
+                Some(answer) => answer,
+                None => {
+                    self.call(SubscribeRequest::new(request), context).await?;
+                    Ok(())
+                }
             }
-        }
+        })
     }
 
-    async fn unsubscribe(
+    fn unsubscribe(
         &self,
         request: UnsubscribeRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        let uri = request.uri.clone();
-        match self.unsubscribe_session(uri, &context).await {
-            Some(answer) => answer,
-            None => {
-                self.call(UnsubscribeRequest::new(request), context).await?;
-                Ok(())
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        Box::pin(async move {
+            let uri = request.uri.clone();
+            match self.unsubscribe_session(uri, &context).await {
+                Some(answer) => answer,
+                None => {
+                    self.call(UnsubscribeRequest::new(request), context).await?;
+                    Ok(())
+                }
             }
-        }
+        })
     }
 
     async fn on_cancelled(
@@ -227,7 +251,7 @@ where
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        self.open_session_listen(&context);
+        self.session_initialized();
         self.notify(InitializedNotification::default(), context)
             .await;
     }

@@ -16,9 +16,9 @@ use rmcp::{
         ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsListenRequest,
         SubscriptionsListenRequestParams, ToolListChangedNotification,
     },
-    service::{NotificationContext, Peer, RequestContext},
+    service::{Peer, RequestContext},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
@@ -32,6 +32,8 @@ use crate::{
 const MAX_RESOURCES: usize = 1_000;
 /// How many subscribe and unsubscribe requests may wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
+/// How long a handshake waits for the session's listen to begin.
+const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// How a listen that ended is opened again.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
@@ -41,6 +43,8 @@ pub(super) struct Subscriptions {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     /// The count of requests before the oldest acknowledgment whose listen has not begun.
     acknowledging: Mutex<Option<u64>>,
+    /// Whether the session's caller has finished its handshake.
+    initialized: watch::Sender<bool>,
 }
 
 impl Subscriptions {
@@ -75,13 +79,6 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn opened(shared: &Arc<Shared>) -> Self {
-        Self {
-            shared: shared.clone(),
-            since: Some(shared.dispatched.load(Ordering::Relaxed)),
-        }
-    }
-
     /// Whether anything went through that could have changed something.
     fn let_something_through(&self) -> bool {
         self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
@@ -101,33 +98,38 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Opens the session's listen, for the list changes that the stack announces.
-    pub(super) fn open_session_listen(&self, context: &NotificationContext<RoleServer>) {
+    /// Opens the session's listen, for the list changes that the stack announces, and gives it a moment
+    /// to begin: then the session misses none.
+    pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {
         let Some(config) = self.knowledge().config.clone() else {
             return;
         };
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
-        let mut slot = self
+        *self
             .subscriptions
             .commands
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if slot.is_some() {
-            return;
-        }
-        *slot = Some(sender);
-        drop(slot);
+            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let actor = SessionListen {
             stack: self.stack(),
-            peer: context.peer.clone(),
+            peer: SessionPeer {
+                peer,
+                initialized: self.subscriptions.initialized.subscribe(),
+            },
             session: Arc::downgrade(&self.session),
-            extensions: context.extensions.clone(),
+            extensions,
             filter: list_changes(&config.capabilities),
-            window: Some(Window::opened(&self.shared)),
             open: None,
         };
+        let (begun, begins) = oneshot::channel();
         let closed = self.session.closed().clone();
-        tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands)).await });
+        tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands, begun)).await });
+        let _ = tokio::time::timeout(BEGIN_WITHIN, begins).await;
+    }
+
+    /// The session's caller has finished its handshake, and may be told of changes.
+    pub(super) fn session_initialized(&self) {
+        self.subscriptions.initialized.send_replace(true);
     }
 
     /// Subscribes the session. `None` if the stack knows no listen, or there is no session to tell.
@@ -212,12 +214,10 @@ fn is_empty(filter: &SubscriptionFilter) -> bool {
 
 struct SessionListen<S> {
     stack: S,
-    peer: Peer<RoleServer>,
+    peer: SessionPeer,
     session: std::sync::Weak<Session>,
     extensions: Extensions,
     filter: SubscriptionFilter,
-    /// Since when the caller has been told of nothing.
-    window: Option<Window>,
     open: Option<AbortOnDropHandle<Result<(), Error>>>,
 }
 
@@ -227,17 +227,14 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, begun: oneshot::Sender<()>) {
         let mut supported = true;
         if !is_empty(&self.filter) {
             match self.reopen(self.filter.clone()).await {
                 Ok(accepted) => {
-                    if self
-                        .window
-                        .take()
-                        .is_some_and(|window| window.let_something_through())
-                    {
-                        tell_of_all(&self.peer, &accepted).await;
+                    // If the handshake did not wait, something may have changed before this.
+                    if begun.send(()).is_err() {
+                        self.peer.tell_of_all(&accepted).await;
                     }
                 }
                 Err(error) => supported = !is_unsupported(&error),
@@ -256,7 +253,7 @@ where
                     attempt += 1;
                     if let Ok(accepted) = self.reopen(self.filter.clone()).await {
                         attempt = 0;
-                        tell_of_all(&self.peer, &accepted).await;
+                        self.peer.tell_of_all(&accepted).await;
                     }
                 },
                 ended = async {
@@ -325,7 +322,7 @@ where
         context.extensions = self.extensions.clone();
         context.caller = Caller::new(sink)
             .in_session(session)
-            .with_handshake(self.peer.peer_info());
+            .with_handshake(self.peer.peer.peer_info());
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
         let call = self
@@ -361,11 +358,34 @@ fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {
     uris.iter().any(|accepted| accepted == uri)
 }
 
-/// What changed while nobody listened is not known, so all of it may have.
-async fn tell_of_all(peer: &Peer<RoleServer>, accepted: &SubscriptionFilter) {
-    for change in changes_of(accepted) {
-        if peer.send_notification(change).await.is_err() {
-            return;
+/// The caller of a session: told of nothing before its handshake is finished.
+#[derive(Clone)]
+struct SessionPeer {
+    peer: Peer<RoleServer>,
+    initialized: watch::Receiver<bool>,
+}
+
+impl SessionPeer {
+    async fn tell(&self, notification: ServerNotification) -> Result<(), Error> {
+        let mut initialized = self.initialized.clone();
+        if initialized
+            .wait_for(|initialized| *initialized)
+            .await
+            .is_err()
+        {
+            return Err(Error::cancelled("the session has ended"));
+        }
+        Caller::from_peer(self.peer.clone())
+            .notify(notification)
+            .await
+    }
+
+    /// What changed while nobody listened is not known, so all of it may have.
+    async fn tell_of_all(&self, accepted: &SubscriptionFilter) {
+        for change in changes_of(accepted) {
+            if self.tell(change).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -448,7 +468,7 @@ impl CallerSink for AcknowledgedSink {
 
 /// Takes what a listen yields to a caller that knows nothing of it. The acknowledgment stays here.
 struct SessionSink {
-    peer: Peer<RoleServer>,
+    peer: SessionPeer,
     acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
 }
 
@@ -473,9 +493,7 @@ impl CallerSink for SessionSink {
             {
                 meta.remove("io.modelcontextprotocol/subscriptionId");
             }
-            Caller::from_peer(self.peer.clone())
-                .notify(notification)
-                .await
+            self.peer.tell(notification).await
         })
     }
 

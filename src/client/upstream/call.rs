@@ -9,16 +9,20 @@ use rmcp::{
         ClientRequest, ErrorData, GetExtensions, GetMeta, NotificationMetaObject, ProgressToken,
         RequestId, RequestMetaObject, ResultType, ServerNotification, ServerRequest, ServerResult,
     },
-    service::{PeerRequestOptions, RequestHandle},
+    service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    connection::Connection,
+    connection::{Connection, Kind},
     errors,
     routes::{Mail, Mailbox, Route, method},
 };
-use crate::{CallContext, Caller, Error, McpResponse, caller::Era};
+use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era};
+
+/// A request that goes to rmcp's loop.
+type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>>;
 
 /// What a call needs beside its message.
 pub(super) struct Call {
@@ -26,6 +30,8 @@ pub(super) struct Call {
     pub(super) upstream: Arc<str>,
     /// How long the server may be silent.
     pub(super) timeout: Option<Duration>,
+    /// The caller's generation of the protocol.
+    pub(super) era: Era,
 }
 
 /// Where what the server sends beside its answer goes, and under which names.
@@ -40,63 +46,68 @@ impl Call {
     /// Sends the request and waits for the answer, taking what comes meanwhile to the caller.
     ///
     /// Dropping the future tells the server that the request is cancelled.
-    pub(super) async fn run(
-        &self,
-        message: ClientRequest,
-        context: CallContext,
-    ) -> Result<McpResponse, Error> {
-        let listens = matches!(message, ClientRequest::SubscriptionsListenRequest(_));
-        let (route, mailbox) = Route::new(&context.caller, listens);
-        let back = Return {
-            id: context.id.clone(),
-            token: context.progress_token(),
-            caller: context.caller.clone(),
-            era: context.era(),
-        };
-        let (message, options) = self.prepare(message, context, route);
-        let handle = self
-            .connection
-            .peer
-            .send_request_with_option(message, options)
+    pub(super) async fn run(&self, request: McpRequest) -> Result<McpResponse, Error> {
+        let listens = matches!(
+            request.message,
+            ClientRequest::SubscriptionsListenRequest(_)
+        );
+        let timeout = if listens { None } else { self.timeout };
+        let (route, mailbox) = Route::new(&request.context.caller, listens);
+        let (sending, back) = self.send(request, route);
+        let handle = sending
             .await
             .map_err(|error| errors::of_call(&self.upstream, error))?;
         let mut flight = Flight {
             connection: &self.connection,
             handle: Some(handle),
         };
-        let timeout = if listens { None } else { self.timeout };
         let answer = self.wait(&mut flight, mailbox, &back, timeout).await?;
         flight.land();
-        let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        let mut result = answer.map_err(|error| {
+            if errors::is_forgotten_session(&error) {
+                self.connection.retire();
+            }
+            errors::of_call(&self.upstream, error)
+        })?;
         if self.connection.era == Era::Legacy {
             say_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
 
-    /// The message as this hop sends it: the caller's `_meta` without what belongs to the caller's hop.
-    fn prepare(
-        &self,
-        mut message: ClientRequest,
-        context: CallContext,
-        route: Route,
-    ) -> (ClientRequest, PeerRequestOptions) {
+    /// The message on its way as this hop sends it: the caller's `_meta` without what belongs to the
+    /// caller's hop.
+    fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, Return) {
+        let (mut message, mut context) = request.into_parts();
+        let token = context.progress_token();
         let mut options = PeerRequestOptions::no_options();
         if self.connection.era == Era::Modern {
-            options.meta = own_meta(&context);
+            options.meta = Some(own_meta(&mut context));
         }
         let mut meta = context.meta;
         for key in HOP_KEYS {
             meta.remove(*key);
         }
-        if self.connection.in_process {
+        if self.connection.kind == Kind::InProcess {
             *message.extensions_mut() = context.extensions;
         }
         message.extensions_mut().insert(route);
         if !meta.is_empty() {
             *message.get_meta_mut() = meta;
         }
-        (message, options)
+        let back = Return {
+            id: context.id,
+            token,
+            caller: context.caller,
+            era: self.era,
+        };
+        // It is 1.5 KB that are not needed any more once the message is with rmcp.
+        let sending = Box::pin(
+            self.connection
+                .peer
+                .send_request_with_option(message, options),
+        );
+        (sending, back)
     }
 
     async fn wait(
@@ -120,7 +131,7 @@ impl Call {
                         // A closed mailbox is a lost connection, unless the answer came before.
                         return handle.rx.try_recv().map_err(|_| lost());
                     };
-                    if let Some(request) = back.take(mail).await {
+                    if let Some(request) = Box::pin(back.take(mail)).await {
                         asked.push(request);
                     }
                     if let Some(timeout) = timeout {
@@ -135,7 +146,7 @@ impl Call {
                 answer = &mut handle.rx => {
                     // What was sent before the answer arrives before it.
                     while let Ok(mail) = mailbox.try_recv() {
-                        back.take(mail).await;
+                        Box::pin(back.take(mail)).await;
                     }
                     return answer.map_err(|_| lost());
                 }
@@ -153,21 +164,29 @@ const HOP_KEYS: &[&str] = &[
     "progressToken",
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientInfo",
-    "io.modelcontextprotocol/clientCapabilities",
+    CLIENT_CAPABILITIES,
 ];
+
+const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// What this hop says for the caller: what the caller can do, so that the server asks it for nothing
 /// else, and the log level it set for its session.
-fn own_meta(context: &CallContext) -> Option<RequestMetaObject> {
+fn own_meta(context: &mut CallContext) -> RequestMetaObject {
     let mut meta = RequestMetaObject::new();
-    meta.set_client_capabilities(context.client_capabilities().unwrap_or_default());
+    match context.meta.remove(CLIENT_CAPABILITIES) {
+        // As it came: reading it and writing it again costs as much as all else that is done here.
+        Some(capabilities @ Value::Object(_)) => {
+            meta.insert(CLIENT_CAPABILITIES.to_owned(), capabilities);
+        }
+        _ => meta.set_client_capabilities(context.client_capabilities().unwrap_or_default()),
+    }
     let session = context.caller.session();
     if let Some(level) = session.and_then(|session| session.log_level())
         && context.meta.log_level().is_none()
     {
         meta.set_log_level(level);
     }
-    Some(meta)
+    meta
 }
 
 /// Before 2026-07-28 every result was complete and none said so; since then each has to say it. Where the

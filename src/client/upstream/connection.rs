@@ -30,13 +30,22 @@ pub(super) struct Connection {
     pub(super) routes: Arc<Routes>,
     pub(super) info: Arc<ServerPeerInfo>,
     pub(super) era: Era,
-    /// The server is in this process: what is not part of the message reaches it too.
-    pub(super) in_process: bool,
+    pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     /// Ends the connection when the last user of it is gone.
     keep: Keep,
+}
+
+/// What a connection leads over, as far as it matters to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The server is in this process: what is not part of the message reaches it too.
+    InProcess,
+    /// The server may forget a session, and says so without having done anything.
+    Http,
+    Other,
 }
 
 /// What keeps a connection alive.
@@ -61,7 +70,7 @@ impl Connection {
     pub(super) async fn establish<T, E, A>(
         transport: T,
         handshake: Handshake,
-        in_process: bool,
+        kind: Kind,
     ) -> Result<Self, Error>
     where
         T: IntoTransport<RoleClient, E, A>,
@@ -81,7 +90,7 @@ impl Connection {
         Self::over(
             peer,
             relay,
-            in_process,
+            kind,
             Keep::Running(Mutex::new(Some(running))),
             &handshake.upstream,
         )
@@ -98,13 +107,13 @@ impl Connection {
             lost: CancellationToken::new(),
             info: Arc::default(),
         };
-        Self::over(peer, relay, false, keep, upstream)
+        Self::over(peer, relay, Kind::Other, keep, upstream)
     }
 
     fn over(
         peer: Peer<RoleClient>,
         relay: Relay,
-        in_process: bool,
+        kind: Kind,
         keep: Keep,
         upstream: &Arc<str>,
     ) -> Result<Self, Error> {
@@ -114,7 +123,7 @@ impl Connection {
             peer,
             routes: relay.routes,
             info,
-            in_process,
+            kind,
             subscribed: Subscribed::default(),
             runtime: tokio::runtime::Handle::current(),
             lost: relay.lost,
@@ -124,6 +133,18 @@ impl Connection {
 
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled() || self.peer.is_transport_closed()
+    }
+
+    /// Whether the server may answer a request by saying that it has forgotten the session.
+    pub(super) fn may_be_forgotten(&self) -> bool {
+        self.kind == Kind::Http && self.era == Era::Legacy
+    }
+
+    /// Lets go of a connection whose session the server has forgotten. The calls in flight hear so
+    /// themselves, one by one; nobody tells the listens.
+    pub(super) fn retire(&self) {
+        self.routes.end_listeners();
+        self.lost.cancel();
     }
 
     /// Resolves when the connection is lost. Never, for one that somebody else serves.

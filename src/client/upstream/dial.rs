@@ -19,7 +19,7 @@ use rmcp::{
 };
 
 use super::{
-    connection::{Connection, Handshake, Keep},
+    connection::{Connection, Handshake, Keep, Kind},
     errors,
     slot::Dial,
 };
@@ -49,7 +49,7 @@ impl<H: ServerHandler> Dial for InProcess<H> {
                     Err(error) => tracing::debug!(%error, "an in-process server did not start"),
                 }
             });
-            Connection::establish((to_server, from_server), handshake, true).await
+            Connection::establish((to_server, from_server), handshake, Kind::InProcess).await
         })
     }
 }
@@ -86,7 +86,7 @@ where
             let transport = made
                 .await
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
-            Connection::establish(transport, handshake, false).await
+            Connection::establish(transport, handshake, Kind::Other).await
         })
     }
 }

@@ -16,13 +16,37 @@ pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
         },
         ServiceError::TransportClosed => lost(upstream),
         other => {
-            let message = summary(&other);
+            let message = match &other {
+                ServiceError::TransportSend(error) => summary(&*error.error),
+                other => summary(other),
+            };
             classify(TransportBuilder::of(&other), message)
                 .with_upstream(upstream.clone())
                 .with_source(other)
                 .into()
         }
     }
+}
+
+/// Whether the server answered that it knows the session no more (MCP 2025-11-25, basic/transports, session
+/// management: 404). It has done nothing then.
+pub(super) fn is_forgotten_session(error: &ServiceError) -> bool {
+    #[cfg(feature = "http-client")]
+    {
+        use rmcp::transport::streamable_http_client::StreamableHttpError;
+        let mut next = Some(error as &(dyn StdError + 'static));
+        while let Some(current) = next {
+            if let Some(StreamableHttpError::<reqwest::Error>::SessionExpired) =
+                current.downcast_ref()
+            {
+                return true;
+            }
+            next = cause(current);
+        }
+    }
+    #[cfg(not(feature = "http-client"))]
+    let _ = error;
+    false
 }
 
 /// The connection was lost while a call was in flight.
@@ -41,7 +65,13 @@ pub(super) fn lost_for_good(upstream: &Arc<str>) -> Error {
 
 /// No connection could be made.
 pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> Error {
-    let message = format!("cannot connect: {}", summary(&error));
+    let why = match &error {
+        ClientInitializeError::TransportError { error, context } => {
+            format!("{} ({context})", summary(&*error.error))
+        }
+        other => summary(other),
+    };
+    let message = format!("cannot connect: {why}");
     let found = TransportBuilder::of(&error);
     let mut transport = TransportError::not_delivered(message).with_upstream(upstream.clone());
     if let Some(status) = found.status {
@@ -80,6 +110,15 @@ pub(super) fn of_spawn(
         .into()
 }
 
+/// What caused an error. rmcp does not say so of some of its own.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref() {
+        Some(ClientInitializeError::TransportError { error, .. }) => Some(error),
+        Some(ClientInitializeError::LegacyFallbackFailed { fallback, .. }) => Some(&**fallback),
+        _ => error.source(),
+    }
+}
+
 /// What a chain of errors says of a failed exchange.
 struct TransportBuilder {
     status: Option<u16>,
@@ -97,7 +136,7 @@ impl TransportBuilder {
         let mut next = Some(error);
         while let Some(current) = next {
             found.look_at(current);
-            next = current.source();
+            next = cause(current);
         }
         found
     }
@@ -115,9 +154,10 @@ impl TransportBuilder {
     #[cfg(feature = "http-client")]
     fn look_at_http(&mut self, error: &(dyn StdError + 'static)) {
         use rmcp::transport::streamable_http_client::{
-            AuthRequiredError, HttpStatusError, InsufficientScopeError,
+            AuthRequiredError, InsufficientScopeError, StreamableHttpError,
         };
-        if let Some(http) = error.downcast_ref::<HttpStatusError>() {
+        if let Some(StreamableHttpError::<reqwest::Error>::HttpStatus(http)) = error.downcast_ref()
+        {
             self.status = Some(http.status);
             self.retry_after = http.retry_after.as_deref().and_then(seconds);
             // Too many requests, unavailable: the server says that it did not take it.
@@ -129,7 +169,10 @@ impl TransportBuilder {
         if error.is::<InsufficientScopeError>() {
             (self.status, self.not_delivered) = (Some(403), true);
         }
-        if let Some(http) = error.downcast_ref::<reqwest::Error>() {
+        if let Some(StreamableHttpError::<reqwest::Error>::SessionExpired) = error.downcast_ref() {
+            (self.status, self.not_delivered) = (Some(404), true);
+        }
+        if let Some(StreamableHttpError::<reqwest::Error>::Client(http)) = error.downcast_ref() {
             self.not_delivered |= http.is_connect() || http.is_builder();
         }
     }

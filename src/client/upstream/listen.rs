@@ -109,8 +109,12 @@ impl Listening {
             .connection
             .peer
             .send_request(ClientRequest::SubscribeRequest(request));
-        sent.await
-            .map_err(|error| errors::of_call(upstream, error))?;
+        sent.await.map_err(|error| {
+            if errors::is_forgotten_session(&error) {
+                self.connection.retire();
+            }
+            errors::of_call(upstream, error)
+        })?;
         Ok(())
     }
 }

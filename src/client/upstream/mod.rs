@@ -27,7 +27,7 @@ use rmcp::model::{ClientNotification, ClientRequest, EmptyResult, ErrorData, Ser
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
-use crate::{CallContext, Error, McpRequest, McpResponse, caller::Era};
+use crate::{Error, McpRequest, McpResponse, caller::Era};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -199,15 +199,53 @@ impl Inner {
         std::iter::once(&self.first).chain(&self.second)
     }
 
+    /// Every call is in a future as large as the largest branch here, so what is rare is in a box of its
+    /// own, and the request stays in its.
     async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
-        let mut parts = request.into_all_parts();
-        let era = parts.context.era();
-        if let Some(notification) = parts.take_notification() {
-            return self.notify(notification, era).await;
+        let era = request.context.era();
+        if request.as_notification().is_some() {
+            return Box::pin(self.notify(request, era)).await;
         }
-        let connection = self.connection(era).await?;
-        self.dispatch(connection, era, parts.message, parts.context)
-            .await
+        let connection = match self.ready(era) {
+            Some(connection) => connection,
+            None => Box::pin(self.connection(era)).await?,
+        };
+        if connection.may_be_forgotten() {
+            return Box::pin(self.dispatch_again(connection, era, request)).await;
+        }
+        self.dispatch(connection, era, request).await
+    }
+
+    /// Sends a request to a server that may have forgotten the session, in which case it goes again, in a
+    /// new one: the server has done nothing for it.
+    async fn dispatch_again(
+        &self,
+        connection: Arc<Connection>,
+        era: Era,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        let again = request.clone();
+        let answer = self.dispatch(connection.clone(), era, request).await;
+        match answer {
+            Err(error) if error.is_not_delivered() && connection.is_lost() => {
+                let connection = self.connection(era).await?;
+                self.dispatch(connection, era, again).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The connection for a caller of this era, if there is one now and nothing is left to find out.
+    fn ready(&self, era: Era) -> Option<Arc<Connection>> {
+        let Some(second) = &self.second else {
+            return self.first.ready();
+        };
+        match (self.only.get(), era) {
+            (Some(Only::First), _) => self.first.ready(),
+            (Some(Only::Second), _) => second.ready(),
+            (None, Era::Legacy) => self.first.ready().filter(|first| first.era == era),
+            (None, Era::Modern) => second.ready().filter(|second| second.era == era),
+        }
     }
 
     /// The connection for a caller of this era.
@@ -261,11 +299,10 @@ impl Inner {
         &self,
         connection: Arc<Connection>,
         era: Era,
-        message: ClientRequest,
-        context: CallContext,
+        request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
-        match message {
+        match &request.message {
             ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
                 ServerResult::DiscoverResult(connection.describe()),
             )),
@@ -278,39 +315,40 @@ impl Inner {
             ClientRequest::PingRequest(_) | ClientRequest::SetLevelRequest(_) if modern => {
                 Ok(McpResponse::new(EmptyResult {}))
             }
-            ClientRequest::SubscriptionsListenRequest(request) if !modern => {
-                let filter = request.params.notifications;
-                listen::run(connection, self.name.clone(), filter, context).await
+            ClientRequest::SubscriptionsListenRequest(listen) if !modern => {
+                let filter = listen.params.notifications.clone();
+                let (_, context) = request.into_parts();
+                Box::pin(listen::run(connection, self.name.clone(), filter, context)).await
             }
             message => {
-                let translated = modern && era == Era::Legacy && rounds::may_want_input(&message);
+                let translated = modern && era == Era::Legacy && rounds::may_want_input(message);
                 let call = Call {
                     connection,
                     upstream: self.name.clone(),
                     timeout: self.timeout,
+                    era,
                 };
                 if translated {
-                    rounds::run(&call, message, context).await
+                    Box::pin(rounds::run(&call, request)).await
                 } else {
-                    call.run(message, context).await
+                    call.run(request).await
                 }
             }
         }
     }
 
     /// Passes a client's notification on, where it concerns the server.
-    async fn notify(
-        &self,
-        notification: ClientNotification,
-        era: Era,
-    ) -> Result<McpResponse, Error> {
-        match notification {
+    async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
+        match request.into_all_parts().take_notification() {
+            None => {}
             // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
             // by itself, and gives its own progress tokens.
-            ClientNotification::InitializedNotification(_)
-            | ClientNotification::CancelledNotification(_)
-            | ClientNotification::ProgressNotification(_) => {}
-            notification => {
+            Some(
+                ClientNotification::InitializedNotification(_)
+                | ClientNotification::CancelledNotification(_)
+                | ClientNotification::ProgressNotification(_),
+            ) => {}
+            Some(notification) => {
                 let connection = self.connection(era).await?;
                 let sent = connection.notify(notification).await;
                 sent.map_err(|error| errors::of_call(&self.name, error))?;

@@ -8,23 +8,19 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::call::Call;
-use crate::{CallContext, Caller, Error, McpResponse};
+use crate::{CallContext, Caller, Error, McpRequest, McpResponse};
 
 /// Runs a request of an older caller to its end.
-pub(super) async fn run(
-    call: &Call,
-    message: ClientRequest,
-    context: CallContext,
-) -> Result<McpResponse, Error> {
-    let mut round = message.clone();
+pub(super) async fn run(call: &Call, request: McpRequest) -> Result<McpResponse, Error> {
+    let mut round = request.clone();
     for _ in 0..=DEFAULT_MRTR_MAX_ROUNDS {
-        let response = call.run(round, context.clone()).await?;
+        let response = call.run(round).await?;
         let ServerResult::InputRequiredResult(wanted) = &response.result else {
             return Ok(response);
         };
-        let answers = ask(&context, wanted).await?;
-        round = message.clone();
-        if !resume(&mut round, answers, wanted.request_state.clone()) {
+        let answers = ask(&request.context, wanted).await?;
+        round = request.clone();
+        if !resume(&mut round.message, answers, wanted.request_state.clone()) {
             return Ok(response);
         }
     }

@@ -144,6 +144,12 @@ impl Routes {
         drop(lost);
     }
 
+    /// Ends the listens that take the connection's own notifications.
+    pub(super) fn end_listeners(&self) {
+        let ended = std::mem::take(&mut self.table().listeners);
+        drop(ended);
+    }
+
     /// How many calls and listens are in flight.
     pub(super) fn len(&self) -> usize {
         let table = self.table();

@@ -15,7 +15,7 @@ use crate::{
     client::upstream::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
-        connection::{Connection, Handshake},
+        connection::{Connection, Handshake, Kind},
         errors,
         slot::Dial,
     },
@@ -152,7 +152,7 @@ impl Dial for Spawn {
                     let what = format!("cannot start `{}`", command.program.to_string_lossy());
                     errors::of_spawn(&handshake.upstream, &what, error)
                 })?;
-            Connection::establish(child, handshake, false).await
+            Connection::establish(child, handshake, Kind::Other).await
         })
     }
 }

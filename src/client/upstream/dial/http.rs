@@ -3,16 +3,22 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
-use rmcp::transport::{
-    StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
+use rmcp::{
+    RoleClient,
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::{
+        StreamableHttpClientTransport, Transport, common::client_side_sse::SseRetryPolicy,
+        streamable_http_client::StreamableHttpClientTransportConfig,
+    },
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, TransportError,
     client::upstream::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
-        connection::{Connection, Handshake},
+        connection::{Connection, Handshake, Kind},
         errors,
         slot::Dial,
     },
@@ -28,6 +34,13 @@ const CHANNEL_CAPACITY: usize = 256;
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// How many redirects to the same origin are followed.
 const MAX_REDIRECTS: usize = 5;
+
+/// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
+/// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
+const RESUME_ATTEMPTS: usize = 4;
+/// The waiting times between those attempts, unless the server names one.
+const RESUME_FIRST: Duration = Duration::from_millis(100);
+const RESUME_MOST: Duration = Duration::from_secs(1);
 
 /// Where an MCP server is reached over streamable HTTP.
 ///
@@ -118,6 +131,8 @@ impl HttpEndpoint {
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(headers)
             .max_concurrent_requests(MAX_CONCURRENT_REQUESTS)
+            // A session that the server forgot is begun anew here: subscriptions belong to it.
+            .reinit_on_expired_session(false)
             .max_json_response_size(self.max_response_bytes)
             .max_sse_event_size(self.max_response_bytes);
         config.channel_buffer_capacity = CHANNEL_CAPACITY;
@@ -195,11 +210,61 @@ struct Post {
 impl Dial for Post {
     fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
         let client = self.client.clone();
-        let config = self.config.clone();
+        let mut config = self.config.clone();
         let handshake = self.handshake.clone();
         Box::pin(async move {
+            let gone = CancellationToken::new();
+            config.retry_config = Arc::new(Resume { gone: gone.clone() });
             let transport = StreamableHttpClientTransport::with_client(client, config);
-            Connection::establish(transport, handshake, false).await
+            let transport = UntilGone { transport, gone };
+            Connection::establish(transport, handshake, Kind::Http).await
         })
+    }
+}
+
+/// Takes up a broken stream a few times, and then says that the server is gone.
+#[derive(Debug)]
+struct Resume {
+    gone: CancellationToken,
+}
+
+impl SseRetryPolicy for Resume {
+    fn retry(&self, attempts: usize) -> Option<Duration> {
+        if attempts >= RESUME_ATTEMPTS {
+            self.gone.cancel();
+            return None;
+        }
+        let doubled = RESUME_FIRST.saturating_mul(1 << attempts);
+        Some(doubled.min(RESUME_MOST))
+    }
+}
+
+/// A transport that ends when the server is gone. rmcp goes on without the stream: a lost call would wait
+/// for its answer, and a listen for changes, for ever.
+struct UntilGone<T> {
+    transport: T,
+    gone: CancellationToken,
+}
+
+impl<T: Transport<RoleClient>> Transport<RoleClient> for UntilGone<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
+        self.transport.send(item)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        tokio::select! {
+            biased;
+            message = self.transport.receive() => message,
+            () = self.gone.cancelled() => None,
+        }
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), T::Error>> + Send {
+        self.transport.close()
     }
 }
