@@ -1,5 +1,10 @@
 //! What a gateway promises: many servers behind one interface, and none of them in another's way.
 
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
 mod common;
 
 use std::{
@@ -16,6 +21,7 @@ use common::{
     Client, Heard, demo::Demo, pipe_to, piped, piped_legacy, progress, recorder, said, soon, text,
     token, tool,
 };
+use futures::StreamExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::*,
@@ -239,7 +245,9 @@ impl ServerHandler for Shop {
         request: CustomRequest,
         _context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        Ok(CustomResult::new(json!({ "by": self.0.name, "method": request.method })))
+        Ok(CustomResult::new(
+            json!({ "by": self.0.name, "method": request.method }),
+        ))
     }
 
     fn accepted_subscription_filter(
@@ -260,12 +268,18 @@ fn names(tools: &[Tool]) -> Vec<&str> {
 }
 
 async fn listed(gateway: &Gateway) -> Vec<String> {
-    let tools = McpClient::new(gateway.clone()).list_all_tools().await.unwrap();
+    let tools = McpClient::new(gateway.clone())
+        .list_all_tools()
+        .await
+        .unwrap();
     names(&tools).into_iter().map(str::to_owned).collect()
 }
 
 fn two() -> (Shop, Shop, Gateway) {
-    let (one, other) = (Shop::with("one", &["a", "same"]), Shop::with("other", &["b", "same"]));
+    let (one, other) = (
+        Shop::with("one", &["a", "same"]),
+        Shop::with("other", &["b", "same"]),
+    );
     let gateway = Gateway::builder()
         .member("one", one.piped())
         .member("other", other.piped())
@@ -275,7 +289,11 @@ fn two() -> (Shop, Shop, Gateway) {
 }
 
 async fn call(gateway: &Gateway, name: &str) -> Result<McpResponse, Error> {
-    soon("a call", gateway.clone().oneshot(McpRequest::call_tool(name).build())).await
+    soon(
+        "a call",
+        gateway.clone().oneshot(McpRequest::call_tool(name).build()),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -286,7 +304,10 @@ async fn members_tools_are_listed_under_their_names_and_called_by_them() {
         Client::legacy("l", gateway.clone()).await,
     ] {
         let tools = client.peer.list_tools(None).await.unwrap().tools;
-        assert_eq!(names(&tools), ["one__a", "one__same", "other__b", "other__same"]);
+        assert_eq!(
+            names(&tools),
+            ["one__a", "one__same", "other__b", "other__same"]
+        );
         assert_eq!(tools[0].description.as_deref(), Some("[one] Does a."));
         for (name, answer) in [("one__same", "one: same"), ("other__same", "other: same")] {
             assert_eq!(text(&client.call(tool(name, json!({}))).await), answer);
@@ -343,13 +364,19 @@ async fn all_pages_of_all_members_are_listed_and_cursors_outlive_members() {
     let page = client.list_tools(second.next_cursor).await.unwrap();
     assert_eq!(page.tools[0].name, "c__t0");
 
-    let error = client.list_tools(Some("nonsense".to_owned())).await.unwrap_err();
+    let error = client
+        .list_tools(Some("nonsense".to_owned()))
+        .await
+        .unwrap_err();
     assert_eq!(error.as_protocol().unwrap().code, ErrorCode::INVALID_PARAMS);
 }
 
 #[tokio::test]
 async fn an_upstreams_error_arrives_with_its_code_message_and_data() {
-    for member in [piped(Upstream::builder(), &Demo::default()), piped_legacy(&Demo::default())] {
+    for member in [
+        piped(Upstream::builder(), &Demo::default()),
+        piped_legacy(&Demo::default()),
+    ] {
         let gateway = Gateway::builder().member("db", member).build().unwrap();
         let error = call(&gateway, "db__reject").await.unwrap_err();
         let error = error.as_protocol().unwrap();
@@ -392,13 +419,22 @@ async fn a_member_that_is_down_is_left_out_and_named() {
         panic!("no list")
     };
     assert_eq!(names(&list.tools), ["up__a"]);
-    assert_eq!(list.meta.as_ref().unwrap()["rmcp-layers/missing"], json!(["dead"]));
+    assert_eq!(
+        list.meta.as_ref().unwrap()["rmcp-layers/missing"],
+        json!(["dead"])
+    );
 
     let error = call(&gateway, "dead__x").await.unwrap_err();
     assert_eq!(error.to_string(), "upstream `dead`: connection refused");
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
     let members = gateway.handle().members();
-    assert!(matches!(&members[0].state, MemberState::Failed { retry_after: Some(_), .. }));
+    assert!(matches!(
+        &members[0].state,
+        MemberState::Failed {
+            retry_after: Some(_),
+            ..
+        }
+    ));
     assert!(matches!(&members[1].state, MemberState::Connected));
 
     // And a client can connect.
@@ -428,7 +464,11 @@ async fn a_slow_member_holds_no_list_up_and_its_last_list_is_served() {
 
     // What came late is the last known list from now on.
     let asked = tokio::time::Instant::now();
-    let response = gateway.clone().oneshot(McpRequest::list_tools()).await.unwrap();
+    let response = gateway
+        .clone()
+        .oneshot(McpRequest::list_tools())
+        .await
+        .unwrap();
     assert_eq!(asked.elapsed().as_secs(), 5);
     let report = response.extensions.get::<ListReport>().unwrap();
     assert_eq!(report.stale, [Arc::from("slow")]);
@@ -442,7 +482,10 @@ async fn a_slow_member_holds_no_list_up_and_its_last_list_is_served() {
 
 #[tokio::test]
 async fn two_members_with_one_tool_name_by_each_policy() {
-    let (one, other) = (Shop::with("one", &["same"]), Shop::with("other", &["same", "b"]));
+    let (one, other) = (
+        Shop::with("one", &["same"]),
+        Shop::with("other", &["same", "b"]),
+    );
     let gateway = |prefix| {
         Gateway::builder()
             .prefix(prefix)
@@ -461,7 +504,10 @@ async fn two_members_with_one_tool_name_by_each_policy() {
 
     let never = gateway(Prefix::Never);
     let error = never.check().await.unwrap_err().to_string();
-    assert!(error.contains("`other` and `one` both have a tool `same`"), "{error}");
+    assert!(
+        error.contains("`other` and `one` both have a tool `same`"),
+        "{error}"
+    );
     assert_eq!(listed(&never).await, ["same", "b"]);
     assert_eq!(said(call(&never, "same").await), "other: same");
     assert_eq!(never.handle().members()[1].left_out[0], "same");
@@ -474,8 +520,14 @@ async fn what_cannot_be_is_refused_when_it_is_built() {
     let shop = Shop::with("s", &[]);
     let member = |name: &str| Member::new(name, shop.piped());
     for (builder, said) in [
-        (Gateway::builder().add(member("a")).add(member("a")), "a member `a` already"),
-        (Gateway::builder().add(member("a__b")), "cannot name a member"),
+        (
+            Gateway::builder().add(member("a")).add(member("a")),
+            "a member `a` already",
+        ),
+        (
+            Gateway::builder().add(member("a__b")),
+            "cannot name a member",
+        ),
         (Gateway::builder().separator("/"), "cannot separate"),
         (Gateway::builder().max_name_length(5), "impossible"),
         (
@@ -495,9 +547,19 @@ async fn a_tool_name_of_200_characters_is_shortened_and_leads_back_after_a_resta
     let long = "n".repeat(200);
     let longer = format!("{}x", "n".repeat(199));
     let shop = Shop::with("s", &[&long, &longer, "has space"]);
-    let gateway = || Gateway::builder().member("s", shop.piped()).build().unwrap();
+    let gateway = || {
+        Gateway::builder()
+            .member("s", shop.piped())
+            .build()
+            .unwrap()
+    };
     let outward = listed(&gateway()).await;
-    assert!(outward.iter().all(|name| name.len() <= 64 && !name.contains(' ')), "{outward:?}");
+    assert!(
+        outward
+            .iter()
+            .all(|name| name.len() <= 64 && !name.contains(' ')),
+        "{outward:?}"
+    );
     assert_eq!(outward.iter().collect::<HashSet<_>>().len(), 3);
     // A gateway that has listed nothing yet.
     let restarted = gateway();
@@ -515,12 +577,16 @@ async fn a_cancelled_call_is_cancelled_at_its_member_only() {
         .member("other", piped(Upstream::builder(), &other))
         .build()
         .unwrap();
-    let start = |name: &str| tokio::spawn(gateway.clone().oneshot(McpRequest::call_tool(name).build()));
+    let start =
+        |name: &str| tokio::spawn(gateway.clone().oneshot(McpRequest::call_tool(name).build()));
     let (first, _second) = (start("one__wait"), start("other__wait"));
     one.until("the call", |seen| seen.waiting == 1).await;
-    other.until("the other call", |seen| seen.waiting == 1).await;
+    other
+        .until("the other call", |seen| seen.waiting == 1)
+        .await;
     first.abort();
-    one.until("the cancellation", |seen| seen.cancelled == 1).await;
+    one.until("the cancellation", |seen| seen.cancelled == 1)
+        .await;
     assert_eq!((other.seen().cancelled, other.seen().waiting), (0, 1));
 }
 
@@ -562,14 +628,21 @@ async fn removing_a_member_does_not_redirect_anothers_changes() {
     for (shop, uri) in [(&one, uris[0]), (&other, uris[1])] {
         let params = ResourceUpdatedNotificationParam::new("file:///a");
         shop.tell(ResourceUpdatedNotification::new(params)).await;
-        assert_eq!(client.hear("an update").await, Heard::Updated(uri.to_owned()));
+        assert_eq!(
+            client.hear("an update").await,
+            Heard::Updated(uri.to_owned())
+        );
     }
     gateway.handle().remove("one");
     assert_eq!(client.hear("the lists' change").await, Heard::Tools);
     let params = ResourceUpdatedNotificationParam::new("file:///a");
-    one.tell(ResourceUpdatedNotification::new(params.clone())).await;
+    one.tell(ResourceUpdatedNotification::new(params.clone()))
+        .await;
     other.tell(ResourceUpdatedNotification::new(params)).await;
-    assert_eq!(client.hear("the other's update").await, Heard::Updated(uris[1].to_owned()));
+    assert_eq!(
+        client.hear("the other's update").await,
+        Heard::Updated(uris[1].to_owned())
+    );
     other.stock(&["c"]).await;
     assert_eq!(client.hear("a change").await, Heard::Tools);
     let tools = client.peer.list_tools(None).await.unwrap().tools;
@@ -580,29 +653,41 @@ async fn removing_a_member_does_not_redirect_anothers_changes() {
 async fn callers_are_told_when_members_come_are_replaced_and_go() {
     let (_, _, gateway) = two();
     let handle: GatewayHandle = gateway.handle();
-    for mut client in [
-        Client::modern_listening(gateway.clone()).await,
-        Client::legacy("l", gateway.clone()).await,
-    ] {
-        let listed = async |client: &Client| {
-            let tools = client.peer.list_tools(None).await.unwrap().tools;
-            names(&tools).into_iter().map(str::to_owned).collect::<Vec<_>>()
-        };
-        // The session's listen opens beside its first requests.
-        assert_eq!(listed(&client).await.len(), 4);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        while client.heard.try_recv().is_ok() {}
-        handle.add(Member::new("third", Shop::with("third", &["t"]).piped())).unwrap();
-        assert_eq!(client.hear("an addition").await, Heard::Tools);
-        assert_eq!(listed(&client).await.last().unwrap(), "third__t");
-        handle.replace(Member::new("third", Shop::with("3", &["u"]).piped())).unwrap();
-        assert_eq!(client.hear("a replacement").await, Heard::Tools);
-        assert_eq!(listed(&client).await.last().unwrap(), "third__u");
-        assert!(handle.remove("third"));
-        assert!(!handle.remove("third"));
-        assert_eq!(client.hear("a removal").await, Heard::Tools);
-        assert_eq!(listed(&client).await.len(), 4);
+    let third = |name, tools: &[&str]| Member::new("third", Shop::with(name, tools).piped());
+    let of_a_newer_caller = McpClient::new(gateway.clone());
+    let filter = SubscriptionFilter::builder().tools_list_changed().build();
+    let mut changes = of_a_newer_caller.listen(filter).await.unwrap();
+    assert_eq!(changes.accepted().tools_list_changed, Some(true));
+    let mut client = Client::legacy("l", gateway.clone()).await;
+    // The session's listen opens beside its first requests.
+    client.peer.list_tools(None).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    while client.heard.try_recv().is_ok() {}
+    let steps: [(&str, &dyn Fn(), &[&str]); 3] = [
+        (
+            "an addition",
+            &|| handle.add(third("3", &["t"])).unwrap(),
+            &["third__t"],
+        ),
+        (
+            "a replacement",
+            &|| handle.replace(third("4", &["u"])).unwrap(),
+            &["third__u"],
+        ),
+        ("a removal", &|| assert!(handle.remove("third")), &[]),
+    ];
+    for (what, step, has) in steps {
+        step();
+        assert_eq!(client.hear(what).await, Heard::Tools);
+        let change = soon(what, changes.next()).await.unwrap().unwrap();
+        assert!(matches!(
+            change,
+            ServerNotification::ToolListChangedNotification(_)
+        ));
+        let tools = client.peer.list_tools(None).await.unwrap().tools;
+        assert_eq!(&names(&tools)[4..], has, "{what}");
     }
+    assert!(!handle.remove("third"));
     assert!(handle.add(down("one")).is_err());
     assert!(handle.replace(down("nobody")).is_err());
 }
@@ -611,11 +696,18 @@ async fn callers_are_told_when_members_come_are_replaced_and_go() {
 async fn an_unknown_name_is_answered_with_the_nearest_ones() {
     let (_, _, gateway) = two();
     listed(&gateway).await;
-    for (name, nearest) in [("one__sane", "one__same"), ("noe__same", "one__same"), ("b", "other__b")] {
+    for (name, nearest) in [
+        ("one__sane", "one__same"),
+        ("noe__same", "one__same"),
+        ("b", "other__b"),
+    ] {
         let error = call(&gateway, name).await.unwrap_err();
         let error = error.as_protocol().unwrap();
         assert_eq!(error.code, ErrorCode::INVALID_PARAMS);
-        assert!(error.message.starts_with(&format!("Unknown tool: {name}")), "{error}");
+        assert!(
+            error.message.starts_with(&format!("Unknown tool: {name}")),
+            "{error}"
+        );
         assert!(error.message.contains(nearest), "{error}");
         assert_eq!(error.data.as_ref().unwrap()["name"], name);
     }
@@ -632,21 +724,35 @@ async fn uris_lead_back_from_everywhere() {
     assert_eq!(templates[1].uri_template, "other+file:///{name}");
     let read = async |uri: &str| {
         let request = McpRequest::read_resource(uri);
-        match gateway.clone().oneshot(request).await.map(McpResponse::into_result) {
+        match gateway
+            .clone()
+            .oneshot(request)
+            .await
+            .map(McpResponse::into_result)
+        {
             Ok(ServerResult::ReadResourceResult(read)) => Ok(read.contents[0].clone()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error),
         }
     };
     let contents = read("other+file:///x").await.unwrap();
-    assert_eq!(contents, ResourceContents::text("file:///x in other", "other+file:///x"));
+    assert_eq!(
+        contents,
+        ResourceContents::text("file:///x in other", "other+file:///x")
+    );
     let error = read("nobody+file:///x").await.unwrap_err();
     assert_eq!(error.as_protocol().unwrap().code, ErrorCode::INVALID_PARAMS);
 
     let linked = call(&gateway, "one__link").await.unwrap();
     let linked = &linked.as_tool_result().unwrap().content;
-    assert_eq!(linked[0].as_resource_link().unwrap().uri, "one+file:///link");
-    assert_eq!(linked[1], ContentBlock::embedded_text("one+file:///embedded", "text"));
+    assert_eq!(
+        linked[0].as_resource_link().unwrap().uri,
+        "one+file:///link"
+    );
+    assert_eq!(
+        linked[1],
+        ContentBlock::embedded_text("one+file:///embedded", "text")
+    );
     assert!(read("one+file:///link").await.is_ok());
 }
 
@@ -658,20 +764,32 @@ async fn prompts_and_completions_reach_their_member() {
     assert_eq!(prompts[1].name, "other__greet");
     assert_eq!(prompts[1].description.as_deref(), Some("[other] Greets."));
     let request = McpRequest::get_prompt("other__greet", JsonObject::new());
-    let Ok(ServerResult::GetPromptResult(prompt)) =
-        gateway.clone().oneshot(request).await.map(McpResponse::into_result)
+    let Ok(ServerResult::GetPromptResult(prompt)) = gateway
+        .clone()
+        .oneshot(request)
+        .await
+        .map(McpResponse::into_result)
     else {
         panic!("no prompt")
     };
-    assert_eq!(prompt.messages[0].content, ContentBlock::text("greet of other"));
+    assert_eq!(
+        prompt.messages[0].content,
+        ContentBlock::text("greet of other")
+    );
     for (reference, completed) in [
         (Reference::for_prompt("other__greet"), "greet of other"),
-        (Reference::for_resource("one+file:///{name}"), "file:///{name} of one"),
+        (
+            Reference::for_resource("one+file:///{name}"),
+            "file:///{name} of one",
+        ),
     ] {
         let params = CompleteRequestParams::new(reference, ArgumentInfo::new("a", "b"));
         let request = McpRequest::new(CompleteRequest::new(params));
-        let Ok(ServerResult::CompleteResult(done)) =
-            gateway.clone().oneshot(request).await.map(McpResponse::into_result)
+        let Ok(ServerResult::CompleteResult(done)) = gateway
+            .clone()
+            .oneshot(request)
+            .await
+            .map(McpResponse::into_result)
         else {
             panic!("no completion")
         };
@@ -707,7 +825,10 @@ async fn request_state_comes_back_to_its_member_and_cannot_be_made_up() {
     let state = wanted.request_state.clone().unwrap();
     assert_ne!(state, "round one");
 
-    let answer = gateway.clone().oneshot(round("one__ask", &state, Some("alice"))).await;
+    let answer = gateway
+        .clone()
+        .oneshot(round("one__ask", &state, Some("alice")))
+        .await;
     assert!(said(answer).contains("round one"));
     for forged in [
         round("other__ask", &state, Some("alice")),
@@ -748,7 +869,9 @@ async fn a_task_is_polled_at_the_member_that_made_it() {
     let member = |name: &'static str| {
         let made = made.clone();
         service_fn(move |request: McpRequest| {
-            made.lock().unwrap().push(format!("{name} {:?}", request.target()));
+            made.lock()
+                .unwrap()
+                .push(format!("{name} {:?}", request.target()));
             let task = || Task::new("task-1", TaskStatus::Working, "now", "now");
             let result: ServerResult = match &request.message {
                 ClientRequest::CallToolRequest(_) => CreateTaskResult::new(task()).into(),
@@ -774,7 +897,12 @@ async fn a_task_is_polled_at_the_member_that_made_it() {
     };
     let id = created.task.task_id;
     let get = |id: &str| McpRequest::new(GetTaskRequest::new(GetTaskParams::new(id)));
-    let polled = gateway.clone().oneshot(get(&id)).await.unwrap().into_result();
+    let polled = gateway
+        .clone()
+        .oneshot(get(&id))
+        .await
+        .unwrap()
+        .into_result();
     let ServerResult::GetTaskResult(polled) = polled else {
         panic!("no task")
     };
@@ -787,7 +915,10 @@ async fn a_task_is_polled_at_the_member_that_made_it() {
     gateway.clone().oneshot(cancel).await.unwrap();
     let seen = made.lock().unwrap().clone();
     let ours = r#"other Some("task-1")"#.to_owned();
-    assert_eq!(seen, [r#"other Some("long")"#.to_owned(), ours.clone(), ours]);
+    assert_eq!(
+        seen,
+        [r#"other Some("long")"#.to_owned(), ours.clone(), ours]
+    );
 
     let error = gateway.oneshot(get("task-1")).await.unwrap_err();
     assert_eq!(error.as_protocol().unwrap().code, ErrorCode::INVALID_PARAMS);
@@ -807,8 +938,12 @@ async fn a_log_level_and_a_clients_notices_reach_every_member() {
     client.peer.set_level(level).await.unwrap();
     client.peer.notify_roots_list_changed().await.unwrap();
     for demo in [one, other] {
-        demo.until("the level", |seen| seen.level == Some(LoggingLevel::Warning)).await;
-        demo.until("the notice", |seen| !seen.notices.is_empty()).await;
+        demo.until("the level", |seen| {
+            seen.level == Some(LoggingLevel::Warning)
+        })
+        .await;
+        demo.until("the notice", |seen| !seen.notices.is_empty())
+            .await;
     }
 }
 
@@ -834,14 +969,32 @@ async fn filters_overrides_and_read_only_mode_hold_for_lists_and_calls() {
         assert_eq!(said(call(&gateway, "cooked").await), "s: raw");
         assert_eq!(listed(&gateway).await, ["s__keep", "cooked", "s__reads"]);
     }
-    let tools = McpClient::new(gateway.clone()).list_all_tools().await.unwrap();
+    let tools = McpClient::new(gateway.clone())
+        .list_all_tools()
+        .await
+        .unwrap();
     assert_eq!(tools[0].description.as_deref(), Some("Keeps it."));
-    assert!(gateway.clone().oneshot(McpRequest::read_resource("s+file:///secret")).await.is_err());
-    assert!(gateway.oneshot(McpRequest::read_resource("s+file:///a")).await.is_ok());
+    assert!(
+        gateway
+            .clone()
+            .oneshot(McpRequest::read_resource("s+file:///secret"))
+            .await
+            .is_err()
+    );
+    assert!(
+        gateway
+            .oneshot(McpRequest::read_resource("s+file:///a"))
+            .await
+            .is_ok()
+    );
 
     for (trusted, names) in [(true, vec!["s__reads"]), (false, vec![])] {
         let member = member().trust_annotations(trusted);
-        let gateway = Gateway::builder().read_only(true).add(member).build().unwrap();
+        let gateway = Gateway::builder()
+            .read_only(true)
+            .add(member)
+            .build()
+            .unwrap();
         assert!(call(&gateway, "s__keep").await.is_err());
         assert_eq!(call(&gateway, "s__reads").await.is_ok(), trusted);
         assert_eq!(listed(&gateway).await, names);
@@ -849,7 +1002,9 @@ async fn filters_overrides_and_read_only_mode_hold_for_lists_and_calls() {
 }
 
 fn by(principal: &str, name: &str) -> McpRequest {
-    McpRequest::call_tool(name).principal(Principal::new(principal)).build()
+    McpRequest::call_tool(name)
+        .principal(Principal::new(principal))
+        .build()
 }
 
 #[tokio::test]
@@ -870,24 +1025,38 @@ async fn a_per_caller_member_has_a_stack_for_each_principal_within_its_bound() {
             }
         }))
     });
-    let gateway = Gateway::builder().add(member.max_stacks(2)).build().unwrap();
+    let gateway = Gateway::builder()
+        .add(member.max_stacks(2))
+        .build()
+        .unwrap();
     for who in ["alice", "bob", "alice", "bob"] {
-        assert_eq!(said(gateway.clone().oneshot(by(who, "own__who")).await), who);
+        assert_eq!(
+            said(gateway.clone().oneshot(by(who, "own__who")).await),
+            who
+        );
     }
     assert_eq!(made.load(Ordering::SeqCst), 2);
     let nobody = call(&gateway, "own__who").await.unwrap_err();
     assert!(nobody.is_refused(), "{nobody}");
 
     // Both in use: a third has to wait its turn.
-    let busy = ["alice", "bob"].map(|who| tokio::spawn(gateway.clone().oneshot(by(who, "own__wait"))));
+    let busy =
+        ["alice", "bob"].map(|who| tokio::spawn(gateway.clone().oneshot(by(who, "own__wait"))));
     tokio::task::yield_now().await;
-    let refused = gateway.clone().oneshot(by("carol", "own__who")).await.unwrap_err();
+    let refused = gateway
+        .clone()
+        .oneshot(by("carol", "own__who"))
+        .await
+        .unwrap_err();
     assert!(refused.is_refused(), "{refused}");
     for call in busy {
         call.abort();
         let _ = call.await;
     }
-    assert_eq!(said(gateway.oneshot(by("carol", "own__who")).await), "carol");
+    assert_eq!(
+        said(gateway.oneshot(by("carol", "own__who")).await),
+        "carol"
+    );
     assert_eq!(made.load(Ordering::SeqCst), 4);
 }
 
@@ -918,9 +1087,16 @@ async fn a_known_list_costs_no_round_trip_until_it_changes() {
 async fn a_private_list_is_never_shown_to_another_principal() {
     let member = service_fn(|request: McpRequest| async move {
         if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
-            return Err(Error::from(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None)));
+            return Err(Error::from(ErrorData::new(
+                ErrorCode::METHOD_NOT_FOUND,
+                "no",
+                None,
+            )));
         }
-        let who = request.context.principal().map_or("nobody", |p| p.subject());
+        let who = request
+            .context
+            .principal()
+            .map_or("nobody", |p| p.subject());
         let mut list = ListToolsResult::with_all_items(vec![named(who)]);
         list.ttl_ms = Some(60_000);
         list.cache_scope = Some(CacheScope::Private);
@@ -930,7 +1106,12 @@ async fn a_private_list_is_never_shown_to_another_principal() {
     for who in ["alice", "bob", "alice"] {
         let mut request = McpRequest::list_tools();
         request.context.set_principal(Principal::new(who));
-        let response = gateway.clone().oneshot(request).await.unwrap().into_result();
+        let response = gateway
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_result();
         let ServerResult::ListToolsResult(list) = response else {
             panic!("no list")
         };
@@ -944,8 +1125,16 @@ async fn a_private_list_is_never_shown_to_another_principal() {
 async fn a_list_carries_the_strictest_hints_of_its_parts() {
     let scoped = |name, scope| Shop::of(name, &["a"], |state| state.scope = scope);
     for (other, scope, ttl) in [
-        (Some(CacheScope::Public), Some(CacheScope::Public), Some(60_000)),
-        (Some(CacheScope::Private), Some(CacheScope::Private), Some(60_000)),
+        (
+            Some(CacheScope::Public),
+            Some(CacheScope::Public),
+            Some(60_000),
+        ),
+        (
+            Some(CacheScope::Private),
+            Some(CacheScope::Private),
+            Some(60_000),
+        ),
     ] {
         let gateway = Gateway::builder()
             .member("a", scoped("a", Some(CacheScope::Public)).piped())
@@ -962,7 +1151,10 @@ async fn an_only_member_without_a_prefix_is_passed_through() {
     let shop = Shop::of("solo", &["a", "b__c", "has space"], |state| state.page = 2);
     let member = Member::new("solo", shop.piped()).prefix(Prefix::Never);
     let gateway = Gateway::builder().add(member).build().unwrap();
-    let (through, bare) = (McpClient::new(gateway.clone()), McpClient::new(shop.piped()));
+    let (through, bare) = (
+        McpClient::new(gateway.clone()),
+        McpClient::new(shop.piped()),
+    );
     let page = async |client: &McpClient<_>| client.list_tools(None).await.unwrap();
     assert_eq!(page(&through).await, {
         let page = bare.list_tools(None).await.unwrap();
@@ -994,7 +1186,10 @@ async fn a_custom_method_goes_where_the_rule_says() {
     assert_eq!(answer.0, json!({ "by": "other", "method": "x-other" }));
     for nowhere in ["x-nobody", "unruled"] {
         let error = gateway.clone().oneshot(custom(nowhere)).await.unwrap_err();
-        assert_eq!(error.as_protocol().unwrap().code, ErrorCode::METHOD_NOT_FOUND);
+        assert_eq!(
+            error.as_protocol().unwrap().code,
+            ErrorCode::METHOD_NOT_FOUND
+        );
     }
 }
 

@@ -7,7 +7,10 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
-use super::route::{Hub, Seats};
+use super::{
+    notices,
+    route::{Hub, Seats},
+};
 use crate::{Error, McpRequest, McpResponse, results};
 
 impl Hub {
@@ -19,6 +22,10 @@ impl Hub {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let deadline = self.rules.deadline;
+        for seat in &seats.list {
+            // Lists come next.
+            notices::watch_member(seat, &request.context);
+        }
         let asked = seats.list.iter().map(|seat| {
             let call = seat.call(request.clone());
             async move {

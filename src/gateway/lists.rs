@@ -299,6 +299,16 @@ pub(super) struct Part<T> {
     error: Option<Error>,
 }
 
+/// Whether a member has something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Has {
+    Yes,
+    No,
+    /// Not when it was asked, which may be long ago.
+    NotBefore,
+    NothingKnown,
+}
+
 /// How old a list may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
@@ -337,12 +347,15 @@ impl Seat {
                 || (age == Age::Walk && now - list.fetched < WALK))
     }
 
-    /// Whether the member has this, as far as a list says that still holds for this caller.
-    pub(super) fn has<T: Listed>(&self, context: &CallContext, inner: &str) -> Option<bool> {
+    /// Whether the member has this, as far as the list says that is known for this caller.
+    pub(super) fn has<T: Listed>(&self, context: &CallContext, inner: &str) -> Has {
         let class = self.class(context);
-        let (list, shared) = self.known::<T>(&class)?;
-        self.is_fresh(&class, &list, shared, Age::Fresh)
-            .then(|| list.keys.contains(inner))
+        match self.known::<T>(&class) {
+            None => Has::NothingKnown,
+            Some((list, _)) if list.keys.contains(inner) => Has::Yes,
+            Some((list, shared)) if self.is_fresh(&class, &list, shared, Age::Fresh) => Has::No,
+            Some(_) => Has::NotBefore,
+        }
     }
 
     /// The member's list, by the deadline.
@@ -419,7 +432,10 @@ impl Seat {
             .map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
             .boxed()
             .shared();
-        let since = Instant::now();
+        // A member that is being waited for already is not waited for anew because its list has changed.
+        let since = fetching
+            .get(&class)
+            .map_or_else(Instant::now, |begun| begun.since);
         let begun = Fetching {
             id,
             change,

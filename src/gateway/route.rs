@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Member, Prefix,
-    lists::{self, Age, Listed, Merged, Rules},
+    lists::{self, Age, Has, Listed, Merged, Rules},
     member::Seat,
     names, notices,
     notices::Bell,
@@ -402,16 +402,27 @@ impl Hub {
                 false => Err(self.unknown::<T>(name, &seats, context)),
             };
         }
-        match self.read_name::<T>(&seats, name, context) {
-            Read::As(seat, inner) => return Ok((seat, inner)),
+        let as_it_says = match self.read_name::<T>(&seats, name, context) {
+            Read::As(found) => return Ok(found),
             Read::Unknown => return Err(self.unknown::<T>(name, &seats, context)),
-            Read::Ask => {}
-        }
+            Read::Ask(as_it_says) => as_it_says,
+        };
         let gathered = self.gather::<T>(&seats, context, Age::Fresh).await;
-        match gathered.catalogue.get(name).filter(|entry| entry.shown) {
-            Some(entry) => Ok((entry.seat.clone(), entry.inner.to_string())),
-            // It may be one of those that could not be asked.
-            None => match gathered.errors.into_iter().next() {
+        if let Some(entry) = gathered.catalogue.get(name).filter(|entry| entry.shown) {
+            return Ok((entry.seat.clone(), entry.inner.to_string()));
+        }
+        // It may be one of those that could not be asked: then the member says what is amiss.
+        let report = &gathered.report;
+        let unasked = |seat: &Seat| {
+            report
+                .stale
+                .iter()
+                .chain(&report.missing)
+                .any(|m| *m == seat.name)
+        };
+        match as_it_says {
+            Some((seat, inner)) if unasked(&seat) || seat.options.unlisted => Ok((seat, inner)),
+            _ => match gathered.errors.into_iter().next() {
                 Some(error) if seats.list.len() == 1 => Err(error),
                 _ => Err(self.unknown::<T>(name, &seats, context)),
             },
@@ -434,7 +445,7 @@ impl Hub {
                 .split(name)
                 .and_then(|(member, inner)| Some((seats.get(member)?, inner)));
             if named.is_some_and(|(seat, _)| seat.prefix == Prefix::OnCollision) {
-                return Read::Ask;
+                return Read::Ask(None);
             }
             let prefixed = named.filter(|(seat, _)| seat.prefix == Prefix::Always);
             let mut bare = seats
@@ -445,21 +456,23 @@ impl Hub {
                 (Some(prefixed), ..) => prefixed,
                 (None, None, _) => return Read::Unknown,
                 (None, Some(seat), None) => (seat, name),
-                (None, Some(_), Some(_)) => return Read::Ask,
+                (None, Some(_), Some(_)) => return Read::Ask(None),
             }
         };
         if tools && self.rules.read_only {
-            return Read::Ask;
+            return Read::Ask(None);
         }
         if !lets_out(seat, inner) {
             return Read::Unknown;
         }
+        let as_it_says = (seat.clone(), inner.to_owned());
         match seat.has::<T>(context, inner) {
-            Some(true) => Read::As(seat.clone(), inner.to_owned()),
+            Has::Yes => Read::As(as_it_says),
             // A name that had to be changed is known by the list alone.
-            _ if style.may_be_fitted(name) => Read::Ask,
-            Some(false) if !seat.options.unlisted => Read::Unknown,
-            _ => Read::As(seat.clone(), inner.to_owned()),
+            _ if style.may_be_fitted(name) => Read::Ask(Some(as_it_says)),
+            Has::No if !seat.options.unlisted => Read::Unknown,
+            Has::NotBefore if !seat.options.unlisted => Read::Ask(Some(as_it_says)),
+            _ => Read::As(as_it_says),
         }
     }
 
@@ -631,10 +644,10 @@ impl Drop for Hub {
 
 /// What a name says by itself.
 enum Read {
-    As(Arc<Seat>, String),
+    As((Arc<Seat>, String)),
     Unknown,
-    /// Nothing: only the lists know.
-    Ask,
+    /// Only the lists know. Where they cannot be had, it is as it says, if it says something.
+    Ask(Option<(Arc<Seat>, String)>),
 }
 
 fn unroutable(method: &str, what: &str) -> Error {
