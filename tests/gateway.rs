@@ -120,10 +120,6 @@ impl Shop {
     }
 }
 
-fn hash(text: &str) -> String {
-    format!("{} bytes", text.len())
-}
-
 impl ServerHandler for Shop {
     fn get_info(&self) -> ServerConfig {
         let mut capabilities = ServerCapabilities::builder()
@@ -404,7 +400,7 @@ fn down(name: &'static str) -> Member {
 async fn a_member_that_is_down_is_left_out_and_named() {
     let shop = Shop::with("up", &["a"]);
     let gateway = Gateway::builder()
-        .add(down("dead"))
+        .add_member(down("dead"))
         .member("up", shop.piped())
         .build()
         .unwrap();
@@ -490,7 +486,7 @@ async fn two_members_with_one_tool_name_by_each_policy() {
         Gateway::builder()
             .prefix(prefix)
             .member("one", one.piped())
-            .add(Member::new("other", other.piped()).priority(1))
+            .add_member(Member::new("other", other.piped()).priority(1))
             .build()
             .unwrap()
     };
@@ -521,19 +517,21 @@ async fn what_cannot_be_is_refused_when_it_is_built() {
     let member = |name: &str| Member::new(name, shop.piped());
     for (builder, said) in [
         (
-            Gateway::builder().add(member("a")).add(member("a")),
+            Gateway::builder()
+                .add_member(member("a"))
+                .add_member(member("a")),
             "a member `a` already",
         ),
         (
-            Gateway::builder().add(member("a__b")),
+            Gateway::builder().add_member(member("a__b")),
             "cannot name a member",
         ),
         (Gateway::builder().separator("/"), "cannot separate"),
         (Gateway::builder().max_name_length(5), "impossible"),
         (
             Gateway::builder()
-                .add(member("a").rename("x", "z"))
-                .add(member("b").rename("y", "z")),
+                .add_member(member("a").rename("x", "z"))
+                .add_member(member("b").rename("y", "z")),
             "renamed to `z`: one of `a`, one of `b`",
         ),
     ] {
@@ -663,7 +661,8 @@ async fn callers_are_told_when_members_come_are_replaced_and_go() {
     client.peer.list_tools(None).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     while client.heard.try_recv().is_ok() {}
-    let steps: [(&str, &dyn Fn(), &[&str]); 3] = [
+    type Step<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
+    let steps: [Step<'_>; 3] = [
         (
             "an addition",
             &|| handle.add(third("3", &["t"])).unwrap(),
@@ -960,7 +959,7 @@ async fn filters_overrides_and_read_only_mode_hold_for_lists_and_calls() {
             .hide("secret")
             .describe("keep", "Keeps it.")
     };
-    let gateway = Gateway::builder().add(member()).build().unwrap();
+    let gateway = Gateway::builder().add_member(member()).build().unwrap();
     // Before a list is known, and after.
     for _ in 0..2 {
         for name in ["s__drop", "s__raw", "s__secret"] {
@@ -992,7 +991,7 @@ async fn filters_overrides_and_read_only_mode_hold_for_lists_and_calls() {
         let member = member().trust_annotations(trusted);
         let gateway = Gateway::builder()
             .read_only(true)
-            .add(member)
+            .add_member(member)
             .build()
             .unwrap();
         assert!(call(&gateway, "s__keep").await.is_err());
@@ -1026,7 +1025,7 @@ async fn a_per_caller_member_has_a_stack_for_each_principal_within_its_bound() {
         }))
     });
     let gateway = Gateway::builder()
-        .add(member.max_stacks(2))
+        .add_member(member.max_stacks(2))
         .build()
         .unwrap();
     for who in ["alice", "bob", "alice", "bob"] {
@@ -1150,7 +1149,7 @@ async fn a_list_carries_the_strictest_hints_of_its_parts() {
 async fn an_only_member_without_a_prefix_is_passed_through() {
     let shop = Shop::of("solo", &["a", "b__c", "has space"], |state| state.page = 2);
     let member = Member::new("solo", shop.piped()).prefix(Prefix::Never);
-    let gateway = Gateway::builder().add(member).build().unwrap();
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
     let (through, bare) = (
         McpClient::new(gateway.clone()),
         McpClient::new(shop.piped()),
@@ -1236,7 +1235,7 @@ async fn a_lifecycle_that_follows_the_caller_keeps_working_through_a_gateway() {
     let demo = Demo::default();
     let builder = Upstream::builder().lifecycle(Lifecycle::MatchCaller);
     let gateway = Gateway::builder()
-        .add(Member::new("db", piped(builder, &demo)).call_unlisted(true))
+        .add_member(Member::new("db", piped(builder, &demo)).call_unlisted(true))
         .build()
         .unwrap();
     for (mut client, sampled) in [

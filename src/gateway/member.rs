@@ -80,7 +80,7 @@ pub(super) struct Override {
 
 impl Member {
     /// A member that all callers share. Its name is a letter, then letters, digits, `_`, `-` and `.`; it
-    /// must not hold the gateway's separator.
+    /// must not hold the gateway's separator. One that is never a prefix may be any line of text.
     pub fn new<S>(name: impl Into<String>, stack: S) -> Self
     where
         S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,

@@ -127,7 +127,14 @@ impl Hub {
     /// Puts a member in its place: a new one, or that of the member it replaces.
     pub(super) fn seat(&self, member: Member, replaces: bool) -> Result<(), String> {
         let style = &self.rules.style;
-        style.check_member(&member.name)?;
+        match member.prefix.unwrap_or(self.prefix) {
+            // It shows nowhere.
+            Prefix::Never if member.name.is_empty() || member.name.contains('\n') => {
+                return Err("a member's name is one line".to_owned());
+            }
+            Prefix::Never => {}
+            _ => style.check_member(&member.name)?,
+        }
         for name in member
             .options
             .overrides

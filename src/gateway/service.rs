@@ -156,11 +156,11 @@ impl GatewayBuilder {
         S::Error: Into<Error>,
         S::Future: Send + 'static,
     {
-        self.add(Member::new(name, stack))
+        self.add_member(Member::new(name, stack))
     }
 
-    /// Adds a member.
-    pub fn add(mut self, member: Member) -> Self {
+    /// Adds a member that says more of itself.
+    pub fn add_member(mut self, member: Member) -> Self {
         self.members.push(member);
         self
     }
