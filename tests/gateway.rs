@@ -1250,3 +1250,113 @@ async fn a_lifecycle_that_follows_the_caller_keeps_working_through_a_gateway() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_nobody_uses_is_dropped() {
+    let alive = Arc::new(());
+    let held = alive.clone();
+    let member = Member::per_caller("own", PerCaller::Session, move |_| {
+        let held = held.clone();
+        Ok(service_fn(move |_request: McpRequest| {
+            let _held = held.clone();
+            std::future::ready(Ok::<_, Error>(McpResponse::new(EmptyResult {})))
+        }))
+    });
+    let member = member.idle_timeout(Duration::from_secs(60));
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    call(&gateway, "own__x").await.unwrap();
+    let before = Arc::strong_count(&alive);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(Arc::strong_count(&alive) < before);
+    call(&gateway, "own__x").await.unwrap();
+    assert_eq!(Arc::strong_count(&alive), before);
+}
+
+/// A member with one resource, one template and one skill.
+fn library(
+    name: &'static str,
+) -> impl tower::Service<McpRequest, Response = McpResponse, Error = Error, Future: Send + 'static>
++ Clone
++ Send
++ 'static {
+    service_fn(move |request: McpRequest| {
+        let skill = || {
+            let file =
+                SkillResource::from_bytes(format!("skill://{name}/SKILL.md"), name.as_bytes());
+            Skill::new(
+                format!("skill://{name}/SKILL.md"),
+                SkillFrontmatter::new(name, "Reads."),
+                SkillResources::Files(vec![file]),
+            )
+        };
+        let result: Result<ServerResult, Error> = match &request.message {
+            ClientRequest::ListResourcesRequest(_) => {
+                let resource = Resource::new(format!("{name}:///listed"), "listed");
+                Ok(ListResourcesResult::with_all_items(vec![resource]).into())
+            }
+            ClientRequest::ListResourceTemplatesRequest(_) => {
+                let template = ResourceTemplate::new(format!("{name}:///by/{{id}}"), "by id");
+                Ok(ListResourceTemplatesResult::with_all_items(vec![template]).into())
+            }
+            ClientRequest::ListSkillsRequest(_) => {
+                Ok(ListSkillsResult::with_all_items(vec![skill()]).into())
+            }
+            ClientRequest::GetSkillRequest(get) if get.params.uri == skill().uri => {
+                Ok(GetSkillResult::new(skill()).into())
+            }
+            ClientRequest::ReadResourceRequest(read) => {
+                let contents = ResourceContents::text(name, read.params.uri.clone());
+                Ok(ReadResourceResult::new(vec![contents]).into())
+            }
+            other => {
+                Err(
+                    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, other.method().to_owned(), None)
+                        .into(),
+                )
+            }
+        };
+        std::future::ready(result.map(McpResponse::new))
+    })
+}
+
+#[tokio::test]
+async fn a_skill_and_its_files_lead_back() {
+    let gateway = Gateway::builder()
+        .member("one", library("a"))
+        .member("other", library("b"))
+        .build()
+        .unwrap();
+    let client = McpClient::new(gateway);
+    let skills = client.list_all_skills().await.unwrap();
+    let skill = &skills[1];
+    assert_eq!(skill.uri, "other+skill://b/SKILL.md");
+    let SkillResources::Files(files) = &skill.resources else {
+        panic!("no files")
+    };
+    assert_eq!(files[0].uri, "other+skill://b/SKILL.md");
+    skill.validate().unwrap();
+    assert_eq!(client.get_skill(&*skill.uri).await.unwrap().skill, *skill);
+    let read = client.read_resource(&*files[0].uri).await.unwrap();
+    assert_eq!(read.contents, [ResourceContents::text("b", &*files[0].uri)]);
+}
+
+#[tokio::test]
+async fn uris_without_prefixes_are_found_by_list_and_by_template() {
+    let gateway = Gateway::builder()
+        .prefix(Prefix::Never)
+        .member("one", library("a"))
+        .member("other", library("b"))
+        .build()
+        .unwrap();
+    let client = McpClient::new(gateway);
+    for (uri, by) in [
+        ("a:///listed", "a"),
+        ("b:///listed", "b"),
+        ("b:///by/7", "b"),
+        ("skill://a/SKILL.md", "a"),
+    ] {
+        let read = client.read_resource(uri).await.unwrap();
+        assert_eq!(read.contents, [ResourceContents::text(by, uri)], "{uri}");
+    }
+    assert!(client.read_resource("c:///x").await.is_err());
+}

@@ -5,13 +5,13 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::ServerNotification;
+use rmcp::model::{ServerNotification, sha256_digest};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt, util::BoxCloneService};
@@ -26,6 +26,10 @@ pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 const MAX_STACKS: usize = 1_000;
 /// How long a per-caller stack is kept that nobody uses, unless the member says otherwise.
 const IDLE: Duration = Duration::from_secs(10 * 60);
+
+/// How often idle stacks are looked for.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
+const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 
 /// What a per-caller member makes a stack for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +119,7 @@ impl Member {
                 max: MAX_STACKS,
                 idle: IDLE,
                 stacks: Mutex::default(),
+                swept: AtomicBool::new(false),
             }),
         )
     }
@@ -258,6 +263,8 @@ pub(super) struct Factory {
     max: usize,
     idle: Duration,
     stacks: Mutex<HashMap<CallerKey, Made>>,
+    /// Something drops the stacks that nobody uses.
+    swept: AtomicBool,
 }
 
 /// Who a per-caller stack is for.
@@ -322,16 +329,24 @@ impl Factory {
         Some((made.stack.clone(), Some(made.in_use.clone())))
     }
 
-    fn keep(&self, key: CallerKey, stack: Stack) -> Result<(Stack, Option<Arc<()>>), Error> {
+    /// Drops the stacks that were not used for too long.
+    fn sweep(&self) {
         let now = Instant::now();
         let mut stacks = self.stacks();
-        let mut dropped: Vec<Made> = Vec::new();
         let idle: Vec<CallerKey> = stacks
             .iter()
             .filter(|(_, made)| made.is_idle() && now - made.used >= self.idle)
             .map(|(key, _)| key.clone())
             .collect();
-        dropped.extend(idle.iter().filter_map(|key| stacks.remove(key)));
+        let dropped: Vec<Made> = idle.iter().filter_map(|key| stacks.remove(key)).collect();
+        drop(stacks);
+        drop(dropped);
+    }
+
+    fn keep(&self, key: CallerKey, stack: Stack) -> Result<(Stack, Option<Arc<()>>), Error> {
+        let now = Instant::now();
+        let mut stacks = self.stacks();
+        let mut dropped: Vec<Made> = Vec::new();
         if stacks.len() >= self.max && !stacks.contains_key(&key) {
             let oldest = stacks
                 .iter()
@@ -408,6 +423,24 @@ pub(super) struct Class {
     pub(super) era: Era,
     principal: Option<(Option<String>, String)>,
     session: Option<u64>,
+    /// A digest of what a caller over HTTP shows to say who it is, where nothing has read it.
+    shown: Option<String>,
+}
+
+/// The headers by which somebody further in may know a caller that has no principal here.
+const CREDENTIALS: [http::HeaderName; 2] = [http::header::AUTHORIZATION, http::header::COOKIE];
+
+fn shown(context: &CallContext) -> Option<String> {
+    let parts = context.extensions.get::<http::request::Parts>()?;
+    let mut shown = Vec::new();
+    for name in &CREDENTIALS {
+        for value in parts.headers.get_all(name) {
+            shown.extend_from_slice(name.as_str().as_bytes());
+            shown.extend(value.len().to_be_bytes());
+            shown.extend_from_slice(value.as_bytes());
+        }
+    }
+    (!shown.is_empty()).then(|| sha256_digest(&shown))
 }
 
 impl Class {
@@ -419,6 +452,10 @@ impl Class {
                 (issuer.map(str::to_owned), subject.to_owned())
             }),
             session: by_session.then(|| context.caller.session_id()).flatten(),
+            shown: match context.principal() {
+                Some(_) => None,
+                None => shown(context),
+            },
         }
     }
 
@@ -428,6 +465,7 @@ impl Class {
             era: Era::Modern,
             principal: None,
             session: None,
+            shown: None,
         }
     }
 
@@ -437,11 +475,12 @@ impl Class {
             era: self.era,
             principal: None,
             session: None,
+            shown: None,
         }
     }
 
     pub(super) fn is_everybody(&self) -> bool {
-        self.principal.is_none() && self.session.is_none()
+        self.principal.is_none() && self.session.is_none() && self.shown.is_none()
     }
 }
 
@@ -526,7 +565,10 @@ impl Seat {
                     let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);
                     (stack.clone(), None)
                 }
-                Source::PerCaller(factory) => factory.get(&request.context)?,
+                Source::PerCaller(factory) => {
+                    seat.sweep_now_and_then(factory);
+                    factory.get(&request.context)?
+                }
             };
             let answer = stack
                 .oneshot(request)
@@ -535,6 +577,27 @@ impl Seat {
             seat.heard(answer.as_ref().err());
             answer
         })
+    }
+
+    /// Begins, once, to drop the stacks that nobody uses.
+    fn sweep_now_and_then(self: &Arc<Self>, factory: &Factory) {
+        if factory.swept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let pause = (factory.idle / 4).clamp(SHORTEST_SWEEP, LONGEST_SWEEP);
+        let (seat, gone) = (Arc::downgrade(self), self.gone.clone());
+        tokio::spawn(gone.run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                match seat.upgrade().as_deref() {
+                    Some(Self {
+                        source: Source::PerCaller(factory),
+                        ..
+                    }) => factory.sweep(),
+                    _ => return,
+                }
+            }
+        }));
     }
 
     /// Names the member in an error that names nobody.

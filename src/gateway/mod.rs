@@ -88,11 +88,12 @@
 //!
 //! A list is remembered as long as the member says (`ttlMs`), or, where the gateway listens to the member's
 //! own changes, until there is one. It is shared between callers if it is public (`cacheScope`), if
-//! [the operator says so](Member::shared_lists), or if they have no principal; else it is its principal's.
+//! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
+//! `Authorization` or `Cookie` header over HTTP; else it is that caller's alone.
 //!
 //! # Bounds
 //!
-//! Lists are remembered for 256 principals a member, a list has at most 1000 pages, a per-caller member
+//! Lists are remembered for 256 callers a member, a list has at most 1000 pages, a per-caller member
 //! [1000 stacks](Member::max_stacks). Past them the longest unused is forgotten.
 
 mod discover;

@@ -195,9 +195,10 @@ impl GatewayBuilder {
         self
     }
 
-    /// How long lists, `server/discover` and the opening of a listen wait for a member, 5 s by default.
+    /// How long lists, `server/discover` and the opening of a listen wait for a member: 5 s by default, at
+    /// most an hour.
     pub fn list_deadline(mut self, deadline: Duration) -> Self {
-        self.rules.deadline = deadline;
+        self.rules.deadline = deadline.min(Duration::from_secs(60 * 60));
         self
     }
 
