@@ -13,7 +13,7 @@ use rmcp::{
         ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion,
         ServerNotification, ServerRequest,
     },
-    service::{Peer, ServiceError},
+    service::{Peer, PeerRequestOptions, RequestHandle, ServiceError},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -193,7 +193,7 @@ impl Caller {
                 None,
             )
             .into()),
-            Route::Peer(peer) => peer.send_request(request).await.map_err(gone),
+            Route::Peer(peer) => ask(peer, request).await,
             Route::Sink(sink) => sink.request(request).await,
         }
     }
@@ -262,6 +262,39 @@ impl fmt::Debug for Caller {
             .field("route", &route)
             .field("session", &self.session_id())
             .finish()
+    }
+}
+
+/// Asks a caller that rmcp serves. Dropping the future withdraws the question.
+async fn ask(peer: &Peer<RoleServer>, request: ServerRequest) -> Result<ClientResult, Error> {
+    let options = PeerRequestOptions::no_options();
+    let sent = peer.send_request_with_option(request, options).await;
+    let mut question = Question(Some(sent.map_err(gone)?));
+    let answer = match &mut question.0 {
+        Some(handle) => (&mut handle.rx).await,
+        None => return Err(gone(ServiceError::TransportClosed)),
+    };
+    question.0 = None;
+    answer
+        .unwrap_or(Err(ServiceError::TransportClosed))
+        .map_err(gone)
+}
+
+/// A question that is not answered.
+struct Question(Option<RequestHandle<RoleServer>>);
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let (Some(handle), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        runtime.spawn(async move {
+            let reason = "the server does not wait for the answer any more";
+            if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
+                tracing::debug!(%error, "a caller could not be told that a question is withdrawn");
+            }
+        });
     }
 }
 

@@ -135,6 +135,7 @@
 //! | `gateway` | `gateway`: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
+//! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //!
 //! None is on by default. Serving over HTTP needs nothing here: it is rmcp's
 //! `transport-streamable-http-server`.
@@ -152,6 +153,8 @@ mod error;
 pub mod gateway;
 mod outcome;
 mod principal;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod request;
 mod response;
 mod results;

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use tower::Service;
 
 use super::{McpClient, call::Call};
-use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, backoff::Backoff, code, results};
 
 /// How many things a server may want to know at once.
 const MAX_INPUTS: usize = 100;
 
-/// How long the client waits before a round in which it has nothing to tell: doubled each time, up to the
-/// second value.
-const EMPTY_ROUND: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+/// How long to wait before a round in which there is nothing to tell the server.
+pub(crate) const EMPTY_ROUND: Backoff =
+    Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
 
 /// The params of a request that may take rounds.
 pub(super) trait Rounds: Clone + Send {
@@ -106,10 +106,8 @@ where
             }
             let requests = wants.input_requests.unwrap_or_default();
             if requests.is_empty() {
-                let (first, longest) = EMPTY_ROUND;
-                let wait = first.saturating_mul(1u32.checked_shl(empty_rounds).unwrap_or(u32::MAX));
+                tokio::time::sleep(EMPTY_ROUND.delay(empty_rounds)).await;
                 empty_rounds += 1;
-                tokio::time::sleep(wait.min(longest)).await;
                 params.answer(None, wants.request_state);
             } else {
                 empty_rounds = 0;
@@ -174,7 +172,7 @@ fn unanswered() -> Error {
         .into()
 }
 
-pub(super) fn too_many_rounds(rounds: usize) -> Error {
+pub(crate) fn too_many_rounds(rounds: usize) -> Error {
     let message = format!("the server asked for input again after {rounds} rounds");
     Refusal::new("mrtr", message)
         .with_code(code::FORBIDDEN)

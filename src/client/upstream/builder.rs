@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -20,6 +20,9 @@ use super::{
     slot::{Dial, Settings, Slot},
 };
 use crate::backoff::Backoff;
+
+/// From here on a time limit is none: clocks cannot be trusted to count so far.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Which handshake begins a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,7 +95,7 @@ impl UpstreamBuilder {
     /// How long the server may say nothing about a request before the request fails. Progress and other
     /// messages for the request start the time anew; while the caller is asked something it stands still.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.timeout = (timeout < NEVER).then_some(timeout);
         self
     }
 
@@ -239,6 +242,7 @@ impl UpstreamBuilder {
                 first,
                 second,
                 only: OnceLock::new(),
+                level: Mutex::default(),
             }),
         }
     }

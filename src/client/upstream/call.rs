@@ -25,6 +25,7 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era};
 type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>>;
 
 /// What a call needs beside its message.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) connection: Arc<Connection>,
     pub(super) upstream: Arc<str>,
@@ -116,24 +117,26 @@ impl Call {
         mut mailbox: Mailbox,
         back: &Return,
         timeout: Option<Duration>,
-    ) -> Result<Result<ServerResult, rmcp::ServiceError>, Error> {
+    ) -> Result<Answer, Error> {
         let lost = || errors::lost(&self.upstream);
         let Some(handle) = flight.handle.as_mut() else {
             return Err(lost());
         };
         let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();
+        // One notification at a time, so that they keep their order.
+        let mut telling: Option<BoxFuture<'_, ()>> = None;
+        let mut answer: Option<Answer> = None;
         let mut silence = std::pin::pin!(tokio::time::sleep(timeout.unwrap_or_default()));
         loop {
             tokio::select! {
                 biased;
-                mail = mailbox.recv() => {
+                () = finish(&mut telling), if telling.is_some() => {}
+                mail = mailbox.recv(), if telling.is_none() && answer.is_none() => {
                     let Some(mail) = mail else {
                         // A closed mailbox is a lost connection, unless the answer came before.
                         return handle.rx.try_recv().map_err(|_| lost());
                     };
-                    if let Some(request) = Box::pin(back.take(mail)).await {
-                        asked.push(request);
-                    }
+                    back.take(mail, &mut telling, &mut asked);
                     if let Some(timeout) = timeout {
                         silence.as_mut().reset(Instant::now() + timeout);
                     }
@@ -143,20 +146,38 @@ impl Call {
                         silence.as_mut().reset(Instant::now() + timeout);
                     }
                 }
-                answer = &mut handle.rx => {
-                    // What was sent before the answer arrives before it.
-                    while let Ok(mail) = mailbox.try_recv() {
-                        Box::pin(back.take(mail)).await;
-                    }
-                    return answer.map_err(|_| lost());
+                came = &mut handle.rx, if answer.is_none() => {
+                    answer = Some(came.map_err(|_| lost())?);
+                }
+                // A caller that does not take what it is sent sees of a lost connection only this.
+                () = self.connection.until_lost(), if telling.is_some() && answer.is_none() => {
+                    return handle.rx.try_recv().map_err(|_| lost());
                 }
                 // While the caller is asked something, it is not the server that is silent.
                 () = &mut silence, if timeout.is_some() && asked.is_empty() => {
-                    return Err(Error::timeout(timeout.unwrap_or_default()));
+                    return answer.ok_or_else(|| Error::timeout(timeout.unwrap_or_default()));
+                }
+            }
+            if answer.is_some() && telling.is_none() {
+                // What was sent before the answer arrives before it.
+                match mailbox.try_recv() {
+                    Ok(mail) => back.take(mail, &mut telling, &mut asked),
+                    Err(_) => return answer.ok_or_else(lost),
                 }
             }
         }
     }
+}
+
+/// What rmcp says of how a request ended.
+type Answer = Result<ServerResult, rmcp::ServiceError>;
+
+/// Drives what there is to its end, and forgets it.
+async fn finish(telling: &mut Option<BoxFuture<'_, ()>>) {
+    if let Some(future) = telling {
+        future.await;
+    }
+    *telling = None;
 }
 
 /// `_meta` entries that each hop says for itself.
@@ -209,24 +230,29 @@ fn say_complete(result: &mut ServerResult) {
 }
 
 impl Return {
-    /// Takes mail to the caller. A request is given back as the future of its answer.
-    async fn take(&self, mail: Mail) -> Option<BoxFuture<'_, ()>> {
+    /// Takes mail to the caller.
+    fn take<'a>(
+        &'a self,
+        mail: Mail,
+        telling: &mut Option<BoxFuture<'a, ()>>,
+        asked: &mut FuturesUnordered<BoxFuture<'a, ()>>,
+    ) {
         match mail {
             Mail::Notification(mut notification) => {
-                if self.address(&mut notification)
-                    && let Err(error) = self.caller.notify(*notification).await
-                {
-                    tracing::debug!(%error, "a notification did not reach its caller");
+                if self.address(&mut notification) {
+                    *telling = Some(Box::pin(async move {
+                        if let Err(error) = self.caller.notify(*notification).await {
+                            tracing::debug!(%error, "a notification did not reach its caller");
+                        }
+                    }));
                 }
-                None
             }
             Mail::Request(request, reply)
                 if self.era == Era::Modern && !self.caller.answers_requests() =>
             {
                 let _ = reply.send(Err(self.unanswerable(&request)));
-                None
             }
-            Mail::Request(request, mut reply) => Some(Box::pin(async move {
+            Mail::Request(request, mut reply) => asked.push(Box::pin(async move {
                 tokio::select! {
                     answer = self.caller.request(*request) => {
                         let _ = reply.send(answer.map_err(ErrorData::from));
@@ -281,7 +307,7 @@ impl Flight<'_> {
         if let Some(handle) = self.handle.take() {
             self.connection
                 .routes
-                .leave(&handle.id, &handle.progress_token);
+                .land(&handle.id, &handle.progress_token);
         }
     }
 }
@@ -293,7 +319,7 @@ impl Drop for Flight<'_> {
         };
         self.connection
             .routes
-            .leave(&handle.id, &handle.progress_token);
+            .abandon(&handle.id, &handle.progress_token);
         if self.connection.is_lost() {
             return;
         }

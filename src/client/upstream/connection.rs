@@ -2,7 +2,10 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rmcp::{
@@ -32,6 +35,7 @@ pub(super) struct Connection {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
+    level_is_set: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     /// Ends the connection when the last user of it is gone.
@@ -125,6 +129,7 @@ impl Connection {
             info,
             kind,
             subscribed: Subscribed::default(),
+            level_is_set: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             lost: relay.lost,
             keep,
@@ -150,6 +155,16 @@ impl Connection {
     /// Resolves when the connection is lost. Never, for one that somebody else serves.
     pub(super) fn lost(&self) -> CancellationToken {
         self.lost.clone()
+    }
+
+    /// Takes note that the server is told of the log level. True if it was not before.
+    pub(super) fn level_is_set(&self) -> bool {
+        !self.level_is_set.swap(true, Ordering::AcqRel)
+    }
+
+    /// Ends when the connection is lost.
+    pub(super) async fn until_lost(&self) {
+        self.lost.cancelled().await;
     }
 
     /// What the server said of itself. The bottom translates between revisions, so it speaks them all.

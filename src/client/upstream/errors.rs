@@ -160,8 +160,9 @@ impl TransportBuilder {
         {
             self.status = Some(http.status);
             self.retry_after = http.retry_after.as_deref().and_then(seconds);
-            // Too many requests, unavailable: the server says that it did not take it.
-            self.not_delivered |= matches!(http.status, 429 | 503);
+            // Too many requests: the server says that it did not take it. A 503 says no such thing: a proxy
+            // may send it for a request that it has passed on.
+            self.not_delivered |= http.status == 429;
         }
         if error.is::<AuthRequiredError>() {
             (self.status, self.not_delivered) = (Some(401), true);
@@ -202,14 +203,23 @@ fn classify(found: TransportBuilder, message: String) -> TransportError {
 
 /// An error and what caused it, in one line, each said once.
 fn summary(error: &(dyn StdError + 'static)) -> String {
-    let mut line = error.to_string();
+    let mut line = without_url(error.to_string());
     let mut next = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
+        let cause_text = without_url(cause.to_string());
         if !line.contains(&cause_text) {
             line = format!("{line}: {cause_text}");
         }
         next = cause.source();
     }
     line
+}
+
+/// Leaves out the URL that reqwest puts at the end of its errors: there may be secrets in it, and the line
+/// goes to callers.
+fn without_url(mut text: String) -> String {
+    if let Some(at) = text.find(" for url (") {
+        text.truncate(at);
+    }
+    text
 }

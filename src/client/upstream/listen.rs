@@ -3,7 +3,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
 };
 
 use rmcp::model::{
@@ -13,62 +19,81 @@ use rmcp::model::{
 };
 
 use super::{
-    connection::Connection,
+    call::Call,
     errors,
     routes::{Mail, Route},
 };
-use crate::{CallContext, Error};
+use crate::{Error, McpRequest, McpResponse};
+
+/// How long a server has to hear of an unsubscription.
+const TELL_WITHIN: Duration = Duration::from_secs(30);
+
+type Subscribing = Shared<BoxFuture<'static, Result<(), Error>>>;
 
 /// The resources a connection is subscribed to, and by how many listens.
 #[derive(Default)]
 pub(super) struct Subscribed {
-    counts: Mutex<HashMap<String, usize>>,
+    resources: Mutex<HashMap<String, Resource>>,
+}
+
+struct Resource {
+    listens: usize,
+    /// The one request that subscribes for all of them.
+    subscribing: Subscribing,
 }
 
 impl Subscribed {
-    fn counts(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn resources(&self) -> MutexGuard<'_, HashMap<String, Resource>> {
+        self.resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a listen in. True if it is the first for this resource.
-    fn add(&self, uri: &str) -> bool {
-        let mut counts = self.counts();
-        let count = counts.entry(uri.to_owned()).or_default();
-        *count += 1;
-        *count == 1
+    /// Counts a listen in. The first for a resource subscribes, and the others wait for what comes of it.
+    fn add(&self, uri: &str, subscribe: impl FnOnce() -> Subscribing) -> Subscribing {
+        let mut resources = self.resources();
+        let resource = resources.entry(uri.to_owned()).or_insert_with(|| Resource {
+            listens: 0,
+            subscribing: subscribe(),
+        });
+        resource.listens += 1;
+        resource.subscribing.clone()
     }
 
-    /// Counts a listen out. True if it was the last for this resource.
+    /// Counts a listen out. True if it was the last for this resource, and the server knows of it.
     fn remove(&self, uri: &str) -> bool {
-        let mut counts = self.counts();
-        let Some(count) = counts.get_mut(uri) else {
+        let mut resources = self.resources();
+        let Some(resource) = resources.get_mut(uri) else {
             return false;
         };
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(uri);
-            return true;
+        resource.listens -= 1;
+        if resource.listens > 0 {
+            return false;
         }
-        false
+        let last = resources.remove(uri);
+        drop(resources);
+        // A request that is still on its way is cancelled by being dropped here, and may have arrived.
+        last.is_some_and(|last| !matches!(last.subscribing.peek(), Some(Err(_))))
     }
 }
 
 /// Answers a listen until it is dropped or the connection is lost.
-pub(super) async fn run(
-    connection: Arc<Connection>,
-    upstream: Arc<str>,
-    requested: SubscriptionFilter,
-    context: CallContext,
-) -> Result<crate::McpResponse, Error> {
-    let accepted = requested.supported_by(&connection.info.capabilities);
+pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, Error> {
+    let (message, context) = request.into_parts();
+    let requested = match message {
+        ClientRequest::SubscriptionsListenRequest(listen) => listen.params.notifications,
+        _ => SubscriptionFilter::new(),
+    };
+    let accepted = requested.supported_by(&call.connection.info.capabilities);
     let (route, mut mailbox) = Route::new(&context.caller, true);
+    let routes = &call.connection.routes;
     let mut listening = Listening {
-        order: connection.routes.enter_listener(route, accepted.clone()),
-        connection: connection.clone(),
+        order: routes.enter_listener(route, accepted.clone()),
+        call: call.clone(),
         uris: Vec::new(),
     };
     for uri in accepted.resource_subscriptions.iter().flatten() {
-        listening.subscribe(&upstream, uri).await?;
+        listening.subscribe(uri).await?;
     }
     let acknowledgment = SubscriptionsAcknowledgedNotification::new(
         SubscriptionsAcknowledgedNotificationParams::new(accepted),
@@ -85,60 +110,59 @@ pub(super) async fn run(
         match mailbox.recv().await {
             Some(Mail::Notification(notification)) => next = Some(*notification),
             Some(Mail::Request(..)) => {}
-            None => return Err(errors::lost(&upstream)),
+            None => return Err(errors::lost(&call.upstream)),
         }
     }
 }
 
 /// What an open listen holds at the server. Dropping it lets go of it.
 struct Listening {
-    connection: Arc<Connection>,
+    call: Call,
     order: u64,
     uris: Vec<String>,
 }
 
 impl Listening {
-    async fn subscribe(&mut self, upstream: &Arc<str>, uri: &str) -> Result<(), Error> {
-        let first = self.connection.subscribed.add(uri);
+    async fn subscribe(&mut self, uri: &str) -> Result<(), Error> {
+        let subscribing = self.call.connection.subscribed.add(uri, || {
+            let call = self.call.clone();
+            let request = SubscribeRequest::new(SubscribeRequestParams::new(uri));
+            let request = McpRequest::new(ClientRequest::SubscribeRequest(request));
+            let subscribing = async move { call.run(request).await.map(drop) };
+            subscribing.boxed().shared()
+        });
         self.uris.push(uri.to_owned());
-        if !first {
-            return Ok(());
-        }
-        let request = SubscribeRequest::new(SubscribeRequestParams::new(uri));
-        let sent = self
-            .connection
-            .peer
-            .send_request(ClientRequest::SubscribeRequest(request));
-        sent.await.map_err(|error| {
-            if errors::is_forgotten_session(&error) {
-                self.connection.retire();
-            }
-            errors::of_call(upstream, error)
-        })?;
-        Ok(())
+        subscribing.await
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.connection.routes.leave_listener(self.order);
+        let connection = &self.call.connection;
+        connection.routes.leave_listener(self.order);
         for uri in self.uris.drain(..) {
-            if !self.connection.subscribed.remove(&uri) || self.connection.is_lost() {
+            if !connection.subscribed.remove(&uri) || connection.is_lost() {
                 continue;
             }
-            let connection = self.connection.clone();
-            self.connection.runtime.spawn(async move {
-                let request = UnsubscribeRequest::new(UnsubscribeRequestParams::new(&uri));
-                let sent = connection.peer.send_request(ClientRequest::UnsubscribeRequest(request));
-                if let Err(error) = sent.await {
-                    tracing::debug!(uri, %error, "the server could not be told of an unsubscription");
-                }
-                // Somebody may have come back to the resource while the server was told.
-                if connection.subscribed.counts().contains_key(&uri) {
-                    let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
-                    let _ = connection.peer.send_request(ClientRequest::SubscribeRequest(request)).await;
-                }
-            });
+            let call = self.call.clone();
+            connection
+                .runtime
+                .spawn(async move { unsubscribe(call, uri).await });
         }
+    }
+}
+
+async fn unsubscribe(call: Call, uri: String) {
+    let request = UnsubscribeRequest::new(UnsubscribeRequestParams::new(&uri));
+    let request = McpRequest::new(ClientRequest::UnsubscribeRequest(request));
+    let told = tokio::time::timeout(TELL_WITHIN, call.run(request)).await;
+    if !matches!(told, Ok(Ok(_))) {
+        tracing::debug!(uri, "the server could not be told of an unsubscription");
+    }
+    // Somebody may have come back to the resource while the server was told.
+    if call.connection.subscribed.resources().contains_key(&uri) {
+        let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
+        let request = McpRequest::new(ClientRequest::SubscribeRequest(request));
+        let _ = tokio::time::timeout(TELL_WITHIN, call.run(request)).await;
     }
 }

@@ -12,7 +12,7 @@ mod slot;
 mod tap;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,11 +23,14 @@ pub use dial::ChildProcess;
 #[cfg(feature = "http-client")]
 pub use dial::HttpEndpoint;
 use futures::future::BoxFuture;
-use rmcp::model::{ClientNotification, ClientRequest, EmptyResult, ErrorData, ServerResult};
+use rmcp::model::{
+    ClientNotification, ClientRequest, EmptyResult, LoggingLevel, ServerResult, SetLevelRequest,
+    SetLevelRequestParams,
+};
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
-use crate::{Error, McpRequest, McpResponse, caller::Era};
+use crate::{Error, McpRequest, McpResponse, Refusal, caller::Era, code};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -55,6 +58,8 @@ use crate::{Error, McpRequest, McpResponse, caller::Era};
 ///   request is refused with an error that says so, and a notification is dropped: never a guess between
 ///   two users.
 /// - Dropping the call's future sends `notifications/cancelled`.
+/// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
+///   last one counts, and it is set again on the next connection.
 /// - A server that is silent for [`request_timeout`](UpstreamBuilder::request_timeout) (5 minutes by
 ///   default) fails the call with a timeout. Progress, and any other message for the call, starts the
 ///   time anew.
@@ -98,6 +103,8 @@ struct Inner {
     second: Option<Arc<Slot>>,
     /// Which of the two serves all callers, once it is known that the server speaks but one way.
     only: OnceLock<Only>,
+    /// The log level that somebody set last, where it is the connection that has one.
+    level: Mutex<Option<LoggingLevel>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -302,39 +309,69 @@ impl Inner {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
+        let call = Call {
+            connection,
+            upstream: self.name.clone(),
+            timeout: self.timeout,
+            era,
+        };
+        if !modern && !matches!(request.message, ClientRequest::SetLevelRequest(_)) {
+            self.restore_level(&call);
+        }
         match &request.message {
             ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
-                ServerResult::DiscoverResult(connection.describe()),
+                ServerResult::DiscoverResult(call.connection.describe()),
             )),
-            ClientRequest::InitializeRequest(_) => Err(ErrorData::invalid_request(
+            ClientRequest::InitializeRequest(_) => Err(Refusal::new(
+                "upstream",
                 "the connection to this server has been initialized; ask `server/discover`",
-                None,
             )
+            .with_code(code::FORBIDDEN)
             .into()),
             // Revision 2026-07-28 has neither; the level goes with each request.
             ClientRequest::PingRequest(_) | ClientRequest::SetLevelRequest(_) if modern => {
                 Ok(McpResponse::new(EmptyResult {}))
             }
-            ClientRequest::SubscriptionsListenRequest(listen) if !modern => {
-                let filter = listen.params.notifications.clone();
-                let (_, context) = request.into_parts();
-                Box::pin(listen::run(connection, self.name.clone(), filter, context)).await
+            ClientRequest::SetLevelRequest(request_level) => {
+                let level = request_level.params.level;
+                let answer = call.run(request).await?;
+                self.remember_level(&call, level);
+                Ok(answer)
+            }
+            ClientRequest::SubscriptionsListenRequest(_) if !modern => {
+                Box::pin(listen::run(call, request)).await
             }
             message => {
-                let translated = modern && era == Era::Legacy && rounds::may_want_input(message);
-                let call = Call {
-                    connection,
-                    upstream: self.name.clone(),
-                    timeout: self.timeout,
-                    era,
-                };
-                if translated {
+                if modern && era == Era::Legacy && rounds::may_want_input(message) {
                     Box::pin(rounds::run(&call, request)).await
                 } else {
                     call.run(request).await
                 }
             }
         }
+    }
+
+    fn remember_level(&self, call: &Call, level: LoggingLevel) {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        call.connection.level_is_set();
+    }
+
+    /// Tells a connection made since of the log level that was set on the one before.
+    fn restore_level(&self, call: &Call) {
+        let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(level) = level.filter(|_| call.connection.level_is_set()) else {
+            return;
+        };
+        let call = call.clone();
+        tokio::spawn(async move {
+            let request = SetLevelRequest::new(SetLevelRequestParams::new(level));
+            if let Err(error) = call
+                .run(McpRequest::new(ClientRequest::SetLevelRequest(request)))
+                .await
+            {
+                tracing::debug!(%error, "the log level could not be set again");
+            }
+        });
     }
 
     /// Passes a client's notification on, where it concerns the server.

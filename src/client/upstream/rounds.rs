@@ -2,33 +2,37 @@
 //! wants to know, it asks with the requests of older revisions.
 
 use rmcp::model::{
-    ClientCapabilities, ClientRequest, ClientResult, DEFAULT_MRTR_MAX_ROUNDS, ErrorData,
-    InputRequest, InputRequiredResult, InputResponses, ServerRequest, ServerResult,
+    ClientCapabilities, ClientRequest, ClientResult, DEFAULT_MRTR_MAX_ROUNDS, InputRequest,
+    InputRequiredResult, InputResponses, ServerRequest, ServerResult,
 };
 use serde_json::Value;
 
 use super::call::Call;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse};
+use crate::{
+    CallContext, Caller, Delivered, Error, McpRequest, McpResponse, Refusal, client::mrtr, code,
+};
 
 /// Runs a request of an older caller to its end.
 pub(super) async fn run(call: &Call, request: McpRequest) -> Result<McpResponse, Error> {
     let mut round = request.clone();
+    let mut empty = 0;
     for _ in 0..=DEFAULT_MRTR_MAX_ROUNDS {
         let response = call.run(round).await?;
         let ServerResult::InputRequiredResult(wanted) = &response.result else {
             return Ok(response);
         };
         let answers = ask(&request.context, wanted).await?;
+        if answers.is_empty() {
+            // The server wants nothing but to be asked again.
+            tokio::time::sleep(mrtr::EMPTY_ROUND.delay(empty)).await;
+            empty += 1;
+        }
         round = request.clone();
         if !resume(&mut round.message, answers, wanted.request_state.clone()) {
             return Ok(response);
         }
     }
-    Err(ErrorData::internal_error(
-        format!("the server still wants input after {DEFAULT_MRTR_MAX_ROUNDS} rounds"),
-        None,
-    )
-    .into())
+    Err(mrtr::too_many_rounds(DEFAULT_MRTR_MAX_ROUNDS))
 }
 
 /// Whether the server may answer this request by wanting input.
@@ -102,5 +106,8 @@ fn check(capabilities: &ClientCapabilities, request: &InputRequest) -> Result<()
 }
 
 fn unanswerable(why: &str) -> Error {
-    ErrorData::invalid_request(why.to_owned(), None).into()
+    Refusal::new("mrtr", why.to_owned())
+        .with_code(code::FORBIDDEN)
+        .with_delivered(Delivered::Unknown)
+        .into()
 }

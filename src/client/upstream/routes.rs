@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rmcp::{
@@ -13,7 +14,10 @@ use rmcp::{
     },
     service::{InboundStreamOrigin, OriginatingRequestId, RequestContext},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::Caller;
 
@@ -40,6 +44,7 @@ pub(super) struct Route {
     listens: bool,
     /// Takes only what says that it belongs here.
     quiet: bool,
+    answered: bool,
 }
 
 impl Route {
@@ -51,6 +56,7 @@ impl Route {
                 session: caller.session_id(),
                 listens,
                 quiet: caller.is_quiet(),
+                answered: false,
             },
             mailbox,
         )
@@ -75,6 +81,8 @@ struct Table {
     /// Ordered, so that the newest call of a session is found.
     calls: BTreeMap<Order, RequestId>,
     routes: HashMap<RequestId, (Order, Route)>,
+    /// Calls that nobody waits for, but the server may still be at work on.
+    abandoned: Abandoned,
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
     next: Order,
@@ -105,12 +113,30 @@ impl Routes {
         table.routes.insert(id, (order, route));
     }
 
-    /// Forgets a call.
-    pub(super) fn leave(&self, id: &RequestId, token: &ProgressToken) {
+    /// Forgets a call that was answered.
+    pub(super) fn land(&self, id: &RequestId, token: &ProgressToken) {
+        self.table().remove(id, token);
+    }
+
+    /// Forgets a call that nobody waits for any more. The server may go on with it, whatever it is told.
+    pub(super) fn abandon(&self, id: &RequestId, token: &ProgressToken) {
         let mut table = self.table();
-        table.tokens.remove(token);
-        if let Some((order, _)) = table.routes.remove(id) {
-            table.calls.remove(&order);
+        let Some(route) = table.remove(id, token) else {
+            return;
+        };
+        // Once answered, the server is done with it, also if nobody was there to take the answer.
+        if !route.listens && !route.answered {
+            table.abandoned.insert(id.clone(), route.session);
+        }
+    }
+
+    /// Takes note that the server has answered a request.
+    pub(super) fn answered(&self, id: &RequestId) {
+        let mut table = self.table();
+        if let Some((_, route)) = table.routes.get_mut(id) {
+            route.answered = true;
+        } else {
+            table.abandoned.remove(id);
         }
     }
 
@@ -202,10 +228,15 @@ impl Routes {
                 .map(|origin| origin.0.clone())
         };
         let id = named(&context.extensions).or_else(|| named(request.extensions()));
-        let table = self.table();
-        if let Some((_, route)) = id.and_then(|id| table.routes.get(&id)) {
-            return Ok(route.clone());
+        let mut table = self.table();
+        if let Some(id) = id {
+            // The transport knows the call, so nobody else's will do.
+            return match table.routes.get(&id) {
+                Some((_, route)) => Ok(route.clone()),
+                None => Err(refuse("its call has ended")),
+            };
         }
+        table.abandoned.expire();
         match table.only_session() {
             Only::One(route) => Ok(route.clone()),
             Only::None => Err(refuse("no call is in flight that it could belong to")),
@@ -228,7 +259,14 @@ enum Only<'a> {
 }
 
 impl Table {
-    /// The newest call of the only session that has calls in flight.
+    fn remove(&mut self, id: &RequestId, token: &ProgressToken) -> Option<Route> {
+        self.tokens.remove(token);
+        let (order, route) = self.routes.remove(id)?;
+        self.calls.remove(&order);
+        Some(route)
+    }
+
+    /// The newest call of the only session that the server may be at work for.
     fn only_session(&self) -> Only<'_> {
         let mut routes = self
             .calls
@@ -239,7 +277,8 @@ impl Table {
             return Only::None;
         };
         // A call without a session is a caller of its own.
-        if routes.all(|route| route.session.is_some() && route.session == newest.session) {
+        let alone = routes.all(|route| route.session.is_some() && route.session == newest.session);
+        if alone && self.abandoned.are_all_of(newest.session) {
             Only::One(newest)
         } else {
             Only::Several
@@ -257,8 +296,8 @@ impl Table {
             .chain(self.listeners.values().map(|listener| &listener.route))
             .filter(|route| !route.quiet);
         let first = all.next()?;
-        all.all(|route| route.session.is_some() && route.session == first.session)
-            .then_some(first)
+        let alone = all.all(|route| route.session.is_some() && route.session == first.session);
+        (alone && self.abandoned.are_all_of(first.session)).then_some(first)
     }
 
     fn deliver_to_listen(&mut self, id: &RequestId, notification: ServerNotification) {
@@ -279,7 +318,8 @@ impl Table {
     }
 
     /// Messages that say of no call or subscription go to a caller only if there is no other.
-    fn deliver_to_only_session(&self, notification: ServerNotification) {
+    fn deliver_to_only_session(&mut self, notification: ServerNotification) {
+        self.abandoned.expire();
         let route = match self.only_session() {
             Only::One(route) => Some(route),
             Only::None => self.only_listener(),
@@ -291,6 +331,51 @@ impl Table {
             }
             None => tracing::debug!("a message of the server belongs to no caller in particular"),
         }
+    }
+}
+
+/// Calls that nobody waits for any more, by the session they were of.
+///
+/// Cancelling is advice, and a server may take its time to follow it, or not follow it at all. What it
+/// sends meanwhile belongs to the caller that left, so nobody else is taken to be alone.
+#[derive(Default)]
+struct Abandoned {
+    calls: HashMap<RequestId, (Option<u64>, Instant)>,
+    /// Until when there are more of them than can be told apart.
+    too_many_until: Option<Instant>,
+}
+
+/// How long a server may be at work on a call that it was told to cancel.
+const ABANDONED_FOR: Duration = Duration::from_secs(60);
+/// How many such calls are told apart. While there are more, nobody is taken to be alone.
+const MAX_ABANDONED: usize = 1_024;
+
+impl Abandoned {
+    fn insert(&mut self, id: RequestId, session: Option<u64>) {
+        let until = Instant::now() + ABANDONED_FOR;
+        if self.calls.len() >= MAX_ABANDONED {
+            self.expire();
+        }
+        if self.calls.len() >= MAX_ABANDONED {
+            self.too_many_until = Some(until);
+        } else {
+            self.calls.insert(id, (session, until));
+        }
+    }
+
+    fn remove(&mut self, id: &RequestId) {
+        self.calls.remove(id);
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        self.calls.retain(|_, (_, until)| *until > now);
+        self.too_many_until = self.too_many_until.filter(|until| *until > now);
+    }
+
+    fn are_all_of(&self, session: Option<u64>) -> bool {
+        let mut sessions = self.calls.values().map(|(session, _)| session);
+        self.too_many_until.is_none() && sessions.all(|other| other.is_some() && *other == session)
     }
 }
 

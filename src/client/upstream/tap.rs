@@ -1,8 +1,8 @@
 //! What stands between rmcp's client loop and a transport, so that nothing the server sends is late.
 //!
 //! rmcp gives a request its id and progress token as it sends it, hands each notification to a task of its
-//! own (so that two can change places; likewise each message to send), and keeps serving a lost connection until its handlers have
-//! finished. Here, on the transport's own path, a request is known before it leaves, notifications keep
+//! own (so that two can change places; likewise each message to send), and keeps serving a lost connection
+//! until its handlers have finished. Here, on the transport's own path, a request is known before it leaves, notifications keep
 //! their order, and the end of the stream is seen at once.
 
 use std::{borrow::Cow, future::Future, sync::Arc};
@@ -87,7 +87,17 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
                         None => continue,
                     }
                 }
-                Some(message) => return Some(message),
+                Some(message) => {
+                    let answered = match &message {
+                        JsonRpcMessage::Response(response) => Some(&response.id),
+                        JsonRpcMessage::Error(error) => error.id.as_ref(),
+                        _ => None,
+                    };
+                    if let Some(id) = answered {
+                        self.routes.answered(id);
+                    }
+                    return Some(message);
+                }
                 None => {
                     self.lose();
                     return None;

@@ -1,0 +1,158 @@
+//! `subscriptions/listen`: the registry's own changes beside those of the inner stack.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::{BoxFuture, Either, select};
+use rmcp::model::{
+    ClientResult, ErrorCode, ErrorData, GetExtensions, NotificationMetaObject, RequestId,
+    ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+
+use super::state::Shared;
+use crate::{Caller, CallerSink, Error, McpRequest, McpResponse};
+
+/// A change this long before the listen is told as well: the top has acknowledged the listen to its caller
+/// before the stack hears of it, so the caller may count on hearing of that change.
+const ACKNOWLEDGED_BEFORE: Duration = Duration::from_secs(1);
+
+/// Runs a listen that asks for changes of the list of tools.
+///
+/// The inner stack gets it too. Its acknowledgment is the one that reaches the caller, with the registry's
+/// part added; if it knows no listen, the registry acknowledges and keeps the listen open by itself.
+pub(super) async fn run<S>(
+    shared: Arc<Shared>,
+    inner: S,
+    mut request: McpRequest,
+) -> Result<McpResponse, Error>
+where
+    S: Service<McpRequest, Response = McpResponse>,
+    S::Error: Into<Error>,
+{
+    let mut changes = shared.changes();
+    let coalesce = shared.coalesce;
+    // Only what is told keeps the listen: the registry may go away meanwhile.
+    drop(shared);
+    let id = request.context.id.clone();
+    let caller = request.context.caller.clone();
+    if told_before(*changes.borrow_and_update()) {
+        changes.mark_changed();
+    }
+    let acknowledged = CancellationToken::new();
+    request.context.caller = with_own(&caller, acknowledged.clone());
+    let mut beside = changes.clone();
+    let own = async {
+        acknowledged.cancelled().await;
+        tell(&caller, &id, &mut beside, coalesce).await
+    };
+    let inner = inner.oneshot(request);
+    let (own, inner) = (std::pin::pin!(own), std::pin::pin!(inner));
+    match select(inner, own).await {
+        Either::Left((Err(error), _)) => {
+            let error = error.into();
+            if !is_method_not_found(&error) || acknowledged.is_cancelled() {
+                return Err(error);
+            }
+        }
+        Either::Left((Ok(response), _)) => return Ok(response),
+        Either::Right((error, _)) => return Err(error),
+    }
+    let mut accepted = SubscriptionFilter::new();
+    accepted.tools_list_changed = Some(true);
+    let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
+    let acknowledgment = SubscriptionsAcknowledgedNotification::new(params);
+    caller
+        .notify(of_subscription(acknowledgment.into(), &id))
+        .await?;
+    Err(tell(&caller, &id, &mut changes, coalesce).await)
+}
+
+fn told_before(changed: Option<Instant>) -> bool {
+    changed.is_some_and(|at| at.elapsed() < ACKNOWLEDGED_BEFORE)
+}
+
+pub(super) fn is_method_not_found(error: &Error) -> bool {
+    error
+        .as_protocol()
+        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
+}
+
+/// Tells of each change, several within a short time as one, until the caller is gone.
+async fn tell(
+    caller: &Caller,
+    id: &RequestId,
+    changes: &mut watch::Receiver<Option<Instant>>,
+    coalesce: Duration,
+) -> Error {
+    loop {
+        if changes.changed().await.is_err() {
+            return Error::cancelled("the registry is gone");
+        }
+        tokio::time::sleep(coalesce).await;
+        changes.borrow_and_update();
+        let change = ToolListChangedNotification::default().into();
+        if let Err(error) = caller.notify(of_subscription(change, id)).await {
+            return error;
+        }
+    }
+}
+
+fn of_subscription(mut notification: ServerNotification, id: &RequestId) -> ServerNotification {
+    notification
+        .extensions_mut()
+        .get_or_insert_with(NotificationMetaObject::new)
+        .set_subscription_id(id.clone());
+    notification
+}
+
+/// The way back for the inner stack's part of a listen.
+fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
+    let sink = |caller: Caller| InnerSink {
+        caller,
+        acknowledged,
+    };
+    if caller.is_layered() {
+        return caller.wrap(sink);
+    }
+    // Nothing is hidden from the inner stack here, and a bottom that tells its caller of changes in another
+    // way may go on doing so.
+    let mut layered = Caller::new(sink(caller.clone())).with_handshake(caller.handshake());
+    if let Some(session) = caller.session() {
+        layered = layered.in_session(session.clone());
+    }
+    layered.answering_requests(caller.answers_requests())
+}
+
+struct InnerSink {
+    caller: Caller,
+    /// Cancelled once the caller has been told.
+    acknowledged: CancellationToken,
+}
+
+impl CallerSink for InnerSink {
+    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let ServerNotification::SubscriptionsAcknowledgedNotification(notice) =
+                &mut notification
+            else {
+                return self.caller.notify(notification).await;
+            };
+            notice.params.notifications.tools_list_changed = Some(true);
+            self.caller.notify(notification).await?;
+            self.acknowledged.cancel();
+            Ok(())
+        })
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        let _ = request;
+        Box::pin(async {
+            let error =
+                ErrorData::invalid_request("a listen takes no requests from a server", None);
+            Err(error.into())
+        })
+    }
+}

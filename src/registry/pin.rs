@@ -1,0 +1,270 @@
+//! What the inner stack's tools said of themselves when they were first seen.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rmcp::model::Tool;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::RegistryError;
+
+/// How many inner tools are pinned. Those beyond are not let through: nobody has seen them before.
+pub(super) const MAX_PINS: usize = 10_000;
+
+/// What a tool's definition is, in 32 bytes: the SHA-256 of its name, title, description, schemas and
+/// annotations, whatever the order of their members. Icons and `_meta` are no part of it: no model acts on
+/// them.
+///
+/// Its text, by `Display` and `FromStr`, is 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a definition.
+    pub fn of(tool: &Tool) -> Self {
+        let mut hash = Sha256::new();
+        feed_text(&mut hash, &tool.name);
+        for text in [tool.title.as_deref(), tool.description.as_deref()] {
+            feed_option(&mut hash, text, feed_text);
+        }
+        feed_object(&mut hash, &tool.input_schema);
+        feed_option(&mut hash, tool.output_schema.as_deref(), feed_object);
+        let annotations = tool
+            .annotations
+            .as_ref()
+            .and_then(|annotations| serde_json::to_value(annotations).ok());
+        feed_option(&mut hash, annotations.as_ref(), feed);
+        Self(hash.finalize().into())
+    }
+}
+
+/// Each value begins with its kind and its length, so that no two definitions feed the same bytes.
+fn feed(hash: &mut Sha256, value: &Value) {
+    match value {
+        Value::Object(members) => feed_object(hash, members),
+        Value::Array(items) => {
+            hash.update([b'[']);
+            feed_length(hash, items.len());
+            for item in items {
+                feed(hash, item);
+            }
+        }
+        Value::String(text) => feed_text(hash, text),
+        Value::Number(number) => {
+            hash.update([b'#']);
+            feed_text(hash, &number.to_string());
+        }
+        Value::Bool(true) => hash.update([b't']),
+        Value::Bool(false) => hash.update([b'f']),
+        Value::Null => hash.update([b'n']),
+    }
+}
+
+fn feed_object(hash: &mut Sha256, members: &serde_json::Map<String, Value>) {
+    hash.update([b'{']);
+    feed_length(hash, members.len());
+    let mut names: Vec<&String> = members.keys().collect();
+    names.sort_unstable();
+    for name in names {
+        feed_text(hash, name);
+        feed(hash, &members[name]);
+    }
+}
+
+fn feed_text(hash: &mut Sha256, text: &str) {
+    hash.update([b'"']);
+    feed_length(hash, text.len());
+    hash.update(text);
+}
+
+fn feed_length(hash: &mut Sha256, length: usize) {
+    hash.update(u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
+}
+
+fn feed_option<T: ?Sized>(hash: &mut Sha256, value: Option<&T>, feed: impl Fn(&mut Sha256, &T)) {
+    match value {
+        Some(value) => feed(hash, value),
+        None => hash.update([b'-']),
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = RegistryError;
+
+    fn from_str(text: &str) -> Result<Self, RegistryError> {
+        let wrong = || RegistryError::InvalidOption {
+            option: "pins",
+            reason: "a fingerprint is 64 hexadecimal digits".to_owned(),
+        };
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let digits = text.get(2 * index..2 * index + 2).ok_or_else(wrong)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// An inner tool that is held back, because its definition is not the one that was accepted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Quarantined {
+    /// The definition as it is now.
+    pub offered: Tool,
+    /// The definition as it was accepted, if that was since the process began.
+    pub accepted: Option<Tool>,
+    /// The accepted definition's fingerprint.
+    pub fingerprint: Fingerprint,
+}
+
+/// The accepted definitions.
+pub(super) struct Pins {
+    known: Mutex<BTreeMap<String, Pin>>,
+}
+
+struct Pin {
+    accepted: Accepted,
+    /// The definition as it is now, if it is another one.
+    offered: Option<Tool>,
+}
+
+enum Accepted {
+    /// Before the process began.
+    Before(Fingerprint),
+    /// Kept whole: to compare is much cheaper than to hash, and most definitions never change.
+    Seen(Box<Tool>),
+}
+
+impl Pin {
+    fn fingerprint(&self) -> Fingerprint {
+        match &self.accepted {
+            Accepted::Before(fingerprint) => *fingerprint,
+            Accepted::Seen(tool) => Fingerprint::of(tool),
+        }
+    }
+
+    /// Sees the definition as it is now. Whether it went into quarantine, or came out of it.
+    fn see(&mut self, tool: &Tool) -> bool {
+        if self.offered.as_ref() == Some(tool) {
+            return false;
+        }
+        let same = matches!(&self.accepted, Accepted::Seen(seen) if **seen == *tool);
+        if same || Fingerprint::of(tool) == self.fingerprint() {
+            if !same {
+                self.accepted = Accepted::Seen(Box::new(tool.clone()));
+            }
+            return self.offered.take().is_some();
+        }
+        tracing::warn!(tool = %tool.name, "its definition changed: held back until it is approved");
+        self.offered.replace(tool.clone()).is_none()
+    }
+}
+
+impl Pins {
+    /// Begins with what was accepted before.
+    pub(super) fn restore(pins: Vec<(String, Fingerprint)>) -> Self {
+        let pins = pins.into_iter().map(|(name, fingerprint)| {
+            let pin = Pin {
+                accepted: Accepted::Before(fingerprint),
+                offered: None,
+            };
+            (name, pin)
+        });
+        Self {
+            known: Mutex::new(pins.collect()),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees the definitions as they are now. Takes out those there is no room for; says whether a tool went
+    /// into quarantine, or came out of it because it is again what it was.
+    pub(super) fn see(&self, tools: &mut Vec<Tool>) -> bool {
+        let mut known = self.known();
+        let mut changed = false;
+        tools.retain(|tool| {
+            if let Some(pin) = known.get_mut(&*tool.name) {
+                changed |= pin.see(tool);
+                return true;
+            }
+            if known.len() >= MAX_PINS {
+                tracing::warn!(tool = %tool.name, "held back: {MAX_PINS} tools are pinned already");
+                return false;
+            }
+            let pin = Pin {
+                accepted: Accepted::Seen(Box::new(tool.clone())),
+                offered: None,
+            };
+            known.insert(tool.name.to_string(), pin);
+            true
+        });
+        changed
+    }
+
+    /// Why a tool is held back, if it is.
+    pub(super) fn quarantined(&self, name: &str) -> Option<Arc<str>> {
+        let known = self.known();
+        known
+            .get(name)?
+            .offered
+            .as_ref()
+            .map(|_| "its definition changed, and nobody has approved that".into())
+    }
+
+    pub(super) fn quarantine(&self) -> Vec<Quarantined> {
+        let known = self.known();
+        let held = known.values().filter_map(|pin| {
+            Some(Quarantined {
+                offered: pin.offered.clone()?,
+                accepted: match &pin.accepted {
+                    Accepted::Seen(tool) => Some((**tool).clone()),
+                    Accepted::Before(_) => None,
+                },
+                fingerprint: pin.fingerprint(),
+            })
+        });
+        held.collect()
+    }
+
+    pub(super) fn approve(&self, name: &str) -> bool {
+        let mut known = self.known();
+        let Some(pin) = known.get_mut(name) else {
+            return false;
+        };
+        let Some(offered) = pin.offered.take() else {
+            return false;
+        };
+        pin.accepted = Accepted::Seen(Box::new(offered));
+        true
+    }
+
+    pub(super) fn fingerprints(&self) -> Vec<(String, Fingerprint)> {
+        let known = self.known();
+        known
+            .iter()
+            .map(|(name, pin)| (name.clone(), pin.fingerprint()))
+            .collect()
+    }
+}

@@ -1,0 +1,85 @@
+//! Schemas, compiled once, and what they say of a value.
+
+use std::fmt::Write;
+
+use jsonschema::Validator;
+use rmcp::model::JsonObject;
+use serde_json::Value;
+
+/// How deep a schema may be nested, and how many values it may consist of. Validation walks the schema for
+/// every call, so its size is a cost that callers can cause (MCP 2026-07-28, "Composition-Keyword Resource
+/// Use").
+const MAX_DEPTH: usize = 64;
+const MAX_VALUES: usize = 20_000;
+/// How many failures one answer tells of, and how long each of them may be, in bytes.
+const MAX_FAILURES: usize = 5;
+const MAX_FAILURE_BYTES: usize = 400;
+
+/// A compiled schema. References are resolved inside the schema and the published dialects only: nothing is
+/// fetched, from the network or from a file.
+pub(super) struct Schema(Validator);
+
+impl Schema {
+    /// Compiles a schema: JSON Schema 2020-12, or the dialect its `$schema` names.
+    pub(super) fn compile(schema: &JsonObject) -> Result<Self, String> {
+        let schema = Value::Object(schema.clone());
+        let mut values = 0;
+        measure(&schema, 0, &mut values)?;
+        let compiled = jsonschema::options().offline().build(&schema);
+        compiled.map(Self).map_err(|error| {
+            let path = error.instance_path().as_str();
+            let place = if path.is_empty() { "/" } else { path };
+            shortened(format!("at {place}: {error}"))
+        })
+    }
+
+    /// What is wrong with a value: for each failure the path in the value, and the path of the rule.
+    pub(super) fn failures(&self, value: &Value) -> Option<String> {
+        if self.0.is_valid(value) {
+            return None;
+        }
+        let mut said = String::new();
+        for (index, error) in self.0.iter_errors(value).enumerate() {
+            if index == MAX_FAILURES {
+                said.push_str("\n- and more");
+                break;
+            }
+            let path = error.instance_path().as_str();
+            let place = if path.is_empty() { "/" } else { path };
+            let line = shortened(format!("{error} (rule {})", error.schema_path()));
+            let _ = write!(said, "\n- at {place}: {line}");
+        }
+        Some(said)
+    }
+}
+
+fn measure(value: &Value, depth: usize, values: &mut usize) -> Result<(), String> {
+    *values += 1;
+    if *values > MAX_VALUES {
+        return Err(format!("it consists of more than {MAX_VALUES} values"));
+    }
+    if depth > MAX_DEPTH {
+        return Err(format!("it is nested deeper than {MAX_DEPTH} levels"));
+    }
+    match value {
+        Value::Object(members) => members
+            .values()
+            .try_for_each(|member| measure(member, depth + 1, values)),
+        Value::Array(items) => items
+            .iter()
+            .try_for_each(|item| measure(item, depth + 1, values)),
+        _ => Ok(()),
+    }
+}
+
+/// The message, without the better part of a value that is quoted in it at length.
+fn shortened(mut message: String) -> String {
+    if message.len() <= MAX_FAILURE_BYTES {
+        return message;
+    }
+    let end_of = |from: &str, at: usize| (0..=at).rev().find(|&at| from.is_char_boundary(at));
+    let head = end_of(&message, MAX_FAILURE_BYTES / 2).unwrap_or(0);
+    let tail = end_of(&message, message.len() - MAX_FAILURE_BYTES / 2).unwrap_or(message.len());
+    message.replace_range(head..tail, " … ");
+    message
+}

@@ -1,0 +1,289 @@
+//! Finding a tool among many.
+
+mod index;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rmcp::model::{
+    CallToolResult, JsonObject, ListToolsRequest, ListToolsResult, PaginatedRequestParams, Tool,
+    ToolAnnotations,
+};
+use serde_json::{Value, json};
+use tower::{Service, ServiceExt};
+
+use self::index::{Document, Index};
+use super::{
+    RegistryError, listen::is_method_not_found, schema::Schema, state::Shared, tool::tool_error,
+};
+use crate::{CallContext, Error, McpRequest, McpResponse, request, results};
+
+/// The tool that finds tools.
+pub const SEARCH_TOOLS: &str = "search_tools";
+/// The tool that calls a tool that was found.
+pub const CALL_TOOL: &str = "call_tool";
+
+/// How many tools one search names, if it does not say, and at most.
+const DEFAULT_HITS: usize = 10;
+const MAX_HITS: usize = 50;
+/// How many of the inner stack's tools are searched, and from how many pages of its list.
+const MAX_TOOLS: usize = 10_000;
+const MAX_PAGES: usize = 1_000;
+/// From how many tools on an index is built off the runtime's threads.
+const MANY_TOOLS: usize = 200;
+
+/// What `tools/list` shows where there is a search.
+///
+/// Either way `search_tools` takes a `query`, and a `limit` of 1 to 50 (10 if it is not given), and answers
+/// with the definitions of the tools that fit best, registered ones and the inner stack's. Names, tags, titles,
+/// descriptions and argument names count, in that order, by BM25. Up to 10,000 inner tools are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SearchMode {
+    /// All tools, and `search_tools`.
+    Beside,
+    /// Only `search_tools` and `call_tool`, which takes the `name` and the `arguments` of a tool that was
+    /// found: for catalogues that are too large for a model's context. The list never changes, so prompts
+    /// that hold it stay cached. Every tool can still be called by its name.
+    ///
+    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its arguments. Put
+    /// layers that decide by a tool's name (who may call it, what it costs, whether it may be repeated)
+    /// *inside* the registry, or use [`Beside`](Self::Beside).
+    Only,
+}
+
+pub(super) struct Search {
+    mode: SearchMode,
+    search: Own,
+    call: Own,
+    /// The index of the list that was searched last.
+    index: Mutex<Option<Arc<Index>>>,
+}
+
+/// One of the registry's own two tools.
+struct Own {
+    definition: Tool,
+    arguments: Schema,
+}
+
+impl Own {
+    fn new(
+        name: &'static str,
+        description: &'static str,
+        schema: Value,
+    ) -> Result<Self, RegistryError> {
+        let schema: JsonObject = match schema {
+            Value::Object(schema) => schema,
+            _ => JsonObject::new(),
+        };
+        let arguments =
+            Schema::compile(&schema).map_err(|reason| RegistryError::InvalidSchema {
+                tool: name.to_owned(),
+                role: "input",
+                reason,
+            })?;
+        Ok(Self {
+            definition: Tool::new(name, description, schema),
+            arguments,
+        })
+    }
+
+    /// The arguments of a call, if they are what they have to be.
+    fn arguments(&self, request: &mut McpRequest) -> Result<JsonObject, McpResponse> {
+        let call = request.as_tool_call_mut();
+        let arguments = call
+            .and_then(|call| call.arguments.take())
+            .unwrap_or_default();
+        let arguments = Value::Object(arguments);
+        match (self.arguments.failures(&arguments), arguments) {
+            (None, Value::Object(arguments)) => Ok(arguments),
+            (failures, _) => Err(tool_error(format!(
+                "Invalid arguments for {}:{}",
+                self.definition.name,
+                failures.unwrap_or_default()
+            ))),
+        }
+    }
+}
+
+impl Search {
+    pub(super) fn new(mode: SearchMode) -> Result<Self, RegistryError> {
+        let query = "What the tool should do, in a few words.";
+        let limit = "How many tools to name. 10 if it is not given.";
+        let mut search = Own::new(
+            SEARCH_TOOLS,
+            "Finds tools by what they do. Answers with the definitions of those that fit best, best first.",
+            json!({
+                "type": "object",
+                "properties": {
+                    "query": { "type": "string", "minLength": 1, "maxLength": 1000, "description": query },
+                    "limit": { "type": "integer", "minimum": 1, "maximum": MAX_HITS, "description": limit },
+                },
+                "required": ["query"],
+                "additionalProperties": false,
+            }),
+        )?;
+        let annotations = ToolAnnotations::new().read_only(true).open_world(false);
+        search.definition.annotations = Some(annotations.idempotent(true));
+        let call = Own::new(
+            CALL_TOOL,
+            "Calls a tool that search_tools named.",
+            json!({
+                "type": "object",
+                "properties": {
+                    "name": { "type": "string", "description": "The tool's name." },
+                    "arguments": {
+                        "type": "object",
+                        "description": "What the tool's inputSchema asks for.",
+                    },
+                },
+                "required": ["name"],
+                "additionalProperties": false,
+            }),
+        )?;
+        Ok(Self {
+            mode,
+            search,
+            call,
+            index: Mutex::default(),
+        })
+    }
+
+    pub(super) fn hides_tools(&self) -> bool {
+        self.mode == SearchMode::Only
+    }
+
+    /// The definitions of the search's own tools, in a fixed order.
+    pub(super) fn definitions(&self) -> Vec<Tool> {
+        let search = self.search.definition.clone();
+        match self.mode {
+            SearchMode::Beside => vec![search],
+            SearchMode::Only => vec![self.call.definition.clone(), search],
+        }
+    }
+
+    /// Makes a call of `call_tool` the call that it stands for.
+    pub(super) fn unwrap_call(&self, request: &mut McpRequest) -> Result<(), McpResponse> {
+        let mut arguments = self.call.arguments(request)?;
+        let name = match arguments.remove("name") {
+            Some(Value::String(name)) if name != CALL_TOOL => name,
+            _ => return Err(tool_error("call_tool does not call itself")),
+        };
+        if let Some(call) = request.as_tool_call_mut() {
+            call.name = name.into();
+            if let Some(Value::Object(arguments)) = arguments.remove("arguments") {
+                call.arguments = Some(arguments);
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of these tools: the last one, if they are the same.
+    async fn index(&self, documents: Vec<Document>) -> Result<Arc<Index>, McpResponse> {
+        let last = self
+            .index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(last) = last.filter(|last| last.documents == documents) {
+            return Ok(last);
+        }
+        let index = if documents.len() < MANY_TOOLS {
+            Index::new(documents)
+        } else {
+            let built = tokio::task::spawn_blocking(move || Index::new(documents)).await;
+            built.map_err(|error| tool_error(format!("the search failed: {error}")))?
+        };
+        let index = Arc::new(index);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(index.clone());
+        Ok(index)
+    }
+}
+
+/// Answers a call of `search_tools`.
+pub(super) async fn answer<S>(
+    shared: Arc<Shared>,
+    inner: S,
+    mut request: McpRequest,
+) -> Result<McpResponse, Error>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone,
+    S::Error: Into<Error>,
+{
+    let Some(search) = &shared.search else {
+        return Ok(tool_error("there is no search here"));
+    };
+    let arguments = match search.search.arguments(&mut request) {
+        Ok(arguments) => arguments,
+        Err(answer) => return Ok(answer),
+    };
+    let query = arguments
+        .get("query")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let limit = arguments.get("limit").and_then(Value::as_u64);
+    let limit = limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(DEFAULT_HITS);
+    let mut documents: Vec<Document> = shared
+        .listed()
+        .iter()
+        .map(|tool| Document {
+            tags: shared.tags(&tool.name),
+            tool: tool.clone(),
+        })
+        .collect();
+    let inner = inner_tools(&shared, inner, &request.context).await?;
+    documents.extend(inner.into_iter().map(|tool| Document {
+        tool,
+        tags: Vec::new(),
+    }));
+    let index = match search.index(documents).await {
+        Ok(index) => index,
+        Err(answer) => return Ok(answer),
+    };
+    let found: Vec<&Tool> = index.find(query, limit);
+    let found = serde_json::to_value(found).unwrap_or_default();
+    Ok(McpResponse::new(CallToolResult::structured(
+        json!({ "tools": found }),
+    )))
+}
+
+/// The inner stack's tools that this caller may see.
+async fn inner_tools<S>(
+    shared: &Shared,
+    inner: S,
+    context: &CallContext,
+) -> Result<Vec<Tool>, Error>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone,
+    S::Error: Into<Error>,
+{
+    let mut tools = Vec::new();
+    let mut cursor = None;
+    for _ in 0..MAX_PAGES {
+        let mut context = context.clone();
+        context.id = request::next_id();
+        let mut list = ListToolsRequest::default();
+        if cursor.is_some() {
+            list.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
+        }
+        let request = McpRequest::from_parts(list.into(), context);
+        let page: ListToolsResult = match inner.clone().oneshot(request).await.map_err(Into::into) {
+            Ok(page) => results::expect(page.into_result())?,
+            Err(error) if is_method_not_found(&error) => break,
+            Err(error) => return Err(error),
+        };
+        tools.extend(page.tools);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+        if tools.len() >= MAX_TOOLS {
+            tracing::warn!("the search leaves out what comes after {MAX_TOOLS} inner tools");
+            tools.truncate(MAX_TOOLS);
+            break;
+        }
+    }
+    shared.sift(&mut tools);
+    Ok(tools)
+}

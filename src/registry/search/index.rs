@@ -1,0 +1,133 @@
+//! BM25 over tool definitions (Robertson and Zaragoza, 2009), with the fields weighted as in BM25F.
+
+use std::collections::HashMap;
+
+use rmcp::model::Tool;
+use serde_json::Value;
+
+/// How soon another occurrence of a word counts for little, and how much a long definition counts against
+/// itself: the usual values.
+const K1: f32 = 1.2;
+const B: f32 = 0.75;
+
+/// A tool, and the words by which it is found beside its definition.
+#[derive(Debug, PartialEq)]
+pub(super) struct Document {
+    pub(super) tool: Tool,
+    pub(super) tags: Vec<String>,
+}
+
+/// Which words occur in which tools, and how much they weigh there.
+pub(super) struct Index {
+    pub(super) documents: Vec<Document>,
+    words: HashMap<String, Vec<(usize, f32)>>,
+    lengths: Vec<f32>,
+    average: f32,
+}
+
+impl Index {
+    pub(super) fn new(documents: Vec<Document>) -> Self {
+        let mut words: HashMap<String, Vec<(usize, f32)>> = HashMap::new();
+        let mut lengths = Vec::with_capacity(documents.len());
+        for (number, document) in documents.iter().enumerate() {
+            let weights = weights(document);
+            lengths.push(weights.values().sum());
+            for (word, weight) in weights {
+                words.entry(word).or_default().push((number, weight));
+            }
+        }
+        let count = float(lengths.len().max(1));
+        let average = (lengths.iter().sum::<f32>() / count).max(1.0);
+        Self {
+            documents,
+            words,
+            lengths,
+            average,
+        }
+    }
+
+    /// The tools that fit the query best, best first; by name, where they fit alike.
+    pub(super) fn find(&self, query: &str, limit: usize) -> Vec<&Tool> {
+        let mut scores: HashMap<usize, f32> = HashMap::new();
+        let mut asked: Vec<String> = words(query).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let all = float(self.documents.len());
+        for found in asked.iter().filter_map(|word| self.words.get(word)) {
+            let in_documents = float(found.len());
+            let rarity = ((all - in_documents + 0.5) / (in_documents + 0.5) + 1.0).ln();
+            for &(number, weight) in found {
+                let length = 1.0 - B + B * self.lengths[number] / self.average;
+                *scores.entry(number).or_default() +=
+                    rarity * weight * (K1 + 1.0) / (weight + K1 * length);
+            }
+        }
+        let mut ranked: Vec<(usize, f32)> = scores.into_iter().collect();
+        let name = |number: usize| &self.documents[number].tool.name;
+        ranked.sort_unstable_by(|(a, a_score), (b, b_score)| {
+            b_score
+                .total_cmp(a_score)
+                .then_with(|| name(*a).cmp(name(*b)))
+        });
+        ranked.truncate(limit);
+        ranked
+            .into_iter()
+            .map(|(number, _)| &self.documents[number].tool)
+            .collect()
+    }
+}
+
+/// The registry holds no more tools than an `f32` counts exactly.
+fn float(count: usize) -> f32 {
+    u32::try_from(count).map_or(f32::MAX, |count| count as f32)
+}
+
+/// How much each word of a tool weighs: a word of its name more than one of its description.
+fn weights(document: &Document) -> HashMap<String, f32> {
+    let Document { tool, tags } = document;
+    let mut weights: HashMap<String, f32> = HashMap::new();
+    let mut add = |text: &str, weight: f32| {
+        for word in words(text) {
+            *weights.entry(word).or_default() += weight;
+        }
+    };
+    add(&tool.name, 3.0);
+    for tag in tags {
+        add(tag, 2.0);
+    }
+    add(tool.title.as_deref().unwrap_or_default(), 2.0);
+    add(tool.description.as_deref().unwrap_or_default(), 1.0);
+    if let Some(Value::Object(arguments)) = tool.input_schema.get("properties") {
+        for name in arguments.keys() {
+            add(name, 1.0);
+        }
+    }
+    weights
+}
+
+/// The words of a text: runs of letters or digits, split where `camelCase` is, in lower case, without the
+/// plural's `s`.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut after_lower = false;
+    for c in text.chars() {
+        if !c.is_alphanumeric() || (c.is_uppercase() && after_lower) {
+            words.push(std::mem::take(&mut word));
+        }
+        if c.is_alphanumeric() {
+            word.extend(c.to_lowercase());
+        }
+        after_lower = c.is_lowercase() || c.is_numeric();
+    }
+    words.push(word);
+    words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .map(|mut word| {
+            if word.len() > 3 && word.ends_with('s') && !word.ends_with("ss") {
+                word.pop();
+            }
+            word
+        })
+}

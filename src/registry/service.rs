@@ -1,0 +1,288 @@
+use std::{
+    fmt,
+    future::ready,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
+use rmcp::model::{
+    CallToolResult, ClientRequest, DiscoverResult, EmptyResult, ErrorData, ListToolsResult,
+    ServerResult,
+};
+use serde_json::Value;
+use tower::{Service, ServiceExt};
+
+use super::{
+    health::panic_message,
+    listen,
+    no_tools::unknown_tool,
+    search::{self, CALL_TOOL, SEARCH_TOOLS},
+    state::{Entry, Resolved, Shared, unavailable},
+    tool::tool_error,
+    version::{DEPRECATED_META_KEY, VERSION_META_KEY},
+};
+use crate::{Error, McpRequest, McpResponse, Outcome, results};
+
+/// The service of a [`RegistryLayer`](super::RegistryLayer).
+///
+/// It is always ready: only a request that goes to the inner stack waits until that is. So a registered tool
+/// answers while the inner stack is busy.
+pub struct Registry<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+type Answer = Result<McpResponse, Error>;
+
+impl<S> Registry<S> {
+    pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
+        Self { shared, inner }
+    }
+}
+
+impl<S: Clone> Clone for Registry<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone(), self.inner.clone())
+    }
+}
+
+impl<S> fmt::Debug for Registry<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
+}
+
+impl<S> Service<McpRequest> for Registry<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Answer>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: McpRequest) -> Self::Future {
+        self.shared.run_checks();
+        let (shared, inner) = (self.shared.clone(), self.inner.clone());
+        match &request.message {
+            ClientRequest::CallToolRequest(_) => call_tool(shared, inner, request),
+            ClientRequest::ListToolsRequest(_) => Box::pin(list(shared, inner, request)),
+            ClientRequest::DiscoverRequest(_) => Box::pin(discover(inner, request)),
+            ClientRequest::SubscriptionsListenRequest(listen)
+                if listen.params.notifications.tools_list_changed == Some(true) =>
+            {
+                Box::pin(listen::run(shared, inner, request))
+            }
+            _ => Box::pin(inner.oneshot(request).map_err(Into::into)),
+        }
+    }
+}
+
+/// What the inner stack is, and that there are tools here.
+async fn discover<S>(inner: S, request: McpRequest) -> Answer
+where
+    S: Service<McpRequest, Response = McpResponse>,
+    S::Error: Into<Error>,
+{
+    let mut response = inner.oneshot(request).await.map_err(Into::into)?;
+    let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
+    let mut discovered: DiscoverResult = results::expect(result)?;
+    let tools = discovered.capabilities.tools.get_or_insert_default();
+    tools.list_changed = Some(true);
+    response.result = ServerResult::DiscoverResult(discovered);
+    Ok(response)
+}
+
+/// The registered tools, then the inner stack's first page; a later page is the inner stack's alone.
+async fn list<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+where
+    S: Service<McpRequest, Response = McpResponse>,
+    S::Error: Into<Error>,
+{
+    if let Some(search) = shared.search.as_ref().filter(|search| search.hides_tools()) {
+        let listed = ListToolsResult::with_all_items(search.definitions());
+        return Ok(McpResponse::new(listed));
+    }
+    let first = !has_cursor(&request);
+    let mut response = match inner.oneshot(request).await.map_err(Into::into) {
+        Err(error) if first && listen::is_method_not_found(&error) => {
+            McpResponse::new(ListToolsResult::default())
+        }
+        answer => answer?,
+    };
+    let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
+    let mut listed: ListToolsResult = results::expect(result)?;
+    shared.sift(&mut listed.tools);
+    if first {
+        let mut tools = shared.listed().as_ref().clone();
+        if let Some(search) = &shared.search {
+            tools.extend(search.definitions());
+        }
+        tools.append(&mut listed.tools);
+        listed.tools = tools;
+    }
+    response.result = ServerResult::ListToolsResult(listed);
+    Ok(response)
+}
+
+fn has_cursor(request: &McpRequest) -> bool {
+    match &request.message {
+        ClientRequest::ListToolsRequest(list) => list
+            .params
+            .as_ref()
+            .is_some_and(|params| params.cursor.is_some()),
+        _ => false,
+    }
+}
+
+fn call_tool<S>(
+    shared: Arc<Shared>,
+    inner: S,
+    mut request: McpRequest,
+) -> BoxFuture<'static, Answer>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    if let Some(search) = &shared.search {
+        if called(&request) == CALL_TOOL
+            && let Err(answer) = search.unwrap_call(&mut request)
+        {
+            return Box::pin(ready(Ok(answer)));
+        }
+        if called(&request) == SEARCH_TOOLS {
+            return Box::pin(search::answer(shared, inner, request));
+        }
+    }
+    let pinned = request.context.meta.get(VERSION_META_KEY);
+    // What is no version matches none.
+    let pinned = pinned.map(|version| version.as_str().unwrap_or_default());
+    let resolved = shared.resolve(called(&request), pinned);
+    match resolved {
+        Ok(Resolved::Own(entry)) => Box::pin(call_own(shared, entry, request)),
+        Ok(Resolved::Inner) => match shared.inner_down(called(&request)) {
+            Some(reason) => {
+                let error = unavailable(called(&request), &reason);
+                Box::pin(ready(Err(error.into())))
+            }
+            None => Box::pin(call_inner(shared, inner, request)),
+        },
+        Err(unknown) => Box::pin(ready(Err(ErrorData::from(unknown).into()))),
+    }
+}
+
+/// The name of the tool that is called.
+fn called(request: &McpRequest) -> &str {
+    request.as_tool_call().map_or("", |call| &call.name)
+}
+
+async fn call_inner<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+where
+    S: Service<McpRequest, Response = McpResponse>,
+    S::Error: Into<Error>,
+{
+    let name = called(&request).to_owned();
+    let answer = inner.oneshot(request).await.map_err(Into::into);
+    let outcome = Outcome::of(&answer);
+    if let Some(monitor) = shared.monitor_after(&name, outcome) {
+        shared.observe(&monitor, outcome, || reason(&answer));
+    }
+    match answer {
+        // The inner stack has no tools at all, but this server has.
+        Err(error) if listen::is_method_not_found(&error) => Err(unknown_tool(&name).into()),
+        answer => answer,
+    }
+}
+
+async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpRequest) -> Answer {
+    let (tool, parts) = (&entry.tool, entry.tool.parts());
+    let name = tool.name();
+    if let Some(reason) = entry.monitor.down() {
+        return Err(unavailable(name, &reason).into());
+    }
+    if let Some(call) = request.as_tool_call_mut() {
+        if call.name != name {
+            call.name = name.to_owned().into();
+        }
+        let arguments = Value::Object(call.arguments.take().unwrap_or_default());
+        if let Some(failures) = parts.input.failures(&arguments) {
+            return Ok(tool_error(format!(
+                "Invalid arguments for {name}:{failures}"
+            )));
+        }
+        if let Value::Object(arguments) = arguments {
+            call.arguments = Some(arguments);
+        }
+    }
+    // The handler is called inside the future, so that a panic of its first steps is caught as well.
+    let handled = AssertUnwindSafe(async { (parts.handler)(request).await }).catch_unwind();
+    let mut answer = match handled.await {
+        Ok(answer) => answer,
+        Err(panic) => {
+            let message = format!("{name} panicked: {}", panic_message(&*panic));
+            tracing::error!(tool = name, message, "a tool's handler panicked");
+            shared.observe_failure(&entry.monitor, &message, "its handler panicked");
+            return Ok(tool_error(message));
+        }
+    };
+    if let Some(misfit) = answer
+        .as_ref()
+        .ok()
+        .and_then(|answer| misfit(&entry, answer))
+    {
+        tracing::error!(
+            tool = name,
+            misfit,
+            "a tool's result does not fit its output schema"
+        );
+        shared.observe_failure(&entry.monitor, &misfit, "its results break its schema");
+        return Ok(tool_error(misfit));
+    }
+    shared.observe(&entry.monitor, Outcome::of(&answer), || reason(&answer));
+    if let Some(note) = entry.deprecated()
+        && let Ok(response) = &mut answer
+        && let ServerResult::CallToolResult(result) = &mut response.result
+    {
+        let meta = result.meta.get_or_insert_default();
+        meta.insert(DEPRECATED_META_KEY.to_owned(), (*note).into());
+    }
+    answer
+}
+
+/// In which way a finished result breaks the tool's output schema, if it does.
+fn misfit(entry: &Entry, answer: &McpResponse) -> Option<String> {
+    let schema = entry.tool.parts().output.as_ref()?;
+    let result = answer.as_tool_result()?;
+    if result.is_error == Some(true) {
+        return None;
+    }
+    let failures = match &result.structured_content {
+        Some(content) => schema.failures(content)?,
+        None => " it has no structured content".to_owned(),
+    };
+    let name = entry.tool.name();
+    Some(format!(
+        "The result of {name} does not fit its output schema:{failures}"
+    ))
+}
+
+/// What a failed call said.
+fn reason(answer: &Answer) -> String {
+    let said = |result: &CallToolResult| {
+        let text = result.content.iter().find_map(|block| block.as_text());
+        text.map(|text| text.text.clone())
+    };
+    match answer {
+        Ok(response) => response.as_tool_result().and_then(said),
+        Err(error) => Some(error.to_string()),
+    }
+    .unwrap_or_else(|| "a call failed".to_owned())
+}

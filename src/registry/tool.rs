@@ -1,0 +1,425 @@
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::future::BoxFuture;
+use rmcp::{
+    handler::server::tool::{IntoCallToolResult, schema_for_input, schema_for_output},
+    model::{
+        CallToolResponse, CallToolResult, ClientRequest, ContentBlock, Icon, JsonObject,
+        MetaObject, ServerResult, Tool, ToolAnnotations,
+    },
+    schemars::JsonSchema,
+};
+use semver::Version;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tower::{BoxError, Service, ServiceExt};
+
+use super::{
+    RegistryError,
+    health::{Check, HealthPolicy},
+    schema::Schema,
+};
+use crate::{CallContext, Error, McpRequest, McpResponse};
+
+pub(super) type Handler =
+    Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
+
+/// A tool that can be [registered](super::RegistryHandle::register): its definition, and what runs when it is
+/// called.
+///
+/// Cloning is one reference count.
+///
+/// ```
+/// use rmcp::schemars::{self, JsonSchema};
+/// use rmcp_layers::registry::{RegisteredTool, RegistryError};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// struct Division {
+///     dividend: f64,
+///     divisor: f64,
+/// }
+///
+/// let divide = RegisteredTool::builder("divide")
+///     .description("Divides one number by another")
+///     .version("1.0.0")
+///     .tag("arithmetic")
+///     .handler(|Division { dividend, divisor }, _context| async move {
+///         if divisor == 0.0 {
+///             return Err("nothing can be divided by zero");
+///         }
+///         Ok((dividend / divisor).to_string())
+///     })
+///     .build()?;
+/// assert_eq!(divide.name(), "divide");
+/// assert!(divide.definition().input_schema["properties"]["divisor"].is_object());
+///
+/// let error = RegisteredTool::builder("divide it").handler(|_: Division, _| async {
+///     Ok::<_, RegistryError>(String::new())
+/// });
+/// assert!(matches!(error.build(), Err(RegistryError::InvalidName { .. })));
+/// # Ok::<(), RegistryError>(())
+/// ```
+#[derive(Clone)]
+pub struct RegisteredTool(Arc<Parts>);
+
+pub(super) struct Parts {
+    pub(super) definition: Tool,
+    pub(super) version: Option<Version>,
+    pub(super) tags: Vec<String>,
+    pub(super) input: Schema,
+    pub(super) output: Option<Schema>,
+    pub(super) handler: Handler,
+    pub(super) check: Option<Check>,
+    pub(super) health: Option<HealthPolicy>,
+}
+
+impl RegisteredTool {
+    /// Begins a tool with this name: 1 to 128 of the characters `A-Z a-z 0-9 _ - .` (MCP 2026-07-28, Tools,
+    /// "Tool Names").
+    pub fn builder(name: impl Into<String>) -> RegisteredToolBuilder {
+        RegisteredToolBuilder {
+            definition: Tool::new_with_raw(name.into(), None, JsonObject::new()),
+            input: None,
+            of_type: None,
+            version: None,
+            tags: Vec::new(),
+            handler: None,
+            check: None,
+            health: None,
+        }
+    }
+
+    /// The tool's name.
+    pub fn name(&self) -> &str {
+        &self.0.definition.name
+    }
+
+    /// The tool's version, if it has one.
+    pub fn version(&self) -> Option<&Version> {
+        self.0.version.as_ref()
+    }
+
+    /// The tool's tags.
+    pub fn tags(&self) -> &[String] {
+        &self.0.tags
+    }
+
+    /// The tool as `tools/list` shows it, save what the registry adds to its `_meta`.
+    pub fn definition(&self) -> &Tool {
+        &self.0.definition
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RegisteredTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredTool")
+            .field("name", &self.name())
+            .field("version", &self.0.version)
+            .field("tags", &self.0.tags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`RegisteredTool`].
+#[must_use = "call `build` to make the tool"]
+pub struct RegisteredToolBuilder {
+    definition: Tool,
+    /// A schema that was given, which wins over the one that the handler's type has.
+    input: Option<Arc<JsonObject>>,
+    of_type: Option<Result<Arc<JsonObject>, String>>,
+    version: Option<String>,
+    tags: Vec<String>,
+    handler: Option<Handler>,
+    check: Option<Check>,
+    health: Option<HealthPolicy>,
+}
+
+impl RegisteredToolBuilder {
+    /// Sets the name that is shown to people.
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.definition.title = Some(title.into());
+        self
+    }
+
+    /// Sets what the model reads to know what the tool is for.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.definition.description = Some(description.into().into());
+        self
+    }
+
+    /// Sets the hints about what the tool does to the world. Default: none.
+    pub fn annotations(mut self, annotations: ToolAnnotations) -> Self {
+        self.definition.annotations = Some(annotations);
+        self
+    }
+
+    /// Sets the icons that are shown to people. Default: none.
+    pub fn icons(mut self, icons: Vec<Icon>) -> Self {
+        self.definition.icons = Some(icons);
+        self
+    }
+
+    /// Sets the definition's `_meta`. Default: none.
+    pub fn meta(mut self, meta: MetaObject) -> Self {
+        self.definition.meta = Some(meta);
+        self
+    }
+
+    /// Sets the version, by Semantic Versioning 2.0. Default: none, which counts as older than any.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Adds a word by which search finds the tool.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Adds words by which search finds the tool.
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the schema of the arguments: JSON Schema 2020-12, or the dialect its `$schema` names. Its root
+    /// has to be an object of `"type": "object"`. Default: that of the [handler](Self::handler)'s arguments.
+    pub fn input_schema(mut self, schema: impl Into<Arc<JsonObject>>) -> Self {
+        self.input = Some(schema.into());
+        self
+    }
+
+    /// Sets the schema of the arguments to that of a type.
+    pub fn input_schema_of<T: JsonSchema + 'static>(mut self) -> Self {
+        self.of_type = Some(schema_for_input::<T>());
+        self
+    }
+
+    /// Sets the schema of the structured content. A result without it, or with content that does not fit,
+    /// becomes a tool error. Default: none.
+    pub fn output_schema(mut self, schema: impl Into<Arc<JsonObject>>) -> Self {
+        self.definition.output_schema = Some(schema.into());
+        self
+    }
+
+    /// Sets the schema of the structured content to that of a type.
+    pub fn output_schema_of<T: JsonSchema + 'static>(mut self) -> Self {
+        self.definition.output_schema = Some(schema_for_output::<T>());
+        self
+    }
+
+    /// Sets what runs when the tool is called: an async closure over its arguments.
+    ///
+    /// The arguments are any type that has a JSON schema; `JsonObject` takes whatever the
+    /// [`input_schema`](Self::input_schema) lets through. The closure may answer with anything that is a
+    /// tool's result to rmcp: a `String`, `rmcp::Json` for structured content, a `CallToolResult`, or an
+    /// `InputRequiredResult` (a round of MRTR, SEP-2322); in the next round the context's extensions hold the
+    /// `CallToolRequestParams` with what the caller answered. An error becomes a result with `isError` and the
+    /// error's message, and so does a panic.
+    ///
+    /// The future is dropped when the caller cancels. The [`CallContext`] has the way back to the caller, for
+    /// progress and log messages.
+    pub fn handler<T, F, Fut, R, E>(mut self, handler: F) -> Self
+    where
+        T: JsonSchema + DeserializeOwned + 'static,
+        F: Fn(T, CallContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+        R: IntoCallToolResult + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        if self.of_type.is_none() {
+            self.of_type = Some(schema_for_input::<T>());
+        }
+        self.handler = Some(Box::new(move |request| {
+            let later_round = request.is_mrtr_round();
+            let (message, mut context) = request.into_parts();
+            let arguments = match message {
+                ClientRequest::CallToolRequest(mut call) => {
+                    let arguments = call.params.arguments.take();
+                    if later_round {
+                        context.extensions.insert(call.params);
+                    }
+                    arguments.unwrap_or_default()
+                }
+                _ => JsonObject::new(),
+            };
+            match serde_json::from_value(Value::Object(arguments)) {
+                Ok(arguments) => Box::pin(finish(handler(arguments, context))),
+                Err(error) => {
+                    let answer = tool_error(format!("Invalid arguments: {error}"));
+                    Box::pin(std::future::ready(Ok(answer)))
+                }
+            }
+        }));
+        self
+    }
+
+    /// Sets what runs when the tool is called: a stack, or any tower service. It gets the whole request,
+    /// under the tool's plain name, so it can answer in rounds (MRTR, SEP-2322) or with a task (SEP-2663).
+    ///
+    /// Its errors stay typed and reach the layers around the registry as they are; a panic becomes a result
+    /// with `isError`. The service is cloned for each call, and waited for until it is ready. An
+    /// [`input_schema`](Self::input_schema) has to be set.
+    pub fn service<S>(mut self, service: S) -> Self
+    where
+        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+        S::Error: Into<Error>,
+        S::Future: Send,
+    {
+        let service = Mutex::new(service);
+        self.handler = Some(Box::new(move |request| {
+            let service = service
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            Box::pin(async move { service.oneshot(request).await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    /// Sets how the registry asks whether the tool works: an error says that it does not, and why, to the
+    /// callers too. Default: none; then only real calls tell.
+    ///
+    /// A check that holds a [`RegistryHandle`](super::RegistryHandle) keeps the registry alive for ever.
+    pub fn health_check<F, Fut, E>(mut self, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.check = Some(Check::new(check));
+        self
+    }
+
+    /// Sets how the tool's health is judged. Default: the
+    /// [registry's](super::RegistryLayerBuilder::health).
+    pub fn health(mut self, policy: HealthPolicy) -> Self {
+        self.health = Some(policy);
+        self
+    }
+
+    /// Makes the tool.
+    ///
+    /// # Errors
+    ///
+    /// An invalid name, version, schema or health policy, or no handler; the error says which and why.
+    pub fn build(self) -> Result<RegisteredTool, RegistryError> {
+        let mut definition = self.definition;
+        let tool = definition.name.to_string();
+        check_name(&tool)?;
+        let invalid = |role, reason| RegistryError::InvalidSchema {
+            tool: tool.clone(),
+            role,
+            reason,
+        };
+        definition.input_schema = match (self.input, self.of_type) {
+            (Some(given), _) => given,
+            (None, Some(of_type)) => of_type.map_err(|reason| invalid("input", reason))?,
+            (None, None) => return Err(invalid("input", "there is none".to_owned())),
+        };
+        if definition.input_schema.get("type").and_then(Value::as_str) != Some("object") {
+            return Err(invalid(
+                "input",
+                "at /type: it has to be \"object\"".to_owned(),
+            ));
+        }
+        let input =
+            Schema::compile(&definition.input_schema).map_err(|reason| invalid("input", reason))?;
+        let output = match &definition.output_schema {
+            Some(schema) => {
+                Some(Schema::compile(schema).map_err(|reason| invalid("output", reason))?)
+            }
+            None => None,
+        };
+        let version = match self.version {
+            Some(version) => {
+                let parsed = Version::parse(&version);
+                Some(parsed.map_err(|error| RegistryError::InvalidVersion {
+                    tool: tool.clone(),
+                    version,
+                    reason: error.to_string(),
+                })?)
+            }
+            None => None,
+        };
+        if let Some(health) = &self.health {
+            health.check()?;
+        }
+        let handler = self.handler.ok_or(RegistryError::NoHandler { tool })?;
+        Ok(RegisteredTool(Arc::new(Parts {
+            definition,
+            version,
+            tags: self.tags,
+            input,
+            output,
+            handler,
+            check: self.check,
+            health: self.health,
+        })))
+    }
+}
+
+impl fmt::Debug for RegisteredToolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredToolBuilder")
+            .field("name", &self.definition.name)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn finish<R, E>(answer: impl Future<Output = Result<R, E>>) -> Result<McpResponse, Error>
+where
+    R: IntoCallToolResult,
+    E: Into<BoxError>,
+{
+    match answer.await {
+        Ok(result) => Ok(match result.into_call_tool_result() {
+            Ok(CallToolResponse::Complete(result)) => McpResponse::new(result),
+            Ok(CallToolResponse::InputRequired(result)) => {
+                McpResponse::new(ServerResult::InputRequiredResult(result))
+            }
+            Ok(CallToolResponse::Task(result)) => {
+                McpResponse::new(ServerResult::CreateTaskResult(result))
+            }
+            Ok(_) => tool_error("the handler's answer is of a kind that is not known here"),
+            Err(error) => tool_error(error.message),
+        }),
+        Err(error) => Ok(tool_error(error.into().to_string())),
+    }
+}
+
+/// A result that tells the model what went wrong, so that it can do better.
+pub(super) fn tool_error(message: impl Into<String>) -> McpResponse {
+    McpResponse::new(CallToolResult::error(vec![ContentBlock::text(message)]))
+}
+
+fn check_name(name: &str) -> Result<(), RegistryError> {
+    const MAX: usize = 128;
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let reason = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if name.chars().count() > MAX {
+        format!(
+            "it has {} characters, more than {MAX}",
+            name.chars().count()
+        )
+    } else if let Some(other) = name.chars().find(|c| !allowed(c)) {
+        format!("it contains {other:?}, and only A-Z, a-z, 0-9, _, - and . are allowed")
+    } else {
+        return Ok(());
+    };
+    Err(RegistryError::InvalidName {
+        name: name.to_owned(),
+        reason,
+    })
+}
