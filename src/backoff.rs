@@ -8,6 +8,9 @@ pub(crate) struct Backoff {
     most: Duration,
 }
 
+/// No longer than this is ever waited, so that a time that far from now can be told.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Backoff {
     pub(crate) const fn new(first: Duration, most: Duration) -> Self {
         Self { first, most }
@@ -20,6 +23,7 @@ impl Backoff {
             .saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX));
         doubled
             .min(self.most)
+            .min(LONGEST)
             .mul_f64(rand::random_range(0.5..=1.0))
     }
 }

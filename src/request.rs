@@ -41,7 +41,6 @@ pub struct RequestParts {
     pub message: ClientRequest,
     /// What belongs to this call.
     pub context: CallContext,
-    notification: Option<ClientNotification>,
 }
 
 /// What belongs to one call beside its message.
@@ -62,6 +61,9 @@ pub struct CallContext {
     pub caller: Caller,
     /// When the caller stops waiting, if it said so.
     pub deadline: Option<Instant>,
+    /// The notification, if the request carries one: here it stays with the request when that is taken
+    /// apart.
+    pub(crate) notification: Option<Box<ClientNotification>>,
 }
 
 impl McpRequest {
@@ -81,11 +83,7 @@ impl McpRequest {
 
     /// Puts a message and a context together.
     pub fn from_parts(message: ClientRequest, context: CallContext) -> Self {
-        Self(Box::new(RequestParts {
-            message,
-            context,
-            notification: None,
-        }))
+        Self(Box::new(RequestParts { message, context }))
     }
 
     /// A client's notification, as the request that takes it down a stack.
@@ -94,14 +92,14 @@ impl McpRequest {
     /// without params; the notification itself is in [`as_notification`](Self::as_notification). A stack
     /// answers it with an empty result, as soon as the notification has been passed on. Layers that know
     /// nothing of it pass it on like any method they do not know.
-    pub fn notification(notification: impl Into<ClientNotification>, context: CallContext) -> Self {
+    pub fn notification(
+        notification: impl Into<ClientNotification>,
+        mut context: CallContext,
+    ) -> Self {
         let notification = notification.into();
         let method = notification_method(&notification).to_owned();
-        Self(Box::new(RequestParts {
-            message: CustomRequest::new(method, None).into(),
-            context,
-            notification: Some(notification),
-        }))
+        context.notification = Some(Box::new(notification));
+        Self::from_parts(CustomRequest::new(method, None).into(), context)
     }
 
     /// Starts a `tools/call`.
@@ -131,8 +129,8 @@ impl McpRequest {
         ))
     }
 
-    /// Takes the request apart. The notification, if it was one, is lost: ask
-    /// [`as_notification`](Self::as_notification) before.
+    /// Takes the request apart. [`from_parts`](Self::from_parts) makes the same of both again, a notification
+    /// too, as long as the message is the one it came with.
     pub fn into_parts(self) -> (ClientRequest, CallContext) {
         (self.0.message, self.0.context)
     }
@@ -143,7 +141,8 @@ impl McpRequest {
 
     /// The notification, if that is what this carries.
     pub fn as_notification(&self) -> Option<&ClientNotification> {
-        self.0.notification.as_ref()
+        let notification = self.0.context.notification.as_deref()?;
+        (notification_method(notification) == self.0.method()).then_some(notification)
     }
 }
 
@@ -224,7 +223,8 @@ impl RequestParts {
     }
 
     pub(crate) fn take_notification(&mut self) -> Option<ClientNotification> {
-        self.notification.take()
+        let notification = self.context.notification.take()?;
+        (notification_method(&notification) == self.method()).then_some(*notification)
     }
 }
 
@@ -238,6 +238,7 @@ impl CallContext {
             cancellation: CancellationToken::new(),
             caller: Caller::detached(),
             deadline: None,
+            notification: None,
         }
     }
 

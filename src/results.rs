@@ -1,9 +1,11 @@
 use rmcp::model::{
-    CallToolResponse, CompleteResult, CustomResult, DiscoverResult, ErrorData, GetPromptResponse,
+    CallToolResponse, CompleteResult, CustomResult, DiscoverResult, GetPromptResponse,
     GetSkillResult, GetTaskResult, ListPromptsResult, ListResourceTemplatesResult,
     ListResourcesResult, ListSkillsResult, ListToolsResult, ReadResourceResponse, ServerResult,
 };
 use serde::de::DeserializeOwned;
+
+use crate::{Error, TransportError};
 
 /// A result type that one method answers with.
 pub(crate) trait MethodResult: Sized {
@@ -18,15 +20,14 @@ pub(crate) trait MethodResult: Sized {
 /// rmcp reads an upstream's answer without knowing the method, as the first type of a union that fits, and
 /// that is sometimes another one (a tool's result without content reads as an empty result). Then the
 /// answer is read again, as what it must be.
-pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, ErrorData> {
+pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, Error> {
     T::take(result).or_else(|other| {
         serde_json::to_value(&other)
             .and_then(T::read)
             .map_err(|error| {
-                ErrorData::internal_error(
-                    format!("the server's answer does not fit the method: {error}"),
-                    None,
-                )
+                TransportError::new("unreadable answer: it does not fit the method")
+                    .with_source(error)
+                    .into()
             })
     })
 }

@@ -21,12 +21,13 @@ use common::{
     script::scripted, soon, text, token, tool,
 };
 use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
     model::*,
-    service::{ClientLifecycleMode, ServiceError},
+    service::{ClientLifecycleMode, RequestContext, ServiceError},
 };
 use rmcp_layers::{
-    Error, ErrorKind, Handler, Lifecycle, McpRequest, McpResponse, McpServer, Outcome, Refusal,
-    TransportError, Upstream,
+    CallContext, Error, ErrorKind, Handler, Lifecycle, McpClient, McpRequest, McpResponse,
+    McpServer, Outcome, Refusal, TransportError, Upstream, code,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -88,7 +89,7 @@ async fn meta_reaches_the_server_and_each_hop_says_its_own() {
             "{bottom}"
         );
         let client = match bottom {
-            "handler" => "asker",
+            "handler" | "in-process" => "asker",
             _ => "rmcp-layers",
         };
         assert_eq!(echoed["client"]["name"], client, "{bottom}");
@@ -1124,4 +1125,339 @@ async fn an_unreadable_answer_ends_its_call_when_the_servers_time_is_over() {
         assert_eq!(started.elapsed().as_secs(), patience.as_secs());
         call("readable").await.unwrap();
     }
+}
+
+/// A stack that acts otherwise than `inner` where `act` answers.
+fn except<F>(inner: impl common::Stack, act: F) -> Boxed
+where
+    F: Fn(&McpRequest) -> Option<Result<McpResponse, Error>> + Clone + Send + Sync + 'static,
+{
+    BoxCloneService::new(service_fn(move |request: McpRequest| {
+        let (inner, act) = (inner.clone(), act.clone());
+        async move {
+            match act(&request) {
+                Some(answer) => answer,
+                None => inner.oneshot(request).await.map_err(Into::into),
+            }
+        }
+    }))
+}
+
+fn is_guest(request: &McpRequest) -> bool {
+    let info = request.context.client_info();
+    info.is_some_and(|info| info.name == "guest")
+}
+
+fn modern() -> ClientLifecycleMode {
+    ClientLifecycleMode::Discover {
+        preferred_versions: vec![ProtocolVersion::LATEST],
+    }
+}
+
+fn tools_changes() -> SubscriptionFilter {
+    SubscriptionFilter::builder().tools_list_changed().build()
+}
+
+#[tokio::test]
+async fn a_listen_refused_to_one_caller_is_not_refused_to_another() {
+    let stack = except(Upstream::in_process(Demo::default()), |request| {
+        let refused = is_guest(request) && request.method() == "subscriptions/listen";
+        refused
+            .then(|| Err(ErrorData::method_not_found::<SubscriptionsListenRequestMethod>().into()))
+    });
+    let server = McpServer::new(stack);
+    let guest = Client::of(&server, "guest", modern()).await;
+    let ann = Client::of(&server, "ann", modern()).await;
+    if let Ok(mut listen) = guest.peer.listen(tools_changes()).await {
+        let _ = soon("the refusal", listen.next()).await;
+    }
+    // This session has heard that there is none.
+    assert!(guest.peer.listen(tools_changes()).await.is_err());
+    ann.peer.listen(tools_changes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_one_caller_is_told_decides_nothing_for_another() {
+    let inner = Upstream::in_process(Demo::default());
+    let stack = service_fn(move |request: McpRequest| {
+        let inner = inner.clone();
+        async move {
+            let narrowed = is_guest(&request) && request.method() == "server/discover";
+            let mut response = inner.oneshot(request).await?;
+            if narrowed && let ServerResult::DiscoverResult(told) = &mut response.result {
+                told.capabilities.tools = None;
+                told.capabilities.resources = None;
+                told.supported_versions = vec![ProtocolVersion::LATEST];
+            }
+            Ok::<_, Error>(response)
+        }
+    });
+    let server = McpServer::new(stack);
+    let ann = Client::of(&server, "ann", modern()).await;
+    let older = Client::of(&server, "ann", ClientLifecycleMode::Initialize).await;
+    let before = ann.peer.listen(tools_changes()).await.unwrap();
+    let guest = Client::of(&server, "guest", modern()).await;
+    let after = ann.peer.listen(tools_changes()).await.unwrap();
+    assert_eq!(*before.acknowledged(), tools_changes());
+    assert_eq!(*after.acknowledged(), tools_changes());
+    let guests = guest.peer.listen(tools_changes()).await.unwrap();
+    assert_eq!(guests.acknowledged().tools_list_changed, None);
+    ann.peer.list_tools(None).await.unwrap();
+    ann.call(tool("add", json!({}))).await;
+    let subscription = SubscribeRequestParams::new("demo://a");
+    older.peer.subscribe(subscription).await.unwrap();
+    // Nor is a handshake of the older kind refused, which only the guest was told is unknown.
+    Client::of(&server, "ann", ClientLifecycleMode::Initialize).await;
+}
+
+#[tokio::test]
+async fn one_callers_schema_does_not_check_another_callers_headers() {
+    let stack = except(Upstream::in_process(Demo::default()), |request| {
+        if request.method() != "tools/list" {
+            return None;
+        }
+        let region = match is_guest(request) {
+            true => json!({ "type": "string", "x-mcp-header": "Region" }),
+            false => json!({ "type": "string" }),
+        };
+        let both = json!({ "type": "string", "x-mcp-header": "Shard" });
+        let tools = json!([
+            { "name": "differs", "inputSchema": { "type": "object", "properties": { "a": region } } },
+            { "name": "same", "inputSchema": { "type": "object", "properties": { "a": both } } },
+        ]);
+        let tools = serde_json::from_value(tools).unwrap();
+        Some(Ok(McpResponse::new(ListToolsResult::with_all_items(tools))))
+    });
+    let server = McpServer::new(stack);
+    let guest = Client::of(&server, "guest", ClientLifecycleMode::Initialize).await;
+    let ann = Client::of(&server, "ann", ClientLifecycleMode::Initialize).await;
+    guest.peer.list_tools(None).await.unwrap();
+    assert!(server.get_tool("differs").is_some());
+    ann.peer.list_tools(None).await.unwrap();
+    assert!(server.get_tool("differs").is_none());
+    assert!(server.get_tool("same").is_some());
+}
+
+/// Counts what is alive.
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn among(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A stack that never answers `method`, and counts the requests that wait in it.
+fn stuck_at(method: &'static str, alive: &Arc<AtomicUsize>) -> Boxed {
+    let (inner, alive) = (Upstream::in_process(Demo::default()), alive.clone());
+    BoxCloneService::new(service_fn(move |request: McpRequest| {
+        let (inner, alive) = (inner.clone(), alive.clone());
+        async move {
+            if request.method() == method {
+                let _held = (Alive::among(&alive), request);
+                std::future::pending::<()>().await;
+                unreachable!()
+            }
+            inner.oneshot(request).await
+        }
+    }))
+}
+
+async fn none(alive: &AtomicUsize) {
+    soon("the end of what was alive", async {
+        while alive.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_listen_that_nobody_acknowledges_ends_with_its_session() {
+    let alive = Arc::default();
+    let server = McpServer::new(stuck_at("subscriptions/listen", &alive));
+    let client = Client::of(&server, "ann", ClientLifecycleMode::Initialize).await;
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    client.peer.cancel().await.unwrap();
+    none(&alive).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listen_that_nobody_acknowledges_is_not_waited_for_without_end() {
+    let alive = Arc::default();
+    let stack = stuck_at("subscriptions/listen", &alive);
+    let client = Client::legacy("ann", stack).await;
+    let asked = client
+        .peer
+        .subscribe(SubscribeRequestParams::new("demo://a"));
+    let answer = tokio::time::timeout(Duration::from_secs(90), asked).await;
+    let Ok(Err(ServiceError::McpError(error))) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(error.code, code::TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_sessions_notifications_are_bounded_and_end_with_it() {
+    let alive = Arc::default();
+    let client = Client::legacy("ann", stuck_at("notifications/roots/list_changed", &alive)).await;
+    for _ in 0..1_000 {
+        client.peer.notify_roots_list_changed().await.unwrap();
+    }
+    client.call(tool("add", json!({}))).await;
+    let count = alive.load(Ordering::SeqCst);
+    assert!(count > 0 && count <= 64, "{count}");
+    client.peer.cancel().await.unwrap();
+    none(&alive).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn listens_that_a_layer_ends_are_opened_again_more_and_more_seldom() {
+    let stack = ServiceBuilder::new()
+        .timeout(Duration::from_secs(1))
+        .service(Upstream::in_process(Demo::default()));
+    let mut client = Client::legacy("ann", stack).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let mut told = 0;
+    while client.heard.try_recv().is_ok() {
+        told += 1;
+    }
+    assert!(
+        (10..60).contains(&told),
+        "{told} spurious changes in ten minutes"
+    );
+}
+
+#[tokio::test]
+async fn a_notification_taken_apart_and_put_together_is_one_still() {
+    let demo = Demo::default();
+    let context = CallContext::new(RequestId::Number(1));
+    let told = McpRequest::notification(RootsListChangedNotification::default(), context);
+    let (message, context) = told.into_parts();
+    let again = McpRequest::from_parts(message, context.clone());
+    assert!(again.as_notification().is_some());
+    piped_legacy(&demo).oneshot(again).await.unwrap();
+    demo.until("the notification", |seen| {
+        seen.notices
+            .iter()
+            .any(|notice| notice == "notifications/roots/list_changed")
+    })
+    .await;
+    // Another message with its context is what it is.
+    let other = McpRequest::from_parts(ListToolsRequest::default().into(), context);
+    assert!(other.as_notification().is_none());
+}
+
+/// Says who calls it.
+struct Who;
+
+impl ServerHandler for Who {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn call_tool(
+        &self,
+        _params: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let name = context.client_info().unwrap().name;
+        let samples = context.client_capabilities().unwrap().sampling.is_some();
+        let text = format!("{name} samples: {samples}");
+        Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
+    }
+}
+
+#[tokio::test]
+async fn a_handler_sees_who_calls_also_where_a_layer_wraps_the_caller() {
+    let wrapped = ServiceBuilder::new()
+        .map_request(|mut request: McpRequest| {
+            request.context.caller = request.context.caller.filter_map_notifications(Some);
+            request
+        })
+        .service(Handler::new(Who));
+    for stack in [Boxed::new(Handler::new(Who)), Boxed::new(wrapped)] {
+        let client = Client::modern("ann", stack).await;
+        let said = client.call(tool("who", json!({}))).await;
+        assert_eq!(text(&said), "ann samples: true");
+    }
+}
+
+#[tokio::test]
+async fn what_the_top_refuses_it_refuses_in_its_own_name() {
+    let stack = ServiceBuilder::new()
+        .map_request(|mut request: McpRequest| {
+            let caller = &request.context.caller;
+            request.context.caller = caller.filter_map_notifications(|mut notification| {
+                if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) =
+                    &mut notification
+                {
+                    notice.params.notifications.resource_subscriptions = None;
+                }
+                Some(notification)
+            });
+            request
+        })
+        .service(Upstream::in_process(Demo::default()));
+    let client = Client::legacy("ann", stack).await;
+    let refused = client
+        .peer
+        .subscribe(SubscribeRequestParams::new("demo://a"))
+        .await;
+    let Err(ServiceError::McpError(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(error.code, code::FORBIDDEN);
+    assert_eq!(error.data.unwrap()["layer"], "server");
+
+    let misfit = except(Handler::new(Demo::default()), |request| {
+        let lists = request.method() == "tools/list";
+        lists.then(|| Ok(McpResponse::new(EmptyResult {})))
+    });
+    let error = McpClient::new(misfit).list_all_tools().await.unwrap_err();
+    assert!(error.is_transport(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_state_cannot_be_read_is_cancelled() {
+    let cancelled = Arc::new(AtomicUsize::new(0));
+    let count = cancelled.clone();
+    let stack = except(
+        Handler::new(Demo::default()),
+        move |request| match request.method() {
+            "tools/call" => {
+                let created = json!({
+                    "resultType": "task",
+                    "taskId": "t",
+                    "status": "working",
+                    "createdAt": "2026-07-28T00:00:00Z",
+                    "lastUpdatedAt": "2026-07-28T00:00:00Z",
+                    "ttlMs": null,
+                });
+                let created: CreateTaskResult = serde_json::from_value(created).unwrap();
+                Some(Ok(McpResponse::new(ServerResult::CreateTaskResult(
+                    created,
+                ))))
+            }
+            "tasks/get" => Some(Ok(McpResponse::new(EmptyResult {}))),
+            "tasks/cancel" => {
+                count.fetch_add(1, Ordering::SeqCst);
+                Some(Ok(McpResponse::new(EmptyResult {})))
+            }
+            _ => None,
+        },
+    );
+    let tasks = ClientCapabilities::builder().enable_tasks().build();
+    let client = McpClient::builder(stack).capabilities(tasks).build();
+    let error = client.call_tool("task").await.unwrap_err();
+    assert!(error.is_transport(), "{error}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(cancelled.load(Ordering::SeqCst), 1);
 }

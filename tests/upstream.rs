@@ -642,3 +642,247 @@ async fn a_clients_notifications_reach_the_server() {
     })
     .await;
 }
+
+/// Whether there is such a process, and it has not ended.
+#[cfg(target_os = "linux")]
+fn runs(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[cfg(target_os = "linux")]
+async fn written(file: &std::path::Path) -> String {
+    soon("a file", async {
+        loop {
+            match std::fs::read_to_string(file) {
+                Ok(text) if text.ends_with('\n') => return text,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(target_os = "linux")]
+fn scratch(name: &str) -> std::path::PathBuf {
+    let file = std::env::temp_dir().join(format!("rmcp-layers-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    file
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn closing_while_connecting_ends_the_child_and_what_it_started() {
+    let file = scratch("connecting");
+    let script = format!("sleep 100 & echo $$ $! > {}; wait", file.display());
+    let silent = Upstream::child_process(ChildProcess::new("sh").args(["-c", &script]));
+    let connecting = silent.clone();
+    let connecting = tokio::spawn(async move { connecting.connect().await });
+    let pids = written(&file).await;
+    let closed = std::time::Instant::now();
+    let both = futures::future::join(silent.close(), silent.close());
+    soon("the end", both).await;
+    for pid in pids.split_whitespace() {
+        assert!(!runs(pid), "{pid}");
+    }
+    let error = soon("the end", connecting).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+    let error = silent.connect().await.unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+    assert!(closed.elapsed() < Duration::from_secs(2), "not at once");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_runtime_that_ends_while_connecting_leaves_no_child() {
+    let file = scratch("runtime");
+    let script = format!("sleep 100 & echo $$ $! > {}; wait", file.display());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let silent = Upstream::child_process(ChildProcess::new("sh").args(["-c", &script]));
+    let pids = runtime.block_on(async {
+        tokio::spawn(async move { silent.connect().await });
+        written(&file).await
+    });
+    drop(runtime);
+    for pid in pids.split_whitespace() {
+        for _ in 0..200 {
+            if runs(pid) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert!(!runs(pid), "{pid}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_child_that_died_is_noticed_though_its_output_is_held_open() {
+    let file = scratch("held");
+    let initialized = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": { "tools": {} },
+        "serverInfo": { "name": "dying", "version": "1" }
+    });
+    let script = format!(
+        r#"sleep 100 & echo $$ $! > {}
+        read line; id=${{line##*'"id":'}}; id=${{id%%[,\}}]*}}
+        echo '{{"jsonrpc":"2.0","id":'$id',"result":{initialized}}}'
+        read line; read line; exit 1"#,
+        file.display()
+    );
+    let dying = Upstream::builder()
+        .lifecycle(Lifecycle::Initialize)
+        .reconnect_in_background(false)
+        .child_process(ChildProcess::new("bash").args(["-c", &script]));
+    let call = dying
+        .clone()
+        .oneshot(McpRequest::call_tool("anything").build());
+    let began = std::time::Instant::now();
+    let error = soon("the call's end", call).await.unwrap_err();
+    assert!(error.is_transport() && !error.is_not_delivered(), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(3), "not at once");
+    for pid in written(&file).await.split_whitespace() {
+        soon("the end of the rest", async {
+            while runs(pid) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_response_stream_fails_its_call_and_no_other() {
+    use axum::{body::Body, http::Response};
+    use futures::StreamExt as _;
+    let router =
+        axum::Router::new().fallback(|method: axum::http::Method, body: String| async move {
+            let message: Value = serde_json::from_str(&body).unwrap_or_default();
+            let json = |result: Value| {
+                let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+                Response::builder()
+                    .header("content-type", "application/json")
+                    .body(Body::from(answer.to_string()))
+                    .unwrap()
+            };
+            let status = |status| {
+                Response::builder()
+                    .status(status)
+                    .body(Body::empty())
+                    .unwrap()
+            };
+            match (method.as_str(), message["method"].as_str()) {
+                ("GET", _) => status(500),
+                (_, Some("initialize")) => json(json!({
+                    "protocolVersion": "2025-11-25",
+                    "capabilities": { "tools": {} },
+                    "serverInfo": { "name": "breaking", "version": "1" }
+                })),
+                (_, Some("tools/call")) if message["params"]["name"] == "slow" => {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                    json(json!({ "content": [] }))
+                }
+                (_, Some("tools/call")) => {
+                    let events = futures::stream::iter([
+                        Ok("id: 1\ndata: \n\n".to_owned()),
+                        Err(std::io::Error::other("broken")),
+                    ]);
+                    Response::builder()
+                        .header("content-type", "text/event-stream")
+                        .body(Body::from_stream(events.boxed()))
+                        .unwrap()
+                }
+                _ => status(202),
+            }
+        });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let upstream = Upstream::builder().lifecycle(Lifecycle::Initialize);
+    let upstream = upstream.http(url).unwrap();
+    upstream.connect().await.unwrap();
+    let slow = upstream
+        .clone()
+        .oneshot(McpRequest::call_tool("slow").build());
+    let slow = tokio::spawn(slow);
+    let broken = upstream.oneshot(McpRequest::call_tool("broken").build());
+    let error = soon("the broken call", broken).await.unwrap_err();
+    assert!(error.is_transport() && !error.is_not_delivered(), "{error}");
+    soon("the other call", slow).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_when_they_are_made() {
+    let endpoint = || HttpEndpoint::new("http://127.0.0.1:9/mcp");
+    for name in RESERVED {
+        let error = Upstream::http(endpoint().header(name, "x")).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    let error = Upstream::http(endpoint().bearer("a\nSECRET")).unwrap_err();
+    assert!(!error.to_string().contains("SECRET"), "{error}");
+    Upstream::http(endpoint().header("authorization", "Basic x")).unwrap();
+}
+
+const RESERVED: [&str; 5] = [
+    "accept",
+    "content-type",
+    "last-event-id",
+    "mcp-protocol-version",
+    "mcp-session-id",
+];
+
+#[tokio::test]
+async fn secrets_are_in_no_name_error_or_debug_output() {
+    let url = "http://user:SECRET@127.0.0.1:9/mcp?key=SECRET";
+    let endpoint = HttpEndpoint::new(url)
+        .bearer("SECRET")
+        .header("x-key", "SECRET");
+    let shown = format!("{endpoint:?}");
+    assert!(
+        !shown.contains("SECRET") && shown.contains("x-key"),
+        "{shown}"
+    );
+    let upstream = Upstream::http(endpoint).unwrap();
+    assert_eq!(upstream.name(), "http://127.0.0.1:9/mcp");
+    let error = upstream.connect().await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("SECRET"), "{shown}");
+    let error = Upstream::http("http://user:SECRET@:x/?key=SECRET").unwrap_err();
+    assert!(!error.to_string().contains("SECRET"), "{error}");
+
+    let child = ChildProcess::new("true").env("API_KEY", "SECRET");
+    let shown = format!("{child:?}");
+    assert!(
+        !shown.contains("SECRET") && shown.contains("API_KEY"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn the_longest_waiting_time_is_no_panic() {
+    let absent = Upstream::builder()
+        .reconnect_backoff(Duration::MAX, Duration::MAX)
+        .child_process("no-such-program-anywhere");
+    for _ in 0..2 {
+        let error = absent.connect().await.unwrap_err();
+        assert!(error.is_not_delivered(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_somebody_else_made_is_not_made_again() {
+    let client = rmcp::service::serve_client_with_lifecycle(
+        (),
+        common::pipe_to(Demo::default()),
+        ClientLifecycleMode::Initialize,
+    );
+    let client = client.await.unwrap();
+    let upstream = Upstream::builder().peer(client.peer().clone());
+    upstream.connect().await.unwrap();
+    client.cancel().await.unwrap();
+    for _ in 0..2 {
+        let error = upstream.connect().await.unwrap_err();
+        assert!(error.to_string().contains("has ended"), "{error}");
+        assert_eq!(error.retry_after(), None, "{error}");
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! listen = "127.0.0.1:8931"
+//! allowed_hosts = ["gateway.example"]    # what clients may name as `Host`; by default this machine only
 //!
 //! [servers.files]                       # a child process
 //! command = "npx"
@@ -39,6 +40,9 @@ use crate::Result;
 pub struct Config {
     #[serde(default = "default_listen")]
     pub listen: String,
+    /// Against DNS rebinding: requests to other hosts are answered with 403.
+    #[serde(default)]
+    pub allowed_hosts: Vec<String>,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -78,6 +82,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: default_listen(),
+            allowed_hosts: Vec::new(),
             servers: BTreeMap::new(),
         }
     }

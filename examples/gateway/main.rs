@@ -14,12 +14,12 @@ mod in_flight;
 mod serve;
 mod session;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use rmcp_layers::{Error, Handler, McpRequest, McpResponse};
 use tower::{ServiceBuilder, util::BoxCloneService};
 
-use crate::{config::Config, demo::Demo, in_flight::InFlight};
+use crate::{config::Config, demo::Demo, in_flight::InFlight, serve::Told};
 
 /// What a step of the program may fail with.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -29,6 +29,9 @@ type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 
 /// How many requests may be in flight at once. A listen is one for as long as it is open.
 const MAX_IN_FLIGHT: usize = 1_024;
+
+/// How long the tasks that are left may take to be dropped.
+const LAST: Duration = Duration::from_millis(100);
 
 const USAGE: &str = "\
 Usage: gateway [--config FILE] [--listen ADDRESS] [--stdio] [--demo]
@@ -83,8 +86,9 @@ fn main() -> ExitCode {
         .map_err(Into::into)
         .and_then(|runtime| {
             let outcome = runtime.block_on(run());
-            // A read of standard input cannot be called off, so nothing may wait for it.
-            runtime.shutdown_background();
+            // A read of standard input cannot be called off, so nothing may wait for it. Everything else
+            // is dropped, and child processes are killed with that.
+            runtime.shutdown_timeout(LAST);
             outcome
         });
     match outcome {
@@ -106,6 +110,14 @@ async fn run() -> Result<()> {
         Some(path) => Config::read(path)?,
         None => Config::default(),
     };
+    let told = serve::told_to_stop()?;
+    tokio::select! {
+        outcome = serve(options, config, &told) => outcome,
+        () = told.twice.cancelled() => Err("told to stop twice, so it ends at once".into()),
+    }
+}
+
+async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     let (bottom, upstreams) = match config.gateway()? {
         Some((gateway, upstreams)) => (BoxCloneService::new(gateway), upstreams),
         None => (BoxCloneService::new(Handler::new(Demo)), Vec::new()),
@@ -114,7 +126,7 @@ async fn run() -> Result<()> {
     let stack = stack(bottom, &in_flight);
 
     let outcome = if options.stdio {
-        serve::stdio(stack, &in_flight).await
+        serve::stdio(stack, &in_flight, told).await
     } else {
         let demo = options.demo.then_some(session::drive);
         let listen = match (options.listen, options.demo) {
@@ -122,7 +134,8 @@ async fn run() -> Result<()> {
             (None, true) => "127.0.0.1:0".to_owned(),
             (None, false) => config.listen,
         };
-        serve::http(&listen, stack, &in_flight, demo).await
+        let hosts = &config.allowed_hosts;
+        serve::http(&listen, hosts, stack, &in_flight, told, demo).await
     };
     for upstream in upstreams {
         upstream.close().await;

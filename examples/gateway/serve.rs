@@ -12,6 +12,7 @@ use rmcp::{
 };
 use rmcp_layers::McpServer;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Result, Stack, in_flight::InFlight};
 
@@ -20,26 +21,47 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long connections may take to close after that.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// Serves streamable HTTP at `listen`. With `demo`, drives that against the gateway and then stops.
+/// How often the process was told to stop, by SIGINT, SIGTERM or Ctrl-C.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// Ends in good order.
+    pub once: CancellationToken,
+    /// Ends at once.
+    pub twice: CancellationToken,
+}
+
+/// Serves streamable HTTP at `listen`, to requests whose `Host` is one of `hosts`, or this machine if none
+/// is named. With `demo`, drives that against the gateway and then stops.
 pub async fn http<F, Fut>(
     listen: &str,
+    hosts: &[String],
     stack: Stack,
     in_flight: &InFlight,
+    told: &Told,
     demo: Option<F>,
 ) -> Result<()>
 where
     F: FnOnce(String) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let told = told_to_stop()?;
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| format!("cannot listen at {listen}: {error}"))?;
-    let url = format!("http://{}/mcp", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    let url = format!("http://{address}/mcp");
     println!("listening on {url}");
+    if hosts.is_empty() && !address.ip().is_loopback() {
+        eprintln!(
+            "gateway: only requests with `Host: localhost` (or 127.0.0.1, ::1) are answered, others with 403: \
+             name the hosts that clients use in gateway.toml, allowed_hosts = [\"gateway.example\"]"
+        );
+    }
 
     let server = McpServer::new(stack);
-    let config = StreamableHttpServerConfig::default();
+    let mut config = StreamableHttpServerConfig::default();
+    if !hosts.is_empty() {
+        config = config.with_allowed_hosts(hosts);
+    }
     let streams = config.cancellation_token.clone();
     let service = StreamableHttpService::new(
         move || Ok(server.clone()),
@@ -52,21 +74,25 @@ where
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
     });
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let router = axum::Router::new().route_service("/mcp", service);
     let served =
         axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let served = tokio::spawn(served.into_future());
 
     let outcome = match demo {
-        Some(drive) => drive(url).await,
+        Some(drive) => told
+            .once
+            .run_until_cancelled(drive(url))
+            .await
+            .unwrap_or(Ok(())),
         None => {
             println!("connect a client:   claude mcp add --transport http gateway {url}");
             println!(
                 "or, by hand:        npx @modelcontextprotocol/inspector --cli {url} --method tools/list"
             );
             println!("stop with Ctrl-C");
-            told.await;
+            told.once.cancelled().await;
             Ok(())
         }
     };
@@ -81,19 +107,17 @@ where
 }
 
 /// Serves one session over standard input and output.
-pub async fn stdio(stack: Stack, in_flight: &InFlight) -> Result<()> {
-    let told = told_to_stop()?;
+pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()> {
     let serving = McpServer::new(stack).serve(rmcp::transport::stdio());
-    tokio::pin!(told);
-    let running = tokio::select! {
-        running = serving => running?,
-        () = &mut told => return Ok(()),
+    let Some(running) = told.once.run_until_cancelled(serving).await else {
+        return Ok(());
     };
+    let running = running?;
     let end = running.cancellation_token();
     let mut ended = tokio::spawn(running.waiting());
     tokio::select! {
         _ = &mut ended => return Ok(()),
-        () = &mut told => {}
+        () = told.once.cancelled() => {}
     }
     drain(in_flight).await;
     end.cancel();
@@ -107,24 +131,54 @@ async fn drain(in_flight: &InFlight) {
     }
 }
 
-/// Resolves on SIGINT and SIGTERM.
-#[cfg(unix)]
-fn told_to_stop() -> Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
+/// Listens for signals from now on.
+pub fn told_to_stop() -> Result<Told> {
+    let told = Told::default();
+    let mut signals = Signals::new()?;
+    let teller = told.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        teller.once.cancel();
+        signals.next().await;
+        teller.twice.cancel();
+    });
+    Ok(told)
 }
 
-/// Resolves on Ctrl-C.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 #[cfg(not(unix))]
-fn told_to_stop() -> Result<impl Future<Output = ()>> {
-    Ok(async {
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
         let _ = tokio::signal::ctrl_c().await;
-    })
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rmcp::{
     ClientHandler, RoleClient, ServiceError, ServiceExt,
     model::*,
-    service::{NotificationContext, PeerRequestOptions, RequestContext},
+    service::{NotificationContext, PeerRequestOptions, RequestContext, RunningService},
     transport::StreamableHttpClientTransport,
 };
 
@@ -71,10 +71,28 @@ pub async fn drive(url: String) -> Result<()> {
         return Ok(());
     }
 
-    let call = |name: &'static str, arguments: serde_json::Value| {
-        let params = CallToolRequestParams::new(name).with_arguments(object(arguments));
-        client.call_tool(params)
-    };
+    call_tools(&client).await?;
+    fail(&client).await?;
+    cancel(&client).await?;
+
+    client.cancel().await?;
+    println!("9. done");
+    Ok(())
+}
+
+type Client = RunningService<RoleClient, User>;
+
+fn call(
+    client: &Client,
+    name: &'static str,
+    arguments: serde_json::Value,
+) -> impl Future<Output = Result<CallToolResult, ServiceError>> {
+    let params = CallToolRequestParams::new(name).with_arguments(object(arguments));
+    client.call_tool(params)
+}
+
+async fn call_tools(client: &Client) -> Result<()> {
+    let call = |name, arguments| call(client, name, arguments);
     let sum = call("add", serde_json::json!({ "a": 2, "b": 40 })).await?;
     println!("3. add 2 and 40: {}", text(&sum));
 
@@ -90,6 +108,11 @@ pub async fn drive(url: String) -> Result<()> {
     .await?;
     println!("   {}", text(&answer));
 
+    Ok(())
+}
+
+async fn fail(client: &Client) -> Result<()> {
+    let call = |name, arguments| call(client, name, arguments);
     let failed = call("fail", serde_json::json!({})).await?;
     println!(
         "6. a tool that fails: isError {}, {}",
@@ -107,6 +130,10 @@ pub async fn drive(url: String) -> Result<()> {
         other => return Err(format!("`reject` was not rejected: {other:?}").into()),
     }
 
+    Ok(())
+}
+
+async fn cancel(client: &Client) -> Result<()> {
     let started = Instant::now();
     let params = CallToolRequestParams::new("sleep")
         .with_arguments(object(serde_json::json!({ "ms": 60_000 })));
@@ -122,8 +149,5 @@ pub async fn drive(url: String) -> Result<()> {
         "8. a call of a minute, cancelled after {} ms",
         started.elapsed().as_millis()
     );
-
-    client.cancel().await?;
-    println!("9. done");
     Ok(())
 }

@@ -34,7 +34,7 @@ where
 {
     async fn ask<T: MethodResult>(&self, message: impl Into<ClientRequest>) -> Result<T, Error> {
         let call = self.call();
-        Ok(results::expect(call.run(call.request(message)).await?)?)
+        results::expect(call.run(call.request(message)).await?)
     }
 
     /// Sends a request whose answer says nothing.
@@ -236,7 +236,7 @@ where
         options.meta = context.meta;
         options.extensions = context.extensions;
         let call = Call::new(self, options);
-        Ok(results::expect(call.run(call.request(message)).await?)?)
+        results::expect(call.run(call.request(message)).await?)
     }
 
     /// Sends a notification down the stack, and waits until it has been passed on.

@@ -221,6 +221,7 @@ where
         }
     }
 }
+
 impl<S: Clone> Clone for McpClient<S> {
     fn clone(&self) -> Self {
         let stack = self

@@ -34,7 +34,7 @@ macro_rules! lists {
                 let params = PaginatedRequestParams::default().with_cursor(cursor);
                 let call = self.call();
                 let result = call.run(call.request($Request::with_param(params))).await?;
-                Ok(results::expect(result)?)
+                results::expect(result)
             }
 
             #[doc = concat!("All pages of `", $method, "`, in order.")]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tower::Service;
 
 use super::{call::Call, mrtr::too_many_rounds};
-use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
+use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, TransportError, code, results};
 
 /// How often a task is polled at most, whatever interval its server names.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,14 +47,20 @@ where
         let result = self
             .poll(&task_id, interval(created.task.poll_interval_ms))
             .await;
-        // A server that answers with an error knows the task no more, or never ran it.
-        if !matches!(&result, Err(error) if !ends_task(error)) {
-            abandoned.disarm();
+        match result {
+            Ok(result) => {
+                abandoned.disarm();
+                Ok(result)
+            }
+            Err(Stopped::Ended(error)) => {
+                abandoned.disarm();
+                Err(error)
+            }
+            Err(Stopped::Left(error)) => Err(error),
         }
-        result
     }
 
-    async fn poll(&self, task_id: &str, mut wait: Duration) -> Result<CallToolResult, Error> {
+    async fn poll(&self, task_id: &str, mut wait: Duration) -> Result<CallToolResult, Stopped> {
         let mut failed = 0;
         let mut rounds = 0;
         let mut answered = HashSet::new();
@@ -64,7 +70,10 @@ where
                 .request(GetTaskRequest::new(GetTaskParams::new(task_id)))
                 .await;
             let task = match polled {
-                Ok(result) => results::expect::<GetTaskResult>(result)?.task,
+                Ok(result) => {
+                    let read = results::expect::<GetTaskResult>(result);
+                    read.map_err(Stopped::Left)?.task
+                }
                 Err(error) if may_pass(&error) && failed + 1 < FAILED_POLLS => {
                     failed += 1;
                     wait = wait
@@ -73,17 +82,21 @@ where
                     tracing::debug!(%error, task_id, "a poll of a task failed");
                     continue;
                 }
-                Err(error) => return Err(error),
+                // A server that answers with an error knows the task no more, or never ran it.
+                Err(error) if error.is_protocol() => return Err(Stopped::Ended(error)),
+                Err(error) => return Err(Stopped::Left(error)),
             };
             failed = 0;
             wait = interval(task.task.poll_interval_ms);
             match task.payload {
-                TaskPayload::Completed { result } => return read_result(result),
-                TaskPayload::Failed { error } => return Err(read_error(error)),
+                TaskPayload::Completed { result } => {
+                    return read_result(result).map_err(Stopped::Ended);
+                }
+                TaskPayload::Failed { error } => return Err(Stopped::Ended(read_error(error))),
                 TaskPayload::Cancelled => {
                     let said = task.task.status_message;
                     let reason = said.unwrap_or_else(|| "the server cancelled the task".to_owned());
-                    return Err(Error::cancelled(reason));
+                    return Err(Stopped::Ended(Error::cancelled(reason)));
                 }
                 TaskPayload::InputRequired { mut input_requests } => {
                     // The server goes on asking until it has taken the answer in.
@@ -92,11 +105,13 @@ where
                         continue;
                     }
                     if rounds == self.client.shared.mrtr_max_rounds {
-                        return Err(too_many_rounds(rounds));
+                        return Err(Stopped::Left(too_many_rounds(rounds)));
                     }
                     rounds += 1;
                     answered.extend(input_requests.keys().cloned());
-                    self.answer_task(task_id, input_requests).await?;
+                    self.answer_task(task_id, input_requests)
+                        .await
+                        .map_err(Stopped::Left)?;
                 }
                 _ => {}
             }
@@ -138,15 +153,19 @@ fn may_pass(error: &Error) -> bool {
     error.is_transport() || error.is_timeout() || error.is_refused()
 }
 
-/// Whether there is no task any more after its polling ended so.
-fn ends_task(error: &Error) -> bool {
-    error.is_protocol() || error.is_cancelled()
+/// Why polling stopped without a result.
+enum Stopped {
+    /// The task has ended so.
+    Ended(Error),
+    /// The task may be running still.
+    Left(Error),
 }
 
 fn read_result(result: JsonObject) -> Result<CallToolResult, Error> {
     serde_json::from_value(Value::Object(result)).map_err(|error| {
-        let message = format!("the task's result is not one of a tool: {error}");
-        ErrorData::internal_error(message, None).into()
+        TransportError::new("unreadable answer: the task's result is not one of a tool")
+            .with_source(error)
+            .into()
     })
 }
 

@@ -192,7 +192,7 @@ where
     pub async fn once(self) -> Result<CallToolResponse, Error> {
         let call = Call::new(&self.client, self.options);
         let result = call.run(call.request(self.params.into_request())).await?;
-        Ok(results::expect(result)?)
+        results::expect(result)
     }
 
     /// Yields the call's progress beside its result.

@@ -7,21 +7,25 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer, ServerHandler,
     model::{
-        ClientRequest, DiscoverResult, EmptyResult, ErrorCode, ErrorData, ServerResult,
+        ClientRequest, DiscoverResult, EmptyResult, ErrorData, ServerResult,
         SubscriptionsListenRequestMethod,
     },
     service::{NotificationContext, RequestContext},
 };
 use tower::Service;
 
-use crate::{CallContext, Error, Lifecycle, McpRequest, McpResponse, Upstream, caller::Era};
+use crate::{
+    CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream, caller::Era, code,
+};
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
 ///
 /// Requests go to the handler directly, with the caller's own rmcp peer in their context: no channel, no
 /// task, no copy. Where a layer has put something between the handler and its caller, or nobody is
 /// served, the handler is reached over an in-process connection instead, so that what it sends back passes
-/// the layers.
+/// the layers. There the handler still sees who calls and what the caller can do, if the caller says so with
+/// each request (2026-07-28). One that began with a handshake shares its connection with others of that
+/// age, and to the handler they all are this crate.
 ///
 /// Dropping a call's future cancels the token in the handler's
 /// [`RequestContext`](rmcp::service::RequestContext) and drops the handler's future.
@@ -156,7 +160,9 @@ fn served(context: CallContext) -> Result<RequestContext<RoleServer>, Error> {
 /// There is no rmcp connection to serve, where one is needed.
 fn unserved() -> Error {
     let message = "this reaches a handler only from a served connection";
-    ErrorData::new(ErrorCode::INVALID_REQUEST, message, None).into()
+    Refusal::new("server", message)
+        .with_code(code::FORBIDDEN)
+        .into()
 }
 
 async fn answer<H: ServerHandler>(

@@ -4,9 +4,12 @@ mod handler;
 mod service;
 mod subscriptions;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 pub use handler::Handler;
@@ -14,10 +17,12 @@ use rmcp::{
     RoleServer,
     model::{
         ClientRequest, DiscoverRequest, DiscoverRequestParams, DiscoverResult, ErrorData,
-        ProtocolVersion, ServerConfig, ServerResult, Tool,
+        Implementation, ProtocolVersion, ServerConfig, ServerResult, Tool,
     },
     service::RequestContext,
 };
+use tokio::sync::Semaphore;
+use tokio_util::sync::DropGuard;
 use tower::{Service, ServiceExt};
 
 use self::subscriptions::Subscriptions;
@@ -38,12 +43,15 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session
 /// - **Cancellation.** When the caller cancels (`notifications/cancelled`) or goes away, the stack's
 ///   future is dropped.
 /// - **Notifications.** The client's notifications go down the stack as
-///   [`McpRequest::notification`]s.
+///   [`McpRequest::notification`]s: at most 64 of one session at a time, and none outlives its session.
 /// - **Older callers** (revisions before 2026-07-28, which have `initialize`). Their
 ///   `resources/subscribe` becomes part of one `subscriptions/listen` that the top keeps open for the
 ///   session, so layers see one mechanism; change notifications reach them as that listen yields them.
 ///   Their `logging/setLevel` goes down the stack and is remembered, so that a newer upstream hears of it
 ///   with each request.
+///   That listen stays open as long as the session: put tower's `timeout` around the parts of a stack that
+///   listens do not pass (or filter them out of it), not around the whole. Each listen that it ends is
+///   opened again, more and more seldom, and the caller told that everything may have changed meanwhile.
 /// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else.
 ///
 /// ```
@@ -72,27 +80,45 @@ pub struct McpServer<S> {
     stack: Mutex<S>,
     shared: Arc<Shared>,
     session: Arc<Session>,
+    /// Ends what runs for the session. Not the session's own end: a caller's request may hold that one.
+    _closes: DropGuard,
+    told: Mutex<Told>,
+    /// The stack once answered this session's `subscriptions/listen` with "method not found".
+    listen_unsupported: AtomicBool,
     subscriptions: Subscriptions,
+    /// The room for notifications of this session on their way down.
+    notices: Arc<Semaphore>,
 }
 
-/// What all connections of one server know of the stack.
+/// What this session was told that the server is. It decides nothing for another session, which a layer
+/// may have told something else. Where nothing was told, as over HTTP without sessions, everything goes
+/// to the stack, which knows.
+#[derive(Default)]
+struct Told {
+    config: Option<ServerConfig>,
+    /// The revisions the stack speaks, where they are not all that rmcp knows.
+    versions: Option<Vec<ProtocolVersion>>,
+}
+
+/// What all connections of one server have in common. Nothing in it lets one caller's answers decide
+/// what another caller may do.
 #[derive(Default)]
 struct Shared {
-    knowledge: Mutex<Knowledge>,
+    /// The server's name, as somebody was told it last: for callers that never asked.
+    server_info: Mutex<Option<Implementation>>,
+    header_tools: Mutex<HeaderTools>,
     /// How many requests have gone down the stack, listens aside.
     dispatched: AtomicU64,
 }
 
-#[derive(Default)]
-struct Knowledge {
-    config: Option<ServerConfig>,
-    /// The revisions the stack speaks, where they are not all that rmcp knows.
-    versions: Option<Vec<ProtocolVersion>>,
-    /// The stack once answered `subscriptions/listen` with "method not found".
-    listen_unsupported: bool,
-    /// Tools whose arguments are mirrored in HTTP headers (SEP-2243): rmcp wants to check them.
-    header_tools: std::collections::HashMap<String, Tool>,
-}
+/// Tools whose arguments are mirrored in HTTP headers (SEP-2243), which rmcp checks before it serves a
+/// request. It asks a server that is made for the request, so they are shared, and that check must not
+/// apply one caller's schema to another's call: `None` stands for a tool that has been listed with more
+/// than one schema. Its calls are left to the stack.
+type HeaderTools = HashMap<String, Option<Tool>>;
+
+/// How many notifications of one session may be on their way down the stack.
+const MAX_NOTICES: usize = 64;
 
 /// How many tools with mirrored arguments are remembered. Past it, the header check is left to the stack.
 const MAX_HEADER_TOOLS: usize = 10_000;
@@ -106,15 +132,6 @@ where
     /// Serves `stack`.
     pub fn new(stack: S) -> Self {
         Self::over(stack, Arc::default())
-    }
-
-    fn over(stack: S, shared: Arc<Shared>) -> Self {
-        Self {
-            stack: Mutex::new(stack),
-            shared,
-            session: Arc::new(Session::new()),
-            subscriptions: Subscriptions::default(),
-        }
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
@@ -155,10 +172,7 @@ where
     }
 
     fn stack(&self) -> S {
-        self.stack
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.stack).clone()
     }
 
     /// The context of a request that rmcp serves.
@@ -178,6 +192,7 @@ where
             cancellation: ct,
             caller: Caller::from_peer(peer).in_session(self.session.clone()),
             deadline: None,
+            notification: None,
         }
     }
 
@@ -194,32 +209,42 @@ where
         }
         config.instructions = discovered.instructions.clone();
         let versions = &discovered.supported_versions;
-        let mut knowledge = self.knowledge();
-        knowledge.versions =
+        let versions =
             (versions.as_slice() != ProtocolVersion::KNOWN_VERSIONS).then(|| versions.clone());
-        knowledge.config = Some(config);
-        drop(knowledge);
+        *lock(&self.shared.server_info) = Some(config.server_info.clone());
+        *lock(&self.told) = Told {
+            config: Some(config),
+            versions,
+        };
         Ok(discovered)
     }
+}
 
-    fn knowledge(&self) -> std::sync::MutexGuard<'_, Knowledge> {
-        self.shared
-            .knowledge
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl<S> McpServer<S> {
+    /// A connection's server.
+    fn over(stack: S, shared: Arc<Shared>) -> Self {
+        let session = Arc::new(Session::new());
+        Self {
+            stack: Mutex::new(stack),
+            shared,
+            _closes: session.closed().clone().drop_guard(),
+            session,
+            told: Mutex::default(),
+            listen_unsupported: AtomicBool::new(false),
+            subscriptions: Subscriptions::default(),
+            notices: Arc::new(Semaphore::new(MAX_NOTICES)),
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Clone> Clone for McpServer<S> {
     /// Another connection's server over the same stack.
     fn clone(&self) -> Self {
-        let stack = self.stack.lock().unwrap_or_else(PoisonError::into_inner);
-        Self {
-            stack: Mutex::new(stack.clone()),
-            shared: self.shared.clone(),
-            session: Arc::new(Session::new()),
-            subscriptions: Subscriptions::default(),
-        }
+        Self::over(lock(&self.stack).clone(), self.shared.clone())
     }
 }
 

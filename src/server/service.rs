@@ -1,6 +1,6 @@
 //! The face that [`McpServer`] turns to rmcp: each typed method goes down the stack as the request it is.
 
-use std::{borrow::Cow, future::Future};
+use std::{borrow::Cow, future::Future, sync::atomic::Ordering, time::Duration};
 
 use rmcp::{
     RoleServer, ServerHandler,
@@ -9,8 +9,11 @@ use rmcp::{
 };
 use tower::Service;
 
-use super::{MAX_HEADER_TOOLS, McpServer, results, subscriptions};
+use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
 use crate::{Error, McpRequest, McpResponse, request};
+
+/// How long a notification goes on after its session, whose last word it may have been.
+const NOTICE_GRACE: Duration = Duration::from_secs(1);
 
 /// Methods whose params are a struct, or nothing that is optional.
 macro_rules! pass_on {
@@ -21,7 +24,7 @@ macro_rules! pass_on {
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
             let answer = self.call($Request::new(request), context);
-            async move { results::expect(answer.await?) }
+            async move { Ok(results::expect(answer.await?)?) }
         }
     )*};
 }
@@ -35,7 +38,7 @@ macro_rules! pass_on_list {
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
             let answer = self.call(list::<_, $Request>(request), context);
-            async move { results::expect(answer.await?) }
+            async move { Ok(results::expect(answer.await?)?) }
         }
     )*};
 }
@@ -156,14 +159,14 @@ where
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        results::expect(self.call(request, context).await?)
+        Ok(results::expect(self.call(request, context).await?)?)
     }
 
     fn accepted_subscription_filter(
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        if self.knowledge().listen_unsupported {
+        if self.listen_unsupported.load(Ordering::Relaxed) {
             return None;
         }
         self.subscriptions.about_to_acknowledge(&self.shared);
@@ -190,7 +193,7 @@ where
                 Ok(_) => Ok(()),
                 Err(error) => {
                     if error.code == ErrorCode::METHOD_NOT_FOUND {
-                        self.knowledge().listen_unsupported = true;
+                        self.listen_unsupported.store(true, Ordering::Relaxed);
                     }
                     Err(error)
                 }
@@ -237,8 +240,7 @@ where
         params: CancelledNotificationParam,
         context: NotificationContext<RoleServer>,
     ) {
-        self.notify(CancelledNotification::new(params), context)
-            .await;
+        self.notify(CancelledNotification::new(params), context);
     }
 
     async fn on_progress(
@@ -246,19 +248,16 @@ where
         params: ProgressNotificationParam,
         context: NotificationContext<RoleServer>,
     ) {
-        self.notify(ProgressNotification::new(params), context)
-            .await;
+        self.notify(ProgressNotification::new(params), context);
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         self.session_initialized();
-        self.notify(InitializedNotification::default(), context)
-            .await;
+        self.notify(InitializedNotification::default(), context);
     }
 
     async fn on_roots_list_changed(&self, context: NotificationContext<RoleServer>) {
-        self.notify(RootsListChangedNotification::default(), context)
-            .await;
+        self.notify(RootsListChangedNotification::default(), context);
     }
 
     async fn on_custom_notification(
@@ -266,21 +265,27 @@ where
         notification: CustomNotification,
         context: NotificationContext<RoleServer>,
     ) {
-        self.notify(notification, context).await;
+        self.notify(notification, context);
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.knowledge().header_tools.get(name).cloned()
+        lock(&self.shared.header_tools).get(name).cloned().flatten()
     }
 
     fn get_info(&self) -> ServerConfig {
-        // Before the stack has said what it is, whatever a caller asks goes to the stack, which knows.
-        let known = self.knowledge().config.clone();
-        known.unwrap_or_else(everything)
+        // Unless this session was told what the stack is, whatever is asked goes to the stack, which knows.
+        if let Some(told) = &lock(&self.told).config {
+            return told.clone();
+        }
+        let everything = everything();
+        match lock(&self.shared.server_info).clone() {
+            Some(info) => everything.with_server_info(info),
+            None => everything,
+        }
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        match &self.knowledge().versions {
+        match &lock(&self.told).versions {
             Some(versions) => Cow::Owned(versions.clone()),
             None => Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS),
         }
@@ -294,7 +299,7 @@ where
     S::Future: Send,
 {
     /// Sends a client's notification down the stack. Nobody waits for what becomes of it.
-    async fn notify(
+    fn notify(
         &self,
         notification: impl Into<ClientNotification>,
         context: NotificationContext<RoleServer>,
@@ -308,24 +313,43 @@ where
         call.extensions.insert(context);
         let request = McpRequest::notification(notification, call);
         let method = request.method().to_owned();
-        if let Err(error) = self.dispatch(request).await {
-            tracing::debug!(method, %error, "a client's notification was not passed on");
-        }
+        let Ok(room) = self.notices.clone().try_acquire_owned() else {
+            tracing::debug!(method, "dropped: too many notifications are on their way");
+            return;
+        };
+        let passing = self.dispatch(request);
+        let closed = self.session.closed().clone();
+        // rmcp holds this server as long as the notification is served, which is as long as the session
+        // would live.
+        tokio::spawn(async move {
+            let _room = room;
+            let over = async {
+                closed.cancelled().await;
+                tokio::time::sleep(NOTICE_GRACE).await;
+            };
+            tokio::select! {
+                biased;
+                passed = passing => if let Err(error) = passed {
+                    tracing::debug!(method, %error, "a client's notification was not passed on");
+                },
+                () = over => tracing::debug!(method, "dropped: the session has ended"),
+            }
+        });
     }
 
     /// Keeps the tools whose arguments are mirrored in HTTP headers (SEP-2243).
     fn remember_header_tools(&self, tools: &[Tool]) {
-        let mirrored: Vec<&Tool> = tools.iter().filter(|tool| mirrors_headers(tool)).collect();
-        if mirrored.is_empty() {
-            return;
-        }
-        let mut knowledge = self.knowledge();
-        for tool in mirrored {
-            let name = tool.name.to_string();
-            if knowledge.header_tools.len() < MAX_HEADER_TOOLS
-                || knowledge.header_tools.contains_key(&name)
-            {
-                knowledge.header_tools.insert(name, tool.clone());
+        let mut known = lock(&self.shared.header_tools);
+        for tool in tools {
+            if let Some(before) = known.get_mut(&*tool.name) {
+                if before
+                    .as_ref()
+                    .is_some_and(|before| before.input_schema != tool.input_schema)
+                {
+                    *before = None;
+                }
+            } else if known.len() < MAX_HEADER_TOOLS && mirrors_headers(tool) {
+                known.insert(tool.name.to_string(), Some(tool.clone()));
             }
         }
     }

@@ -83,7 +83,7 @@ impl Call {
         let token = context.progress_token();
         let mut options = PeerRequestOptions::no_options();
         if self.connection.era == Era::Modern {
-            options.meta = Some(own_meta(&mut context));
+            options.meta = Some(own_meta(&mut context, self.connection.kind));
         }
         let mut meta = context.meta;
         for key in HOP_KEYS {
@@ -191,9 +191,15 @@ const HOP_KEYS: &[&str] = &[
 const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// What this hop says for the caller: what the caller can do, so that the server asks it for nothing
-/// else, and the log level it set for its session.
-fn own_meta(context: &mut CallContext) -> RequestMetaObject {
+/// else, and the log level it set for its session. Within this process there is no hop, and the caller is
+/// who it is.
+fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     let mut meta = RequestMetaObject::new();
+    if kind == Kind::InProcess
+        && let Some(info) = context.client_info()
+    {
+        meta.set_client_info(info);
+    }
     match context.meta.remove(CLIENT_CAPABILITIES) {
         // As it came: reading it and writing it again costs as much as all else that is done here.
         Some(capabilities @ Value::Object(_)) => {

@@ -110,4 +110,8 @@ impl Dial for Foreign {
         };
         Box::pin(std::future::ready(connection))
     }
+
+    fn is_final(&self) -> bool {
+        true
+    }
 }

@@ -167,13 +167,10 @@ impl Upstream {
 
     /// Ends the connection, and makes no other. Calls in flight fail; a child process is asked to end by
     /// closing its standard input, then by `SIGTERM`, then killed, three seconds apart (MCP 2025-11-25,
-    /// basic/lifecycle, shutdown). Returns when that is done.
+    /// basic/lifecycle, shutdown); one that is still being connected to is killed at once. Returns when that
+    /// is done, to everybody who asked for it.
     pub async fn close(&self) {
-        for slot in self.inner.slots() {
-            if let Some(connection) = slot.close() {
-                connection.close().await;
-            }
-        }
+        futures::future::join_all(self.inner.slots().map(|slot| slot.close())).await;
     }
 }
 
@@ -287,7 +284,13 @@ impl Inner {
     }
 
     async fn for_modern(&self, second: &Slot) -> Result<Arc<Connection>, Error> {
-        let connection = second.get().await?;
+        let connection = match second.get().await {
+            // Meanwhile it was found that one connection is enough.
+            Err(_) if matches!(self.only.get(), Some(Only::First)) => {
+                return self.first.get().await;
+            }
+            connection => connection?,
+        };
         if connection.era == Era::Modern {
             return Ok(connection);
         }
@@ -297,7 +300,7 @@ impl Inner {
             return Ok(connection);
         };
         if self.only.set(Only::First).is_ok() {
-            drop(second.close());
+            second.retire();
         }
         Ok(first)
     }

@@ -10,6 +10,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use crate::{Error, TransportError, backoff::Backoff};
@@ -20,10 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, Error>>>;
+type Closing = Shared<BoxFuture<'static, ()>>;
 
 /// Makes one connection.
 pub(super) trait Dial: Send + Sync {
     fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>>;
+
+    /// Resolves when nothing that was begun for a connection is left, once all of them are let go of.
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Whether there is but one connection, and no other once it is lost.
+    fn is_final(&self) -> bool {
+        false
+    }
 }
 
 /// A connection that is made on demand, by one caller for all, and again when it is lost.
@@ -34,6 +46,8 @@ pub(super) struct Slot {
     connect_timeout: Duration,
     in_background: bool,
     state: Mutex<State>,
+    /// Calls off the attempt that is under way.
+    stop: CancellationToken,
     this: Weak<Slot>,
 }
 
@@ -49,6 +63,9 @@ struct State {
     next_attempt: Option<Instant>,
     last_error: Option<Error>,
     closed: bool,
+    /// The connection of a retired slot: calls that have it go on.
+    retired: Weak<Connection>,
+    closing: Option<Closing>,
 }
 
 #[derive(Default)]
@@ -71,11 +88,12 @@ impl Slot {
     pub(super) fn new(settings: Settings, dial: Box<dyn Dial>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             name: settings.name,
-            dial,
             backoff: settings.backoff,
             connect_timeout: settings.connect_timeout,
-            in_background: settings.in_background,
+            in_background: settings.in_background && !dial.is_final(),
+            dial,
             state: Mutex::default(),
+            stop: CancellationToken::new(),
             this: this.clone(),
         })
     }
@@ -123,7 +141,7 @@ impl Slot {
     /// Until when to wait with the next attempt.
     fn wait(&self, state: &State) -> Result<Option<Instant>, Error> {
         if state.closed {
-            return Err(self.error("it has been closed").into());
+            return Err(self.closed());
         }
         let Some(next_attempt) = state.next_attempt else {
             return Ok(None);
@@ -149,16 +167,28 @@ impl Slot {
         TransportError::not_delivered(message).with_upstream(self.name.clone())
     }
 
+    fn closed(&self) -> Error {
+        self.error("it has been closed").into()
+    }
+
     /// Begins an attempt that goes on whether or not somebody waits for it.
     fn start(&self, state: &mut State) -> Connecting {
         let dialled = self.dial.dial();
         let limit = self.connect_timeout;
         let name = self.name.clone();
         let this = self.this.clone();
+        let stop = self.stop.clone();
         let attempt = tokio::spawn(async move {
-            let connected = match tokio::time::timeout(limit, dialled).await {
-                Ok(connected) => connected.map(Arc::new),
-                Err(_) => {
+            let dialled = stop.run_until_cancelled(tokio::time::timeout(limit, dialled));
+            let connected = match dialled.await {
+                Some(Ok(connected)) => connected.map(Arc::new),
+                None => {
+                    let message = "it has been closed";
+                    Err(TransportError::not_delivered(message)
+                        .with_upstream(name)
+                        .into())
+                }
+                Some(Err(_)) => {
                     let message = format!("cannot connect within {limit:?}");
                     Err(TransportError::not_delivered(message)
                         .with_upstream(name)
@@ -188,8 +218,7 @@ impl Slot {
     fn settle(&self, connected: Result<Arc<Connection>, Error>) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         if state.closed {
-            state.phase = Phase::Idle;
-            return Err(self.error("it has been closed").into());
+            return Err(self.closed());
         }
         match &connected {
             Ok(connection) => {
@@ -201,6 +230,10 @@ impl Slot {
                 drop(state);
                 tracing::info!(upstream = %self.name, "connected");
                 self.watch(connection);
+            }
+            Err(error) if self.dial.is_final() => {
+                state.phase = Phase::Idle;
+                tracing::debug!(upstream = %self.name, %error, "not connected");
             }
             Err(error) => {
                 tracing::warn!(upstream = %self.name, %error, "not connected");
@@ -268,13 +301,48 @@ impl Slot {
         });
     }
 
-    /// Lets go of the connection for good.
-    pub(super) fn close(&self) -> Option<Arc<Connection>> {
+    /// Makes no other connection, and leaves the one there is to the calls that have it.
+    pub(super) fn retire(&self) {
         let mut state = self.state();
         state.closed = true;
-        match std::mem::take(&mut state.phase) {
-            Phase::Ready(connection) => Some(connection),
-            _ => None,
+        self.stop.cancel();
+        if let Phase::Ready(connection) = std::mem::take(&mut state.phase) {
+            state.retired = Arc::downgrade(&connection);
         }
+    }
+
+    /// Ends the connection and what is under way, and makes no other. It goes on whether or not somebody
+    /// waits for it, and all who do wait for the same end.
+    pub(super) fn close(&self) -> Closing {
+        let mut state = self.state();
+        if let Some(closing) = &state.closing {
+            return closing.clone();
+        }
+        state.closed = true;
+        self.stop.cancel();
+        let phase = std::mem::take(&mut state.phase);
+        let retired = state.retired.upgrade();
+        let ended = self.dial.ended();
+        let closing = tokio::spawn(async move {
+            match phase {
+                Phase::Idle => {}
+                Phase::Connecting(attempt) => drop(attempt.await),
+                Phase::Ready(connection) => connection.close().await,
+            }
+            if let Some(retired) = retired {
+                retired.close().await;
+            }
+            ended.await;
+        });
+        let closing = closing.map(drop).boxed().shared();
+        state.closing = Some(closing.clone());
+        closing
+    }
+}
+
+impl Drop for Slot {
+    /// Nobody is left to use what an attempt would bring.
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }

@@ -1,14 +1,24 @@
 use std::{
     ffi::{OsStr, OsString},
+    fmt, io,
     path::PathBuf,
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
-use process_wrap::tokio::CommandWrap;
-use rmcp::transport::TokioChildProcess;
-use tokio::process::Command;
+use process_wrap::tokio::{ChildWrapper, CommandWrap};
+use rmcp::{
+    RoleClient,
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::{Transport, async_rw::AsyncRwTransport},
+};
+use tokio::{
+    process::{ChildStdin, ChildStdout, Command},
+    time::Instant,
+};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     Error,
@@ -26,7 +36,7 @@ use crate::{
 /// It is started when it is needed, and again when it has ended. Its standard error goes to this
 /// process's, unless [`quiet`](Self::quiet) says otherwise. On Unix it leads a process group of its own:
 /// an interrupt typed at the terminal does not reach it, so that calls can end in good order, and when it
-/// has to be killed, what it started is killed with it.
+/// ends, what it started in that group and left behind is killed.
 ///
 /// ```
 /// use rmcp_layers::ChildProcess;
@@ -36,7 +46,7 @@ use crate::{
 ///     .env("NODE_ENV", "production");
 /// # let _ = files;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChildProcess {
     program: OsString,
     args: Vec<OsString>,
@@ -110,8 +120,40 @@ impl ChildProcess {
     }
 }
 
-impl<P: AsRef<OsStr>> From<P> for ChildProcess {
-    fn from(program: P) -> Self {
+/// Names the variables, and does not say what is in them.
+impl fmt::Debug for ChildProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ChildProcess")
+            .field("program", &self.program)
+            .field("args", &self.args)
+            .field("env", &env)
+            .field("current_dir", &self.current_dir)
+            .field("quiet", &self.quiet)
+            .finish()
+    }
+}
+
+impl From<&str> for ChildProcess {
+    fn from(program: &str) -> Self {
+        Self::new(program)
+    }
+}
+
+impl From<String> for ChildProcess {
+    fn from(program: String) -> Self {
+        Self::new(program)
+    }
+}
+
+impl From<&OsStr> for ChildProcess {
+    fn from(program: &OsStr) -> Self {
+        Self::new(program)
+    }
+}
+
+impl From<PathBuf> for ChildProcess {
+    fn from(program: PathBuf) -> Self {
         Self::new(program)
     }
 }
@@ -125,6 +167,7 @@ impl UpstreamBuilder {
             Box::new(Spawn {
                 command: command.clone(),
                 handshake,
+                children: TaskTracker::new(),
             })
         })
     }
@@ -133,26 +176,171 @@ impl UpstreamBuilder {
 struct Spawn {
     command: Arc<ChildProcess>,
     handshake: Handshake,
+    /// Those that have not ended yet, or have not been waited for.
+    children: TaskTracker,
 }
 
 impl Dial for Spawn {
     fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
         let command = self.command.clone();
         let handshake = self.handshake.clone();
+        let token = self.children.token();
         Box::pin(async move {
-            let stderr = if command.quiet {
-                Stdio::null()
-            } else {
-                Stdio::inherit()
-            };
-            let (child, _) = TokioChildProcess::builder(command.command())
-                .stderr(stderr)
-                .spawn()
-                .map_err(|error| {
-                    let what = format!("cannot start `{}`", command.program.to_string_lossy());
-                    errors::of_spawn(&handshake.upstream, &what, error)
-                })?;
+            let child = Child::spawn(&command, token).map_err(|error| {
+                let what = format!("cannot start `{}`", command.program.to_string_lossy());
+                errors::of_spawn(&handshake.upstream, &what, error)
+            })?;
             Connection::establish(child, handshake, Kind::Other).await
         })
+    }
+
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        let children = self.children.clone();
+        children.close();
+        Box::pin(async move { children.wait().await })
+    }
+}
+
+/// How long a child that is asked to end may take, each time it is asked.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long what a child said last is read after its end: something it started may hold its output open.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// A child process, as a transport. rmcp's own does not see that a child has ended as long as something
+/// the child started holds its output, and leaves the killing of a dropped one to a task, which never
+/// runs when the program is ending.
+struct Child {
+    lines: AsyncRwTransport<RoleClient, ChildStdout, ChildStdin>,
+    process: Process,
+    /// Until when to read on, once it has ended.
+    last_words: Option<Instant>,
+}
+
+impl Child {
+    fn spawn(command: &ChildProcess, token: TaskTrackerToken) -> io::Result<Self> {
+        let mut wrap = command.command();
+        let stderr = if command.quiet {
+            Stdio::null()
+        } else {
+            Stdio::inherit()
+        };
+        wrap.command_mut()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        let mut process = Process {
+            running: Some((wrap.spawn()?, token)),
+        };
+        let (stdout, stdin) = process
+            .pipes()
+            .ok_or_else(|| io::Error::other("it has no standard input or output"))?;
+        Ok(Self {
+            lines: AsyncRwTransport::new(stdout, stdin),
+            process,
+            last_words: None,
+        })
+    }
+}
+
+impl Transport<RoleClient> for Child {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.lines.send(item)
+    }
+
+    /// Nothing is lost when this is dropped and begun again.
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let until = match self.last_words {
+            Some(until) => until,
+            None => {
+                tokio::select! {
+                    biased;
+                    message = self.lines.receive() => return message,
+                    () = self.process.exit() => {}
+                }
+                *self.last_words.insert(Instant::now() + LAST_WORDS)
+            }
+        };
+        let message = tokio::time::timeout_at(until, self.lines.receive()).await;
+        message.ok().flatten()
+    }
+
+    /// The order of MCP 2025-11-25, basic/lifecycle, shutdown.
+    async fn close(&mut self) -> io::Result<()> {
+        // A child that reads nothing may hold up what is being written.
+        let _ = tokio::time::timeout(GRACE, self.lines.close()).await;
+        if !self.process.exits_within(GRACE).await {
+            self.process.terminate();
+            self.process.exits_within(GRACE).await;
+        }
+        self.process.kill();
+        self.process.exit().await;
+        self.process.running = None;
+        Ok(())
+    }
+}
+
+/// A process and its group, killed and waited for when it is dropped.
+struct Process {
+    running: Option<(Box<dyn ChildWrapper>, TaskTrackerToken)>,
+}
+
+impl Process {
+    fn pipes(&mut self) -> Option<(ChildStdout, ChildStdin)> {
+        let (process, _) = self.running.as_mut()?;
+        Some((process.stdout().take()?, process.stdin().take()?))
+    }
+
+    /// Resolves when the process has ended.
+    async fn exit(&mut self) {
+        let Some((process, _)) = &mut self.running else {
+            return;
+        };
+        match process.wait().await {
+            Ok(status) => tracing::debug!(%status, "a child process ended"),
+            Err(error) => tracing::warn!(%error, "a child process cannot be waited for"),
+        }
+    }
+
+    async fn exits_within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.exit()).await.is_ok()
+    }
+
+    fn terminate(&self) {
+        #[cfg(unix)]
+        if let Some((process, _)) = &self.running {
+            /// The number POSIX gives it.
+            const SIGTERM: i32 = 15;
+            if let Err(error) = process.signal(SIGTERM) {
+                tracing::debug!(%error, "a child process cannot be asked to end");
+            }
+        }
+    }
+
+    /// Kills what is left of the group, here and now: a program that is ending runs no task any more.
+    fn kill(&mut self) {
+        if let Some((process, _)) = &mut self.running
+            && let Err(error) = process.start_kill()
+        {
+            tracing::trace!(%error, "nothing is left of a child process");
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if let (Some((mut process, token)), Ok(runtime)) =
+            (self.running.take(), tokio::runtime::Handle::try_current())
+        {
+            runtime.spawn(async move {
+                let _ = process.wait().await;
+                drop(token);
+            });
+        }
     }
 }

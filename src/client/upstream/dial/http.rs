@@ -1,14 +1,24 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
 use rmcp::{
     RoleClient,
+    model::ClientJsonRpcMessage,
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{
-        StreamableHttpClientTransport, Transport, common::client_side_sse::SseRetryPolicy,
-        streamable_http_client::StreamableHttpClientTransportConfig,
+        StreamableHttpClientTransport, Transport,
+        common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
+        streamable_http_client::{
+            StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
+            StreamableHttpPostResponse, StreamableHttpResponseLimits,
+        },
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -42,6 +52,15 @@ const RESUME_ATTEMPTS: usize = 4;
 const RESUME_FIRST: Duration = Duration::from_millis(100);
 const RESUME_MOST: Duration = Duration::from_secs(1);
 
+/// Headers that rmcp sets itself. What is said otherwise would fail every call, or break it.
+const RESERVED: [&str; 5] = [
+    "accept",
+    "content-type",
+    "last-event-id",
+    "mcp-protocol-version",
+    "mcp-session-id",
+];
+
 /// Where an MCP server is reached over streamable HTTP.
 ///
 /// ```
@@ -52,7 +71,7 @@ const RESUME_MOST: Duration = Duration::from_secs(1);
 ///     .header("x-team", "search");
 /// # let _ = endpoint;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpEndpoint {
     url: String,
     headers: Vec<(String, String)>,
@@ -73,7 +92,9 @@ impl HttpEndpoint {
         }
     }
 
-    /// Sends a header with every request.
+    /// Sends a header with every request. Of several values for one name, the last is sent. What MCP itself
+    /// needs (`Accept`, `Content-Type`, `Last-Event-ID`, `Mcp-Protocol-Version`, `Mcp-Session-Id`) cannot be
+    /// set.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -102,30 +123,48 @@ impl HttpEndpoint {
         self
     }
 
+    /// The URL without what may be secret in it.
+    fn shown_url(&self) -> String {
+        Url::parse(&self.url).map_or_else(
+            |_| "malformed URL".to_owned(),
+            |url| format!("{}{}", url.origin().ascii_serialization(), url.path()),
+        )
+    }
+
     fn config(&self, name: &Arc<str>) -> Result<StreamableHttpClientTransportConfig, Error> {
         let invalid = |what: String| -> Error {
             TransportError::not_delivered(what)
                 .with_upstream(name.clone())
                 .into()
         };
+        // A URL may hold credentials, so that it is not quoted.
         let url = Url::parse(&self.url)
-            .map_err(|error| invalid(format!("`{}` is not a URL: {error}", self.url)))?;
+            .map_err(|error| invalid(format!("the URL is malformed: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid(format!(
-                "`{}` is neither http:// nor https://",
-                self.url
+                "the URL is neither http:// nor https://, but {}:",
+                url.scheme()
             )));
+        }
+        if let Some(token) = &self.bearer
+            && HeaderValue::from_str(token).is_err()
+        {
+            return Err(invalid("the bearer token is not a header value".to_owned()));
         }
         let mut headers = HashMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
             let header: HeaderName = name
                 .parse()
                 .map_err(|_| invalid(format!("`{name}` is not a header name")))?;
-            let value = HeaderValue::from_str(value).map_err(|_| {
+            if RESERVED.contains(&header.as_str()) {
+                return Err(invalid(format!("header `{header}` is MCP's own")));
+            }
+            let mut value = HeaderValue::from_str(value).map_err(|_| {
                 invalid(format!(
                     "the value of header `{name}` is not a header value"
                 ))
             })?;
+            value.set_sensitive(true);
             headers.insert(header, value);
         }
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
@@ -169,8 +208,33 @@ fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-impl<U: Into<String>> From<U> for HttpEndpoint {
-    fn from(url: U) -> Self {
+/// Says where, and with which headers, but none of what may be secret.
+impl fmt::Debug for HttpEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("HttpEndpoint")
+            .field("url", &self.shown_url())
+            .field("headers", &headers)
+            .field("bearer", &self.bearer.as_ref().map(|_| "..."))
+            .field("max_response_bytes", &self.max_response_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<&str> for HttpEndpoint {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+impl From<String> for HttpEndpoint {
+    fn from(url: String) -> Self {
+        Self::new(url)
+    }
+}
+
+impl From<&String> for HttpEndpoint {
+    fn from(url: &String) -> Self {
         Self::new(url)
     }
 }
@@ -186,7 +250,7 @@ impl UpstreamBuilder {
         let name: Arc<str> = self
             .name
             .clone()
-            .unwrap_or_else(|| endpoint.url.as_str().into());
+            .unwrap_or_else(|| endpoint.shown_url().into());
         let config = endpoint.config(&name)?;
         let client = endpoint.client_or_own(&name)?;
         Ok(self
@@ -214,7 +278,14 @@ impl Dial for Post {
         let handshake = self.handshake.clone();
         Box::pin(async move {
             let gone = CancellationToken::new();
-            config.retry_config = Arc::new(Resume { gone: gone.clone() });
+            config.retry_config = Arc::new(Resume);
+            let client = Client {
+                client,
+                session: Arc::new(SessionStream {
+                    last: Mutex::default(),
+                    gone: gone.clone(),
+                }),
+            };
             let transport = StreamableHttpClientTransport::with_client(client, config);
             let transport = UntilGone { transport, gone };
             Connection::establish(transport, handshake, Kind::Http).await
@@ -222,16 +293,13 @@ impl Dial for Post {
     }
 }
 
-/// Takes up a broken stream a few times, and then says that the server is gone.
+/// Takes up a broken stream a few times. A request whose stream is given up fails by itself.
 #[derive(Debug)]
-struct Resume {
-    gone: CancellationToken,
-}
+struct Resume;
 
 impl SseRetryPolicy for Resume {
     fn retry(&self, attempts: usize) -> Option<Duration> {
         if attempts >= RESUME_ATTEMPTS {
-            self.gone.cancel();
             return None;
         }
         let doubled = RESUME_FIRST.saturating_mul(1 << attempts);
@@ -239,8 +307,152 @@ impl SseRetryPolicy for Resume {
     }
 }
 
-/// A transport that ends when the server is gone. rmcp goes on without the stream: a lost call would wait
-/// for its answer, and a listen for changes, for ever.
+/// A client that knows the session's own stream from those that answer a request.
+#[derive(Clone)]
+struct Client {
+    client: reqwest::Client,
+    session: Arc<SessionStream>,
+}
+
+/// The stream that a session has for what belongs to no request. rmcp goes on without it, and nobody would
+/// hear of changes any more.
+struct SessionStream {
+    /// The last event on it, and how often in a row it could not be taken up from there.
+    last: Mutex<(Option<String>, usize)>,
+    gone: CancellationToken,
+}
+
+impl SessionStream {
+    /// Whether a stream that begins after this event is the session's. Events of two streams have
+    /// different ids (MCP 2025-11-25, basic/transports, resumability).
+    fn is_mine(&self, after: Option<&str>) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        after.is_none() || last.0.as_deref() == after
+    }
+
+    fn heard(&self, id: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (Some(id.to_owned()), 0);
+    }
+
+    fn failed(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.1 += 1;
+        if last.0.is_some() && last.1 >= RESUME_ATTEMPTS {
+            self.gone.cancel();
+        }
+    }
+}
+
+type HttpResult<T> = Result<T, StreamableHttpError<reqwest::Error>>;
+
+/// A failed request's URL may hold credentials.
+fn without_url(error: StreamableHttpError<reqwest::Error>) -> StreamableHttpError<reqwest::Error> {
+    match error {
+        StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
+        other => other,
+    }
+}
+
+impl StreamableHttpClient for Client {
+    type Error = reqwest::Error;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<StreamableHttpPostResponse> {
+        let client = &self.client;
+        let posted = client.post_message(uri, message, session_id, auth_header, headers);
+        posted.await.map_err(without_url)
+    }
+
+    async fn post_message_with_response_limits(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+        limits: StreamableHttpResponseLimits,
+    ) -> HttpResult<StreamableHttpPostResponse> {
+        let posted = self.client.post_message_with_response_limits(
+            uri,
+            message,
+            session_id,
+            auth_header,
+            headers,
+            limits,
+        );
+        posted.await.map_err(without_url)
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        session_id: Arc<str>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<()> {
+        let client = &self.client;
+        let deleted = client.delete_session(uri, session_id, auth_header, headers);
+        deleted.await.map_err(without_url)
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<BoxedSseResponse> {
+        let client = &self.client;
+        let stream = client.get_stream(uri, session_id, last_event_id, auth_header, headers);
+        stream.await.map_err(without_url)
+    }
+
+    async fn get_stream_with_max_sse_event_size(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+        max_sse_event_size: usize,
+    ) -> HttpResult<BoxedSseResponse> {
+        let sessions = self.session.is_mine(last_event_id.as_deref());
+        let stream = self.client.get_stream_with_max_sse_event_size(
+            uri,
+            session_id,
+            last_event_id,
+            auth_header,
+            headers,
+            max_sse_event_size,
+        );
+        let stream = stream.await.map_err(without_url);
+        if !sessions {
+            return stream;
+        }
+        if stream.is_err() {
+            self.session.failed();
+        }
+        let session = self.session.clone();
+        let stream = stream?.inspect(move |event| {
+            if let Ok(event) = event
+                && let Some(id) = &event.id
+            {
+                session.heard(id);
+            }
+        });
+        Ok(stream.boxed())
+    }
+}
+
+/// A transport that ends when the session's own stream is gone.
 struct UntilGone<T> {
     transport: T,
     gone: CancellationToken,

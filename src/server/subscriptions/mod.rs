@@ -1,0 +1,163 @@
+//! The change notifications of a session: one `subscriptions/listen` for a caller that knows only
+//! `resources/subscribe`.
+
+mod session;
+mod sinks;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use rmcp::{
+    RoleServer,
+    model::{ErrorData, Extensions},
+    service::{Peer, RequestContext},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tower::Service;
+
+pub(super) use self::sinks::acknowledged;
+use self::{session::SessionListen, sinks::SessionPeer};
+use super::{McpServer, Shared};
+use crate::{Error, McpRequest, McpResponse};
+
+/// How many subscribe and unsubscribe requests may wait for the session's listen.
+const PENDING_COMMANDS: usize = 64;
+/// How long a handshake waits for the session's listen to begin.
+const BEGIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a session has open.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    /// The count of requests before the oldest acknowledgment whose listen has not begun.
+    acknowledging: Mutex<Option<u64>>,
+    /// Whether the session's caller has finished its handshake.
+    initialized: watch::Sender<bool>,
+}
+
+impl Subscriptions {
+    /// Takes note that rmcp is about to acknowledge a listen, before the stack knows of it.
+    pub(super) fn about_to_acknowledge(&self, shared: &Shared) {
+        let mut oldest = self
+            .acknowledging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
+    }
+
+    /// The time since that acknowledgment.
+    pub(super) fn acknowledged(&self, shared: &Arc<Shared>) -> Window {
+        let since = self
+            .acknowledging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Window {
+            shared: shared.clone(),
+            since,
+        }
+    }
+}
+
+/// The time between telling a caller that it will hear of changes and the stack beginning to tell of
+/// them. What another request changed meanwhile, the caller has to hear of too.
+pub(super) struct Window {
+    shared: Arc<Shared>,
+    since: Option<u64>,
+}
+
+impl Window {
+    /// Whether anything went through that could have changed something.
+    fn let_something_through(&self) -> bool {
+        self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
+    }
+}
+
+struct Command {
+    uri: String,
+    subscribe: bool,
+    extensions: Extensions,
+    reply: oneshot::Sender<Option<Result<(), ErrorData>>>,
+}
+
+impl<S> McpServer<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    /// Opens the session's listen, for the list changes that the stack announces, and gives it a moment
+    /// to begin: then the session misses none.
+    pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {
+        let Some(config) = super::lock(&self.told).config.clone() else {
+            return;
+        };
+        let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
+        *self
+            .subscriptions
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        let actor = SessionListen::new(
+            self.stack(),
+            SessionPeer::new(peer, self.subscriptions.initialized.subscribe()),
+            Arc::downgrade(&self.session),
+            extensions,
+            &config.capabilities,
+        );
+        let (begun, begins) = oneshot::channel();
+        let closed = self.session.closed().clone();
+        tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands, begun)).await });
+        let _ = tokio::time::timeout(BEGIN_WITHIN, begins).await;
+    }
+
+    /// The session's caller has finished its handshake, and may be told of changes.
+    pub(super) fn session_initialized(&self) {
+        self.subscriptions.initialized.send_replace(true);
+    }
+
+    /// Subscribes the session. `None` if the stack knows no listen, or there is no session to tell.
+    pub(super) async fn subscribe_session(
+        &self,
+        uri: String,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<(), ErrorData>> {
+        self.command(uri, true, context).await
+    }
+
+    pub(super) async fn unsubscribe_session(
+        &self,
+        uri: String,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<(), ErrorData>> {
+        self.command(uri, false, context).await
+    }
+
+    async fn command(
+        &self,
+        uri: String,
+        subscribe: bool,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<Result<(), ErrorData>> {
+        let commands = self
+            .subscriptions
+            .commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        let (reply, answer) = oneshot::channel();
+        let extensions = context.extensions.clone();
+        commands
+            .send(Command {
+                uri,
+                subscribe,
+                extensions,
+                reply,
+            })
+            .await
+            .ok()?;
+        answer.await.ok().flatten()
+    }
+}

@@ -1,0 +1,188 @@
+//! Where what a listen yields goes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use rmcp::{
+    RoleServer,
+    model::{
+        ClientResult, GetExtensions, GetMeta, NotificationMetaObject,
+        PromptListChangedNotification, ResourceListChangedNotification,
+        ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerNotification,
+        ServerRequest, SubscriptionFilter, ToolListChangedNotification,
+    },
+    service::Peer,
+};
+use tokio::sync::{oneshot, watch};
+
+use super::Window;
+use crate::{Caller, CallerSink, Error, Refusal, caller::Session, code};
+
+/// The caller of a session: told of nothing before its handshake is finished.
+#[derive(Clone)]
+pub(super) struct SessionPeer {
+    peer: Peer<RoleServer>,
+    initialized: watch::Receiver<bool>,
+}
+
+impl SessionPeer {
+    pub(super) fn new(peer: Peer<RoleServer>, initialized: watch::Receiver<bool>) -> Self {
+        Self { peer, initialized }
+    }
+
+    /// The way back for a listen whose acknowledgment is for `acknowledged`.
+    pub(super) fn listening(
+        &self,
+        acknowledged: oneshot::Sender<SubscriptionFilter>,
+        session: Arc<Session>,
+    ) -> Caller {
+        let sink = SessionSink {
+            peer: self.clone(),
+            acknowledged: Mutex::new(Some(acknowledged)),
+        };
+        Caller::new(sink)
+            .in_session(session)
+            .with_handshake(self.peer.peer_info())
+    }
+
+    async fn tell(&self, notification: ServerNotification) -> Result<(), Error> {
+        let mut initialized = self.initialized.clone();
+        if initialized
+            .wait_for(|initialized| *initialized)
+            .await
+            .is_err()
+        {
+            return Err(Error::cancelled("the session has ended"));
+        }
+        Caller::from_peer(self.peer.clone())
+            .notify(notification)
+            .await
+    }
+
+    /// What changed while nobody listened is not known, so all of it may have.
+    pub(super) async fn tell_of_all(&self, accepted: &SubscriptionFilter) {
+        for change in changes_of(accepted) {
+            if self.tell(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
+    let mut changes = Vec::new();
+    if filter.tools_list_changed == Some(true) {
+        changes.push(ToolListChangedNotification::default().into());
+    }
+    if filter.prompts_list_changed == Some(true) {
+        changes.push(PromptListChangedNotification::default().into());
+    }
+    if filter.resources_list_changed == Some(true) {
+        changes.push(ResourceListChangedNotification::default().into());
+    }
+    for uri in filter.resource_subscriptions.iter().flatten() {
+        let params = ResourceUpdatedNotificationParam::new(uri);
+        changes.push(ResourceUpdatedNotification::new(params).into());
+    }
+    changes
+}
+
+/// The way back for a listen that rmcp has already acknowledged to the caller.
+pub(in crate::server) fn acknowledged(
+    peer: Peer<RoleServer>,
+    session: Arc<Session>,
+    window: Window,
+) -> Caller {
+    let handshake = peer.peer_info();
+    let sink = AcknowledgedSink {
+        peer,
+        window: Mutex::new(Some(window)),
+    };
+    Caller::new(sink)
+        .in_session(session)
+        .with_handshake(handshake)
+}
+
+/// Takes what a listen yields to a caller that opened it.
+struct AcknowledgedSink {
+    peer: Peer<RoleServer>,
+    window: Mutex<Option<Window>>,
+}
+
+impl CallerSink for AcknowledgedSink {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            else {
+                return Caller::from_peer(self.peer.clone())
+                    .notify(notification)
+                    .await;
+            };
+            let window = self
+                .window
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if !window.is_some_and(|window| window.let_something_through()) {
+                return Ok(());
+            }
+            let id = notice
+                .extensions
+                .get()
+                .and_then(NotificationMetaObject::subscription_id);
+            for mut change in changes_of(&notice.params.notifications) {
+                if let Some(id) = &id {
+                    change.get_meta_mut().set_subscription_id(id.clone());
+                }
+                Caller::from_peer(self.peer.clone()).notify(change).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        takes_no_requests(&request)
+    }
+}
+
+/// Takes what a listen yields to a caller that knows nothing of it. The acknowledgment stays here.
+struct SessionSink {
+    peer: SessionPeer,
+    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
+}
+
+impl CallerSink for SessionSink {
+    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            {
+                let waiting = self
+                    .acknowledged
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send(notice.params.notifications);
+                }
+                return Ok(());
+            }
+            if let Some(meta) = notification
+                .extensions_mut()
+                .get_mut::<NotificationMetaObject>()
+            {
+                meta.remove("io.modelcontextprotocol/subscriptionId");
+            }
+            self.peer.tell(notification).await
+        })
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        takes_no_requests(&request)
+    }
+}
+
+fn takes_no_requests(_request: &ServerRequest) -> BoxFuture<'static, Result<ClientResult, Error>> {
+    let refusal = Refusal::new("server", "a listen takes no requests from a server")
+        .with_code(code::FORBIDDEN);
+    Box::pin(std::future::ready(Err(refusal.into())))
+}
