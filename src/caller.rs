@@ -57,6 +57,8 @@ pub struct Caller {
     layered: bool,
     /// Requests of a server are answered, whatever revision the caller speaks.
     answers: bool,
+    /// Nobody made the request: what the server sends to no call in particular is not for it.
+    quiet: bool,
 }
 
 #[derive(Clone)]
@@ -99,6 +101,7 @@ impl Caller {
             handshake: None,
             layered: false,
             answers: false,
+            quiet: false,
         }
     }
 
@@ -122,6 +125,18 @@ impl Caller {
         self
     }
 
+    /// Says that a layer makes the request on its own behalf. What a server sends without saying to which
+    /// call it belongs goes to a real caller's.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     pub(crate) fn answers_requests(&self) -> bool {
         self.answers
     }
@@ -135,6 +150,7 @@ impl Caller {
             handshake: self.handshake(),
             layered: true,
             answers: self.answers,
+            quiet: self.quiet,
         }
     }
 

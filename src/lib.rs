@@ -15,6 +15,7 @@
 //!       │ ▲
 //!       ▼ │ Upstream    bottom: a connection to an MCP server
 //!    or   │ Handler     bottom: any rmcp ServerHandler in this process
+//!    or   │ Gateway     bottom: many named stacks as one
 //! ```
 //!
 //! A *stack* is any `Service<McpRequest, Response = McpResponse>` whose error goes [into](Into) [`Error`].
@@ -131,6 +132,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
+//! | `gateway` | `gateway`: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
@@ -147,6 +149,8 @@ mod backoff;
 mod caller;
 mod client;
 mod error;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod outcome;
 mod principal;
 #[cfg(feature = "registry")]

@@ -10,12 +10,15 @@
 //! env = { NODE_ENV = "production" }
 //! cwd = "/srv"
 //!
-//! # or, over streamable HTTP:
-//! # [servers.search]
-//! # url = "http://127.0.0.1:9000/mcp"
-//! # headers = { x-team = "search" }
-//! # lifecycle = "match-caller"          # or auto, initialize, discover
+//! [servers.search]                      # over streamable HTTP
+//! url = "http://127.0.0.1:9000/mcp"
+//! headers = { x-team = "search" }
+//! lifecycle = "match-caller"            # or auto, initialize, discover
+//! prefix = "find"                       # `find__query` instead of `search__query`
 //! ```
+//!
+//! The tools of several servers are called by their server's name, those of an only one by their own.
+//! `prefix = ""` has them called by their own either way.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +26,10 @@ use std::{
     time::Duration,
 };
 
-use rmcp_layers::{ChildProcess, HttpEndpoint, Lifecycle, Upstream};
+use rmcp_layers::{
+    ChildProcess, HttpEndpoint, Lifecycle, Upstream,
+    gateway::{Gateway, Member, Prefix},
+};
 use serde::Deserialize;
 
 use crate::Result;
@@ -56,6 +62,7 @@ struct Server {
     headers: BTreeMap<String, String>,
     lifecycle: Option<LifecycleName>,
     request_timeout_secs: Option<u64>,
+    prefix: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -88,31 +95,33 @@ impl Config {
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let config: Self =
             toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        match config.servers.len() {
-            0 => Err(format!("{} names no server: add [servers.NAME]", path.display()).into()),
-            1 => Ok(config),
-            _ => {
-                let names: Vec<_> = config.servers.keys().map(String::as_str).collect();
-                Err(format!(
-                    "{} names {} servers ({}); this version of the gateway serves one",
-                    path.display(),
-                    names.len(),
-                    names.join(", ")
-                )
-                .into())
-            }
+        if config.servers.is_empty() {
+            return Err(format!("{} names no server: add [servers.NAME]", path.display()).into());
         }
+        Ok(config)
     }
 
-    /// The configured server, if there is one.
-    pub fn upstream(&self) -> Result<Option<Upstream>> {
-        let Some((name, server)) = self.servers.first_key_value() else {
+    /// The configured servers as one, and each of them, to be closed at the end. Nothing if none is
+    /// configured.
+    pub fn gateway(&self) -> Result<Option<(Gateway, Vec<Upstream>)>> {
+        if self.servers.is_empty() {
             return Ok(None);
-        };
-        let upstream = server
-            .upstream(name)
-            .map_err(|error| format!("[servers.{name}]: {error}"))?;
-        Ok(Some(upstream))
+        }
+        let mut gateway = Gateway::builder();
+        let mut upstreams = Vec::new();
+        for (name, server) in &self.servers {
+            let upstream = server
+                .upstream(name)
+                .map_err(|error| format!("[servers.{name}]: {error}"))?;
+            let default = if self.servers.len() == 1 { "" } else { name };
+            let member = match server.prefix.as_deref().unwrap_or(default) {
+                "" => Member::new(name, upstream.clone()).prefix(Prefix::Never),
+                prefix => Member::new(prefix, upstream.clone()),
+            };
+            gateway = gateway.add_member(member);
+            upstreams.push(upstream);
+        }
+        Ok(Some((gateway.build()?, upstreams)))
     }
 }
 

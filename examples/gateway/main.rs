@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo run --example gateway                          # embedded demo server, over HTTP on loopback
 //! cargo run --example gateway -- --demo                # the same, and a short session against it
-//! cargo run --example gateway -- --config gateway.toml # a server of your own behind it
+//! cargo run --example gateway -- --config gateway.toml # servers of your own behind it
 //! cargo run --example gateway -- --stdio               # over standard input and output
 //! ```
 
@@ -16,7 +16,7 @@ mod session;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use rmcp_layers::{Error, Handler, McpRequest, McpResponse, Upstream};
+use rmcp_layers::{Error, Handler, McpRequest, McpResponse};
 use tower::{ServiceBuilder, util::BoxCloneService};
 
 use crate::{config::Config, demo::Demo, in_flight::InFlight, serve::Told};
@@ -36,7 +36,7 @@ const LAST: Duration = Duration::from_millis(100);
 const USAGE: &str = "\
 Usage: gateway [--config FILE] [--listen ADDRESS] [--stdio] [--demo]
 
-  --config FILE      put the server of this gateway.toml behind the gateway,
+  --config FILE      put the servers of this gateway.toml behind the gateway,
                      instead of the embedded demo server
   --listen ADDRESS   serve streamable HTTP at this address (default 127.0.0.1:8931;
                      port 0 takes a free one)
@@ -118,9 +118,12 @@ async fn run() -> Result<()> {
 }
 
 async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
-    let upstream = config.upstream()?;
+    let (bottom, upstreams) = match config.gateway()? {
+        Some((gateway, upstreams)) => (BoxCloneService::new(gateway), upstreams),
+        None => (BoxCloneService::new(Handler::new(Demo)), Vec::new()),
+    };
     let in_flight = InFlight::default();
-    let stack = stack(upstream.clone(), &in_flight);
+    let stack = stack(bottom, &in_flight);
 
     let outcome = if options.stdio {
         serve::stdio(stack, &in_flight, told).await
@@ -134,18 +137,14 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         let hosts = &config.allowed_hosts;
         serve::http(&listen, hosts, stack, &in_flight, told, demo).await
     };
-    if let Some(upstream) = upstream {
+    for upstream in upstreams {
         upstream.close().await;
     }
     outcome
 }
 
-/// The layers, outermost first, over the configured server or the demo server.
-fn stack(upstream: Option<Upstream>, in_flight: &InFlight) -> Stack {
-    let bottom: Stack = match upstream {
-        Some(upstream) => BoxCloneService::new(upstream),
-        None => BoxCloneService::new(Handler::new(Demo)),
-    };
+/// The layers, outermost first, over the configured servers or the demo server.
+fn stack(bottom: Stack, in_flight: &InFlight) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(in_flight.layer())
         .concurrency_limit(MAX_IN_FLIGHT)

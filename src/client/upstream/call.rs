@@ -53,7 +53,7 @@ impl Call {
             ClientRequest::SubscriptionsListenRequest(_)
         );
         let timeout = if listens { None } else { self.timeout };
-        let (route, mailbox) = Route::new(request.context.caller.session_id(), listens);
+        let (route, mailbox) = Route::new(&request.context.caller, listens);
         let (sending, back) = self.send(request, route);
         let handle = sending
             .await

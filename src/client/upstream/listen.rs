@@ -85,7 +85,7 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
         _ => SubscriptionFilter::new(),
     };
     let accepted = requested.supported_by(&call.connection.info.capabilities);
-    let (route, mut mailbox) = Route::new(context.caller.session_id(), true);
+    let (route, mut mailbox) = Route::new(&context.caller, true);
     let routes = &call.connection.routes;
     let mut listening = Listening {
         order: routes.enter_listener(route, accepted.clone()),

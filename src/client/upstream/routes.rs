@@ -19,6 +19,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::Caller;
+
 /// How many messages may wait for one call. A caller that takes them slower than the server sends loses
 /// the newest progress and log messages; a listen that falls so far behind ends with an error.
 const MAILBOX: usize = 4_096;
@@ -40,17 +42,20 @@ pub(super) struct Route {
     mail: mpsc::Sender<Mail>,
     session: Option<u64>,
     listens: bool,
+    /// Takes only what says that it belongs here.
+    quiet: bool,
     answered: bool,
 }
 
 impl Route {
-    pub(super) fn new(session: Option<u64>, listens: bool) -> (Self, Mailbox) {
+    pub(super) fn new(caller: &Caller, listens: bool) -> (Self, Mailbox) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         (
             Self {
                 mail,
-                session,
+                session: caller.session_id(),
                 listens,
+                quiet: caller.is_quiet(),
                 answered: false,
             },
             mailbox,
@@ -102,7 +107,7 @@ impl Routes {
         if let Some(token) = token {
             table.tokens.insert(token, id.clone());
         }
-        if !route.listens {
+        if !route.listens && !route.quiet {
             table.calls.insert(order, id.clone());
         }
         table.routes.insert(id, (order, route));
@@ -287,7 +292,9 @@ impl Table {
             .values()
             .map(|(_, route)| route)
             .filter(|route| route.listens);
-        let mut all = listens.chain(self.listeners.values().map(|listener| &listener.route));
+        let mut all = listens
+            .chain(self.listeners.values().map(|listener| &listener.route))
+            .filter(|route| !route.quiet);
         let first = all.next()?;
         let alone = all.all(|route| route.session.is_some() && route.session == first.session);
         (alone && self.abandoned.are_all_of(first.session)).then_some(first)

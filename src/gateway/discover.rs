@@ -1,0 +1,177 @@
+//! What the members are, together: `server/discover`.
+
+use futures::future::join_all;
+use rmcp::model::{
+    CacheScope, DiscoverResult, Implementation, JsonObject, ProtocolVersion, ServerCapabilities,
+    ServerResult,
+};
+use serde_json::Value;
+
+use super::{
+    notices,
+    route::{Hub, Seats},
+};
+use crate::{Error, McpRequest, McpResponse, results};
+
+impl Hub {
+    /// Asks every member what it is. One that is down, or silent past the deadline, is left out; an error
+    /// comes only if there are members and none of them answers.
+    pub(super) async fn discover(
+        &self,
+        seats: &Seats,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        let deadline = self.rules.deadline;
+        for seat in &seats.list {
+            // Lists come next.
+            notices::watch_member(seat, &request.context);
+        }
+        let asked = seats.list.iter().map(|seat| {
+            let call = seat.call(request.clone());
+            async move {
+                let answered = tokio::time::timeout(deadline, call)
+                    .await
+                    .unwrap_or_else(|_| Err(Error::timeout(deadline)))?;
+                let described: DiscoverResult = results::expect(answered.into_result())?;
+                Ok::<_, Error>((seat, described))
+            }
+        });
+        let mut described = Vec::new();
+        let mut failed = None;
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(one) => described.push(one),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed.filter(|_| described.is_empty()) {
+            return Err(error);
+        }
+        let one = seats.list.len() == 1;
+        let mut result = DiscoverResult::new(
+            versions(described.iter().map(|(_, one)| &*one.supported_versions)),
+            ServerCapabilities::default(),
+        );
+        let mut instructions: Vec<String> = self.instructions.iter().cloned().collect();
+        for (seat, described) in &described {
+            merge(&mut result.capabilities, &described.capabilities);
+            if let Some(said) = &described.instructions {
+                instructions.push(match one {
+                    true => said.clone(),
+                    false => format!("## {}\n\n{said}", seat.name),
+                });
+            }
+        }
+        if !one {
+            announce_changes(&mut result.capabilities);
+        }
+        result.instructions = (!instructions.is_empty()).then(|| instructions.join("\n\n"));
+        let hints = described.iter().map(|(_, one)| one);
+        result.ttl_ms = hints.clone().map(|one| one.ttl_ms).min().unwrap_or(0);
+        let public = hints
+            .clone()
+            .all(|one| one.cache_scope == CacheScope::Public);
+        if public && !described.is_empty() && failed_none(seats, described.len()) {
+            result.cache_scope = CacheScope::Public;
+        } else {
+            // A member that is missing may say otherwise soon.
+            result.ttl_ms = match failed_none(seats, described.len()) {
+                true => result.ttl_ms,
+                false => 0,
+            };
+        }
+        let own = || Implementation::new("rmcp-layers-gateway", env!("CARGO_PKG_VERSION"));
+        let of_one = described
+            .first()
+            .filter(|_| one)
+            .and_then(|(_, one)| one.server_info());
+        result.set_server_info(self.server_info.clone().or(of_one).unwrap_or_else(own));
+        Ok(McpResponse::new(ServerResult::DiscoverResult(result)))
+    }
+}
+
+fn failed_none(seats: &Seats, described: usize) -> bool {
+    seats.list.len() == described
+}
+
+/// The revisions that all speak, in the first one's order.
+fn versions<'a>(mut all: impl Iterator<Item = &'a [ProtocolVersion]>) -> Vec<ProtocolVersion> {
+    let Some(first) = all.next() else {
+        return ProtocolVersion::KNOWN_VERSIONS.to_vec();
+    };
+    let mut common = first.to_vec();
+    for versions in all {
+        let both: Vec<_> = common
+            .iter()
+            .filter(|version| versions.contains(version))
+            .cloned()
+            .collect();
+        if !both.is_empty() {
+            common = both;
+        }
+    }
+    common
+}
+
+/// Adds what one member can do.
+fn merge(all: &mut ServerCapabilities, one: &ServerCapabilities) {
+    fn either(a: &mut Option<bool>, b: Option<bool>) {
+        *a = match (*a, b) {
+            (Some(true), _) | (_, Some(true)) => Some(true),
+            (a, b) => a.or(b),
+        };
+    }
+    if let Some(tools) = &one.tools {
+        either(
+            &mut all.tools.get_or_insert_default().list_changed,
+            tools.list_changed,
+        );
+    }
+    if let Some(prompts) = &one.prompts {
+        either(
+            &mut all.prompts.get_or_insert_default().list_changed,
+            prompts.list_changed,
+        );
+    }
+    if let Some(resources) = &one.resources {
+        let all = all.resources.get_or_insert_default();
+        either(&mut all.list_changed, resources.list_changed);
+        either(&mut all.subscribe, resources.subscribe);
+    }
+    all.logging = all.logging.take().or_else(|| one.logging.clone());
+    all.completions = all.completions.take().or_else(|| one.completions.clone());
+    for (id, settings) in one.extensions.iter().flatten() {
+        let known = all.extensions.get_or_insert_default();
+        merge_settings(known.entry(id.clone()).or_default(), settings);
+    }
+    for (id, settings) in one.experimental.iter().flatten() {
+        let known = all.experimental.get_or_insert_default();
+        merge_settings(known.entry(id.clone()).or_default(), settings);
+    }
+}
+
+/// What one of them can, the gateway can; of other settings the first one's stays.
+fn merge_settings(all: &mut JsonObject, one: &JsonObject) {
+    for (key, value) in one {
+        match all.get_mut(key) {
+            Some(known) if *value == Value::Bool(true) && known.is_boolean() => {
+                *known = Value::Bool(true);
+            }
+            Some(_) => {}
+            None => {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Members come and go, and the gateway tells of it.
+fn announce_changes(all: &mut ServerCapabilities) {
+    all.tools.get_or_insert_default().list_changed = Some(true);
+    if let Some(prompts) = &mut all.prompts {
+        prompts.list_changed = Some(true);
+    }
+    if let Some(resources) = &mut all.resources {
+        resources.list_changed = Some(true);
+    }
+}

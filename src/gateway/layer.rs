@@ -1,0 +1,92 @@
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use tower::{Layer, Service};
+
+use super::{Gateway, Member, service::impossible};
+use crate::{Error, McpRequest, McpResponse};
+
+/// Puts a name in front of what one stack exposes: `query` becomes `db__query`, `file:///a` becomes
+/// `db+file:///a`.
+///
+/// It is a [`Gateway`] with this stack as its only member, so everything that is said there holds.
+///
+/// ```
+/// use rmcp_layers::{Upstream, gateway::NamespaceLayer};
+/// use tower::ServiceBuilder;
+/// # struct Database;
+/// # impl rmcp::ServerHandler for Database {}
+///
+/// # fn main() -> Result<(), rmcp_layers::Error> {
+/// let stack = ServiceBuilder::new()
+///     .layer(NamespaceLayer::new("db")?)
+///     .service(Upstream::in_process(Database));
+/// # let _ = stack;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct NamespaceLayer {
+    name: String,
+}
+
+impl NamespaceLayer {
+    /// A layer that puts `name` in front.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be a member's name; see [`Member::new`].
+    pub fn new(name: impl Into<String>) -> Result<Self, Error> {
+        let name = name.into();
+        let style = super::names::Style::default();
+        style.check_member(&name).map_err(impossible)?;
+        Ok(Self { name })
+    }
+}
+
+impl<S> Layer<S> for NamespaceLayer
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send + 'static,
+{
+    type Service = Namespace;
+
+    fn layer(&self, stack: S) -> Namespace {
+        let gateway = Gateway::empty();
+        // The name has been checked, and there is no other member.
+        let _ = gateway
+            .hub
+            .seat(Member::new(self.name.clone(), stack), false);
+        Namespace { gateway }
+    }
+}
+
+/// A stack under a name; see [`NamespaceLayer`].
+#[derive(Clone)]
+pub struct Namespace {
+    gateway: Gateway,
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Namespace").field(&self.gateway).finish()
+    }
+}
+
+impl Service<McpRequest> for Namespace {
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.gateway.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: McpRequest) -> Self::Future {
+        self.gateway.call(request)
+    }
+}

@@ -1,0 +1,119 @@
+//! Many stacks as one: [`Gateway`], and [`NamespaceLayer`] for the names alone.
+//!
+//! A member is any stack under a name, with its own layers: its own retry, its own breaker, its own
+//! budget. Callers see one server.
+//!
+//! ```
+//! use rmcp_layers::{McpClient, Upstream, gateway::Gateway};
+//! # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+//! # #[derive(Clone)]
+//! # struct Database;
+//! # impl ServerHandler for Database {
+//! #     fn get_info(&self) -> ServerConfig {
+//! #         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+//! #     }
+//! #     async fn list_tools(
+//! #         &self,
+//! #         _request: Option<PaginatedRequestParams>,
+//! #         _context: RequestContext<RoleServer>,
+//! #     ) -> Result<ListToolsResult, ErrorData> {
+//! #         let tool = Tool::new("query", "Asks.", JsonObject::new());
+//! #         Ok(ListToolsResult::with_all_items(vec![tool]))
+//! #     }
+//! #     async fn call_tool(
+//! #         &self,
+//! #         _request: CallToolRequestParams,
+//! #         _context: RequestContext<RoleServer>,
+//! #     ) -> Result<CallToolResponse, ErrorData> {
+//! #         Ok(CallToolResult::success(vec![ContentBlock::text("3 rows")]).into())
+//! #     }
+//! # }
+//! # use Database as Archive;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rmcp_layers::Error> {
+//! let gateway = Gateway::builder()
+//!     .member("db", Upstream::in_process(Database))
+//!     .member("archive", Upstream::in_process(Archive))
+//!     .build()?;
+//! let handle = gateway.handle(); // adds, replaces and removes members while it serves
+//!
+//! let client = McpClient::new(gateway);
+//! let tools = client.list_all_tools().await?;
+//! let names: Vec<_> = tools.iter().map(|tool| &*tool.name).collect();
+//! assert_eq!(names, ["db__query", "archive__query"]);
+//! client.call_tool("archive__query").await?;
+//!
+//! handle.remove("archive");
+//! assert!(client.call_tool("archive__query").await.is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Names
+//!
+//! Tools and prompts of the member `db` are called `db__query` and described as `[db] …`, unless
+//! [`Prefix`] says otherwise; its resources are `db+file:///…`, also in what it answers: links, embedded
+//! resources, templates, skills and notifications. A member may
+//! [rename](Member::rename), [hide](Member::hide) and [describe](Member::describe) single tools. Names that
+//! break the specification's rules, or are longer than
+//! [64 characters](GatewayBuilder::max_name_length), end with a hash instead, the same at every start.
+//! Two things never have one name.
+//!
+//! A member that is alone, with [`Prefix::Never`] and nothing hidden or filtered, is passed through: what
+//! its callers see is what they would see without the gateway, except that `requestState` and task ids are
+//! sealed.
+//!
+//! # Where a request goes
+//!
+//! A name or URI leads to its member by itself, whatever number of tools there are: no list is fetched for
+//! a call, except where the name alone says nothing (two members without prefixes, a name that was cut,
+//! [read-only](GatewayBuilder::read_only) mode) and no list is known. A task goes to the member that
+//! made it, and so does what a
+//! member wants to have back (`requestState`, SEP-2322): both are sealed, so that a caller can neither make
+//! one up nor use another principal's. `logging/setLevel` and a client's notifications go to all members;
+//! custom methods where [a rule](GatewayBuilder::route_custom) says.
+//!
+//! A member's error arrives with its code, message and data unchanged; a lost connection says whose it was
+//! and, where known, when it is tried again. A name that nothing has is answered with -32602 and the
+//! nearest names that there are.
+//!
+//! # Lists
+//!
+//! Members are asked at once and each has [5 s](GatewayBuilder::list_deadline). One that is late or fails
+//! is served from its last known list, or left out, and both are said: in [`ListReport`], in the result's
+//! `_meta`, and by [`GatewayHandle::members`]. What comes late is used for the next list, and callers are
+//! told that there is one. Order is that of [priority](Member::priority), then of addition; a cursor says
+//! after what to go on, so it holds when members come and go.
+//!
+//! A list is remembered as long as the member says (`ttlMs`), or, where the gateway listens to the member's
+//! own changes, until there is one. It is shared between callers if it is public (`cacheScope`), if
+//! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
+//! `Authorization` or `Cookie` header over HTTP; else it is that caller's alone.
+//!
+//! # Bounds
+//!
+//! Lists are remembered for 256 callers a member, a list has at most 1000 pages, a per-caller member
+//! [1000 stacks](Member::max_stacks). Past them the longest unused is forgotten.
+
+mod discover;
+mod filter;
+mod handle;
+mod layer;
+mod lists;
+mod member;
+mod names;
+mod notices;
+mod rewrite;
+mod route;
+mod service;
+mod state;
+mod uris;
+
+pub use filter::Filter;
+pub use handle::{GatewayHandle, MemberStatus};
+pub use layer::{Namespace, NamespaceLayer};
+pub use lists::ListReport;
+pub use member::{Member, MemberState, PerCaller};
+pub use names::Prefix;
+pub use service::{Gateway, GatewayBuilder};

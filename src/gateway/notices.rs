@@ -1,0 +1,466 @@
+//! Change notifications: one `subscriptions/listen` of a caller over all members, and the gateway's own.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rmcp::model::{
+    ClientResult, ErrorCode, ErrorData, GetExtensions, NotificationMetaObject,
+    PromptListChangedNotification, ResourceListChangedNotification, ResourceUpdatedNotification,
+    ResourceUpdatedNotificationParam, ServerNotification, ServerRequest, SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification, SubscriptionsAcknowledgedNotificationParams,
+    SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    member::{Change, Seat},
+    rewrite::Outward,
+    route::Hub,
+};
+use crate::{
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff, caller::Era,
+    request::next_id,
+};
+
+/// How a member's listen that ended is opened again.
+const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
+/// How often what all callers are told of has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Versions {
+    members: u64,
+    tools: u64,
+    prompts: u64,
+    resources: u64,
+}
+
+/// Tells every open listen of what the gateway itself has to say.
+#[derive(Clone)]
+pub(super) struct Bell(watch::Sender<Versions>);
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(Versions::default()))
+    }
+
+    pub(super) fn members_changed(&self) {
+        self.0.send_modify(|versions| versions.members += 1);
+    }
+
+    pub(super) fn changed(&self, change: Change) {
+        self.0.send_modify(|versions| match change {
+            Change::Tools => versions.tools += 1,
+            Change::Prompts => versions.prompts += 1,
+            Change::Resources => versions.resources += 1,
+        });
+    }
+}
+
+/// Takes what a request yields that nobody made.
+pub(super) struct Silent;
+
+impl CallerSink for Silent {
+    fn notify(&self, _notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        no_requests()
+    }
+}
+
+fn no_requests() -> BoxFuture<'static, Result<ClientResult, Error>> {
+    let error = ErrorData::invalid_request("this request takes no requests from a server", None);
+    Box::pin(std::future::ready(Err(error.into())))
+}
+
+fn listens(filter: SubscriptionFilter, context: CallContext) -> McpRequest {
+    let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
+    McpRequest::from_parts(message.into(), context)
+}
+
+fn is_unsupported(error: &Error) -> bool {
+    error
+        .as_protocol()
+        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
+}
+
+/// How long to wait before a listen that ended so is opened again.
+fn wait_after(error: Option<&Error>, attempt: u32) -> Duration {
+    let said = error.and_then(Error::retry_after).unwrap_or_default();
+    REOPEN.delay(attempt).max(said.min(Duration::from_secs(60)))
+}
+
+/// Answers a caller's listen, until the caller lets go of it.
+pub(super) async fn listen(
+    hub: Arc<Hub>,
+    filter: SubscriptionFilter,
+    context: CallContext,
+) -> Result<McpResponse, Error> {
+    let mut bell = hub.bell.0.subscribe();
+    let mut seen = *bell.borrow_and_update();
+    let listen = Arc::new(Listen {
+        hub,
+        filter,
+        context,
+        acknowledged: CancellationToken::new(),
+        settled: Notify::new(),
+        members: Mutex::default(),
+    });
+    let mut children = FuturesUnordered::new();
+    let mut opened = HashSet::new();
+    for seat in &listen.hub.seats().list {
+        opened.insert(seat.id);
+        children.push(child(listen.clone(), seat.clone(), true));
+    }
+    let patience = tokio::time::sleep(listen.hub.rules.deadline);
+    tokio::pin!(patience);
+    loop {
+        let waiting = !listen.acknowledged.is_cancelled();
+        if waiting && listen.is_settled(&opened) {
+            listen.acknowledge().await?;
+            continue;
+        }
+        tokio::select! {
+            biased;
+            Some(ended) = children.next(), if !children.is_empty() => {
+                if let End::Of(answer) = ended {
+                    return answer;
+                }
+            }
+            () = listen.settled.notified(), if waiting => {}
+            () = &mut patience, if waiting => listen.acknowledge().await?,
+            changed = bell.changed() => {
+                if changed.is_err() {
+                    return Err(Error::cancelled("the gateway has ended"));
+                }
+                let now = *bell.borrow_and_update();
+                if now.members != seen.members {
+                    for seat in &listen.hub.seats().list {
+                        if opened.insert(seat.id) {
+                            children.push(child(listen.clone(), seat.clone(), waiting));
+                        }
+                    }
+                }
+                let all = now.members != seen.members;
+                let told = [
+                    all || now.tools != seen.tools,
+                    all || now.prompts != seen.prompts,
+                    all || now.resources != seen.resources,
+                ];
+                seen = now;
+                if !waiting {
+                    listen.tell(told, &[]).await?;
+                }
+            }
+        }
+    }
+}
+
+/// A caller's listen.
+struct Listen {
+    hub: Arc<Hub>,
+    filter: SubscriptionFilter,
+    context: CallContext,
+    /// Cancelled once the caller has been told what it will hear of: nothing else may come before.
+    acknowledged: CancellationToken,
+    settled: Notify,
+    members: Mutex<Members>,
+}
+
+/// What the members have said to it.
+#[derive(Default)]
+struct Members {
+    settled: HashSet<u64>,
+    accepted: SubscriptionFilter,
+}
+
+/// How a member's part of a listen ended.
+enum End {
+    /// The member has gone, or has nothing to tell.
+    Apart,
+    /// It was the only member: so ends the whole.
+    Of(Result<McpResponse, Error>),
+}
+
+impl Listen {
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_settled(&self, opened: &HashSet<u64>) -> bool {
+        opened.is_subset(&self.members().settled)
+    }
+
+    /// A member has said what it will tell, or that it will not.
+    fn settle(&self, seat: &Seat, accepted: Option<&SubscriptionFilter>) {
+        let mut members = self.members();
+        members.settled.insert(seat.id);
+        if let Some(accepted) = accepted {
+            let all = &mut members.accepted;
+            all.tools_list_changed = all.tools_list_changed.or(accepted.tools_list_changed);
+            all.prompts_list_changed = all.prompts_list_changed.or(accepted.prompts_list_changed);
+            all.resources_list_changed = all
+                .resources_list_changed
+                .or(accepted.resources_list_changed);
+            if let Some(uris) = &accepted.resource_subscriptions {
+                all.resource_subscriptions
+                    .get_or_insert_default()
+                    .extend(uris.iter().cloned());
+            }
+        }
+        drop(members);
+        self.settled.notify_one();
+    }
+
+    /// Tells the caller what it will hear of.
+    async fn acknowledge(&self) -> Result<(), Error> {
+        let mut accepted = self.members().accepted.clone();
+        if self.hub.seats().list.len() != 1 {
+            // Members may come and go, and that the gateway tells by itself.
+            accepted.tools_list_changed = self.filter.tools_list_changed;
+            accepted.prompts_list_changed = self.filter.prompts_list_changed;
+            accepted.resources_list_changed = self.filter.resources_list_changed;
+        }
+        let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
+        self.send(SubscriptionsAcknowledgedNotification::new(params).into())
+            .await?;
+        self.acknowledged.cancel();
+        Ok(())
+    }
+
+    async fn send(&self, mut notification: ServerNotification) -> Result<(), Error> {
+        let meta = notification
+            .extensions_mut()
+            .get_or_insert_with(NotificationMetaObject::new);
+        meta.set_subscription_id(self.context.id.clone());
+        self.context.caller.notify(notification).await
+    }
+
+    /// Tells of changed lists, as far as the caller asked, and of these resources.
+    async fn tell(&self, lists: [bool; 3], uris: &[String]) -> Result<(), Error> {
+        let [tools, prompts, resources] = lists;
+        if tools && self.filter.tools_list_changed == Some(true) {
+            self.send(ToolListChangedNotification::default().into())
+                .await?;
+        }
+        if prompts && self.filter.prompts_list_changed == Some(true) {
+            self.send(PromptListChangedNotification::default().into())
+                .await?;
+        }
+        if resources && self.filter.resources_list_changed == Some(true) {
+            self.send(ResourceListChangedNotification::default().into())
+                .await?;
+        }
+        for uri in uris {
+            let params = ResourceUpdatedNotificationParam::new(uri);
+            self.send(ResourceUpdatedNotification::new(params).into())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What this member is asked to tell of: every list, and those resources that are its own.
+    async fn filter_for(&self, seat: &Arc<Seat>) -> SubscriptionFilter {
+        let mut filter = self.filter.clone();
+        let mut own = Vec::new();
+        for uri in self.filter.resource_subscriptions.iter().flatten() {
+            if let Ok((of, inner)) = self.hub.find_uri(uri, &self.context).await
+                && of.id == seat.id
+            {
+                own.push(inner);
+            }
+        }
+        filter.resource_subscriptions = (!own.is_empty()).then_some(own);
+        filter
+    }
+
+    fn outward(&self, seat: &Arc<Seat>) -> Outward {
+        self.hub.outward(seat, &self.context)
+    }
+}
+
+/// A member's part of a listen: open as long as the member is there, and opened again when it was lost.
+async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> End {
+    let mut attempt = 0;
+    // Whether something may have changed unheard.
+    let mut missed = from_the_start;
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = seat.gone.cancelled() => {
+                listen.settle(&seat, None);
+                return End::Apart;
+            }
+            ended = attend(&listen, &seat, missed) => ended,
+        };
+        listen.settle(&seat, None);
+        let (ended, heard) = ended;
+        let sole = matches!(listen.hub.seats().list.as_slice(), [only] if only.id == seat.id);
+        if sole {
+            return End::Of(ended);
+        }
+        if ended.as_ref().is_err_and(is_unsupported) {
+            return End::Apart;
+        }
+        attempt = if heard { 0 } else { attempt + 1 };
+        missed = true;
+        let wait = wait_after(ended.as_ref().err(), attempt);
+        tokio::select! {
+            () = seat.gone.cancelled() => return End::Apart,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Listens to a member once. Brings how that ended, and whether it had begun.
+async fn attend(
+    listen: &Arc<Listen>,
+    seat: &Arc<Seat>,
+    missed: bool,
+) -> (Result<McpResponse, Error>, bool) {
+    let filter = listen.filter_for(seat).await;
+    let began = CancellationToken::new();
+    let mut context = listen.context.clone();
+    context.caller = context.caller.wrap(|_| ChildSink {
+        listen: listen.clone(),
+        outward: listen.outward(seat),
+        began: began.clone(),
+        missed,
+    });
+    let ended = seat.call(listens(filter, context)).await;
+    (ended, began.is_cancelled())
+}
+
+/// Takes what a member tells to the caller of a listen.
+struct ChildSink {
+    listen: Arc<Listen>,
+    outward: Outward,
+    began: CancellationToken,
+    missed: bool,
+}
+
+impl ChildSink {
+    /// The member has said what it will tell. Said late, the caller has to look for itself.
+    async fn begin(&self, mut accepted: SubscriptionFilter) -> Result<(), Error> {
+        self.began.cancel();
+        for uri in accepted.resource_subscriptions.iter_mut().flatten() {
+            self.outward.uri(uri);
+        }
+        let late = self.listen.acknowledged.is_cancelled();
+        self.listen.settle(&self.outward.seat, Some(&accepted));
+        if !late || !self.missed {
+            return Ok(());
+        }
+        for change in Change::ALL {
+            self.outward.seat.changed(change);
+        }
+        let uris = accepted.resource_subscriptions.unwrap_or_default();
+        self.listen.tell([true; 3], &uris).await
+    }
+}
+
+impl CallerSink for ChildSink {
+    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
+            {
+                return self.begin(notice.params.notifications).await;
+            }
+            // Before the caller hears of it and asks.
+            if let Some(change) = Change::of(&notification) {
+                self.outward.seat.changed(change);
+            }
+            self.outward.notification(&mut notification);
+            self.listen.acknowledged.cancelled().await;
+            self.listen.context.caller.notify(notification).await
+        })
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        Box::pin(self.listen.context.caller.request(request))
+    }
+}
+
+/// Begins to listen to a member on the gateway's own behalf, once, so that its lists need not be fetched
+/// again until they change.
+pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
+    let era = context.era();
+    if seat.is_per_caller() || !seat.begin_watching(era) {
+        return;
+    }
+    let handshake = match era {
+        Era::Legacy => context.caller.handshake(),
+        Era::Modern => None,
+    };
+    let (seat, gone) = (seat.clone(), seat.gone.clone());
+    tokio::spawn(async move {
+        let watching = async {
+            let mut attempt = 0;
+            loop {
+                let sink = WatchSink {
+                    seat: seat.clone(),
+                    era,
+                    began: CancellationToken::new(),
+                };
+                let began = sink.began.clone();
+                let mut context = CallContext::new(next_id());
+                context.caller = Caller::new(sink).with_handshake(handshake.clone()).quiet();
+                let all = SubscriptionFilter::builder()
+                    .tools_list_changed()
+                    .prompts_list_changed()
+                    .resources_list_changed()
+                    .build();
+                let ended = seat.call(listens(all, context)).await;
+                seat.set_live(era, [false; 3]);
+                if ended.as_ref().is_err_and(is_unsupported) {
+                    return;
+                }
+                attempt = if began.is_cancelled() { 0 } else { attempt + 1 };
+                tokio::time::sleep(wait_after(ended.as_ref().err(), attempt)).await;
+            }
+        };
+        gone.run_until_cancelled(watching).await;
+    });
+}
+
+struct WatchSink {
+    seat: Arc<Seat>,
+    era: Era,
+    began: CancellationToken,
+}
+
+impl CallerSink for WatchSink {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = &notification {
+            self.began.cancel();
+            self.seat.heard(None);
+            // What was fetched before may have changed before this.
+            for change in Change::ALL {
+                self.seat.changed(change);
+            }
+            let accepted = &notice.params.notifications;
+            let told = |flag: Option<bool>| flag == Some(true);
+            self.seat.set_live(
+                self.era,
+                [
+                    told(accepted.tools_list_changed),
+                    told(accepted.prompts_list_changed),
+                    told(accepted.resources_list_changed),
+                ],
+            );
+        } else if let Some(change) = Change::of(&notification) {
+            self.seat.changed(change);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        no_requests()
+    }
+}

@@ -1,0 +1,75 @@
+//! Outward URIs: a member's name in front of the scheme, so that a URI leads back by itself.
+//!
+//! `file:///a` of the member `db` is `db+file:///a` outside. A URI template is prefixed the same way, and
+//! so is what a caller makes of it. Schemes know no case and fewer characters than member names (RFC 3986,
+//! section 3.1), so what else a name has is written as `.` and two hexadecimal digits.
+
+use std::fmt::Write;
+
+/// The outward form of a member's URI or URI template.
+pub(super) fn prefixed(member: &str, uri: &str) -> String {
+    let mut outward = String::with_capacity(member.len() + 1 + uri.len());
+    for byte in member.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => outward.push(char::from(byte)),
+            // Writing to a string does not fail.
+            other => drop(write!(outward, ".{other:02x}")),
+        }
+    }
+    outward.push('+');
+    outward.push_str(uri);
+    outward
+}
+
+/// The member's name and its own URI, if `outward` can be a prefixed one.
+pub(super) fn split(outward: &str) -> Option<(String, &str)> {
+    let (label, uri) = outward.split_once('+')?;
+    let mut member = String::with_capacity(label.len());
+    let mut bytes = label.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte.to_ascii_lowercase() {
+            byte @ (b'a'..=b'z' | b'0'..=b'9' | b'-') => member.push(char::from(byte)),
+            b'.' => {
+                let high = char::from(bytes.next()?).to_digit(16)?;
+                let low = char::from(bytes.next()?).to_digit(16)?;
+                member.push(char::from_u32(high * 16 + low).filter(char::is_ascii)?);
+            }
+            _ => return None,
+        }
+    }
+    Some((member, uri))
+}
+
+/// The part of a URI template before its first expression (RFC 6570).
+pub(super) fn literal(template: &str) -> &str {
+    template.split('{').next().unwrap_or(template)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_comes_back_as_it_was() {
+        for member in ["db", "My_Files.v2", "a-1"] {
+            for uri in ["file:///a%20b?x#y", "git+ssh://h/p", "odd", "test://{id}/x"] {
+                let outward = prefixed(member, uri);
+                assert_eq!(split(&outward), Some((member.to_owned(), uri)), "{outward}");
+                // Some clients write schemes in lower case.
+                assert_eq!(
+                    outward
+                        .split_once('+')
+                        .map(|(label, _)| label.to_lowercase()),
+                    outward.split_once('+').map(|(label, _)| label.to_owned())
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_prefixed_is_not_taken_apart() {
+        assert_eq!(split("file:///a+b"), None);
+        assert_eq!(split("nothing"), None);
+        assert_eq!(prefixed("db", "file:///a"), "db+file:///a");
+    }
+}
