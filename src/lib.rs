@@ -145,12 +145,26 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
+mod audience;
+#[cfg(feature = "auth")]
+pub mod auth;
 mod backoff;
+#[cfg(feature = "cache")]
+pub mod cache;
 mod caller;
 mod client;
 mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(any(
+    feature = "auth",
+    feature = "cache",
+    feature = "gateway",
+    feature = "retry"
+))]
+#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
+mod glob;
+mod hints;
 mod outcome;
 mod principal;
 #[cfg(feature = "registry")]
@@ -158,8 +172,11 @@ pub mod registry;
 mod request;
 mod response;
 mod results;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod server;
 
+pub use audience::Audience;
 pub use caller::{Caller, CallerSink};
 #[cfg(feature = "child-process")]
 pub use client::ChildProcess;
@@ -170,6 +187,7 @@ pub use client::{
     UpstreamBuilder,
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
+pub use hints::ToolHints;
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};

@@ -205,6 +205,27 @@ impl RequestParts {
         }
     }
 
+    /// Whether the method only reads, by the specification: running it twice does no harm. A `tools/call` is not
+    /// one, whatever its tool says of itself; see [`ToolHints`](crate::ToolHints) for that.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self.message,
+            ClientRequest::PingRequest(_)
+                | ClientRequest::DiscoverRequest(_)
+                | ClientRequest::CompleteRequest(_)
+                | ClientRequest::ListToolsRequest(_)
+                | ClientRequest::ListPromptsRequest(_)
+                | ClientRequest::GetPromptRequest(_)
+                | ClientRequest::ListResourcesRequest(_)
+                | ClientRequest::ListResourceTemplatesRequest(_)
+                | ClientRequest::ReadResourceRequest(_)
+                | ClientRequest::ReadResourceDirectoryRequest(_)
+                | ClientRequest::ListSkillsRequest(_)
+                | ClientRequest::GetSkillRequest(_)
+                | ClientRequest::GetTaskRequest(_)
+        )
+    }
+
     /// Whether this is a later round of a multi-round request (MCP 2026-07-28, SEP-2322): it answers
     /// what the server asked, or brings back its state.
     pub fn is_mrtr_round(&self) -> bool {

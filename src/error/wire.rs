@@ -14,6 +14,8 @@ use super::{Delivered, Error, Refusal, TransportError};
 pub mod code {
     use rmcp::model::ErrorCode;
 
+    /// Nobody knows who is calling, and this needs somebody known.
+    pub const UNAUTHENTICATED: ErrorCode = ErrorCode(-31401);
     /// A layer does not let this caller do this.
     pub const FORBIDDEN: ErrorCode = ErrorCode(-31403);
     /// The call was cancelled before it ended.

@@ -1,5 +1,7 @@
 //! Which of a member's tools, prompts and resources are let out.
 
+use crate::glob::matches;
+
 /// Allows and denies by glob on outward names (for resources: outward URIs). Deny wins; with any `allow`,
 /// only what one of them matches is let out.
 ///
@@ -47,55 +49,5 @@ impl Filter {
 
     pub(super) fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
-    }
-}
-
-/// Whether `glob` matches the whole of `text`. Takes at most the product of their lengths.
-fn matches(glob: &str, text: &str) -> bool {
-    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
-    let (mut g, mut t) = (0, 0);
-    let mut last_star = None;
-    while t < text.len() {
-        match glob.get(g) {
-            Some('*') => {
-                last_star = Some((g, t));
-                g += 1;
-            }
-            Some(c) if *c == '?' || Some(c) == text.get(t) => {
-                g += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((star, taken)) = last_star else {
-                    return false;
-                };
-                last_star = Some((star, taken + 1));
-                g = star + 1;
-                t = taken + 1;
-            }
-        }
-    }
-    glob.get(g..)
-        .is_some_and(|rest| rest.iter().all(|c| *c == '*'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn globs() {
-        for (glob, text, matched) in [
-            ("*", "", true),
-            ("db__*", "db__query", true),
-            ("*__read*", "fs__read_file", true),
-            ("?b", "db", true),
-            ("?b", "b", false),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-b-b-d", false),
-            ("", "a", false),
-        ] {
-            assert_eq!(matches(glob, text), matched, "{glob} {text}");
-        }
     }
 }

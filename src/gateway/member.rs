@@ -11,13 +11,13 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::{ServerNotification, sha256_digest};
+use rmcp::model::ServerNotification;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt, util::BoxCloneService};
 
 use super::{Filter, Prefix, lists::Lists};
-use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, caller::Era, code};
+use crate::{Audience, CallContext, Error, McpRequest, McpResponse, Refusal, caller::Era, code};
 
 /// A member's stack, whatever it is made of.
 pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
@@ -421,41 +421,16 @@ impl Change {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Class {
     pub(super) era: Era,
-    principal: Option<(Option<String>, String)>,
+    audience: Audience,
     session: Option<u64>,
-    /// A digest of what a caller over HTTP shows to say who it is, where nothing has read it.
-    shown: Option<String>,
-}
-
-/// The headers by which somebody further in may know a caller that has no principal here.
-const CREDENTIALS: [http::HeaderName; 2] = [http::header::AUTHORIZATION, http::header::COOKIE];
-
-fn shown(context: &CallContext) -> Option<String> {
-    let parts = context.extensions.get::<http::request::Parts>()?;
-    let mut shown = Vec::new();
-    for name in &CREDENTIALS {
-        for value in parts.headers.get_all(name) {
-            shown.extend_from_slice(name.as_str().as_bytes());
-            shown.extend(value.len().to_be_bytes());
-            shown.extend_from_slice(value.as_bytes());
-        }
-    }
-    (!shown.is_empty()).then(|| sha256_digest(&shown))
 }
 
 impl Class {
     pub(super) fn of(context: &CallContext, by_session: bool) -> Self {
         Self {
             era: context.era(),
-            principal: context.principal().map(|principal| {
-                let (issuer, subject) = principal.identity();
-                (issuer.map(str::to_owned), subject.to_owned())
-            }),
+            audience: Audience::of(context),
             session: by_session.then(|| context.caller.session_id()).flatten(),
-            shown: match context.principal() {
-                Some(_) => None,
-                None => shown(context),
-            },
         }
     }
 
@@ -463,9 +438,8 @@ impl Class {
     pub(super) fn anybody() -> Self {
         Self {
             era: Era::Modern,
-            principal: None,
+            audience: Audience::anonymous(),
             session: None,
-            shown: None,
         }
     }
 
@@ -473,14 +447,12 @@ impl Class {
     pub(super) fn everybody(&self) -> Self {
         Self {
             era: self.era,
-            principal: None,
-            session: None,
-            shown: None,
+            ..Self::anybody()
         }
     }
 
     pub(super) fn is_everybody(&self) -> bool {
-        self.principal.is_none() && self.session.is_none() && self.shown.is_none()
+        self.audience == Audience::anonymous() && self.session.is_none()
     }
 }
 

@@ -1,0 +1,1 @@
+//! Repeats what is safe to repeat, and stops calling what is down.
