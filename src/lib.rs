@@ -151,6 +151,7 @@ mod client;
 mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod lines;
 mod outcome;
 mod principal;
 #[cfg(feature = "registry")]
@@ -170,6 +171,7 @@ pub use client::{
     UpstreamBuilder,
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
+pub use lines::Lines;
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
