@@ -376,11 +376,12 @@ impl Seat {
         Class::of(context, self.is_per_session())
     }
 
-    /// The list that is known for a class, if any, and whether it is known for everybody.
+    /// The list that is known for a class, if any, and whether it is one that the gateway itself would be given
+    /// too, so that it is told when it changes.
     fn known<T: Listed>(&self, class: &Class) -> Option<(Arc<Known<T>>, bool)> {
         let known = &T::shelf(&self.lists).known;
         match known.get(class) {
-            Some(list) => Some((list, class.is_everybody())),
+            Some(list) => Some((list, class.is_anybody())),
             None => Some((known.get(&class.everybody())?, true)),
         }
     }

@@ -497,11 +497,13 @@ impl Class {
     pub(super) fn everybody(&self) -> Self {
         Self {
             era: self.era,
-            ..Self::anybody()
+            audience: Audience::everybody(),
+            session: None,
         }
     }
 
-    pub(super) fn is_everybody(&self) -> bool {
+    /// Whether nothing tells its callers from the gateway itself.
+    pub(super) fn is_anybody(&self) -> bool {
         self.audience == Audience::anonymous() && self.session.is_none()
     }
 }
