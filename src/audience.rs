@@ -122,23 +122,52 @@ fn shown(context: &CallContext) -> Option<Arc<str>> {
 
 /// Whom an answer is for, if not for everybody who asks the same: in a response's extensions.
 #[derive(Clone, Debug, Default)]
-struct PrivateTo {
+pub(crate) struct PrivateTo {
     /// These and nobody else. Two different ones is nobody.
     principals: Vec<Principal>,
     /// One session of its caller.
     session: bool,
 }
 
+impl PrivateTo {
+    fn add(&mut self, principal: &Principal) {
+        let known = |other: &Principal| other.identity() == principal.identity();
+        if !self.principals.iter().any(known) {
+            self.principals.push(principal.clone());
+        }
+    }
+
+    /// Whom what is made of both is for.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        for principal in &other.principals {
+            self.add(principal);
+        }
+        self.session |= other.session;
+        self
+    }
+}
+
 impl McpResponse {
+    /// Whom the answer is for, if not for everybody who asks the same.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn private_to(&self) -> Option<&PrivateTo> {
+        self.extensions.get()
+    }
+
+    /// Says that the answer is made of another one that is for these.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn mark_private_to(&mut self, private: &PrivateTo) {
+        let own = self.extensions.get_or_insert_default::<PrivateTo>();
+        *own = std::mem::take(own).and(private);
+    }
+
     /// Says that the answer is for this principal and nobody else. A layer that decides by who is calling
     /// (auth, a filter of lists) marks what it lets through, so that a cache outside of it, which may not know
     /// the caller, keeps nothing for others.
     pub fn mark_private(&mut self, principal: &Principal) {
         let private = self.extensions.get_or_insert_default::<PrivateTo>();
-        let known = |other: &Principal| other.identity() == principal.identity();
-        if !private.principals.iter().any(known) {
-            private.principals.push(principal.clone());
-        }
+        private.add(principal);
     }
 
     /// Says that the answer is for one session of its caller: it comes from a server that keeps state by
