@@ -82,25 +82,30 @@ impl Audience {
 
     /// Bytes that differ for any two audiences, and are the same in every process: for keys in a shared store.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Adds what [`to_bytes`](Self::to_bytes) gives.
+    pub(crate) fn write_to(&self, bytes: &mut Vec<u8>) {
         fn part(bytes: &mut Vec<u8>, text: &str) {
             bytes.extend(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }
-        let mut bytes = Vec::new();
         match &self.0 {
             Kind::Everybody => bytes.push(0),
             Kind::Anonymous => bytes.push(1),
             Kind::Shown(digest) => {
                 bytes.push(2);
-                part(&mut bytes, digest);
+                part(bytes, digest);
             }
             Kind::Principal { issuer, subject } => {
                 bytes.push(if issuer.is_some() { 4 } else { 3 });
-                part(&mut bytes, issuer.as_deref().unwrap_or_default());
-                part(&mut bytes, subject);
+                part(bytes, issuer.as_deref().unwrap_or_default());
+                part(bytes, subject);
             }
         }
-        bytes
     }
 }
 
