@@ -1,6 +1,10 @@
 //! An answer that is kept.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use rmcp::model::{Extensions, ServerResult};
 use serde::Serialize;
@@ -78,18 +82,23 @@ pub(super) struct Entry {
     /// How long it is fresh from then on.
     pub fresh_for: Duration,
     pub size: usize,
+    /// The version of the tools' hints under which the tool was last found to be safe.
+    pub checked: AtomicU64,
 }
 
 impl Entry {
-    pub fn age(&self) -> Duration {
-        self.stored.elapsed()
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.stored)
     }
 
     /// The answer for one more caller.
     pub fn response(&self, status: CacheStatus, report: bool) -> McpResponse {
         let mut result = self.result.clone();
-        let age = self.age();
         if let (Some(ttl), _) = said(&mut result) {
+            let age = match status {
+                CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
+                _ => Duration::ZERO,
+            };
             *ttl = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         }
         if report {
@@ -101,8 +110,8 @@ impl Entry {
     }
 
     /// How this answers a request now, if it is fresh.
-    pub fn status(&self) -> Option<CacheStatus> {
-        let age = self.age();
+    pub fn status(&self, now: Instant) -> Option<CacheStatus> {
+        let age = self.age(now);
         let ttl = self.fresh_for.checked_sub(age)?;
         (!ttl.is_zero()).then_some(CacheStatus::Hit { age, ttl })
     }

@@ -157,9 +157,11 @@ impl Rules {
     /// Whether a tool is in the set that is never kept: by its name, or by that behind the last `__` of it, which
     /// a gateway put there.
     pub fn is_never(&self, tool: &str) -> bool {
-        let inner = tool.rsplit("__").next().unwrap_or(tool);
-        let matches = |glob: &String| glob::matches(glob, tool) || glob::matches(glob, inner);
-        self.never.iter().any(matches)
+        let is_in_set = |name: &str| self.never.iter().any(|glob| glob::matches(glob, name));
+        is_in_set(tool)
+            || tool
+                .rsplit_once("__")
+                .is_some_and(|(_, inner)| is_in_set(inner))
     }
 
     /// How long a tool's answers are kept, if it may be kept at all.

@@ -105,7 +105,7 @@ where
 
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
         let core = &self.core;
-        if Kind::of(&request).is_none() {
+        let Some(kind) = Kind::of(&request) else {
             if let ClientRequest::SubscriptionsListenRequest(_) = &request.message {
                 let overhear = |caller| Overhears {
                     core: core.clone(),
@@ -114,27 +114,30 @@ where
                 request.context.caller = request.context.caller.overhear(overhear);
             }
             return self.pass(request);
-        }
-        let audience = Audience::of(&request.context);
-        let Some(plan) = core.plan(&request, &audience) else {
-            core.shared.counters.count(
-                Event::Bypass,
-                Kind::of(&request).map_or("", Kind::method),
-                1,
-            );
-            if let ClientRequest::ListToolsRequest(_) = &request.message {
-                let listed = list_uncached(core.clone(), self.inner.clone(), request, audience);
-                return Either::Right(Box::pin(listed));
-            }
-            return self.pass(request);
         };
-        match self.look(&request, &audience, &plan) {
+        let audience = Audience::of(&request.context);
+        let mut plan = Plan::of(kind, &request);
+        if request.is_mrtr_round() || plan.directives.no_store {
+            return self.bypass(kind, request, audience);
+        }
+        let now = Instant::now();
+        let found = self.look(&request, &audience, &plan, now);
+        if let Found::Fresh(entry, status) = &found
+            && (kind != Kind::CallTool || core.is_checked(&request, entry))
+        {
+            return Either::Left(std::future::ready(Ok(core.hit(entry, *status))));
+        }
+        if core.settle(&mut plan, &request, &audience).is_none() {
+            return self.bypass(kind, request, audience);
+        }
+        match found {
             Found::Fresh(entry, status) => {
+                entry.checked.store(plan.checked, Ordering::Relaxed);
                 Either::Left(std::future::ready(Ok(core.hit(&entry, status))))
             }
             Found::Stale(entry, key) => {
                 self.refresh(&request, audience, key, plan);
-                Either::Left(std::future::ready(Ok(core.stale(&entry))))
+                Either::Left(std::future::ready(Ok(core.stale(&entry, now))))
             }
             Found::Missing(key, stale) => {
                 changes::begin(core, &self.inner);
@@ -161,7 +164,22 @@ where
         Either::Right(Box::pin(inner.oneshot(request).map_err(Into::into)))
     }
 
-    fn look(&self, request: &McpRequest, audience: &Audience, plan: &Plan) -> Found {
+    /// Passes on a request whose answer is not kept.
+    fn bypass(
+        &self,
+        kind: Kind,
+        request: McpRequest,
+        audience: Audience,
+    ) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
+        self.core.count(Event::Bypass, kind);
+        if kind != Kind::ListTools {
+            return self.pass(request);
+        }
+        let listed = list_uncached(self.core.clone(), self.inner.clone(), request, audience);
+        Either::Right(Box::pin(listed))
+    }
+
+    fn look(&self, request: &McpRequest, audience: &Audience, plan: &Plan, now: Instant) -> Found {
         let (core, shared) = (&self.core, &self.core.shared);
         let (rules, hasher) = (&shared.rules, &shared.hasher);
         with_key(
@@ -177,12 +195,12 @@ where
                     return Found::Missing(draft.to_key(hash), None);
                 }
                 let mut expired = shared.memory.get(hash, draft.bytes());
-                if let Some((entry, status)) = fresh(plan, &mut expired) {
+                if let Some((entry, status)) = fresh(plan, &mut expired, now) {
                     return Found::Fresh(entry, status);
                 }
                 if plan.kind.has_scope() {
                     let mut public = draft.as_everybody(|hash, key| shared.memory.get(hash, key));
-                    if let Some((entry, status)) = fresh(plan, &mut public) {
+                    if let Some((entry, status)) = fresh(plan, &mut public, now) {
                         return Found::Fresh(entry, status);
                     }
                     expired = expired.or(public);
@@ -191,9 +209,9 @@ where
                 let Some(entry) = expired else {
                     return Found::Missing(key, None);
                 };
-                shared.drop_expired(&entry);
+                shared.drop_expired(&entry, now);
                 let while_fetched = rules.stale_while_revalidate;
-                if plan.takes_stale(&entry, while_fetched) && !may_be_asked(&request.context) {
+                if plan.takes_stale(&entry, now, while_fetched) && !may_be_asked(&request.context) {
                     return Found::Stale(entry, key);
                 }
                 Found::Missing(key, Some(entry))
@@ -228,8 +246,12 @@ where
     }
 }
 
-fn fresh(plan: &Plan, entry: &mut Option<Arc<Entry>>) -> Option<(Arc<Entry>, CacheStatus)> {
-    let status = plan.takes(entry.as_deref()?)?;
+fn fresh(
+    plan: &Plan,
+    entry: &mut Option<Arc<Entry>>,
+    now: Instant,
+) -> Option<(Arc<Entry>, CacheStatus)> {
+    let status = plan.takes(entry.as_deref()?, now)?;
     Some((entry.take()?, status))
 }
 
@@ -299,11 +321,11 @@ impl Call {
                 Phase::Landed(entry) => return Ok(core.hit(&entry, CacheStatus::Shared)),
                 Phase::Failed(Some(error)) => return Err(error),
                 Phase::Failed(None) => {
-                    let grace = core.shared.rules.stale_if_error;
+                    let (now, grace) = (Instant::now(), core.shared.rules.stale_if_error);
                     if let Some(stale) = &self.stale
-                        && self.plan.takes_stale(stale, grace)
+                        && self.plan.takes_stale(stale, now, grace)
                     {
-                        return Ok(core.stale(stale));
+                        return Ok(core.stale(stale, now));
                     }
                     return self.lead(inner, request, flights.alone(subject)).await;
                 }
@@ -320,7 +342,7 @@ impl Call {
         let shared = &self.core.shared;
         let take = |key: &Key| {
             let entry = shared.memory.get(key.hash, &key.bytes)?;
-            let status = self.plan.takes(&entry)?;
+            let status = self.plan.takes(&entry, Instant::now())?;
             Some(self.core.hit(&entry, status))
         };
         take(key).or_else(|| {

@@ -4,7 +4,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,7 +24,8 @@ use super::{
     status::{CacheStatus, Directives},
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, caller::Era, hints::KnownHints,
+    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints, caller::Era,
+    hints::KnownHints,
 };
 
 /// For how many requests it is remembered that their answers are shared with nobody, and for how long.
@@ -63,28 +64,41 @@ pub(super) struct Core {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub kind: Kind,
+    pub directives: Directives,
     /// How long the answer is kept, if the server does not say it.
     pub ttl: Option<Duration>,
-    pub directives: Directives,
+    /// The version of the hints by which the tool is safe.
+    pub checked: u64,
 }
 
+/// No version of hints: they came with the request.
+const UNVERSIONED: u64 = u64::MAX;
+
 impl Plan {
+    /// What the request itself says. How long its answer is kept is [settled](Core::settle) later.
+    pub fn of(kind: Kind, request: &McpRequest) -> Self {
+        Self {
+            kind,
+            directives: Directives::of(&request.context.meta),
+            ttl: None,
+            checked: UNVERSIONED,
+        }
+    }
+
     /// Whether the answer is good for this request.
-    pub fn takes(&self, entry: &Entry) -> Option<CacheStatus> {
-        let status = entry.status()?;
-        let young = self
-            .directives
-            .max_age
-            .is_none_or(|most| entry.age() <= most);
+    pub fn takes(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
+        let status = entry.status(now)?;
+        let age = self.directives.max_age.map(|most| (entry.age(now), most));
+        let young = age.is_none_or(|(age, most)| age <= most);
         (young && !self.directives.no_cache).then_some(status)
     }
 
     /// Whether the answer is good enough though it has expired less than `grace` ago.
-    pub fn takes_stale(&self, entry: &Entry, grace: Duration) -> bool {
+    pub fn takes_stale(&self, entry: &Entry, now: Instant, grace: Duration) -> bool {
         let Directives {
             no_cache, max_age, ..
         } = self.directives;
-        !no_cache && max_age.is_none() && entry.age() < entry.fresh_for.saturating_add(grace)
+        !no_cache && max_age.is_none() && entry.age(now) < entry.fresh_for.saturating_add(grace)
     }
 }
 
@@ -133,8 +147,8 @@ impl Shared {
     }
 
     /// Takes an answer out of memory that nobody can use any more.
-    pub fn drop_expired(&self, entry: &Arc<Entry>) {
-        if entry.age() >= entry.fresh_for.saturating_add(self.rules.grace()) {
+    pub fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
+        if entry.age(now) >= entry.fresh_for.saturating_add(self.rules.grace()) {
             self.memory.remove(entry);
             let method = entry.subject.kind.method();
             self.counters.count(Event::Eviction, method, 1);
@@ -143,26 +157,26 @@ impl Shared {
 }
 
 impl Core {
-    /// How the request is answered, if the cache has anything to do with it.
-    pub fn plan(&self, request: &McpRequest, audience: &Audience) -> Option<Plan> {
-        let kind = Kind::of(request)?;
-        if request.is_mrtr_round() {
-            return None;
-        }
-        let directives = Directives::of(&request.context.meta);
+    /// Whether a tool is as safe as when its answer was kept.
+    pub fn is_checked(&self, request: &McpRequest, entry: &Entry) -> bool {
+        request.context.extensions.get::<ToolHints>().is_none()
+            && entry.checked.load(Ordering::Relaxed) == self.hints.version()
+    }
+
+    /// Settles how long the answer may be kept. Nothing if it may not be at all.
+    pub fn settle(&self, plan: &mut Plan, request: &McpRequest, audience: &Audience) -> Option<()> {
         let rules = &self.shared.rules;
-        let ttl = match request.as_tool_call() {
-            Some(call) => {
-                let hints = || self.hints.of_call(audience, request);
-                Some(rules.tool_ttl(&call.name, hints)?)
-            }
-            None => rules.silent_ttl(kind),
+        let Some(call) = request.as_tool_call() else {
+            plan.ttl = rules.silent_ttl(plan.kind);
+            return Some(());
         };
-        (!directives.no_store).then_some(Plan {
-            kind,
-            ttl,
-            directives,
-        })
+        plan.checked = match request.context.extensions.get::<ToolHints>() {
+            Some(_) => UNVERSIONED,
+            None => self.hints.version(),
+        };
+        let hints = || self.hints.of_call(audience, request);
+        plan.ttl = Some(rules.tool_ttl(&call.name, hints)?);
+        Some(())
     }
 
     pub fn count(&self, event: Event, kind: Kind) {
@@ -236,7 +250,9 @@ impl Core {
                 let told = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
                 lead.end(Phase::Failed(told.then(|| error.clone())));
                 match stale {
-                    Some(stale) if self.bridges(plan, stale, &error) => Ok(self.stale(stale)),
+                    Some(stale) if self.bridges(plan, stale, &error) => {
+                        Ok(self.stale(stale, Instant::now()))
+                    }
                     _ => Err(error),
                 }
             }
@@ -247,7 +263,8 @@ impl Core {
     fn bridges(&self, plan: &Plan, stale: &Entry, error: &Error) -> bool {
         let outcome = Outcome::of_error(error);
         let speaks_of_upstream = outcome.counts_against() || error.is_not_delivered();
-        speaks_of_upstream && plan.takes_stale(stale, self.shared.rules.stale_if_error)
+        speaks_of_upstream
+            && plan.takes_stale(stale, Instant::now(), self.shared.rules.stale_if_error)
     }
 
     pub fn hit(&self, entry: &Entry, status: CacheStatus) -> McpResponse {
@@ -261,8 +278,9 @@ impl Core {
         entry.response(status, self.shared.rules.report_in_meta)
     }
 
-    pub fn stale(&self, entry: &Entry) -> McpResponse {
-        self.hit(entry, CacheStatus::Stale { age: entry.age() })
+    pub fn stale(&self, entry: &Entry, now: Instant) -> McpResponse {
+        let age = entry.age(now);
+        self.hit(entry, CacheStatus::Stale { age })
     }
 
     /// Keeps an answer as far as that may be, and gives it to all who wait for it.
@@ -283,7 +301,7 @@ impl Core {
             Reach::Later { fresh_for, public } => Some((lead, fresh_for, public)),
         };
         if let Some((lead, fresh_for, public)) = kept {
-            self.keep(lead, &response, fresh_for, public);
+            self.keep(lead, plan, &response, fresh_for, public);
         }
         if response.extensions.get::<CacheStatus>().is_none() {
             response.extensions.insert(CacheStatus::Miss);
@@ -294,7 +312,14 @@ impl Core {
         response
     }
 
-    fn keep(&self, lead: Lead, response: &McpResponse, fresh_for: Duration, public: bool) {
+    fn keep(
+        &self,
+        lead: Lead,
+        plan: &Plan,
+        response: &McpResponse,
+        fresh_for: Duration,
+        public: bool,
+    ) {
         let shared = &self.shared;
         let mut subject = lead.subject().clone();
         if public {
@@ -312,6 +337,7 @@ impl Core {
             stored: Instant::now(),
             fresh_for,
             size: size.unwrap_or(usize::MAX),
+            checked: AtomicU64::new(plan.checked),
             subject,
         });
         shared.set_apart(lead.subject().key.hash, false);
