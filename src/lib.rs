@@ -162,7 +162,7 @@ pub mod gateway;
     feature = "gateway",
     feature = "retry"
 ))]
-#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "cache", feature = "gateway")), allow(dead_code))]
 mod glob;
 mod hints;
 mod lines;
