@@ -19,7 +19,7 @@ pub enum Step {
     Error(i32, Value),
     /// Reports these steps of progress, then does the next step.
     Progress(&'static [f64]),
-    /// Asks the caller something and does not wait for the answer.
+    /// Asks the caller something, and ends the connection once it is answered.
     Ask(&'static str),
     /// Ends the connection.
     Hangup,
@@ -41,6 +41,8 @@ pub fn fails(text: &str, meta: Value) -> Step {
         "content": [{ "type": "text", "text": text }],
     }))
 }
+
+const QUESTION: u64 = 900;
 
 /// The scripted server. Clones are the same one.
 #[derive(Clone, Default)]
@@ -88,9 +90,11 @@ impl Server {
             let request: Value = serde_json::from_str(&line).unwrap();
             let (id, method) = (&request["id"], request["method"].as_str());
             let (lines, hangup) = match method {
-                Some("server/discover") => (vec![handshake(id)], false),
-                Some("initialize") => (vec![handshake(id)], false),
+                Some(method @ ("server/discover" | "initialize")) => {
+                    (vec![handshake(id, method)], false)
+                }
                 Some(_) if !id.is_null() => self.answer(&request),
+                None if *id == QUESTION => return,
                 _ => continue,
             };
             for line in lines {
@@ -141,9 +145,10 @@ impl Server {
                         "messages": [], "maxTokens": 1, "message": "Who?",
                         "requestedSchema": { "type": "object", "properties": {} },
                     });
-                    lines.push(
-                        json!({ "jsonrpc": "2.0", "id": 900, "method": method, "params": params }),
-                    );
+                    lines.push(json!({
+                        "jsonrpc": "2.0", "id": QUESTION, "method": method, "params": params,
+                    }));
+                    return (lines, false);
                 }
                 Step::Silence => return (lines, false),
                 Step::Hangup => return (lines, true),
@@ -152,19 +157,22 @@ impl Server {
     }
 }
 
-fn handshake(id: &Value) -> Value {
-    let info = json!({ "name": "scripted", "version": "1" });
-    json!({
-        "jsonrpc": "2.0",
-        "id": id,
-        "result": {
+fn handshake(id: &Value, method: &str) -> Value {
+    let capabilities = json!({ "tools": { "listChanged": true }, "resources": {} });
+    let result = if method == "initialize" {
+        json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": capabilities,
+            "serverInfo": { "name": "scripted", "version": "1" },
+        })
+    } else {
+        json!({
             "resultType": "complete",
             "supportedVersions": ["2026-07-28"],
-            "protocolVersion": "2025-11-25",
-            "capabilities": { "tools": { "listChanged": true }, "resources": {} },
-            "serverInfo": info,
+            "capabilities": capabilities,
             "ttlMs": 0,
             "cacheScope": "private",
-        },
-    })
+        })
+    };
+    json!({ "jsonrpc": "2.0", "id": id, "result": result })
 }

@@ -164,6 +164,11 @@ impl TransportBuilder {
             // may send it for a request that it has passed on.
             self.not_delivered |= http.status == 429;
         }
+        if let Some(StreamableHttpError::<reqwest::Error>::UnexpectedServerResponse(said)) =
+            error.downcast_ref()
+        {
+            self.status = self.status.or(status_in(said));
+        }
         if error.is::<AuthRequiredError>() {
             (self.status, self.not_delivered) = (Some(401), true);
         }
@@ -177,6 +182,13 @@ impl TransportBuilder {
             self.not_delivered |= http.is_connect() || http.is_builder();
         }
     }
+}
+
+/// The status in what rmcp says of an answer that it has no type for: `HTTP 413 Payload Too Large: …`.
+#[cfg(feature = "http-client")]
+fn status_in(said: &str) -> Option<u16> {
+    let status = said.strip_prefix("HTTP ")?.get(..3)?.parse().ok()?;
+    (400..600).contains(&status).then_some(status)
 }
 
 /// `Retry-After`, a number of seconds or a date (RFC 9110, section 10.2.3). A date is read against this machine's
