@@ -99,16 +99,25 @@
 //! [1000 stacks](Member::max_stacks). Past them the longest unused is forgotten.
 
 mod check;
+mod class;
 mod discover;
+mod fetch;
 mod filter;
+mod find;
 mod handle;
+mod hub;
+mod known;
 mod layer;
+mod listed;
 mod lists;
 mod member;
+mod merge;
 mod names;
 mod notices;
+mod per_caller;
 mod rewrite;
 mod route;
+mod seat;
 mod service;
 mod state;
 mod uris;
@@ -117,6 +126,8 @@ pub use filter::Filter;
 pub use handle::{GatewayHandle, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
 pub use lists::ListReport;
-pub use member::{Member, MemberState, PerCaller};
+pub use member::Member;
 pub use names::Prefix;
+pub use per_caller::PerCaller;
+pub use seat::MemberState;
 pub use service::{Gateway, GatewayBuilder};
