@@ -219,6 +219,48 @@ struct Fetch {
     bell: Bell,
 }
 
+impl Fetch {
+    /// Makes a list of what came, and remembers it for whom it is.
+    fn keep<T: Listed>(&self, listing: Listing<T>, now: Instant) -> Arc<Known<T>> {
+        let page = listing.page;
+        let for_nobody_alone = listing.private.is_none();
+        let list = Arc::new(Known {
+            keys: by_key(&page.items),
+            items: page.items,
+            private: listing.private,
+            shareable: listing.shareable,
+            stamp: tick(),
+            change: self.change,
+            fetched: now,
+            expires: listing.expires,
+            ttl_ms: page.ttl_ms,
+            cache_scope: page.cache_scope,
+            meta: page.meta,
+        });
+        if listing.shareable {
+            let said = listing.public || self.seat.options.shared_lists;
+            let everybody = said && for_nobody_alone && !self.seat.is_per_caller();
+            let class = match everybody {
+                true => self.class.everybody(),
+                false => self.class.clone(),
+            };
+            T::shelf(&self.seat.lists).known.set(class, list.clone());
+        }
+        list
+    }
+
+    /// Nobody has to wait for it any more.
+    fn end<T: Listed>(&self) {
+        let mut fetching = T::shelf(&self.seat.lists).fetching();
+        if fetching
+            .get(&self.class)
+            .is_some_and(|begun| begun.id == self.id)
+        {
+            fetching.remove(&self.class);
+        }
+    }
+}
+
 async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     let seat = &fetch.seat;
     let pages = tokio::time::timeout(FETCH_LIMIT, follow::<T>(seat, &fetch.context));
@@ -228,54 +270,11 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     };
     let now = Instant::now();
     let outcome = match outcome {
-        Err(error) if is_unknown_method(&error) => Ok(Listing {
-            page: Page {
-                items: Vec::new(),
-                next_cursor: None,
-                ttl_ms: None,
-                cache_scope: None,
-                meta: None,
-            },
-            expires: Some(now + UNSUPPORTED_FOR),
-            everybody: false,
-            private: None,
-            shareable: true,
-        }),
+        Err(error) if is_unknown_method(&error) => Ok(Listing::nothing(now + UNSUPPORTED_FOR)),
         other => other,
     };
-    let known = outcome.map(|listing| {
-        let page = listing.page;
-        let list = Arc::new(Known {
-            keys: by_key(&page.items),
-            items: page.items,
-            private: listing.private,
-            shareable: listing.shareable,
-            stamp: tick(),
-            change: fetch.change,
-            fetched: now,
-            expires: listing.expires,
-            ttl_ms: page.ttl_ms,
-            cache_scope: page.cache_scope,
-            meta: page.meta,
-        });
-        if listing.shareable {
-            let shared = (listing.everybody || seat.options.shared_lists) && !seat.is_per_caller();
-            let class = match shared {
-                true => fetch.class.everybody(),
-                false => fetch.class.clone(),
-            };
-            T::shelf(&seat.lists).known.set(class, list.clone());
-        }
-        list
-    });
-    let mut fetching = T::shelf(&seat.lists).fetching();
-    if fetching
-        .get(&fetch.class)
-        .is_some_and(|begun| begun.id == fetch.id)
-    {
-        fetching.remove(&fetch.class);
-    }
-    drop(fetching);
+    let known = outcome.map(|listing| fetch.keep(listing, now));
+    fetch.end::<T>();
     if known.is_ok()
         && fetch.late.load(Ordering::Acquire)
         && let Some(change) = T::CHANGE
@@ -298,10 +297,29 @@ fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
 struct Listing<T> {
     page: Page<T>,
     expires: Option<Instant>,
-    /// Every page may be shown to any caller.
-    everybody: bool,
+    /// Every page says that it may be shown to any caller.
+    public: bool,
     private: Option<PrivateTo>,
     shareable: bool,
+}
+
+impl<T> Listing<T> {
+    /// What a member has that does not know the method.
+    fn nothing(expires: Instant) -> Self {
+        Self {
+            page: Page {
+                items: Vec::new(),
+                next_cursor: None,
+                ttl_ms: None,
+                cache_scope: None,
+                meta: None,
+            },
+            expires: Some(expires),
+            public: false,
+            private: None,
+            shareable: true,
+        }
+    }
 }
 
 async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Listing<T>, Error> {
@@ -342,7 +360,7 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Li
             return Ok(Listing {
                 page: all,
                 expires: ttl.map(|ttl| began + ttl),
-                everybody: public && private.is_none(),
+                public,
                 private,
                 shareable,
             });

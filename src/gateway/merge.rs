@@ -149,7 +149,37 @@ fn draft<T: Listed>(
 
 /// Puts the members' lists together, in the members' order.
 pub(super) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T> {
-    let style = &rules.style;
+    let drafts = drafts(parts, &rules.style);
+    let mut catalogue = Catalogue {
+        made_of: made_of(parts),
+        entries: Vec::with_capacity(drafts.len()),
+        ways: HashMap::with_capacity(drafts.len()),
+        contested: Vec::new(),
+        ttl_ms: None,
+        cache_scope: None,
+        meta: None,
+        private: None,
+    };
+    let names = claim(&drafts, parts, &rules.style, &mut catalogue.contested);
+    for (draft, name) in drafts.into_iter().zip(names) {
+        let (Some(name), Some(part)) = (name, parts.get(draft.part)) else {
+            continue;
+        };
+        let list = part.list.as_ref();
+        let Some(listed) = list.and_then(|list| list.items.get(draft.item)) else {
+            continue;
+        };
+        let outward = name.clone().into_boxed_str();
+        let entry = entry(&part.seat, listed, name, rules);
+        catalogue.ways.insert(outward, Way::to(&entry));
+        catalogue.entries.push(entry);
+    }
+    hints(&mut catalogue, parts);
+    catalogue
+}
+
+/// What each thing would be called.
+fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
     let reserved: HashSet<&str> = parts
         .iter()
         .filter(|part| part.seat.prefix == Prefix::Always)
@@ -158,11 +188,8 @@ pub(super) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T>
     let mut drafts = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         let mut own = HashSet::new();
-        for (item, listed) in part
-            .list
-            .iter()
-            .flat_map(|list| list.items.iter().enumerate())
-        {
+        let items = part.list.iter().flat_map(|list| list.items.iter());
+        for (item, listed) in items.enumerate() {
             if !own.insert(listed.key()) {
                 continue;
             }
@@ -178,19 +205,26 @@ pub(super) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T>
             });
         }
     }
-    let mut order: Vec<usize> = (0..drafts.len()).collect();
-    order.sort_by_key(|index| drafts.get(*index).map_or(0, |draft| draft.rank));
-    let mut claimed: HashMap<String, usize> = HashMap::with_capacity(drafts.len());
+    drafts
+}
+
+/// What each is called: nothing where its name is another's, and it may have no other.
+fn claim<T: Listed>(
+    drafts: &[Draft],
+    parts: &[Part<T>],
+    style: &Style,
+    contested: &mut Vec<(String, Arc<str>, Arc<str>)>,
+) -> Vec<Option<String>> {
+    let fit = |name: &str, again| match T::NAMED {
+        true => style.fit(name, again).into_owned(),
+        false => name.to_owned(),
+    };
+    let member = |draft: &Draft| parts.get(draft.part).map(|part| part.seat.name.clone());
+    let mut order: Vec<(usize, &Draft)> = drafts.iter().enumerate().collect();
+    order.sort_by_key(|(_, draft)| draft.rank);
+    let mut claimed: HashMap<String, &Draft> = HashMap::with_capacity(drafts.len());
     let mut names: Vec<Option<String>> = vec![None; drafts.len()];
-    let mut contested = Vec::new();
-    for index in order {
-        let Some(draft) = drafts.get(index) else {
-            continue;
-        };
-        let fit = |name: &str, again| match T::NAMED {
-            true => style.fit(name, again).into_owned(),
-            false => name.to_owned(),
-        };
+    for (index, draft) in order {
         let mut name = fit(&draft.wanted, 0);
         if claimed.contains_key(&name)
             && let Some(instead) = &draft.instead
@@ -203,47 +237,19 @@ pub(super) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T>
             again += 1;
         }
         if let Some(winner) = claimed.get(&name) {
-            let of = |draft: &Draft| parts.get(draft.part).map(|part| part.seat.name.clone());
             if contested.len() < MAX_LEFT_OUT
-                && let (Some(winner), Some(loser)) = (drafts.get(*winner).and_then(of), of(draft))
+                && let (Some(winner), Some(loser)) = (member(winner), member(draft))
             {
                 contested.push((name, winner, loser));
             }
             continue;
         }
-        claimed.insert(name.clone(), index);
+        claimed.insert(name.clone(), draft);
         if let Some(slot) = names.get_mut(index) {
             *slot = Some(name);
         }
     }
-    let mut catalogue = Catalogue {
-        made_of: made_of(parts),
-        entries: Vec::with_capacity(drafts.len()),
-        ways: HashMap::with_capacity(drafts.len()),
-        contested,
-        ttl_ms: None,
-        cache_scope: None,
-        meta: None,
-        private: None,
-    };
-    for (draft, name) in drafts.into_iter().zip(names) {
-        let (Some(name), Some(part)) = (name, parts.get(draft.part)) else {
-            continue;
-        };
-        let Some(listed) = part
-            .list
-            .as_ref()
-            .and_then(|list| list.items.get(draft.item))
-        else {
-            continue;
-        };
-        let outward = name.clone().into_boxed_str();
-        let entry = entry(&part.seat, listed, name, rules);
-        catalogue.ways.insert(outward, Way::to(&entry));
-        catalogue.entries.push(entry);
-    }
-    hints(&mut catalogue, parts);
-    catalogue
+    names
 }
 
 fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -> Entry<T> {

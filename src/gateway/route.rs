@@ -79,6 +79,15 @@ impl Hub {
         let parts: &mut RequestParts = &mut request;
         let context = &parts.context;
         let mut told = None;
+        if let Some(uri) = uri_of(&mut parts.message) {
+            let (seat, own) = self.find_uri(uri, context).await?;
+            *uri = own;
+            return self.send(&seat, request).await;
+        }
+        if let Some(task) = task_of(&mut parts.message) {
+            let seat = self.unseal_task(task, context)?;
+            return self.send(&seat, request).await;
+        }
         let seat = match &mut parts.message {
             ClientRequest::CallToolRequest(call) => {
                 let Found { seat, inner, says } =
@@ -91,9 +100,7 @@ impl Hub {
                 seat
             }
             ClientRequest::GetPromptRequest(get) => {
-                let Found { seat, inner, .. } =
-                    self.find_name::<Prompt>(&get.params.name, context).await?;
-                get.params.name = inner;
+                let seat = self.find_prompt(&mut get.params.name, context).await?;
                 self.unseal_state(&seat, &mut get.params.request_state, context)?;
                 seat
             }
@@ -104,53 +111,12 @@ impl Hub {
                 seat
             }
             ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
-                Reference::Prompt(prompt) => {
-                    let Found { seat, inner, .. } =
-                        self.find_name::<Prompt>(&prompt.name, context).await?;
-                    prompt.name = inner;
-                    seat
-                }
-                Reference::Resource(resource) => {
-                    let (seat, uri) = self.find_uri(&resource.uri, context).await?;
-                    resource.uri = uri;
-                    seat
-                }
+                Reference::Prompt(prompt) => self.find_prompt(&mut prompt.name, context).await?,
                 _ => {
-                    return Err(unroutable(
-                        "completion/complete",
-                        "of this kind of reference",
-                    ));
+                    let what = "of this kind of reference";
+                    return Err(unroutable("completion/complete", what));
                 }
             },
-            ClientRequest::SubscribeRequest(subscribe) => {
-                let (seat, uri) = self.find_uri(&subscribe.params.uri, context).await?;
-                subscribe.params.uri = uri;
-                seat
-            }
-            ClientRequest::UnsubscribeRequest(unsubscribe) => {
-                let (seat, uri) = self.find_uri(&unsubscribe.params.uri, context).await?;
-                unsubscribe.params.uri = uri;
-                seat
-            }
-            ClientRequest::GetSkillRequest(get) => {
-                let (seat, uri) = self.find_uri(&get.params.uri, context).await?;
-                get.params.uri = uri;
-                seat
-            }
-            ClientRequest::ReadResourceDirectoryRequest(read) => {
-                let (seat, uri) = self.find_uri(&read.params.uri, context).await?;
-                read.params.uri = uri;
-                seat
-            }
-            ClientRequest::GetTaskRequest(get) => {
-                self.unseal_task(&mut get.params.task_id, context)?
-            }
-            ClientRequest::UpdateTaskRequest(update) => {
-                self.unseal_task(&mut update.params.task_id, context)?
-            }
-            ClientRequest::CancelTaskRequest(cancel) => {
-                self.unseal_task(&mut cancel.params.task_id, context)?
-            }
             ClientRequest::CustomRequest(custom) => {
                 let rule = self.custom.as_ref();
                 let member =
@@ -169,6 +135,17 @@ impl Hub {
             told.put_into(&mut parts.context);
         }
         self.send(&seat, request).await
+    }
+
+    /// The member that has a prompt. What it is called becomes the member's name for it.
+    async fn find_prompt(
+        &self,
+        name: &mut String,
+        context: &CallContext,
+    ) -> Result<Arc<Seat>, Error> {
+        let Found { seat, inner, .. } = self.find_name::<Prompt>(name, context).await?;
+        *name = inner;
+        Ok(seat)
     }
 
     /// Sends a request down a member's stack, and brings the answer in the gateway's words.
@@ -262,6 +239,31 @@ impl Hub {
             None => self.ask_all(&seats, request).await,
         }
     }
+}
+
+/// The URI that says alone which member a request is for.
+fn uri_of(message: &mut ClientRequest) -> Option<&mut String> {
+    Some(match message {
+        ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
+            Reference::Resource(resource) => &mut resource.uri,
+            _ => return None,
+        },
+        ClientRequest::SubscribeRequest(subscribe) => &mut subscribe.params.uri,
+        ClientRequest::UnsubscribeRequest(unsubscribe) => &mut unsubscribe.params.uri,
+        ClientRequest::GetSkillRequest(get) => &mut get.params.uri,
+        ClientRequest::ReadResourceDirectoryRequest(read) => &mut read.params.uri,
+        _ => return None,
+    })
+}
+
+/// The id of the task that a request is about.
+fn task_of(message: &mut ClientRequest) -> Option<&mut String> {
+    Some(match message {
+        ClientRequest::GetTaskRequest(get) => &mut get.params.task_id,
+        ClientRequest::UpdateTaskRequest(update) => &mut update.params.task_id,
+        ClientRequest::CancelTaskRequest(cancel) => &mut cancel.params.task_id,
+        _ => return None,
+    })
 }
 
 fn unroutable(method: &str, what: &str) -> Error {
