@@ -93,6 +93,13 @@
 //! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
 //! `Authorization` or `Cookie` header over HTTP; else it is that caller's alone.
 //!
+//! # Layers inside and outside
+//!
+//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where a list
+//! is known and the operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
+//! the lists as clients do, annotations included, and trust by a setting of their own. Answers of
+//! [per-caller](Member::per_caller) members are marked as their caller's, so that no cache outside shares them.
+//!
 //! # Bounds
 //!
 //! Lists are remembered for 256 callers a member, a list has at most 1000 pages, a per-caller member
