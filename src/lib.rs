@@ -176,6 +176,8 @@ mod results;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod server;
+#[cfg(feature = "cache")]
+pub mod store;
 
 pub use audience::Audience;
 pub use caller::{Caller, CallerSink};
