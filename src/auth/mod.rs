@@ -2,16 +2,33 @@
 
 pub mod audit;
 mod bearer;
+#[cfg(feature = "auth-client")]
+mod client;
+mod conceal;
+mod credential;
 mod error;
+mod filter;
 pub mod http;
+mod jwt;
+mod layer;
+mod memory;
 mod policy;
 mod rules;
 mod scopes;
+mod service;
+mod source;
+mod tasks;
 mod verifier;
 
 pub use bearer::{bearer_token, no_token_in_query};
+pub use credential::CredentialLayer;
 pub use error::{AuthError, AuthErrorKind};
+pub use jsonwebtoken::Algorithm;
+pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
+pub use layer::{AuthHandle, AuthLayer, AuthLayerBuilder};
 pub use policy::{Decision, Denial, Item, Policy};
 pub use rules::{Required, Rules, RulesBuilder};
 pub use scopes::Scopes;
+pub use service::Auth;
+pub use source::TOKEN_META_KEY;
 pub use verifier::{AnyOf, Authenticated, Verified, Verifier};

@@ -1,5 +1,7 @@
 use std::{collections::HashMap, fmt};
 
+use rmcp::model::{ClientRequest, Reference};
+
 use super::{AuthError, Decision, Item, Policy, Scopes};
 use crate::{Error, McpRequest, Principal, Refusal, code, glob};
 
@@ -96,10 +98,38 @@ impl Table {
         }
     }
 
+    fn exactly(&self, name: &str) -> Option<&Scopes> {
+        self.exact.get(name).map(|(_, scopes)| scopes)
+    }
+
     fn scopes(&self) -> impl Iterator<Item = &Scopes> {
         let exact = self.exact.values().map(|(_, scopes)| scopes);
         exact.chain(self.globs.iter().map(|(.., scopes)| scopes))
     }
+}
+
+fn is_custom(request: &McpRequest) -> bool {
+    matches!(request.message, ClientRequest::CustomRequest(_))
+}
+
+/// Whether a URI has a segment that leads up, percent-encoded or not.
+fn has_dot_segments(uri: &str) -> bool {
+    if !uri.contains("..") && !uri.contains('%') {
+        return false;
+    }
+    let bytes = uri.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let encoded = (*byte == b'%')
+            .then(|| u8::from_str_radix(uri.get(at + 1..at + 3)?, 16).ok())
+            .flatten();
+        decoded.push(encoded.unwrap_or(*byte));
+        at += if encoded.is_some() { 3 } else { 1 };
+    }
+    decoded
+        .split(|byte| b"/\\?#".contains(byte))
+        .any(|segment| segment == b"..")
 }
 
 fn is_glob(name: &str) -> bool {
@@ -122,6 +152,8 @@ enum About {
     Reference,
     Nothing,
     Unknown,
+    /// A method that is known, with params that are not its own.
+    Misshapen,
 }
 
 fn about(method: &str) -> About {
@@ -200,19 +232,24 @@ impl Rules {
     /// refers to. A method that is [about something](Self::needs_target) and is asked about without it needs
     /// what is unmatched.
     pub fn required(&self, method: &str, target: Option<&str>) -> Required<'_> {
-        let by_target = match (about(method), target) {
+        self.required_for(about(method), method, target)
+    }
+
+    fn required_for(&self, about: About, method: &str, target: Option<&str>) -> Required<'_> {
+        let by_target = match (about, target) {
             (About::Nothing, _) => Some(&self.free),
-            (About::Tool, Some(name)) => self.tools.of(name),
+            (About::Tool, Some(name)) => self.of_tool(name),
             (About::Prompt, Some(name)) => self.prompts.of(name),
-            (About::Resource, Some(uri)) => self.resources.of(uri),
+            (About::Resource, Some(uri)) => self.of_resource(uri),
             (About::Reference, Some(reference)) => self.of_reference(reference),
-            (_, None) | (About::Unknown, _) => None,
+            (_, None) | (About::Unknown | About::Misshapen, _) => None,
         };
         let by_method = self.methods.of(method);
-        // A method that nothing else is known of needs what its own rule says, and no more.
-        let target = match (by_target, about(method)) {
-            (None, About::Unknown) if by_method.is_some() => &self.free,
-            (found, _) => found.unwrap_or(&self.unmatched),
+        let target = match by_target {
+            Some(scopes) => scopes,
+            // A method that nothing else is known of needs what its own rule says, and no more.
+            None if about == About::Unknown && by_method.is_some() => &self.free,
+            None => &self.unmatched,
         };
         Required {
             method: by_method,
@@ -220,10 +257,27 @@ impl Rules {
         }
     }
 
+    /// A registry takes `name@version` for a version of `name`, so that a rule for the name holds for each of its
+    /// versions.
+    fn of_tool(&self, name: &str) -> Option<&Scopes> {
+        match name.rsplit_once('@') {
+            None => self.tools.of(name),
+            Some((base, _)) => self.tools.exactly(name).or_else(|| self.tools.of(base)),
+        }
+    }
+
+    /// A glob grants nothing that is written with `..`: what a server makes of that may be outside of the glob.
+    fn of_resource(&self, uri: &str) -> Option<&Scopes> {
+        match has_dot_segments(uri) {
+            true => self.resources.exactly(uri),
+            false => self.resources.of(uri),
+        }
+    }
+
     /// A prompt has no colon in front of slashes; a resource has a scheme.
     fn of_reference(&self, reference: &str) -> Option<&Scopes> {
         if reference.contains("://") {
-            self.resources.of(reference)
+            self.of_resource(reference)
         } else {
             self.prompts.of(reference)
         }
@@ -278,16 +332,29 @@ impl Rules {
 
 impl Policy for Rules {
     fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision {
-        use rmcp::model::{ClientRequest, Reference};
-        let mut required = self.required(request.method(), request.target());
-        if let ClientRequest::CompleteRequest(complete) = &request.message {
-            let found = match &complete.params.r#ref {
-                Reference::Prompt(prompt) => self.prompts.of(&prompt.name),
-                Reference::Resource(resource) => self.resources.of(&resource.uri),
-                _ => None,
-            };
-            required.target = found.unwrap_or(&self.unmatched);
-        }
+        let method = request.method();
+        let about = match about(method) {
+            // A notification is a custom request here; a request that calls itself one is none.
+            About::Nothing if method.starts_with("notifications/") => {
+                match request.as_notification() {
+                    Some(_) => About::Nothing,
+                    None => About::Misshapen,
+                }
+            }
+            // Params that do not fit their method: the target is somewhere in them, or the answer is a list that
+            // is none.
+            known if known != About::Unknown && is_custom(request) => About::Misshapen,
+            About::Reference => match &request.message {
+                ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
+                    Reference::Prompt(_) => About::Prompt,
+                    Reference::Resource(_) => About::Resource,
+                    _ => About::Misshapen,
+                },
+                _ => About::Misshapen,
+            },
+            known => known,
+        };
+        let required = self.required_for(about, method, request.target());
         if required.are_granted(principal) {
             Decision::Allow
         } else {
@@ -297,10 +364,10 @@ impl Policy for Rules {
 
     fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {
         let scopes = match item {
-            Item::Tool(name) => self.tools.of(name),
+            Item::Tool(name) => self.of_tool(name),
             Item::Prompt(name) => self.prompts.of(name),
             Item::Resource(uri) | Item::ResourceTemplate(uri) | Item::Skill(uri) => {
-                self.resources.of(uri)
+                self.of_resource(uri)
             }
         };
         scopes.unwrap_or(&self.unmatched).are_granted(principal)
@@ -341,8 +408,8 @@ impl RulesBuilder {
     /// What a resource needs, or the resources whose URIs a glob matches. Templates are shown by their URI
     /// template as it stands, skills by their URI.
     ///
-    /// URIs are compared as they are written: a server for which `file:///a/../b` is `file:///b` needs a rule
-    /// that does not grant what lies beside (`file:///a/*` does).
+    /// URIs are compared as they are written. A glob matches none that is written with `..`, because what a server
+    /// makes of that may lie outside of it.
     pub fn resource(mut self, uri: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
         self.0.resources.add(uri.into(), scopes.into());
         self

@@ -1,6 +1,11 @@
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::AuthError;
 use crate::Principal;
@@ -136,6 +141,7 @@ impl Verifier for AnyOf {
 pub struct Authenticated {
     verified: Verified,
     token: Secret,
+    at: Instant,
 }
 
 impl Authenticated {
@@ -145,7 +151,18 @@ impl Authenticated {
         Self {
             verified,
             token: Secret::new(token),
+            at: Instant::now(),
         }
+    }
+
+    /// Whether this is the token that was verified.
+    pub(super) fn is_by(&self, token: &str) -> bool {
+        self.token.reveal() == token
+    }
+
+    /// How long ago it was verified. A session's copies of its first request may be old.
+    pub(super) fn age(&self) -> Duration {
+        self.at.elapsed()
     }
 
     /// Who it is.
@@ -158,7 +175,7 @@ impl Authenticated {
         &self.verified
     }
 
-    pub(crate) fn into_parts(self) -> (Verified, Secret) {
+    pub(super) fn into_parts(self) -> (Verified, Secret) {
         (self.verified, self.token)
     }
 }
