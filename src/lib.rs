@@ -174,6 +174,7 @@ mod response;
 mod results;
 #[cfg(feature = "retry")]
 pub mod retry;
+mod served_by;
 mod server;
 
 pub use audience::Audience;
@@ -192,6 +193,7 @@ pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
+pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
 
 /// The README's examples are tested with the crate's.

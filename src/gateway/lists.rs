@@ -30,7 +30,9 @@ use super::{
     notices::{Bell, Silent},
     uris,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Principal, request::next_id, results};
+use crate::{
+    CallContext, Error, McpRequest, McpResponse, Principal, ServedBy, request::next_id, results,
+};
 
 /// How many pages of one member's list are followed.
 const MAX_PAGES: usize = 1_000;
@@ -454,6 +456,8 @@ fn of_its_own(context: &CallContext) -> CallContext {
     let mut own = CallContext::new(next_id());
     own.meta = without_progress(&context.meta);
     own.extensions = context.extensions.clone();
+    // Several members serve it.
+    own.extensions.remove::<ServedBy>();
     own.caller = context.caller.wrap(|_| Silent).quiet();
     own
 }
