@@ -209,10 +209,16 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, AuditError> {
             continue;
         };
         if link.seq != log.last_seq + 1 {
-            return Err(broken(number, "does not follow the line before it: lines are missing, or moved"));
+            return Err(broken(
+                number,
+                "does not follow the line before it: lines are missing, or moved",
+            ));
         }
         if link.prev != log.last_hash {
-            return Err(broken(number - 1, "was put in: the line after it follows another one"));
+            return Err(broken(
+                number,
+                "does not follow the line before it: one of the two is not what was written there",
+            ));
         }
         log.lines += 1;
         log.last_seq = head.seq;
@@ -275,9 +281,9 @@ pub(super) fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         let found = entry.file_name();
         let suffix = found.as_encoded_bytes().strip_prefix(name);
-        let is_rotated = suffix.and_then(|suffix| suffix.strip_prefix(b".")).is_some_and(|number| {
-            number.len() == 20 && number.iter().all(u8::is_ascii_digit)
-        });
+        let is_rotated = suffix
+            .and_then(|suffix| suffix.strip_prefix(b"."))
+            .is_some_and(|number| number.len() == 20 && number.iter().all(u8::is_ascii_digit));
         if is_rotated {
             files.push(folder.join(found));
         }

@@ -14,9 +14,7 @@ use super::{
     queue::Place,
     record::{self, MAX_SHORT, MAX_TEXT, Who},
 };
-use crate::{
-    Error, McpRequest, McpResponse, Outcome, Principal, ServedBy, auth::AuthError, code,
-};
+use crate::{Error, McpRequest, McpResponse, Outcome, Principal, ServedBy, auth::AuthError, code};
 
 /// What was decided on a request.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +130,10 @@ impl Entry {
     }
 
     /// Runs the call, and writes how it ended.
-    pub(crate) async fn watch<F, E>(mut self, call: impl FnOnce() -> F) -> Result<McpResponse, Error>
+    pub(crate) async fn watch<F, E>(
+        mut self,
+        call: impl FnOnce() -> F,
+    ) -> Result<McpResponse, Error>
     where
         F: Future<Output = Result<McpResponse, E>>,
         E: Into<Error>,
