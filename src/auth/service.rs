@@ -80,10 +80,11 @@ where
             let refused = admitted.as_ref().err();
             let entry = shared.audit.as_ref().map(|audit| {
                 let principal = match refused {
-                    Some(refused) => refused.principal.as_ref(),
-                    None => request.context.principal(),
+                    Some(refused) => refused.principal.clone(),
+                    None => request.context.principal().cloned(),
                 };
-                audit.begin(&request, principal, Refused::verdict(refused))
+                let verdict = Refused::verdict(refused);
+                audit.begin(&mut request, principal.as_ref(), verdict)
             });
             let Some(mut entry) = entry else {
                 return match admitted {
@@ -91,13 +92,19 @@ where
                     Err(refused) => Err(refused.answer),
                 };
             };
-            let answer = match (entry.admitted().await, admitted) {
-                (Err(unwritten), _) => Err(unwritten),
-                (Ok(()), Ok(guard)) => guard.watch(&shared, inner.call(request)).await,
-                (Ok(()), Err(refused)) => Err(refused.answer),
-            };
-            entry.end(&answer);
-            answer
+            entry.admitted().await?;
+            match admitted {
+                Ok(guard) => {
+                    entry
+                        .watch(|| guard.watch(&shared, inner.call(request)))
+                        .await
+                }
+                Err(refused) => {
+                    let answer = Err(refused.answer);
+                    entry.end(&answer);
+                    answer
+                }
+            }
         })
     }
 }

@@ -146,7 +146,6 @@ pub struct Authenticated {
 
 impl Authenticated {
     /// After `token` has been verified. It is kept for the exchange of tokens alone, and nobody can read it.
-    #[allow(dead_code, reason = "the HTTP companion's")]
     pub(crate) fn new(verified: Verified, token: &str) -> Self {
         Self {
             verified,

@@ -112,6 +112,8 @@ impl Entry {
         for queue in &self.shared.queues {
             match queue.take().await {
                 Ok(place) => places.push(place),
+                // What is refused in any case is not refused for this.
+                Err(_) if self.record.decision != Decided::Allowed => places.push(Place::None),
                 Err(error) => {
                     self.places = places;
                     self.record.decision = Decided::Undecided;

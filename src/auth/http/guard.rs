@@ -1,6 +1,6 @@
 //! What is decided on an HTTP request before it goes on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
@@ -82,6 +82,9 @@ impl Shared {
             Some(verified) => verified,
             None => self.verifier.verify(token).await?,
         };
+        if verified.expires_at.is_some_and(|time| time <= SystemTime::now()) {
+            return Err(AuthError::expired());
+        }
         Ok(Authenticated::new(verified, token))
     }
 
