@@ -11,13 +11,16 @@ use rmcp::model::ErrorCode;
 
 use super::{
     layer::Shared,
-    message::Messages,
+    message::{Message, Messages},
     mirror,
     refused::{About, Refused},
 };
 use crate::{
     Audience, Principal,
-    auth::{AuthError, AuthErrorKind, Authenticated, Verified, bearer_token, no_token_in_query},
+    auth::{
+        AuthError, AuthErrorKind, Authenticated, Item, Policy, Rules, Verified, bearer_token,
+        no_token_in_query,
+    },
 };
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -82,7 +85,10 @@ impl Shared {
             Some(verified) => verified,
             None => self.verifier.verify(token).await?,
         };
-        if verified.expires_at.is_some_and(|time| time <= SystemTime::now()) {
+        if verified
+            .expires_at
+            .is_some_and(|time| time <= SystemTime::now())
+        {
             return Err(AuthError::expired());
         }
         Ok(Authenticated::new(verified, token))
@@ -168,13 +174,9 @@ impl Shared {
         Ok(about)
     }
 
-    /// Asks the rules, where they may say what is forbidden. All that is missing is said at once.
+    /// Asks the rules, where the caller may hear what is forbidden. All that is missing is said at once.
     fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), AuthError> {
-        let Some(rules) = self
-            .rules
-            .as_ref()
-            .filter(|rules| rules.reveals_forbidden())
-        else {
+        let Some(rules) = &self.rules else {
             return Ok(());
         };
         let mut denied = false;
@@ -186,6 +188,9 @@ impl Shared {
             let Err(error) = rules.check(method, message.target(), principal) else {
                 continue;
             };
+            if !rules.reveals_forbidden() && is_hidden(rules, message, method, principal) {
+                continue;
+            }
             denied = true;
             for scope in error.missing_scopes() {
                 if !missing.contains(scope) {
@@ -244,4 +249,19 @@ impl Shared {
             })
             .await;
     }
+}
+
+/// Whether a message names what this principal is not to know of. `AuthLayer` answers as if nothing had that name.
+fn is_hidden(rules: &Rules, message: &Message<'_>, method: &str, principal: &Principal) -> bool {
+    let Some(target) = message.target() else {
+        return rules.needs_target(method);
+    };
+    let item = match method {
+        "tools/call" => Item::Tool(target),
+        "prompts/get" => Item::Prompt(target),
+        "completion/complete" => return true,
+        _ if rules.needs_target(method) => Item::Resource(target),
+        _ => return true,
+    };
+    !rules.shows(item, principal)
 }

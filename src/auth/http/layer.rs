@@ -89,10 +89,10 @@ impl HttpAuthLayerBuilder {
         self
     }
 
-    /// Answers 403 with all scopes that are missing, where these rules
-    /// [reveal what is forbidden](crate::auth::RulesBuilder::reveal_forbidden). Give it those of the
-    /// [`AuthLayer`](crate::auth::AuthLayer) inside, which is who decides in any case. Without rules, and with
-    /// rules that reveal nothing, what a known caller may do is left to it.
+    /// Answers 403 with all scopes that are missing, where that may be known; see the
+    /// [module](super#what-may-be-known-of-what-is-forbidden). Give it the rules of the
+    /// [`AuthLayer`](crate::auth::AuthLayer) inside, which is who decides in any case. Without rules, what a known
+    /// caller may do is left to it.
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = Some(rules);
         self

@@ -91,9 +91,10 @@
 //! for more (step-up). The same answer tells an attacker which names there are. One cannot have both, so the rules
 //! say it: with [`reveal_forbidden`](crate::auth::RulesBuilder::reveal_forbidden) a request that lacks a scope is
 //! answered with 403, all scopes at once, of a batch all that its messages lack. Without it, which is the default,
-//! it goes on to [`AuthLayer`](crate::auth::AuthLayer), which answers as if nothing had that name. Here nothing is
-//! filtered, and what a [`Policy`](crate::auth::Policy) says beyond rules is not asked: do not leave `AuthLayer`
-//! out.
+//! a request for a name that the caller cannot see on a list goes on to [`AuthLayer`](crate::auth::AuthLayer), which
+//! answers as if nothing had that name; one that lacks a scope for the method alone is answered with 403 all the
+//! same, because it tells of no name. Here nothing is filtered, and what a [`Policy`](crate::auth::Policy) says
+//! beyond rules is not asked: do not leave `AuthLayer` out.
 //!
 //! # Sessions
 //!
