@@ -165,6 +165,7 @@ pub mod gateway;
 #[cfg_attr(not(feature = "gateway"), allow(dead_code))]
 mod glob;
 mod hints;
+mod lines;
 mod outcome;
 mod principal;
 #[cfg(feature = "registry")]
@@ -189,6 +190,7 @@ pub use client::{
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use hints::ToolHints;
+pub use lines::Lines;
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};

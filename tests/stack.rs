@@ -1091,7 +1091,8 @@ async fn a_lost_connection_fails_its_calls_at_once_and_the_next_succeeds() {
     assert_eq!(upstream.in_flight(), 0);
 }
 
-/// rmcp's line transport drops what it cannot read, so nothing but the silence is seen here.
+/// rmcp's own line transport drops what it cannot read, so nothing but the silence is seen here. Our own
+/// (`tests/lines.rs`) says so at once.
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_answer_ends_its_call_when_the_servers_time_is_over() {
     let unreadable: [fn(&Value) -> String; 3] = [

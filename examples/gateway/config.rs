@@ -3,6 +3,7 @@
 //! ```toml
 //! listen = "127.0.0.1:8931"
 //! allowed_hosts = ["gateway.example"]    # what clients may name as `Host`; by default this machine only
+//! status_tool = false                   # no tool `gateway__status`
 //!
 //! [servers.files]                       # a child process
 //! command = "npx"
@@ -43,6 +44,9 @@ pub struct Config {
     /// Against DNS rebinding: requests to other hosts are answered with 403.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
+    /// Whether the gateway has a tool of its own that says how the servers are.
+    #[serde(default = "yes")]
+    pub status_tool: bool,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -78,11 +82,16 @@ fn default_listen() -> String {
     "127.0.0.1:8931".to_owned()
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
+            status_tool: yes(),
             servers: BTreeMap::new(),
         }
     }

@@ -13,11 +13,12 @@ mod demo;
 mod in_flight;
 mod serve;
 mod session;
+mod status;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use rmcp_layers::{Error, Handler, McpRequest, McpResponse};
-use tower::{ServiceBuilder, util::BoxCloneService};
+use tower::{Layer, ServiceBuilder, util::BoxCloneService};
 
 use crate::{config::Config, demo::Demo, in_flight::InFlight, serve::Told};
 
@@ -118,9 +119,16 @@ async fn run() -> Result<()> {
 }
 
 async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
-    let (bottom, upstreams) = match config.gateway()? {
-        Some((gateway, upstreams)) => (BoxCloneService::new(gateway), upstreams),
-        None => (BoxCloneService::new(Handler::new(Demo)), Vec::new()),
+    let (bottom, handle, upstreams) = match config.gateway()? {
+        Some((gateway, upstreams)) => {
+            let handle = gateway.handle();
+            (BoxCloneService::new(gateway), Some(handle), upstreams)
+        }
+        None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
+    };
+    let bottom = match config.status_tool {
+        true => BoxCloneService::new(status::layer(handle)?.layer(bottom)),
+        false => bottom,
     };
     let in_flight = InFlight::default();
     let stack = stack(bottom, &in_flight);

@@ -10,7 +10,7 @@ use rmcp::{
         streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::McpServer;
+use rmcp_layers::{Lines, McpServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,8 @@ where
 
 /// Serves one session over standard input and output.
 pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()> {
-    let serving = McpServer::new(stack).serve(rmcp::transport::stdio());
+    let lines = Lines::from(rmcp::transport::stdio());
+    let serving = McpServer::new(stack).serve(lines);
     let Some(running) = told.once.run_until_cancelled(serving).await else {
         return Ok(());
     };

@@ -75,8 +75,11 @@ pub async fn drive(url: String) -> Result<()> {
     fail(&client).await?;
     cancel(&client).await?;
 
+    let status = call(&client, crate::status::NAME, serde_json::json!({})).await?;
+    println!("9. a tool of the gateway's own: {}", text(&status));
+
     client.cancel().await?;
-    println!("9. done");
+    println!("10. done");
     Ok(())
 }
 

@@ -52,7 +52,8 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session
 ///   That listen stays open as long as the session: put tower's `timeout` around the parts of a stack that
 ///   listens do not pass (or filter them out of it), not around the whole. Each listen that it ends is
 ///   opened again, more and more seldom, and the caller told that everything may have changed meanwhile.
-/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else.
+/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A request that cannot be read
+///   does not come so far: over stdio, [`Lines`](crate::Lines) answers it, and rmcp's own transport does not.
 ///
 /// ```
 /// use rmcp::{ServerHandler, ServiceExt, model::ServerConfig};

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use rmcp_layers::{Upstream, UpstreamBuilder};
+use rmcp_layers::{Lines, Upstream, UpstreamBuilder};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 /// An upstream whose server answers each request after the handshake with `answer`'s lines. A line
 /// needs no JSON in it; `None` ends the connection. Notifications
@@ -20,7 +20,28 @@ pub fn scripted(
     })
 }
 
-async fn serve(pipe: DuplexStream, answer: impl Fn(Value) -> Option<Vec<String>>) {
+/// The same, read by the crate's own transport.
+pub fn scripted_lines(
+    builder: UpstreamBuilder,
+    answer: impl Fn(Value) -> Option<Vec<String>> + Clone + Send + Sync + 'static,
+) -> Upstream {
+    builder.lines(move || {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve(far, answer.clone()));
+        async move { Ok::<_, io::Error>(Lines::from(tokio::io::split(near))) }
+    })
+}
+
+/// Serves by script over standard input and output.
+pub async fn serve_stdio(answer: impl Fn(Value) -> Option<Vec<String>>) {
+    serve(
+        tokio::io::join(tokio::io::stdin(), tokio::io::stdout()),
+        answer,
+    )
+    .await;
+}
+
+async fn serve(pipe: impl AsyncRead + AsyncWrite, answer: impl Fn(Value) -> Option<Vec<String>>) {
     let (read, mut write) = tokio::io::split(pipe);
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -37,6 +58,9 @@ async fn serve(pipe: DuplexStream, answer: impl Fn(Value) -> Option<Vec<String>>
             {
                 return;
             }
+        }
+        if write.flush().await.is_err() {
+            return;
         }
     }
 }

@@ -55,9 +55,9 @@ async def elicit(_context: object, params: types.ElicitRequestParams) -> types.E
 
 
 @asynccontextmanager
-async def connected(server: object, mode: str) -> AsyncIterator[Client]:
+async def connected(server: object, mode: str, **more: object) -> AsyncIterator[Client]:
     """A client that can be asked for a model's answer and for a user's."""
-    client = Client(server, mode=mode, sampling_callback=sample, elicitation_callback=elicit)
+    client = Client(server, mode=mode, sampling_callback=sample, elicitation_callback=elicit, **more)
     async with client:
         yield client
 

@@ -2,54 +2,13 @@
 //
 // clients.mjs http URL | clients.mjs stdio GATEWAY
 import assert from "node:assert/strict";
-import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import {
-  CreateMessageRequestSchema,
-  ElicitRequestSchema,
-} from "@modelcontextprotocol/sdk/types.js";
+import { Checks, answeringClient, error, text } from "./checks.mjs";
 
 const [kind, where] = process.argv.slice(2);
-const LIMIT_MS = 30_000;
-let failed = false;
-
-async function check(name, body) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not done in ${LIMIT_MS} ms`)), LIMIT_MS);
-  });
-  try {
-    await Promise.race([body(), late]);
-    console.log(`ok typescript ${kind} ${name}`);
-  } catch (error) {
-    failed = true;
-    console.log(`FAIL typescript ${kind} ${name}: ${String(error).replace(/\s+/g, " ")}`);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** A client that can be asked for a model's answer and for a user's. */
-function answeringClient() {
-  const client = new Client(
-    { name: "rmcp-layers-interop", version: "0.0.0" },
-    { capabilities: { sampling: {}, elicitation: {} } },
-  );
-  client.setRequestHandler(CreateMessageRequestSchema, async ({ params }) => {
-    const [content] = [params.messages[0].content].flat();
-    const text = `thought about: ${content.text}`;
-    return { role: "assistant", content: { type: "text", text }, model: "none" };
-  });
-  client.setRequestHandler(ElicitRequestSchema, async ({ params }) => {
-    const fields = Object.entries(params.requestedSchema.properties);
-    const strings = fields.filter(([, field]) => field.type === "string");
-    const content = Object.fromEntries(strings.map(([name]) => [name, "blue"]));
-    return { action: "accept", content };
-  });
-  return client;
-}
-
+const checks = new Checks(`typescript ${kind}`);
+const check = (name, body) => checks.check(name, body);
 const client = answeringClient();
 const transport =
   kind === "http"
@@ -57,8 +16,6 @@ const transport =
     : new StdioClientTransport({ command: where, args: ["--stdio"], stderr: "ignore" });
 
 const call = (name, args, options) => client.callTool({ name, arguments: args }, undefined, options);
-const text = (result) => result.content.map((block) => block.text ?? "").join("");
-const error = (promise) => promise.then(() => assert.fail("nothing was thrown"), (error) => error);
 
 async function calls() {
   await check("tools", async () => {
@@ -139,10 +96,10 @@ await check("connection", async () => {
   await client.connect(transport);
   assert.ok(client.getServerVersion().name);
 });
-if (!failed) {
+if (!checks.failed) {
   await calls();
   await longCalls();
   await theRest();
 }
 await client.close();
-process.exit(failed ? 1 : 0);
+process.exit(checks.failed ? 1 : 0);

@@ -58,7 +58,7 @@ impl Known {
 
 impl Shared {
     /// Finds out who sent a request, takes the token off it, and looks whose session it names.
-    pub(super) async fn identify(&self, parts: &mut Parts) -> Result<Known, Refused> {
+    pub(super) async fn identify(&self, parts: &mut Parts) -> Result<Known, Box<Refused>> {
         let authenticated = match self.authenticate(parts).await {
             Ok(authenticated) => authenticated,
             Err(error) => return Err(self.refuse(error, About::default())),
@@ -134,7 +134,7 @@ impl Shared {
         parts: &Parts,
         body: &[u8],
         known: &Known,
-    ) -> Result<About, Refused> {
+    ) -> Result<About, Box<Refused>> {
         let mut about = known.about();
         let messages = match Messages::read(body) {
             Ok(messages) => messages,
@@ -205,7 +205,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn refuse(&self, error: AuthError, about: About) -> Refused {
+    pub(super) fn refuse(&self, error: AuthError, about: About) -> Box<Refused> {
         let metadata = self
             .resource
             .as_ref()

@@ -47,16 +47,16 @@ impl About {
 
 impl Refused {
     /// As RFC 6750 says it, section 3.
-    pub(super) fn by(error: AuthError, challenge: String, about: About) -> Self {
+    pub(super) fn by(error: AuthError, challenge: String, about: About) -> Box<Self> {
         let unavailable = error.kind() == AuthErrorKind::Unavailable;
-        Self {
+        Box::new(Self {
             status: error.status(),
             reason: error.reason().to_owned().into(),
             about,
             challenge: (!unavailable).then_some(challenge),
             retry_after: unavailable.then(|| error.retry_after().unwrap_or(RETRY)),
             error: Error::from(error).into(),
-        }
+        })
     }
 
     /// For a body that cannot be decided on.
@@ -65,34 +65,29 @@ impl Refused {
         code: ErrorCode,
         reason: &'static str,
         about: About,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             status,
             reason: reason.into(),
             about,
             error: ErrorData::new(code, reason, None),
             challenge: None,
             retry_after: None,
-        }
+        })
     }
 
     /// For a session that finds no room.
-    pub(super) fn no_room(about: About) -> Self {
+    pub(super) fn no_room(about: About) -> Box<Self> {
         let reason = "there is no room for another session";
-        Self {
-            retry_after: Some(RETRY),
-            ..Self::bad(
-                StatusCode::SERVICE_UNAVAILABLE,
-                code::UNAVAILABLE,
-                reason,
-                about,
-            )
-        }
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut refused = Self::bad(status, code::UNAVAILABLE, reason, about);
+        refused.retry_after = Some(RETRY);
+        refused
     }
 
     /// For the record alone: a session that is not the caller's own. What the caller hears of it is the inner
     /// service's answer to a session that nobody has.
-    pub(super) fn not_own(about: About) -> Self {
+    pub(super) fn not_own(about: About) -> Box<Self> {
         let reason = "the session is another principal's, or nobody's";
         Self::bad(
             StatusCode::NOT_FOUND,

@@ -109,7 +109,7 @@ impl Shared {
     async fn admit<B>(
         &self,
         request: Request<B>,
-    ) -> Result<(Request<PassedBody<B>>, Known, About), Refused>
+    ) -> Result<(Request<PassedBody<B>>, Known, About), Box<Refused>>
     where
         B: Body<Data = Bytes>,
     {
@@ -145,7 +145,7 @@ impl Shared {
         verb: &Method,
         known: &Known,
         response: &Response<R>,
-    ) -> Result<Option<Arc<()>>, Refused> {
+    ) -> Result<Option<Arc<()>>, Box<Refused>> {
         if let Session::Own { id, held } = &known.session {
             let gone = response.status() == StatusCode::NOT_FOUND
                 || (*verb == Method::DELETE && response.status().is_success());

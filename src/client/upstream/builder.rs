@@ -165,6 +165,10 @@ impl UpstreamBuilder {
     }
 
     /// Any rmcp transport. `make` makes one for each connection.
+    ///
+    /// rmcp's own transport over a reader and a writer passes over answers that are no JSON or longer than
+    /// 16 MiB, so that their calls end only with the [`request_timeout`](Self::request_timeout). Give
+    /// [`lines`](Self::lines) the reader and the writer instead.
     pub fn transport<T, E, A, F, Fut>(self, make: F) -> Upstream
     where
         F: Fn() -> Fut + Send + Sync + 'static,

@@ -19,7 +19,7 @@ use super::{
     errors,
     routes::{Mail, Mailbox, Route, method},
 };
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era};
+use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why};
 
 /// A request that goes to rmcp's loop.
 type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>>;
@@ -63,7 +63,9 @@ impl Call {
             handle: Some(handle),
         };
         let answer = self.wait(&mut flight, mailbox, &back, timeout).await?;
-        flight.land();
+        if let Some(why) = flight.land() {
+            return Err(errors::unreadable(&self.upstream, why));
+        }
         let mut result = answer.map_err(|error| {
             if errors::is_forgotten_session(&error) {
                 self.connection.retire();
@@ -308,13 +310,11 @@ struct Flight<'a> {
 }
 
 impl Flight<'_> {
-    /// The answer is here.
-    fn land(mut self) {
-        if let Some(handle) = self.handle.take() {
-            self.connection
-                .routes
-                .land(&handle.id, &handle.progress_token);
-        }
+    /// The answer is here. Says why, if it cannot be read.
+    fn land(mut self) -> Option<Why> {
+        let handle = self.handle.take()?;
+        let routes = &self.connection.routes;
+        routes.land(&handle.id, &handle.progress_token)
     }
 }
 

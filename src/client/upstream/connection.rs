@@ -81,12 +81,26 @@ impl Connection {
         E: std::error::Error + Send + Sync + 'static,
         A: 'static,
     {
+        Self::establish_with(|_| transport, handshake, kind).await
+    }
+
+    /// The same, over a transport that knows the calls of the connection.
+    pub(super) async fn establish_with<T, E, A>(
+        transport: impl FnOnce(Arc<Routes>) -> T,
+        handshake: Handshake,
+        kind: Kind,
+    ) -> Result<Self, Error>
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+        A: 'static,
+    {
         let relay = Relay {
             routes: Arc::default(),
             lost: CancellationToken::new(),
             info: handshake.info,
         };
-        let tap = Tap::new(transport.into_transport(), &relay);
+        let tap = Tap::new(transport(relay.routes.clone()).into_transport(), &relay);
         let running = serve(relay.clone(), tap, handshake.lifecycle)
             .await
             .map_err(|error| errors::of_connect(&handshake.upstream, error))?;

@@ -4,6 +4,7 @@
 mod child_process;
 #[cfg(feature = "http-client")]
 mod http;
+mod lines;
 
 use std::{any::Any, marker::PhantomData, sync::Arc};
 

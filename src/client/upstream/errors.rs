@@ -4,7 +4,7 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use rmcp::service::{ClientInitializeError, ServiceError};
 
-use crate::{Error, TransportError};
+use crate::{Error, TransportError, code, lines::Why};
 
 /// A call failed.
 pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
@@ -56,6 +56,13 @@ pub(super) fn lost(upstream: &Arc<str>) -> Error {
         .into()
 }
 
+/// The server's answer cannot be read.
+pub(super) fn unreadable(upstream: &Arc<str>, why: Why) -> Error {
+    TransportError::new(format!("the server's answer cannot be read: {why}"))
+        .with_upstream(upstream.clone())
+        .into()
+}
+
 /// A client that somebody else made has ended: there is no other.
 pub(super) fn lost_for_good(upstream: &Arc<str>) -> Error {
     TransportError::not_delivered("the client it was made with has ended")
@@ -88,14 +95,15 @@ pub(super) fn is_refused_handshake(error: &Error) -> bool {
     let cause = error
         .source()
         .and_then(|source| source.downcast_ref::<ClientInitializeError>());
-    matches!(
-        cause,
+    match cause {
+        // An answer that cannot be read says nothing.
+        Some(ClientInitializeError::JsonRpcError(error)) => error.code != code::TRANSPORT,
         Some(
-            ClientInitializeError::JsonRpcError(_)
-                | ClientInitializeError::NoCompatibleProtocolVersion { .. }
-                | ClientInitializeError::ExpectedInitResult(_)
-        )
-    )
+            ClientInitializeError::NoCompatibleProtocolVersion { .. }
+            | ClientInitializeError::ExpectedInitResult(_),
+        ) => true,
+        _ => false,
+    }
 }
 
 /// A transport could not even be made.
@@ -204,13 +212,13 @@ fn classify(found: TransportBuilder, message: String) -> TransportError {
 /// An error and what caused it, in one line, each said once.
 fn summary(error: &(dyn StdError + 'static)) -> String {
     let mut line = without_url(error.to_string());
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = without_url(cause.to_string());
-        if !line.contains(&cause_text) {
-            line = format!("{line}: {cause_text}");
+    let mut next = cause(error);
+    while let Some(current) = next {
+        let text = without_url(current.to_string());
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
         }
-        next = cause.source();
+        next = cause(current);
     }
     line
 }

@@ -1,11 +1,13 @@
 //! The bottom of a stack that is a connection to an MCP server.
 
+mod abandoned;
 mod builder;
 mod call;
 mod connection;
 mod dial;
 mod errors;
 mod listen;
+mod orphans;
 mod rounds;
 mod routes;
 mod slot;
@@ -60,6 +62,8 @@ use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code
 /// - Dropping the call's future sends `notifications/cancelled`.
 /// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
 ///   last one counts, and it is set again on the next connection.
+/// - An answer that cannot be read, or is longer than is read, fails its call at once and no other: over
+///   lines as [`lines`](UpstreamBuilder::lines) says, over HTTP by the response that it is in.
 /// - A server that is silent for [`request_timeout`](UpstreamBuilder::request_timeout) (5 minutes by
 ///   default) fails the call with a timeout. Progress, and any other message for the call, starts the
 ///   time anew.

@@ -1,9 +1,8 @@
 //! Which call a message from the server belongs to.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use rmcp::{
@@ -14,12 +13,10 @@ use rmcp::{
     },
     service::{InboundStreamOrigin, OriginatingRequestId, RequestContext},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::Caller;
+use super::{abandoned::Abandoned, orphans::Orphans};
+use crate::{Caller, lines::Why};
 
 /// How many messages may wait for one call. A caller that takes them slower than the server sends loses
 /// the newest progress and log messages; a listen that falls so far behind ends with an error.
@@ -45,6 +42,8 @@ pub(super) struct Route {
     /// Takes only what says that it belongs here.
     quiet: bool,
     answered: bool,
+    /// Why the answer cannot be read, if it cannot.
+    unreadable: Option<Why>,
 }
 
 impl Route {
@@ -57,6 +56,7 @@ impl Route {
                 listens,
                 quiet: caller.is_quiet(),
                 answered: false,
+                unreadable: None,
             },
             mailbox,
         )
@@ -86,9 +86,14 @@ struct Table {
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
     next: Order,
+    /// rmcp's own request, while the connection is being established.
+    handshake: Option<RequestId>,
+    orphans: Orphans,
+    /// Requests whose answers cannot be read, as long as rmcp has not been told.
+    failed: VecDeque<(RequestId, Why)>,
 }
 
-type Order = u64;
+pub(super) type Order = u64;
 
 impl Routes {
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -113,9 +118,15 @@ impl Routes {
         table.routes.insert(id, (order, route));
     }
 
-    /// Forgets a call that was answered.
-    pub(super) fn land(&self, id: &RequestId, token: &ProgressToken) {
-        self.table().remove(id, token);
+    /// Enters a request of rmcp's own.
+    pub(super) fn enter_handshake(&self, id: RequestId) {
+        self.table().handshake = Some(id);
+    }
+
+    /// Forgets a call that was answered. Says why, if the answer cannot be read.
+    pub(super) fn land(&self, id: &RequestId, token: &ProgressToken) -> Option<Why> {
+        let route = self.table().remove(id, token)?;
+        route.unreadable
     }
 
     /// Forgets a call that nobody waits for any more. The server may go on with it, whatever it is told.
@@ -137,7 +148,27 @@ impl Routes {
             route.answered = true;
         } else {
             table.abandoned.remove(id);
+            table.handshake.take_if(|handshake| handshake == id);
         }
+        table.settle_orphans();
+    }
+
+    /// Takes note of an answer that cannot be read: the one to this request, or to one of those in flight.
+    pub(super) fn unreadable(&self, id: Option<RequestId>, why: Why) {
+        let mut table = self.table();
+        match id.or_else(|| table.handshake.clone()) {
+            Some(id) => table.fail(id, why),
+            None => {
+                let until = table.next;
+                table.orphans.add(until, why);
+                table.settle_orphans();
+            }
+        }
+    }
+
+    /// A request that is to fail, because its answer cannot be read.
+    pub(super) fn next_failed(&self) -> Option<(RequestId, Why)> {
+        self.table().failed.pop_front()
     }
 
     /// Enters a listen that takes the connection's own notifications.
@@ -300,6 +331,42 @@ impl Table {
         (alone && self.abandoned.are_all_of(first.session)).then_some(first)
     }
 
+    /// Fails a call whose answer cannot be read.
+    fn fail(&mut self, id: RequestId, why: Why) {
+        match self.routes.get_mut(&id) {
+            Some((_, route)) if route.answered => return,
+            Some((_, route)) => route.unreadable = Some(why),
+            None if self.handshake.as_ref() == Some(&id) => {}
+            None => {
+                self.abandoned.remove(&id);
+                return;
+            }
+        }
+        self.failed.push_back((id, why));
+    }
+
+    /// Fails the calls that answers without a name must have been for: when as many are left as there are
+    /// such answers, it is those. A listen is answered when it ends, so it is not taken to be one of them.
+    fn settle_orphans(&mut self) {
+        let Some((until, why)) = self.orphans.until() else {
+            return;
+        };
+        self.abandoned.expire();
+        let mut unanswered: Vec<_> = self
+            .routes
+            .iter()
+            .filter(|(_, (order, route))| *order <= until && !route.listens && !route.answered)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let left = self.abandoned.len().map(|gone| gone + unanswered.len());
+        if !self.orphans.settle(left, unanswered.is_empty()) {
+            return;
+        }
+        for id in unanswered.drain(..) {
+            self.fail(id, why);
+        }
+    }
+
     fn deliver_to_listen(&mut self, id: &RequestId, notification: ServerNotification) {
         let Some((_, route)) = self.routes.get(id) else {
             tracing::debug!("a notification for a subscription that has ended");
@@ -331,51 +398,6 @@ impl Table {
             }
             None => tracing::debug!("a message of the server belongs to no caller in particular"),
         }
-    }
-}
-
-/// Calls that nobody waits for any more, by the session they were of.
-///
-/// Cancelling is advice, and a server may take its time to follow it, or not follow it at all. What it
-/// sends meanwhile belongs to the caller that left, so nobody else is taken to be alone.
-#[derive(Default)]
-struct Abandoned {
-    calls: HashMap<RequestId, (Option<u64>, Instant)>,
-    /// Until when there are more of them than can be told apart.
-    too_many_until: Option<Instant>,
-}
-
-/// How long a server may be at work on a call that it was told to cancel.
-const ABANDONED_FOR: Duration = Duration::from_secs(60);
-/// How many such calls are told apart. While there are more, nobody is taken to be alone.
-const MAX_ABANDONED: usize = 1_024;
-
-impl Abandoned {
-    fn insert(&mut self, id: RequestId, session: Option<u64>) {
-        let until = Instant::now() + ABANDONED_FOR;
-        if self.calls.len() >= MAX_ABANDONED {
-            self.expire();
-        }
-        if self.calls.len() >= MAX_ABANDONED {
-            self.too_many_until = Some(until);
-        } else {
-            self.calls.insert(id, (session, until));
-        }
-    }
-
-    fn remove(&mut self, id: &RequestId) {
-        self.calls.remove(id);
-    }
-
-    fn expire(&mut self) {
-        let now = Instant::now();
-        self.calls.retain(|_, (_, until)| *until > now);
-        self.too_many_until = self.too_many_until.filter(|until| *until > now);
-    }
-
-    fn are_all_of(&self, session: Option<u64>) -> bool {
-        let mut sessions = self.calls.values().map(|(session, _)| session);
-        self.too_many_until.is_none() && sessions.all(|other| other.is_some() && *other == session)
     }
 }
 

@@ -56,11 +56,14 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
         &mut self,
         mut item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        if let JsonRpcMessage::Request(request) = &mut item
-            && let Some(route) = request.request.extensions_mut().remove::<Route>()
-        {
-            let token = request.request.get_meta().get_progress_token();
-            self.routes.enter(request.id.clone(), token, route);
+        if let JsonRpcMessage::Request(request) = &mut item {
+            match request.request.extensions_mut().remove::<Route>() {
+                Some(route) => {
+                    let token = request.request.get_meta().get_progress_token();
+                    self.routes.enter(request.id.clone(), token, route);
+                }
+                None => self.routes.enter_handshake(request.id.clone()),
+            }
         }
         // rmcp runs each send in a task of its own, and tasks change places: a cancellation would now and
         // then overtake its request, and the server work on for nobody. A transport's queue is entered at

@@ -4,16 +4,28 @@ build_gateway() {
   cargo build --quiet --manifest-path "$root/Cargo.toml" --example gateway
 }
 
-# NAME | COMMAND | ARGUMENTS: real servers, as the gateway starts them.
+# NAME | COMMAND | ARGUMENTS: real servers, as the gateway starts them. server_list [NOTES] notes there
+# what the gateway sends to the first: that a call was cancelled shows nowhere else.
 server_list() {
-  local node_bin modules=$work/node_modules/@modelcontextprotocol
+  local node_bin modules=$work/node_modules/@modelcontextprotocol everything
   node_bin=$(command -v node)
   mkdir -p "$work/files"
-  # What the gateway sends to this one is noted: that a call was cancelled shows nowhere else.
-  echo "everything|bash|$here/lib/noted.sh $work/everything.sent $node_bin $modules/server-everything/dist/index.js stdio"
+  everything="$modules/server-everything/dist/index.js stdio"
+  case ${1:-} in
+    '') echo "everything|$node_bin|$everything" ;;
+    *) echo "everything|bash|$here/lib/noted.sh $1 $node_bin $everything" ;;
+  esac
   echo "filesystem|$node_bin|$modules/server-filesystem/dist/index.js $work/files"
   echo "memory|$node_bin|$modules/server-memory/dist/index.js"
   echo "time|$work/venv/bin/mcp-server-time|--local-timezone UTC"
+}
+
+# A server's section of a gateway.toml: server_toml NAME COMMAND ARGUMENTS
+server_toml() {
+  printf '[servers.%s]\ncommand = "%s"\n' "$1" "$2"
+  # shellcheck disable=SC2086 # the arguments, one by one
+  printf 'args = [%s]\n' "$(printf '"%s", ' $3)"
+  printf 'env = { MEMORY_FILE_PATH = "%s" }\n' "$work/memory.json"
 }
 
 servers() {
@@ -24,16 +36,11 @@ servers() {
     toml=$work/$name.toml
     rm -rf "$work/files" "$work/memory.json" "$work/everything.sent"
     mkdir -p "$work/files"
-    {
-      printf '[servers.%s]\ncommand = "%s"\n' "$name" "$command"
-      # shellcheck disable=SC2086 # the arguments, one by one
-      printf 'args = [%s]\n' "$(printf '"%s", ' $arguments)"
-      printf 'env = { MEMORY_FILE_PATH = "%s" }\n' "$work/memory.json"
-    } >"$toml"
+    server_toml "$name" "$command" "$arguments" >"$toml"
     start "$work/$name.log" "$gateway" --config "$toml" --listen 127.0.0.1:0
     "$work/venv/bin/python" "$here/servers.py" "$name" "$url" "$work/files" | tee -a "$total" || true
     stop_started
-  done < <(server_list)
+  done < <(server_list "$work/everything.sent")
   tally "$total"
 }
 
@@ -43,7 +50,7 @@ clients() {
   : >"$total"
   start "$work/clients.log" "$gateway" --listen 127.0.0.1:0
   # The TypeScript SDK is looked for from where the script is, and it is installed below $work.
-  cp "$here/clients.mjs" "$work/clients.mjs"
+  cp "$here/checks.mjs" "$here/clients.mjs" "$work/"
   "$python" "$here/clients.py" http "$url" | tee -a "$total" || true
   "$python" "$here/clients.py" stdio "$gateway" | tee -a "$total" || true
   node "$work/clients.mjs" http "$url" | tee -a "$total" || true

@@ -12,7 +12,7 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap};
 use rmcp::{
     RoleClient,
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
-    transport::{Transport, async_rw::AsyncRwTransport},
+    transport::Transport,
 };
 use tokio::{
     process::{ChildStdin, ChildStdout, Command},
@@ -26,9 +26,12 @@ use crate::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
         connection::{Connection, Handshake, Kind},
+        dial::lines::ClientLines,
         errors,
+        routes::Routes,
         slot::Dial,
     },
+    lines::{Lines, MAX_MESSAGE_BYTES},
 };
 
 /// The command that starts an MCP server which speaks over its standard input and output.
@@ -53,6 +56,7 @@ pub struct ChildProcess {
     env: Vec<(OsString, OsString)>,
     current_dir: Option<PathBuf>,
     quiet: bool,
+    max_message_bytes: usize,
 }
 
 impl ChildProcess {
@@ -64,6 +68,7 @@ impl ChildProcess {
             env: Vec::new(),
             current_dir: None,
             quiet: false,
+            max_message_bytes: MAX_MESSAGE_BYTES,
         }
     }
 
@@ -104,6 +109,15 @@ impl ChildProcess {
         self
     }
 
+    /// The longest message that is read from it, in bytes: 16 MiB by default. An answer that is longer, or
+    /// cannot be read for another reason, fails its call at once and no other;
+    /// [`UpstreamBuilder::lines`] says how that call is found.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = bytes;
+        self
+    }
+
     fn command(&self) -> CommandWrap {
         let mut command = Command::new(&self.program);
         command
@@ -130,6 +144,7 @@ impl fmt::Debug for ChildProcess {
             .field("env", &env)
             .field("current_dir", &self.current_dir)
             .field("quiet", &self.quiet)
+            .field("max_message_bytes", &self.max_message_bytes)
             .finish()
     }
 }
@@ -186,11 +201,16 @@ impl Dial for Spawn {
         let handshake = self.handshake.clone();
         let token = self.children.token();
         Box::pin(async move {
-            let child = Child::spawn(&command, token).map_err(|error| {
+            let (process, lines) = Process::spawn(&command, token).map_err(|error| {
                 let what = format!("cannot start `{}`", command.program.to_string_lossy());
                 errors::of_spawn(&handshake.upstream, &what, error)
             })?;
-            Connection::establish(child, handshake, Kind::Other).await
+            let transport = |routes: Arc<Routes>| Child {
+                lines: ClientLines { lines, routes },
+                process,
+                last_words: None,
+            };
+            Connection::establish_with(transport, handshake, Kind::Other).await
         })
     }
 
@@ -210,36 +230,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// the child started holds its output, and leaves the killing of a dropped one to a task, which never
 /// runs when the program is ending.
 struct Child {
-    lines: AsyncRwTransport<RoleClient, ChildStdout, ChildStdin>,
+    lines: ClientLines<ChildStdout, ChildStdin>,
     process: Process,
     /// Until when to read on, once it has ended.
     last_words: Option<Instant>,
-}
-
-impl Child {
-    fn spawn(command: &ChildProcess, token: TaskTrackerToken) -> io::Result<Self> {
-        let mut wrap = command.command();
-        let stderr = if command.quiet {
-            Stdio::null()
-        } else {
-            Stdio::inherit()
-        };
-        wrap.command_mut()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(stderr);
-        let mut process = Process {
-            running: Some((wrap.spawn()?, token)),
-        };
-        let (stdout, stdin) = process
-            .pipes()
-            .ok_or_else(|| io::Error::other("it has no standard input or output"))?;
-        Ok(Self {
-            lines: AsyncRwTransport::new(stdout, stdin),
-            process,
-            last_words: None,
-        })
-    }
 }
 
 impl Transport<RoleClient> for Child {
@@ -290,6 +284,30 @@ struct Process {
 }
 
 impl Process {
+    fn spawn(
+        command: &ChildProcess,
+        token: TaskTrackerToken,
+    ) -> io::Result<(Self, Lines<ChildStdout, ChildStdin>)> {
+        let mut wrap = command.command();
+        let stderr = if command.quiet {
+            Stdio::null()
+        } else {
+            Stdio::inherit()
+        };
+        wrap.command_mut()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        let mut process = Self {
+            running: Some((wrap.spawn()?, token)),
+        };
+        let pipes = process
+            .pipes()
+            .ok_or_else(|| io::Error::other("it has no standard input or output"))?;
+        let lines = Lines::from(pipes).max_message_bytes(command.max_message_bytes);
+        Ok((process, lines))
+    }
+
     fn pipes(&mut self) -> Option<(ChildStdout, ChildStdin)> {
         let (process, _) = self.running.as_mut()?;
         Some((process.stdout().take()?, process.stdin().take()?))

@@ -1,0 +1,83 @@
+//! A tool of the gateway's own, registered over whatever stands behind it: `gateway__status` says how the
+//! servers are.
+
+use rmcp::{
+    Json,
+    model::{JsonObject, ToolAnnotations},
+    schemars::{self, JsonSchema},
+};
+use rmcp_layers::{
+    Error,
+    gateway::{GatewayHandle, MemberState, MemberStatus},
+    registry::{RegisteredTool, RegistryError, RegistryLayer},
+};
+use serde::Serialize;
+use serde_json::json;
+
+/// What the tool is called. A member called `gateway` cannot have one of that name: it would be hidden.
+pub const NAME: &str = "gateway__status";
+
+/// What the tool answers.
+#[derive(Serialize, JsonSchema)]
+struct Status {
+    servers: Vec<Server>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Server {
+    name: String,
+    /// As far as requests have shown: connecting, connected, degraded or failed.
+    state: &'static str,
+    /// What is amiss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Tools and prompts that are not shown, because another server has their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
+}
+
+impl From<MemberStatus> for Server {
+    fn from(member: MemberStatus) -> Self {
+        let (state, reason) = match member.state {
+            MemberState::Connecting => ("connecting", None),
+            MemberState::Connected => ("connected", None),
+            MemberState::Degraded { reason } => ("degraded", Some(reason.to_string())),
+            MemberState::Failed { reason, .. } => ("failed", Some(reason.to_string())),
+            _ => ("unknown", None),
+        };
+        Self {
+            name: member.name.to_string(),
+            state,
+            reason,
+            left_out: member.left_out,
+        }
+    }
+}
+
+/// The layer that adds the tool. Without a gateway there is only the demo server, in this process.
+pub fn layer(gateway: Option<GatewayHandle>) -> Result<RegistryLayer, RegistryError> {
+    let status = move || match &gateway {
+        Some(gateway) => gateway.members().into_iter().map(Server::from).collect(),
+        None => vec![Server {
+            name: "demo".to_owned(),
+            state: "connected",
+            reason: None,
+            left_out: Vec::new(),
+        }],
+    };
+    let no_arguments = JsonObject::from_iter([("type".to_owned(), json!("object"))]);
+    let tool = RegisteredTool::builder(NAME)
+        .title("Gateway status")
+        .description("Says how the servers behind this gateway are")
+        .annotations(ToolAnnotations::new().read_only(true).open_world(false))
+        .input_schema(no_arguments)
+        .output_schema_of::<Status>()
+        .handler(move |_: JsonObject, _context| {
+            let servers = status();
+            async move { Ok::<_, Error>(Json(Status { servers })) }
+        })
+        .build()?;
+    let layer = RegistryLayer::new();
+    layer.handle().register(tool)?;
+    Ok(layer)
+}

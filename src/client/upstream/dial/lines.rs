@@ -1,0 +1,152 @@
+use std::{io, sync::Arc};
+
+use futures::future::BoxFuture;
+use rmcp::{
+    RoleClient,
+    model::{ErrorData, JsonRpcError, JsonRpcMessage},
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Error,
+    client::upstream::{
+        Upstream, UpstreamBuilder,
+        builder::Lifecycle,
+        connection::{Connection, Handshake, Kind},
+        errors,
+        routes::Routes,
+        slot::Dial,
+    },
+    code,
+    lines::{self, Broken, Lines, Why},
+};
+
+impl UpstreamBuilder {
+    /// Lines over any reader and writer: a socket, a pipe, the streams of a process that is started
+    /// otherwise. `make` makes one for each connection.
+    ///
+    /// An answer that cannot be read, because it is longer than
+    /// [`max_message_bytes`](Lines::max_message_bytes), no JSON, or no message of MCP, fails its call at once
+    /// with a [transport error](crate::TransportError) that says so; the server may have done what it was
+    /// asked. Other calls go on. Which call it is:
+    ///
+    /// - the one whose `id` is in the line, if it can be read from what there is of it;
+    /// - else the only one in flight. If there are several, it is the one that is left when the others have
+    ///   been answered, and that one fails then: no call fails for another's answer. Calls that were
+    ///   cancelled within the last minute count, for they may be answered still. A listen does not.
+    /// - A line that is not meant as a message, say one of a log, is passed over.
+    ///
+    /// A request of the server that cannot be read is answered with an error.
+    pub fn lines<R, W, E, F, Fut>(self, make: F) -> Upstream
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Lines<R, W>, E>> + Send + 'static,
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let make = Arc::new(make);
+        self.build("lines", Lifecycle::Auto, move |handshake| {
+            Box::new(Make {
+                make: make.clone(),
+                handshake,
+            })
+        })
+    }
+}
+
+struct Make<F> {
+    make: Arc<F>,
+    handshake: Handshake,
+}
+
+impl<R, W, E, F, Fut> Dial for Make<F>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Lines<R, W>, E>> + Send + 'static,
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        let made = (self.make)();
+        let handshake = self.handshake.clone();
+        Box::pin(async move {
+            let lines = made
+                .await
+                .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
+            let transport = |routes| ClientLines { lines, routes };
+            Connection::establish_with(transport, handshake, Kind::Other).await
+        })
+    }
+}
+
+/// Lines of a server. Of those that cannot be read it tells the calls.
+pub(super) struct ClientLines<R, W> {
+    pub(super) lines: Lines<R, W>,
+    pub(super) routes: Arc<Routes>,
+}
+
+impl<R, W> Transport<RoleClient> for ClientLines<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.lines.write(message)
+    }
+
+    /// Nothing is lost when this is dropped and begun again.
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            // So rmcp too forgets the request.
+            if let Some((id, why)) = self.routes.next_failed() {
+                return Some(JsonRpcMessage::error(unreadable(why), Some(id)));
+            }
+            match self.lines.next().await? {
+                Ok(message) => return Some(message),
+                Err(broken) => self.judge(broken),
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.lines.shut().await;
+        Ok(())
+    }
+}
+
+impl<R, W> ClientLines<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    fn judge(&mut self, Broken { kind, why }: Broken) {
+        if kind == lines::Kind::Noise {
+            tracing::debug!("a line of the server is no message, and passed over");
+            return;
+        }
+        tracing::warn!(?kind, %why, "a message of the server cannot be read");
+        match kind {
+            lines::Kind::Answer(id) => self.routes.unreadable(id, why),
+            lines::Kind::Request(id) => {
+                let error = why.to_error("the request");
+                self.lines.refuse(JsonRpcError::new(Some(id), error));
+            }
+            lines::Kind::Notification | lines::Kind::Noise => {}
+        }
+    }
+}
+
+/// What rmcp is told in place of the answer. A call says it in its own words.
+fn unreadable(why: Why) -> ErrorData {
+    let message = format!("the server's answer cannot be read: {why}");
+    ErrorData::new(code::TRANSPORT, message, None)
+}

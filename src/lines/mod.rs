@@ -1,0 +1,263 @@
+//! Messages as lines over a reader and a writer: the stdio transport of MCP, with an answer for what cannot
+//! be read.
+
+mod reader;
+mod sketch;
+
+use std::{fmt, future::poll_fn, io, sync::Arc};
+
+use futures::SinkExt;
+use rmcp::{
+    RoleServer,
+    model::{ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage},
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Mutex,
+};
+use tokio_util::{
+    bytes::{BufMut, BytesMut},
+    codec::{Encoder, FramedWrite},
+};
+
+use self::reader::Reader;
+pub(crate) use self::{
+    reader::{Broken, Why},
+    sketch::Kind,
+};
+
+/// The longest line that is read, unless another limit is set: 16 MiB.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// JSON-RPC messages, each a line, over any reader and writer (MCP 2026-07-28, basic/transports, stdio).
+///
+/// rmcp has such a transport too, for `(reader, writer)`. It passes over lines that are too long or no JSON,
+/// and whoever waits for an answer in one waits until its patience ends. This one says so at once:
+///
+/// - **As a server's transport** (`McpServer::new(stack).serve(Lines::from(stdio()))`), a request that cannot
+///   be read is answered with an error that names the reason: `-32700` if it is no JSON, `-32600` if it is
+///   too long or no JSON-RPC message. The error has the request's `id`, or none if that cannot be read
+///   (JSON-RPC 2.0, section 5). A client's answer that cannot be read fails the request that it answers.
+/// - **As a client's transport** ([`UpstreamBuilder::lines`](crate::UpstreamBuilder::lines)), an answer that
+///   cannot be read fails the call that it answers, and no other; see there for how that call is found.
+///
+/// A notification that cannot be read is passed over, with a warning in the log: nobody waits for it.
+///
+/// # Memory
+///
+/// A line may have up to [`max_message_bytes`](Self::max_message_bytes), 16 MiB by default. What goes beyond
+/// is read and let go of piece by piece; of the line, only its `id` and what kind of message it is are kept.
+///
+/// ```
+/// use rmcp::{ServerHandler, ServiceExt};
+/// use rmcp_layers::{Handler, Lines, McpServer};
+///
+/// #[derive(Clone)]
+/// struct Empty;
+/// impl ServerHandler for Empty {}
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (near, far) = tokio::io::duplex(4096);
+/// // A program that is started by its client serves `Lines::from(rmcp::transport::stdio())`.
+/// let lines = Lines::from(tokio::io::split(far)).max_message_bytes(1024 * 1024);
+/// let server = tokio::spawn(McpServer::new(Handler::new(Empty)).serve(lines));
+///
+/// let client = ().serve(near).await?;
+/// assert!(client.peer_info().is_some());
+/// # client.cancel().await?;
+/// # server.await??;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Lines<R, W> {
+    reader: Reader<R>,
+    writer: Arc<Mutex<Option<Writer<W>>>>,
+    /// What the other side is told of a message that cannot be read.
+    refusal: Option<JsonRpcError>,
+    /// A refusal may not have left yet.
+    unflushed: bool,
+}
+
+type Writer<W> = FramedWrite<W, Line>;
+
+impl<R, W> Lines<R, W>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    /// Lines that come from `read` and go to `write`.
+    pub fn new(read: R, write: W) -> Self {
+        Self {
+            reader: Reader::new(read, MAX_MESSAGE_BYTES),
+            writer: Arc::new(Mutex::new(Some(FramedWrite::new(write, Line)))),
+            refusal: None,
+            unflushed: false,
+        }
+    }
+
+    /// The longest line that is read, in bytes without its end: 16 MiB by default, as over HTTP. `usize::MAX`
+    /// is no limit. A longer one counts as a message that cannot be read.
+    #[must_use]
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.reader.limit(bytes);
+        self
+    }
+
+    /// The next line, blank ones aside. Nothing is lost when this is dropped and begun again.
+    pub(crate) async fn next<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
+        if self.say_refusal().await.is_err() {
+            return None;
+        }
+        match self.reader.next().await {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::warn!(%error, "a line cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Answers a request that cannot be read, before the next line is.
+    pub(crate) fn refuse(&mut self, refusal: JsonRpcError) {
+        self.refusal = Some(refusal);
+    }
+
+    /// Goes on where it was left when it was dropped.
+    async fn say_refusal(&mut self) -> io::Result<()> {
+        if self.refusal.is_none() && !self.unflushed {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock().await;
+        let writer = writer.as_mut().ok_or_else(closed)?;
+        poll_fn(|cx| SinkExt::<JsonRpcError>::poll_ready_unpin(writer, cx)).await?;
+        if let Some(refusal) = self.refusal.take() {
+            writer.start_send_unpin(refusal)?;
+            self.unflushed = true;
+        }
+        SinkExt::<JsonRpcError>::flush(writer).await?;
+        self.unflushed = false;
+        Ok(())
+    }
+
+    /// Writes a message. Its place in the order is taken at the first poll.
+    pub(crate) fn write<M>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static
+    where
+        M: Serialize + Send + 'static,
+    {
+        let writer = self.writer.clone();
+        async move {
+            let mut writer = writer.lock().await;
+            writer.as_mut().ok_or_else(closed)?.send(message).await
+        }
+    }
+
+    /// Closes the writer, once what is being written has been.
+    pub(crate) async fn shut(&mut self) {
+        self.writer.lock().await.take();
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the transport is closed")
+}
+
+impl<R, W> From<(R, W)> for Lines<R, W>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    fn from((read, write): (R, W)) -> Self {
+        Self::new(read, write)
+    }
+}
+
+impl<R, W> fmt::Debug for Lines<R, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines")
+            .field("max_message_bytes", &self.reader.max())
+            .finish_non_exhaustive()
+    }
+}
+
+/// For a server.
+impl<R, W> Transport<RoleServer> for Lines<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.write(message)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        loop {
+            let broken = match self.next().await? {
+                Ok(message) => return Some(message),
+                Err(broken) => broken,
+            };
+            tracing::warn!(kind = ?broken.kind, why = %broken.why, "a message of the client cannot be read");
+            match broken.kind {
+                Kind::Notification => {}
+                Kind::Answer(Some(id)) => {
+                    let error = broken.why.to_error("the client's answer");
+                    return Some(JsonRpcMessage::error(error, Some(id)));
+                }
+                Kind::Request(id) => {
+                    let error = broken.why.to_error("the request");
+                    self.refuse(JsonRpcError::new(Some(id), error));
+                }
+                Kind::Answer(None) | Kind::Noise => {
+                    let error = broken.why.to_error("the message");
+                    self.refuse(JsonRpcError::new(None, error));
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.shut().await;
+        Ok(())
+    }
+}
+
+impl Why {
+    /// What the side that sent the message is told.
+    pub(crate) fn to_error(self, what: &str) -> ErrorData {
+        let code = match self {
+            Self::NoJson { .. } => ErrorCode::PARSE_ERROR,
+            Self::TooLong { .. } | Self::NoMessage => ErrorCode::INVALID_REQUEST,
+        };
+        ErrorData::new(code, format!("{what} cannot be read: {self}"), None)
+    }
+}
+
+/// Writes each message as a line.
+#[derive(Debug)]
+struct Line;
+
+impl<M: Serialize> Encoder<M> for Line {
+    type Error = io::Error;
+
+    fn encode(&mut self, message: M, buffer: &mut BytesMut) -> io::Result<()> {
+        let start = buffer.len();
+        if let Err(error) = serde_json::to_writer(buffer.writer(), &message) {
+            // Half a message would spoil the next one.
+            buffer.truncate(start);
+            return Err(error.into());
+        }
+        buffer.put_u8(b'\n');
+        Ok(())
+    }
+}

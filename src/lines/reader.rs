@@ -1,0 +1,204 @@
+use std::{fmt, io};
+
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::bytes::{Buf, BytesMut};
+
+use super::sketch::{Kind, Sketch};
+
+/// The room that a read has at least.
+const READ: usize = 8 * 1024;
+/// How much of the room that a long line needed is kept for the next.
+const KEEP: usize = 64 * 1024;
+/// RFC 8259, section 8.1, lets a reader ignore it.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// A line that cannot be read.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) kind: Kind,
+    pub(crate) why: Why,
+}
+
+/// Why a line cannot be read. There is nothing of its content in it: it may be told to somebody whose
+/// message it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    TooLong { limit: usize },
+    NoJson { column: usize },
+    NoMessage,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { limit } => {
+                write!(f, "it is longer than `max_message_bytes`, {limit} bytes")
+            }
+            Self::NoJson { column } => write!(f, "it is no JSON (column {column})"),
+            Self::NoMessage => f.write_str("it is JSON, but no message of MCP"),
+        }
+    }
+}
+
+/// Lines of bounded length.
+pub(super) struct Reader<R> {
+    read: R,
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no end of a line.
+    searched: usize,
+    max: usize,
+    /// What is known of a line that is too long, while the rest of it is let go.
+    skipping: Option<Sketch>,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    pub(super) fn new(read: R, max: usize) -> Self {
+        Self {
+            read,
+            buffer: BytesMut::new(),
+            searched: 0,
+            max,
+            skipping: None,
+        }
+    }
+
+    pub(super) fn limit(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// The next line that is not blank; `None` at the end, where an unfinished line is none.
+    pub(super) async fn next<M: DeserializeOwned>(
+        &mut self,
+    ) -> io::Result<Option<Result<M, Broken>>> {
+        loop {
+            while let Some(line) = self.take_line() {
+                if let Some(read) = self.parse(&line) {
+                    return Ok(Some(read));
+                }
+            }
+            // Dropped here, nothing has been read; what has been is in the buffer.
+            self.buffer.reserve(READ);
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A line, if the buffer has the end of one. Of a line that is too long, the last piece.
+    fn take_line(&mut self) -> Option<BytesMut> {
+        let end = memchr::memchr(b'\n', &self.buffer[self.searched..]);
+        let Some(end) = end else {
+            if let Some(sketch) = &mut self.skipping {
+                sketch.feed(&self.buffer);
+                self.buffer.clear();
+            } else if self.buffer.len() > self.max {
+                let mut sketch = Sketch::default();
+                sketch.feed(&self.buffer);
+                self.skipping = Some(sketch);
+                self.buffer = BytesMut::new();
+            }
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let line = self.buffer.split_to(self.searched + end);
+        self.buffer.advance(1);
+        self.searched = 0;
+        if line.len() > KEEP {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        Some(line)
+    }
+
+    fn parse<M: DeserializeOwned>(&mut self, line: &[u8]) -> Option<Result<M, Broken>> {
+        let limit = self.max;
+        if let Some(mut sketch) = self.skipping.take() {
+            sketch.feed(line);
+            return Some(Err(Broken {
+                kind: sketch.kind(),
+                why: Why::TooLong { limit },
+            }));
+        }
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        if line.trim_ascii().is_empty() {
+            return None;
+        }
+        let why = if line.len() > limit {
+            Why::TooLong { limit }
+        } else {
+            match serde_json::from_slice(line) {
+                Ok(message) => return Some(Ok(message)),
+                Err(error) if error.is_data() => Why::NoMessage,
+                Err(error) => Why::NoJson {
+                    column: error.column(),
+                },
+            }
+        };
+        let mut sketch = Sketch::default();
+        sketch.feed(line);
+        Some(Err(Broken {
+            kind: sketch.kind(),
+            why,
+        }))
+    }
+}
+
+impl<R> Reader<R> {
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rmcp::model::RequestId;
+    use serde_json::{Value, json};
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test]
+    async fn a_line_of_any_length_takes_bounded_memory() {
+        const LIMIT: usize = 32 * 1024;
+        let (mut write, read) = tokio::io::duplex(4096);
+        let mut reader = Reader::new(read, LIMIT);
+        let writing = tokio::spawn(async move {
+            let piece = "[1,2]".repeat(1024);
+            write.write_all(b"{\"result\":[").await.unwrap();
+            for _ in 0..2_000 {
+                write.write_all(piece.as_bytes()).await.unwrap();
+            }
+            let end = b"],\"jsonrpc\":\"2.0\",\"id\":7}\n{\"id\":8}\n";
+            write.write_all(end).await.unwrap();
+            write
+        });
+        let mut most = 0;
+        let broken = loop {
+            // Dropped and begun again, as it is whenever something else happens.
+            let next = reader.next::<Value>();
+            match tokio::time::timeout(std::time::Duration::ZERO, next).await {
+                Ok(line) => break line.unwrap().unwrap().unwrap_err(),
+                Err(_) => most = most.max(reader.buffer.capacity()),
+            }
+        };
+        assert_eq!(broken.kind, Kind::Answer(Some(RequestId::Number(7))));
+        assert_eq!(broken.why, Why::TooLong { limit: LIMIT });
+        assert!(most <= 4 * LIMIT, "{most}");
+        let next = reader.next::<Value>().await.unwrap().unwrap().unwrap();
+        assert_eq!(next, json!({ "id": 8 }));
+        drop(writing.await.unwrap());
+        assert!(reader.next::<Value>().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_line_may_be_as_long_as_the_limit() {
+        let text = b"\xEF\xBB\xBF{\"a\":1}\r\n\n  \r\n{\"a\":12}\n{\"a\":123}\n";
+        let mut reader = Reader::new(&text[..], "{\"a\":12}".len());
+        for number in [1, 12] {
+            let line = reader.next::<Value>().await.unwrap().unwrap().unwrap();
+            assert_eq!(line["a"], number);
+        }
+        let broken = reader.next::<Value>().await.unwrap().unwrap().unwrap_err();
+        assert_eq!(broken.why, Why::TooLong { limit: 8 });
+        assert!(reader.next::<Value>().await.unwrap().is_none());
+    }
+}

@@ -1,0 +1,39 @@
+# Four real servers, and the gateway's own registered tool, behind one gateway; and what becomes of their
+# calls when one of them is killed.
+
+multi() {
+  local total=$work/multi.out python=$work/venv/bin/python mode
+  build_gateway
+  : >"$total"
+  # The TypeScript SDK is looked for from where the script is, and it is installed below $work.
+  cp "$here/checks.mjs" "$here/multi.mjs" "$work/"
+  # Each has a gateway, and so servers, of its own: which process is killed is then never a question.
+  for mode in legacy 2026-07-28; do
+    multi_http "$python" "$here/multi.py" http "$mode"
+    multi_stdio "$python" "$here/multi.py" stdio "$mode"
+  done
+  multi_http node "$work/multi.mjs" http
+  multi_stdio node "$work/multi.mjs" stdio
+  tally "$total"
+}
+
+multi_http() {
+  multi_config
+  start "$work/multi.log" "$gateway" --config "$work/multi.toml" --listen 127.0.0.1:0
+  "$@" "$work/files" "$url" "${started[-1]}" 2>>"$work/multi.log" | tee -a "$total" || true
+  stop_started
+}
+
+multi_stdio() {
+  multi_config
+  "$@" "$work/files" "$gateway" "$work/multi.toml" 2>>"$work/multi.log" | tee -a "$total" || true
+}
+
+# One gateway.toml with all of them, and nothing left of what they kept.
+multi_config() {
+  local name command arguments
+  rm -rf "$work/files" "$work/memory.json"
+  server_list | while IFS='|' read -r name command arguments; do
+    server_toml "$name" "$command" "$arguments"
+  done >"$work/multi.toml"
+}
