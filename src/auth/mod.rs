@@ -1,5 +1,6 @@
 //! Who is calling, what they may do, and a record of it.
 
+mod api_keys;
 pub mod audit;
 mod bearer;
 #[cfg(feature = "auth-client")]
@@ -20,6 +21,7 @@ mod source;
 mod tasks;
 mod verifier;
 
+pub use api_keys::ApiKeys;
 pub use bearer::{bearer_token, no_token_in_query};
 pub use credential::CredentialLayer;
 pub use error::{AuthError, AuthErrorKind};
