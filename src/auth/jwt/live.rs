@@ -150,9 +150,9 @@ impl Live {
         self.state().version != seen.version
     }
 
-    /// Whether a fetch that began after this could still bring something.
-    pub(super) fn began_before(&self, time: Instant) -> bool {
-        self.state().started.is_none_or(|started| started < time)
+    /// Whether the last fetch may not show what was published at this time.
+    pub(super) fn may_predate(&self, time: Instant) -> bool {
+        self.state().started.is_none_or(|started| started <= time)
     }
 
     /// Begins a fetch, which nobody's going away ends.

@@ -116,7 +116,7 @@ impl JwtVerifier {
                 Signed::Not => break,
                 // A fetch that was under way when the token came may have missed its key.
                 Signed::Unknown if live.look_again(&snapshot).await => {}
-                Signed::Unknown if live.began_before(arrived) => {}
+                Signed::Unknown if live.may_predate(arrived) => {}
                 Signed::Unknown => break,
             }
         }
