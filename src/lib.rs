@@ -153,6 +153,9 @@ mod backoff;
 pub mod cache;
 mod caller;
 mod client;
+#[cfg(any(feature = "auth", feature = "http-client"))]
+#[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
+mod credential;
 mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;

@@ -3,6 +3,7 @@
 mod api_keys;
 pub mod audit;
 mod bearer;
+mod claims;
 #[cfg(feature = "auth-client")]
 mod client;
 mod conceal;
@@ -23,7 +24,9 @@ mod verifier;
 
 pub use api_keys::ApiKeys;
 pub use bearer::{bearer_token, no_token_in_query};
-pub use credential::CredentialLayer;
+#[cfg(feature = "auth-client")]
+pub use client::{Introspection, IntrospectionBuilder, TokenExchange};
+pub use credential::{Credential, CredentialLayer, Credentials, WithCredential};
 pub use error::{AuthError, AuthErrorKind};
 pub use jsonwebtoken::Algorithm;
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};

@@ -1,4 +1,7 @@
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use rmcp::model::{ClientRequest, Reference};
 
@@ -77,10 +80,15 @@ impl Table {
             self.idle.get_or_insert(name);
         } else if is_glob(&name) {
             self.globs.push((place, name, scopes));
-        } else if self.exact.contains_key(&name) {
-            self.idle.get_or_insert(name);
         } else {
-            self.exact.insert(name, (place, scopes));
+            match self.exact.entry(name) {
+                Entry::Occupied(there) => {
+                    self.idle.get_or_insert_with(|| there.key().clone());
+                }
+                Entry::Vacant(free) => {
+                    free.insert((place, scopes));
+                }
+            }
         }
     }
 

@@ -93,8 +93,10 @@ impl Sources {
             .as_ref()
             .and_then(|function| function(request));
         let context = &mut request.context;
-        let mut taken = Taken::default();
-        taken.meta = context.meta.remove(TOKEN_META_KEY);
+        let mut taken = Taken {
+            meta: context.meta.remove(TOKEN_META_KEY),
+            ..Taken::default()
+        };
         taken.strip_http(&mut context.extensions);
         if let Some(notice) = context
             .extensions

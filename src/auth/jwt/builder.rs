@@ -8,7 +8,6 @@ use jsonwebtoken::Algorithm;
 
 use super::{
     Inner, JwtVerifier,
-    claims::Expected,
     jwks::Jwks,
     keys::{Key, KeySet},
     live::Live,
@@ -18,6 +17,7 @@ use crate::{
     Error,
     auth::{
         bearer::MAX_TOKEN_BYTES,
+        claims::Expected,
         memory::{Memory, REMEMBERED},
         rules::impossible,
     },
@@ -58,14 +58,7 @@ impl Default for JwtVerifierBuilder {
             any_issuer: false,
             audiences: Vec::new(),
             any_audience: false,
-            expected: Expected {
-                issuers: None,
-                audiences: None,
-                expires: true,
-                leeway: Duration::from_secs(30),
-                subject: "sub".to_owned(),
-                scopes: vec!["scope".to_owned(), "scp".to_owned()],
-            },
+            expected: Expected::default(),
             types: Types::Common,
             max_bytes: MAX_TOKEN_BYTES,
             remembered: REMEMBERED,

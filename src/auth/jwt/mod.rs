@@ -1,7 +1,6 @@
 //! Signed tokens.
 
 mod builder;
-mod claims;
 mod jwks;
 mod keys;
 mod live;
@@ -21,12 +20,11 @@ pub use builder::JwtVerifierBuilder;
 pub use jwks::Jwks;
 
 use self::{
-    claims::Expected,
     keys::{KeySet, Signed},
     live::Live,
     parse::{Compact, Types},
 };
-use super::{AuthError, Verified, Verifier, memory::Memory};
+use super::{AuthError, Verified, Verifier, claims::Expected, memory::Memory};
 
 /// How long a token that does not expire is remembered before it is looked at again.
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(5 * 60);

@@ -13,6 +13,8 @@ use crate::{
 const LATEST: f64 = 253_402_300_799.0;
 
 /// What claims have to say. See [`JwtVerifierBuilder`](super::JwtVerifierBuilder) for each.
+///
+/// By default nothing but a time that is not over, with a leeway of 30 s.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     /// None if any will do.
@@ -24,6 +26,19 @@ pub(super) struct Expected {
     pub(super) subject: String,
     /// The first that is there holds.
     pub(super) scopes: Vec<String>,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self {
+            issuers: None,
+            audiences: None,
+            expires: true,
+            leeway: Duration::from_secs(30),
+            subject: "sub".to_owned(),
+            scopes: vec!["scope".to_owned(), "scp".to_owned()],
+        }
+    }
 }
 
 impl Expected {
