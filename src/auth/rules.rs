@@ -207,6 +207,20 @@ impl Required<'_> {
             && self.target.are_granted(principal)
     }
 
+    /// All scopes that do for it: those that are granted of them, and those that are missing.
+    pub fn needed(&self, principal: &Principal) -> Vec<String> {
+        let mut needed = self
+            .method
+            .map(|scopes| scopes.needed(principal))
+            .unwrap_or_default();
+        for scope in self.target.needed(principal) {
+            if !needed.contains(&scope) {
+                needed.push(scope);
+            }
+        }
+        needed
+    }
+
     /// All scopes that the principal would have to be granted besides.
     pub fn missing(&self, principal: &Principal) -> Vec<String> {
         let mut missing = self

@@ -63,6 +63,19 @@ impl Scopes {
         }
     }
 
+    /// All scopes that do for it: those that are granted of them, and those that are missing. What a challenge names,
+    /// because not every client adds what it is told to what it has (RFC 6750, section 3.1).
+    pub fn needed(&self, principal: &Principal) -> Vec<String> {
+        match &self.0 {
+            Needs::Never => Vec::new(),
+            Needs::All(scopes) => scopes.clone(),
+            Needs::Any(scopes) => {
+                let granted = scopes.iter().find(|scope| principal.has_scope(scope));
+                granted.or(scopes.first()).cloned().into_iter().collect()
+            }
+        }
+    }
+
     /// All scopes that are named, for a resource's metadata (`scopes_supported`, RFC 9728).
     pub fn named(&self) -> &[String] {
         match &self.0 {

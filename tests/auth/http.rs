@@ -395,6 +395,7 @@ async fn who_has_no_token_is_told_where_to_get_one() {
             format!(r#"Bearer resource_metadata="{metadata}", scope="calls""#)
         );
         assert_eq!(reply.json()["error"]["code"], -31401);
+        assert_eq!(reply.json()["id"], Value::Null);
     }
     assert_eq!(server.latest().decision, Decided::Unauthenticated);
     assert_eq!(server.latest().http_status, Some(401));
@@ -585,7 +586,7 @@ async fn what_is_missing_is_said_at_once_where_the_rules_reveal_it() {
     assert_eq!(
         reply.challenge(),
         format!(
-            r#"Bearer error="insufficient_scope", resource_metadata="{metadata}", scope="deep deeper""#
+            r#"Bearer error="insufficient_scope", resource_metadata="{metadata}", scope="calls deep deeper""#
         )
     );
     let json = reply.json();
@@ -593,6 +594,7 @@ async fn what_is_missing_is_said_at_once_where_the_rules_reveal_it() {
         (&json["id"], &json["error"]["code"]),
         (&json!(7), &json!(-31403))
     );
+    assert_eq!(json["error"]["data"]["scopes"], json!(["deep", "deeper"]));
     let record = server.latest();
     assert_eq!(record.decision, Decided::Denied);
     assert_eq!(record.principal.as_ref().unwrap().subject, "bob");
@@ -735,7 +737,9 @@ async fn a_batch_is_told_all_that_its_messages_lack() {
     let reply = server.send(post(&batch).token("bob")).await;
     assert_eq!(reply.status, 403, "{reply:?}");
     assert!(
-        reply.challenge().contains(r#"scope="deep deeper log""#),
+        reply
+            .challenge()
+            .contains(r#"scope="calls deep deeper log""#),
         "{reply:?}"
     );
     let mirrored = post(&json!([call("add")]))

@@ -33,6 +33,12 @@ pub(super) struct Known {
     pub(super) session: Session,
 }
 
+/// The scopes that a request lacks, and all that do for it.
+struct Denied {
+    missing: Vec<String>,
+    needed: Vec<String>,
+}
+
 /// What a request says of its session.
 pub(super) enum Session {
     /// Nothing.
@@ -161,8 +167,8 @@ impl Shared {
                 about,
             ));
         }
-        if let Err(error) = self.check(&messages, known.principal()) {
-            return Err(self.refuse(error, about));
+        if let Err(denied) = self.check(&messages, known.principal()) {
+            return Err(self.lacking(denied, about));
         }
         let opens = about.method.as_deref() == Some("initialize");
         if opens
@@ -175,46 +181,65 @@ impl Shared {
     }
 
     /// Asks the rules, where the caller may hear what is forbidden. All that is missing is said at once.
-    fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), AuthError> {
+    fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), Denied> {
         let Some(rules) = &self.rules else {
             return Ok(());
         };
         let mut denied = false;
-        let mut missing: Vec<String> = Vec::new();
+        let (mut missing, mut needed) = (Vec::new(), Vec::new());
         for message in messages.all() {
             let Some(method) = message.method.as_deref() else {
                 continue;
             };
-            let Err(error) = rules.check(method, message.target(), principal) else {
-                continue;
-            };
-            if !rules.reveals_forbidden() && is_hidden(rules, message, method, principal) {
+            let required = rules.required(method, message.target());
+            if required.are_granted(principal)
+                || (!rules.reveals_forbidden() && is_hidden(rules, message, method, principal))
+            {
                 continue;
             }
             denied = true;
-            for scope in error.missing_scopes() {
-                if !missing.contains(scope) {
-                    missing.push(scope.clone());
+            let known = |all: &mut Vec<String>, more: Vec<String>| {
+                for scope in more {
+                    if !all.contains(&scope) {
+                        all.push(scope);
+                    }
                 }
-            }
+            };
+            known(&mut missing, required.missing(principal));
+            known(&mut needed, required.needed(principal));
         }
-        if denied {
-            Err(AuthError::insufficient_scope(missing))
-        } else {
-            Ok(())
+        match denied {
+            false => Ok(()),
+            true => Err(Denied { missing, needed }),
         }
     }
 
-    pub(super) fn refuse(&self, error: AuthError, about: About) -> Box<Refused> {
+    /// The refusal of what lacks scopes. The challenge names all that are needed, held or not: a client that asks for
+    /// those it names, and no more, would lose the others.
+    fn lacking(&self, denied: Denied, about: About) -> Box<Refused> {
+        let needed = AuthError::insufficient_scope(denied.needed);
+        let challenge = self.challenge(&needed);
+        Refused::by(
+            AuthError::insufficient_scope(denied.missing),
+            challenge,
+            about,
+        )
+    }
+
+    fn challenge(&self, error: &AuthError) -> String {
         let metadata = self
             .resource
             .as_ref()
             .map(super::ProtectedResource::metadata_url);
-        let mut challenge = error.www_authenticate(metadata, self.realm.as_deref());
+        error.www_authenticate(metadata, self.realm.as_deref())
+    }
+
+    pub(super) fn refuse(&self, error: AuthError, about: About) -> Box<Refused> {
+        let mut challenge = self.challenge(&error);
         // What to ask for at first (MCP 2026-07-28, Authorization, "Scope Selection Strategy").
-        let asks = !matches!(
+        let asks = matches!(
             error.kind(),
-            AuthErrorKind::InsufficientScope | AuthErrorKind::Malformed
+            AuthErrorKind::MissingToken | AuthErrorKind::Invalid | AuthErrorKind::Expired
         );
         if let Some(resource) = &self.resource
             && asks

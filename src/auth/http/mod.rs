@@ -74,7 +74,7 @@
 //! | with a token that is not good, or not any more | 401 | the same, with `error="invalid_token"` and no detail |
 //! | with several `Authorization` headers, or a token in its query string | 400 | `error="invalid_request"` |
 //! | whose token nobody can verify now | 503 | `Retry-After` |
-//! | for which scopes are missing, where the rules reveal it | 403 | `error="insufficient_scope"`, and all scopes that are missing |
+//! | for which scopes are missing, where the rules reveal it | 403 | `error="insufficient_scope"`, and all scopes that it needs (RFC 6750, section 3.1); the body names those that are missing |
 //! | whose `Mcp-Method` or `Mcp-Name` is not what its body says | 400 | JSON-RPC error -32020 (MCP 2026-07-28, Streamable HTTP, "Server Validation") |
 //! | whose body has a member twice that decides | 400 | JSON-RPC error -32600 |
 //! | with a body of more than 4 MiB | 413 | |

@@ -5,7 +5,8 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use rmcp::model::{ErrorCode, ErrorData, JsonRpcError, RequestId};
+use rmcp::model::{ErrorCode, ErrorData, RequestId};
+use serde_json::json;
 
 use super::message::Message;
 use crate::{
@@ -98,8 +99,10 @@ impl Refused {
     }
 
     pub(super) fn into_response(self) -> Response<Bytes> {
-        let error = JsonRpcError::new(self.about.id, self.error);
-        let mut response = Response::new(serde_json::to_vec(&error).unwrap_or_default().into());
+        // An id that is not known is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would leave it out; clients
+        // that read the one read the other, but not all the other way round.
+        let error = json!({ "jsonrpc": "2.0", "id": self.about.id, "error": self.error });
+        let mut response = Response::new(error.to_string().into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
