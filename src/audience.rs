@@ -7,9 +7,11 @@ use crate::{CallContext, McpResponse, Principal};
 /// Who asks, as far as sharing answers is concerned: whatever is stored, shared or coalesced is keyed by it,
 /// so that two users never meet.
 ///
-/// A caller with a [`Principal`] is that principal, whatever session it comes from. One without, who shows
-/// credentials over HTTP (`Authorization`, `Cookie`), is known by a digest of them, because somebody further in
-/// may read them. All others are one audience: nothing tells them apart.
+/// A caller with a [`Principal`] is that principal, whatever session it comes from. One without, who comes over
+/// HTTP, is known by a digest of its headers, because somebody further in may know it by one of them: by
+/// `Authorization` or `Cookie`, by a key, by what a proxy says of it. Headers that are never about who asks, but
+/// about the connection, the format or the tracing of a message, are left out. All others are one audience:
+/// nothing tells them apart.
 ///
 /// An inner layer that answers one caller only says so by [`McpResponse::mark_private`], and
 /// [`McpResponse::is_for`] is what a store asks before it keeps an answer.
@@ -38,7 +40,7 @@ enum Kind {
     Everybody,
     /// Those of whom nothing is known.
     Anonymous,
-    /// Whoever shows these credentials, by their digest.
+    /// Whoever comes with these headers, by their digest.
     Shown(Arc<str>),
     Principal {
         issuer: Option<Arc<str>>,
@@ -70,7 +72,7 @@ impl Audience {
         Self(Kind::Everybody)
     }
 
-    /// Callers of whom nothing is known: no principal, and no credentials over HTTP.
+    /// Callers of whom nothing is known: no principal, and no header that says anything of them.
     pub const fn anonymous() -> Self {
         Self(Kind::Anonymous)
     }
@@ -82,39 +84,82 @@ impl Audience {
 
     /// Bytes that differ for any two audiences, and are the same in every process: for keys in a shared store.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Adds what [`to_bytes`](Self::to_bytes) gives.
+    pub(crate) fn write_to(&self, bytes: &mut Vec<u8>) {
         fn part(bytes: &mut Vec<u8>, text: &str) {
             bytes.extend(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }
-        let mut bytes = Vec::new();
         match &self.0 {
             Kind::Everybody => bytes.push(0),
             Kind::Anonymous => bytes.push(1),
             Kind::Shown(digest) => {
                 bytes.push(2);
-                part(&mut bytes, digest);
+                part(bytes, digest);
             }
             Kind::Principal { issuer, subject } => {
                 bytes.push(if issuer.is_some() { 4 } else { 3 });
-                part(&mut bytes, issuer.as_deref().unwrap_or_default());
-                part(&mut bytes, subject);
+                part(bytes, issuer.as_deref().unwrap_or_default());
+                part(bytes, subject);
             }
         }
-        bytes
     }
 }
 
-/// The headers by which somebody further in may know a caller that has no principal here.
-const CREDENTIALS: [http::HeaderName; 2] = [http::header::AUTHORIZATION, http::header::COOKIE];
+/// Headers that say nothing of who is calling. One that is not here and is another for each request makes each
+/// request a caller of its own: that costs, and is safe. Those that begin with `mcp-` are MCP's own.
+const ABOUT_THE_MESSAGE: [&str; 28] = [
+    "accept",
+    "accept-encoding",
+    "b3",
+    "baggage",
+    "cache-control",
+    "cf-ray",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "dnt",
+    "expect",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "origin",
+    "pragma",
+    "priority",
+    "te",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "user-agent",
+    "via",
+    "x-amzn-trace-id",
+    "x-correlation-id",
+    "x-request-id",
+];
 
 fn shown(context: &CallContext) -> Option<Arc<str>> {
     let parts = context.extensions.get::<http::request::Parts>()?;
+    let mut headers: Vec<_> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .filter(|(name, _)| !name.starts_with("mcp-"))
+        .filter(|(name, _)| ABOUT_THE_MESSAGE.binary_search(name).is_err())
+        .collect();
+    // The order of values under one name is theirs; that of the names is nobody's.
+    headers.sort_by_key(|(name, _)| *name);
     let mut shown = Vec::new();
-    for name in &CREDENTIALS {
-        for value in parts.headers.get_all(name) {
-            shown.extend_from_slice(name.as_str().as_bytes());
-            shown.extend(value.len().to_be_bytes());
-            shown.extend_from_slice(value.as_bytes());
+    for (name, value) in headers {
+        for part in [name.as_bytes(), value] {
+            shown.extend(part.len().to_be_bytes());
+            shown.extend_from_slice(part);
         }
     }
     (!shown.is_empty()).then(|| sha256_digest(&shown).into())
@@ -122,23 +167,52 @@ fn shown(context: &CallContext) -> Option<Arc<str>> {
 
 /// Whom an answer is for, if not for everybody who asks the same: in a response's extensions.
 #[derive(Clone, Debug, Default)]
-struct PrivateTo {
+pub(crate) struct PrivateTo {
     /// These and nobody else. Two different ones is nobody.
     principals: Vec<Principal>,
     /// One session of its caller.
     session: bool,
 }
 
+impl PrivateTo {
+    fn add(&mut self, principal: &Principal) {
+        let known = |other: &Principal| other.identity() == principal.identity();
+        if !self.principals.iter().any(known) {
+            self.principals.push(principal.clone());
+        }
+    }
+
+    /// Whom what is made of both is for.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        for principal in &other.principals {
+            self.add(principal);
+        }
+        self.session |= other.session;
+        self
+    }
+}
+
 impl McpResponse {
+    /// Whom the answer is for, if not for everybody who asks the same.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn private_to(&self) -> Option<&PrivateTo> {
+        self.extensions.get()
+    }
+
+    /// Says that the answer is made of another one that is for these.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn mark_private_to(&mut self, private: &PrivateTo) {
+        let own = self.extensions.get_or_insert_default::<PrivateTo>();
+        *own = std::mem::take(own).and(private);
+    }
+
     /// Says that the answer is for this principal and nobody else. A layer that decides by who is calling
     /// (auth, a filter of lists) marks what it lets through, so that a cache outside of it, which may not know
     /// the caller, keeps nothing for others.
     pub fn mark_private(&mut self, principal: &Principal) {
         let private = self.extensions.get_or_insert_default::<PrivateTo>();
-        let known = |other: &Principal| other.identity() == principal.identity();
-        if !private.principals.iter().any(known) {
-            private.principals.push(principal.clone());
-        }
+        private.add(principal);
     }
 
     /// Says that the answer is for one session of its caller: it comes from a server that keeps state by

@@ -127,7 +127,7 @@ impl Caller {
 
     /// Says that a layer makes the request on its own behalf. What a server sends without saying to which
     /// call it belongs goes to a real caller's.
-    #[cfg(feature = "gateway")]
+    #[cfg(any(feature = "cache", feature = "gateway"))]
     pub(crate) fn quiet(mut self) -> Self {
         self.quiet = true;
         self
@@ -152,6 +152,15 @@ impl Caller {
             answers: self.answers,
             quiet: self.quiet,
         }
+    }
+
+    /// Puts `wrap` between this caller and whoever tells a listen of changes, without hiding anything from them:
+    /// a bottom that tells its caller of changes in another way may go on doing so.
+    #[cfg(feature = "cache")]
+    pub(crate) fn overhear<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
+        let mut caller = self.wrap(wrap);
+        caller.layered = self.layered;
+        caller
     }
 
     /// Lets `map` see, change or drop each notification before it goes to the caller.

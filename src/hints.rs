@@ -49,9 +49,7 @@ impl ToolHints {
 }
 
 #[cfg(any(feature = "cache", feature = "retry"))]
-#[allow(unused_imports, reason = "the layers that use it follow")]
 pub(crate) use known::KnownHints;
 
 #[cfg(any(feature = "cache", feature = "retry"))]
-#[allow(dead_code, reason = "the layers that use it follow")]
 mod known;

@@ -88,7 +88,7 @@
 //! A layer is what it is everywhere in tower. What flows through it can be matched on:
 //!
 //! ```
-//! use rmcp_layers::{Error, McpRequest, McpResponse, Refusal};
+//! use rmcp_layers::{Error, McpRequest, McpResponse, Refusal, code};
 //! use tower::{Service, ServiceBuilder};
 //!
 //! fn without_deletions<S>(stack: S) -> impl Service<McpRequest, Response = McpResponse>
@@ -98,7 +98,7 @@
 //!     ServiceBuilder::new()
 //!         .filter(|request: McpRequest| match request.as_tool_call() {
 //!             Some(call) if call.name.starts_with("delete") => {
-//!                 Err(Refusal::new("policy", "nothing is deleted here"))
+//!                 Err(Refusal::new("policy", "nothing is deleted here").with_code(code::FORBIDDEN))
 //!             }
 //!             _ => Ok(request),
 //!         })
@@ -165,7 +165,7 @@ pub mod gateway;
     feature = "gateway",
     feature = "retry"
 ))]
-#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "cache", feature = "gateway")), allow(dead_code))]
 mod glob;
 mod hints;
 mod lines;

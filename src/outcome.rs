@@ -1,6 +1,6 @@
 use rmcp::model::{ErrorCode, ServerResult};
 
-use crate::{Error, McpResponse};
+use crate::{Error, McpResponse, code};
 
 /// How a request ended: the one reading of it, for every layer.
 ///
@@ -13,13 +13,19 @@ use crate::{Error, McpResponse};
 /// | `InputRequired` (an MRTR round) | yes | no | no | no |
 /// | `Task` (a task was created) | yes | no | no | no |
 /// | `Protocol`, -32603 internal error | no | if the tool is safe to repeat | yes | no |
+/// | `Protocol`, -31502 or -31504: another stack's [`TRANSPORT`](code::TRANSPORT) or [`TIMEOUT`](code::TIMEOUT) | no | if the tool is safe to repeat | yes | no |
+/// | `Protocol`, -31503 or -31429: another stack's [`UNAVAILABLE`](code::UNAVAILABLE) or [`TOO_MANY`](code::TOO_MANY) | no | if the tool is safe to repeat | no | no |
 /// | `Protocol`, any other code | no | no: it would fail again | no | no |
+/// | `Transport`, HTTP 4xx that speaks of the request or its sender (not 404, 405, 406, 410) | no | no: it would fail again; 408 and 425 if the tool is safe to repeat, 429 always | no | no |
 /// | `Transport`, not delivered | no | yes, any method | yes | no |
 /// | `Transport`, delivery unknown | no | if the tool is safe to repeat | yes | no |
 /// | `Timeout` | no | if the tool is safe to repeat | yes | no |
 /// | `Cancelled` | no | no | no | no |
-/// | `Refused` (by a layer), not delivered | no | yes, any method, after the time it names if it names one | no | no |
-/// | `Refused`, delivery unknown | no | no | no | no |
+/// | `Refused` (by a layer), not delivered, as [`UNAVAILABLE`](code::UNAVAILABLE) or [`TOO_MANY`](code::TOO_MANY) | no | yes, any method, after the time it names if it names one | no | no |
+/// | `Refused` otherwise | no | no | no | no |
+///
+/// Of the HTTP statuses only 429 says that nothing has been done: a proxy may answer 503 for a request that it
+/// has passed on. What another stack says of delivery is the word of a peer, and proves nothing here.
 ///
 /// [`is_success`](Self::is_success), [`repeat`](Self::repeat), [`counts_against`](Self::counts_against)
 /// and [`is_cacheable`](Self::is_cacheable) are the four columns.
@@ -56,6 +62,8 @@ pub enum Outcome {
     Transport {
         /// Whether the request provably never reached the server.
         not_delivered: bool,
+        /// The HTTP status, where there was one.
+        status: Option<u16>,
     },
     /// No answer came in time.
     Timeout,
@@ -65,6 +73,8 @@ pub enum Outcome {
     Refused {
         /// Which layer.
         layer: &'static str,
+        /// Its JSON-RPC code.
+        code: i32,
         /// Whether it did so before the request reached the server.
         not_delivered: bool,
     },
@@ -107,13 +117,15 @@ impl Outcome {
     pub fn of_error(error: &Error) -> Self {
         match error {
             Error::Protocol(error) => Self::Protocol { code: error.code.0 },
-            Error::Transport(_) => Self::Transport {
+            Error::Transport(transport) => Self::Transport {
                 not_delivered: error.is_not_delivered(),
+                status: transport.status(),
             },
             Error::Timeout(_) => Self::Timeout,
             Error::Cancelled { .. } => Self::Cancelled,
             Error::Refused(refusal) => Self::Refused {
                 layer: refusal.layer(),
+                code: refusal.code().0,
                 not_delivered: error.is_not_delivered(),
             },
         }
@@ -129,26 +141,45 @@ impl Outcome {
         match self {
             Self::Complete | Self::InputRequired | Self::Task | Self::Cancelled => Repeat::Never,
             Self::ToolError => Repeat::IfClassified,
-            Self::Protocol { code } if code == ErrorCode::INTERNAL_ERROR.0 => Repeat::IfSafe,
-            Self::Protocol { .. } => Repeat::Never,
+            Self::Protocol { code } if is_own_failure(code) || is_for_now(code) => Repeat::IfSafe,
             Self::Transport {
-                not_delivered: true,
-            }
-            | Self::Refused {
-                not_delivered: true,
+                status: Some(status),
                 ..
-            } => Repeat::Always,
+            } if speaks_of_request(status) => match status {
+                429 => Repeat::Always,
+                408 | 425 => Repeat::IfSafe,
+                _ => Repeat::Never,
+            },
+            Self::Transport { not_delivered, .. } if not_delivered => Repeat::Always,
+            Self::Refused {
+                not_delivered: true,
+                code,
+                ..
+            } if is_for_now(code) => Repeat::Always,
             Self::Transport { .. } | Self::Timeout => Repeat::IfSafe,
-            Self::Refused { .. } => Repeat::Never,
+            Self::Protocol { .. } | Self::Refused { .. } => Repeat::Never,
         }
     }
 
     /// Whether the outcome speaks against the upstream's health. `ToolError` does not by itself.
     pub fn counts_against(self) -> bool {
         match self {
-            Self::Protocol { code } => code == ErrorCode::INTERNAL_ERROR.0,
-            Self::Transport { .. } | Self::Timeout => true,
+            Self::Protocol { code } => is_own_failure(code),
+            Self::Transport { status, .. } => !status.is_some_and(speaks_of_request),
+            Self::Timeout => true,
             _ => false,
+        }
+    }
+
+    /// Whether the outcome shows that the upstream is there and answers, be it that it does not like the request:
+    /// any answer that does not [count against](Self::counts_against) it.
+    pub fn is_answer(self) -> bool {
+        match self {
+            Self::Complete | Self::ToolError | Self::InputRequired | Self::Task => true,
+            // Another stack that refuses has not asked its own upstream.
+            Self::Protocol { code } => !is_own_failure(code) && !is_for_now(code),
+            Self::Transport { status, .. } => status.is_some_and(speaks_of_request),
+            Self::Timeout | Self::Cancelled | Self::Refused { .. } => false,
         }
     }
 
@@ -171,4 +202,20 @@ impl Outcome {
             Self::Refused { .. } => "refused",
         }
     }
+}
+
+/// Codes by which a server says that it failed by itself.
+fn is_own_failure(code: i32) -> bool {
+    [ErrorCode::INTERNAL_ERROR, code::TRANSPORT, code::TIMEOUT].contains(&ErrorCode(code))
+}
+
+/// Codes of refusals that may be different a little later.
+fn is_for_now(code: i32) -> bool {
+    [code::UNAVAILABLE, code::TOO_MANY].contains(&ErrorCode(code))
+}
+
+/// HTTP statuses by which a server that works does not take this request, or not from this sender (RFC 9110,
+/// section 15.5). Those by which it has nothing at all there may as well come of a server that is gone.
+fn speaks_of_request(status: u16) -> bool {
+    (400..500).contains(&status) && ![404, 405, 406, 410].contains(&status)
 }

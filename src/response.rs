@@ -2,6 +2,8 @@ use std::ops::{Deref, DerefMut};
 
 use rmcp::model::{Extensions, ServerResult};
 
+use crate::error::retry_after_in;
+
 /// One answer on its way up through a stack.
 ///
 /// It dereferences to its [`ResponseParts`], so `response.result` is rmcp's own [`ServerResult`] and
@@ -54,6 +56,15 @@ impl McpResponse {
             ServerResult::CallToolResult(result) => Some(result),
             _ => None,
         }
+    }
+
+    /// How long to wait before it is worth trying again, where a tool that failed (`isError`) says so: the
+    /// `retryAfterMs` or `retryAfter` (seconds) entry of its result's `_meta`.
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        let failed = self.as_tool_result()?;
+        (failed.is_error == Some(true))
+            .then(|| retry_after_in(failed.meta.as_ref()?))
+            .flatten()
     }
 }
 

@@ -864,6 +864,7 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
             outcomes.last(),
             Outcome::Refused {
                 layer: "load_shed",
+                code: code::UNAVAILABLE.0,
                 not_delivered: true
             },
             "{bottom}"
@@ -918,6 +919,7 @@ async fn a_call_ends_in_one_of_nine_ways() {
             "big",
             Outcome::Refused {
                 layer: "layer",
+                code: code::FORBIDDEN.0,
                 not_delivered: true,
             },
         ),
@@ -942,6 +944,7 @@ async fn a_call_ends_in_one_of_nine_ways() {
         .unwrap_err();
     let unknown = Outcome::Transport {
         not_delivered: false,
+        status: None,
     };
     assert_eq!(outcomes.last(), unknown);
     let absent = Upstream::builder()
@@ -953,6 +956,7 @@ async fn a_call_ends_in_one_of_nine_ways() {
         .unwrap_err();
     let not_delivered = Outcome::Transport {
         not_delivered: true,
+        status: None,
     };
     assert_eq!(outcomes.last(), not_delivered);
 

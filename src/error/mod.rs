@@ -11,7 +11,7 @@ pub use refusal::Refusal;
 use rmcp::model::ErrorData;
 use tower::BoxError;
 pub use wire::code;
-use wire::retry_after_in;
+pub(crate) use wire::retry_after_in;
 
 /// Why a request did not end with a result.
 ///
@@ -167,13 +167,13 @@ impl Error {
     }
 
     /// How long to wait before it is worth trying again, where somebody said so: the HTTP `Retry-After`
-    /// header in seconds, the `retryAfterMs` or `retryAfter` (seconds) member of a JSON-RPC error's data,
+    /// header, the `retryAfterMs` or `retryAfter` (seconds) member of a JSON-RPC error's data,
     /// or a layer.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Transport(error) => error.retry_after,
             Self::Refused(refusal) => refusal.retry_after,
-            Self::Protocol(error) => retry_after_in(error.data.as_ref()?),
+            Self::Protocol(error) => retry_after_in(error.data.as_ref()?.as_object()?),
             _ => None,
         }
     }

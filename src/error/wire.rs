@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmcp::model::ErrorData;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Delivered, Error, Refusal, TransportError};
 
@@ -18,6 +18,8 @@ pub mod code {
     pub const UNAUTHENTICATED: ErrorCode = ErrorCode(-31401);
     /// A layer does not let this caller do this.
     pub const FORBIDDEN: ErrorCode = ErrorCode(-31403);
+    /// The caller has asked for too much lately, and may ask again later.
+    pub const TOO_MANY: ErrorCode = ErrorCode(-31429);
     /// The call was cancelled before it ended.
     pub const CANCELLED: ErrorCode = ErrorCode(-31499);
     /// The connection to the upstream failed.
@@ -28,11 +30,12 @@ pub mod code {
     pub const TIMEOUT: ErrorCode = ErrorCode(-31504);
 }
 
-pub(super) fn retry_after_in(data: &Value) -> Option<Duration> {
-    if let Some(millis) = data.get("retryAfterMs").and_then(Value::as_u64) {
+/// How long to wait, as a JSON-RPC error's data or a result's `_meta` says it.
+pub(crate) fn retry_after_in(fields: &Map<String, Value>) -> Option<Duration> {
+    if let Some(millis) = fields.get("retryAfterMs").and_then(Value::as_u64) {
         return Some(Duration::from_millis(millis));
     }
-    let seconds = data.get("retryAfter").and_then(Value::as_f64)?;
+    let seconds = fields.get("retryAfter").and_then(Value::as_f64)?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 

@@ -11,7 +11,7 @@ use super::{
     notices,
     route::{Hub, Seats},
 };
-use crate::{Error, McpRequest, McpResponse, results};
+use crate::{Error, McpRequest, McpResponse, audience::PrivateTo, results};
 
 impl Hub {
     /// Asks every member what it is. One that is down, or silent past the deadline, is left out; an error
@@ -22,6 +22,7 @@ impl Hub {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let deadline = self.rules.deadline;
+        let context = request.context.clone();
         for seat in &seats.list {
             // Lists come next.
             notices::watch_member(seat, &request.context);
@@ -32,15 +33,22 @@ impl Hub {
                 let answered = tokio::time::timeout(deadline, call)
                     .await
                     .unwrap_or_else(|_| Err(Error::timeout(deadline)))?;
+                let private = answered.private_to().cloned();
                 let described: DiscoverResult = results::expect(answered.into_result())?;
-                Ok::<_, Error>((seat, described))
+                Ok::<_, Error>((seat, described, private))
             }
         });
         let mut described = Vec::new();
+        let mut private: Option<PrivateTo> = None;
         let mut failed = None;
         for answer in join_all(asked).await {
             match answer {
-                Ok(one) => described.push(one),
+                Ok((seat, one, whose)) => {
+                    described.push((seat, one));
+                    if let Some(whose) = whose {
+                        private = Some(private.unwrap_or_default().and(&whose));
+                    }
+                }
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
@@ -86,7 +94,12 @@ impl Hub {
             .filter(|_| one)
             .and_then(|(_, one)| one.server_info());
         result.set_server_info(self.server_info.clone().or(of_one).unwrap_or_else(own));
-        Ok(McpResponse::new(ServerResult::DiscoverResult(result)))
+        let mut response = McpResponse::new(ServerResult::DiscoverResult(result));
+        if let Some(private) = &private {
+            response.mark_private_to(private);
+        }
+        seats.mark(&mut response, &context);
+        Ok(response)
     }
 }
 

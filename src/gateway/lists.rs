@@ -25,13 +25,14 @@ use tokio::time::Instant;
 
 use super::{
     Prefix,
-    member::{Change, Class, Seat},
+    member::{Change, Class, Options, Overrides, Seat},
     names::Style,
     notices::{Bell, Silent},
     uris,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Principal, ServedBy, request::next_id, results,
+    Audience, CallContext, Error, McpRequest, McpResponse, ServedBy, ToolHints,
+    audience::PrivateTo, request::next_id, results,
 };
 
 /// How many pages of one member's list are followed.
@@ -84,8 +85,16 @@ pub(super) trait Listed: Clone + Send + Sync + 'static {
     fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>>;
     fn key(&self) -> &str;
     fn set_key(&mut self, key: String);
+    /// What the operator says of single ones.
+    fn overrides(_options: &Options) -> Option<&Overrides> {
+        None
+    }
     /// Puts the member's name and what the operator says into the description.
     fn describe(&mut self, _seat: &Seat, _inner: &str, _prefixed: bool) {}
+    /// What it says of how harmless it is.
+    fn hints(&self) -> Option<ToolHints> {
+        None
+    }
     /// Whether it changes nothing, as far as the member is to be believed.
     fn is_read_only(&self, _seat: &Seat) -> bool {
         true
@@ -164,25 +173,35 @@ macro_rules! listed {
 listed! {
     Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools },
         tools, name = |tool, name| tool.name = name.into(), {
+            fn overrides(options: &Options) -> Option<&Overrides> {
+                Some(&options.tools)
+            }
+
             fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
-                let said = seat.options.overrides.get(inner);
-                if let Some(said) = said.and_then(|one| one.description.clone()) {
+                let own = self.description.as_deref();
+                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
                     self.description = Some(said.into());
-                } else if prefixed && let Some(own) = &self.description {
-                    self.description = Some(format!("[{}] {own}", seat.name).into());
                 }
             }
 
+            fn hints(&self) -> Option<ToolHints> {
+                Some(ToolHints::of(self))
+            }
+
             fn is_read_only(&self, seat: &Seat) -> bool {
-                let hint = self.annotations.as_ref().and_then(|tool| tool.read_only_hint);
-                seat.options.trusted && hint == Some(true)
+                seat.options.trusted == Some(true) && ToolHints::of(self).read_only
             }
         }
     Prompt "prompt" true Some(Change::Prompts), ListPromptsRequest -> ListPromptsResult { prompts },
         prompts, name = |prompt, name| prompt.name = name, {
-            fn describe(&mut self, seat: &Seat, _inner: &str, prefixed: bool) {
-                if prefixed && let Some(own) = &self.description {
-                    self.description = Some(format!("[{}] {own}", seat.name));
+            fn overrides(options: &Options) -> Option<&Overrides> {
+                Some(&options.prompts)
+            }
+
+            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
+                let own = self.description.as_deref();
+                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
+                    self.description = Some(said);
                 }
             }
         }
@@ -197,6 +216,21 @@ listed! {
             super::rewrite::skill_files(skill, &uri);
             skill.uri = uri;
         }, {}
+}
+
+/// The description that is shown, if it is not the member's own.
+fn described<T: Listed>(
+    seat: &Seat,
+    inner: &str,
+    own: Option<&str>,
+    prefixed: bool,
+) -> Option<String> {
+    let said = T::overrides(&seat.options)?.get(inner);
+    match said.and_then(|one| one.description.clone()) {
+        Some(said) => Some(said),
+        None if prefixed => own.map(|own| format!("[{}] {own}", seat.name)),
+        None => None,
+    }
 }
 
 /// A bounded memory by class.
@@ -248,8 +282,12 @@ fn tick() -> u64 {
 /// A member's list as it was fetched.
 pub(super) struct Known<T> {
     items: Vec<T>,
-    /// Which of them are there, by their own names or URIs.
-    keys: HashSet<Box<str>>,
+    /// Where they are, by their own names or URIs.
+    keys: HashMap<Box<str>, usize>,
+    /// Whom it is for, as an inner layer has it, if not for all of the class.
+    private: Option<PrivateTo>,
+    /// Others of its class may be shown it too.
+    shareable: bool,
     stamp: u64,
     /// How often the list had changed when the fetch began.
     change: u64,
@@ -293,6 +331,15 @@ struct Fetching<T> {
     done: Shared<BoxFuture<'static, Fetched<T>>>,
 }
 
+/// A fetch that somebody waits for.
+struct Begun<T> {
+    done: Shared<BoxFuture<'static, Fetched<T>>>,
+    since: Instant,
+    late: Arc<AtomicBool>,
+    /// It was begun for this caller.
+    own: bool,
+}
+
 /// What a member contributes to a list.
 pub(super) struct Part<T> {
     pub(super) seat: Arc<Seat>,
@@ -302,9 +349,10 @@ pub(super) struct Part<T> {
 }
 
 /// Whether a member has something.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Has {
-    Yes,
+    /// And what it says of itself.
+    Yes(Option<ToolHints>),
     No,
     /// Not when it was asked, which may be long ago.
     NotBefore,
@@ -328,11 +376,12 @@ impl Seat {
         Class::of(context, self.is_per_session())
     }
 
-    /// The list that is known for a class, if any, and whether it is known for everybody.
+    /// The list that is known for a class, if any, and whether it is one that the gateway itself would be given
+    /// too, so that it is told when it changes.
     fn known<T: Listed>(&self, class: &Class) -> Option<(Arc<Known<T>>, bool)> {
         let known = &T::shelf(&self.lists).known;
         match known.get(class) {
-            Some(list) => Some((list, class.is_everybody())),
+            Some(list) => Some((list, class.is_anybody())),
             None => Some((known.get(&class.everybody())?, true)),
         }
     }
@@ -354,9 +403,11 @@ impl Seat {
         let class = self.class(context);
         match self.known::<T>(&class) {
             None => Has::NothingKnown,
-            Some((list, _)) if list.keys.contains(inner) => Has::Yes,
-            Some((list, shared)) if self.is_fresh(&class, &list, shared, Age::Fresh) => Has::No,
-            Some(_) => Has::NotBefore,
+            Some((list, shared)) => match list.keys.get(inner) {
+                Some(index) => Has::Yes(list.items.get(*index).and_then(T::hints)),
+                None if self.is_fresh(&class, &list, shared, Age::Fresh) => Has::No,
+                None => Has::NotBefore,
+            },
         }
     }
 
@@ -380,8 +431,9 @@ impl Seat {
                 error: None,
             };
         }
-        let (done, since, late) = self.fetch::<T>(context, class, bell);
-        let fetched = tokio::time::timeout_at(since + deadline, done).await;
+        let begun = self.fetch::<T>(context, class, bell);
+        let (end, late) = (begun.since + deadline, begun.late.clone());
+        let fetched = tokio::time::timeout_at(end, self.joined(begun, context, bell)).await;
         let last = known.map(|(list, _)| list);
         let (list, stale, error) = match fetched {
             Ok(Ok(list)) => (Some(list), false, None),
@@ -400,6 +452,30 @@ impl Seat {
         }
     }
 
+    /// What a fetch brings, if it is for this caller too. One that turns out to be somebody else's, by what
+    /// an inner layer says, is done again by itself.
+    async fn joined<T: Listed>(
+        self: &Arc<Self>,
+        begun: Begun<T>,
+        context: &CallContext,
+        bell: &Bell,
+    ) -> Fetched<T> {
+        let list = begun.done.await?;
+        if list.shareable || begun.own {
+            return Ok(list);
+        }
+        fetch_all::<T>(Fetch {
+            seat: self.clone(),
+            context: of_its_own(context),
+            class: self.class(context),
+            id: tick(),
+            change: self.change_count::<T>(),
+            late: begun.late,
+            bell: bell.clone(),
+        })
+        .await
+    }
+
     /// Begins to fetch, or joins the fetch that has begun. It goes on when nobody waits: the next list has
     /// it.
     fn fetch<T: Listed>(
@@ -407,17 +483,18 @@ impl Seat {
         context: &CallContext,
         class: Class,
         bell: &Bell,
-    ) -> (
-        Shared<BoxFuture<'static, Fetched<T>>>,
-        Instant,
-        Arc<AtomicBool>,
-    ) {
+    ) -> Begun<T> {
         let change = self.change_count::<T>();
         let mut fetching = T::shelf(&self.lists).fetching();
         if let Some(begun) = fetching.get(&class)
             && begun.change == change
         {
-            return (begun.done.clone(), begun.since, begun.late.clone());
+            return Begun {
+                done: begun.done.clone(),
+                since: begun.since,
+                late: begun.late.clone(),
+                own: false,
+            };
         }
         let id = tick();
         let late = Arc::new(AtomicBool::new(false));
@@ -446,7 +523,12 @@ impl Seat {
             done: done.clone(),
         };
         fetching.insert(class, begun);
-        (done, since, late)
+        Begun {
+            done,
+            since,
+            late,
+            own: true,
+        }
     }
 }
 
@@ -501,15 +583,18 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
             },
             expires: Some(now + UNSUPPORTED_FOR),
             everybody: false,
-            keep: true,
+            private: None,
+            shareable: true,
         }),
         other => other,
     };
     let known = outcome.map(|listing| {
         let page = listing.page;
         let list = Arc::new(Known {
-            keys: page.items.iter().map(|item| item.key().into()).collect(),
+            keys: by_key(&page.items),
             items: page.items,
+            private: listing.private,
+            shareable: listing.shareable,
             stamp: tick(),
             change: fetch.change,
             fetched: now,
@@ -518,7 +603,7 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
             cache_scope: page.cache_scope,
             meta: page.meta,
         });
-        if listing.keep {
+        if listing.shareable {
             let shared = (listing.everybody || seat.options.shared_lists) && !seat.is_per_caller();
             let class = match shared {
                 true => fetch.class.everybody(),
@@ -545,33 +630,44 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     known
 }
 
+/// Where things are, by their own names or URIs; the first of those that share one.
+fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
+    let mut keys = HashMap::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        keys.entry(item.key().into()).or_insert(index);
+    }
+    keys
+}
+
 /// All pages of a list, as one.
 struct Listing<T> {
     page: Page<T>,
     expires: Option<Instant>,
     /// Every page may be shown to any caller.
     everybody: bool,
-    keep: bool,
+    private: Option<PrivateTo>,
+    shareable: bool,
 }
 
 async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Listing<T>, Error> {
     let began = Instant::now();
     let mut whole: Option<Page<T>> = None;
-    let mut keep = true;
+    let mut private: Option<PrivateTo> = None;
+    let mut shareable = true;
     let mut public = true;
+    let audience = Audience::of(context);
     let mut cursor = None;
     let mut cursors = HashSet::new();
     loop {
         let mut context = context.clone();
         context.id = next_id();
-        let asked_for = context.principal().cloned();
         let request = McpRequest::from_parts(T::request(cursor.take()), context);
         let response = seat.call(request).await?;
-        // Something further in knows who is calling, and nothing out here does: the list is theirs alone.
-        let made_for = response.extensions.get::<Principal>();
-        keep &= made_for.is_none_or(|made_for| {
-            asked_for.is_some_and(|asked| asked.identity() == made_for.identity())
-        });
+        if let Some(page) = response.private_to() {
+            // Something further in may know better who is calling.
+            shareable &= response.is_for(&audience);
+            private = Some(private.unwrap_or_default().and(page));
+        }
         let mut page = T::page(response.into_result())?;
         public &= page.cache_scope == Some(CacheScope::Public);
         let next = page.next_cursor.take();
@@ -591,8 +687,9 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Li
             return Ok(Listing {
                 page: all,
                 expires: ttl.map(|ttl| began + ttl),
-                everybody: public,
-                keep,
+                everybody: public && private.is_none(),
+                private,
+                shareable,
             });
         };
         if !cursors.insert(next.clone()) || cursors.len() >= MAX_PAGES {
@@ -634,6 +731,12 @@ pub(super) struct Entry<T> {
     pub(super) shown: bool,
 }
 
+impl<T: Listed> Entry<T> {
+    pub(super) fn hints(&self) -> Option<ToolHints> {
+        self.item.hints()
+    }
+}
+
 /// A merged list.
 pub(super) struct Catalogue<T> {
     /// Which lists it was made of.
@@ -645,6 +748,7 @@ pub(super) struct Catalogue<T> {
     ttl_ms: Option<u64>,
     cache_scope: Option<CacheScope>,
     meta: Option<MetaObject>,
+    private: Option<PrivateTo>,
 }
 
 impl<T: Listed> Catalogue<T> {
@@ -694,10 +798,8 @@ fn draft<T: Listed>(
             false => (2, inner.to_owned(), None, false),
         };
     }
-    let said = seat.options.overrides.get(inner);
-    if T::CHANGE == Some(Change::Tools)
-        && let Some(name) = said.and_then(|one| one.name.clone())
-    {
+    let said = T::overrides(&seat.options).and_then(|overrides| overrides.get(inner));
+    if let Some(name) = said.and_then(|one| one.name.clone()) {
         return (0, name, None, false);
     }
     let prefixed = style.prefixed(&seat.name, inner);
@@ -797,6 +899,7 @@ fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T> {
         ttl_ms: None,
         cache_scope: None,
         meta: None,
+        private: None,
     };
     for (draft, name) in drafts.into_iter().zip(names) {
         let (Some(name), Some(part)) = (name, parts.get(draft.part)) else {
@@ -824,11 +927,7 @@ fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -
     let inner = listed.key().to_owned();
     let mut item = listed.clone();
     let prefixed = T::NAMED && name != inner && seat.prefix != Prefix::Never;
-    let let_out = match T::CHANGE {
-        Some(Change::Tools) => seat.lets_tool_out(&inner, &name),
-        _ => seat.options.filter.lets_out(&name),
-    };
-    let shown = let_out && (!rules.read_only || item.is_read_only(seat));
+    let shown = seat.lets_out::<T>(&inner, &name) && (!rules.read_only || item.is_read_only(seat));
     item.describe(seat, &inner, prefixed);
     if name != inner {
         item.set_key(name);
@@ -858,6 +957,8 @@ fn hints<T: Listed>(catalogue: &mut Catalogue<T>, parts: &[Part<T>]) {
         1 => metas.next(),
         _ => None,
     };
+    let private = lists().filter_map(|list| list.private.clone());
+    catalogue.private = private.reduce(|all, one| all.and(&one));
 }
 
 fn made_of<T>(parts: &[Part<T>]) -> Vec<(u64, u64)> {
@@ -882,6 +983,7 @@ pub(super) struct Gathered<T> {
 /// Asks all members at once, and merges what is known by the deadline.
 pub(super) async fn gather<T: Listed>(
     seats: &[Arc<Seat>],
+    class: Class,
     merged: &Merged,
     rules: &Rules,
     bell: &Bell,
@@ -900,7 +1002,10 @@ pub(super) async fn gather<T: Listed>(
             None => report.missing.push(part.seat.name.clone()),
         }
     }
-    let class = merged_class(seats, context);
+    let shareable = parts
+        .iter()
+        .flat_map(|part| &part.list)
+        .all(|list| list.shareable);
     let catalogue = T::merged(merged)
         .get(&class)
         .filter(|known| known.made_of == made_of(&parts))
@@ -909,7 +1014,9 @@ pub(super) async fn gather<T: Listed>(
             for (name, winner, loser) in &catalogue.contested {
                 tracing::warn!(name, %winner, %loser, "two members have one name");
             }
-            T::merged(merged).set(class, catalogue.clone());
+            if shareable {
+                T::merged(merged).set(class, catalogue.clone());
+            }
             catalogue
         });
     Gathered {
@@ -917,11 +1024,6 @@ pub(super) async fn gather<T: Listed>(
         report,
         errors: parts.into_iter().filter_map(|part| part.error).collect(),
     }
-}
-
-/// Whose a merged list is.
-pub(super) fn merged_class(seats: &[Arc<Seat>], context: &CallContext) -> Class {
-    Class::of(context, seats.iter().any(|seat| seat.is_per_session()))
 }
 
 /// Answers one page of a merged list.
@@ -971,6 +1073,9 @@ pub(super) fn page<T: Listed>(
         meta,
     }));
     response.extensions.insert(report);
+    if let Some(private) = &catalogue.private {
+        response.mark_private_to(private);
+    }
     Ok(response)
 }
 

@@ -16,8 +16,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt, util::BoxCloneService};
 
-use super::{Filter, Prefix, lists::Lists};
-use crate::{Audience, CallContext, Error, McpRequest, McpResponse, Refusal, caller::Era, code};
+use super::{
+    Filter, Prefix,
+    lists::{Listed, Lists},
+};
+use crate::{
+    Audience, CallContext, Error, McpRequest, McpResponse, Principal, Refusal, ToolHints,
+    caller::Era, code,
+};
 
 /// A member's stack, whatever it is made of.
 pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
@@ -67,14 +73,19 @@ pub struct Member {
 /// What an operator says of a member.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
-    pub(super) overrides: HashMap<String, Override>,
+    pub(super) tools: Overrides,
+    pub(super) prompts: Overrides,
     pub(super) filter: Filter,
-    pub(super) trusted: bool,
+    /// What the operator says of the tools' annotations, if anything.
+    pub(super) trusted: Option<bool>,
     pub(super) shared_lists: bool,
     pub(super) unlisted: bool,
 }
 
-/// What an operator says of one tool.
+/// What an operator says of single tools, or prompts, by the member's names for them.
+pub(super) type Overrides = HashMap<String, Override>;
+
+/// What an operator says of one tool, or prompt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Override {
     pub(super) name: Option<String>,
@@ -97,6 +108,15 @@ impl Member {
     /// A member whose stack is made for each principal or session, for upstreams that hold state of one
     /// user. `make` is called with the context of the first request; what it fails with is that request's
     /// answer.
+    ///
+    /// What such a member answers is marked as its caller's own
+    /// ([`mark_private`](McpResponse::mark_private), [`mark_session_private`](McpResponse::mark_session_private)),
+    /// and so are lists and descriptions that it has a part in: a cache outside of the gateway shares none of it.
+    ///
+    /// The gateway does not listen to such stacks on its own behalf, or it would keep one open for every caller
+    /// that has ever called. A caller that listens hears what its own stack tells, and is then served the new
+    /// lists. Where nobody listens, a list is kept for as long as the stack says (`ttlMs`), else asked for anew
+    /// each time.
     ///
     /// A stack that was not used for 10 minutes is dropped ([`idle_timeout`](Self::idle_timeout)). At most
     /// 1000 are kept ([`max_stacks`](Self::max_stacks)): past it the longest unused is dropped, and where
@@ -160,37 +180,67 @@ impl Member {
     /// Calls the member's tool `inner` by `outward`, as it stands: no prefix is put before it.
     #[must_use]
     pub fn rename(mut self, inner: impl Into<String>, outward: impl Into<String>) -> Self {
-        self.options.overrides.entry(inner.into()).or_default().name = Some(outward.into());
+        self.options.tools.entry(inner.into()).or_default().name = Some(outward.into());
         self
     }
 
     /// Keeps the member's tool `inner` back: it can be neither listed nor called.
     #[must_use]
     pub fn hide(mut self, inner: impl Into<String>) -> Self {
-        self.options
-            .overrides
-            .entry(inner.into())
-            .or_default()
-            .hidden = true;
+        self.options.tools.entry(inner.into()).or_default().hidden = true;
         self
     }
 
     /// Describes the member's tool `inner` so, instead of as the member does.
     #[must_use]
     pub fn describe(mut self, inner: impl Into<String>, description: impl Into<String>) -> Self {
-        self.options
-            .overrides
-            .entry(inner.into())
-            .or_default()
-            .description = Some(description.into());
+        let tool = self.options.tools.entry(inner.into()).or_default();
+        tool.description = Some(description.into());
         self
     }
 
-    /// Whether what the member's tools say of themselves is believed (`readOnlyHint`). Not by default: MCP
-    /// 2026-07-28, Tools, has clients consider annotations untrusted.
+    /// [Renames](Self::rename) a prompt.
+    #[must_use]
+    pub fn rename_prompt(mut self, inner: impl Into<String>, outward: impl Into<String>) -> Self {
+        self.options.prompts.entry(inner.into()).or_default().name = Some(outward.into());
+        self
+    }
+
+    /// [Hides](Self::hide) a prompt.
+    #[must_use]
+    pub fn hide_prompt(mut self, inner: impl Into<String>) -> Self {
+        self.options.prompts.entry(inner.into()).or_default().hidden = true;
+        self
+    }
+
+    /// [Describes](Self::describe) a prompt.
+    #[must_use]
+    pub fn describe_prompt(
+        mut self,
+        inner: impl Into<String>,
+        description: impl Into<String>,
+    ) -> Self {
+        let prompt = self.options.prompts.entry(inner.into()).or_default();
+        prompt.description = Some(description.into());
+        self
+    }
+
+    /// Whether what the member's tools say of themselves (`ToolAnnotations`) is believed. MCP 2026-07-28,
+    /// Tools, has clients consider annotations untrusted unless they come from a trusted server. What it
+    /// governs:
+    ///
+    /// | | [read-only mode](super::GatewayBuilder::read_only) | the member's own layers |
+    /// |---|---|---|
+    /// | nothing said, the default | lets none of its tools out | go by their own settings |
+    /// | `true` | lets out what says `readOnlyHint` | are given the [`ToolHints`](crate::ToolHints) of a tool that a list of the caller's has shown, unless a layer outside has said something of it |
+    /// | `false` | lets none of its tools out | are told that the tool says nothing of itself (`ToolHints::default()`), so that they neither keep nor repeat its calls on its word |
+    ///
+    /// Hints travel in a call's extensions; no list is fetched for them. Clients see the annotations in any
+    /// case, as the member gives them. So do layers outside of the gateway, a cache or a retry over all
+    /// members: what they believe is a setting of theirs, by outward name.
     #[must_use]
     pub fn trust_annotations(mut self, trusted: bool) -> Self {
-        self.options.trusted = trusted;
+        self.options.trusted = Some(trusted);
         self
     }
 
@@ -447,11 +497,13 @@ impl Class {
     pub(super) fn everybody(&self) -> Self {
         Self {
             era: self.era,
-            ..Self::anybody()
+            audience: Audience::everybody(),
+            session: None,
         }
     }
 
-    pub(super) fn is_everybody(&self) -> bool {
+    /// Whether nothing tells its callers from the gateway itself.
+    pub(super) fn is_anybody(&self) -> bool {
         self.audience == Audience::anonymous() && self.session.is_none()
     }
 }
@@ -474,6 +526,31 @@ pub(super) struct Seat {
     state: Mutex<MemberState>,
     /// Cancelled when the member is removed or replaced.
     pub(super) gone: CancellationToken,
+    /// The same, to be read on every call.
+    left: AtomicBool,
+}
+
+/// What a member's layers are told of a tool.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    Believed(ToolHints),
+    Distrusted,
+}
+
+impl Told {
+    pub(super) fn put_into(self, context: &mut CallContext) {
+        let extensions = &mut context.extensions;
+        match self {
+            Self::Believed(hints) if extensions.get::<ToolHints>().is_none() => {
+                extensions.insert(hints);
+            }
+            // Whatever somebody outside made of what the tool says.
+            Self::Distrusted => {
+                extensions.insert(ToolHints::default());
+            }
+            Self::Believed(_) => {}
+        }
+    }
 }
 
 impl Seat {
@@ -493,7 +570,18 @@ impl Seat {
             watched: Mutex::default(),
             state: Mutex::new(MemberState::Connecting),
             gone,
+            left: AtomicBool::new(false),
         }
+    }
+
+    /// The member has been removed or replaced.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        self.gone.cancel();
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// Whether the member's name goes in front of its URIs.
@@ -504,7 +592,8 @@ impl Seat {
     /// Whether nothing is changed between this member and its callers.
     pub(super) fn is_plain(&self) -> bool {
         self.prefix == Prefix::Never
-            && self.options.overrides.is_empty()
+            && self.options.tools.is_empty()
+            && self.options.prompts.is_empty()
             && self.options.filter.is_empty()
     }
 
@@ -516,12 +605,34 @@ impl Seat {
         matches!(&self.source, Source::PerCaller(factory) if factory.by == PerCaller::Session)
     }
 
-    /// Whether the operator lets this tool out under this name.
-    pub(super) fn lets_tool_out(&self, inner: &str, outward: &str) -> bool {
+    /// Whether the operator lets this out under this name, or URI.
+    pub(super) fn lets_out<T: Listed>(&self, inner: &str, outward: &str) -> bool {
         self.options.filter.lets_out(outward)
-            && self.options.overrides.get(inner).is_none_or(|one| {
-                !one.hidden && one.name.as_deref().is_none_or(|name| name == outward)
-            })
+            && T::overrides(&self.options)
+                .and_then(|overrides| overrides.get(inner))
+                .is_none_or(|one| {
+                    !one.hidden && one.name.as_deref().is_none_or(|name| name == outward)
+                })
+    }
+
+    /// What the member's layers are told of a tool that says this of itself, as far as is known.
+    pub(super) fn told_of(&self, says: Option<ToolHints>) -> Option<Told> {
+        match self.options.trusted {
+            None => None,
+            Some(true) => says.map(Told::Believed),
+            Some(false) => Some(Told::Distrusted),
+        }
+    }
+
+    /// Marks an answer of a per-caller member as its caller's own.
+    pub(super) fn mark(&self, response: &mut McpResponse, principal: Option<&Principal>) {
+        match (&self.source, principal) {
+            (Source::PerCaller(factory), _) if factory.by == PerCaller::Session => {
+                response.mark_session_private();
+            }
+            (Source::PerCaller(_), Some(principal)) => response.mark_private(principal),
+            _ => {}
+        }
     }
 
     /// Sends a request down the member's stack.

@@ -55,10 +55,12 @@
 //! Tools and prompts of the member `db` are called `db__query` and described as `[db] …`, unless
 //! [`Prefix`] says otherwise; its resources are `db+file:///…`, also in what it answers: links, embedded
 //! resources, templates, skills and notifications. A member may
-//! [rename](Member::rename), [hide](Member::hide) and [describe](Member::describe) single tools. Names that
+//! [rename](Member::rename), [hide](Member::hide) and [describe](Member::describe) single tools and prompts.
+//! Names that
 //! break the specification's rules, or are longer than
 //! [64 characters](GatewayBuilder::max_name_length), end with a hash instead, the same at every start.
-//! Two things never have one name.
+//! Two things never have one name: where prefixes cannot part them, [`GatewayBuilder::connect`] fails and names
+//! both members, and one that comes later is left out.
 //!
 //! A member that is alone, with [`Prefix::Never`] and nothing hidden or filtered, is passed through: what
 //! its callers see is what they would see without the gateway, except that `requestState` and task ids are
@@ -96,6 +98,7 @@
 //! Lists are remembered for 256 callers a member, a list has at most 1000 pages, a per-caller member
 //! [1000 stacks](Member::max_stacks). Past them the longest unused is forgotten.
 
+mod check;
 mod discover;
 mod filter;
 mod handle;

@@ -16,8 +16,10 @@ pub enum Prefix {
     Always,
     /// `query`, unless a member of higher priority has that name too: then `db__query`.
     OnCollision,
-    /// `query`. Where two members have it, [`check`](super::Gateway::check) fails and names both; at run
-    /// time the one of higher priority has it, and the other's is left out and reported.
+    /// `query`. Where two members have it, [`connect`](super::GatewayBuilder::connect) fails and names both. So
+    /// it is with URIs. Of members that [`build`](super::GatewayBuilder::build) did not ask, or that came later,
+    /// the one of higher priority has the name, and the other's is left out and
+    /// [reported](super::GatewayHandle::members).
     Never,
 }
 

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Member, Prefix,
-    lists::{self, Age, Has, Listed, Merged, Rules},
-    member::Seat,
+    lists::{self, Age, Entry, Has, Listed, Merged, Rules},
+    member::{Class, Seat},
     names, notices,
     notices::Bell,
     rewrite::Outward,
@@ -27,7 +27,8 @@ use super::{
     uris,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, caller::Era, request::RequestParts,
+    CallContext, Error, McpRequest, McpResponse, ServedBy, ToolHints, caller::Era,
+    request::RequestParts,
 };
 
 /// Finds the member that a custom method is for, by method and params.
@@ -55,9 +56,16 @@ pub(super) struct Hub {
 pub(super) struct Seats {
     pub(super) list: Vec<Arc<Seat>>,
     by_name: HashMap<Arc<str>, Arc<Seat>>,
-    /// Names that an operator gave: the member, and its own name for it.
-    renamed: HashMap<String, (Arc<Seat>, String)>,
+    /// Those whose tools and prompts may be called by their own names.
+    bare: Vec<Arc<Seat>>,
+    /// One of them has a stack for each session.
+    by_session: bool,
+    /// Names that an operator gave, by what they name.
+    renamed: HashMap<&'static str, Renamed>,
 }
+
+/// The member, and its own name for it.
+type Renamed = HashMap<String, (Arc<Seat>, String)>;
 
 impl Seats {
     fn of(mut list: Vec<Arc<Seat>>) -> Result<Self, String> {
@@ -66,34 +74,59 @@ impl Seats {
             .iter()
             .map(|seat| (seat.name.clone(), seat.clone()))
             .collect();
-        let mut renamed: HashMap<String, (Arc<Seat>, String)> = HashMap::new();
-        for seat in &list {
-            for (inner, said) in &seat.options.overrides {
-                let Some(name) = &said.name else { continue };
-                if let Some((other, _)) = renamed.get(name) {
-                    return Err(format!(
-                        "two tools are renamed to `{name}`: one of `{}`, one of `{}`",
-                        other.name, seat.name
-                    ));
-                }
-                renamed.insert(name.clone(), (seat.clone(), inner.clone()));
-            }
-        }
+        let bare = list
+            .iter()
+            .filter(|seat| seat.prefix != Prefix::Always)
+            .cloned()
+            .collect();
+        let renamed = HashMap::from([
+            (Tool::NOUN, renamed::<Tool>(&list)?),
+            (Prompt::NOUN, renamed::<Prompt>(&list)?),
+        ]);
         Ok(Self {
-            list,
             by_name,
+            bare,
+            by_session: list.iter().any(|seat| seat.is_per_session()),
             renamed,
+            list,
         })
+    }
+
+    /// Marks what they answered together.
+    pub(super) fn mark(&self, response: &mut McpResponse, context: &CallContext) {
+        for seat in &self.list {
+            seat.mark(response, context.principal());
+        }
+    }
+
+    /// Whose a list of theirs is.
+    fn class(&self, context: &CallContext) -> Class {
+        Class::of(context, self.by_session)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Seat>> {
         self.by_name.get(name)
     }
+}
 
-    fn is_current(&self, seat: &Seat) -> bool {
-        self.get(&seat.name)
-            .is_some_and(|current| current.id == seat.id)
+/// What the operator has renamed.
+fn renamed<T: Listed>(list: &[Arc<Seat>]) -> Result<Renamed, String> {
+    let mut renamed = Renamed::new();
+    for seat in list {
+        for (inner, said) in T::overrides(&seat.options).into_iter().flatten() {
+            let Some(name) = &said.name else { continue };
+            if let Some((other, _)) = renamed.get(name) {
+                return Err(format!(
+                    "two {}s are renamed to `{name}`: one of `{}`, one of `{}`",
+                    T::NOUN,
+                    other.name,
+                    seat.name
+                ));
+            }
+            renamed.insert(name.clone(), (seat.clone(), inner.clone()));
+        }
     }
+    Ok(renamed)
 }
 
 /// The only one, if there is one and no more.
@@ -137,15 +170,15 @@ impl Hub {
             Prefix::Never => {}
             _ => style.check_member(&member.name)?,
         }
-        for name in member
-            .options
-            .overrides
-            .values()
-            .filter_map(|one| one.name.as_ref())
-        {
-            if !style.fits(name) {
+        let overrides = [
+            (Tool::NOUN, &member.options.tools),
+            (Prompt::NOUN, &member.options.prompts),
+        ];
+        for (noun, overrides) in overrides {
+            let mut names = overrides.values().filter_map(|one| one.name.as_ref());
+            if let Some(name) = names.find(|name| !style.fits(name)) {
                 return Err(format!(
-                    "`{name}` cannot name a tool: 1 to {} letters, digits, `_`, `-` and `.`",
+                    "`{name}` cannot name a {noun}: 1 to {} letters, digits, `_`, `-` and `.`",
                     style.max_length
                 ));
             }
@@ -191,7 +224,7 @@ impl Hub {
 
     fn members_changed(&self, gone: Option<Arc<Seat>>) {
         if let Some(gone) = gone {
-            gone.gone.cancel();
+            gone.leave();
         }
         self.merged.clear();
         self.bell.members_changed();
@@ -270,18 +303,22 @@ impl Hub {
     async fn route(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let parts: &mut RequestParts = &mut request;
         let context = &parts.context;
+        let mut told = None;
         let seat = match &mut parts.message {
             ClientRequest::CallToolRequest(call) => {
-                let (seat, name) = self.find_name::<Tool>(&call.params.name, context).await?;
-                if *call.params.name != *name {
-                    call.params.name = name.into();
+                let Found { seat, inner, says } =
+                    self.find_name::<Tool>(&call.params.name, context).await?;
+                if *call.params.name != *inner {
+                    call.params.name = inner.into();
                 }
+                told = seat.told_of(says);
                 self.unseal_state(&seat, &mut call.params.request_state, context)?;
                 seat
             }
             ClientRequest::GetPromptRequest(get) => {
-                let (seat, name) = self.find_name::<Prompt>(&get.params.name, context).await?;
-                get.params.name = name;
+                let Found { seat, inner, .. } =
+                    self.find_name::<Prompt>(&get.params.name, context).await?;
+                get.params.name = inner;
                 self.unseal_state(&seat, &mut get.params.request_state, context)?;
                 seat
             }
@@ -293,8 +330,9 @@ impl Hub {
             }
             ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
                 Reference::Prompt(prompt) => {
-                    let (seat, name) = self.find_name::<Prompt>(&prompt.name, context).await?;
-                    prompt.name = name;
+                    let Found { seat, inner, .. } =
+                        self.find_name::<Prompt>(&prompt.name, context).await?;
+                    prompt.name = inner;
                     seat
                 }
                 Reference::Resource(resource) => {
@@ -352,6 +390,9 @@ impl Hub {
             }
             other => return Err(unroutable(other.method(), "to a member")),
         };
+        if let Some(told) = told {
+            told.put_into(&mut parts.context);
+        }
         self.send(&seat, request).await
     }
 
@@ -364,6 +405,7 @@ impl Hub {
         }
         let mut response = seat.call(request).await?;
         outward.result(&mut response.result);
+        seat.mark(&mut response, outward.principal.as_ref());
         Ok(response)
     }
 
@@ -397,18 +439,17 @@ impl Hub {
         &self,
         name: &str,
         context: &CallContext,
-    ) -> Result<(Arc<Seat>, String), Error> {
+    ) -> Result<Found, Error> {
         let seats = self.seats();
         if let Some(sole) = self.sole(&seats) {
-            return Ok((sole, name.to_owned()));
+            return Ok(Found::unlisted(&sole, name));
         }
-        let class = lists::merged_class(&seats.list, context);
-        let merged = T::merged(&self.merged).get(&class);
+        let merged = T::merged(&self.merged).get(&seats.class(context));
         if let Some(entry) = merged.as_ref().and_then(|merged| merged.get(name))
-            && seats.is_current(&entry.seat)
+            && !entry.seat.has_left()
         {
             return match entry.shown {
-                true => Ok((entry.seat.clone(), entry.inner.to_string())),
+                true => Ok(Found::of(entry)),
                 false => Err(self.unknown::<T>(name, &seats, context)),
             };
         }
@@ -419,7 +460,7 @@ impl Hub {
         };
         let gathered = self.gather::<T>(&seats, context, Age::Fresh).await;
         if let Some(entry) = gathered.catalogue.get(name).filter(|entry| entry.shown) {
-            return Ok((entry.seat.clone(), entry.inner.to_string()));
+            return Ok(Found::of(entry));
         }
         // It may be one of those that could not be asked: then the member says what is amiss.
         let report = &gathered.report;
@@ -431,7 +472,7 @@ impl Hub {
                 .any(|m| *m == seat.name)
         };
         match as_it_says {
-            Some((seat, inner)) if unasked(&seat) || seat.options.unlisted => Ok((seat, inner)),
+            Some(found) if unasked(&found.seat) || found.seat.options.unlisted => Ok(found),
             _ => match gathered.errors.into_iter().next() {
                 Some(error) if seats.list.len() == 1 => Err(error),
                 _ => Err(self.unknown::<T>(name, &seats, context)),
@@ -442,13 +483,8 @@ impl Hub {
     /// What a name says by itself.
     fn read_name<T: Listed>(&self, seats: &Seats, name: &str, context: &CallContext) -> Read {
         let style = &self.rules.style;
-        let tools = T::NOUN == Tool::NOUN;
-        let lets_out = |seat: &Arc<Seat>, inner: &str| match tools {
-            true => seat.lets_tool_out(inner, name),
-            false => seat.options.filter.lets_out(name),
-        };
-        let renamed = seats.renamed.get(name).filter(|_| tools);
-        let (seat, inner) = if let Some((seat, inner)) = renamed {
+        let renamed = seats.renamed.get(T::NOUN);
+        let (seat, inner) = if let Some((seat, inner)) = renamed.and_then(|all| all.get(name)) {
             (seat, &**inner)
         } else {
             let named = style
@@ -458,26 +494,22 @@ impl Hub {
                 return Read::Ask(None);
             }
             let prefixed = named.filter(|(seat, _)| seat.prefix == Prefix::Always);
-            let mut bare = seats
-                .list
-                .iter()
-                .filter(|seat| seat.prefix != Prefix::Always);
-            match (prefixed, bare.next(), bare.next()) {
-                (Some(prefixed), ..) => prefixed,
-                (None, None, _) => return Read::Unknown,
-                (None, Some(seat), None) => (seat, name),
-                (None, Some(_), Some(_)) => return Read::Ask(None),
+            match (prefixed, &*seats.bare) {
+                (Some(prefixed), _) => prefixed,
+                (None, []) => return Read::Unknown,
+                (None, [seat]) => (seat, name),
+                (None, _) => return Read::Ask(None),
             }
         };
-        if tools && self.rules.read_only {
+        if T::NOUN == Tool::NOUN && self.rules.read_only {
             return Read::Ask(None);
         }
-        if !lets_out(seat, inner) {
+        if !seat.lets_out::<T>(inner, name) {
             return Read::Unknown;
         }
-        let as_it_says = (seat.clone(), inner.to_owned());
+        let as_it_says = Found::unlisted(seat, inner);
         match seat.has::<T>(context, inner) {
-            Has::Yes => Read::As(as_it_says),
+            Has::Yes(says) => Read::As(Found { says, ..as_it_says }),
             // A name that had to be changed is known by the list alone.
             _ if style.may_be_fitted(name) => Read::Ask(Some(as_it_says)),
             Has::No if !seat.options.unlisted => Read::Unknown,
@@ -530,10 +562,9 @@ impl Hub {
         uri: &str,
         context: &CallContext,
     ) -> Option<(Arc<Seat>, String)> {
-        let class = lists::merged_class(&seats.list, context);
-        if let Some(merged) = Resource::merged(&self.merged).get(&class)
+        if let Some(merged) = Resource::merged(&self.merged).get(&seats.class(context))
             && let Some(entry) = merged.get(uri)
-            && seats.is_current(&entry.seat)
+            && !entry.seat.has_left()
         {
             return Some((entry.seat.clone(), entry.inner.to_string()));
         }
@@ -559,8 +590,7 @@ impl Hub {
 
     /// A name that nothing has (MCP 2026-07-28, Tools, "Error Handling"; Prompts likewise).
     fn unknown<T: Listed>(&self, name: &str, seats: &Seats, context: &CallContext) -> Error {
-        let class = lists::merged_class(&seats.list, context);
-        let merged = T::merged(&self.merged).get(&class);
+        let merged = T::merged(&self.merged).get(&seats.class(context));
         let known = merged.iter().flat_map(|merged| merged.names());
         let nearest = names::nearest(name, known);
         let mut message = format!("Unknown {}: {name}", T::NOUN);
@@ -578,18 +608,23 @@ impl Hub {
         context: &CallContext,
         age: Age,
     ) -> lists::Gathered<T> {
-        for seat in &seats.list {
+        let class = seats.class(context);
+        self.gather_into::<T>(&self.merged, &seats.list, class, context, age)
+            .await
+    }
+
+    pub(super) async fn gather_into<T: Listed>(
+        &self,
+        merged: &Merged,
+        seats: &[Arc<Seat>],
+        class: Class,
+        context: &CallContext,
+        age: Age,
+    ) -> lists::Gathered<T> {
+        for seat in seats {
             notices::watch_member(seat, context);
         }
-        lists::gather::<T>(
-            &seats.list,
-            &self.merged,
-            &self.rules,
-            &self.bell,
-            context,
-            age,
-        )
-        .await
+        lists::gather::<T>(seats, class, merged, &self.rules, &self.bell, context, age).await
     }
 
     async fn list<T: Listed>(
@@ -608,7 +643,9 @@ impl Hub {
         if none && let Some(error) = gathered.errors.pop() {
             return Err(error);
         }
-        lists::page(gathered, cursor.as_deref(), &self.rules)
+        let mut response = lists::page(gathered, cursor.as_deref(), &self.rules)?;
+        seats.mark(&mut response, context);
+        Ok(response)
     }
 
     /// Asks every member the same. It is answered if one of them answers; what a member does not know, or
@@ -653,12 +690,39 @@ impl Drop for Hub {
     }
 }
 
+/// What an outward name stands for.
+struct Found {
+    seat: Arc<Seat>,
+    /// The member's own name.
+    inner: String,
+    /// What the tool says of itself, if a list is known that has it.
+    says: Option<ToolHints>,
+}
+
+impl Found {
+    fn of<T: Listed>(entry: &Entry<T>) -> Self {
+        Self {
+            seat: entry.seat.clone(),
+            inner: entry.inner.to_string(),
+            says: entry.hints(),
+        }
+    }
+
+    fn unlisted(seat: &Arc<Seat>, inner: &str) -> Self {
+        Self {
+            seat: seat.clone(),
+            inner: inner.to_owned(),
+            says: None,
+        }
+    }
+}
+
 /// What a name says by itself.
 enum Read {
-    As((Arc<Seat>, String)),
+    As(Found),
     Unknown,
     /// Only the lists know. Where they cannot be had, it is as it says, if it says something.
-    Ask(Option<(Arc<Seat>, String)>),
+    Ask(Option<Found>),
 }
 
 fn unroutable(method: &str, what: &str) -> Error {

@@ -6,17 +6,17 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::{Implementation, Prompt, RequestStateCodec, Tool};
+use rmcp::model::{Implementation, RequestStateCodec};
 use serde_json::Value;
 use tower::Service;
 
 use super::{
     GatewayHandle, Member, Prefix,
-    lists::{Age, Rules},
+    lists::Rules,
     route::{CustomRule, Hub},
     state::Seal,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code, request::next_id};
+use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};
 
 /// How long a list waits for a member, unless the builder says otherwise.
 const LIST_DEADLINE: Duration = Duration::from_secs(5);
@@ -53,34 +53,18 @@ impl Gateway {
         }
     }
 
-    /// Asks every member for its tools and prompts, and looks for names that two of them have where
-    /// neither may be prefixed ([`Prefix::Never`]). Members that are down cannot be asked, and are passed
-    /// over.
+    /// Asks every member what it lists, and looks for names and URIs that two of them have where neither may
+    /// be prefixed ([`Prefix::Never`]). [`GatewayBuilder::connect`] does so at the start; members that are added
+    /// later can be checked by this.
+    ///
+    /// Passed over are members that cannot be asked: those that do not answer within the
+    /// [deadline](GatewayBuilder::list_deadline), and those with a stack for each caller.
     ///
     /// # Errors
     ///
     /// A refusal (by `gateway`) that names the name and both members.
     pub async fn check(&self) -> Result<(), Error> {
-        let context = CallContext::new(next_id());
-        let seats = self.hub.seats();
-        let tools = self.hub.gather::<Tool>(&seats, &context, Age::Fresh).await;
-        let prompts = self
-            .hub
-            .gather::<Prompt>(&seats, &context, Age::Fresh)
-            .await;
-        let all = [
-            ("tool", tools.catalogue.contested.first()),
-            ("prompt", prompts.catalogue.contested.first()),
-        ];
-        for (noun, contested) in all {
-            if let Some((name, first, second)) = contested {
-                return Err(impossible(format!(
-                    "`{first}` and `{second}` both have a {noun} `{name}`, and neither may be prefixed: \
-                     rename or hide one, or let one be prefixed"
-                )));
-            }
-        }
-        Ok(())
+        self.hub.check().await
     }
 }
 
@@ -243,9 +227,9 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `gateway`) of what cannot be: two members of one name, a name that a member or a tool
-    /// cannot have, two tools renamed to one name, or an impossible separator or length limit. Names that
-    /// only the members know are for [`Gateway::check`].
+    /// A refusal (by `gateway`) of what cannot be: two members of one name, a name that a member, a tool or a
+    /// prompt cannot have, two of them renamed to one name, or an impossible separator or length limit. Names
+    /// that only the members know are not looked at: [`connect`](Self::connect) does.
     pub fn build(self) -> Result<Gateway, Error> {
         self.rules.style.check().map_err(impossible)?;
         let seal = self.seal.unwrap_or_else(Seal::random);
@@ -257,6 +241,56 @@ impl GatewayBuilder {
             hub.seat(member, false).map_err(impossible)?;
         }
         Ok(Gateway { hub: Arc::new(hub) })
+    }
+}
+
+impl GatewayBuilder {
+    /// Makes the gateway and asks its members what they list, all at once, so that names which collide are an
+    /// error now and not a tool that is missing later. For gateways with several members that are
+    /// [never prefixed](Prefix::Never); to others it only brings the members up.
+    ///
+    /// A member that is down, or silent past the [deadline](Self::list_deadline), keeps no gateway from
+    /// starting. If it comes later with a name that is taken, the name stays with the member of higher
+    /// priority, and [`GatewayHandle::members`] says what was left out.
+    ///
+    /// ```
+    /// use rmcp_layers::{Upstream, gateway::{Gateway, Prefix}};
+    /// # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+    /// # #[derive(Clone)]
+    /// # struct Database;
+    /// # impl ServerHandler for Database {
+    /// #     async fn list_tools(
+    /// #         &self,
+    /// #         _request: Option<PaginatedRequestParams>,
+    /// #         _context: RequestContext<RoleServer>,
+    /// #     ) -> Result<ListToolsResult, ErrorData> {
+    /// #         let tool = Tool::new("query", "Asks.", JsonObject::new());
+    /// #         Ok(ListToolsResult::with_all_items(vec![tool]))
+    /// #     }
+    /// # }
+    /// # use Database as Archive;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let collided = Gateway::builder()
+    ///     .prefix(Prefix::Never)
+    ///     .member("db", Upstream::in_process(Database))
+    ///     .member("archive", Upstream::in_process(Archive))
+    ///     .connect()
+    ///     .await;
+    /// let error = collided.unwrap_err().to_string();
+    /// assert!(error.contains("`db` and `archive` both have a tool `query`"));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](Self::build), and a refusal that names a name or URI that two members have, and both
+    /// members.
+    pub async fn connect(self) -> Result<Gateway, Error> {
+        let gateway = self.build()?;
+        gateway.check().await?;
+        Ok(gateway)
     }
 }
 

@@ -1,7 +1,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rmcp::model::{CacheScope, ListToolsResult, ServerResult, Tool};
@@ -18,6 +21,7 @@ const MAX_TOOLS: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct KnownHints {
     by_audience: RwLock<HashMap<Audience, HashMap<Arc<str>, ToolHints>>>,
+    version: AtomicU64,
 }
 
 impl KnownHints {
@@ -40,6 +44,13 @@ impl KnownHints {
             note(all.entry(Audience::everybody()).or_default(), &listed.tools);
         }
         note(all.entry(asked_by.clone()).or_default(), &listed.tools);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another number after each change: what was decided by the hints under the same one still holds.
+    #[cfg(feature = "cache")]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Forgets all: the tools have changed.
@@ -48,6 +59,7 @@ impl KnownHints {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// The hints of the tool that is called: what an outer layer says, else what its caller was told last,

@@ -167,10 +167,15 @@ impl TransportBuilder {
         if let Some(StreamableHttpError::<reqwest::Error>::HttpStatus(http)) = error.downcast_ref()
         {
             self.status = Some(http.status);
-            self.retry_after = http.retry_after.as_deref().and_then(seconds);
+            self.retry_after = http.retry_after.as_deref().and_then(retry_after);
             // Too many requests: the server says that it did not take it. A 503 says no such thing: a proxy
             // may send it for a request that it has passed on.
             self.not_delivered |= http.status == 429;
+        }
+        if let Some(StreamableHttpError::<reqwest::Error>::UnexpectedServerResponse(said)) =
+            error.downcast_ref()
+        {
+            self.status = self.status.or(status_in(said));
         }
         if error.is::<AuthRequiredError>() {
             (self.status, self.not_delivered) = (Some(401), true);
@@ -187,11 +192,25 @@ impl TransportBuilder {
     }
 }
 
-/// `Retry-After` as a number of seconds (RFC 9110, section 10.2.3). A date there is not read: it would
-/// depend on this machine's clock agreeing with the server's.
+/// The status in what rmcp says of an answer that it has no type for: `HTTP 413 Payload Too Large: …`.
 #[cfg(feature = "http-client")]
-fn seconds(value: &str) -> Option<Duration> {
-    value.trim().parse().ok().map(Duration::from_secs)
+fn status_in(said: &str) -> Option<u16> {
+    let status = said.strip_prefix("HTTP ")?.get(..3)?.parse().ok()?;
+    (400..600).contains(&status).then_some(status)
+}
+
+/// `Retry-After`, a number of seconds or a date (RFC 9110, section 10.2.3). A date is read against this machine's
+/// clock, once: what is left until then is all that is kept.
+#[cfg(feature = "http-client")]
+fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let left = date.duration_since(std::time::SystemTime::now());
+    // It may have come to pass on the way.
+    Some(left.unwrap_or_default())
 }
 
 fn classify(found: TransportBuilder, message: String) -> TransportError {

@@ -1,0 +1,175 @@
+//! The answers in this process, by when they were last used.
+
+use std::{
+    hash::{BuildHasherDefault, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use lru::LruCache;
+
+use super::entry::{Concerned, Entry};
+
+/// A shard is worth having for this many entries.
+const PER_SHARD: usize = 4_096;
+const MAX_SHARDS: usize = 16;
+
+/// The hash is a keyed one already.
+#[derive(Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+}
+
+type Map = LruCache<u128, Arc<Entry>, BuildHasherDefault<Hashed>>;
+
+struct Shard {
+    map: Map,
+    bytes: usize,
+}
+
+/// The answers, in shards that each hold their part of the bounds: so the bounds hold for all of them. There are
+/// few entries by default, and then there is one shard and the order of use is exact; with many entries a shard
+/// that happens to get more than its part lets go of some before the whole is full.
+pub(super) struct Memory {
+    shards: Box<[Mutex<Shard>]>,
+    max_entries: usize,
+    max_bytes: usize,
+}
+
+/// What an insertion did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Inserted {
+    pub kept: bool,
+    pub evicted: u64,
+}
+
+impl Memory {
+    pub fn new(max_entries: usize, max_bytes: usize, max_item_bytes: usize) -> Self {
+        let by_entries = max_entries / PER_SHARD;
+        // Several of the largest items fit into a shard.
+        let by_bytes = max_bytes / max_item_bytes.saturating_mul(4).max(1);
+        let most = by_entries.min(by_bytes).clamp(1, MAX_SHARDS);
+        let count = if most.is_power_of_two() {
+            most
+        } else {
+            most.next_power_of_two() / 2
+        };
+        let shard = |_| {
+            Mutex::new(Shard {
+                map: LruCache::unbounded_with_hasher(BuildHasherDefault::default()),
+                bytes: 0,
+            })
+        };
+        Self {
+            shards: (0..count).map(shard).collect(),
+            max_entries: max_entries / count,
+            max_bytes: max_bytes / count,
+        }
+    }
+
+    fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
+        // The map goes by the low half.
+        let at = (hash >> 64) as usize & (self.shards.len() - 1);
+        self.shards[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer to exactly this key.
+    pub fn get(&self, hash: u128, key: &[u8]) -> Option<Arc<Entry>> {
+        let mut shard = self.shard(hash);
+        let entry = shard.map.get(&hash)?;
+        (*entry.subject.key.bytes == *key).then(|| entry.clone())
+    }
+
+    /// Keeps an answer, if `allowed` says so while nothing else can be done to its shard, and nothing newer is
+    /// there.
+    pub fn insert(&self, entry: Arc<Entry>, allowed: impl FnOnce() -> bool) -> Inserted {
+        let hash = entry.subject.key.hash;
+        let mut gone = Vec::new();
+        let mut inserted = Inserted::default();
+        let mut shard = self.shard(hash);
+        if !allowed() || entry.size > self.max_bytes {
+            return inserted;
+        }
+        if let Some(known) = shard.map.peek(&hash)
+            && known.fetch > entry.fetch
+            && known.subject.key.bytes == entry.subject.key.bytes
+        {
+            return inserted;
+        }
+        inserted.kept = true;
+        shard.bytes += entry.size;
+        if let Some(replaced) = shard.map.put(hash, entry) {
+            shard.bytes -= replaced.size;
+            gone.push(replaced);
+        }
+        while shard.map.len() > self.max_entries || shard.bytes > self.max_bytes {
+            let Some((_, least)) = shard.map.pop_lru() else {
+                break;
+            };
+            shard.bytes -= least.size;
+            inserted.evicted += 1;
+            gone.push(least);
+        }
+        // What is let go of is dropped after the lock.
+        drop(shard);
+        drop(gone);
+        inserted
+    }
+
+    /// Lets go of exactly this entry.
+    pub fn remove(&self, entry: &Arc<Entry>) {
+        let hash = entry.subject.key.hash;
+        let mut shard = self.shard(hash);
+        if shard
+            .map
+            .peek(&hash)
+            .is_some_and(|kept| Arc::ptr_eq(kept, entry))
+            && let Some(removed) = shard.map.pop(&hash)
+        {
+            shard.bytes -= removed.size;
+        }
+    }
+
+    /// Lets go of what is concerned, and says of how much.
+    pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+        let mut count = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let hashes: Vec<u128> = shard
+                .map
+                .iter()
+                .filter(|(_, entry)| concerned.includes(&entry.subject))
+                .map(|(hash, _)| *hash)
+                .collect();
+            let gone: Vec<_> = hashes
+                .iter()
+                .filter_map(|hash| shard.map.pop(hash))
+                .collect();
+            shard.bytes -= gone.iter().map(|entry| entry.size).sum::<usize>();
+            drop(shard);
+            count += gone.len() as u64;
+        }
+        count
+    }
+
+    /// How many entries there are, and how many bytes they take.
+    pub fn usage(&self) -> (usize, usize) {
+        self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            (entries + shard.map.len(), bytes + shard.bytes)
+        })
+    }
+}

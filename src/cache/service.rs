@@ -1,0 +1,433 @@
+use std::{
+    fmt,
+    future::Ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{
+    TryFutureExt,
+    future::{BoxFuture, Either},
+};
+use rmcp::model::{ClientRequest, ClientResult, ServerNotification, ServerRequest};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::{Service, ServiceExt};
+
+use super::{
+    counters::Event,
+    entry::Entry,
+    flights::{Join, Lead, Phase},
+    key::{Key, with_key},
+    rules::Kind,
+    state::{Answer, Core, Plan, Shared, may_be_asked},
+    status::CacheStatus,
+    watch as changes,
+};
+use crate::{
+    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, hints::KnownHints,
+    request::next_id,
+};
+
+/// The service of a [`CacheLayer`](super::CacheLayer).
+///
+/// It is always ready: only a request that goes to the inner stack waits until that is. So what is kept is
+/// answered while the inner stack is busy.
+pub struct Cache<S> {
+    core: Arc<Core>,
+    /// What runs in the background ends with the last clone.
+    life: Arc<DropGuard>,
+    inner: S,
+}
+
+impl<S> Cache<S> {
+    pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
+        let stop = CancellationToken::new();
+        let core = Core {
+            number: shared.next_stack.fetch_add(1, Ordering::Relaxed),
+            shared,
+            hints: KnownHints::default(),
+            stop: stop.clone(),
+            watching: AtomicBool::new(false),
+        };
+        Self {
+            core: Arc::new(core),
+            life: Arc::new(stop.drop_guard()),
+            inner,
+        }
+    }
+}
+
+impl<S: Clone> Clone for Cache<S> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            life: self.life.clone(),
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Cache<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
+/// What memory has for a request.
+enum Found {
+    Fresh(Arc<Entry>, CacheStatus),
+    /// Expired, and good enough while a new one is fetched.
+    Stale(Arc<Entry>, Key),
+    Missing(Key, Option<Arc<Entry>>),
+}
+
+impl<S> Service<McpRequest> for Cache<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = Either<Ready<Answer>, BoxFuture<'static, Answer>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: McpRequest) -> Self::Future {
+        let core = &self.core;
+        let Some(kind) = Kind::of(&request) else {
+            if let ClientRequest::SubscriptionsListenRequest(_) = &request.message {
+                let overhear = |caller| Overhears {
+                    core: core.clone(),
+                    caller,
+                };
+                request.context.caller = request.context.caller.overhear(overhear);
+            }
+            return self.pass(request);
+        };
+        let audience = Audience::of(&request.context);
+        let mut plan = Plan::of(kind, &request);
+        if request.is_mrtr_round() || plan.directives.no_store {
+            return self.bypass(kind, request, audience);
+        }
+        let now = Instant::now();
+        let found = self.look(&request, &audience, &plan, now);
+        if let Found::Fresh(entry, status) = &found
+            && (kind != Kind::CallTool || core.is_checked(&request, entry))
+        {
+            return Either::Left(std::future::ready(Ok(core.hit(entry, *status))));
+        }
+        if core.settle(&mut plan, &request, &audience).is_none() {
+            return self.bypass(kind, request, audience);
+        }
+        match found {
+            Found::Fresh(entry, status) => {
+                entry.checked.store(plan.checked, Ordering::Relaxed);
+                Either::Left(std::future::ready(Ok(core.hit(&entry, status))))
+            }
+            Found::Stale(entry, key) => {
+                self.refresh(&request, audience, key, plan);
+                Either::Left(std::future::ready(Ok(core.stale(&entry, now))))
+            }
+            Found::Missing(key, stale) => {
+                changes::begin(core, &self.inner);
+                let call = Call {
+                    core: core.clone(),
+                    plan,
+                    stale,
+                };
+                let (inner, key) = (self.inner.clone(), (key, audience));
+                Either::Right(Box::pin(call.fetch(inner, request, key)))
+            }
+        }
+    }
+}
+
+impl<S> Cache<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    fn pass(&self, request: McpRequest) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
+        let inner = self.inner.clone();
+        Either::Right(Box::pin(inner.oneshot(request).map_err(Into::into)))
+    }
+
+    /// Passes on a request whose answer is not kept.
+    fn bypass(
+        &self,
+        kind: Kind,
+        request: McpRequest,
+        audience: Audience,
+    ) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
+        self.core.count(Event::Bypass, kind);
+        if kind != Kind::ListTools {
+            return self.pass(request);
+        }
+        let listed = list_uncached(self.core.clone(), self.inner.clone(), request, audience);
+        Either::Right(Box::pin(listed))
+    }
+
+    fn look(&self, request: &McpRequest, audience: &Audience, plan: &Plan, now: Instant) -> Found {
+        let (core, shared) = (&self.core, &self.core.shared);
+        let (rules, hasher) = (&shared.rules, &shared.hasher);
+        with_key(
+            core.number,
+            plan.kind,
+            request,
+            audience,
+            rules,
+            hasher,
+            |draft| {
+                let hash = draft.hash();
+                if plan.directives.no_cache {
+                    return Found::Missing(draft.to_key(hash), None);
+                }
+                let mut expired = shared.memory.get(hash, draft.bytes());
+                if let Some((entry, status)) = fresh(plan, &mut expired, now) {
+                    return Found::Fresh(entry, status);
+                }
+                if plan.kind.has_scope() {
+                    let mut public = draft.as_everybody(|hash, key| shared.memory.get(hash, key));
+                    if let Some((entry, status)) = fresh(plan, &mut public, now) {
+                        return Found::Fresh(entry, status);
+                    }
+                    expired = expired.or(public);
+                }
+                let key = draft.to_key(hash);
+                let Some(entry) = expired else {
+                    return Found::Missing(key, None);
+                };
+                shared.drop_expired(&entry, now);
+                let while_fetched = rules.stale_while_revalidate;
+                if plan.takes_stale(&entry, now, while_fetched) && !may_be_asked(&request.context) {
+                    return Found::Stale(entry, key);
+                }
+                Found::Missing(key, Some(entry))
+            },
+        )
+    }
+
+    /// Fetches a new answer in the background, if nobody does.
+    fn refresh(&self, request: &McpRequest, audience: Audience, key: Key, plan: Plan) {
+        let core = self.core.clone();
+        let Ok(permit) = core.shared.refreshes.clone().try_acquire_owned() else {
+            return;
+        };
+        let subject = core.subject(plan.kind, request, audience, key);
+        let Join::Lead(lead) = core.shared.flights.join(subject) else {
+            return;
+        };
+        let request = on_own_behalf(request);
+        let (inner, stop) = (self.inner.clone(), core.stop.clone());
+        let call = Call {
+            core,
+            plan,
+            stale: None,
+        };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let refreshed = stop.run_until_cancelled(call.lead(inner, request, lead));
+            if let Some(Err(error)) = refreshed.await {
+                tracing::debug!(target: "rmcp_layers::cache", %error, "an expired answer could not be fetched anew");
+            }
+        });
+    }
+}
+
+fn fresh(
+    plan: &Plan,
+    entry: &mut Option<Arc<Entry>>,
+    now: Instant,
+) -> Option<(Arc<Entry>, CacheStatus)> {
+    let status = plan.takes(entry.as_deref()?, now)?;
+    Some((entry.take()?, status))
+}
+
+/// The same request, without its caller: it may be gone before the answer comes.
+fn on_own_behalf(request: &McpRequest) -> McpRequest {
+    let asked = &request.context;
+    let mut context = CallContext::new(next_id());
+    context.meta = asked.meta.clone();
+    context.meta.remove("progressToken");
+    context.extensions = asked.extensions.clone();
+    context.caller = Caller::detached()
+        .with_handshake(asked.caller.handshake())
+        .quiet();
+    McpRequest::from_parts(request.message.clone(), context)
+}
+
+async fn list_uncached<S>(
+    core: Arc<Core>,
+    inner: S,
+    request: McpRequest,
+    audience: Audience,
+) -> Answer
+where
+    S: Service<McpRequest, Response = McpResponse>,
+    S::Error: Into<Error>,
+{
+    let answer = inner.oneshot(request).await.map_err(Into::into);
+    core.learn(&audience, &answer);
+    answer
+}
+
+/// One call that memory has no answer for.
+struct Call {
+    core: Arc<Core>,
+    plan: Plan,
+    /// What has expired, for the case that nothing newer can be had.
+    stale: Option<Arc<Entry>>,
+}
+
+impl Call {
+    async fn fetch<S>(self, inner: S, request: McpRequest, key: (Key, Audience)) -> Answer
+    where
+        S: Service<McpRequest, Response = McpResponse>,
+        S::Error: Into<Error>,
+    {
+        let core = self.core.clone();
+        let flights = &core.shared.flights;
+        let (key, audience) = key;
+        let subject = core.subject(self.plan.kind, &request, audience, key);
+        if self.plan.directives.no_cache || core.shared.is_apart(subject.key.hash) {
+            let lead = flights.alone(subject);
+            return self.lead(inner, request, lead).await;
+        }
+        let began = Instant::now();
+        loop {
+            let phase = match flights.join(subject.clone()) {
+                Join::Lead(lead) => {
+                    // Somebody may have landed since memory was asked.
+                    if let Some(hit) = self.landed(&subject.key) {
+                        return Ok(hit);
+                    }
+                    return self.lead(inner, request, lead).await;
+                }
+                Join::Follow(phase) => wait(phase, began, request.context.deadline).await?,
+            };
+            match phase {
+                Phase::Landed(entry) => return Ok(core.hit(&entry, CacheStatus::Shared)),
+                Phase::Failed(Some(error)) => return Err(error),
+                Phase::Failed(None) => {
+                    let (now, grace) = (Instant::now(), core.shared.rules.stale_if_error);
+                    if let Some(stale) = &self.stale
+                        && self.plan.takes_stale(stale, now, grace)
+                    {
+                        return Ok(core.stale(stale, now));
+                    }
+                    return self.lead(inner, request, flights.alone(subject)).await;
+                }
+                Phase::Apart => {
+                    return self.lead(inner, request, flights.alone(subject)).await;
+                }
+                Phase::Running | Phase::Abandoned => {}
+            }
+        }
+    }
+
+    /// What has come into memory for this key or for everybody's meanwhile.
+    fn landed(&self, key: &Key) -> Option<McpResponse> {
+        let shared = &self.core.shared;
+        let take = |key: &Key| {
+            let entry = shared.memory.get(key.hash, &key.bytes)?;
+            let status = self.plan.takes(&entry, Instant::now())?;
+            Some(self.core.hit(&entry, status))
+        };
+        take(key).or_else(|| {
+            let scoped = self.plan.kind.has_scope();
+            take(&scoped.then(|| key.for_everybody(&shared.hasher))?)
+        })
+    }
+
+    /// Fetches the answer.
+    async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Lead) -> Answer
+    where
+        S: Service<McpRequest, Response = McpResponse>,
+        S::Error: Into<Error>,
+    {
+        self.core.count(Event::Miss, self.plan.kind);
+        let asked = may_be_asked(&request.context).then(|| notice_questions(&mut request));
+        let answer = inner.oneshot(request).await.map_err(Into::into);
+        let asked = asked.is_some_and(|asked| asked.load(Ordering::Relaxed));
+        self.core
+            .conclude(lead, &self.plan, answer, asked, self.stale.as_ref())
+    }
+}
+
+/// Waits for the end of somebody else's call, but not beyond the own deadline.
+async fn wait(
+    mut phase: watch::Receiver<Phase>,
+    began: Instant,
+    deadline: Option<Instant>,
+) -> Result<Phase, Error> {
+    let ended = phase.wait_for(|phase| !matches!(phase, Phase::Running));
+    let ended = match deadline {
+        None => ended.await,
+        Some(deadline) => timeout_at(deadline, ended).await.map_err(|_| {
+            Error::timeout(
+                deadline
+                    .checked_duration_since(began)
+                    .unwrap_or(Duration::ZERO),
+            )
+        })?,
+    };
+    // Whoever leads says how it ends, even when dropped.
+    Ok(ended.map_or(Phase::Abandoned, |phase| phase.clone()))
+}
+
+/// Notes whether the server asks the caller something: then the answer depends on what it said.
+fn notice_questions(request: &mut McpRequest) -> Arc<AtomicBool> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let flag = asked.clone();
+    request.context.caller = request.context.caller.wrap(|caller| NoticesQuestions {
+        caller,
+        asked: flag,
+    });
+    asked
+}
+
+struct NoticesQuestions {
+    caller: Caller,
+    asked: Arc<AtomicBool>,
+}
+
+impl CallerSink for NoticesQuestions {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.caller.notify(notification))
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        self.asked.store(true, Ordering::Relaxed);
+        Box::pin(self.caller.request(request))
+    }
+}
+
+/// Takes to the caller of a listen what it is told, once the cache knows.
+struct Overhears {
+    core: Arc<Core>,
+    caller: Caller,
+}
+
+impl CallerSink for Overhears {
+    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        // First, so that a caller who asks at once hears of what has changed.
+        self.core.heard(&notification);
+        Box::pin(self.caller.notify(notification))
+    }
+
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        Box::pin(self.caller.request(request))
+    }
+}

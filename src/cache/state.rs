@@ -1,0 +1,418 @@
+//! What the clones of a cache share.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lru::LruCache;
+use rmcp::model::{ServerNotification, ServerResult};
+use siphasher::sip128::SipHasher13;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    counters::{Counters, Event},
+    entry::{Concerned, Entry, Subject, size_of},
+    flights::{Flights, Lead, Phase},
+    memory::Memory,
+    rules::{Group, Kind, Rules, said},
+    status::{CacheStatus, Directives},
+};
+use crate::{
+    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints, caller::Era,
+    hints::KnownHints,
+};
+
+/// For how many requests it is remembered that their answers are shared with nobody, and for how long.
+const MAX_APART: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
+const APART_FOR: Duration = Duration::from_secs(10);
+/// How many answers are fetched anew in the background at once. Those beyond are tried again with the next request.
+const MAX_REFRESHES: usize = 64;
+
+pub(super) type Answer = Result<McpResponse, Error>;
+
+/// What all stacks under one layer share, and its handles.
+pub(super) struct Shared {
+    pub rules: Rules,
+    pub memory: Memory,
+    pub flights: Arc<Flights>,
+    pub counters: Counters,
+    pub hasher: SipHasher13,
+    /// Requests whose answers were for their callers alone: whoever asks the same does not wait for others.
+    apart: Mutex<LruCache<u128, Instant>>,
+    pub refreshes: Arc<Semaphore>,
+    pub next_stack: AtomicU32,
+}
+
+/// What belongs to one stack under the layer.
+pub(super) struct Core {
+    pub shared: Arc<Shared>,
+    pub number: u32,
+    pub hints: KnownHints,
+    /// Cancelled when the last clone of the service is gone.
+    pub stop: CancellationToken,
+    /// Whether the cache listens for changes itself.
+    pub watching: AtomicBool,
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub kind: Kind,
+    pub directives: Directives,
+    /// How long the answer is kept, if the server does not say it.
+    pub ttl: Option<Duration>,
+    /// The version of the hints by which the tool is safe.
+    pub checked: u64,
+}
+
+/// No version of hints: they came with the request.
+const UNVERSIONED: u64 = u64::MAX;
+
+impl Plan {
+    /// What the request itself says. How long its answer is kept is [settled](Core::settle) later.
+    pub fn of(kind: Kind, request: &McpRequest) -> Self {
+        Self {
+            kind,
+            directives: Directives::of(&request.context.meta),
+            ttl: None,
+            checked: UNVERSIONED,
+        }
+    }
+
+    /// Whether the answer is good for this request.
+    pub fn takes(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
+        let status = entry.status(now)?;
+        let age = self.directives.max_age.map(|most| (entry.age(now), most));
+        let young = age.is_none_or(|(age, most)| age <= most);
+        (young && !self.directives.no_cache).then_some(status)
+    }
+
+    /// Whether the answer is good enough though it has expired less than `grace` ago.
+    pub fn takes_stale(&self, entry: &Entry, now: Instant, grace: Duration) -> bool {
+        let Directives {
+            no_cache, max_age, ..
+        } = self.directives;
+        !no_cache && max_age.is_none() && entry.age(now) < entry.fresh_for.saturating_add(grace)
+    }
+}
+
+impl Shared {
+    pub fn new(rules: Rules, memory: Memory) -> Self {
+        Self {
+            rules,
+            memory,
+            flights: Arc::default(),
+            counters: Counters::default(),
+            hasher: SipHasher13::new_with_keys(rand::random(), rand::random()),
+            apart: Mutex::new(LruCache::new(MAX_APART)),
+            refreshes: Arc::new(Semaphore::new(MAX_REFRESHES)),
+            next_stack: AtomicU32::new(0),
+        }
+    }
+
+    /// Lets go of what is concerned, and of what is being fetched of it.
+    pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+        // In this order: what was being fetched is either found in memory, or sees that it may not go there.
+        self.flights.invalidate(concerned);
+        let count = self.memory.invalidate(concerned);
+        self.counters.count(Event::Invalidation, "", count);
+        count
+    }
+
+    pub fn is_apart(&self, hash: u128) -> bool {
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        match apart.get(&hash) {
+            Some(since) if since.elapsed() < APART_FOR => true,
+            Some(_) => {
+                apart.pop(&hash);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn set_apart(&self, hash: u128, is_apart: bool) {
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_apart {
+            apart.put(hash, Instant::now());
+        } else if !apart.is_empty() {
+            apart.pop(&hash);
+        }
+    }
+
+    /// Takes an answer out of memory that nobody can use any more.
+    pub fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
+        if entry.age(now) >= entry.fresh_for.saturating_add(self.rules.grace()) {
+            self.memory.remove(entry);
+            let method = entry.subject.kind.method();
+            self.counters.count(Event::Eviction, method, 1);
+        }
+    }
+}
+
+impl Core {
+    /// Whether a tool is as safe as when its answer was kept.
+    pub fn is_checked(&self, request: &McpRequest, entry: &Entry) -> bool {
+        request.context.extensions.get::<ToolHints>().is_none()
+            && entry.checked.load(Ordering::Relaxed) == self.hints.version()
+    }
+
+    /// Settles how long the answer may be kept. Nothing if it may not be at all.
+    pub fn settle(&self, plan: &mut Plan, request: &McpRequest, audience: &Audience) -> Option<()> {
+        let rules = &self.shared.rules;
+        let Some(call) = request.as_tool_call() else {
+            plan.ttl = rules.silent_ttl(plan.kind);
+            return Some(());
+        };
+        plan.checked = match request.context.extensions.get::<ToolHints>() {
+            Some(_) => UNVERSIONED,
+            None => self.hints.version(),
+        };
+        let hints = || self.hints.of_call(audience, request);
+        plan.ttl = Some(rules.tool_ttl(&call.name, hints)?);
+        Some(())
+    }
+
+    pub fn count(&self, event: Event, kind: Kind) {
+        self.shared.counters.count(event, kind.method(), 1);
+    }
+
+    pub fn subject(
+        &self,
+        kind: Kind,
+        request: &McpRequest,
+        audience: Audience,
+        key: super::key::Key,
+    ) -> Subject {
+        Subject {
+            stack: self.number,
+            kind,
+            target: request.target().unwrap_or_default().into(),
+            audience,
+            key,
+        }
+    }
+
+    /// Notes what a listing says of tools.
+    pub fn learn(&self, audience: &Audience, answer: &Answer) {
+        if let Ok(response) = answer {
+            self.hints.learn(audience, response);
+        }
+    }
+
+    /// Takes what a server says has changed out of memory.
+    pub fn heard(&self, notification: &ServerNotification) {
+        let group = |group| {
+            self.shared.invalidate(&Concerned::Group {
+                stack: self.number,
+                group,
+            });
+        };
+        match notification {
+            ServerNotification::ToolListChangedNotification(_) => {
+                self.hints.forget();
+                group(Group::Tools);
+            }
+            ServerNotification::PromptListChangedNotification(_) => group(Group::Prompts),
+            ServerNotification::ResourceListChangedNotification(_) => group(Group::Resources),
+            ServerNotification::ResourceUpdatedNotification(update) => {
+                self.shared.invalidate(&Concerned::Resource {
+                    stack: Some(self.number),
+                    uri: &update.params.uri,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What becomes of an answer that was fetched.
+    pub fn conclude(
+        &self,
+        lead: Lead,
+        plan: &Plan,
+        answer: Answer,
+        asked_caller: bool,
+        stale: Option<&Arc<Entry>>,
+    ) -> Answer {
+        if plan.kind == Kind::ListTools {
+            self.learn(&lead.subject().audience, &answer);
+        }
+        match answer {
+            Ok(response) => Ok(self.land(lead, plan, response, asked_caller)),
+            Err(error) => {
+                let rules = &self.shared.rules;
+                let told = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
+                lead.end(Phase::Failed(told.then(|| error.clone())));
+                match stale {
+                    Some(stale) if self.bridges(plan, stale, &error) => {
+                        Ok(self.stale(stale, Instant::now()))
+                    }
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Whether an expired answer stands in for this failure.
+    fn bridges(&self, plan: &Plan, stale: &Entry, error: &Error) -> bool {
+        let outcome = Outcome::of_error(error);
+        let speaks_of_upstream = outcome.counts_against() || error.is_not_delivered();
+        speaks_of_upstream
+            && plan.takes_stale(stale, Instant::now(), self.shared.rules.stale_if_error)
+    }
+
+    pub fn hit(&self, entry: &Entry, status: CacheStatus) -> McpResponse {
+        let event = match status {
+            CacheStatus::Hit { .. } => Event::Hit,
+            CacheStatus::Stale { .. } => Event::Stale,
+            CacheStatus::Shared => Event::Shared,
+            CacheStatus::Miss => Event::Miss,
+        };
+        self.count(event, entry.subject.kind);
+        entry.response(status, self.shared.rules.report_in_meta)
+    }
+
+    pub fn stale(&self, entry: &Entry, now: Instant) -> McpResponse {
+        let age = entry.age(now);
+        self.hit(entry, CacheStatus::Stale { age })
+    }
+
+    /// Keeps an answer as far as that may be, and gives it to all who wait for it.
+    fn land(
+        &self,
+        lead: Lead,
+        plan: &Plan,
+        mut response: McpResponse,
+        asked_caller: bool,
+    ) -> McpResponse {
+        let kept = match self.reach(lead.subject(), plan, &mut response, asked_caller) {
+            Reach::Alone { again } => {
+                self.shared.set_apart(lead.subject().key.hash, again);
+                lead.end(Phase::Apart);
+                None
+            }
+            Reach::Waiting => Some((lead, Duration::ZERO, false)),
+            Reach::Later { fresh_for, public } => Some((lead, fresh_for, public)),
+        };
+        if let Some((lead, fresh_for, public)) = kept {
+            self.keep(lead, plan, &response, fresh_for, public);
+        }
+        if response.extensions.get::<CacheStatus>().is_none() {
+            response.extensions.insert(CacheStatus::Miss);
+            if self.shared.rules.report_in_meta {
+                CacheStatus::Miss.report_in(&mut response.result);
+            }
+        }
+        response
+    }
+
+    fn keep(
+        &self,
+        lead: Lead,
+        plan: &Plan,
+        response: &McpResponse,
+        fresh_for: Duration,
+        public: bool,
+    ) {
+        let shared = &self.shared;
+        let mut subject = lead.subject().clone();
+        if public {
+            subject.audience = Audience::everybody();
+            subject.key = subject.key.for_everybody(&shared.hasher);
+        }
+        let limit = shared.rules.max_item_bytes;
+        let size = size_of(&subject.key, &subject.target, &response.result, limit);
+        let mut extensions = response.extensions.clone();
+        extensions.remove::<CacheStatus>();
+        let entry = Arc::new(Entry {
+            fetch: lead.number(),
+            result: response.result.clone(),
+            extensions,
+            stored: Instant::now(),
+            fresh_for,
+            size: size.unwrap_or(usize::MAX),
+            checked: AtomicU64::new(plan.checked),
+            subject,
+        });
+        shared.set_apart(lead.subject().key.hash, false);
+        if size.is_some() && !fresh_for.is_zero() {
+            let inserted = shared.memory.insert(entry.clone(), || !lead.is_outdated());
+            let method = entry.subject.kind.method();
+            shared
+                .counters
+                .count(Event::Eviction, method, inserted.evicted);
+        }
+        lead.end(Phase::Landed(entry));
+    }
+
+    /// How far an answer reaches.
+    fn reach(
+        &self,
+        subject: &Subject,
+        plan: &Plan,
+        response: &mut McpResponse,
+        asked_caller: bool,
+    ) -> Reach {
+        let outcome = Outcome::of_result(&response.result);
+        let private = !response.is_for(&subject.audience);
+        if asked_caller || private || !plan.kind.fits(&response.result) {
+            return Reach::Alone {
+                again: asked_caller || private,
+            };
+        }
+        if outcome == Outcome::ToolError && self.shared.rules.share_errors {
+            return Reach::Waiting;
+        }
+        if !outcome.is_cacheable() {
+            return Reach::Alone { again: false };
+        }
+        let public = plan.kind.has_scope()
+            && said(&mut response.result).1 == Some(rmcp::model::CacheScope::Public)
+            && response.is_for(&Audience::everybody());
+        match self.fresh_for(plan, &mut response.result) {
+            Some(fresh_for) => Reach::Later { fresh_for, public },
+            None => Reach::Alone { again: true },
+        }
+    }
+
+    /// How long the answer is fresh: what the operator says, and no longer than the server does. The server's word
+    /// alone is enough where it is the specification's.
+    fn fresh_for(&self, plan: &Plan, result: &mut ServerResult) -> Option<Duration> {
+        let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
+        let ttl = match said(result).0 {
+            Some(millis) => most.min(Duration::from_millis(*millis)),
+            None => plan.ttl?,
+        };
+        (!ttl.is_zero()).then_some(ttl)
+    }
+}
+
+/// How far an answer reaches.
+enum Reach {
+    /// Its caller. The next answer to the same request will be so `again`.
+    Alone { again: bool },
+    /// Those who wait for it.
+    Waiting,
+    /// All who ask while it is fresh.
+    Later { fresh_for: Duration, public: bool },
+}
+
+/// Whether a server may ask the caller of this something while it answers.
+pub(super) fn may_be_asked(context: &CallContext) -> bool {
+    let caller = &context.caller;
+    if caller.is_detached() {
+        return false;
+    }
+    let legacy = context.era() == Era::Legacy;
+    caller.answers_requests()
+        || legacy
+            && context.client_capabilities().is_none_or(|can| {
+                can.sampling.is_some() || can.elicitation.is_some() || can.roots.is_some()
+            })
+}

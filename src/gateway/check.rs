@@ -1,0 +1,52 @@
+//! Names that two members have where neither may be prefixed.
+
+use std::sync::Arc;
+
+use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
+
+use super::{
+    lists::{Age, Listed, Merged},
+    member::{Class, Seat},
+    route::Hub,
+    service::impossible,
+};
+use crate::{CallContext, Error, request::next_id};
+
+impl Hub {
+    /// Asks all members that can be asked on behalf of nobody, all lists at once.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        let seats: Vec<_> = self
+            .seats()
+            .list
+            .iter()
+            .filter(|seat| !seat.is_per_caller())
+            .cloned()
+            .collect();
+        // What calls go by has to be made of all members.
+        let merged = Merged::default();
+        let found = tokio::join!(
+            self.contested::<Tool>(&seats, &merged),
+            self.contested::<Prompt>(&seats, &merged),
+            self.contested::<Resource>(&seats, &merged),
+            self.contested::<ResourceTemplate>(&seats, &merged),
+            self.contested::<Skill>(&seats, &merged),
+        );
+        let (tools, prompts, resources, templates, skills) = found;
+        let first = tools.or(prompts).or(resources).or(templates).or(skills);
+        first.map_or(Ok(()), |what| Err(impossible(what)))
+    }
+
+    async fn contested<T: Listed>(&self, seats: &[Arc<Seat>], merged: &Merged) -> Option<String> {
+        let context = CallContext::new(next_id());
+        let class = Class::of(&context, false);
+        let gathered = self
+            .gather_into::<T>(merged, seats, class, &context, Age::Fresh)
+            .await;
+        let (name, first, second) = gathered.catalogue.contested.first()?;
+        let noun = T::NOUN;
+        Some(format!(
+            "`{first}` and `{second}` both have a {noun} `{name}`, and neither may be prefixed: rename or \
+             hide one, or let one be prefixed"
+        ))
+    }
+}

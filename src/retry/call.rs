@@ -1,0 +1,294 @@
+//! One call and its attempts.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use rmcp::model::ClientRequest;
+use serde_json::Value;
+use tokio::time::Instant;
+use tower::{Service, retry::budget::Budget};
+
+use super::{
+    Attempts, IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
+    layer::Shared,
+    service::Answer,
+    watched::{Seen, Watched},
+};
+use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, request::next_id};
+
+pub(super) struct Call {
+    policy: Arc<RetryPolicy>,
+    max_retries: u32,
+    /// How many attempts have been made, the one that runs included.
+    attempt: u32,
+    last_delay: Option<Duration>,
+    seen: Option<Arc<Seen>>,
+}
+
+/// Why a failed call is not repeated.
+#[derive(Clone, Copy, Debug)]
+enum GivenUp {
+    Unsafe,
+    Cancelled,
+    TooLong,
+    Deadline,
+    Budget,
+}
+
+impl Call {
+    /// Gets a request ready for several attempts. `None` if there will be only one, whatever comes of it.
+    pub(super) fn begin(shared: &Shared, request: &mut McpRequest) -> Option<Self> {
+        // Nobody waits for a notification, and later it may be wrong.
+        if request.as_notification().is_some() {
+            return None;
+        }
+        let policy = shared.policy(request);
+        let mut max_retries = policy.max_retries;
+        if let Some(asked) = request.context.meta.get(RETRY_META_KEY) {
+            let asked = asked.get("maxRetries").and_then(Value::as_u64);
+            let asked = asked.and_then(|retries| u32::try_from(retries).ok());
+            max_retries = max_retries.min(asked.unwrap_or(u32::MAX));
+        }
+        if max_retries == 0 {
+            return None;
+        }
+        if shared.idempotency_key && !is_harmless(request) && !listens(request) {
+            let meta = &mut request.context.meta;
+            if !meta.contains_key(IDEMPOTENCY_META_KEY) {
+                let key = format!("{:032x}", rand::random::<u128>());
+                meta.insert(IDEMPOTENCY_META_KEY.to_owned(), key.into());
+            }
+        }
+        // Only an attempt that may have run can have told or asked the caller anything.
+        let seen = may_be_safe(shared, &policy, request).then(|| watch(request));
+        Some(Self {
+            policy,
+            max_retries,
+            attempt: 1,
+            last_delay: None,
+            seen: seen.flatten(),
+        })
+    }
+
+    /// The request for the next attempt, if there may be one.
+    pub(super) fn copy(&self, request: &McpRequest) -> Option<McpRequest> {
+        (self.attempt <= self.max_retries).then(|| request.clone())
+    }
+
+    /// Decides whether the call is made again, and waits until it may be: `again`, ready to go. `None` if the call
+    /// ends with `answer`.
+    pub(super) async fn wait<S>(
+        &mut self,
+        shared: &Shared,
+        inner: &mut S,
+        mut again: McpRequest,
+        answer: &mut Answer,
+    ) -> Option<McpRequest>
+    where
+        S: Service<McpRequest>,
+        S::Error: Into<Error>,
+    {
+        let outcome = Outcome::of(answer);
+        let delay = match self.decide(shared, &again, outcome, answer)? {
+            Ok(delay) => delay,
+            Err(why) => {
+                let method = again.method();
+                let attempts = self.attempt;
+                tracing::debug!(target: "rmcp_layers::retry", method, attempts, ?why, "gave up");
+                return None;
+            }
+        };
+        self.tell(shared, &again, outcome, answer, delay);
+        let ready = async {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            poll_fn(|cx| inner.poll_ready(cx)).await
+        };
+        let cancellation = again.context.cancellation.clone();
+        tokio::select! {
+            biased;
+            () = cancellation.cancelled() => {
+                *answer = Err(Error::cancelled("the caller cancelled the request between two attempts"));
+                return None;
+            }
+            () = reached(again.context.deadline) => return None,
+            ready = ready => if let Err(error) = ready {
+                *answer = Err(error.into());
+                return None;
+            },
+        }
+        if let Some(seen) = &self.seen {
+            seen.repeat();
+        }
+        self.attempt += 1;
+        self.last_delay = Some(delay);
+        again.context.id = next_id();
+        Some(again)
+    }
+
+    /// How long to wait for the next attempt, or why there is none. `None` where nothing speaks for one.
+    fn decide(
+        &self,
+        shared: &Shared,
+        again: &McpRequest,
+        outcome: Outcome,
+        answer: &Answer,
+    ) -> Option<Result<Duration, GivenUp>> {
+        let (repeat, floor) = match answer {
+            Ok(response) => (
+                self.policy.classify(response.as_tool_result()),
+                response.retry_after(),
+            ),
+            Err(error) => (outcome.repeat(), error.retry_after()),
+        };
+        let may = match repeat {
+            Repeat::Always => true,
+            Repeat::IfSafe => self.is_safe(shared, again),
+            Repeat::Never | Repeat::IfClassified => return None,
+        };
+        if !may {
+            return Some(Err(GivenUp::Unsafe));
+        }
+        if again.context.cancellation.is_cancelled() {
+            return Some(Err(GivenUp::Cancelled));
+        }
+        let delay = self.policy.delay(self.attempt, self.last_delay);
+        let Some(delay) = self.policy.at_least(floor.unwrap_or_default(), delay) else {
+            return Some(Err(GivenUp::TooLong));
+        };
+        let next = Instant::now().checked_add(delay);
+        if again
+            .context
+            .deadline
+            .is_some_and(|end| next.is_none_or(|next| next >= end))
+        {
+            return Some(Err(GivenUp::Deadline));
+        }
+        if shared
+            .budget
+            .as_ref()
+            .is_some_and(|budget| !budget.withdraw())
+        {
+            return Some(Err(GivenUp::Budget));
+        }
+        Some(Ok(delay))
+    }
+
+    /// Whether it does no harm if the request runs once more.
+    fn is_safe(&self, shared: &Shared, request: &McpRequest) -> bool {
+        // A person who has answered is not asked the same again.
+        if listens(request) || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
+            return false;
+        }
+        self.policy.safe.unwrap_or_else(|| {
+            is_harmless(request) || (shared.trusts_annotations && has_safe_tool(shared, request))
+        })
+    }
+
+    fn tell(
+        &self,
+        shared: &Shared,
+        again: &McpRequest,
+        outcome: Outcome,
+        answer: &Answer,
+        delay: Duration,
+    ) {
+        let event = RetryEvent {
+            method: again.method(),
+            target: again.target(),
+            attempt: self.attempt,
+            delay,
+            outcome,
+            error: answer.as_ref().err(),
+        };
+        tracing::debug!(
+            target: "rmcp_layers::retry",
+            method = event.method,
+            name = event.target,
+            attempt = event.attempt,
+            wait_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            outcome = outcome.as_str(),
+            error = event.error.map(tracing::field::display),
+            "will try again"
+        );
+        // A metric has only labels of which there are few.
+        tracing::debug!(
+            target: "rmcp_layers::retry",
+            { monotonic_counter.rmcp_layers_retries = 1_u64, outcome = outcome.as_str() },
+            "counted"
+        );
+        if let Some(hook) = &shared.on_retry {
+            hook(&event);
+        }
+    }
+
+    /// The answer, with the number of attempts.
+    pub(super) fn end(&self, mut answer: Answer) -> Answer {
+        if let Ok(response) = &mut answer
+            && self.attempt > 1
+        {
+            note(response, self.attempt);
+        }
+        answer
+    }
+}
+
+fn note(response: &mut McpResponse, count: u32) {
+    response.extensions.insert(Attempts { count });
+}
+
+/// Ends at `end`; never, if there is none.
+async fn reached(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn listens(request: &McpRequest) -> bool {
+    matches!(
+        request.message,
+        ClientRequest::SubscriptionsListenRequest(_)
+    )
+}
+
+/// Whether the method can be repeated by the specification: it reads, or sets what it has set before.
+fn is_harmless(request: &McpRequest) -> bool {
+    request.is_read()
+        || matches!(
+            request.message,
+            ClientRequest::SetLevelRequest(_)
+                | ClientRequest::SubscribeRequest(_)
+                | ClientRequest::UnsubscribeRequest(_)
+        )
+}
+
+fn has_safe_tool(shared: &Shared, request: &McpRequest) -> bool {
+    request.as_tool_call().is_some()
+        && shared
+            .hints
+            .of_call(&Audience::of(&request.context), request)
+            .is_some_and(|hints| hints.is_safe_to_repeat())
+}
+
+/// Whether [`Call::is_safe`] may say so. Cheaper, as nothing is looked up.
+fn may_be_safe(shared: &Shared, policy: &RetryPolicy, request: &McpRequest) -> bool {
+    !listens(request)
+        && policy.safe.unwrap_or_else(|| {
+            is_harmless(request) || (shared.trusts_annotations && request.as_tool_call().is_some())
+        })
+}
+
+/// Notes what the caller gets.
+fn watch(request: &mut McpRequest) -> Option<Arc<Seen>> {
+    if request.context.caller.is_detached() {
+        return None;
+    }
+    let seen = Arc::new(Seen::default());
+    let watched = request.context.caller.wrap(|inner| Watched {
+        inner,
+        seen: seen.clone(),
+    });
+    request.context.caller = watched;
+    Some(seen)
+}

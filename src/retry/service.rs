@@ -1,0 +1,129 @@
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use rmcp::model::{ClientRequest, ServerNotification};
+use tower::{Service, retry::budget::Budget};
+
+use super::{call::Call, layer::Shared};
+use crate::{Audience, Error, McpRequest, McpResponse, Outcome};
+
+/// The service of a [`RetryLayer`](super::RetryLayer).
+///
+/// It is ready when the inner service is. Between attempts it holds no place in it.
+pub struct Retry<S> {
+    shared: Arc<Shared>,
+    inner: S,
+}
+
+pub(super) type Answer = Result<McpResponse, Error>;
+
+impl<S> Retry<S> {
+    pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
+        Self { shared, inner }
+    }
+}
+
+impl<S: Clone> Clone for Retry<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone(), self.inner.clone())
+    }
+}
+
+impl<S> fmt::Debug for Retry<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry").finish_non_exhaustive()
+    }
+}
+
+impl<S> Service<McpRequest> for Retry<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Answer>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: McpRequest) -> Self::Future {
+        let clone = self.inner.clone();
+        let inner = mem::replace(&mut self.inner, clone);
+        Box::pin(run(self.shared.clone(), inner, request))
+    }
+}
+
+async fn run<S>(shared: Arc<Shared>, mut inner: S, mut request: McpRequest) -> Answer
+where
+    S: Service<McpRequest, Response = McpResponse> + Send,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    let asked_by = shared.asks_for_tools(&request);
+    shared.watch_for_changes(&mut request);
+    let mut call = Call::begin(&shared, &mut request);
+    loop {
+        let again = call.as_ref().and_then(|call| call.copy(&request));
+        let mut answer = inner.call(request).await.map_err(Into::into);
+        let outcome = Outcome::of(&answer);
+        if outcome.is_success() {
+            if let Some(budget) = &shared.budget {
+                budget.deposit();
+            }
+            if let (Some(asked_by), Ok(response)) = (&asked_by, &answer) {
+                shared.hints.learn(asked_by, response);
+            }
+        }
+        let Some(call) = &mut call else {
+            return answer;
+        };
+        request = match again {
+            Some(again) if !outcome.is_success() => {
+                match Box::pin(call.wait(&shared, &mut inner, again, &mut answer)).await {
+                    Some(again) => again,
+                    None => return call.end(answer),
+                }
+            }
+            _ => return call.end(answer),
+        };
+    }
+}
+
+impl Shared {
+    /// Who asks for tools, if that is what is asked for and their annotations matter.
+    fn asks_for_tools(&self, request: &McpRequest) -> Option<Audience> {
+        let asks = matches!(request.message, ClientRequest::ListToolsRequest(_));
+        (asks && self.trusts_annotations).then(|| Audience::of(&request.context))
+    }
+
+    /// What tools say of themselves is forgotten when they change.
+    fn watch_for_changes(self: &Arc<Self>, request: &mut McpRequest) {
+        if !self.trusts_annotations {
+            return;
+        }
+        let ClientRequest::SubscriptionsListenRequest(listen) = &request.message else {
+            return;
+        };
+        if listen.params.notifications.tools_list_changed != Some(true) {
+            return;
+        }
+        let shared = self.clone();
+        let watched = request
+            .context
+            .caller
+            .filter_map_notifications(move |notification| {
+                if let ServerNotification::ToolListChangedNotification(_) = notification {
+                    shared.hints.forget();
+                }
+                Some(notification)
+            });
+        request.context.caller = watched;
+    }
+}

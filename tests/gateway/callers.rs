@@ -1,0 +1,169 @@
+//! What is one caller's own.
+
+use super::*;
+
+fn by_principal(principal: &str, name: &str) -> McpRequest {
+    McpRequest::call_tool(name)
+        .principal(Principal::new(principal))
+        .build()
+}
+
+#[tokio::test]
+async fn a_per_caller_member_has_a_stack_for_each_principal_within_its_bound() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let member = Member::per_caller("own", PerCaller::Principal, move |context| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let subject = context.principal().unwrap().subject().to_owned();
+        Ok(service_fn(move |request: McpRequest| {
+            let subject = subject.clone();
+            async move {
+                if request.target() == Some("wait") {
+                    std::future::pending::<()>().await;
+                }
+                let said = vec![ContentBlock::text(subject)];
+                Ok::<_, Error>(McpResponse::new(CallToolResult::success(said)))
+            }
+        }))
+    });
+    let gateway = Gateway::builder()
+        .add_member(member.max_stacks(2))
+        .build()
+        .unwrap();
+    for who in ["alice", "bob", "alice", "bob"] {
+        assert_eq!(
+            said(gateway.clone().oneshot(by_principal(who, "own__who")).await),
+            who
+        );
+    }
+    assert_eq!(made.load(Ordering::SeqCst), 2);
+    let nobody = call(&gateway, "own__who").await.unwrap_err();
+    assert!(nobody.is_refused(), "{nobody}");
+
+    // Both in use: a third has to wait its turn.
+    let busy = ["alice", "bob"]
+        .map(|who| tokio::spawn(gateway.clone().oneshot(by_principal(who, "own__wait"))));
+    tokio::task::yield_now().await;
+    let refused = gateway
+        .clone()
+        .oneshot(by_principal("carol", "own__who"))
+        .await
+        .unwrap_err();
+    assert!(refused.is_refused(), "{refused}");
+    for call in busy {
+        call.abort();
+        let _ = call.await;
+    }
+    assert_eq!(
+        said(gateway.oneshot(by_principal("carol", "own__who")).await),
+        "carol"
+    );
+    assert_eq!(made.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_nobody_uses_is_dropped() {
+    let alive = Arc::new(());
+    let held = alive.clone();
+    let member = Member::per_caller("own", PerCaller::Session, move |_| {
+        let held = held.clone();
+        Ok(service_fn(move |_request: McpRequest| {
+            let _held = held.clone();
+            std::future::ready(Ok::<_, Error>(McpResponse::new(EmptyResult {})))
+        }))
+    });
+    let member = member.idle_timeout(Duration::from_secs(60));
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    call(&gateway, "own__x").await.unwrap();
+    let before = Arc::strong_count(&alive);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(Arc::strong_count(&alive) < before);
+    call(&gateway, "own__x").await.unwrap();
+    assert_eq!(Arc::strong_count(&alive), before);
+}
+
+/// Each caller's answers to the same requests.
+async fn answers(gateway: &Gateway, who: &str) -> Vec<McpResponse> {
+    let discover = McpRequest::new(DiscoverRequest::default());
+    let requests = [
+        McpRequest::call_tool("own__a").build(),
+        McpRequest::list_tools(),
+        McpRequest::read_resource("own+file:///a"),
+        discover,
+    ];
+    let mut answers = Vec::new();
+    for mut request in requests {
+        request.context.set_principal(Principal::new(who));
+        answers.push(gateway.clone().oneshot(request).await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn what_a_per_caller_member_has_a_part_in_is_marked_as_its_callers_own() {
+    let (alice, bob) = (Principal::new("alice"), Principal::new("bob"));
+    let (alice, bob) = (Audience::principal(&alice), Audience::principal(&bob));
+    for (by, for_alice) in [(PerCaller::Principal, true), (PerCaller::Session, false)] {
+        let own = Member::per_caller("own", by, |_| Ok(Shop::with("own", &["a"]).piped()));
+        let gateway = Gateway::builder()
+            .add_member(own)
+            .member("shared", Shop::with("shared", &["b"]).piped())
+            .build()
+            .unwrap();
+        for answer in answers(&gateway, "alice").await {
+            assert_eq!(answer.is_for(&alice), for_alice, "{by:?} {answer:?}");
+            assert!(!answer.is_for(&bob), "{by:?} {answer:?}");
+            assert!(!answer.is_for(&Audience::anonymous()), "{by:?} {answer:?}");
+        }
+        // The other members' own answers are anybody's.
+        let shared = gateway.oneshot(by_principal("alice", "shared__b")).await;
+        assert!(shared.unwrap().is_for(&Audience::anonymous()));
+    }
+}
+
+#[tokio::test]
+async fn a_caller_hears_what_its_own_stack_tells_and_is_served_its_new_list() {
+    let shops = ["alice", "bob"].map(|name| Shop::with(name, &["a"]));
+    let [alice, bob] = shops.clone();
+    let own = Member::per_caller("own", PerCaller::Principal, move |context| {
+        let who = context.principal().unwrap().subject();
+        Ok(shops[usize::from(who == "bob")].piped())
+    });
+    let gateway = Gateway::builder()
+        .add_member(own)
+        .member("shared", Shop::with("shared", &[]).piped())
+        .build()
+        .unwrap();
+    let client = |who: &'static str| {
+        let stack = ServiceBuilder::new()
+            .map_request(move |mut request: McpRequest| {
+                request.context.set_principal(Principal::new(who));
+                request
+            })
+            .service(gateway.clone());
+        McpClient::new(stack)
+    };
+    let filter = || SubscriptionFilter::builder().tools_list_changed().build();
+    let (alices, bobs) = (client("alice"), client("bob"));
+    let mut alice_hears = alices.listen(filter()).await.unwrap();
+    let mut bob_hears = bobs.listen(filter()).await.unwrap();
+    alice.until_listened_to(1).await;
+    bob.until_listened_to(1).await;
+    assert_eq!(names(&alices.list_all_tools().await.unwrap()), ["own__a"]);
+
+    alice.stock(&["b"]).await;
+    soon("alice's change", alice_hears.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(names(&alices.list_all_tools().await.unwrap()), ["own__b"]);
+    assert_eq!(names(&bobs.list_all_tools().await.unwrap()), ["own__a"]);
+    let nothing = tokio::time::timeout(Duration::from_millis(50), bob_hears.next());
+    assert!(nothing.await.is_err());
+    bob.stock(&["c"]).await;
+    soon("bob's change", bob_hears.next())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(names(&bobs.list_all_tools().await.unwrap()), ["own__c"]);
+}

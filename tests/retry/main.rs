@@ -1,0 +1,13 @@
+//! What retry and the circuit breaker promise, over real transports.
+
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attempts;
+mod repeats;
+mod server;
