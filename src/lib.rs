@@ -153,6 +153,9 @@ mod backoff;
 pub mod cache;
 mod caller;
 mod client;
+#[cfg(any(feature = "auth", feature = "http-client"))]
+#[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
+mod credential;
 mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -175,6 +178,7 @@ mod response;
 mod results;
 #[cfg(feature = "retry")]
 pub mod retry;
+mod served_by;
 mod server;
 #[cfg(feature = "cache")]
 pub mod store;
@@ -196,6 +200,7 @@ pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
+pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
 
 /// The README's examples are tested with the crate's.

@@ -18,6 +18,8 @@
 //! prefix = "find"                       # `find__query` instead of `search__query`
 //! ```
 //!
+//! `[auth]` says who may use it; see `auth.rs`. With it, and without servers, it guards the demo server.
+//!
 //! The tools of several servers are called by their server's name, those of an only one by their own.
 //! `prefix = ""` has them called by their own either way.
 
@@ -33,7 +35,7 @@ use rmcp_layers::{
 };
 use serde::Deserialize;
 
-use crate::Result;
+use crate::{Result, auth::AuthConfig};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -47,6 +49,8 @@ pub struct Config {
     /// Whether the gateway has a tool of its own that says how the servers are.
     #[serde(default = "yes")]
     pub status_tool: bool,
+    /// Who may use it. By default everybody who reaches it.
+    pub auth: Option<AuthConfig>,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -92,6 +96,7 @@ impl Default for Config {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
             status_tool: yes(),
+            auth: None,
             servers: BTreeMap::new(),
         }
     }
@@ -104,7 +109,7 @@ impl Config {
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let config: Self =
             toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        if config.servers.is_empty() {
+        if config.servers.is_empty() && config.auth.is_none() {
             return Err(format!("{} names no server: add [servers.NAME]", path.display()).into());
         }
         Ok(config)

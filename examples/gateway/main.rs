@@ -8,6 +8,7 @@
 //! cargo run --example gateway -- --stdio               # over standard input and output
 //! ```
 
+mod auth;
 mod config;
 mod demo;
 mod in_flight;
@@ -20,7 +21,12 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use rmcp_layers::{Error, Handler, McpRequest, McpResponse};
 use tower::{Layer, ServiceBuilder, util::BoxCloneService};
 
-use crate::{config::Config, demo::Demo, in_flight::InFlight, serve::Told};
+use crate::{
+    config::Config,
+    demo::Demo,
+    in_flight::InFlight,
+    serve::{Doors, Told},
+};
 
 /// What a step of the program may fail with.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -130,6 +136,14 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         true => BoxCloneService::new(status::layer(handle)?.layer(bottom)),
         false => bottom,
     };
+    let auth = config.auth.as_ref().map(|auth| auth.build()).transpose()?;
+    if auth.is_some() && options.demo {
+        return Err("--demo has no token, and the gateway has [auth]".into());
+    }
+    let bottom = match &auth {
+        Some(auth) => BoxCloneService::new(auth.layer(options.stdio)?.layer(bottom)),
+        None => bottom,
+    };
     let in_flight = InFlight::default();
     let stack = stack(bottom, &in_flight);
 
@@ -142,9 +156,15 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             (None, true) => "127.0.0.1:0".to_owned(),
             (None, false) => config.listen,
         };
-        let hosts = &config.allowed_hosts;
-        serve::http(&listen, hosts, stack, &in_flight, told, demo).await
+        let doors = Doors {
+            hosts: &config.allowed_hosts,
+            auth: auth.as_ref(),
+        };
+        serve::http(&listen, doors, stack, &in_flight, told, demo).await
     };
+    if let Some(auth) = auth {
+        auth.close().await;
+    }
     for upstream in upstreams {
         upstream.close().await;
     }

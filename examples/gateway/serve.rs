@@ -14,7 +14,7 @@ use rmcp_layers::{Lines, McpServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Result, Stack, in_flight::InFlight};
+use crate::{Result, Stack, auth::Auth, in_flight::InFlight};
 
 /// How long calls in flight may go on once the gateway is told to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -30,11 +30,17 @@ pub struct Told {
     pub twice: CancellationToken,
 }
 
-/// Serves streamable HTTP at `listen`, to requests whose `Host` is one of `hosts`, or this machine if none
-/// is named. With `demo`, drives that against the gateway and then stops.
+/// Who is let in over HTTP.
+pub struct Doors<'a> {
+    /// What requests may name as their `Host`; this machine, if there is none.
+    pub hosts: &'a [String],
+    pub auth: Option<&'a Auth>,
+}
+
+/// Serves streamable HTTP at `listen`. With `demo`, drives that against the gateway and then stops.
 pub async fn http<F, Fut>(
     listen: &str,
-    hosts: &[String],
+    doors: Doors<'_>,
     stack: Stack,
     in_flight: &InFlight,
     told: &Told,
@@ -49,6 +55,8 @@ where
         .map_err(|error| format!("cannot listen at {listen}: {error}"))?;
     let address = listener.local_addr()?;
     let url = format!("http://{address}/mcp");
+    let guard = doors.auth.map(|auth| auth.guard(&url)).transpose()?;
+    let hosts = doors.hosts;
     println!("listening on {url}");
     if hosts.is_empty() && !address.ip().is_loopback() {
         eprintln!(
@@ -75,7 +83,10 @@ where
         }
     });
     let stop = CancellationToken::new();
-    let router = axum::Router::new().route_service("/mcp", service);
+    let mut router = axum::Router::new().route_service("/mcp", service);
+    if let Some(guard) = guard {
+        router = router.layer(guard);
+    }
     let served =
         axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let served = tokio::spawn(served.into_future());

@@ -24,7 +24,9 @@ use super::{
     notices::{Bell, Silent},
     seat::Seat,
 };
-use crate::{Audience, CallContext, Error, McpRequest, audience::PrivateTo, request::next_id};
+use crate::{
+    Audience, CallContext, Error, McpRequest, ServedBy, audience::PrivateTo, request::next_id,
+};
 
 /// How many pages of one member's list are followed.
 const MAX_PAGES: usize = 1_000;
@@ -195,6 +197,8 @@ fn of_its_own(context: &CallContext) -> CallContext {
     let mut own = CallContext::new(next_id());
     own.meta = without_progress(&context.meta);
     own.extensions = context.extensions.clone();
+    // Several members serve it.
+    own.extensions.remove::<ServedBy>();
     own.caller = context.caller.wrap(|_| Silent).quiet();
     own
 }

@@ -17,7 +17,7 @@ use super::{
     seat::Seat,
     state::Sealed,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, request::RequestParts};
+use crate::{CallContext, Error, McpRequest, McpResponse, ServedBy, request::RequestParts};
 
 impl Hub {
     /// Answers a request.
@@ -150,6 +150,7 @@ impl Hub {
 
     /// Sends a request down a member's stack, and brings the answer in the gateway's words.
     async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
+        ServedBy::say(&request.context.extensions, &seat.name);
         let outward = self.outward(seat, &request.context);
         if seat.prefixes_uris() {
             request.context.caller = outward.way_back(&request.context.caller);
@@ -208,7 +209,8 @@ impl Hub {
 
     /// Asks every member the same. It is answered if one of them answers; what a member does not know, or
     /// is not there to do, the others do.
-    async fn ask_all(&self, seats: &Seats, request: McpRequest) -> Result<McpResponse, Error> {
+    async fn ask_all(&self, seats: &Seats, mut request: McpRequest) -> Result<McpResponse, Error> {
+        request.context.extensions.remove::<ServedBy>();
         let deadline = self.rules.deadline;
         let asked = seats.list.iter().map(|seat| {
             let call = seat.call(request.clone());

@@ -19,6 +19,8 @@ use super::{
     errors,
     routes::{Mail, Mailbox, Route, method},
 };
+#[cfg(feature = "http-client")]
+use crate::credential::OutboundCredential;
 use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why};
 
 /// A request that goes to rmcp's loop.
@@ -91,8 +93,17 @@ impl Call {
         for key in HOP_KEYS {
             meta.remove(*key);
         }
+        // What is meant for an upstream over HTTP reaches no other.
+        #[cfg(feature = "http-client")]
+        let credential = context.extensions.remove::<OutboundCredential>();
         if self.connection.kind == Kind::InProcess {
             *message.extensions_mut() = context.extensions;
+        }
+        #[cfg(feature = "http-client")]
+        if let Some(credential) = credential
+            && self.connection.kind == Kind::Http
+        {
+            message.extensions_mut().insert(credential);
         }
         message.extensions_mut().insert(route);
         if !meta.is_empty() {

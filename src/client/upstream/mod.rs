@@ -32,7 +32,7 @@ use rmcp::model::{
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
-use crate::{Error, McpRequest, McpResponse, Refusal, caller::Era, code};
+use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -210,6 +210,7 @@ impl Inner {
     /// Every call is in a future as large as the largest branch here, so what is rare is in a box of its
     /// own, and the request stays in its.
     async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
+        ServedBy::say(&request.context.extensions, &self.name);
         let era = request.context.era();
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;

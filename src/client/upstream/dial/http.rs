@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
 use rmcp::{
     RoleClient,
-    model::ClientJsonRpcMessage,
+    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{
         StreamableHttpClientTransport, Transport,
@@ -32,6 +32,7 @@ use crate::{
         errors,
         slot::Dial,
     },
+    credential::OutboundCredential,
 };
 
 /// How many requests may wait for their response headers at once on one connection of an upstream. rmcp's
@@ -346,6 +347,15 @@ impl SessionStream {
 
 type HttpResult<T> = Result<T, StreamableHttpError<reqwest::Error>>;
 
+/// The credential of one call, which stands before the endpoint's own.
+fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
+    let JsonRpcMessage::Request(request) = message else {
+        return None;
+    };
+    let credential = request.request.extensions().get::<OutboundCredential>()?;
+    Some(credential.clone().into_bearer())
+}
+
 /// A failed request's URL may hold credentials.
 fn without_url(error: StreamableHttpError<reqwest::Error>) -> StreamableHttpError<reqwest::Error> {
     match error {
@@ -366,6 +376,7 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<StreamableHttpPostResponse> {
         let client = &self.client;
+        let auth_header = credential_of(&message).or(auth_header);
         let posted = client.post_message(uri, message, session_id, auth_header, headers);
         posted.await.map_err(without_url)
     }
@@ -379,6 +390,7 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<StreamableHttpPostResponse> {
+        let auth_header = credential_of(&message).or(auth_header);
         let posted = self.client.post_message_with_response_limits(
             uri,
             message,

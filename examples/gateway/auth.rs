@@ -1,0 +1,200 @@
+//! Who may use the gateway: the `[auth]` section of `gateway.toml`.
+//!
+//! ```toml
+//! [auth]
+//! issuer = "https://issuer.example"
+//! audience = "https://gateway.example/mcp"
+//! jwks_url = "https://issuer.example/jwks.json"   # or jwks_file, or secret_env
+//! resource = "https://gateway.example/mcp"        # how clients reach it; by default where it listens
+//! reveal_forbidden = true                         # 403 with the missing scopes, rather than "unknown"
+//! audit_file = "/var/log/mcp/audit.jsonl"
+//!
+//! [[auth.rules]]                                  # the first rule that matches holds
+//! tool = "files__read_*"                          # or prompt, resource, method
+//! all_of = ["files:read"]                         # or any_of
+//! ```
+//!
+//! What no rule matches needs the scope that `unmatched` names, `admin` by default.
+
+use std::{path::PathBuf, time::Duration};
+
+use rmcp_layers::auth::{
+    AuthLayer, Jwks, JwtVerifier, Rules, RulesBuilder, Scopes,
+    audit::{Audit, AuditFile, SinkOptions, WhenFull},
+    http::{HttpAuthLayer, ProtectedResource},
+};
+use serde::Deserialize;
+
+use crate::Result;
+
+/// How long the audit may take to be written at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// The section.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    issuer: String,
+    audience: String,
+    /// The environment variable with the secret of HS256, HS384 and HS512.
+    secret_env: Option<String>,
+    jwks_file: Option<PathBuf>,
+    jwks_url: Option<String>,
+    /// The environment variable with the token of a session over stdio.
+    token_env: Option<String>,
+    resource: Option<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    #[serde(default)]
+    reveal_forbidden: bool,
+    unmatched: Option<String>,
+    audit_file: Option<PathBuf>,
+    #[serde(default)]
+    audit_when_full: Full,
+    #[serde(default)]
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Full {
+    Block,
+    Drop,
+    #[default]
+    Refuse,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    tool: Option<String>,
+    prompt: Option<String>,
+    resource: Option<String>,
+    method: Option<String>,
+    all_of: Option<Vec<String>>,
+    any_of: Option<Vec<String>>,
+}
+
+/// What guards the gateway.
+pub struct Auth {
+    verifier: JwtVerifier,
+    rules: Rules,
+    audit: Option<Audit>,
+    issuer: String,
+    resource: Option<String>,
+    scopes: Vec<String>,
+    token_env: Option<String>,
+}
+
+impl AuthConfig {
+    pub fn build(&self) -> Result<Auth> {
+        Ok(Auth {
+            verifier: self.verifier()?,
+            rules: self.rules()?,
+            audit: self.audit()?,
+            issuer: self.issuer.clone(),
+            resource: self.resource.clone(),
+            scopes: self.scopes.clone(),
+            token_env: self.token_env.clone(),
+        })
+    }
+
+    fn verifier(&self) -> Result<JwtVerifier> {
+        let tokens = JwtVerifier::builder()
+            .issuer(&self.issuer)
+            .audience(&self.audience);
+        let tokens = match (&self.secret_env, &self.jwks_file, &self.jwks_url) {
+            (Some(variable), None, None) => {
+                let secret = std::env::var(variable).map_err(|_| {
+                    format!("[auth]: the environment variable {variable} is not set")
+                })?;
+                tokens.secret(secret)
+            }
+            (None, Some(path), None) => tokens.jwks(Jwks::file(path)),
+            (None, None, Some(url)) => tokens.jwks(Jwks::url(url)?),
+            _ => return Err("[auth]: give one of `secret_env`, `jwks_file` and `jwks_url`".into()),
+        };
+        Ok(tokens.build()?)
+    }
+
+    fn rules(&self) -> Result<Rules> {
+        let mut rules = Rules::builder().reveal_forbidden(self.reveal_forbidden);
+        if let Some(scope) = &self.unmatched {
+            rules = rules.unmatched(scope.as_str());
+        }
+        for rule in &self.rules {
+            rules = rule.add_to(rules)?;
+        }
+        Ok(rules.build()?)
+    }
+
+    fn audit(&self) -> Result<Option<Audit>> {
+        let Some(path) = &self.audit_file else {
+            return Ok(None);
+        };
+        let when_full = match self.audit_when_full {
+            Full::Block => WhenFull::Block,
+            Full::Drop => WhenFull::Drop,
+            Full::Refuse => WhenFull::Refuse,
+        };
+        let options = SinkOptions::new().when_full(when_full);
+        let file = AuditFile::new(path).options(options);
+        Ok(Some(Audit::builder().file(file).build()?))
+    }
+}
+
+impl Rule {
+    fn add_to(&self, rules: RulesBuilder) -> Result<RulesBuilder> {
+        let scopes = match (&self.all_of, &self.any_of) {
+            (Some(all), None) => Scopes::all_of(all),
+            (None, Some(any)) => Scopes::any_of(any),
+            _ => return Err("[[auth.rules]]: give either `all_of` or `any_of`".into()),
+        };
+        match (&self.tool, &self.prompt, &self.resource, &self.method) {
+            (Some(name), None, None, None) => Ok(rules.tool(name, scopes)),
+            (None, Some(name), None, None) => Ok(rules.prompt(name, scopes)),
+            (None, None, Some(uri), None) => Ok(rules.resource(uri, scopes)),
+            (None, None, None, Some(method)) => Ok(rules.method(method, scopes)),
+            _ => {
+                Err("[[auth.rules]]: give one of `tool`, `prompt`, `resource` and `method`".into())
+            }
+        }
+    }
+}
+
+impl Auth {
+    /// The layer of the stack. Over stdio the session's token is in the environment, if the section says where.
+    pub fn layer(&self, stdio: bool) -> Result<AuthLayer> {
+        let mut layer = AuthLayer::builder(self.verifier.clone()).rules(self.rules.clone());
+        if let Some(audit) = &self.audit {
+            layer = layer.audit(audit.clone());
+        }
+        if let Some(variable) = self.token_env.as_ref().filter(|_| stdio) {
+            layer = layer.token_from_env(variable);
+        }
+        Ok(layer.build()?)
+    }
+
+    /// The layer in front of HTTP, for a gateway that listens at `url`.
+    pub fn guard(&self, url: &str) -> Result<HttpAuthLayer> {
+        let resource = ProtectedResource::new(self.resource.as_deref().unwrap_or(url))?
+            .authorization_server(&self.issuer)
+            .scopes_supported(&self.scopes);
+        let mut guard = HttpAuthLayer::builder(self.verifier.clone())
+            .resource(resource)
+            .rules(self.rules.clone());
+        if let Some(audit) = &self.audit {
+            guard = guard.audit(audit.clone());
+        }
+        Ok(guard.build()?)
+    }
+
+    /// Waits until what happened is on record.
+    pub async fn close(self) {
+        let Some(audit) = self.audit else { return };
+        let flushed = tokio::time::timeout(FLUSH, audit.handle().flush()).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!("not all of the audit could be written");
+        }
+    }
+}

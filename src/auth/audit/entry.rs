@@ -1,0 +1,215 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rmcp::model::JsonObject;
+use tokio::time::Instant;
+
+use super::{
+    AuditRecord, Decided, Ended, arguments,
+    log::Shared,
+    queue::Place,
+    record::{self, MAX_SHORT, MAX_TEXT, Who},
+};
+use crate::{Error, McpRequest, McpResponse, Outcome, Principal, ServedBy, auth::AuthError, code};
+
+/// What was decided on a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict<'a> {
+    /// It goes on.
+    Allowed,
+    /// Its principal is known and may not do this.
+    Denied(&'a AuthError),
+    /// Nobody knows who it is.
+    Unauthenticated(&'a AuthError),
+}
+
+/// The record of one call. Dropped before [`end`](Self::end), it says that the call was cancelled, or panicked.
+pub(crate) struct Entry {
+    shared: Arc<Shared>,
+    record: AuditRecord,
+    since: Instant,
+    /// In front of the queues, once they are taken.
+    places: Vec<Place>,
+    /// Arguments too large to be hashed here and now.
+    large: Option<JsonObject>,
+    served_by: ServedBy,
+    /// The call is being polled: whoever is dropped now is so by a panic.
+    polled: bool,
+    written: bool,
+}
+
+/// A record of which no more is known.
+pub(super) fn blank(method: String, decision: Decided) -> AuditRecord {
+    AuditRecord {
+        time: SystemTime::now(),
+        request_id: None,
+        principal: None,
+        method,
+        name: None,
+        upstream: None,
+        decision,
+        reason: None,
+        ended: Ended::With(Outcome::Refused {
+            layer: "auth",
+            not_delivered: true,
+        }),
+        code: None,
+        http_status: None,
+        duration: Duration::ZERO,
+        argument_hash: None,
+        arguments: None,
+    }
+}
+
+impl Entry {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        request: &mut McpRequest,
+        principal: Option<&Principal>,
+        verdict: Verdict<'_>,
+    ) -> Self {
+        let (decision, reason) = match verdict {
+            Verdict::Allowed => (Decided::Allowed, None),
+            Verdict::Denied(error) => (Decided::Denied, Some(error.reason())),
+            Verdict::Unauthenticated(error) => (Decided::Unauthenticated, Some(error.reason())),
+        };
+        let mut record = blank(record::cut(request.method(), MAX_SHORT), decision);
+        record.ended = Ended::With(Outcome::Cancelled);
+        record.request_id = Some(record::bounded_id(&request.context.id));
+        record.principal = principal.map(Who::of);
+        record.name = request.target().map(|name| record::cut(name, MAX_TEXT));
+        record.reason = reason.map(|reason| record::cut(reason, MAX_TEXT));
+        let mut large = None;
+        if let Some(arguments) = arguments::of(&request.message) {
+            record.arguments = shared.keep.as_ref().map(|rules| rules.keep(arguments));
+            if shared.hash && arguments::are_large(arguments) {
+                large = Some(arguments.clone());
+            } else if shared.hash {
+                record.argument_hash = arguments::hash(arguments);
+            }
+        }
+        let served_by = ServedBy::slot(&mut request.context.extensions);
+        Self {
+            shared,
+            record,
+            since: Instant::now(),
+            places: Vec::new(),
+            large,
+            served_by,
+            polled: false,
+            written: false,
+        }
+    }
+
+    /// Waits until there is room for the record, where the operator wants that. An error refuses the call: it
+    /// cannot be put on record, and the operator chose that then nothing is done.
+    pub(crate) async fn admitted(&mut self) -> Result<(), Error> {
+        let mut places = Vec::with_capacity(self.shared.queues.len());
+        for queue in &self.shared.queues {
+            match queue.take().await {
+                Ok(place) => places.push(place),
+                // What is refused in any case is not refused for this.
+                Err(_) if self.record.decision != Decided::Allowed => places.push(Place::None),
+                Err(error) => {
+                    self.places = places;
+                    self.record.decision = Decided::Undecided;
+                    self.record.reason = Some("there is no room to put it on record".to_owned());
+                    self.finish(&Err(error.clone()));
+                    return Err(error);
+                }
+            }
+        }
+        self.places = places;
+        if let Some(arguments) = self.large.take() {
+            let hashed = tokio::task::spawn_blocking(move || arguments::hash(&arguments));
+            self.record.argument_hash = hashed.await.ok().flatten();
+        }
+        Ok(())
+    }
+
+    /// Runs the call, and writes how it ended.
+    pub(crate) async fn watch<F, E>(
+        mut self,
+        call: impl FnOnce() -> F,
+    ) -> Result<McpResponse, Error>
+    where
+        F: Future<Output = Result<McpResponse, E>>,
+        E: Into<Error>,
+    {
+        self.polled = true;
+        let call = call();
+        self.polled = false;
+        let mut call = pin!(call);
+        let ended = poll_fn(|cx| {
+            self.polled = true;
+            let polled = call.as_mut().poll(cx);
+            self.polled = false;
+            polled
+        });
+        let answer = ended.await.map_err(Into::into);
+        self.end(&answer);
+        answer
+    }
+
+    /// Says how the call ended.
+    pub(crate) fn end(mut self, answer: &Result<McpResponse, Error>) {
+        self.finish(answer);
+    }
+
+    fn finish(&mut self, answer: &Result<McpResponse, Error>) {
+        self.record.ended = Ended::With(Outcome::of(answer));
+        match answer {
+            Err(Error::Protocol(error)) => self.record.code = Some(error.code.0),
+            Err(Error::Refused(refusal)) => {
+                self.record.code = Some(refusal.code().0);
+                // Somebody further in decides too.
+                if self.record.decision == Decided::Allowed && refusal.layer() == "auth" {
+                    self.record.decision = match refusal.code() {
+                        code::UNAUTHENTICATED => Decided::Unauthenticated,
+                        code::FORBIDDEN => Decided::Denied,
+                        _ => Decided::Allowed,
+                    };
+                }
+            }
+            Err(Error::Transport(error)) => {
+                self.record.upstream = error.upstream().map(|name| record::cut(name, MAX_SHORT));
+            }
+            _ => {}
+        }
+        self.write();
+    }
+
+    fn write(&mut self) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        self.record.duration = self.since.elapsed();
+        if let Some(name) = self.served_by.name() {
+            self.record.upstream = Some(record::cut(&name, MAX_SHORT));
+        }
+        let blank = blank(String::new(), Decided::Undecided);
+        let record = std::mem::replace(&mut self.record, blank);
+        self.shared.write(record, std::mem::take(&mut self.places));
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.polled {
+            self.record.ended = Ended::Panicked;
+        }
+        self.write();
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,197 @@
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    AuditError, AuditRecord, AuditSink,
+    chain::{self, Event, Head},
+    sink::SinkOptions,
+};
+
+/// How large a file may be before the log goes on in another, at least.
+const LEAST: u64 = 4 * 1024;
+
+/// A log in a file: one record a line, as JSON, each with the hash of the line before it, so that
+/// [`verify`](super::verify) finds a line that was changed, removed or put in.
+///
+/// - `seq` is the line's number, `prev` the hash of the line before it (64 zeros in the first), `event` is `call`,
+///   and the other members are those of [`AuditRecord`]. `hash`, the last, is SHA-256 of the line up to the comma
+///   before it, in hexadecimal.
+/// - A log that is there goes on where it ended. A line that a crash cut short is cut off, and an event
+///   `recovered` says so.
+/// - At [`max_bytes`](Self::max_bytes) the file is renamed (`audit.jsonl.00000000000000004711`, by its last `seq`),
+///   and the log goes on in a new one. Nothing is ever deleted: the disk is the bound, and what happens when it is
+///   full is for [`SinkOptions::when_full`].
+/// - One process writes to a file at a time. Where another has written to it, this one writes no more, and
+///   counts as [failing](super::SinkCounts::failing).
+/// - Characters that move a terminal's cursor or turn the direction of writing are escaped.
+/// - On Unix the file is readable for its owner alone (0600), if it is made here.
+///
+/// ```
+/// use rmcp_layers::auth::audit::{AuditFile, SinkOptions, WhenFull};
+///
+/// let file = AuditFile::new("/var/log/mcp/audit.jsonl")
+///     .max_bytes(256 << 20)
+///     .options(SinkOptions::new().when_full(WhenFull::Block));
+/// # let _ = file;
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AuditFile {
+    pub(super) path: PathBuf,
+    pub(super) max_bytes: u64,
+    pub(super) options: SinkOptions,
+}
+
+impl AuditFile {
+    /// A log at this path, whose folder exists, with every option at its default.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            max_bytes: 64 << 20,
+            options: SinkOptions::default(),
+        }
+    }
+
+    /// How large a file gets, in bytes: a record that would make it larger goes to a new one. At least 4 KiB.
+    /// Default: 64 MiB.
+    #[must_use]
+    pub fn max_bytes(mut self, max: u64) -> Self {
+        self.max_bytes = max;
+        self
+    }
+
+    /// How the log is fed, and what happens when it cannot be written. Default: [`SinkOptions::default`].
+    #[must_use]
+    pub fn options(mut self, options: SinkOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    pub(super) fn open(&self) -> Result<LogFile, AuditError> {
+        if self.max_bytes < LEAST {
+            return Err(AuditError::option(
+                "max_bytes",
+                format!("{} is too few: take at least {LEAST}", self.max_bytes),
+            ));
+        }
+        LogFile::open(&self.path, self.max_bytes).map_err(|error| AuditError::io(&self.path, error))
+    }
+}
+
+/// The open file, on the thread that writes it.
+pub(super) struct LogFile {
+    path: PathBuf,
+    max_bytes: u64,
+    file: File,
+    /// How long the file is, if nobody else writes to it.
+    length: u64,
+    /// A write failed: what it left behind has to be cut off.
+    torn: bool,
+    head: Head,
+}
+
+impl LogFile {
+    fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
+        let mut file = open(path)?;
+        let end = chain::read_end(&mut file)?;
+        let mut log = Self {
+            path: path.to_owned(),
+            max_bytes,
+            length: end.whole + end.rest,
+            torn: false,
+            head: match end.head {
+                Some(head) => head,
+                None => last_rotated(path)?.unwrap_or_else(Head::genesis),
+            },
+            file,
+        };
+        if end.rest > 0 {
+            log.file.set_len(end.whole)?;
+            log.length = end.whole;
+            log.append(&Event::recovered(end.rest))?;
+            log.file.sync_data()?;
+            tracing::warn!(
+                path = %path.display(),
+                bytes = end.rest,
+                "an audit record that a crash cut short was cut off"
+            );
+        }
+        Ok(log)
+    }
+
+    fn append(&mut self, event: &Event<'_>) -> io::Result<()> {
+        self.mend()?;
+        let (line, head) = chain::line(&self.head, event)?;
+        let bytes = line.len() as u64;
+        if self.length > 0 && self.length + bytes > self.max_bytes {
+            self.rotate()?;
+        }
+        if let Err(error) = self.file.write_all(&line) {
+            self.torn = true;
+            let _ = self.mend();
+            return Err(error);
+        }
+        self.length += bytes;
+        self.head = head;
+        Ok(())
+    }
+
+    /// Makes sure that the file is as it was left.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
+        if self.file.metadata()?.len() != self.length {
+            return Err(io::Error::other(
+                "somebody else writes to the audit log: give each process its own",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new file.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        let to = chain::rotated_name(&self.path, self.head.seq);
+        // Where the last try got no further than this, the file has its new name already.
+        if self.path.try_exists()? {
+            if to.try_exists()? {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            fs::rename(&self.path, to)?;
+        }
+        self.file = open(&self.path)?;
+        self.length = 0;
+        self.mend()
+    }
+}
+
+impl AuditSink for LogFile {
+    fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
+        self.append(&Event::Call(record))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// How far the log had come when it was last rotated.
+fn last_rotated(path: &Path) -> io::Result<Option<Head>> {
+    let Some(last) = chain::rotated(path)?.pop() else {
+        return Ok(None);
+    };
+    Ok(chain::read_end(&mut File::open(last)?)?.head)
+}

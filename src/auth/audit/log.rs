@@ -1,0 +1,244 @@
+use std::{fmt, sync::Arc};
+
+use http::StatusCode;
+use rmcp::model::RequestId;
+use tokio::time::Instant;
+
+use super::{
+    ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink,
+    entry::{Entry, Verdict, blank},
+    memory::{self, Ring},
+    queue::{Place, Queue},
+    record::{self, MAX_SHORT, MAX_TEXT, Who},
+    sink::SinkOptions,
+};
+use crate::{McpRequest, Principal};
+
+/// An audit: what is recorded, and where it goes. Layers write to it.
+///
+/// Cloning is one reference count, and every clone writes to the same sinks. When the last clone and the last call
+/// are gone, what was recorded is written, and the sinks' threads end.
+#[derive(Clone)]
+pub struct Audit {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) ring: Option<Ring>,
+    pub(super) tracing: bool,
+    pub(super) queues: Vec<Queue>,
+    pub(super) hash: bool,
+    pub(super) keep: Option<ArgumentRules>,
+}
+
+impl Shared {
+    /// Gives a record to every sink. `places` are those in front of the queues, in their order; a queue without
+    /// one is asked for one now.
+    pub(super) fn write(&self, record: AuditRecord, places: Vec<Place>) {
+        let record = Arc::new(record);
+        if self.tracing {
+            memory::trace(&record);
+        }
+        let mut places = places.into_iter();
+        for queue in &self.queues {
+            let place = places.next().unwrap_or_else(|| queue.take_now());
+            queue.send(&record, place);
+        }
+        if let Some(ring) = &self.ring {
+            ring.push(record);
+        }
+    }
+}
+
+/// An HTTP request that is refused on the way in.
+#[derive(Debug)]
+pub(crate) struct RefusedHttp<'a> {
+    pub(crate) verb: &'a http::Method,
+    /// The JSON-RPC method, its target and the request's id, as far as they are known.
+    pub(crate) method: Option<&'a str>,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) id: Option<&'a RequestId>,
+    pub(crate) principal: Option<&'a Principal>,
+    pub(crate) reason: &'a str,
+    pub(crate) status: StatusCode,
+    pub(crate) since: Instant,
+}
+
+impl Audit {
+    /// Starts an audit without sinks.
+    pub fn builder() -> AuditBuilder {
+        AuditBuilder::default()
+    }
+
+    /// The handle that reads it.
+    pub fn handle(&self) -> AuditHandle {
+        AuditHandle {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// A layer that records every call of a stack; see [`AuditLayer`].
+    pub fn layer(&self) -> AuditLayer {
+        AuditLayer::new(self.clone())
+    }
+
+    /// Begins the record of one call, after the decision. The entry writes the end when it is told or dropped.
+    /// The request's token has been taken off it.
+    pub(crate) fn begin(
+        &self,
+        request: &mut McpRequest,
+        principal: Option<&Principal>,
+        verdict: Verdict<'_>,
+    ) -> Entry {
+        Entry::new(self.shared.clone(), request, principal, verdict)
+    }
+
+    /// Records an HTTP request that was refused. Waits for room where the operator wants that, so that a flood of
+    /// such requests is slowed down rather than lost.
+    pub(crate) async fn refused_http(&self, refused: RefusedHttp<'_>) {
+        let method = match refused.method {
+            Some(method) => record::cut(method, MAX_SHORT),
+            None => record::cut(&format!("http:{}", refused.verb), MAX_SHORT),
+        };
+        let decided = match refused.principal {
+            Some(_) => super::Decided::Denied,
+            None => super::Decided::Unauthenticated,
+        };
+        let mut record = blank(method, decided);
+        record.name = refused.name.map(|name| record::cut(name, MAX_TEXT));
+        record.request_id = refused.id.map(record::bounded_id);
+        record.principal = refused.principal.map(Who::of);
+        record.reason = Some(record::cut(refused.reason, MAX_TEXT));
+        record.http_status = Some(refused.status.as_u16());
+        let mut places = Vec::with_capacity(self.shared.queues.len());
+        for queue in &self.shared.queues {
+            // The request is refused either way: no room is no reason to refuse it for.
+            places.push(queue.take().await.unwrap_or(Place::None));
+        }
+        record.duration = refused.since.elapsed();
+        self.shared.write(record, places);
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
+}
+
+/// Builds an [`Audit`].
+#[must_use = "call `build` to make the audit"]
+pub struct AuditBuilder {
+    memory: Option<usize>,
+    tracing: bool,
+    hash: bool,
+    keep: Option<ArgumentRules>,
+    sinks: Vec<Start>,
+}
+
+/// Starts a sink's thread.
+type Start = Box<dyn FnOnce() -> Result<Queue, AuditError> + Send>;
+
+impl Default for AuditBuilder {
+    fn default() -> Self {
+        Self {
+            memory: None,
+            tracing: false,
+            hash: true,
+            keep: None,
+            sinks: Vec::new(),
+        }
+    }
+}
+
+impl AuditBuilder {
+    /// Keeps the latest records in memory, for [`AuditHandle::recent`]: this many, and a newer one takes the place
+    /// of the oldest.
+    pub fn memory(mut self, records: usize) -> Self {
+        self.memory = Some(records);
+        self
+    }
+
+    /// Says each record by `tracing`, under the target `rmcp_layers::audit`: what was allowed as `INFO`, what was
+    /// refused as `WARN`. The subscriber runs where the call runs.
+    pub fn tracing(mut self) -> Self {
+        self.tracing = true;
+        self
+    }
+
+    /// Writes each record to a file; see [`AuditFile`].
+    pub fn file(mut self, file: AuditFile) -> Self {
+        self.sinks.push(Box::new(move || {
+            let name = file.path.display().to_string();
+            Queue::start(name.into(), file.open()?, &file.options)
+        }));
+        self
+    }
+
+    /// Gives each record to a sink of your own, on a thread of its own.
+    pub fn sink(
+        mut self,
+        name: impl Into<Arc<str>>,
+        sink: impl AuditSink,
+        options: SinkOptions,
+    ) -> Self {
+        let name = name.into();
+        self.sinks
+            .push(Box::new(move || Queue::start(name, sink, &options)));
+        self
+    }
+
+    /// Whether records have the hash of a call's arguments. They do by default. A hash of arguments larger than
+    /// 256 KiB is made on another thread.
+    pub fn hash_arguments(mut self, hash: bool) -> Self {
+        self.hash = hash;
+        self
+    }
+
+    /// Puts the arguments themselves on record, redacted and bounded. They are not by default.
+    pub fn keep_arguments(mut self, rules: ArgumentRules) -> Self {
+        self.keep = Some(rules);
+        self
+    }
+
+    /// Opens the files, starts the sinks, and makes the audit. Opening a file blocks.
+    ///
+    /// # Errors
+    ///
+    /// An audit without a sink, a sink without room, or a file that cannot be opened or does not end with a
+    /// record.
+    pub fn build(self) -> Result<Audit, AuditError> {
+        if self.memory == Some(0) {
+            return Err(AuditError::option("memory", "there is room for no record"));
+        }
+        if self.memory.is_none() && !self.tracing && self.sinks.is_empty() {
+            return Err(AuditError::option(
+                "sinks",
+                "records would go nowhere: add memory, tracing, a file or a sink of your own",
+            ));
+        }
+        if let Some(rules) = &self.keep {
+            rules.check()?;
+        }
+        let started = self.sinks.into_iter().map(|start| start());
+        Ok(Audit {
+            shared: Arc::new(Shared {
+                queues: started.collect::<Result<_, _>>()?,
+                ring: self.memory.map(Ring::new),
+                tracing: self.tracing,
+                hash: self.hash,
+                keep: self.keep,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for AuditBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditBuilder")
+            .field("memory", &self.memory)
+            .field("tracing", &self.tracing)
+            .field("sinks", &self.sinks.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! The sinks that need no thread: a ring in memory, and `tracing`.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{AuditRecord, Decided};
+
+/// The latest records.
+pub(super) struct Ring {
+    capacity: usize,
+    records: Mutex<VecDeque<Arc<AuditRecord>>>,
+}
+
+impl Ring {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            records: Mutex::default(),
+        }
+    }
+
+    pub(super) fn push(&self, record: Arc<AuditRecord>) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = if records.len() >= self.capacity {
+            records.pop_front()
+        } else {
+            None
+        };
+        records.push_back(record);
+        drop(records);
+        drop(oldest);
+    }
+
+    pub(super) fn recent(&self, limit: usize) -> Vec<Arc<AuditRecord>> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().rev().take(limit).cloned().collect()
+    }
+}
+
+/// Says a record by `tracing`. Texts are shown as Rust shows them, so that none of them ends the line or moves a
+/// terminal's cursor.
+pub(super) fn trace(record: &AuditRecord) {
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::$level!(
+                target: "rmcp_layers::audit",
+                decision = record.decision.as_str(),
+                ended = record.ended.as_str(),
+                method = ?record.method,
+                name = record.name.as_deref().map(tracing::field::debug),
+                issuer = record.principal.as_ref().and_then(|who| who.issuer.as_deref()).map(tracing::field::debug),
+                subject = record.principal.as_ref().map(|who| tracing::field::debug(&who.subject)),
+                request_id = record.request_id.as_ref().map(tracing::field::debug),
+                upstream = record.upstream.as_deref().map(tracing::field::debug),
+                reason = record.reason.as_deref().map(tracing::field::debug),
+                code = record.code,
+                http_status = record.http_status,
+                duration_us = u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
+                argument_hash = record.argument_hash.as_deref(),
+                arguments = record.arguments.as_ref().map(tracing::field::debug),
+            )
+        };
+    }
+    match record.decision {
+        Decided::Allowed | Decided::Undecided => say!(info),
+        Decided::Denied | Decided::Unauthenticated => say!(warn),
+    }
+}

@@ -1,0 +1,57 @@
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use tower::Service;
+
+use super::{Audit, entry::Verdict};
+use crate::{Error, McpRequest, McpResponse};
+
+/// The service of an [`AuditLayer`](super::AuditLayer).
+#[derive(Clone)]
+pub struct Audited<S> {
+    audit: Audit,
+    inner: S,
+}
+
+impl<S> Audited<S> {
+    pub(super) fn new(audit: Audit, inner: S) -> Self {
+        Self { audit, inner }
+    }
+}
+
+impl<S> fmt::Debug for Audited<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audited").finish_non_exhaustive()
+    }
+}
+
+impl<S> Service<McpRequest> for Audited<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: McpRequest) -> Self::Future {
+        // The one that is ready is the one that is called.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let audit = self.audit.clone();
+        Box::pin(async move {
+            let principal = request.context.principal().cloned();
+            let mut entry = audit.begin(&mut request, principal.as_ref(), Verdict::Allowed);
+            entry.admitted().await?;
+            entry.watch(|| inner.call(request)).await
+        })
+    }
+}

@@ -1,0 +1,168 @@
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{Client, Url};
+use serde_json::Value;
+
+use super::{Account, answer, client, secure_url};
+use crate::{
+    Error,
+    auth::{
+        AuthError, Credential, Credentials, bearer::check_characters, rules::impossible,
+        verifier::Secret,
+    },
+};
+
+/// How long a credential is kept whose issuer does not say when it expires.
+const UNSAID: Duration = Duration::from_secs(60);
+/// The longest time a credential is kept, whatever its issuer says.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// Exchanges the caller's token for one of an upstream's (RFC 8693), so that the upstream knows for whom it works and
+/// no token is used where it was not meant for.
+///
+/// It is for a [`CredentialLayer`](crate::auth::CredentialLayer), below an
+/// [`AuthLayer`](crate::auth::AuthLayer) that [delegates](crate::auth::AuthLayerBuilder::delegate).
+///
+/// ```
+/// use rmcp_layers::auth::{CredentialLayer, TokenExchange};
+///
+/// # fn main() -> Result<(), rmcp_layers::Error> {
+/// let credentials = TokenExchange::new("https://issuer.example/token")?
+///     .client("gateway", "its secret")
+///     .resource("https://files.example/mcp")
+///     .into_credentials()?;
+/// let layer = CredentialLayer::new(credentials);
+/// # let _ = layer;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TokenExchange(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    endpoint: Url,
+    client: Client,
+    account: Option<Account>,
+    resource: Option<String>,
+    audience: Option<String>,
+    scope: Option<String>,
+}
+
+impl TokenExchange {
+    /// By the authorization server's token endpoint: over TLS, or on this machine.
+    ///
+    /// # Errors
+    ///
+    /// A refusal (by `auth`), if the URL is malformed, or neither.
+    pub fn new(endpoint: &str) -> Result<Self, Error> {
+        Ok(Self(Arc::new(Inner {
+            endpoint: secure_url(endpoint)?,
+            client: client()?,
+            account: None,
+            resource: None,
+            audience: None,
+            scope: None,
+        })))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// How this server is known to the authorization server (RFC 6749, section 2.3.1).
+    #[must_use]
+    pub fn client(self, id: impl Into<String>, secret: impl AsRef<str>) -> Self {
+        let account = Account::new(id.into(), secret.as_ref());
+        self.with(|inner| inner.account = Some(account))
+    }
+
+    /// The URI of the upstream that the token is to be for (RFC 8707).
+    #[must_use]
+    pub fn resource(self, uri: impl Into<String>) -> Self {
+        self.with(|inner| inner.resource = Some(uri.into()))
+    }
+
+    /// The name of the upstream that the token is to be for.
+    #[must_use]
+    pub fn audience(self, name: impl Into<String>) -> Self {
+        self.with(|inner| inner.audience = Some(name.into()))
+    }
+
+    /// The scopes to ask for, with spaces in between. By default whatever the authorization server grants.
+    #[must_use]
+    pub fn scope(self, scope: impl Into<String>) -> Self {
+        self.with(|inner| inner.scope = Some(scope.into()))
+    }
+
+    /// Makes it a source of credentials.
+    ///
+    /// # Errors
+    ///
+    /// A refusal (by `auth`), if neither resource nor audience is named: the token could be one for anybody.
+    pub fn into_credentials(self) -> Result<Credentials, Error> {
+        if self.0.resource.is_none() && self.0.audience.is_none() {
+            return Err(impossible(
+                "the exchange does not say for whom the token is: name a resource or an audience"
+                    .to_owned(),
+            ));
+        }
+        Ok(Credentials::exchange(self))
+    }
+
+    pub(in crate::auth) async fn exchange(self, token: Secret) -> Result<Credential, AuthError> {
+        const TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+        let inner = &self.0;
+        let mut form = vec![
+            (
+                "grant_type",
+                "urn:ietf:params:oauth:grant-type:token-exchange",
+            ),
+            ("subject_token", token.reveal()),
+            ("subject_token_type", TYPE),
+            ("requested_token_type", TYPE),
+        ];
+        let said = [
+            ("resource", &inner.resource),
+            ("audience", &inner.audience),
+            ("scope", &inner.scope),
+        ];
+        for (name, value) in said {
+            if let Some(value) = value {
+                form.push((name, value));
+            }
+        }
+        let mut request = inner.client.post(inner.endpoint.clone()).form(&form);
+        if let Some(account) = &inner.account {
+            request = account.on(request);
+        }
+        let answer = answer(request).await?;
+        let wrong = |what| AuthError::unavailable(format!("the exchange of tokens: {what}"));
+        let issued = answer.get("access_token").and_then(Value::as_str);
+        let issued = issued.ok_or_else(|| wrong("there is no `access_token`"))?;
+        check_characters(issued).map_err(|_| wrong("the token is none"))?;
+        let bearer = answer.get("token_type").and_then(Value::as_str);
+        if !bearer.is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
+            return Err(wrong("the token is no bearer token"));
+        }
+        let lasts = match answer.get("expires_in").and_then(Value::as_u64) {
+            Some(seconds) => Duration::from_secs(seconds).min(LONGEST),
+            None => UNSAID,
+        };
+        Ok(Credential::new(issued).expires_at(SystemTime::now() + lasts))
+    }
+}
+
+impl fmt::Debug for TokenExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenExchange")
+            .field("resource", &self.0.resource)
+            .field("audience", &self.0.audience)
+            .finish_non_exhaustive()
+    }
+}

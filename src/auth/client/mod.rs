@@ -1,0 +1,121 @@
+//! What is asked of an authorization server over HTTP.
+
+mod exchange;
+mod introspection;
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
+use serde_json::{Map, Value};
+
+pub use exchange::TokenExchange;
+pub use introspection::{Introspection, IntrospectionBuilder};
+
+use super::{AuthError, rules::impossible, verifier::Secret};
+use crate::Error;
+
+/// How long a connection to an authorization server may take to come about.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A URL that secrets and keys may travel to and from: over TLS, or on this machine.
+pub(super) fn secure_url(url: &str) -> Result<Url, Error> {
+    let url =
+        Url::parse(url).map_err(|error| impossible(format!("the URL is malformed: {error}")))?;
+    let is_local = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_local => Ok(url),
+        _ => Err(impossible(
+            "the URL of an authorization server has to be https://, or lead to this machine"
+                .to_owned(),
+        )),
+    }
+}
+
+pub(super) fn client() -> Result<Client, Error> {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_WITHIN)
+        .timeout(ANSWER_WITHIN)
+        .tcp_nodelay(true)
+        .build()
+        .map_err(|error| impossible(format!("cannot set up an HTTP client: {error}")))
+}
+
+/// The body of a successful answer. Errors do not quote it, nor the URL.
+pub(super) async fn body(request: RequestBuilder, limit: usize) -> Result<Vec<u8>, String> {
+    let response = request.send().await.map_err(said)?;
+    if !response.status().is_success() {
+        return Err(format!("HTTP status {}", response.status()));
+    }
+    read(response, limit).await
+}
+
+fn said(error: reqwest::Error) -> String {
+    error.without_url().to_string()
+}
+
+async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(said)? {
+        if body.len() + chunk.len() > limit {
+            return Err(format!("the answer has more than {limit} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// How large an answer about a token may be, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// The JSON object that an authorization server answers with. One that refuses what it is asked for says so with
+/// status 400, 401 or 403; everything else is nobody's fault who asked.
+async fn answer(request: RequestBuilder) -> Result<Map<String, Value>, AuthError> {
+    let failed = |what: String| {
+        AuthError::unavailable(format!("the authorization server: {what}"))
+            .with_retry_after(Duration::from_secs(1))
+    };
+    let response = request.send().await.map_err(|error| failed(said(error)))?;
+    let status = response.status();
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            const NONE: [&str; 0] = [];
+            let reason = format!("the authorization server answered with HTTP status {status}");
+            return Err(AuthError::insufficient_scope(NONE).with_reason(reason));
+        }
+        status if !status.is_success() => return Err(failed(format!("HTTP status {status}"))),
+        _ => {}
+    }
+    let body = read(response, MAX_ANSWER).await.map_err(failed)?;
+    serde_json::from_slice(&body).map_err(|_| failed("its answer is no JSON object".to_owned()))
+}
+
+/// How this server is known to an authorization server.
+#[derive(Clone, Debug)]
+struct Account {
+    id: String,
+    secret: Secret,
+}
+
+impl Account {
+    fn new(id: String, secret: &str) -> Self {
+        Self {
+            id,
+            secret: Secret::new(secret),
+        }
+    }
+
+    fn on(&self, request: RequestBuilder) -> RequestBuilder {
+        request.basic_auth(&self.id, Some(self.secret.reveal()))
+    }
+}

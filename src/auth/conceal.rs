@@ -1,0 +1,146 @@
+//! One answer for what is not there and for what the caller may not know of.
+
+use rmcp::model::{ClientRequest, ErrorCode, ErrorData, Reference};
+use serde_json::json;
+
+use super::Item;
+use crate::{Error, McpRequest, McpResponse, caller::Era};
+
+/// What a request names, and how its being unknown is told.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    kind: Kind,
+    name: String,
+    era: Era,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tool,
+    Prompt,
+    Resource,
+    Task,
+}
+
+impl Named {
+    /// What the request names, if it names one thing.
+    pub(super) fn of(request: &McpRequest) -> Option<Self> {
+        let kind = match &request.message {
+            ClientRequest::CallToolRequest(_) => Kind::Tool,
+            ClientRequest::GetPromptRequest(_) => Kind::Prompt,
+            ClientRequest::ReadResourceRequest(_)
+            | ClientRequest::ReadResourceDirectoryRequest(_)
+            | ClientRequest::SubscribeRequest(_)
+            | ClientRequest::UnsubscribeRequest(_)
+            | ClientRequest::GetSkillRequest(_) => Kind::Resource,
+            ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
+                Reference::Prompt(_) => Kind::Prompt,
+                Reference::Resource(_) => Kind::Resource,
+                _ => return None,
+            },
+            ClientRequest::GetTaskRequest(_)
+            | ClientRequest::UpdateTaskRequest(_)
+            | ClientRequest::CancelTaskRequest(_) => Kind::Task,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            name: request.target()?.to_owned(),
+            era: request.context.era(),
+        })
+    }
+
+    /// As a list would name it. Tasks are on no list.
+    pub(super) fn item(&self) -> Option<Item<'_>> {
+        match self.kind {
+            Kind::Tool => Some(Item::Tool(&self.name)),
+            Kind::Prompt => Some(Item::Prompt(&self.name)),
+            Kind::Resource => Some(Item::Resource(&self.name)),
+            Kind::Task => None,
+        }
+    }
+
+    /// The answer where nothing has the name (MCP 2026-07-28, Tools, Prompts and Resources, "Error Handling").
+    pub(super) fn unknown(&self) -> Error {
+        let name = &self.name;
+        let (code, message, data) = match self.kind {
+            Kind::Tool => (
+                ErrorCode::INVALID_PARAMS,
+                format!("Unknown tool: {name}"),
+                json!({ "name": name }),
+            ),
+            Kind::Prompt => (
+                ErrorCode::INVALID_PARAMS,
+                format!("Unknown prompt: {name}"),
+                json!({ "name": name }),
+            ),
+            Kind::Task => (
+                ErrorCode::INVALID_PARAMS,
+                format!("Unknown task: {name}"),
+                json!({ "taskId": name }),
+            ),
+            Kind::Resource => {
+                // Revisions before 2026-07-28 have a code of its own for it.
+                let code = match self.era {
+                    Era::Modern => ErrorCode::INVALID_PARAMS,
+                    Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
+                };
+                let message = format!("Resource not found: {name}");
+                (code, message, json!({ "uri": name }))
+            }
+        };
+        ErrorData::new(code, message, Some(data)).into()
+    }
+
+    /// Whether the stack says that nothing has the name. Servers say it in their own words, as an error or as a
+    /// tool's failure, some with names that come near it; told apart from a refusal, they would say what is there.
+    pub(super) fn is_unknown(&self, answer: &Result<McpResponse, Error>) -> bool {
+        match answer {
+            Err(Error::Protocol(error)) => {
+                let may_say_so = matches!(
+                    error.code,
+                    ErrorCode::INVALID_PARAMS
+                        | ErrorCode::RESOURCE_NOT_FOUND
+                        | ErrorCode::METHOD_NOT_FOUND
+                        | ErrorCode::INTERNAL_ERROR
+                ) || error.code.0 == 0;
+                may_say_so && self.is_said_unknown(&error.message, false)
+            }
+            Err(_) => false,
+            Ok(response) => response.as_tool_result().is_some_and(|result| {
+                let said = match result.content.as_slice() {
+                    [only] => only.as_text(),
+                    _ => None,
+                };
+                result.is_error == Some(true)
+                    && said.is_some_and(|said| self.is_said_unknown(&said.text, true))
+            }),
+        }
+    }
+
+    /// `strict` demands the name: a tool's own failures say "not found" of many things.
+    fn is_said_unknown(&self, said: &str, strict: bool) -> bool {
+        /// Longer texts are not about a name alone.
+        const SHORT: usize = 1_000;
+        if said.len() > SHORT + self.name.len() || (strict && !said.contains(&self.name)) {
+            return false;
+        }
+        let said = said.replace(&self.name, "").to_ascii_lowercase();
+        let noun = match self.kind {
+            Kind::Tool => "tool",
+            Kind::Prompt => "prompt",
+            Kind::Resource => "resource",
+            Kind::Task => "task",
+        };
+        said.contains(noun)
+            && [
+                "unknown",
+                "not found",
+                "no such",
+                "does not exist",
+                "not exist",
+            ]
+            .iter()
+            .any(|words| said.contains(words))
+    }
+}

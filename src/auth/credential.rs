@@ -1,0 +1,333 @@
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use lru::LruCache;
+use tower::{Layer, Service};
+
+use super::{AuthError, bearer::check_characters, rules::impossible, verifier::Secret};
+use crate::{
+    Error, McpRequest, McpResponse, Principal, Refusal, code, credential::OutboundCredential,
+};
+
+/// How long before its end a credential is replaced.
+const AHEAD: Duration = Duration::from_secs(30);
+/// How many credentials are kept: one for each token that is exchanged. The least recently used goes first.
+const KEPT: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// The caller's token, for the exchange of tokens alone: nothing outside of this module can name the type, or read
+/// what is in it.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "auth-client"),
+    expect(dead_code, reason = "the exchange alone reads it")
+)]
+pub(super) struct Delegation(Secret);
+
+impl Delegation {
+    pub(super) fn new(token: &str) -> Self {
+        Self(Secret::new(token))
+    }
+}
+
+/// A bearer token for an upstream, and until when it is good.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Credential {
+    token: Secret,
+    expires_at: Option<SystemTime>,
+}
+
+impl Credential {
+    /// A token that is good until further notice.
+    pub fn new(token: impl AsRef<str>) -> Self {
+        Self {
+            token: Secret::new(token.as_ref()),
+            expires_at: None,
+        }
+    }
+
+    /// Says until when. It is replaced 30 s before.
+    #[must_use]
+    pub fn expires_at(mut self, time: SystemTime) -> Self {
+        self.expires_at = Some(time);
+        self
+    }
+
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        self.expires_at
+            .is_none_or(|time| now.checked_add(AHEAD).is_some_and(|ahead| ahead < time))
+    }
+}
+
+/// Where the credentials for an upstream come from.
+///
+/// | | one credential for |
+/// |---|---|
+/// | [`fixed`](Self::fixed) | all callers |
+/// | [`refreshed`](Self::refreshed) | all callers, replaced 30 s before it expires |
+/// | [`per_principal`](Self::per_principal) | each principal |
+/// | `TokenExchange` (feature `auth-client`) | each token of a caller (RFC 8693) |
+///
+/// What is fetched is kept until it expires, up to 10,000 credentials. All who wait for the same credential wait
+/// for one fetch; a failure is kept for nobody.
+#[derive(Clone)]
+pub struct Credentials {
+    source: Source,
+    kept: Arc<Mutex<LruCache<Key, Fetching>>>,
+}
+
+type Fetching = Shared<BoxFuture<'static, Result<Credential, AuthError>>>;
+
+#[derive(Clone)]
+enum Source {
+    Fixed(Credential),
+    Shared(Arc<dyn Fn() -> BoxFuture<'static, Result<Credential, AuthError>> + Send + Sync>),
+    Principal(
+        Arc<dyn Fn(Principal) -> BoxFuture<'static, Result<Credential, AuthError>> + Send + Sync>,
+    ),
+    #[cfg(feature = "auth-client")]
+    Exchange(super::client::TokenExchange),
+}
+
+/// Whose a credential is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Everybody,
+    Principal(crate::Audience),
+    /// A caller's, by the SHA-256 of the token that was exchanged.
+    #[cfg(feature = "auth-client")]
+    Token([u8; 32]),
+}
+
+impl Credentials {
+    fn over(source: Source) -> Self {
+        Self {
+            source,
+            kept: Arc::new(Mutex::new(LruCache::new(KEPT))),
+        }
+    }
+
+    /// This one, always.
+    ///
+    /// # Errors
+    ///
+    /// A refusal (by `auth`), if it has characters that no bearer token can have.
+    pub fn fixed(token: impl AsRef<str>) -> Result<Self, Error> {
+        let token = token.as_ref();
+        check_characters(token).map_err(|error| impossible(error.reason().to_owned()))?;
+        Ok(Self::over(Source::Fixed(Credential::new(token))))
+    }
+
+    /// What `fetch` brings, for all callers: a token of this server's own, say by client credentials (RFC 6749,
+    /// section 4.4).
+    pub fn refreshed<F, Fut>(fetch: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credential, AuthError>> + Send + 'static,
+    {
+        Self::over(Source::Shared(Arc::new(move || fetch().boxed())))
+    }
+
+    /// What `fetch` brings for each principal. Calls without a principal are refused.
+    pub fn per_principal<F, Fut>(fetch: F) -> Self
+    where
+        F: Fn(Principal) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Credential, AuthError>> + Send + 'static,
+    {
+        Self::over(Source::Principal(Arc::new(move |principal| {
+            fetch(principal).boxed()
+        })))
+    }
+
+    #[cfg(feature = "auth-client")]
+    pub(super) fn exchange(exchange: super::client::TokenExchange) -> Self {
+        Self::over(Source::Exchange(exchange))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, LruCache<Key, Fetching>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn of(&self, request: &mut McpRequest) -> Result<Credential, Error> {
+        let delegation = request.context.extensions.remove::<Delegation>();
+        let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) = match &self
+            .source
+        {
+            Source::Fixed(credential) => return Ok(credential.clone()),
+            Source::Shared(fetch) => {
+                let fetch = fetch.clone();
+                (Key::Everybody, Box::new(move || fetch()))
+            }
+            Source::Principal(fetch) => {
+                let principal = request.context.principal().cloned().ok_or_else(|| {
+                    misplaced("there is no principal: put the AuthLayer further out")
+                })?;
+                let key = Key::Principal(crate::Audience::principal(&principal));
+                let fetch = fetch.clone();
+                (key, Box::new(move || fetch(principal)))
+            }
+            #[cfg(feature = "auth-client")]
+            Source::Exchange(exchange) => {
+                use sha2::{Digest, Sha256};
+                let Some(Delegation(token)) = delegation else {
+                    return Err(misplaced(
+                        "there is no caller's token to exchange: put an AuthLayer with `delegate(true)` further \
+                             out, and one exchange between it and an upstream",
+                    ));
+                };
+                let key = Key::Token(Sha256::digest(token.reveal()).into());
+                let exchange = exchange.clone();
+                (key, Box::new(move || exchange.exchange(token).boxed()))
+            }
+        };
+        #[cfg(not(feature = "auth-client"))]
+        drop(delegation);
+        self.fetched(key, fetch).await.map_err(Into::into)
+    }
+
+    /// What is kept, or being fetched, under the key; else what `fetch` brings.
+    async fn fetched(
+        &self,
+        key: Key,
+        fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<Credential, AuthError>> + Send>,
+    ) -> Result<Credential, AuthError> {
+        let fetching = {
+            let mut kept = self.kept();
+            let is_good = |fetching: &Fetching| match fetching.peek() {
+                None => true,
+                Some(Ok(credential)) => credential.is_fresh(SystemTime::now()),
+                Some(Err(_)) => false,
+            };
+            match kept.get(&key).filter(|fetching| is_good(fetching)) {
+                Some(fetching) => fetching.clone(),
+                None => {
+                    let fetching = fetch().shared();
+                    kept.put(key, fetching.clone());
+                    fetching
+                }
+            }
+        };
+        fetching.await
+    }
+}
+
+fn misplaced(message: &'static str) -> Error {
+    Refusal::new("auth", message)
+        .with_code(code::FORBIDDEN)
+        .into()
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Fixed(_) => "fixed",
+            Source::Shared(_) => "refreshed",
+            Source::Principal(_) => "per principal",
+            #[cfg(feature = "auth-client")]
+            Source::Exchange(_) => "exchange",
+        };
+        f.debug_tuple("Credentials").field(&source).finish()
+    }
+}
+
+/// Shows an upstream over HTTP a credential of its own: put it directly around the [`Upstream`](crate::Upstream).
+///
+/// The credential goes with the HTTP request of the one call, in place of what
+/// [`HttpEndpoint::bearer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/struct.HttpEndpoint.html#method.bearer)
+/// says, and is never another's. Upstreams that are not over HTTP do not get it.
+///
+/// What no call causes (the handshake, the stream of a session) has the endpoint's own credential. A server of a
+/// revision before 2026-07-28 that keeps sessions and binds them to who opened them takes calls of that one alone:
+/// give each principal an upstream of its own there.
+///
+/// ```
+/// use rmcp_layers::auth::{CredentialLayer, Credentials};
+/// use tower::ServiceBuilder;
+/// # use rmcp_layers::Upstream;
+/// # struct Nothing;
+/// # impl rmcp::ServerHandler for Nothing {}
+/// # fn main() -> Result<(), rmcp_layers::Error> {
+/// # let upstream = Upstream::in_process(Nothing);
+/// let stack = ServiceBuilder::new()
+///     .layer(CredentialLayer::new(Credentials::fixed("token-of-this-server")?))
+///     .service(upstream);
+/// # let _ = stack;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct CredentialLayer {
+    credentials: Credentials,
+}
+
+impl CredentialLayer {
+    /// Shows these.
+    pub fn new(credentials: Credentials) -> Self {
+        Self { credentials }
+    }
+}
+
+impl<S> Layer<S> for CredentialLayer {
+    type Service = WithCredential<S>;
+
+    fn layer(&self, inner: S) -> WithCredential<S> {
+        WithCredential {
+            credentials: self.credentials.clone(),
+            inner,
+        }
+    }
+}
+
+/// The service of a [`CredentialLayer`].
+#[derive(Clone)]
+pub struct WithCredential<S> {
+    credentials: Credentials,
+    inner: S,
+}
+
+impl<S> fmt::Debug for WithCredential<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithCredential")
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Service<McpRequest> for WithCredential<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    type Response = McpResponse;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: McpRequest) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let credentials = self.credentials.clone();
+        Box::pin(async move {
+            let credential = credentials.of(&mut request).await?;
+            let token = credential.token.reveal().to_owned();
+            let credential = OutboundCredential::bearer(token);
+            request.context.extensions.insert(credential);
+            inner.call(request).await.map_err(Into::into)
+        })
+    }
+}

@@ -1,0 +1,122 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Either, Full};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+
+/// The body that is handed on: the one that came, or what was read of it.
+pub type PassedBody<B> = Either<Full<Bytes>, B>;
+
+/// Why a body was not read to its end.
+pub(super) enum Unread {
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body of at most `max` bytes.
+pub(super) async fn read<B>(body: B, max: usize) -> Result<Bytes, Unread>
+where
+    B: Body<Data = Bytes>,
+{
+    if body.size_hint().lower() > max as u64 {
+        return Err(Unread::TooLarge);
+    }
+    let mut body = std::pin::pin!(body);
+    let mut first: Option<Bytes> = None;
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+            continue;
+        };
+        let so_far = first.as_ref().map_or(all.len(), Bytes::len);
+        if data.len() > max.saturating_sub(so_far) {
+            return Err(Unread::TooLarge);
+        }
+        match (first.take(), all.is_empty()) {
+            // Most bodies come in one piece, and are handed on as they are.
+            (None, true) => first = Some(data),
+            (Some(before), _) => {
+                all.extend_from_slice(&before);
+                all.extend_from_slice(&data);
+            }
+            (None, false) => all.extend_from_slice(&data),
+        }
+    }
+    Ok(first.unwrap_or_else(|| all.freeze()))
+}
+
+pin_project! {
+    /// The body of the companion's answers: its own, or the inner service's.
+    #[derive(Debug)]
+    pub struct HttpAuthBody<B> {
+        #[pin]
+        body: Either<Full<Bytes>, B>,
+        // The session that is in use while this is on its way.
+        held: Option<Arc<()>>,
+        // When the caller's token expires.
+        until: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<B> HttpAuthBody<B> {
+    pub(super) fn own(bytes: Bytes) -> Self {
+        Self {
+            body: Either::Left(Full::new(bytes)),
+            held: None,
+            until: None,
+        }
+    }
+
+    pub(super) fn inner(body: B, held: Option<Arc<()>>, until: Option<Sleep>) -> Self {
+        Self {
+            body: Either::Right(body),
+            held,
+            until: until.map(Box::pin),
+        }
+    }
+}
+
+impl<B> Body for HttpAuthBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<tower::BoxError>,
+{
+    type Data = Bytes;
+    type Error = tower::BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        if let Some(until) = this.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            *this.held = None;
+            return Poll::Ready(None);
+        }
+        let frame = ready!(this.body.poll_frame(cx));
+        if frame.is_none() {
+            *this.held = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.until {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}

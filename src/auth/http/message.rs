@@ -1,0 +1,279 @@
+//! What an HTTP body asks, read no further than a decision needs.
+
+use std::{borrow::Cow, fmt};
+
+use rmcp::model::RequestId;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+/// One JSON-RPC message. Members that stand twice, where it matters, are an error: who reads the first and who
+/// reads the last would decide on different things.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(default)]
+    pub(super) id: Option<RequestId>,
+    #[serde(borrow, default)]
+    pub(super) method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    params: Params<'a>,
+}
+
+/// What of a message's params says what it is about.
+#[derive(Debug, Default)]
+struct Params<'a> {
+    name: Option<Cow<'a, str>>,
+    uri: Option<Cow<'a, str>>,
+    task_id: Option<Cow<'a, str>>,
+    reference: Option<Reference<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Reference<'a> {
+    #[serde(borrow, default)]
+    name: Text<'a>,
+    #[serde(borrow, default)]
+    uri: Text<'a>,
+}
+
+impl Message<'_> {
+    /// What the message is about, where it is about one thing: as
+    /// [`RequestParts::target`](crate::RequestParts::target) has it.
+    pub(super) fn target(&self) -> Option<&str> {
+        let params = &self.params;
+        match self.method.as_deref()? {
+            "tools/call" | "prompts/get" => params.name.as_deref(),
+            "resources/read"
+            | "resources/directory/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "skills/get" => params.uri.as_deref(),
+            "tasks/get" | "tasks/update" | "tasks/cancel" => params.task_id.as_deref(),
+            "completion/complete" => {
+                let reference = params.reference.as_ref()?;
+                reference.name.0.as_deref().or(reference.uri.0.as_deref())
+            }
+            _ => None,
+        }
+    }
+
+    /// What `Mcp-Name` mirrors (MCP 2026-07-28, Streamable HTTP, "Standard Request Headers"; the Tasks
+    /// extension).
+    pub(super) fn mirrored_name(&self) -> Option<&str> {
+        match self.method.as_deref()? {
+            "tools/call"
+            | "prompts/get"
+            | "resources/read"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "tasks/get"
+            | "tasks/update"
+            | "tasks/cancel" => self.target(),
+            _ => None,
+        }
+    }
+}
+
+/// The messages of a body: one, or those of a batch (MCP 2025-03-26).
+#[derive(Debug)]
+pub(super) enum Messages<'a> {
+    One(Box<Message<'a>>),
+    Batch(Vec<Message<'a>>),
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, serde_json::Error> {
+        let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first == Some(&b'[') {
+            return serde_json::from_slice(body).map(Self::Batch);
+        }
+        serde_json::from_slice(body).map(Self::One)
+    }
+
+    pub(super) fn all(&self) -> &[Message<'a>] {
+        match self {
+            Self::One(message) => std::slice::from_ref(message),
+            Self::Batch(messages) => messages,
+        }
+    }
+
+    pub(super) fn one(&self) -> Option<&Message<'a>> {
+        match self {
+            Self::One(message) => Some(message),
+            Self::Batch(_) => None,
+        }
+    }
+}
+
+/// A string, or anything else, which is nothing here.
+#[derive(Debug, Default)]
+struct Text<'a>(Option<Cow<'a, str>>);
+
+/// Visits what may be anything, and says what a kind of thing is here.
+macro_rules! nothing_else {
+    ($lifetime:lifetime) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(Self::Value::default())
+        }
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok(Self::Value::default())
+        }
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok(Self::Value::default())
+        }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok(Self::Value::default())
+        }
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Self::Value::default())
+        }
+        fn visit_seq<A: SeqAccess<$lifetime>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(Self::Value::default())
+        }
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON value")
+        }
+    };
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Text<'de>;
+            nothing_else!('de);
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Some(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Some(Cow::Owned(text.to_owned()))))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text<'de>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Params<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Params<'de>;
+            nothing_else!('de);
+            fn visit_str<E>(self, _: &str) -> Result<Params<'de>, E> {
+                Ok(Params::default())
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Params<'de>, A::Error> {
+                let mut params = Params::default();
+                let mut seen = [false; 4];
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    let place = match &*key {
+                        "name" => 0,
+                        "uri" => 1,
+                        "taskId" => 2,
+                        "ref" => 3,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if std::mem::replace(&mut seen[place], true) {
+                        return Err(A::Error::custom("a member of params stands twice"));
+                    }
+                    match place {
+                        0 => params.name = map.next_value::<Text<'de>>()?.0,
+                        1 => params.uri = map.next_value::<Text<'de>>()?.0,
+                        2 => params.task_id = map.next_value::<Text<'de>>()?.0,
+                        _ => params.reference = map.next_value::<Ref<'de>>()?.0,
+                    }
+                }
+                Ok(params)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// What a completion refers to, or anything else.
+#[derive(Default)]
+struct Ref<'a>(Option<Reference<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Ref<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Ref<'de>;
+            nothing_else!('de);
+            fn visit_str<E>(self, _: &str) -> Result<Ref<'de>, E> {
+                Ok(Ref(None))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Ref<'de>, A::Error> {
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                Reference::deserialize(map).map(|reference| Ref(Some(reference)))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Option<(String, Option<String>)> {
+        let messages = Messages::read(body.as_bytes()).ok()?;
+        let message = messages.one()?;
+        let method = message.method.as_deref()?.to_owned();
+        Some((method, message.target().map(str::to_owned)))
+    }
+
+    #[test]
+    fn what_a_message_is_about_is_read_as_rmcp_reads_it() {
+        for (params, method, target) in [
+            (
+                r#"{"name":"a\u0062","arguments":{"name":"x"}}"#,
+                "tools/call",
+                Some("ab"),
+            ),
+            (
+                r#"{"uri":"file:///a"}"#,
+                "resources/read",
+                Some("file:///a"),
+            ),
+            (r#"{"taskId":"7"}"#, "tasks/get", Some("7")),
+            (
+                r#"{"ref":{"type":"ref/prompt","name":"p"}}"#,
+                "completion/complete",
+                Some("p"),
+            ),
+            (r#"{"ref":7}"#, "completion/complete", None),
+            (r#"{"name":7}"#, "tools/call", None),
+            (r#"{"name":{"name":"x"}}"#, "tools/call", None),
+            ("[1, {}]", "acme/any", None),
+            ("null", "tools/list", None),
+            (r#""text""#, "acme/any", None),
+        ] {
+            let body =
+                format!(r#" {{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+            let target = target.map(str::to_owned);
+            assert_eq!(read(&body), Some((method.to_owned(), target)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_an_error() {
+        for body in [
+            r#"{"method":"tools/list","method":"tools/call","params":{"name":"a"}}"#,
+            r#"{"method":"tools/call","params":{"name":"a","name":"b"}}"#,
+            r#"{"method":"tools/call","params":{"name":"a"},"params":{"name":"b"}}"#,
+            r#"{"method":"tools/call","params":{"name":"a","n\u0061me":"b"}}"#,
+        ] {
+            assert!(Messages::read(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

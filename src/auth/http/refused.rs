@@ -1,0 +1,122 @@
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use rmcp::model::{ErrorCode, ErrorData, RequestId};
+use serde_json::json;
+
+use super::message::Message;
+use crate::{
+    Error, Principal,
+    auth::{AuthError, AuthErrorKind},
+    code,
+};
+
+/// When to try again, where nobody said so.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A request that does not go on, and what is on record of it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) reason: Cow<'static, str>,
+    pub(super) about: About,
+    error: ErrorData,
+    challenge: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+/// What is known of a request.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) principal: Option<Principal>,
+    pub(super) method: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) id: Option<RequestId>,
+}
+
+impl About {
+    pub(super) fn say(&mut self, message: &Message<'_>) {
+        self.method = message.method.as_deref().map(str::to_owned);
+        self.name = message.target().map(str::to_owned);
+        self.id = message.id.clone();
+    }
+}
+
+impl Refused {
+    /// As RFC 6750 says it, section 3.
+    pub(super) fn by(error: AuthError, challenge: String, about: About) -> Box<Self> {
+        let unavailable = error.kind() == AuthErrorKind::Unavailable;
+        Box::new(Self {
+            status: error.status(),
+            reason: error.reason().to_owned().into(),
+            about,
+            challenge: (!unavailable).then_some(challenge),
+            retry_after: unavailable.then(|| error.retry_after().unwrap_or(RETRY)),
+            error: Error::from(error).into(),
+        })
+    }
+
+    /// For a body that cannot be decided on.
+    pub(super) fn bad(
+        status: StatusCode,
+        code: ErrorCode,
+        reason: &'static str,
+        about: About,
+    ) -> Box<Self> {
+        Box::new(Self {
+            status,
+            reason: reason.into(),
+            about,
+            error: ErrorData::new(code, reason, None),
+            challenge: None,
+            retry_after: None,
+        })
+    }
+
+    /// For a session that finds no room.
+    pub(super) fn no_room(about: About) -> Box<Self> {
+        let reason = "there is no room for another session";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut refused = Self::bad(status, code::UNAVAILABLE, reason, about);
+        refused.retry_after = Some(RETRY);
+        refused
+    }
+
+    /// For the record alone: a session that is not the caller's own. What the caller hears of it is the inner
+    /// service's answer to a session that nobody has.
+    pub(super) fn not_own(about: About) -> Box<Self> {
+        let reason = "the session is another principal's, or nobody's";
+        Self::bad(
+            StatusCode::NOT_FOUND,
+            ErrorCode::INVALID_REQUEST,
+            reason,
+            about,
+        )
+    }
+
+    pub(super) fn into_response(self) -> Response<Bytes> {
+        // An id that is not known is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would leave it out; clients
+        // that read the one read the other, but not all the other way round.
+        let error = json!({ "jsonrpc": "2.0", "id": self.about.id, "error": self.error });
+        let mut response = Response::new(error.to_string().into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self
+            .challenge
+            .and_then(|text| HeaderValue::try_from(text).ok())
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

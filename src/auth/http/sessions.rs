@@ -1,0 +1,135 @@
+//! Whose session is whose.
+
+use std::{
+    collections::{HashMap, hash_map},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::Audience;
+
+/// How long a session id may be. rmcp's are UUIDs.
+const MAX_ID: usize = 128;
+
+/// Sessions, and who opened them.
+pub(super) struct Sessions {
+    max: usize,
+    max_each: usize,
+    idle: Duration,
+    owners: Mutex<Owners>,
+}
+
+#[derive(Default)]
+struct Owners {
+    sessions: HashMap<Arc<str>, Session>,
+    /// How many each has.
+    counts: HashMap<Audience, usize>,
+}
+
+struct Session {
+    owner: Audience,
+    used: Instant,
+    /// Held by every answer that is still on its way.
+    held: Arc<()>,
+}
+
+impl Session {
+    fn is_idle(&self, idle: Duration) -> bool {
+        Arc::strong_count(&self.held) == 1 && self.used.elapsed() >= idle
+    }
+}
+
+/// Why there is no room for another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Sessions {
+    pub(super) fn new(max: usize, max_each: usize, idle: Duration) -> Self {
+        Self {
+            max,
+            max_each,
+            idle,
+            owners: Mutex::default(),
+        }
+    }
+
+    fn owners(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the session is this principal's; then it counts as used as long as what is returned is held.
+    pub(super) fn hold(&self, id: &str, who: &Audience) -> Option<Arc<()>> {
+        let mut owners = self.owners();
+        let session = owners.sessions.get_mut(id)?;
+        if session.owner != *who || session.is_idle(self.idle) {
+            return None;
+        }
+        session.used = Instant::now();
+        Some(session.held.clone())
+    }
+
+    /// Whether another session of this principal would find room.
+    pub(super) fn has_room(&self, who: &Audience) -> Result<(), Full> {
+        self.owners().make_room(self, who)
+    }
+
+    /// Notes that this principal has opened this session.
+    pub(super) fn opened(&self, id: &str, who: &Audience) -> Result<(), Full> {
+        if id.len() > MAX_ID {
+            return Err(Full);
+        }
+        let mut owners = self.owners();
+        owners.make_room(self, who)?;
+        let session = Session {
+            owner: who.clone(),
+            used: Instant::now(),
+            held: Arc::default(),
+        };
+        if let Some(before) = owners.sessions.insert(id.into(), session) {
+            owners.uncount(&before.owner);
+        }
+        *owners.counts.entry(who.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Forgets a session that has ended.
+    pub(super) fn ended(&self, id: &str) {
+        let mut owners = self.owners();
+        if let Some(session) = owners.sessions.remove(id) {
+            owners.uncount(&session.owner);
+        }
+    }
+}
+
+impl Owners {
+    fn make_room(&mut self, limits: &Sessions, who: &Audience) -> Result<(), Full> {
+        let is_full = |owners: &Self| {
+            owners.sessions.len() >= limits.max
+                || owners
+                    .counts
+                    .get(who)
+                    .is_some_and(|&count| count >= limits.max_each)
+        };
+        if is_full(self) {
+            let idle: Vec<_> = self
+                .sessions
+                .extract_if(|_, session| session.is_idle(limits.idle))
+                .collect();
+            for (_, session) in idle {
+                self.uncount(&session.owner);
+            }
+        }
+        if is_full(self) { Err(Full) } else { Ok(()) }
+    }
+
+    fn uncount(&mut self, owner: &Audience) {
+        if let hash_map::Entry::Occupied(mut count) = self.counts.entry(owner.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}

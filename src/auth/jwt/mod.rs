@@ -1,0 +1,186 @@
+//! Signed tokens.
+
+mod builder;
+mod jwks;
+mod keys;
+mod live;
+mod parse;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures::future::{BoxFuture, ready};
+use jsonwebtoken::Algorithm;
+use tokio::time::Instant;
+
+pub use builder::JwtVerifierBuilder;
+pub use jwks::Jwks;
+
+use self::{
+    keys::{KeySet, Signed},
+    live::Live,
+    parse::{Compact, Types},
+};
+use super::{AuthError, Verified, Verifier, claims::Expected, memory::Memory};
+
+/// How long a token that does not expire is remembered before it is looked at again.
+const WITHOUT_EXPIRY: Duration = Duration::from_secs(5 * 60);
+
+/// Reads the time.
+pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// Verifies JSON Web Tokens (RFC 7519), by the rules of RFC 8725.
+///
+/// | | |
+/// |---|---|
+/// | keys | secrets (HS256, HS384, HS512), PEM (RS*, PS*, ES256, ES384, EdDSA), and a JWK set inline, in a file or at a URL; see [`Jwks`] |
+/// | algorithms | those of the key's own type, and of these the ones [allowed](JwtVerifierBuilder::algorithms): an RSA key's bytes are never an HMAC secret, and `none` is no algorithm |
+/// | `exp`, `iss`, `aud` | demanded, unless [waived](JwtVerifierBuilder::any_audience) |
+/// | `exp`, `nbf`, `iat` | checked, with a [leeway](JwtVerifierBuilder::leeway) of 30 s |
+/// | the header | nothing in it is followed: `jku`, `x5u`, `jwk`, `x5c`, `crit`, `b64`, `enc` and `zip` are refused, and so is a `typ` other than `JWT` and `at+jwt` |
+/// | form | at most 8 KiB; base64url without padding or other ways to write the same; UTF-8; no member of an object twice |
+/// | scopes | `scope` (a string, RFC 8693, or an array), else `scp` |
+///
+/// A token that is good is remembered until it expires, up to 10,000 of them, by a keyed hash and not in clear. One
+/// that comes again costs a lookup. When a key leaves the set, what it vouched for is forgotten.
+///
+/// A caller of a token that is refused hears `invalid token` and nothing else; why is in the
+/// [reason](AuthError::reason).
+///
+/// ```
+/// use rmcp_layers::auth::{JwtVerifier, Verifier};
+///
+/// # fn main() -> Result<(), rmcp_layers::Error> {
+/// let verifier = JwtVerifier::builder()
+///     .secret("a secret of at least thirty-two bytes, from a vault")
+///     .issuer("https://issuer.example")
+///     .audience("https://mcp.example/mcp")
+///     .build()?;
+/// # let _ = verifier;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct JwtVerifier(Arc<Inner>);
+
+struct Inner {
+    fixed: Arc<KeySet>,
+    live: Option<Arc<Live>>,
+    algorithms: Option<Vec<Algorithm>>,
+    expected: Expected,
+    types: Types,
+    max_bytes: usize,
+    memory: Arc<Memory>,
+    clock: Clock,
+}
+
+impl JwtVerifier {
+    /// Starts a verifier, which needs at least a key, an issuer and an audience.
+    pub fn builder() -> JwtVerifierBuilder {
+        JwtVerifierBuilder::default()
+    }
+
+    /// All that needs nobody to be asked: a token that is read, and what it is checked against if its key is here.
+    fn verify_now(&self, token: &str) -> Result<Verified, Undecided> {
+        let inner = &self.0;
+        if token.len() > inner.max_bytes {
+            return Err(AuthError::invalid("the token is too long").into());
+        }
+        let seen = inner.memory.generation();
+        let compact = Compact::parse(token, inner.types)?;
+        if let Some(allowed) = &inner.algorithms
+            && !allowed.contains(&compact.algorithm)
+        {
+            return Err(AuthError::invalid("an algorithm that is not allowed").into());
+        }
+        match inner.fixed.verify(&compact) {
+            Signed::By(key) => Ok(self.accept(token, &compact, key, seen)?),
+            _ if inner.live.is_some() => Err(Undecided::AskSet),
+            _ => Err(AuthError::invalid("no key has signed the token").into()),
+        }
+    }
+
+    async fn verify_by_set(&self, live: &Arc<Live>, token: &str) -> Result<Verified, AuthError> {
+        let arrived = Instant::now();
+        let compact = Compact::parse(token, self.0.types)?;
+        for _ in 0..3 {
+            let seen = self.0.memory.generation();
+            let snapshot = live.snapshot().await?;
+            match snapshot.keys.verify(&compact) {
+                Signed::By(key) => return self.accept(token, &compact, key, seen),
+                Signed::Not => break,
+                // A fetch that was under way when the token came may have missed its key.
+                Signed::Unknown if live.look_again(&snapshot).await => {}
+                Signed::Unknown if live.may_predate(arrived) => {}
+                Signed::Unknown => break,
+            }
+        }
+        Err(AuthError::invalid("no key of the set has signed the token"))
+    }
+
+    /// Checks the claims of a token whose signature is good, and remembers it.
+    fn accept(
+        &self,
+        token: &str,
+        compact: &Compact<'_>,
+        key: u64,
+        seen: super::memory::Generation,
+    ) -> Result<Verified, AuthError> {
+        let inner = &self.0;
+        let now = (inner.clock)();
+        let verified = inner.expected.check(compact.claims()?, now)?;
+        let until = verified
+            .expires_at
+            .or_else(|| now.checked_add(WITHOUT_EXPIRY));
+        if let Some(until) = until {
+            inner.memory.put(token, &verified, until, key, seen);
+        }
+        Ok(verified)
+    }
+}
+
+/// Why [`JwtVerifier::verify_now`] accepts nothing.
+enum Undecided {
+    Refused(AuthError),
+    AskSet,
+}
+
+impl From<AuthError> for Undecided {
+    fn from(error: AuthError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Verifier for JwtVerifier {
+    fn verify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Verified, AuthError>> {
+        match (self.verify_now(token), &self.0.live) {
+            (Ok(verified), _) => Box::pin(ready(Ok(verified))),
+            (Err(Undecided::AskSet), Some(live)) => Box::pin(self.verify_by_set(live, token)),
+            (Err(Undecided::Refused(error)), _) => Box::pin(ready(Err(error))),
+            (Err(Undecided::AskSet), None) => {
+                Box::pin(ready(Err(AuthError::invalid("there is no key"))))
+            }
+        }
+    }
+
+    fn remembered(&self, token: &str) -> Option<Verified> {
+        let inner = &self.0;
+        if inner.live.as_ref().is_some_and(|live| !live.is_fresh()) {
+            return None;
+        }
+        inner.memory.get(token, (inner.clock)())
+    }
+}
+
+impl fmt::Debug for JwtVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtVerifier")
+            .field("expected", &self.0.expected)
+            .field("algorithms", &self.0.algorithms)
+            .field("remembered", &self.0.memory)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! A token taken apart, before anything in it is believed.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::auth::AuthError;
+
+/// How long a key's id may be, in bytes.
+const MAX_KID: usize = 256;
+/// Header parameters that would have the token say with which key it is verified (RFC 8725, section 3.10), or
+/// how it is to be read.
+const REFUSED: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "enc", "zip"];
+
+/// A signed token in compact form (RFC 7515, section 3.1), its signature not yet verified.
+#[derive(Debug)]
+pub(super) struct Compact<'a> {
+    pub(super) algorithm: Algorithm,
+    pub(super) kid: Option<String>,
+    /// What is signed.
+    pub(super) signed: &'a [u8],
+    pub(super) signature: Vec<u8>,
+    claims: &'a str,
+}
+
+/// Which types of token are taken (`typ`; RFC 8725, section 3.11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Types {
+    /// `JWT`, `at+jwt`, or none.
+    #[default]
+    Common,
+    /// `at+jwt` alone (RFC 9068).
+    AccessToken,
+}
+
+impl<'a> Compact<'a> {
+    pub(super) fn parse(token: &'a str, types: Types) -> Result<Self, AuthError> {
+        let invalid = |what: &'static str| AuthError::invalid(what);
+        let mut parts = token.split('.');
+        let (Some(header), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(invalid("not three parts"));
+        };
+        let signed = &token.as_bytes()[..header.len() + 1 + claims.len()];
+        let header = object(header, "header")?;
+        if let Some(name) = REFUSED.iter().find(|name| header.contains_key(**name)) {
+            return Err(AuthError::invalid(format!(
+                "the header has `{name}`, which is not followed"
+            )));
+        }
+        let algorithm = match header.get("alg") {
+            Some(Value::String(name)) => name
+                .parse()
+                .map_err(|_| invalid("the header's `alg` is none that is known"))?,
+            _ => return Err(invalid("the header has no `alg`")),
+        };
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) if kid.len() <= MAX_KID => Some(kid.clone()),
+            Some(_) => return Err(invalid("the header's `kid` is too long, or no string")),
+        };
+        types.check(header.get("typ"))?;
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| invalid("the signature is not base64url"))?;
+        Ok(Self {
+            algorithm,
+            kid,
+            signed,
+            signature,
+            claims,
+        })
+    }
+
+    /// The claims. Believe them once the signature has been verified.
+    pub(super) fn claims(&self) -> Result<Map<String, Value>, AuthError> {
+        object(self.claims, "claims")
+    }
+}
+
+impl Types {
+    fn check(self, typ: Option<&Value>) -> Result<(), AuthError> {
+        let wrong = || AuthError::invalid("the header's `typ` is that of another kind of token");
+        let typ = match typ {
+            None if self == Self::Common => return Ok(()),
+            Some(Value::String(typ)) => typ,
+            _ => return Err(wrong()),
+        };
+        // "application/" is left out where nothing else has a slash (RFC 7515, section 4.1.9).
+        let short = match typ.split_at_checked(12) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+            _ => typ,
+        };
+        let is_jwt = self == Self::Common && short.eq_ignore_ascii_case("jwt");
+        if is_jwt || short.eq_ignore_ascii_case("at+jwt") {
+            Ok(())
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+/// A part of a token, as the JSON object it has to be. One that has a member twice is refused: two readers could
+/// take it for different things (RFC 8725, section 2.6; RFC 7515, section 4).
+fn object(part: &str, name: &'static str) -> Result<Map<String, Value>, AuthError> {
+    let invalid = |what: &str| AuthError::invalid(format!("the {name}: {what}"));
+    let json = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| invalid("not base64url"))?;
+    let mut reader = serde_json::Deserializer::from_slice(&json);
+    NoneTwice
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end())
+        .map_err(|_| invalid("not JSON in UTF-8, or a member stands twice"))?;
+    serde_json::from_slice(&json).map_err(|_| invalid("not a JSON object"))
+}
+
+/// Reads any JSON, and fails where an object has a member twice.
+struct NoneTwice;
+
+impl<'de> DeserializeSeed<'de> for NoneTwice {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NoneTwice {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON whose members are there once")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // A claim set has a handful of members, for which a set would cost more; an attacker's, which is
+        // bounded by the token's size, is sorted at its end.
+        let mut names: Vec<Name<'de>> = Vec::new();
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            map.next_value_seed(Self)?;
+            names.push(name);
+        }
+        names.sort_unstable();
+        match names.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(de::Error::custom("a member stands twice")),
+            false => Ok(()),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// A member's name, after escapes: `"exp"` and `"\u0065xp"` are the same.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Name<'de>(std::borrow::Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(text.into()))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(text.to_owned().into()))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}

@@ -1,0 +1,105 @@
+use crate::Principal;
+
+/// Which scopes something needs.
+///
+/// ```
+/// use rmcp_layers::{Principal, auth::Scopes};
+///
+/// let bob = Principal::new("bob").with_scopes(["files:read"]);
+/// assert!(Scopes::any_of(["files:read", "files:write"]).are_granted(&bob));
+/// assert_eq!(Scopes::all_of(["files:read", "files:write"]).missing(&bob), ["files:write"]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scopes(Needs);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Needs {
+    Never,
+    All(Vec<String>),
+    Any(Vec<String>),
+}
+
+impl Scopes {
+    /// None: whoever is authenticated may.
+    pub const fn none() -> Self {
+        Self(Needs::All(Vec::new()))
+    }
+
+    /// Nobody may, whatever the scopes.
+    pub const fn never() -> Self {
+        Self(Needs::Never)
+    }
+
+    /// All of these. Of no scopes at all: [`none`](Self::none).
+    pub fn all_of(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(Needs::All(scopes.into_iter().map(Into::into).collect()))
+    }
+
+    /// One of these. The first is what a caller without any is told to ask for. Of no scopes at all:
+    /// [`never`](Self::never).
+    pub fn any_of(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(Needs::Any(scopes.into_iter().map(Into::into).collect()))
+    }
+
+    /// Whether the principal has what is needed.
+    pub fn are_granted(&self, principal: &Principal) -> bool {
+        match &self.0 {
+            Needs::Never => false,
+            Needs::All(scopes) => scopes.iter().all(|scope| principal.has_scope(scope)),
+            Needs::Any(scopes) => scopes.iter().any(|scope| principal.has_scope(scope)),
+        }
+    }
+
+    /// All scopes that the principal would have to be granted besides; of alternatives, the first.
+    pub fn missing(&self, principal: &Principal) -> Vec<String> {
+        match &self.0 {
+            Needs::Never => Vec::new(),
+            Needs::All(scopes) => {
+                let missing = scopes.iter().filter(|scope| !principal.has_scope(scope));
+                missing.cloned().collect()
+            }
+            Needs::Any(_) if self.are_granted(principal) => Vec::new(),
+            Needs::Any(scopes) => scopes.first().cloned().into_iter().collect(),
+        }
+    }
+
+    /// All scopes that do for it: those that are granted of them, and those that are missing. What a challenge names,
+    /// because not every client adds what it is told to what it has (RFC 6750, section 3.1).
+    pub fn needed(&self, principal: &Principal) -> Vec<String> {
+        match &self.0 {
+            Needs::Never => Vec::new(),
+            Needs::All(scopes) => scopes.clone(),
+            Needs::Any(scopes) => {
+                let granted = scopes.iter().find(|scope| principal.has_scope(scope));
+                granted.or(scopes.first()).cloned().into_iter().collect()
+            }
+        }
+    }
+
+    /// All scopes that are named, for a resource's metadata (`scopes_supported`, RFC 9728).
+    pub fn named(&self) -> &[String] {
+        match &self.0 {
+            Needs::Never => &[],
+            Needs::All(scopes) | Needs::Any(scopes) => scopes,
+        }
+    }
+
+    /// A scope that no token can have, if one is named (RFC 6749, section 3.3).
+    pub(super) fn impossible(&self) -> Option<&str> {
+        let token = |scope: &str| {
+            !scope.is_empty()
+                && scope
+                    .bytes()
+                    .all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+        };
+        let scopes = self.named().iter();
+        scopes.map(String::as_str).find(|scope| !token(scope))
+    }
+}
+
+impl From<&str> for Scopes {
+    /// This one scope.
+    fn from(scope: &str) -> Self {
+        Self::all_of([scope])
+    }
+}

@@ -1,0 +1,194 @@
+//! Where a request's token is, and how it is taken off.
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderValue, header::AUTHORIZATION, request::Parts};
+use rmcp::{RoleServer, model::Extensions, service::NotificationContext};
+use serde_json::Value;
+
+use super::{
+    AuthError, Authenticated,
+    bearer::{check_characters, no_token_in_query},
+    verifier::Secret,
+};
+use crate::McpRequest;
+
+/// The key of a request's `_meta` under which a caller brings its token where there are no headers, as over stdio:
+/// a string, the token alone. It is taken off before the request goes on.
+pub const TOKEN_META_KEY: &str = "rmcp-layers/token";
+
+type Function = Arc<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
+
+/// Where tokens are looked for.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub(super) http: bool,
+    pub(super) meta: bool,
+    /// The token of a whole session that is not over HTTP.
+    pub(super) session: Option<Secret>,
+    pub(super) function: Option<Function>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            http: true,
+            meta: true,
+            session: None,
+            function: None,
+        }
+    }
+}
+
+/// What a request brought.
+pub(super) enum Shown {
+    Nothing,
+    Token(Token),
+    /// The HTTP companion has verified the token.
+    Authenticated(Authenticated),
+}
+
+/// A token, where it was.
+pub(super) enum Token {
+    /// Behind this many bytes of a header.
+    Header(HeaderValue, usize),
+    Text(String),
+    Session(Secret),
+}
+
+impl Token {
+    /// # Errors
+    ///
+    /// If it is not UTF-8.
+    pub(super) fn as_str(&self) -> Result<&str, AuthError> {
+        match self {
+            Self::Header(value, start) => std::str::from_utf8(&value.as_bytes()[*start..])
+                .map_err(|_| AuthError::invalid("the token is not UTF-8")),
+            Self::Text(text) => Ok(text),
+            Self::Session(secret) => Ok(secret.reveal()),
+        }
+    }
+
+    /// Whether its characters can be a token's. Not needed for one that is known.
+    pub(super) fn check(&self) -> Result<(), AuthError> {
+        check_characters(self.as_str()?)
+    }
+}
+
+/// All that was taken off a request.
+#[derive(Default)]
+struct Taken {
+    headers: Vec<HeaderValue>,
+    meta: Option<Value>,
+    authenticated: Option<Authenticated>,
+    in_query: Option<AuthError>,
+    is_http: bool,
+}
+
+impl Sources {
+    /// Takes the token off a request, wherever it is, whether or not it is looked for there.
+    pub(super) fn take(&self, request: &mut McpRequest) -> Result<Shown, AuthError> {
+        let by_function = self
+            .function
+            .as_ref()
+            .and_then(|function| function(request));
+        let context = &mut request.context;
+        let mut taken = Taken {
+            meta: context.meta.remove(TOKEN_META_KEY),
+            ..Taken::default()
+        };
+        taken.strip_http(&mut context.extensions);
+        if let Some(notice) = context
+            .extensions
+            .get_mut::<NotificationContext<RoleServer>>()
+        {
+            // rmcp's own copies of both.
+            notice.meta.remove(TOKEN_META_KEY);
+            Taken::default().strip_http(&mut notice.extensions);
+        }
+        self.judge(taken, by_function)
+    }
+
+    fn judge(&self, taken: Taken, by_function: Option<String>) -> Result<Shown, AuthError> {
+        if let Some(error) = taken.in_query {
+            return Err(error);
+        }
+        let mut shown = match (taken.authenticated, self.http) {
+            (Some(authenticated), true) => Shown::Authenticated(authenticated),
+            _ => Shown::Nothing,
+        };
+        if self.http {
+            let mut headers = taken.headers.into_iter();
+            if let Some(token) = headers.next().and_then(bearer) {
+                shown = shown.and(token)?;
+            }
+            if headers.next().is_some() {
+                return Err(AuthError::malformed("several Authorization headers"));
+            }
+        }
+        match taken.meta {
+            Some(Value::String(token)) if self.meta => shown = shown.and(Token::Text(token))?,
+            Some(_) if self.meta => {
+                return Err(AuthError::malformed("the token in `_meta` is no string"));
+            }
+            _ => {}
+        }
+        if let Some(token) = by_function {
+            shown = shown.and(Token::Text(token))?;
+        }
+        match &self.session {
+            Some(token) if !taken.is_http => shown.and(Token::Session(token.clone())),
+            _ => Ok(shown),
+        }
+    }
+}
+
+impl Shown {
+    /// Two tokens have to be the same: one of them is somebody else's otherwise, and nobody can say which is meant.
+    fn and(self, other: Token) -> Result<Self, AuthError> {
+        let same = match &self {
+            Self::Nothing => return Ok(Self::Token(other)),
+            Self::Token(token) => token.as_str()? == other.as_str()?,
+            Self::Authenticated(authenticated) => authenticated.is_by(other.as_str()?),
+        };
+        match same {
+            true => Ok(self),
+            false => Err(AuthError::malformed("two tokens that differ")),
+        }
+    }
+}
+
+impl Taken {
+    fn strip_http(&mut self, extensions: &mut Extensions) {
+        let Some(parts) = extensions.get_mut::<Parts>() else {
+            return;
+        };
+        self.is_http = true;
+        self.in_query = no_token_in_query(&parts.uri).err();
+        self.authenticated = parts.extensions.remove::<Authenticated>();
+        if let http::header::Entry::Occupied(entry) = parts.headers.entry(AUTHORIZATION) {
+            self.headers.extend(entry.remove_entry_mult().1);
+        }
+    }
+}
+
+/// The token of an `Authorization` header, if its scheme is `Bearer`; see
+/// [`bearer_token`](super::bearer_token).
+fn bearer(value: HeaderValue) -> Option<Token> {
+    let bytes = value.as_bytes();
+    let (scheme, rest) = bytes.split_at_checked(6)?;
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && spaces > 0;
+    (is_bearer && rest.len() > spaces).then_some(Token::Header(value, 6 + spaces))
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("http", &self.http)
+            .field("meta", &self.meta)
+            .field("session", &self.session)
+            .field("function", &self.function.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,26 @@
+//! What a stack shows its upstream for one call.
+
+use std::fmt;
+
+/// A bearer token for the upstream, in the extensions of one call's context: it goes with that call's HTTP request
+/// and with no other.
+#[derive(Clone)]
+pub(crate) struct OutboundCredential(String);
+
+impl OutboundCredential {
+    #[cfg(feature = "auth")]
+    pub(crate) fn bearer(token: String) -> Self {
+        Self(token)
+    }
+
+    #[cfg(feature = "http-client")]
+    pub(crate) fn into_bearer(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for OutboundCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OutboundCredential").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! Who is calling, what they may do, and a record of it.
+
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod line;
+mod tokens;
+
+mod attacks;
+mod audit;
+mod guard;
+mod http;
+mod key_sets;
