@@ -55,6 +55,7 @@ pub(super) fn blank(method: String, decision: Decided) -> AuditRecord {
         reason: None,
         ended: Ended::With(Outcome::Refused {
             layer: "auth",
+            code: code::UNAUTHENTICATED.0,
             not_delivered: true,
         }),
         code: None,
