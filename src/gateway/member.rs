@@ -203,9 +203,10 @@ impl Member {
     /// |---|---|---|
     /// | nothing said, the default | lets none of its tools out | go by their own settings |
     /// | `true` | lets out what says `readOnlyHint` | are given the [`ToolHints`](crate::ToolHints) of a tool that a list of the caller's has shown, unless a layer outside has said something of it |
-    /// | `false` | lets none of its tools out | are told that the tool says nothing of itself (`ToolHints::default()`), so that they neither keep nor repeat its calls on its word |
+    /// | `false` | lets none of its tools out | are told that the tool does not say that it is harmless (only a `destructiveHint` is left), so that they neither keep nor repeat its calls on its word |
     ///
-    /// Hints travel in a call's extensions; no list is fetched for them. Clients see the annotations in any
+    /// Hints travel in a call's extensions; no list is fetched for them, and whether a layer acts on them is
+    /// still a setting of its own. Clients see the annotations in any
     /// case, as the member gives them. So do layers outside of the gateway, a cache or a retry over all
     /// members: what they believe is a setting of theirs, by outward name.
     #[must_use]

@@ -100,7 +100,10 @@ pub(super) struct Seat {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
     Believed(ToolHints),
-    Distrusted,
+    /// That a tool may destroy something is believed of anybody.
+    Distrusted {
+        destructive: bool,
+    },
 }
 
 impl Told {
@@ -111,8 +114,13 @@ impl Told {
                 extensions.insert(hints);
             }
             // Whatever somebody outside made of what the tool says.
-            Self::Distrusted => {
-                extensions.insert(ToolHints::default());
+            Self::Distrusted { destructive } => {
+                let before = extensions.get::<ToolHints>();
+                let hints = ToolHints {
+                    destructive: destructive || before.is_some_and(|hints| hints.destructive),
+                    ..ToolHints::default()
+                };
+                extensions.insert(hints);
             }
             Self::Believed(_) => {}
         }
@@ -186,7 +194,9 @@ impl Seat {
         match self.options.trusted {
             None => None,
             Some(true) => says.map(Told::Believed),
-            Some(false) => Some(Told::Distrusted),
+            Some(false) => Some(Told::Distrusted {
+                destructive: says.is_some_and(|says| says.destructive),
+            }),
         }
     }
 
