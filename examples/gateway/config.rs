@@ -16,6 +16,9 @@
 //! headers = { x-team = "search" }
 //! lifecycle = "match-caller"            # or auto, initialize, discover
 //! prefix = "find"                       # `find__query` instead of `search__query`
+//!
+//! [cache]                               # answers from memory; see cache.rs
+//! tools = { "search__*" = 60 }
 //! ```
 //!
 //! The tools of several servers are called by their server's name, those of an only one by their own.
@@ -33,7 +36,7 @@ use rmcp_layers::{
 };
 use serde::Deserialize;
 
-use crate::Result;
+use crate::{Result, cache::Cache};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -47,6 +50,8 @@ pub struct Config {
     /// Whether the gateway has a tool of its own that says how the servers are.
     #[serde(default = "yes")]
     pub status_tool: bool,
+    /// Answers from memory, if the section is there.
+    pub cache: Option<Cache>,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -92,6 +97,7 @@ impl Default for Config {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
             status_tool: yes(),
+            cache: None,
             servers: BTreeMap::new(),
         }
     }

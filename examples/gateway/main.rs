@@ -8,6 +8,7 @@
 //! cargo run --example gateway -- --stdio               # over standard input and output
 //! ```
 
+mod cache;
 mod config;
 mod demo;
 mod in_flight;
@@ -125,6 +126,10 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             (BoxCloneService::new(gateway), Some(handle), upstreams)
         }
         None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
+    };
+    let bottom = match &config.cache {
+        Some(cache) => BoxCloneService::new(cache.layer()?.layer(bottom)),
+        None => bottom,
     };
     let bottom = match config.status_tool {
         true => BoxCloneService::new(status::layer(handle)?.layer(bottom)),
