@@ -16,6 +16,9 @@
 //! headers = { x-team = "search" }
 //! lifecycle = "match-caller"            # or auto, initialize, discover
 //! prefix = "find"                       # `find__query` instead of `search__query`
+//!
+//! [cache]                               # answers from memory; see cache.rs
+//! tools = { "search__*" = 60 }
 //! ```
 //!
 //! `[auth]` says who may use it; see `auth.rs`. With it, and without servers, it guards the demo server.
@@ -35,7 +38,7 @@ use rmcp_layers::{
 };
 use serde::Deserialize;
 
-use crate::{Result, auth::AuthConfig};
+use crate::{Result, auth::AuthConfig, cache::Cache};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -51,6 +54,8 @@ pub struct Config {
     pub status_tool: bool,
     /// Who may use it. By default everybody who reaches it.
     pub auth: Option<AuthConfig>,
+    /// Answers from memory, if the section is there.
+    pub cache: Option<Cache>,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -97,6 +102,7 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             status_tool: yes(),
             auth: None,
+            cache: None,
             servers: BTreeMap::new(),
         }
     }

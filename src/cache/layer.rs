@@ -64,7 +64,7 @@ impl fmt::Debug for CacheLayer {
 const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
 /// `_meta` keys that change nothing about an answer: how the call is traced and reported, and how it is repeated.
-const IRRELEVANT_META: [&str; 8] = [
+const IRRELEVANT_META: [&str; 9] = [
     "progressToken",
     "traceparent",
     "tracestate",
@@ -72,6 +72,7 @@ const IRRELEVANT_META: [&str; 8] = [
     "io.modelcontextprotocol/logLevel",
     "idempotencyKey",
     "rmcp-layers/idempotency-key",
+    "rmcp-layers/retry",
     CACHE_META_KEY,
 ];
 
