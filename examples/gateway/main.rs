@@ -11,6 +11,7 @@
 mod config;
 mod demo;
 mod in_flight;
+mod resilience;
 mod serve;
 mod session;
 
