@@ -13,6 +13,7 @@ mod cache;
 mod config;
 mod demo;
 mod in_flight;
+mod resilience;
 mod serve;
 mod session;
 mod status;
