@@ -131,6 +131,8 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `auth` | [`auth`]: who is calling, what they may do, and a record of it |
+//! | `auth-client` | `auth` with what asks an authorization server over HTTP |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | `gateway`: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |

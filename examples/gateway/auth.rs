@@ -8,6 +8,7 @@
 //! resource = "https://gateway.example/mcp"        # how clients reach it; by default where it listens
 //! reveal_forbidden = true                         # 403 with the missing scopes, rather than "unknown"
 //! audit_file = "/var/log/mcp/audit.jsonl"
+//! token_env = "MCP_TOKEN"                         # over stdio, where the session's token is
 //!
 //! [[auth.rules]]                                  # the first rule that matches holds
 //! tool = "files__read_*"                          # or prompt, resource, method

@@ -1,7 +1,7 @@
 //! Lists and notifications, without what the caller may not know of.
 
 use rmcp::model::{
-    ClientRequest, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    CacheScope, ClientRequest, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
     ListSkillsResult, ListToolsResult, ServerNotification, ServerResult,
 };
 
@@ -82,6 +82,27 @@ pub(super) fn filter(result: &mut ServerResult, shows: impl Sight) {
             skills.retain(|skill| shows(Item::Skill(&skill.uri)));
         }
         _ => {}
+    }
+}
+
+/// Says on the wire that an answer is for its caller alone, where its server says that it is for everybody (MCP
+/// 2026-07-28, SEP-2549): what is behind a guard is not, and caches on the way to the caller go by it.
+pub(super) fn close(result: &mut ServerResult) {
+    let scope = match result {
+        ServerResult::DiscoverResult(result) => {
+            result.cache_scope = CacheScope::Private;
+            return;
+        }
+        ServerResult::ListToolsResult(result) => &mut result.cache_scope,
+        ServerResult::ListPromptsResult(result) => &mut result.cache_scope,
+        ServerResult::ListResourcesResult(result) => &mut result.cache_scope,
+        ServerResult::ListResourceTemplatesResult(result) => &mut result.cache_scope,
+        ServerResult::ListSkillsResult(result) => &mut result.cache_scope,
+        ServerResult::ReadResourceResult(result) => &mut result.cache_scope,
+        _ => return,
+    };
+    if scope.is_some() {
+        *scope = Some(CacheScope::Private);
     }
 }
 

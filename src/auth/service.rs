@@ -375,6 +375,7 @@ impl Guard {
             }
             _ => {}
         }
+        filter::close(&mut response.result);
         response.mark_private(principal);
         Ok(response)
     }

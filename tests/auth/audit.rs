@@ -641,7 +641,8 @@ async fn a_full_sink_that_refuses_lets_no_call_through() {
         Outcome::of_error(&error),
         Outcome::Refused {
             layer: "audit",
-            not_delivered: true
+            not_delivered: true,
+            code: -31503
         }
     );
     assert_eq!(ErrorData::from(error).code, code::UNAVAILABLE);

@@ -10,8 +10,10 @@ mod common;
 mod line;
 mod tokens;
 
+mod apart;
 mod attacks;
 mod audit;
 mod guard;
 mod http;
 mod key_sets;
+mod servers;

@@ -53,11 +53,7 @@ pub(super) fn blank(method: String, decision: Decided) -> AuditRecord {
         upstream: None,
         decision,
         reason: None,
-        ended: Ended::With(Outcome::Refused {
-            layer: "auth",
-            code: code::UNAUTHENTICATED.0,
-            not_delivered: true,
-        }),
+        ended: Ended::With(Outcome::Cancelled),
         code: None,
         http_status: None,
         duration: Duration::ZERO,
@@ -79,7 +75,6 @@ impl Entry {
             Verdict::Unauthenticated(error) => (Decided::Unauthenticated, Some(error.reason())),
         };
         let mut record = blank(record::cut(request.method(), MAX_SHORT), decision);
-        record.ended = Ended::With(Outcome::Cancelled);
         record.request_id = Some(record::bounded_id(&request.context.id));
         record.principal = principal.map(Who::of);
         record.name = request.target().map(|name| record::cut(name, MAX_TEXT));

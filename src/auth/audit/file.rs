@@ -108,6 +108,7 @@ impl LogFile {
             },
             file,
         };
+        sync_folder(path);
         if end.rest > 0 {
             log.file.set_len(end.whole)?;
             log.length = end.whole;
@@ -166,6 +167,7 @@ impl LogFile {
         }
         self.file = open(&self.path)?;
         self.length = 0;
+        sync_folder(&self.path);
         self.mend()
     }
 }
@@ -186,6 +188,22 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// Makes the file's name durable, where that is a matter of its folder.
+fn sync_folder(path: &Path) {
+    #[cfg(unix)]
+    {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+            tracing::debug!(%error, "a folder could not be synced");
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 /// How far the log had come when it was last rotated.

@@ -1,18 +1,18 @@
 use std::{fmt, sync::Arc};
 
 use http::StatusCode;
-use rmcp::model::RequestId;
+use rmcp::model::{ErrorCode, RequestId};
 use tokio::time::Instant;
 
 use super::{
-    ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink,
+    ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink, Ended,
     entry::{Entry, Verdict, blank},
     memory::{self, Ring},
     queue::{Place, Queue},
     record::{self, MAX_SHORT, MAX_TEXT, Who},
     sink::SinkOptions,
 };
-use crate::{McpRequest, Principal};
+use crate::{McpRequest, Outcome, Principal};
 
 /// An audit: what is recorded, and where it goes. Layers write to it.
 ///
@@ -61,6 +61,7 @@ pub(crate) struct RefusedHttp<'a> {
     pub(crate) principal: Option<&'a Principal>,
     pub(crate) reason: &'a str,
     pub(crate) status: StatusCode,
+    pub(crate) code: ErrorCode,
     pub(crate) since: Instant,
 }
 
@@ -109,6 +110,12 @@ impl Audit {
         record.request_id = refused.id.map(record::bounded_id);
         record.principal = refused.principal.map(Who::of);
         record.reason = Some(record::cut(refused.reason, MAX_TEXT));
+        record.ended = Ended::With(Outcome::Refused {
+            layer: "auth",
+            not_delivered: true,
+            code: refused.code.0,
+        });
+        record.code = Some(refused.code.0);
         record.http_status = Some(refused.status.as_u16());
         let mut places = Vec::with_capacity(self.shared.queues.len());
         for queue in &self.shared.queues {

@@ -270,6 +270,7 @@ impl Shared {
                 principal: about.principal.as_ref(),
                 reason: &refused.reason,
                 status: refused.status,
+                code: refused.code(),
                 since,
             })
             .await;

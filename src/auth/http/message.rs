@@ -265,6 +265,44 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever rmcp reads as a request, this reads as the same: what is decided here is decided on what runs.
+        #[test]
+        fn rmcp_reads_the_same(
+            method in proptest::sample::select(vec![
+                "tools/call", "prompts/get", "resources/read", "resources/subscribe", "tasks/get",
+                "tasks/cancel", "completion/complete", "tools/list", "initialize", "acme/any",
+                "resources/directory/read", "skills/get", "notifications/x",
+            ]),
+            keys in proptest::collection::hash_map(
+                proptest::sample::select(vec![
+                    "name", "uri", "taskId", "ref", "arguments", "argument", "_meta", "cursor", "other",
+                ]),
+                proptest::sample::select(vec![
+                    r#""a""#, r#""b\u0063""#, "7", "null", "[]", "{}", r#"{"name":"n"}"#,
+                    r#"{"type":"ref/prompt","name":"p"}"#, r#"{"type":"ref/resource","uri":"u"}"#,
+                    r#"{"name":"n","value":"v"}"#,
+                ]),
+                0..6,
+            ),
+        ) {
+            use rmcp::model::{ClientJsonRpcMessage, ClientRequest};
+            let members: Vec<_> = keys.iter().map(|(key, value)| format!(r#""{key}":{value}"#)).collect();
+            let params = members.join(",");
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
+            if let Ok(ClientJsonRpcMessage::Request(theirs)) = serde_json::from_str(&body) {
+                let custom = matches!(theirs.request, ClientRequest::CustomRequest(_));
+                let theirs = crate::McpRequest::new(theirs.request);
+                let ours = read(&body).expect("a request");
+                proptest::prop_assert_eq!(theirs.method(), &ours.0);
+                // A custom request has no target, whatever its params say.
+                if !custom {
+                    proptest::prop_assert_eq!(theirs.target(), ours.1.as_deref(), "{}", body);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_member_that_stands_twice_is_an_error() {
         for body in [

@@ -98,6 +98,10 @@ impl Refused {
         )
     }
 
+    pub(super) fn code(&self) -> ErrorCode {
+        self.error.code
+    }
+
     pub(super) fn into_response(self) -> Response<Bytes> {
         // An id that is not known is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would leave it out; clients
         // that read the one read the other, but not all the other way round.
