@@ -133,10 +133,12 @@
 //! |---|---|
 //! | `auth` | [`auth`]: who is calling, what they may do, and a record of it |
 //! | `auth-client` | `auth` with what asks an authorization server over HTTP |
+//! | `cache` | the [`cache`] layer: answers from memory, for each caller apart; and [`store`] for what processes share |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | `gateway`: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
+//! | `redis` | `cache` with a store in Redis or Valkey |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //!
 //! None is on by default. Serving over HTTP needs nothing here: it is rmcp's

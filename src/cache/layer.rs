@@ -259,7 +259,9 @@ impl CacheLayerBuilder {
     /// first call that it has no answer for: yes by default. Otherwise it hears of changes only while a caller
     /// listens through it.
     ///
-    /// It is one request that stays open. Further in, a concurrency limit counts it. It is made without a principal:
+    /// What changes between the first answer and the moment that the listen is open is noticed by its time alone.
+    ///
+    /// It is one request that stays open. Further in, a concurrency limit counts it: give a limit of one room for two. It is made without a principal:
     /// a stack that refuses it is not asked again.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;

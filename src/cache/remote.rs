@@ -231,7 +231,7 @@ impl Remote {
 
     /// Tells the store what is outdated, if it can be reached.
     pub async fn settle(&self) {
-        for at in 0..COUNT {
+        for (at, name) in NAMES.iter().enumerate() {
             let wanted = {
                 let state = self.state();
                 let group = state.groups[at];
@@ -242,7 +242,7 @@ impl Remote {
             };
             let fresh: u128 = rand::random();
             let value = fresh.to_be_bytes().to_vec();
-            let set = || self.store.set(NAMES[at].as_bytes(), value, None);
+            let set = || self.store.set(name.as_bytes(), value, None);
             if self.ask(set).await.is_none() {
                 return;
             }

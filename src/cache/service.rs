@@ -28,13 +28,13 @@ use super::{
     key::{Key, with_key},
     remote::Looked,
     rules::Kind,
-    state::{Answer, Core, Fetched, Plan, Shared, may_be_asked},
+    state::{Answer, Core, Fetched, Plan, Shared},
     status::CacheStatus,
     watch as changes,
 };
 use crate::{
-    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, hints::KnownHints,
-    request::next_id,
+    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, caller::Era,
+    hints::KnownHints, request::next_id,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
@@ -403,6 +403,20 @@ async fn wait(
     };
     // Whoever leads says how it ends, even when dropped.
     Ok(ended.map_or(Phase::Abandoned, |phase| phase.clone()))
+}
+
+/// Whether a server may ask the caller of this something while it answers.
+fn may_be_asked(context: &CallContext) -> bool {
+    let caller = &context.caller;
+    if caller.is_detached() {
+        return false;
+    }
+    let legacy = context.era() == Era::Legacy;
+    caller.answers_requests()
+        || legacy
+            && context.client_capabilities().is_none_or(|can| {
+                can.sampling.is_some() || can.elicitation.is_some() || can.roots.is_some()
+            })
 }
 
 /// Notes whether the server asks the caller something: then the answer depends on what it said.

@@ -26,8 +26,7 @@ use super::{
     status::{CacheStatus, Directives},
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints, caller::Era,
-    hints::KnownHints,
+    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints, hints::KnownHints,
 };
 
 /// For how many requests it is remembered that their answers are shared with nobody, and for how long.
@@ -485,18 +484,4 @@ enum Reach {
     Waiting,
     /// All who ask while it is fresh.
     Later { fresh_for: Duration, public: bool },
-}
-
-/// Whether a server may ask the caller of this something while it answers.
-pub(super) fn may_be_asked(context: &CallContext) -> bool {
-    let caller = &context.caller;
-    if caller.is_detached() {
-        return false;
-    }
-    let legacy = context.era() == Era::Legacy;
-    caller.answers_requests()
-        || legacy
-            && context.client_capabilities().is_none_or(|can| {
-                can.sampling.is_some() || can.elicitation.is_some() || can.roots.is_some()
-            })
 }

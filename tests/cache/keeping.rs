@@ -226,9 +226,10 @@ async fn pages_of_a_list_are_kept_each_by_itself() {
     let setup = Setup::new(quiet());
     let page = |cursor: &str| {
         let params = PaginatedRequestParams::default().with_cursor(Some(cursor.to_owned()));
-        let mut list = ListToolsRequest::default();
-        list.params = Some(params);
-        McpRequest::new(list)
+        McpRequest::new(ListToolsRequest {
+            params: Some(params),
+            ..ListToolsRequest::default()
+        })
     };
     for cursor in ["ttl-1000/a", "ttl-1000/b", "ttl-1000/a", "ttl-1000/b"] {
         setup.ask(page(cursor)).await.unwrap();

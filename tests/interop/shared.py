@@ -112,6 +112,7 @@ async def main(command: str, scratch: Path, server: str) -> bool:
                 await run(checks, redis, one, two)
 
                 async def foreign() -> None:
+                    await anyio.sleep(3 * TICK)
                     await same(one, two, "Asia/Tokyo")
                     kept = await now(one, "Asia/Tokyo")
                     for number, key in enumerate(redis.keys("rmcp-layers:a:*")):
