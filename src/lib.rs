@@ -136,6 +136,7 @@
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
+//! | `retry` | the [`retry`] layer: repeats what is safe to repeat; and the circuit [`breaker`](retry::breaker) |
 //!
 //! None is on by default. Serving over HTTP needs nothing here: it is rmcp's
 //! `transport-streamable-http-server`.
@@ -162,7 +163,7 @@ pub mod gateway;
     feature = "gateway",
     feature = "retry"
 ))]
-#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "gateway", feature = "retry")), allow(dead_code))]
 mod glob;
 mod hints;
 mod outcome;
