@@ -140,6 +140,7 @@
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | `cache` with a store in Redis or Valkey |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
+//! | `retry` | the [`retry`] layer: repeats what is safe to repeat; and the circuit [`breaker`](retry::breaker) |
 //!
 //! None is on by default. Serving over HTTP needs nothing here: it is rmcp's
 //! `transport-streamable-http-server`.
@@ -170,6 +171,7 @@ pub mod gateway;
     feature = "retry"
 ))]
 #[cfg_attr(not(any(feature = "cache", feature = "gateway")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "gateway", feature = "retry")), allow(dead_code))]
 mod glob;
 mod hints;
 mod lines;

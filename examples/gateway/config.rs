@@ -86,6 +86,7 @@ struct Server {
     headers: BTreeMap<String, String>,
     lifecycle: Option<LifecycleName>,
     request_timeout_secs: Option<u64>,
+    reconnect_max_secs: Option<u64>,
     prefix: Option<String>,
     retry: Option<bool>,
     #[serde(default)]
@@ -189,6 +190,10 @@ impl Server {
         }
         if let Some(seconds) = self.request_timeout_secs {
             builder = builder.request_timeout(Duration::from_secs(seconds));
+        }
+        if let Some(seconds) = self.reconnect_max_secs {
+            let most = Duration::from_secs(seconds);
+            builder = builder.reconnect_backoff(most.min(Duration::from_millis(500)), most);
         }
         match (&self.command, &self.url) {
             (Some(command), None) if self.headers.is_empty() => {

@@ -22,6 +22,7 @@ budget_per_sec = 500
 command = "$target/flaky_server"
 args = ["$dir"]
 trust_annotations = true
+reconnect_max_secs = 1
 TOML
   echo "seed $flaky_seed, $flaky_seconds s"
   start "$work/flaky.log" "$gateway" --config "$dir/gateway.toml" --listen 127.0.0.1:0
