@@ -5,7 +5,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::{ClientRequest, ServerResult};
+use rmcp::model::{ClientRequest, ServerNotification, ServerResult};
 use tower::Service;
 
 use super::{
@@ -301,7 +301,14 @@ impl Shared {
             .caller
             .filter_map_notifications(move |notification| {
                 let shows = |item: Item<'_>| shared.shows(item, &principal);
-                filter::lets_pass(&notification, shows).then_some(notification)
+                let passes = match &notification {
+                    ServerNotification::TaskStatusNotification(status) => {
+                        let task = &status.params.task.task.task_id;
+                        !shared.tasks.is_anothers(task, &principal)
+                    }
+                    other => filter::lets_pass(other, shows),
+                };
+                passes.then_some(notification)
             });
         request.context.caller = caller;
     }

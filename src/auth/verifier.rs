@@ -63,7 +63,7 @@ impl<V: Verifier + ?Sized> Verifier for Arc<V> {
 pub struct Verified {
     /// Whom it speaks for.
     pub principal: Principal,
-    /// Until when, if it says so. A listen that is still open then is closed.
+    /// Until when, if it says so, with the verifier's leeway. A listen that is still open then is closed.
     pub expires_at: Option<SystemTime>,
 }
 

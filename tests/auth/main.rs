@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod line;
+mod shop;
 mod tokens;
 
 mod apart;
@@ -16,4 +17,5 @@ mod audit;
 mod guard;
 mod http;
 mod key_sets;
+mod scopes;
 mod servers;

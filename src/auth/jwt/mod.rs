@@ -84,7 +84,7 @@ impl JwtVerifier {
     }
 
     /// All that needs nobody to be asked: a token that is read, and what it is checked against if its key is here.
-    fn verify_now(&self, token: &str) -> Result<Verified, Undecided> {
+    fn verify_now<'a>(&self, token: &'a str) -> Result<Verified, Undecided<'a>> {
         let inner = &self.0;
         if token.len() > inner.max_bytes {
             return Err(AuthError::invalid("the token is too long").into());
@@ -98,14 +98,18 @@ impl JwtVerifier {
         }
         match inner.fixed.verify(&compact) {
             Signed::By(key) => Ok(self.accept(token, &compact, key, seen)?),
-            _ if inner.live.is_some() => Err(Undecided::AskSet),
+            _ if inner.live.is_some() => Err(Undecided::AskSet(Box::new(compact))),
             _ => Err(AuthError::invalid("no key has signed the token").into()),
         }
     }
 
-    async fn verify_by_set(&self, live: &Arc<Live>, token: &str) -> Result<Verified, AuthError> {
+    async fn verify_by_set(
+        &self,
+        live: &Arc<Live>,
+        token: &str,
+        compact: Box<Compact<'_>>,
+    ) -> Result<Verified, AuthError> {
         let arrived = Instant::now();
-        let compact = Compact::parse(token, self.0.types)?;
         for _ in 0..3 {
             let seen = self.0.memory.generation();
             let snapshot = live.snapshot().await?;
@@ -143,12 +147,12 @@ impl JwtVerifier {
 }
 
 /// Why [`JwtVerifier::verify_now`] accepts nothing.
-enum Undecided {
+enum Undecided<'a> {
     Refused(AuthError),
-    AskSet,
+    AskSet(Box<Compact<'a>>),
 }
 
-impl From<AuthError> for Undecided {
+impl From<AuthError> for Undecided<'_> {
     fn from(error: AuthError) -> Self {
         Self::Refused(error)
     }
@@ -158,9 +162,11 @@ impl Verifier for JwtVerifier {
     fn verify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Verified, AuthError>> {
         match (self.verify_now(token), &self.0.live) {
             (Ok(verified), _) => Box::pin(ready(Ok(verified))),
-            (Err(Undecided::AskSet), Some(live)) => Box::pin(self.verify_by_set(live, token)),
+            (Err(Undecided::AskSet(compact)), Some(live)) => {
+                Box::pin(self.verify_by_set(live, token, compact))
+            }
             (Err(Undecided::Refused(error)), _) => Box::pin(ready(Err(error))),
-            (Err(Undecided::AskSet), None) => {
+            (Err(Undecided::AskSet(_)), None) => {
                 Box::pin(ready(Err(AuthError::invalid("there is no key"))))
             }
         }

@@ -1,0 +1,272 @@
+//! What scopes let a principal do, see, and hear of.
+
+use rmcp::model::*;
+use rmcp_layers::{
+    McpRequest, Principal,
+    auth::{Decision, Item, Policy, Scopes},
+};
+use serde_json::json;
+use tower::Layer;
+
+use crate::{
+    line::{Line, bearing},
+    shop::{Shop, ask, call, guarded, layer, names, rules, shown, token},
+};
+
+#[tokio::test]
+async fn scopes_are_demanded_by_name_and_by_glob_and_what_no_rule_names_is_for_admins() {
+    let stack = guarded(&Shop::default(), rules().method("acme/*", "acme"));
+    let rows = [
+        ("db__read", "db:read", true),
+        ("db__read", "db:write", true),
+        ("db__read", "db:owner", false),
+        ("db__drop", "db:read", false),
+        ("db__drop", "db:write", false),
+        ("db__drop", "db:write db:owner", true),
+        ("db__drop@1.0.0", "db:read db:write", false),
+        ("db__read@1.0.0", "db:read", true),
+        ("ant", "", true),
+        ("Ant", "", false),
+        ("zebra", "db:read", false),
+        ("zebra", "admin", true),
+        ("zebra", "ADMIN", false),
+    ];
+    for (name, scope, allowed) in rows {
+        let answer = ask(&stack, call(name, scope)).await;
+        assert_eq!(answer.is_ok(), allowed, "{name} with `{scope}`: {answer:?}");
+    }
+    let read = |uri: &str| ReadResourceRequest::new(ReadResourceRequestParams::new(uri));
+    let rows = [
+        ("file:///db__read", "db:read", true),
+        ("file:///db__read/../x", "db:read", false),
+        ("file:///public/a/b", "", true),
+        ("file:///public/../secret", "", false),
+        ("file:///public/%2e%2E/secret", "", false),
+        ("file:///public/..%2fsecret", "", false),
+        ("file:///public/..\\secret", "", false),
+        ("file:///public/a..b", "", true),
+        ("file:///public/...", "", true),
+        ("file:///secret", "", false),
+    ];
+    for (uri, scope, allowed) in rows {
+        let answer = ask(&stack, shown(read(uri), scope)).await;
+        assert_eq!(answer.is_ok(), allowed, "{uri} with `{scope}`: {answer:?}");
+    }
+    for (method, scope, allowed) in [
+        ("acme/reindex", "acme", true),
+        ("acme/reindex", "", false),
+        ("other/thing", "acme", false),
+        ("other/thing", "admin", true),
+    ] {
+        let answer = ask(&stack, shown(CustomRequest::new(method, None), scope)).await;
+        assert_eq!(
+            answer.is_ok(),
+            allowed,
+            "{method} with `{scope}`: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_known_method_with_params_that_are_not_its_own_is_for_admins() {
+    let stack = guarded(&Shop::default(), rules().method("tools/*", Scopes::none()));
+    for method in [
+        "tools/list",
+        "tools/call",
+        "notifications/initialized",
+        "server/discover",
+    ] {
+        let odd = || CustomRequest::new(method, Some(json!({ "cursor": 5 })));
+        let answer = ask(&stack, shown(odd(), "db:read")).await;
+        assert_eq!(answer.unwrap_err().code.0, -31403, "{method}");
+        ask(&stack, shown(odd(), "admin")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lists_show_what_may_be_used_in_their_order_and_with_their_cursor() {
+    let stack = guarded(&Shop::default(), rules());
+    let rows: [(ClientRequest, &str, &[&str]); 8] = [
+        (ListToolsRequest::default().into(), "", &["ant"]),
+        (
+            ListToolsRequest::default().into(),
+            "db:read",
+            &["db__read", "ant"],
+        ),
+        (
+            ListToolsRequest::default().into(),
+            "admin db:write db:owner",
+            &["zebra", "db__read", "db__drop", "ant", "secret"],
+        ),
+        (
+            ListPromptsRequest::default().into(),
+            "db:read",
+            &["db__read", "db__drop"],
+        ),
+        (
+            ListResourcesRequest::default().into(),
+            "db:read",
+            &["db__read"],
+        ),
+        (
+            ListResourceTemplatesRequest::default().into(),
+            "db:read",
+            &["db__read"],
+        ),
+        (ListResourceTemplatesRequest::default().into(), "", &[]),
+        (ListPromptsRequest::default().into(), "", &[]),
+    ];
+    for (request, scope, shows) in rows {
+        let method = request.method().to_owned();
+        let listed = ask(&stack, shown(request, scope)).await.unwrap();
+        assert_eq!(names(&listed), shows, "{method} with `{scope}`");
+        if let ServerResult::ListToolsResult(listed) = listed {
+            assert_eq!(listed.next_cursor.as_deref(), Some("more"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_shown_is_what_can_be_called() {
+    let stack = guarded(&Shop::default(), rules());
+    for scope in ["", "db:read", "db:write", "db:write db:owner", "admin", "x"] {
+        let listed = ask(&stack, shown(ListToolsRequest::default(), scope))
+            .await
+            .unwrap();
+        let shown = names(&listed);
+        for name in ["zebra", "db__read", "db__drop", "ant", "secret"] {
+            let answer = ask(&stack, call(name, scope)).await;
+            let listed = shown.contains(&name.to_owned());
+            assert_eq!(answer.is_ok(), listed, "{name} with `{scope}`");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forbidden_name_and_an_unknown_one_are_answered_alike() {
+    let shop = Shop::default();
+    let stack = guarded(&shop, rules());
+    let mut line = Line::to(stack);
+    // In the servers' own words: this crate's gateway, its registry, rmcp, and the SDKs of other languages.
+    let near = json!({ "name": "db__drob", "nearest": ["db__drop", "secret"] });
+    let failed = |text: &str| Ok(CallToolResult::error(vec![ContentBlock::text(text)]).into());
+    let words = vec![
+        Err(ErrorData::invalid_params(
+            "Unknown tool: db__drob. Did you mean `db__drop` or `secret`?",
+            Some(near),
+        )),
+        Err(ErrorData::invalid_params(
+            "Unknown tool: db__drob (it has no versions)",
+            None,
+        )),
+        Err(ErrorData::invalid_params("tool not found", None)),
+        Err(ErrorData::internal_error("Tool db__drob not found", None)),
+        failed("Unknown tool: db__drob"),
+        failed("MCP error -32602: Tool db__drob not found"),
+    ];
+    // The name db__drop is there and forbidden; db__drob is not, but a glob would grant it.
+    let reader = bearing(&token("db:read"));
+    let forbidden = line
+        .ask("tools/call", json!({ "name": "db__drop" }), reader.clone())
+        .await;
+    assert_eq!(shop.count(), 0, "what is forbidden reaches nobody");
+    assert_eq!(forbidden["error"]["code"], -32602, "{forbidden}");
+    for said in words {
+        shop.will_say(said);
+        let unknown = line
+            .ask("tools/call", json!({ "name": "db__drob" }), reader.clone())
+            .await;
+        let as_forbidden = unknown["error"].to_string().replace("db__drob", "db__drop");
+        assert_eq!(as_forbidden, forbidden["error"].to_string());
+    }
+    // A tool's own failure is its own.
+    shop.will_say(Ok(CallToolResult::error(vec![ContentBlock::text(
+        "row not found",
+    )])
+    .into()));
+    let failed = line
+        .ask("tools/call", json!({ "name": "db__read" }), reader.clone())
+        .await;
+    assert_eq!(failed["result"]["content"][0]["text"], "row not found");
+
+    let denied = line
+        .ask("prompts/get", json!({ "name": "secret" }), reader.clone())
+        .await;
+    assert_eq!(denied["error"]["message"], "Unknown prompt: secret");
+    let read = json!({ "uri": "file:///secret" });
+    let denied = line
+        .ask("resources/read", read.clone(), reader.clone())
+        .await;
+    assert_eq!(
+        denied["error"]["message"],
+        "Resource not found: file:///secret"
+    );
+    shop.will_say(Err(ErrorData::resource_not_found("no such resource", None)));
+    let unknown = line
+        .ask("resources/read", read, bearing(&token("admin")))
+        .await;
+    assert_eq!(unknown["error"], denied["error"]);
+}
+
+#[tokio::test]
+async fn where_it_is_configured_a_forbidden_name_is_told_with_all_scopes_that_are_missing() {
+    let shop = Shop::default();
+    let mut line = Line::to(guarded(&shop, rules().reveal_forbidden(true)));
+    let nobody = bearing(&token(""));
+    let drop = line
+        .ask("tools/call", json!({ "name": "db__drop" }), nobody.clone())
+        .await;
+    let error = json!({
+        "code": -31403,
+        "message": "refused by auth: insufficient scope: needs db:write db:owner",
+        "data": {
+            "kind": "refused",
+            "layer": "auth",
+            "reason": "insufficient_scope",
+            "scopes": ["db:write", "db:owner"],
+        },
+    });
+    assert_eq!(drop["error"], error);
+    shop.will_say(Err(ErrorData::invalid_params(
+        "Unknown tool: x. Did you mean `y`?",
+        None,
+    )));
+    let unknown = line
+        .ask("tools/call", json!({ "name": "ant" }), nobody)
+        .await;
+    assert_eq!(
+        unknown["error"]["message"],
+        "Unknown tool: x. Did you mean `y`?"
+    );
+}
+
+#[tokio::test]
+async fn a_policy_sees_the_arguments_and_hides_from_lists() {
+    struct OwnRows;
+    impl Policy for OwnRows {
+        fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision {
+            let arguments = request
+                .as_tool_call()
+                .and_then(|call| call.arguments.as_ref());
+            match arguments.and_then(|arguments| arguments.get("owner")) {
+                Some(owner) if owner != principal.subject() => Decision::deny("another's row"),
+                _ => Decision::Allow,
+            }
+        }
+
+        fn shows(&self, item: Item<'_>, _principal: &Principal) -> bool {
+            item != Item::Tool("db__drop")
+        }
+    }
+    let layer = layer(rules()).policy(OwnRows).build().unwrap();
+    let mut line = Line::to(layer.layer(Shop::default()));
+    let admin = bearing(&token("admin db:read db:write db:owner"));
+    let read = |owner: &str| json!({ "name": "db__read", "arguments": { "owner": owner } });
+    let own = line.ask("tools/call", read("alice"), admin.clone()).await;
+    assert_eq!(own["result"]["content"][0]["text"], "done", "{own}");
+    let others = line.ask("tools/call", read("bob"), admin.clone()).await;
+    assert_eq!(others["error"]["code"], -31403);
+    assert_eq!(others["error"]["message"], "refused by auth: not allowed");
+    let listed = line.ask("tools/list", json!({}), admin).await;
+    assert!(!listed.to_string().contains("db__drop"), "{listed}");
+}
