@@ -25,7 +25,7 @@ use rmcp::{
 use rmcp_layers::{
     Error, Handler, McpRequest, McpServer, Principal,
     auth::{
-        AuthError, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
+        AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
         audit::{Audit, AuditHandle, Decided},
         http::{HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
     },
@@ -88,6 +88,7 @@ struct Server {
     address: SocketAddr,
     table: Table,
     audit: AuditHandle,
+    auth: AuthHandle,
     demo: Demo,
     /// What reached the stack behind the layer.
     beneath: Arc<Mutex<Vec<McpRequest>>>,
@@ -118,16 +119,17 @@ impl Server {
             .unwrap()
             .authorization_server("https://issuer.example")
             .scopes_supported(["calls"]);
-        let guard = HttpAuthLayer::builder(table.clone())
-            .resource(resource)
-            .rules(rules.clone())
-            .audit(audit.clone());
-        let guard = settings(guard).build().unwrap();
         let auth = AuthLayer::builder(table.clone())
             .rules(rules)
             .audit(audit.clone())
             .build()
             .unwrap();
+        let handle = auth.handle();
+        let guard = HttpAuthLayer::builder(table.clone())
+            .resource(resource)
+            .rules_of(handle.clone())
+            .audit(audit.clone());
+        let guard = settings(guard).build().unwrap();
         let beneath = Arc::<Mutex<Vec<McpRequest>>>::default();
         let seen = beneath.clone();
         let demo = Demo::default();
@@ -152,6 +154,7 @@ impl Server {
             address,
             table,
             audit: audit.handle(),
+            auth: handle,
             demo,
             beneath,
         }
@@ -612,6 +615,20 @@ async fn what_is_missing_is_said_at_once_where_the_rules_reveal_it() {
         server.send(modern_call("add").token("bob")).await.status,
         200
     );
+}
+
+#[tokio::test]
+async fn rules_that_change_are_asked_as_they_are() {
+    let server = Server::revealing().await;
+    assert_eq!(
+        server.send(modern_call("add").token("bob")).await.status,
+        200
+    );
+    let closed = Rules::builder().tool("add", "more").reveal_forbidden(true);
+    server.auth.set_rules(closed.build().unwrap());
+    let reply = server.send(modern_call("add").token("bob")).await;
+    assert_eq!(reply.status, 403, "{reply:?}");
+    assert!(reply.challenge().contains(r#"scope="more""#), "{reply:?}");
 }
 
 #[tokio::test]

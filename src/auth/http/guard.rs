@@ -10,7 +10,7 @@ use http::{
 use rmcp::model::ErrorCode;
 
 use super::{
-    layer::Shared,
+    layer::{RulesOf, Shared},
     message::{Message, Messages},
     mirror,
     refused::{About, Refused},
@@ -182,7 +182,7 @@ impl Shared {
 
     /// Asks the rules, where the caller may hear what is forbidden. All that is missing is said at once.
     fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), Denied> {
-        let Some(rules) = &self.rules else {
+        let Some(rules) = self.rules.as_ref().map(RulesOf::now) else {
             return Ok(());
         };
         let mut denied = false;
@@ -193,7 +193,7 @@ impl Shared {
             };
             let required = rules.required(method, message.target());
             if required.are_granted(principal)
-                || (!rules.reveals_forbidden() && is_hidden(rules, message, method, principal))
+                || (!rules.reveals_forbidden() && is_hidden(&rules, message, method, principal))
             {
                 continue;
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tower::Layer;
 
 use super::{HttpAuth, HttpAuthError, ProtectedResource, sessions::Sessions};
-use crate::auth::{Rules, Verifier, audit::Audit};
+use crate::auth::{AuthHandle, Rules, Verifier, audit::Audit};
 
 /// Guards an HTTP endpoint of MCP; see the [module](super).
 ///
@@ -19,11 +19,28 @@ pub(super) struct Shared {
     pub(super) resource: Option<ProtectedResource>,
     pub(super) document: Bytes,
     pub(super) realm: Option<String>,
-    pub(super) rules: Option<Rules>,
+    pub(super) rules: Option<RulesOf>,
     pub(super) audit: Option<Audit>,
     pub(super) max_token: usize,
     pub(super) max_body: usize,
     pub(super) sessions: Sessions,
+}
+
+/// Where the rules are.
+#[derive(Clone, Debug)]
+pub(super) enum RulesOf {
+    Fixed(Arc<Rules>),
+    Layer(AuthHandle),
+}
+
+impl RulesOf {
+    /// The rules as they are.
+    pub(super) fn now(&self) -> Arc<Rules> {
+        match self {
+            Self::Fixed(rules) => rules.clone(),
+            Self::Layer(layer) => layer.rules(),
+        }
+    }
 }
 
 impl HttpAuthLayer {
@@ -66,7 +83,7 @@ pub struct HttpAuthLayerBuilder {
     verifier: Arc<dyn Verifier>,
     resource: Option<ProtectedResource>,
     realm: Option<String>,
-    rules: Option<Rules>,
+    rules: Option<RulesOf>,
     audit: Option<Audit>,
     max_token: usize,
     max_body: usize,
@@ -94,7 +111,14 @@ impl HttpAuthLayerBuilder {
     /// [`AuthLayer`](crate::auth::AuthLayer) inside, which is who decides in any case. Without rules, what a known
     /// caller may do is left to it.
     pub fn rules(mut self, rules: Rules) -> Self {
-        self.rules = Some(rules);
+        self.rules = Some(RulesOf::Fixed(Arc::new(rules)));
+        self
+    }
+
+    /// The same, with the rules that the layer inside has at the time, also when
+    /// [`set_rules`](AuthHandle::set_rules) changes them.
+    pub fn rules_of(mut self, layer: AuthHandle) -> Self {
+        self.rules = Some(RulesOf::Layer(layer));
         self
     }
 
