@@ -22,11 +22,12 @@ use rmcp_layers::{Error, McpRequest, McpResponse, gateway::Gateway};
 use tower::{Service, service_fn};
 
 /// Members, and tools in all.
-const SIZES: [(usize, usize); 7] = [
+const SIZES: [(usize, usize); 8] = [
     (1, 10),
     (10, 10),
     (1, 1_000),
     (10, 1_000),
+    (100, 100),
     (100, 1_000),
     (10, 10_000),
     (100, 10_000),
@@ -164,13 +165,19 @@ async fn main() {
             .expect("a measured size")
     };
     // By pairs from one round, so that what disturbs the machine disturbs both.
-    let (few, many) = (of(10, 10), of(10, 10_000));
-    let ratios: Vec<f64> = many
-        .calls
-        .iter()
-        .zip(&few.calls)
-        .map(|(a, b)| a / b)
-        .collect();
-    figure("route_10000_tools_vs_10", median(&ratios), "ratio");
+    let ratio = |many: &Sized, few: &Sized| {
+        let pairs = many.calls.iter().zip(&few.calls);
+        median(&pairs.map(|(a, b)| a / b).collect::<Vec<f64>>())
+    };
+    let route = ratio(of(10, 10_000), of(10, 10));
+    figure("route_10000_tools_vs_10", route, "ratio");
+    let route = ratio(of(100, 10_000), of(10, 10));
+    figure(
+        "route_100_members_10000_tools_vs_10_members_10_tools",
+        route,
+        "ratio",
+    );
+    let route = ratio(of(100, 10_000), of(100, 100));
+    figure("route_100_members_10000_tools_vs_100", route, "ratio");
     figure("list_1000_tools_us", median(&of(10, 1_000).lists), "us");
 }

@@ -182,6 +182,8 @@ mod results;
 pub mod retry;
 mod served_by;
 mod server;
+#[cfg(feature = "cache")]
+pub mod store;
 
 pub use audience::Audience;
 pub use caller::{Caller, CallerSink};

@@ -16,12 +16,17 @@
 //! headers = { x-team = "search" }
 //! lifecycle = "match-caller"            # or auto, initialize, discover
 //! prefix = "find"                       # `find__query` instead of `search__query`
+//!
+//! [cache]                               # answers from memory; see cache.rs
+//! tools = { "search__*" = 60 }
 //! ```
 //!
 //! `[auth]` says who may use it; see `auth.rs`. With it, and without servers, it guards the demo server.
 //!
 //! The tools of several servers are called by their server's name, those of an only one by their own.
 //! `prefix = ""` has them called by their own either way.
+//!
+//! `[retry]` and `[breaker]` are in `resilience.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -32,10 +37,17 @@ use std::{
 use rmcp_layers::{
     ChildProcess, HttpEndpoint, Lifecycle, Upstream,
     gateway::{Gateway, Member, Prefix},
+    retry::{RetryLayer, breaker::CircuitBreakerLayer},
 };
 use serde::Deserialize;
+use tower::ServiceBuilder;
 
-use crate::{Result, auth::AuthConfig};
+use crate::{
+    Result,
+    auth::AuthConfig,
+    cache::Cache,
+    resilience::{BreakerConfig, RetryConfig},
+};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -51,6 +63,10 @@ pub struct Config {
     pub status_tool: bool,
     /// Who may use it. By default everybody who reaches it.
     pub auth: Option<AuthConfig>,
+    /// Answers from memory, if the section is there.
+    pub cache: Option<Cache>,
+    retry: Option<RetryConfig>,
+    breaker: Option<BreakerConfig>,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -71,6 +87,9 @@ struct Server {
     lifecycle: Option<LifecycleName>,
     request_timeout_secs: Option<u64>,
     prefix: Option<String>,
+    retry: Option<bool>,
+    #[serde(default)]
+    trust_annotations: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -97,6 +116,9 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             status_tool: yes(),
             auth: None,
+            cache: None,
+            retry: None,
+            breaker: None,
             servers: BTreeMap::new(),
         }
     }
@@ -127,15 +149,30 @@ impl Config {
             let upstream = server
                 .upstream(name)
                 .map_err(|error| format!("[servers.{name}]: {error}"))?;
+            let stack = ServiceBuilder::new()
+                .option_layer(self.retry(server)?)
+                .option_layer(self.breaker(name)?)
+                .service(upstream.clone());
             let default = if self.servers.len() == 1 { "" } else { name };
             let member = match server.prefix.as_deref().unwrap_or(default) {
-                "" => Member::new(name, upstream.clone()).prefix(Prefix::Never),
-                prefix => Member::new(prefix, upstream.clone()),
+                "" => Member::new(name, stack).prefix(Prefix::Never),
+                prefix => Member::new(prefix, stack),
             };
-            gateway = gateway.add_member(member);
+            gateway = gateway.add_member(member.trust_annotations(server.trust_annotations));
             upstreams.push(upstream);
         }
         Ok(Some((gateway.build()?, upstreams)))
+    }
+
+    fn retry(&self, server: &Server) -> Result<Option<RetryLayer>> {
+        let retry = self.retry.as_ref().filter(|_| server.retry != Some(false));
+        let layer = retry.map(|retry| retry.layer(server.trust_annotations));
+        layer.transpose()
+    }
+
+    fn breaker(&self, name: &str) -> Result<Option<CircuitBreakerLayer>> {
+        let layer = self.breaker.as_ref().map(|breaker| breaker.layer(name));
+        layer.transpose()
     }
 }
 

@@ -9,9 +9,11 @@
 //! ```
 
 mod auth;
+mod cache;
 mod config;
 mod demo;
 mod in_flight;
+mod resilience;
 mod serve;
 mod session;
 mod status;
@@ -131,6 +133,10 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             (BoxCloneService::new(gateway), Some(handle), upstreams)
         }
         None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
+    };
+    let bottom = match &config.cache {
+        Some(cache) => BoxCloneService::new(cache.layer()?.layer(bottom)),
+        None => bottom,
     };
     let bottom = match config.status_tool {
         true => BoxCloneService::new(status::layer(handle)?.layer(bottom)),

@@ -14,7 +14,6 @@ pub(super) struct Counters {
     evictions: AtomicU64,
     invalidations: AtomicU64,
     store_hits: AtomicU64,
-    store_failures: AtomicU64,
 }
 
 macro_rules! counted {
@@ -61,5 +60,4 @@ counted! {
     Eviction evictions monotonic_counter.mcp.cache.evictions;
     Invalidation invalidations monotonic_counter.mcp.cache.invalidations;
     StoreHit store_hits monotonic_counter.mcp.cache.store_hits;
-    StoreFailure store_failures monotonic_counter.mcp.cache.store_failures;
 }

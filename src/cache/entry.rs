@@ -36,11 +36,22 @@ pub(super) struct Subject {
 #[derive(Clone, Debug)]
 pub(super) enum Concerned<'a> {
     All,
-    Group { stack: u32, group: Group },
-    Resource { stack: Option<u32>, uri: &'a str },
+    Group {
+        stack: u32,
+        group: Group,
+    },
+    /// The same in every stack.
+    Groups(Group),
+    Resource {
+        stack: Option<u32>,
+        uri: &'a str,
+    },
     Tool(&'a str),
     Audience(&'a Audience),
-    Request { asked: &'a [u8], own: &'a [u8] },
+    Request {
+        asked: &'a [u8],
+        own: &'a [u8],
+    },
 }
 
 impl Concerned<'_> {
@@ -50,6 +61,7 @@ impl Concerned<'_> {
             Self::Group { stack, group } => {
                 subject.stack == *stack && subject.kind.group() == *group
             }
+            Self::Groups(group) => subject.kind.group() == *group,
             Self::Resource { stack, uri } => {
                 stack.is_none_or(|stack| stack == subject.stack)
                     && matches!(subject.kind, Kind::ReadResource | Kind::GetSkill)

@@ -56,7 +56,11 @@ impl CacheHandle {
             evictions: of(Event::Eviction),
             invalidations: of(Event::Invalidation),
             store_hits: of(Event::StoreHit),
-            store_failures: of(Event::StoreFailure),
+            store_failures: self
+                .shared
+                .remote
+                .as_ref()
+                .map_or(0, |remote| remote.failures()),
             entries,
             bytes,
             in_flight: self.shared.flights.len(),

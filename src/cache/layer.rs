@@ -5,11 +5,12 @@ use tower::Layer;
 use super::{
     Cache, CacheHandle,
     memory::Memory,
+    remote::Remote,
     rules::{Kind, Rules, VaryBy},
     state::Shared,
     status::CACHE_META_KEY,
 };
-use crate::{Error, McpRequest, Refusal, code};
+use crate::{Error, McpRequest, Refusal, code, store::Store};
 
 /// Answers from memory what the inner stack has answered already; see the [module](super).
 ///
@@ -63,7 +64,7 @@ impl fmt::Debug for CacheLayer {
 const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
 /// `_meta` keys that change nothing about an answer: how the call is traced and reported, and how it is repeated.
-const IRRELEVANT_META: [&str; 8] = [
+const IRRELEVANT_META: [&str; 9] = [
     "progressToken",
     "traceparent",
     "tracestate",
@@ -71,6 +72,7 @@ const IRRELEVANT_META: [&str; 8] = [
     "io.modelcontextprotocol/logLevel",
     "idempotencyKey",
     "rmcp-layers/idempotency-key",
+    "rmcp-layers/retry",
     CACHE_META_KEY,
 ];
 
@@ -85,6 +87,7 @@ pub struct CacheLayerBuilder {
     tools: Vec<(String, Option<Duration>)>,
     never: Vec<String>,
     methods: Vec<(String, Duration)>,
+    zero_is_silence: bool,
     ignored_meta: Vec<String>,
     vary_by: Option<VaryBy>,
     share_errors: bool,
@@ -92,6 +95,8 @@ pub struct CacheLayerBuilder {
     stale_if_error: Duration,
     watch_changes: bool,
     report_in_meta: bool,
+    store: Option<Arc<dyn Store>>,
+    store_timeout: Duration,
 }
 
 impl Default for CacheLayerBuilder {
@@ -105,6 +110,7 @@ impl Default for CacheLayerBuilder {
             tools: Vec::new(),
             never: NEVER.map(str::to_owned).to_vec(),
             methods: Vec::new(),
+            zero_is_silence: false,
             ignored_meta: IRRELEVANT_META.map(str::to_owned).to_vec(),
             vary_by: None,
             share_errors: false,
@@ -112,6 +118,8 @@ impl Default for CacheLayerBuilder {
             stale_if_error: Duration::ZERO,
             watch_changes: true,
             report_in_meta: false,
+            store: None,
+            store_timeout: Duration::from_millis(100),
         }
     }
 }
@@ -184,7 +192,8 @@ impl CacheLayerBuilder {
     }
 
     /// Keeps answers of this method for so long where the server says nothing of it: servers before 2026-07-28, and
-    /// `prompts/get` in any revision. A server that says `ttlMs: 0` has said something.
+    /// `prompts/get` in any revision. A server that says `ttlMs: 0` has said something; see
+    /// [`ignore_zero_ttl`](Self::ignore_zero_ttl).
     ///
     /// The methods are `resources/read`, `resources/list`, `resources/templates/list`, `prompts/get`,
     /// `prompts/list`, `tools/list`, `skills/list`, `skills/get` and `server/discover`. Without it, answers of these
@@ -192,6 +201,13 @@ impl CacheLayerBuilder {
     /// say `cacheScope: "public"`.
     pub fn cache_method(mut self, method: impl Into<String>, time_to_live: Duration) -> Self {
         self.methods.push((method.into(), time_to_live));
+        self
+    }
+
+    /// Takes `ttlMs: 0` for nothing said, so that [`cache_method`](Self::cache_method) applies: not by default. Servers
+    /// of 2026-07-28 must say something, and SDKs, rmcp's among them, say this for those that do not.
+    pub fn ignore_zero_ttl(mut self, ignore: bool) -> Self {
+        self.zero_is_silence = ignore;
         self
     }
 
@@ -254,6 +270,29 @@ impl CacheLayerBuilder {
     /// (`status`, `ageMs`, `ttlMs`): no by default. Outer layers find it in the response's extensions either way.
     pub fn report_in_meta(mut self, report: bool) -> Self {
         self.report_in_meta = report;
+        self
+    }
+
+    /// Shares answers with other processes, behind the memory of this one; none by default.
+    ///
+    /// Whoever has to fetch an answer looks for it there first, and puts it there afterwards. What one process
+    /// forgets the others find outdated in the store at once, and in their memories within a second: by groups, so
+    /// that they forget more than was said (all tools for one tool, everything for one principal). Of what inner
+    /// layers said in a response's extensions only whom it is for is kept there.
+    ///
+    /// Processes that share a store must have the same servers behind their caches, in the same order where one layer
+    /// is laid over several.
+    ///
+    /// A store that fails, or has something else than was put there, is no answer and a warning, twice a minute at
+    /// most. For a second after a failure nobody asks it.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// How long anybody waits for the shared store: 100 ms by default.
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
         self
     }
 
@@ -335,6 +374,7 @@ impl CacheLayerBuilder {
             tools: self.tools,
             never: self.never,
             trust_annotations: self.trust_annotations,
+            zero_is_silence: self.zero_is_silence,
             ignored_meta: self.ignored_meta,
             vary_by: self.vary_by,
             share_errors: self.share_errors,
@@ -344,8 +384,10 @@ impl CacheLayerBuilder {
             report_in_meta: self.report_in_meta,
             max_item_bytes: self.max_item_bytes,
         };
+        let timeout = self.store_timeout;
+        let remote = self.store.map(|store| Remote::new(store, timeout));
         CacheLayer {
-            shared: Arc::new(Shared::new(rules, memory)),
+            shared: Arc::new(Shared::new(rules, memory, remote)),
         }
     }
 }

@@ -91,6 +91,7 @@
 //! Outside of layers that cost something (retry, budgets), so that hits cost nothing. A layer that decides by who
 //! is calling may stand on either side: it [marks](crate::McpResponse::mark_private) what it lets through.
 
+mod codec;
 mod counters;
 mod entry;
 mod flights;
@@ -98,6 +99,7 @@ mod handle;
 mod key;
 mod layer;
 mod memory;
+mod remote;
 mod rules;
 mod service;
 mod state;

@@ -139,6 +139,8 @@ pub(super) struct Rules {
     pub trust_annotations: bool,
     /// How long answers are kept of servers that do not say it.
     pub methods: Vec<(Kind, Duration)>,
+    /// A server that says `ttlMs: 0` is taken for one that does not say it.
+    pub zero_is_silence: bool,
     pub ignored_meta: Vec<String>,
     pub vary_by: Option<VaryBy>,
     pub share_errors: bool,

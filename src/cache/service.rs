@@ -26,8 +26,9 @@ use super::{
     entry::Entry,
     flights::{Join, Lead, Phase},
     key::{Key, with_key},
+    remote::Looked,
     rules::Kind,
-    state::{Answer, Core, Plan, Shared, may_be_asked},
+    state::{Answer, Core, Fetched, Plan, Shared, may_be_asked},
     status::CacheStatus,
     watch as changes,
 };
@@ -357,12 +358,29 @@ impl Call {
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
     {
+        let looked = match &self.core.shared.remote {
+            Some(remote) => {
+                let wanted = !self.plan.directives.no_cache;
+                remote.look(&self.core, lead.subject(), wanted).await
+            }
+            None => Looked::default(),
+        };
+        if let Some(read) = looked.entry {
+            let context = &request.context;
+            if let Some((entry, hit)) = self.core.adopt(&lead, &self.plan, read, context) {
+                lead.end(Phase::Landed(entry));
+                return Ok(hit);
+            }
+        }
         self.core.count(Event::Miss, self.plan.kind);
         let asked = may_be_asked(&request.context).then(|| notice_questions(&mut request));
         let answer = inner.oneshot(request).await.map_err(Into::into);
-        let asked = asked.is_some_and(|asked| asked.load(Ordering::Relaxed));
-        self.core
-            .conclude(lead, &self.plan, answer, asked, self.stale.as_ref())
+        let fetched = Fetched {
+            asked_caller: asked.is_some_and(|asked| asked.load(Ordering::Relaxed)),
+            stale: self.stale.as_ref(),
+            generations: looked.generations,
+        };
+        self.core.conclude(lead, &self.plan, answer, &fetched)
     }
 }
 

@@ -16,10 +16,12 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    codec,
     counters::{Counters, Event},
     entry::{Concerned, Entry, Subject, size_of},
     flights::{Flights, Lead, Phase},
     memory::Memory,
+    remote::{Generations, Remote},
     rules::{Group, Kind, Rules, said},
     status::{CacheStatus, Directives},
 };
@@ -47,6 +49,8 @@ pub(super) struct Shared {
     apart: Mutex<LruCache<u128, Instant>>,
     pub refreshes: Arc<Semaphore>,
     pub next_stack: AtomicU32,
+    /// What is shared with other processes.
+    pub remote: Option<Arc<Remote>>,
 }
 
 /// What belongs to one stack under the layer.
@@ -56,7 +60,7 @@ pub(super) struct Core {
     pub hints: KnownHints,
     /// Cancelled when the last clone of the service is gone.
     pub stop: CancellationToken,
-    /// Whether the cache listens for changes itself.
+    /// Whether what runs in the background does.
     pub watching: AtomicBool,
 }
 
@@ -103,7 +107,7 @@ impl Plan {
 }
 
 impl Shared {
-    pub fn new(rules: Rules, memory: Memory) -> Self {
+    pub fn new(rules: Rules, memory: Memory, remote: Option<Remote>) -> Self {
         Self {
             rules,
             memory,
@@ -113,11 +117,24 @@ impl Shared {
             apart: Mutex::new(LruCache::new(MAX_APART)),
             refreshes: Arc::new(Semaphore::new(MAX_REFRESHES)),
             next_stack: AtomicU32::new(0),
+            remote: remote.map(Arc::new),
         }
     }
 
-    /// Lets go of what is concerned, and of what is being fetched of it.
+    /// Lets go of what is concerned, here and where it is shared.
     pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+        if let Some(remote) = &self.remote {
+            remote.invalidate(concerned);
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let remote = remote.clone();
+                runtime.spawn(async move { remote.settle().await });
+            }
+        }
+        self.forget(concerned)
+    }
+
+    /// Lets go of what is concerned, and of what is being fetched of it.
+    pub fn forget(&self, concerned: &Concerned<'_>) -> u64 {
         // In this order: what was being fetched is either found in memory, or sees that it may not go there.
         self.flights.invalidate(concerned);
         let count = self.memory.invalidate(concerned);
@@ -237,19 +254,18 @@ impl Core {
         lead: Lead,
         plan: &Plan,
         answer: Answer,
-        asked_caller: bool,
-        stale: Option<&Arc<Entry>>,
+        fetched: &Fetched<'_>,
     ) -> Answer {
         if plan.kind == Kind::ListTools {
             self.learn(&lead.subject().audience, &answer);
         }
         match answer {
-            Ok(response) => Ok(self.land(lead, plan, response, asked_caller)),
+            Ok(response) => Ok(self.land(lead, plan, response, fetched)),
             Err(error) => {
                 let rules = &self.shared.rules;
                 let told = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
                 lead.end(Phase::Failed(told.then(|| error.clone())));
-                match stale {
+                match fetched.stale {
                     Some(stale) if self.bridges(plan, stale, &error) => {
                         Ok(self.stale(stale, Instant::now()))
                     }
@@ -289,9 +305,10 @@ impl Core {
         lead: Lead,
         plan: &Plan,
         mut response: McpResponse,
-        asked_caller: bool,
+        fetched: &Fetched<'_>,
     ) -> McpResponse {
-        let kept = match self.reach(lead.subject(), plan, &mut response, asked_caller) {
+        let asked = fetched.asked_caller;
+        let kept = match self.reach(lead.subject(), plan, &mut response, asked) {
             Reach::Alone { again } => {
                 self.shared.set_apart(lead.subject().key.hash, again);
                 lead.end(Phase::Apart);
@@ -301,7 +318,14 @@ impl Core {
             Reach::Later { fresh_for, public } => Some((lead, fresh_for, public)),
         };
         if let Some((lead, fresh_for, public)) = kept {
-            self.keep(lead, plan, &response, fresh_for, public);
+            let entry = self.entry(&lead, plan, &response, fresh_for, public);
+            if self.keep(&entry, &lead)
+                && let (Some(remote), Some(under)) = (&self.shared.remote, fetched.generations)
+            {
+                let private = !response.is_for(&Audience::everybody());
+                remote.put(self, entry.clone(), private, under);
+            }
+            lead.end(Phase::Landed(entry));
         }
         if response.extensions.get::<CacheStatus>().is_none() {
             response.extensions.insert(CacheStatus::Miss);
@@ -312,14 +336,14 @@ impl Core {
         response
     }
 
-    fn keep(
+    fn entry(
         &self,
-        lead: Lead,
+        lead: &Lead,
         plan: &Plan,
         response: &McpResponse,
         fresh_for: Duration,
         public: bool,
-    ) {
+    ) -> Arc<Entry> {
         let shared = &self.shared;
         let mut subject = lead.subject().clone();
         if public {
@@ -330,7 +354,7 @@ impl Core {
         let size = size_of(&subject.key, &subject.target, &response.result, limit);
         let mut extensions = response.extensions.clone();
         extensions.remove::<CacheStatus>();
-        let entry = Arc::new(Entry {
+        Arc::new(Entry {
             fetch: lead.number(),
             result: response.result.clone(),
             extensions,
@@ -339,16 +363,65 @@ impl Core {
             size: size.unwrap_or(usize::MAX),
             checked: AtomicU64::new(plan.checked),
             subject,
-        });
+        })
+    }
+
+    /// Keeps an answer in memory, if it may be. Says whether it is worth keeping elsewhere too.
+    fn keep(&self, entry: &Arc<Entry>, lead: &Lead) -> bool {
+        let shared = &self.shared;
         shared.set_apart(lead.subject().key.hash, false);
-        if size.is_some() && !fresh_for.is_zero() {
-            let inserted = shared.memory.insert(entry.clone(), || !lead.is_outdated());
-            let method = entry.subject.kind.method();
-            shared
-                .counters
-                .count(Event::Eviction, method, inserted.evicted);
+        if entry.size == usize::MAX || entry.fresh_for.is_zero() {
+            return false;
         }
-        lead.end(Phase::Landed(entry));
+        let inserted = shared.memory.insert(entry.clone(), || !lead.is_outdated());
+        let method = entry.subject.kind.method();
+        shared
+            .counters
+            .count(Event::Eviction, method, inserted.evicted);
+        inserted.kept
+    }
+
+    /// Takes over an answer that another process fetched.
+    pub fn adopt(
+        &self,
+        lead: &Lead,
+        plan: &Plan,
+        read: codec::Read,
+        context: &CallContext,
+    ) -> Option<(Arc<Entry>, McpResponse)> {
+        let mut response = McpResponse::new(read.result);
+        if read.private {
+            response.mark_private(context.principal()?);
+        }
+        let (limit, subject) = (self.shared.rules.max_item_bytes, read.subject);
+        let size = size_of(&subject.key, &subject.target, &response.result, limit)?;
+        let now = Instant::now();
+        let age = read.fresh_for.saturating_sub(read.left);
+        // A clock that has not run for so long cannot tell the age: then the entry is a younger one that ends at the
+        // same time.
+        let (stored, fresh_for) = match now.checked_sub(age) {
+            Some(stored) => (stored, read.fresh_for),
+            None => (now, read.left),
+        };
+        let parts = response.into_parts();
+        let entry = Arc::new(Entry {
+            fetch: lead.number(),
+            result: parts.result,
+            extensions: parts.extensions,
+            stored,
+            fresh_for,
+            size,
+            checked: AtomicU64::new(plan.checked),
+            subject,
+        });
+        let status = plan.takes(&entry, now)?;
+        self.keep(&entry, lead);
+        self.count(Event::StoreHit, plan.kind);
+        let response = self.hit(&entry, status);
+        if plan.kind == Kind::ListTools {
+            self.hints.learn(&lead.subject().audience, &response);
+        }
+        Some((entry, response))
     }
 
     /// How far an answer reaches.
@@ -386,11 +459,22 @@ impl Core {
     fn fresh_for(&self, plan: &Plan, result: &mut ServerResult) -> Option<Duration> {
         let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
         let ttl = match said(result).0 {
+            Some(0) if self.shared.rules.zero_is_silence => plan.ttl?,
             Some(millis) => most.min(Duration::from_millis(*millis)),
             None => plan.ttl?,
         };
         (!ttl.is_zero()).then_some(ttl)
     }
+}
+
+/// What else is known of an answer that was fetched.
+pub(super) struct Fetched<'a> {
+    /// The server asked the caller something meanwhile.
+    pub asked_caller: bool,
+    /// What had expired before.
+    pub stale: Option<&'a Arc<Entry>>,
+    /// Under what it may be stored for other processes.
+    pub generations: Option<Generations>,
 }
 
 /// How far an answer reaches.

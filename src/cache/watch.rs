@@ -24,14 +24,16 @@ use crate::{
 /// How the listen is opened again after the connection was lost.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// Listens to the inner stack for changes of its lists, once and until the last clone of the service is gone.
+/// Listens to the inner stack for changes of its lists, and follows what other processes forget: once, and until
+/// the last clone of the service is gone.
 pub(super) fn begin<S>(core: &Arc<Core>, inner: &S)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    if !core.shared.rules.watch_changes || core.watching.load(Ordering::Relaxed) {
+    let watches = core.shared.rules.watch_changes;
+    if !watches && core.shared.remote.is_none() || core.watching.load(Ordering::Relaxed) {
         return;
     }
     if core.watching.swap(true, Ordering::Relaxed) {
@@ -40,11 +42,19 @@ where
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
-    let (core, inner) = (core.clone(), inner.clone());
-    runtime.spawn(async move {
-        let stop = core.stop.clone();
-        stop.run_until_cancelled(listen(core, inner)).await;
-    });
+    if let Some(remote) = core.shared.remote.clone() {
+        let core = core.clone();
+        runtime.spawn(async move {
+            core.stop.run_until_cancelled(remote.follow(&core)).await;
+        });
+    }
+    if watches {
+        let (core, inner) = (core.clone(), inner.clone());
+        runtime.spawn(async move {
+            let stop = core.stop.clone();
+            stop.run_until_cancelled(listen(core, inner)).await;
+        });
+    }
 }
 
 async fn listen<S>(core: Arc<Core>, inner: S)

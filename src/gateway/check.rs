@@ -5,9 +5,11 @@ use std::sync::Arc;
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
 use super::{
-    lists::{Age, Listed, Merged},
-    member::{Class, Seat},
-    route::Hub,
+    class::Class,
+    hub::Hub,
+    known::Age,
+    listed::{Listed, Merged},
+    seat::Seat,
     service::impossible,
 };
 use crate::{CallContext, Error, request::next_id};

@@ -8,8 +8,8 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::{
+    hub::{Hub, Seats},
     notices,
-    route::{Hub, Seats},
 };
 use crate::{Error, McpRequest, McpResponse, audience::PrivateTo, results};
 

@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use super::{Member, MemberState, lists::Listed, member::Class, route::Hub, service::impossible};
+use super::{
+    Member, MemberState, class::Class, hub::Hub, listed::Listed, seat::Seat, service::impossible,
+};
 use crate::Error;
 
 /// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, and says how they
@@ -56,7 +58,7 @@ impl GatewayHandle {
         let tools = self.contested::<rmcp::model::Tool>();
         let prompts = self.contested::<rmcp::model::Prompt>();
         let all = || tools.iter().chain(&prompts);
-        let status = |seat: &Arc<super::member::Seat>| MemberStatus {
+        let status = |seat: &Arc<Seat>| MemberStatus {
             name: seat.name.clone(),
             state: seat.state(),
             left_out: all()

@@ -93,22 +93,38 @@
 //! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
 //! `Authorization` or `Cookie` header over HTTP; else it is that caller's alone.
 //!
+//! # Layers inside and outside
+//!
+//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where a list
+//! is known and the operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
+//! the lists as clients do, annotations included, and trust by a setting of their own. Answers of
+//! [per-caller](Member::per_caller) members are marked as their caller's, so that no cache outside shares them.
+//!
 //! # Bounds
 //!
 //! Lists are remembered for 256 callers a member, a list has at most 1000 pages, a per-caller member
 //! [1000 stacks](Member::max_stacks). Past them the longest unused is forgotten.
 
 mod check;
+mod class;
 mod discover;
+mod fetch;
 mod filter;
+mod find;
 mod handle;
+mod hub;
+mod known;
 mod layer;
+mod listed;
 mod lists;
 mod member;
+mod merge;
 mod names;
 mod notices;
+mod per_caller;
 mod rewrite;
 mod route;
+mod seat;
 mod service;
 mod state;
 mod uris;
@@ -117,6 +133,8 @@ pub use filter::Filter;
 pub use handle::{GatewayHandle, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
 pub use lists::ListReport;
-pub use member::{Member, MemberState, PerCaller};
+pub use member::Member;
 pub use names::Prefix;
+pub use per_caller::PerCaller;
+pub use seat::MemberState;
 pub use service::{Gateway, GatewayBuilder};

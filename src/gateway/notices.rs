@@ -18,9 +18,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    member::{Change, Seat},
+    hub::Hub,
     rewrite::Outward,
-    route::Hub,
+    seat::{Change, Seat},
 };
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff, caller::Era,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use super::{
-    member::{Change, Seat},
+    seat::{Change, Seat},
     state::{Seal, Sealed},
     uris,
 };

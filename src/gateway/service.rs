@@ -12,8 +12,8 @@ use tower::Service;
 
 use super::{
     GatewayHandle, Member, Prefix,
-    lists::Rules,
-    route::{CustomRule, Hub},
+    hub::{CustomRule, Hub},
+    merge::Rules,
     state::Seal,
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};

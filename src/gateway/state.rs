@@ -1,5 +1,7 @@
 //! What comes back to the member that issued it: `requestState` and task ids, sealed on the way out.
 
+use std::sync::Arc;
+
 use rmcp::model::{ErrorData, RequestStateCodec, SealOptions};
 
 use crate::{Error, Principal};
@@ -22,17 +24,17 @@ impl Sealed {
 
 /// Seals values so that a caller can neither forge a route nor use what another principal was given.
 #[derive(Clone, Debug)]
-pub(super) struct Seal(RequestStateCodec);
+pub(super) struct Seal(Arc<RequestStateCodec>);
 
 impl Seal {
     pub(super) fn new(codec: RequestStateCodec) -> Self {
-        Self(codec)
+        Self(Arc::new(codec))
     }
 
     /// With a key that no other process has.
     pub(super) fn random() -> Self {
         let key: [u8; 32] = rand::random();
-        Self(RequestStateCodec::new_unchecked(key.to_vec()))
+        Self::new(RequestStateCodec::new_unchecked(key.to_vec()))
     }
 
     /// The same value seals to the same text, so that a caller can compare task ids.

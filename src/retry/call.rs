@@ -52,11 +52,8 @@ impl Call {
             return None;
         }
         if shared.idempotency_key && !is_harmless(request) && !listens(request) {
-            let meta = &mut request.context.meta;
-            if !meta.contains_key(IDEMPOTENCY_META_KEY) {
-                let key = format!("{:032x}", rand::random::<u128>());
-                meta.insert(IDEMPOTENCY_META_KEY.to_owned(), key.into());
-            }
+            let own = request.context.meta.entry(IDEMPOTENCY_META_KEY);
+            own.or_insert_with(|| random_key().into());
         }
         // Only an attempt that may have run can have told or asked the caller anything.
         let seen = may_be_safe(shared, &policy, request).then(|| watch(request));
@@ -235,6 +232,20 @@ impl Call {
 
 fn note(response: &mut McpResponse, count: u32) {
     response.extensions.insert(Attempts { count });
+}
+
+/// 128 random bits in hexadecimal.
+fn random_key() -> String {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let mut bits = rand::random::<u128>();
+    let mut key = String::with_capacity(32);
+    for _ in 0..32 {
+        key.push(DIGITS[(bits & 0xf) as usize]);
+        bits >>= 4;
+    }
+    key
 }
 
 /// Ends at `end`; never, if there is none.

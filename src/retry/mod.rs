@@ -1,6 +1,7 @@
 //! Repeats what is safe to repeat, and stops calling what is down.
 
 mod attempts;
+pub mod breaker;
 mod call;
 mod classify;
 mod error;

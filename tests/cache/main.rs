@@ -12,4 +12,6 @@ mod changes;
 mod flights;
 mod keeping;
 mod lab;
+mod model;
 mod people;
+mod shared;

@@ -1,5 +1,7 @@
 //! What is one caller's own.
 
+use rmcp_layers::cache::CacheLayer;
+
 use super::*;
 
 fn by_principal(principal: &str, name: &str) -> McpRequest {
@@ -166,4 +168,36 @@ async fn a_caller_hears_what_its_own_stack_tells_and_is_served_its_new_list() {
         .unwrap()
         .unwrap();
     assert_eq!(names(&bobs.list_all_tools().await.unwrap()), ["own__c"]);
+}
+
+#[tokio::test]
+async fn a_cache_outside_keeps_no_answer_of_a_session_for_another() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let own = Member::per_caller("own", PerCaller::Session, move |_| {
+        let session = count.fetch_add(1, Ordering::SeqCst);
+        let said = vec![ContentBlock::text(format!("session {session}"))];
+        Ok(service_fn(move |request: McpRequest| {
+            let result = match request.as_tool_call() {
+                Some(_) => Ok(McpResponse::new(CallToolResult::success(said.clone()))),
+                None => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None)),
+            };
+            std::future::ready(result.map_err(Error::from))
+        }))
+    });
+    let gateway = Gateway::builder()
+        .add_member(own)
+        .member("shared", Shop::with("shared", &[]).piped())
+        .build()
+        .unwrap();
+    let cache = CacheLayer::builder().cache_tool("*").build().unwrap();
+    let stack = ServiceBuilder::new().layer(cache).service(gateway);
+    let mut seen = HashSet::new();
+    for _ in 0..3 {
+        let client = Client::legacy("l", stack.clone()).await;
+        let call = async || text(&client.call(tool("own__who", json!({}))).await).to_owned();
+        let answer = call().await;
+        assert_eq!(call().await, answer);
+        assert!(seen.insert(answer), "{seen:?}");
+    }
 }

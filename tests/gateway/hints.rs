@@ -1,5 +1,7 @@
 //! What a member's layers are told of what its tools say of themselves.
 
+use rmcp_layers::cache::CacheLayer;
+
 use super::*;
 
 /// What was told of each call.
@@ -88,9 +90,11 @@ async fn an_untrusted_members_layers_are_not_told_that_a_tool_is_harmless() {
 
 #[tokio::test]
 async fn what_a_layer_outside_said_of_a_tool_stands_unless_the_member_is_distrusted() {
-    let mut said = ToolHints::default();
-    said.destructive = true;
-    for (trusted, expected) in [(true, said), (false, ToolHints::default())] {
+    let mut destructive = ToolHints::default();
+    destructive.destructive = true;
+    let mut said = destructive;
+    said.idempotent = true;
+    for (trusted, expected) in [(true, said), (false, destructive)] {
         let (member, told, _) = member();
         let member = member.trust_annotations(trusted);
         let gateway = Gateway::builder().add_member(member).build().unwrap();
@@ -99,5 +103,41 @@ async fn what_a_layer_outside_said_of_a_tool_stands_unless_the_member_is_distrus
         request.context.extensions.insert(said);
         gateway.oneshot(request).await.unwrap();
         assert_eq!(told.lock().unwrap().pop(), Some(Some(expected)));
+    }
+}
+
+#[tokio::test]
+async fn a_cache_inside_a_distrusted_member_keeps_nothing_on_its_word() {
+    for (trusted, runs) in [(None, 1), (Some(true), 1), (Some(false), 3)] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = calls.clone();
+        let server = service_fn(move |request: McpRequest| {
+            let result: Result<ServerResult, Error> = match &request.message {
+                ClientRequest::ListToolsRequest(_) => {
+                    let mut reads = named("reads");
+                    reads.annotations = Some(ToolAnnotations::new().read_only(true));
+                    Ok(ListToolsResult::with_all_items(vec![reads]).into())
+                }
+                ClientRequest::CallToolRequest(_) => {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    Ok(CallToolResult::success(Vec::new()).into())
+                }
+                _ => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None).into()),
+            };
+            std::future::ready(result.map(McpResponse::new))
+        });
+        let cached = ServiceBuilder::new()
+            .layer(CacheLayer::new())
+            .service(server);
+        let mut member = Member::new("m", cached);
+        if let Some(trusted) = trusted {
+            member = member.trust_annotations(trusted);
+        }
+        let gateway = Gateway::builder().add_member(member).build().unwrap();
+        listed(&gateway).await;
+        for _ in 0..3 {
+            call(&gateway, "m__reads").await.unwrap();
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), runs, "{trusted:?}");
     }
 }

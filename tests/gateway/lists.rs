@@ -255,3 +255,30 @@ async fn who_joins_the_fetch_of_anothers_list_is_not_given_it() {
     );
     assert_eq!((list("bob").await, list("alice").await), (bob, alice));
 }
+
+#[tokio::test]
+async fn a_list_that_an_inner_layer_marks_as_private_is_shared_by_nobodys_word() {
+    let member = service_fn(|request: McpRequest| async move {
+        if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None).into());
+        }
+        let principal = request.context.principal().unwrap().clone();
+        let mut list = ListToolsResult::with_all_items(vec![named(principal.subject())]);
+        list.ttl_ms = Some(60_000);
+        list.cache_scope = Some(CacheScope::Public);
+        let mut response = McpResponse::new(list);
+        response.mark_private(&principal);
+        Ok::<_, Error>(response)
+    });
+    let member = Member::new("m", member).shared_lists(true);
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    for who in ["alice", "bob", "alice"] {
+        let mut request = McpRequest::list_tools();
+        request.context.set_principal(Principal::new(who));
+        let response = gateway.clone().oneshot(request).await.unwrap();
+        let ServerResult::ListToolsResult(list) = response.into_result() else {
+            panic!("no list")
+        };
+        assert_eq!(names(&list.tools), [format!("m__{who}")]);
+    }
+}

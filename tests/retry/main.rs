@@ -9,5 +9,7 @@
 mod common;
 
 mod attempts;
+mod breaking;
+mod model;
 mod repeats;
 mod server;

@@ -1,0 +1,88 @@
+//! The `[cache]` section of `gateway.toml`: answers from memory, and from Redis where several gateways share them.
+//!
+//! ```toml
+//! [cache]
+//! tools = { "search__*" = 60, "files__read_file" = 0 }  # seconds; 0 for `ttl_secs`
+//! never = ["search__order_*"]
+//! methods = { "resources/read" = 30 }                   # where the server does not say how long
+//! redis = "redis://127.0.0.1:6379"
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rmcp_layers::{
+    cache::{CacheLayer, CacheLayerBuilder},
+    store::RedisStore,
+};
+use serde::Deserialize;
+
+use crate::Result;
+
+/// The section. What it leaves out is the layer's own default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    max_entries: Option<usize>,
+    max_mib: Option<usize>,
+    ttl_secs: Option<u64>,
+    trust_annotations: Option<bool>,
+    tools: BTreeMap<String, u64>,
+    never: Vec<String>,
+    methods: BTreeMap<String, u64>,
+    ignore_zero_ttl: bool,
+    stale_while_revalidate_secs: u64,
+    stale_if_error_secs: u64,
+    redis: Option<String>,
+    redis_prefix: Option<String>,
+}
+
+impl Cache {
+    /// The layer that the section describes.
+    pub fn layer(&self) -> Result<CacheLayer> {
+        let layer = self.builder()?.build();
+        Ok(layer.map_err(|error| format!("[cache]: {error}"))?)
+    }
+
+    fn builder(&self) -> Result<CacheLayerBuilder> {
+        let seconds = |seconds: u64| Duration::from_secs(seconds);
+        let mut builder = CacheLayer::builder()
+            .ignore_zero_ttl(self.ignore_zero_ttl)
+            .stale_while_revalidate(seconds(self.stale_while_revalidate_secs))
+            .stale_if_error(seconds(self.stale_if_error_secs));
+        if let Some(entries) = self.max_entries {
+            builder = builder.max_entries(entries);
+        }
+        if let Some(mib) = self.max_mib {
+            builder = builder.max_bytes(mib.saturating_mul(1024 * 1024));
+        }
+        if let Some(ttl) = self.ttl_secs {
+            builder = builder.time_to_live(seconds(ttl));
+        }
+        if let Some(trust) = self.trust_annotations {
+            builder = builder.trust_annotations(trust);
+        }
+        for (tool, ttl) in &self.tools {
+            builder = match ttl {
+                0 => builder.cache_tool(tool),
+                ttl => builder.cache_tool_for(tool, seconds(*ttl)),
+            };
+        }
+        for tool in &self.never {
+            builder = builder.never_cache(tool);
+        }
+        for (method, ttl) in &self.methods {
+            builder = builder.cache_method(method, seconds(*ttl));
+        }
+        if let Some(url) = &self.redis {
+            let mut store = RedisStore::builder(url);
+            if let Some(prefix) = &self.redis_prefix {
+                store = store.prefix(prefix);
+            }
+            let store = store
+                .build()
+                .map_err(|error| format!("[cache] redis: {error}"))?;
+            builder = builder.store(store);
+        }
+        Ok(builder)
+    }
+}

@@ -1,0 +1,130 @@
+//! Answers as bytes, for the shared store.
+//!
+//! A value is a mark of its version, the SHA-256 of the rest, and the rest: the whole key, the generations, what an
+//! inner layer said of whom it is for, the time it is kept, and the result as JSON. Whatever is not exactly that is
+//! as good as nothing.
+
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolResult, DiscoverResult, GetPromptResult, GetSkillResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
+    ReadResourceResult, ServerResult,
+};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::{
+    entry::{Entry, Subject},
+    remote::Generations,
+    rules::Kind,
+};
+use crate::store::Stored;
+
+const VERSION: &[u8; 4] = b"rlc1";
+const DIGEST: usize = 32;
+
+/// An answer out of the store.
+pub(super) struct Read {
+    pub subject: Subject,
+    pub result: ServerResult,
+    /// An inner layer said that it is for its caller only.
+    pub private: bool,
+    pub fresh_for: Duration,
+    /// For how long it still is fresh.
+    pub left: Duration,
+}
+
+/// Under what an answer is stored.
+pub(super) fn name(subject: &Subject) -> Vec<u8> {
+    let mut name = b"a:".to_vec();
+    for byte in Sha256::digest(&*subject.key.bytes) {
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).map_or(b'0', |c| c as u8);
+        name.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    name
+}
+
+/// An answer as bytes.
+pub(super) fn write(entry: &Entry, private: bool, under: Generations) -> Option<Vec<u8>> {
+    let key = &entry.subject.key.bytes;
+    let mut bytes = Vec::with_capacity(entry.size.min(1 << 20));
+    bytes.extend(VERSION);
+    bytes.extend([0; DIGEST]);
+    bytes.extend(u32::try_from(key.len()).ok()?.to_be_bytes());
+    bytes.extend_from_slice(key);
+    for generation in under.0 {
+        bytes.extend(generation.to_be_bytes());
+    }
+    bytes.push(u8::from(private));
+    let millis = u64::try_from(entry.fresh_for.as_millis()).ok()?;
+    bytes.extend(millis.to_be_bytes());
+    serde_json::to_writer(&mut bytes, &entry.result).ok()?;
+    let (head, rest) = bytes.split_at_mut(VERSION.len() + DIGEST);
+    head.get_mut(VERSION.len()..)?
+        .copy_from_slice(&Sha256::digest(rest));
+    Some(bytes)
+}
+
+/// The answer that is stored, if it is one to exactly this request and not outdated.
+pub(super) fn read(
+    stored: &Stored,
+    subject: &Subject,
+    now: Generations,
+    limit: usize,
+) -> Option<Read> {
+    let rest = stored.value.strip_prefix(VERSION)?;
+    let (digest, rest) = rest.split_at_checked(DIGEST)?;
+    let (length, rest) = rest.split_at_checked(4)?;
+    let length = u32::from_be_bytes(length.try_into().ok()?);
+    let (key, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    if *key != *subject.key.bytes {
+        return None;
+    }
+    let whole = stored.value.get(VERSION.len() + DIGEST..)?;
+    if Sha256::digest(whole)[..] != *digest {
+        return None;
+    }
+    let (all, rest) = rest.split_at_checked(16)?;
+    let (group, rest) = rest.split_at_checked(16)?;
+    let under = [
+        u128::from_be_bytes(all.try_into().ok()?),
+        u128::from_be_bytes(group.try_into().ok()?),
+    ];
+    let (private, rest) = rest.split_first()?;
+    let (millis, json) = rest.split_at_checked(8)?;
+    if Generations(under) != now || json.len() > limit {
+        return None;
+    }
+    let fresh_for = Duration::from_millis(u64::from_be_bytes(millis.try_into().ok()?));
+    // Without an end it was not stored by this.
+    let left = stored.left?.min(fresh_for);
+    Some(Read {
+        subject: subject.clone(),
+        result: result(subject.kind, json)?,
+        private: *private != 0,
+        fresh_for,
+        left,
+    })
+}
+
+/// Reads a result as the type its method answers with: read as any result, it may fit another one.
+fn result(kind: Kind, json: &[u8]) -> Option<ServerResult> {
+    fn of<T: DeserializeOwned>(json: &[u8], make: fn(T) -> ServerResult) -> Option<ServerResult> {
+        serde_json::from_slice(json).ok().map(make)
+    }
+    match kind {
+        Kind::CallTool => of::<CallToolResult>(json, ServerResult::CallToolResult),
+        Kind::ListTools => of::<ListToolsResult>(json, ServerResult::ListToolsResult),
+        Kind::GetPrompt => of::<GetPromptResult>(json, ServerResult::GetPromptResult),
+        Kind::ListPrompts => of::<ListPromptsResult>(json, ServerResult::ListPromptsResult),
+        Kind::ReadResource => of::<ReadResourceResult>(json, ServerResult::ReadResourceResult),
+        Kind::ListResources => of::<ListResourcesResult>(json, ServerResult::ListResourcesResult),
+        Kind::ListTemplates => {
+            of::<ListResourceTemplatesResult>(json, ServerResult::ListResourceTemplatesResult)
+        }
+        Kind::ListSkills => of::<ListSkillsResult>(json, ServerResult::ListSkillsResult),
+        Kind::GetSkill => of::<GetSkillResult>(json, ServerResult::GetSkillResult),
+        Kind::Discover => of::<DiscoverResult>(json, ServerResult::DiscoverResult),
+    }
+}

@@ -1,0 +1,102 @@
+//! Whose a list is, and a bounded memory by that.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{Audience, CallContext, caller::Era};
+
+/// For how many callers a member's lists, and the merged ones, are remembered. Past it the longest unused
+/// is forgotten.
+const MAX_CLASSES: usize = 256;
+
+/// Whose a list is. Two classes never see each other's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Class {
+    pub(super) era: Era,
+    audience: Audience,
+    session: Option<u64>,
+}
+
+impl Class {
+    pub(super) fn of(context: &CallContext, by_session: bool) -> Self {
+        Self {
+            era: context.era(),
+            audience: Audience::of(context),
+            session: by_session.then(|| context.caller.session_id()).flatten(),
+        }
+    }
+
+    /// The class of a caller that says nothing of itself.
+    pub(super) fn anybody() -> Self {
+        Self {
+            era: Era::Modern,
+            audience: Audience::anonymous(),
+            session: None,
+        }
+    }
+
+    /// The class of what is the same for everybody.
+    pub(super) fn everybody(&self) -> Self {
+        Self {
+            era: self.era,
+            audience: Audience::everybody(),
+            session: None,
+        }
+    }
+
+    /// Whether nothing tells its callers from the gateway itself.
+    pub(super) fn is_anybody(&self) -> bool {
+        self.audience == Audience::anonymous() && self.session.is_none()
+    }
+}
+
+/// A bounded memory by class.
+pub(super) struct ByClass<V>(Mutex<HashMap<Class, (V, u64)>>);
+
+impl<V> Default for ByClass<V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<V: Clone> ByClass<V> {
+    fn map(&self) -> MutexGuard<'_, HashMap<Class, (V, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, class: &Class) -> Option<V> {
+        let mut map = self.map();
+        let (value, used) = map.get_mut(class)?;
+        *used = tick();
+        Some(value.clone())
+    }
+
+    pub(super) fn set(&self, class: Class, value: V) {
+        let mut map = self.map();
+        if map.len() >= MAX_CLASSES && !map.contains_key(&class) {
+            let oldest = map
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(class, _)| class.clone());
+            if let Some(oldest) = oldest {
+                map.remove(&oldest);
+            }
+        }
+        map.insert(class, (value, tick()));
+    }
+
+    pub(super) fn clear(&self) {
+        self.map().clear();
+    }
+}
+
+/// A number that is greater each time.
+pub(super) fn tick() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

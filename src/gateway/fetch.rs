@@ -1,0 +1,390 @@
+//! A member's lists, fetched once for all who want them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use rmcp::model::{CacheScope, ErrorCode, ErrorData, ProgressToken, RequestMetaObject};
+use tokio::time::Instant;
+
+use super::{
+    class::{Class, tick},
+    known::{Age, Known},
+    listed::{Listed, Page},
+    merge::strictest,
+    notices::{Bell, Silent},
+    seat::Seat,
+};
+use crate::{
+    Audience, CallContext, Error, McpRequest, ServedBy, audience::PrivateTo, request::next_id,
+};
+
+/// How many pages of one member's list are followed.
+const MAX_PAGES: usize = 1_000;
+
+/// How long a fetch goes on that no list waits for any more.
+const FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// For how long a method that a member does not know is not asked for again.
+const UNSUPPORTED_FOR: Duration = Duration::from_secs(60);
+
+/// A day: whatever a server says, a list is looked at again after it.
+const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
+
+pub(super) type Fetched<T> = Result<Arc<Known<T>>, Error>;
+
+/// A fetch that all who want the list wait for.
+pub(super) struct Fetching<T> {
+    id: u64,
+    change: u64,
+    since: Instant,
+    /// Somebody was served without it.
+    late: Arc<AtomicBool>,
+    done: Shared<BoxFuture<'static, Fetched<T>>>,
+}
+
+/// A fetch that somebody waits for.
+struct Begun<T> {
+    done: Shared<BoxFuture<'static, Fetched<T>>>,
+    since: Instant,
+    late: Arc<AtomicBool>,
+    /// It was begun for this caller.
+    own: bool,
+}
+
+/// What a member contributes to a list.
+pub(super) struct Part<T> {
+    pub(super) seat: Arc<Seat>,
+    pub(super) list: Option<Arc<Known<T>>>,
+    pub(super) stale: bool,
+    pub(super) error: Option<Error>,
+}
+
+impl Seat {
+    /// The member's list, by the deadline.
+    pub(super) async fn part<T: Listed>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        age: Age,
+        deadline: Duration,
+        bell: &Bell,
+    ) -> Part<T> {
+        let class = self.class(context);
+        let known = self.known::<T>(&class);
+        if let Some((list, shared)) = &known
+            && self.is_fresh(&class, list, *shared, age)
+        {
+            return Part {
+                seat: self.clone(),
+                list: Some(list.clone()),
+                stale: false,
+                error: None,
+            };
+        }
+        let begun = self.fetch::<T>(context, class, bell);
+        let (end, late) = (begun.since + deadline, begun.late.clone());
+        let fetched = tokio::time::timeout_at(end, self.joined(begun, context, bell)).await;
+        let last = known.map(|(list, _)| list);
+        let (list, stale, error) = match fetched {
+            Ok(Ok(list)) => (Some(list), false, None),
+            Ok(Err(error)) => (last, true, Some(error)),
+            Err(_) => {
+                late.store(true, Ordering::Release);
+                self.degrade(&format!("no list of {}s within {deadline:?}", T::NOUN));
+                (last, true, Some(Error::timeout(deadline)))
+            }
+        };
+        Part {
+            seat: self.clone(),
+            list,
+            stale,
+            error,
+        }
+    }
+
+    /// What a fetch brings, if it is for this caller too. One that turns out to be somebody else's, by what
+    /// an inner layer says, is done again by itself.
+    async fn joined<T: Listed>(
+        self: &Arc<Self>,
+        begun: Begun<T>,
+        context: &CallContext,
+        bell: &Bell,
+    ) -> Fetched<T> {
+        let list = begun.done.await?;
+        if list.shareable || begun.own {
+            return Ok(list);
+        }
+        fetch_all::<T>(Fetch {
+            seat: self.clone(),
+            context: of_its_own(context),
+            class: self.class(context),
+            id: tick(),
+            change: self.change_count::<T>(),
+            late: begun.late,
+            bell: bell.clone(),
+        })
+        .await
+    }
+
+    /// Begins to fetch, or joins the fetch that has begun. It goes on when nobody waits: the next list has
+    /// it.
+    fn fetch<T: Listed>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        class: Class,
+        bell: &Bell,
+    ) -> Begun<T> {
+        let change = self.change_count::<T>();
+        let mut fetching = T::shelf(&self.lists).fetching();
+        if let Some(begun) = fetching.get(&class)
+            && begun.change == change
+        {
+            return Begun {
+                done: begun.done.clone(),
+                since: begun.since,
+                late: begun.late.clone(),
+                own: false,
+            };
+        }
+        let id = tick();
+        let late = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(fetch_all::<T>(Fetch {
+            seat: self.clone(),
+            context: of_its_own(context),
+            class: class.clone(),
+            id,
+            change,
+            late: late.clone(),
+            bell: bell.clone(),
+        }));
+        let done = task
+            .map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
+            .boxed()
+            .shared();
+        // A member that is being waited for already is not waited for anew because its list has changed.
+        let since = fetching
+            .get(&class)
+            .map_or_else(Instant::now, |begun| begun.since);
+        let begun = Fetching {
+            id,
+            change,
+            since,
+            late: late.clone(),
+            done: done.clone(),
+        };
+        fetching.insert(class, begun);
+        Begun {
+            done,
+            since,
+            late,
+            own: true,
+        }
+    }
+}
+
+/// A context for what is asked on behalf of several callers: it says what `context` does, but nothing comes
+/// back.
+fn of_its_own(context: &CallContext) -> CallContext {
+    let mut own = CallContext::new(next_id());
+    own.meta = without_progress(&context.meta);
+    own.extensions = context.extensions.clone();
+    // Several members serve it.
+    own.extensions.remove::<ServedBy>();
+    own.caller = context.caller.wrap(|_| Silent).quiet();
+    own
+}
+
+/// Progress goes to the caller's request, not to what was made of it.
+pub(super) fn without_progress(meta: &RequestMetaObject) -> RequestMetaObject {
+    let mut meta = meta.clone();
+    if meta.get_progress_token().is_some() {
+        meta.set_progress_token(ProgressToken(next_id()));
+        meta.remove("progressToken");
+    }
+    meta
+}
+
+struct Fetch {
+    seat: Arc<Seat>,
+    context: CallContext,
+    class: Class,
+    id: u64,
+    change: u64,
+    late: Arc<AtomicBool>,
+    bell: Bell,
+}
+
+impl Fetch {
+    /// Makes a list of what came, and remembers it for whom it is.
+    fn keep<T: Listed>(&self, listing: Listing<T>, now: Instant) -> Arc<Known<T>> {
+        let page = listing.page;
+        let for_nobody_alone = listing.private.is_none();
+        let list = Arc::new(Known {
+            keys: by_key(&page.items),
+            items: page.items,
+            private: listing.private,
+            shareable: listing.shareable,
+            stamp: tick(),
+            change: self.change,
+            fetched: now,
+            expires: listing.expires,
+            ttl_ms: page.ttl_ms,
+            cache_scope: page.cache_scope,
+            meta: page.meta,
+        });
+        if listing.shareable {
+            let said = listing.public || self.seat.options.shared_lists;
+            let everybody = said && for_nobody_alone && !self.seat.is_per_caller();
+            let class = match everybody {
+                true => self.class.everybody(),
+                false => self.class.clone(),
+            };
+            T::shelf(&self.seat.lists).known.set(class, list.clone());
+        }
+        list
+    }
+
+    /// Nobody has to wait for it any more.
+    fn end<T: Listed>(&self) {
+        let mut fetching = T::shelf(&self.seat.lists).fetching();
+        if fetching
+            .get(&self.class)
+            .is_some_and(|begun| begun.id == self.id)
+        {
+            fetching.remove(&self.class);
+        }
+    }
+}
+
+async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
+    let seat = &fetch.seat;
+    let pages = tokio::time::timeout(FETCH_LIMIT, follow::<T>(seat, &fetch.context));
+    let outcome = tokio::select! {
+        pages = pages => pages.unwrap_or_else(|_| Err(Error::timeout(FETCH_LIMIT))),
+        () = seat.gone.cancelled() => Err(Error::cancelled("the member has been removed")),
+    };
+    let now = Instant::now();
+    let outcome = match outcome {
+        Err(error) if is_unknown_method(&error) => Ok(Listing::nothing(now + UNSUPPORTED_FOR)),
+        other => other,
+    };
+    let known = outcome.map(|listing| fetch.keep(listing, now));
+    fetch.end::<T>();
+    if known.is_ok()
+        && fetch.late.load(Ordering::Acquire)
+        && let Some(change) = T::CHANGE
+    {
+        fetch.bell.changed(change);
+    }
+    known
+}
+
+/// Where things are, by their own names or URIs; the first of those that share one.
+fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
+    let mut keys = HashMap::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        keys.entry(item.key().into()).or_insert(index);
+    }
+    keys
+}
+
+/// All pages of a list, as one.
+struct Listing<T> {
+    page: Page<T>,
+    expires: Option<Instant>,
+    /// Every page says that it may be shown to any caller.
+    public: bool,
+    private: Option<PrivateTo>,
+    shareable: bool,
+}
+
+impl<T> Listing<T> {
+    /// What a member has that does not know the method.
+    fn nothing(expires: Instant) -> Self {
+        Self {
+            page: Page {
+                items: Vec::new(),
+                next_cursor: None,
+                ttl_ms: None,
+                cache_scope: None,
+                meta: None,
+            },
+            expires: Some(expires),
+            public: false,
+            private: None,
+            shareable: true,
+        }
+    }
+}
+
+async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Listing<T>, Error> {
+    let began = Instant::now();
+    let mut whole: Option<Page<T>> = None;
+    let mut private: Option<PrivateTo> = None;
+    let mut shareable = true;
+    let mut public = true;
+    let audience = Audience::of(context);
+    let mut cursor = None;
+    let mut cursors = HashSet::new();
+    loop {
+        let mut context = context.clone();
+        context.id = next_id();
+        let request = McpRequest::from_parts(T::request(cursor.take()), context);
+        let response = seat.call(request).await?;
+        if let Some(page) = response.private_to() {
+            // Something further in may know better who is calling.
+            shareable &= response.is_for(&audience);
+            private = Some(private.unwrap_or_default().and(page));
+        }
+        let mut page = T::page(response.into_result())?;
+        public &= page.cache_scope == Some(CacheScope::Public);
+        let next = page.next_cursor.take();
+        let all = match whole.take() {
+            None => page,
+            Some(mut all) => {
+                all.items.extend(page.items);
+                all.ttl_ms = all.ttl_ms.min(page.ttl_ms);
+                all.cache_scope = strictest(all.cache_scope, page.cache_scope);
+                all
+            }
+        };
+        let Some(next) = next else {
+            let ttl = all
+                .ttl_ms
+                .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
+            return Ok(Listing {
+                page: all,
+                expires: ttl.map(|ttl| began + ttl),
+                public,
+                private,
+                shareable,
+            });
+        };
+        if !cursors.insert(next.clone()) || cursors.len() >= MAX_PAGES {
+            let message = format!(
+                "`{}` has a list of {}s that does not end: it repeats a cursor, or has more than \
+                 {MAX_PAGES} pages",
+                seat.name,
+                T::NOUN
+            );
+            return Err(ErrorData::internal_error(message, None).into());
+        }
+        cursor = Some(next);
+        whole = Some(all);
+    }
+}
+
+fn is_unknown_method(error: &Error) -> bool {
+    error
+        .as_protocol()
+        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
+}

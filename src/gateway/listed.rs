@@ -1,0 +1,193 @@
+//! What can be listed.
+
+use std::sync::Arc;
+
+use rmcp::model::{
+    CacheScope, ClientRequest, ErrorData, ListPromptsRequest, ListPromptsResult,
+    ListResourceTemplatesRequest, ListResourceTemplatesResult, ListResourcesRequest,
+    ListResourcesResult, ListSkillsRequest, ListSkillsResult, ListToolsRequest, ListToolsResult,
+    MetaObject, PaginatedRequestParams, Prompt, Resource, ResourceTemplate, ServerResult, Skill,
+    Tool,
+};
+
+use super::{
+    class::ByClass,
+    known::Shelf,
+    member::{Options, Overrides},
+    merge::Catalogue,
+    seat::{Change, Seat},
+};
+use crate::{ToolHints, results};
+
+/// One page, of any kind.
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    pub(super) next_cursor: Option<String>,
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) cache_scope: Option<CacheScope>,
+    pub(super) meta: Option<MetaObject>,
+}
+
+/// What can be listed.
+pub(super) trait Listed: Clone + Send + Sync + 'static {
+    /// What one is called.
+    const NOUN: &'static str;
+    /// Whether members' names are put before names, or before URIs.
+    const NAMED: bool;
+    /// By which changes a list of these ends to hold.
+    const CHANGE: Option<Change>;
+
+    fn request(cursor: Option<String>) -> ClientRequest;
+    fn page(result: ServerResult) -> Result<Page<Self>, ErrorData>;
+    fn answer(page: Page<Self>) -> ServerResult;
+    fn shelf(lists: &Lists) -> &Shelf<Self>;
+    fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>>;
+    fn key(&self) -> &str;
+    fn set_key(&mut self, key: String);
+    /// What the operator says of single ones.
+    fn overrides(_options: &Options) -> Option<&Overrides> {
+        None
+    }
+    /// Puts the member's name and what the operator says into the description.
+    fn describe(&mut self, _seat: &Seat, _inner: &str, _prefixed: bool) {}
+    /// What it says of how harmless it is.
+    fn hints(&self) -> Option<ToolHints> {
+        None
+    }
+    /// Whether it changes nothing, as far as the member is to be believed.
+    fn is_read_only(&self, _seat: &Seat) -> bool {
+        true
+    }
+}
+
+macro_rules! listed {
+    ($($Item:ident $noun:literal $named:literal $change:expr, $Request:ident -> $Result:ident { $items:ident },
+       $shelf:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
+        /// A member's lists.
+        #[derive(Default)]
+        pub(super) struct Lists { $($shelf: Shelf<$Item>,)* }
+
+        /// The merged lists.
+        #[derive(Default)]
+        pub(super) struct Merged { $($shelf: ByClass<Arc<Catalogue<$Item>>>,)* }
+
+        impl Merged {
+            /// Forgets all: the members have changed.
+            pub(super) fn clear(&self) {
+                $(self.$shelf.clear();)*
+            }
+        }
+
+        $(impl Listed for $Item {
+            const NOUN: &'static str = $noun;
+            const NAMED: bool = $named;
+            const CHANGE: Option<Change> = $change;
+
+            fn request(cursor: Option<String>) -> ClientRequest {
+                $Request::with_param(PaginatedRequestParams::default().with_cursor(cursor)).into()
+            }
+
+            fn page(result: ServerResult) -> Result<Page<Self>, ErrorData> {
+                let page: $Result = results::expect(result)?;
+                Ok(Page {
+                    items: page.$items,
+                    next_cursor: page.next_cursor,
+                    ttl_ms: page.ttl_ms,
+                    cache_scope: page.cache_scope,
+                    meta: page.meta,
+                })
+            }
+
+            fn answer(page: Page<Self>) -> ServerResult {
+                let mut result = $Result::with_all_items(page.items);
+                result.next_cursor = page.next_cursor;
+                result.ttl_ms = page.ttl_ms;
+                result.cache_scope = page.cache_scope;
+                result.meta = page.meta;
+                result.into()
+            }
+
+            fn shelf(lists: &Lists) -> &Shelf<Self> {
+                &lists.$shelf
+            }
+
+            fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>> {
+                &merged.$shelf
+            }
+
+            fn key(&self) -> &str {
+                &self.$key
+            }
+
+            fn set_key(&mut self, key: String) {
+                let set: fn(&mut Self, String) = $set;
+                set(self, key);
+            }
+
+            $($more)*
+        })*
+    };
+}
+
+listed! {
+    Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools },
+        tools, name = |tool, name| tool.name = name.into(), {
+            fn overrides(options: &Options) -> Option<&Overrides> {
+                Some(&options.tools)
+            }
+
+            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
+                let own = self.description.as_deref();
+                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
+                    self.description = Some(said.into());
+                }
+            }
+
+            fn hints(&self) -> Option<ToolHints> {
+                Some(ToolHints::of(self))
+            }
+
+            fn is_read_only(&self, seat: &Seat) -> bool {
+                seat.options.trusted == Some(true) && ToolHints::of(self).read_only
+            }
+        }
+    Prompt "prompt" true Some(Change::Prompts), ListPromptsRequest -> ListPromptsResult { prompts },
+        prompts, name = |prompt, name| prompt.name = name, {
+            fn overrides(options: &Options) -> Option<&Overrides> {
+                Some(&options.prompts)
+            }
+
+            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
+                let own = self.description.as_deref();
+                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
+                    self.description = Some(said);
+                }
+            }
+        }
+    Resource "resource" false Some(Change::Resources),
+        ListResourcesRequest -> ListResourcesResult { resources },
+        resources, uri = |resource, uri| resource.uri = uri, {}
+    ResourceTemplate "resource template" false Some(Change::Resources),
+        ListResourceTemplatesRequest -> ListResourceTemplatesResult { resource_templates },
+        templates, uri_template = |template, uri| template.uri_template = uri, {}
+    Skill "skill" false None, ListSkillsRequest -> ListSkillsResult { skills },
+        skills, uri = |skill, uri| {
+            super::rewrite::skill_files(skill, &uri);
+            skill.uri = uri;
+        }, {}
+}
+
+/// The description that is shown, if it is not the member's own.
+fn described<T: Listed>(
+    seat: &Seat,
+    inner: &str,
+    own: Option<&str>,
+    prefixed: bool,
+) -> Option<String> {
+    let said = T::overrides(&seat.options)?.get(inner);
+    match said.and_then(|one| one.description.clone()) {
+        Some(said) => Some(said),
+        None if prefixed => own.map(|own| format!("[{}] {own}", seat.name)),
+        None => None,
+    }
+}

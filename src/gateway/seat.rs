@@ -1,0 +1,361 @@
+//! A member at its place in a gateway.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use rmcp::model::ServerNotification;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::{
+    Member, PerCaller, Prefix,
+    listed::{Listed, Lists},
+    member::Options,
+    per_caller::{Factory, Source},
+};
+use crate::{CallContext, Error, McpRequest, McpResponse, Principal, ToolHints, caller::Era};
+
+/// How often idle stacks are looked for.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
+
+const LONGEST_SWEEP: Duration = Duration::from_secs(60);
+
+/// How a member is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum MemberState {
+    /// Nothing has been heard of it.
+    Connecting,
+    /// It answered the last time.
+    Connected,
+    /// It answers, but not as it should: too late for a list, say.
+    Degraded {
+        /// What is amiss.
+        reason: Arc<str>,
+    },
+    /// It cannot be reached.
+    Failed {
+        /// Why.
+        reason: Arc<str>,
+        /// How long after `since` it is tried again, where somebody said so.
+        retry_after: Option<Duration>,
+        /// When it was noticed.
+        since: Instant,
+    },
+}
+
+/// What lists a member's changes are counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Tools,
+    Prompts,
+    Resources,
+}
+
+impl Change {
+    pub(super) const ALL: [Self; 3] = [Self::Tools, Self::Prompts, Self::Resources];
+
+    pub(super) fn of(notification: &ServerNotification) -> Option<Self> {
+        match notification {
+            ServerNotification::ToolListChangedNotification(_) => Some(Self::Tools),
+            ServerNotification::PromptListChangedNotification(_) => Some(Self::Prompts),
+            ServerNotification::ResourceListChangedNotification(_) => Some(Self::Resources),
+            _ => None,
+        }
+    }
+}
+
+/// A member at its place in a gateway.
+pub(super) struct Seat {
+    pub(super) name: Arc<str>,
+    pub(super) id: u64,
+    /// The place among members of one priority; a replacement keeps it.
+    pub(super) place: u64,
+    pub(super) priority: i32,
+    pub(super) prefix: Prefix,
+    pub(super) options: Options,
+    source: Source,
+    pub(super) lists: Lists,
+    changes: [AtomicU64; 3],
+    /// Which changes the gateway is told of, by the generation of the protocol it listens in.
+    live: Mutex<HashMap<Era, [bool; 3]>>,
+    watched: Mutex<HashSet<Era>>,
+    state: Mutex<MemberState>,
+    /// Cancelled when the member is removed or replaced.
+    pub(super) gone: CancellationToken,
+    /// The same, to be read on every call.
+    left: AtomicBool,
+}
+
+/// What a member's layers are told of a tool.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    Believed(ToolHints),
+    /// That a tool may destroy something is believed of anybody.
+    Distrusted {
+        destructive: bool,
+    },
+}
+
+impl Told {
+    pub(super) fn put_into(self, context: &mut CallContext) {
+        let extensions = &mut context.extensions;
+        match self {
+            Self::Believed(hints) if extensions.get::<ToolHints>().is_none() => {
+                extensions.insert(hints);
+            }
+            // Whatever somebody outside made of what the tool says.
+            Self::Distrusted { destructive } => {
+                let before = extensions.get::<ToolHints>();
+                let hints = ToolHints {
+                    destructive: destructive || before.is_some_and(|hints| hints.destructive),
+                    ..ToolHints::default()
+                };
+                extensions.insert(hints);
+            }
+            Self::Believed(_) => {}
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn new(member: Member, place: u64, prefix: Prefix, gone: CancellationToken) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            name: member.name.into(),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            place,
+            priority: member.priority,
+            prefix: member.prefix.unwrap_or(prefix),
+            options: member.options,
+            source: member.source,
+            lists: Lists::default(),
+            changes: Default::default(),
+            live: Mutex::default(),
+            watched: Mutex::default(),
+            state: Mutex::new(MemberState::Connecting),
+            gone,
+            left: AtomicBool::new(false),
+        }
+    }
+
+    /// The member has been removed or replaced.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        self.gone.cancel();
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// Whether the member's name goes in front of its URIs.
+    pub(super) fn prefixes_uris(&self) -> bool {
+        self.prefix != Prefix::Never
+    }
+
+    /// Whether nothing is changed between this member and its callers.
+    pub(super) fn is_plain(&self) -> bool {
+        self.prefix == Prefix::Never
+            && self.options.tools.is_empty()
+            && self.options.prompts.is_empty()
+            && self.options.filter.is_empty()
+    }
+
+    pub(super) fn is_per_caller(&self) -> bool {
+        matches!(self.source, Source::PerCaller(_))
+    }
+
+    pub(super) fn is_per_session(&self) -> bool {
+        matches!(&self.source, Source::PerCaller(factory) if factory.by == PerCaller::Session)
+    }
+
+    /// Whether the operator lets this out under this name, or URI.
+    pub(super) fn lets_out<T: Listed>(&self, inner: &str, outward: &str) -> bool {
+        self.options.filter.lets_out(outward)
+            && T::overrides(&self.options)
+                .and_then(|overrides| overrides.get(inner))
+                .is_none_or(|one| {
+                    !one.hidden && one.name.as_deref().is_none_or(|name| name == outward)
+                })
+    }
+
+    /// What the member's layers are told of a tool that says this of itself, as far as is known.
+    pub(super) fn told_of(&self, says: Option<ToolHints>) -> Option<Told> {
+        match self.options.trusted {
+            None => None,
+            Some(true) => says.map(Told::Believed),
+            Some(false) => Some(Told::Distrusted {
+                destructive: says.is_some_and(|says| says.destructive),
+            }),
+        }
+    }
+
+    /// Marks an answer of a per-caller member as its caller's own.
+    pub(super) fn mark(&self, response: &mut McpResponse, principal: Option<&Principal>) {
+        match (&self.source, principal) {
+            (Source::PerCaller(factory), _) if factory.by == PerCaller::Session => {
+                response.mark_session_private();
+            }
+            (Source::PerCaller(_), Some(principal)) => response.mark_private(principal),
+            _ => {}
+        }
+    }
+
+    /// Sends a request down the member's stack.
+    pub(super) fn call(
+        self: &Arc<Self>,
+        request: McpRequest,
+    ) -> BoxFuture<'static, Result<McpResponse, Error>> {
+        let seat = self.clone();
+        Box::pin(async move {
+            // `_used` tells the factory that the stack is not idle.
+            let (stack, _used) = match &seat.source {
+                Source::Shared(stack) => {
+                    let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);
+                    (stack.clone(), None)
+                }
+                Source::PerCaller(factory) => {
+                    seat.sweep_now_and_then(factory);
+                    factory.get(&request.context)?
+                }
+            };
+            let answer = stack
+                .oneshot(request)
+                .await
+                .map_err(|error| seat.name(error));
+            seat.heard(answer.as_ref().err());
+            answer
+        })
+    }
+
+    /// Begins, once, to drop the stacks that nobody uses.
+    fn sweep_now_and_then(self: &Arc<Self>, factory: &Factory) {
+        if factory.swept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let pause = (factory.idle / 4).clamp(SHORTEST_SWEEP, LONGEST_SWEEP);
+        let (seat, gone) = (Arc::downgrade(self), self.gone.clone());
+        tokio::spawn(gone.run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                match seat.upgrade().as_deref() {
+                    Some(Self {
+                        source: Source::PerCaller(factory),
+                        ..
+                    }) => factory.sweep(),
+                    _ => return,
+                }
+            }
+        }));
+    }
+
+    /// Names the member in an error that names nobody.
+    fn name(&self, error: Error) -> Error {
+        match error {
+            Error::Transport(error) if error.upstream().is_none() => {
+                error.with_upstream(self.name.clone()).into()
+            }
+            other => other,
+        }
+    }
+
+    fn state_mut(&self) -> MutexGuard<'_, MemberState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> MemberState {
+        self.state_mut().clone()
+    }
+
+    /// Takes note of how a request ended.
+    pub(super) fn heard(&self, error: Option<&Error>) {
+        let next = match error {
+            Some(error @ Error::Transport(_)) => MemberState::Failed {
+                reason: error.to_string().into(),
+                retry_after: error.retry_after(),
+                since: Instant::now(),
+            },
+            Some(error @ Error::Timeout(_)) if error.is_timeout() => {
+                return self.degrade(&error.to_string());
+            }
+            // Neither says anything of the member.
+            Some(Error::Cancelled { .. } | Error::Refused(_)) => return,
+            _ => MemberState::Connected,
+        };
+        let mut state = self.state_mut();
+        if !matches!(
+            (&*state, &next),
+            (MemberState::Connected, MemberState::Connected)
+        ) {
+            *state = next;
+        }
+    }
+
+    pub(super) fn degrade(&self, reason: &str) {
+        let mut state = self.state_mut();
+        if !matches!(&*state, MemberState::Failed { .. }) {
+            *state = MemberState::Degraded {
+                reason: reason.into(),
+            };
+        }
+    }
+
+    /// How often these lists have changed, as far as the gateway knows.
+    pub(super) fn changes(&self, change: Change) -> u64 {
+        self.counter(change).load(Ordering::Acquire)
+    }
+
+    fn counter(&self, change: Change) -> &AtomicU64 {
+        let [tools, prompts, resources] = &self.changes;
+        match change {
+            Change::Tools => tools,
+            Change::Prompts => prompts,
+            Change::Resources => resources,
+        }
+    }
+
+    /// What is known of these lists holds no more.
+    pub(super) fn changed(&self, change: Change) {
+        self.counter(change).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the gateway is told when these lists change.
+    pub(super) fn is_live(&self, era: Era, change: Change) -> bool {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.get(&era)
+            .is_some_and(|[tools, prompts, resources]| match change {
+                Change::Tools => *tools,
+                Change::Prompts => *prompts,
+                Change::Resources => *resources,
+            })
+    }
+
+    pub(super) fn set_live(&self, era: Era, told: [bool; 3]) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.insert(era, told);
+    }
+
+    /// Whether it is for this caller to begin watching the member.
+    pub(super) fn begin_watching(&self, era: Era) -> bool {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.insert(era)
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
