@@ -10,6 +10,8 @@ mod common;
 
 mod attempts;
 mod breaking;
+mod handling;
 mod model;
 mod repeats;
 mod server;
+mod transports;
