@@ -119,9 +119,15 @@ async fn the_cache_hears_of_changes_when_nobody_listens() {
     // One listen, however many calls there are; and none once the stack is gone.
     setup.said(plain("read")).await;
     setup.lab.listening(1).await;
-    let Setup { lab, stack, .. } = setup;
+    let Setup {
+        lab,
+        stack,
+        upstream,
+        ..
+    } = setup;
     drop(stack);
     lab.listening(0).await;
+    drop(upstream);
 }
 
 #[tokio::test]

@@ -340,10 +340,16 @@ async fn a_refresh_ends_with_the_stack() {
     advance(seconds(15)).await;
     setup.said(plain("gated")).await;
     setup.lab.running(1).await;
-    let Setup { lab, stack, cache } = setup;
+    let Setup {
+        lab,
+        stack,
+        cache,
+        upstream,
+    } = setup;
     drop(stack);
     lab.running(0).await;
     assert_eq!(cache.stats().in_flight, 0);
+    drop(upstream);
 }
 
 #[tokio::test(start_paused = true)]

@@ -265,6 +265,8 @@ pub struct Setup {
     pub lab: Lab,
     pub stack: Cache<Upstream>,
     pub cache: CacheHandle,
+    /// Keeps the connection when the stack is dropped: rmcp waits 5 s for what runs as a connection ends.
+    pub upstream: Upstream,
 }
 
 /// What tests of other things than listening begin with.
@@ -282,7 +284,8 @@ impl Setup {
         Self {
             lab,
             cache: layer.handle(),
-            stack: layer.layer(upstream),
+            stack: layer.layer(upstream.clone()),
+            upstream,
         }
     }
 
