@@ -49,9 +49,7 @@ impl ToolHints {
 }
 
 #[cfg(any(feature = "cache", feature = "retry"))]
-#[cfg_attr(not(feature = "retry"), allow(unused_imports))]
 pub(crate) use known::KnownHints;
 
 #[cfg(any(feature = "cache", feature = "retry"))]
-#[cfg_attr(not(feature = "retry"), allow(dead_code))]
 mod known;

@@ -170,8 +170,6 @@ pub mod gateway;
     feature = "gateway",
     feature = "retry"
 ))]
-#[cfg_attr(not(any(feature = "cache", feature = "gateway")), allow(dead_code))]
-#[cfg_attr(not(any(feature = "gateway", feature = "retry")), allow(dead_code))]
 mod glob;
 mod hints;
 mod lines;
