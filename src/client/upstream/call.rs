@@ -1,8 +1,10 @@
 //! One call over a connection.
 
+#[cfg(feature = "http-client")]
+use std::convert::Infallible;
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
     model::{
@@ -17,7 +19,13 @@ use tokio::time::Instant;
 use super::{
     connection::{Connection, Kind},
     errors,
-    routes::{Mail, Mailbox, Route, method},
+    kinds::method,
+    routes::{Mail, Mailbox, Route},
+};
+#[cfg(feature = "http-client")]
+use super::{
+    dial::{Direct, Opened, Posted},
+    routes::Routes,
 };
 #[cfg(feature = "http-client")]
 use crate::credential::OutboundCredential;
@@ -55,6 +63,12 @@ impl Call {
             ClientRequest::SubscriptionsListenRequest(_)
         );
         let timeout = if listens { None } else { self.timeout };
+        #[cfg(feature = "http-client")]
+        if let Some(direct) = self.connection.direct()
+            && direct.takes(&request.message)
+        {
+            return self.post(direct, request).await;
+        }
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let (sending, back) = self.send(request, route);
         let handle = sending
@@ -64,7 +78,9 @@ impl Call {
             connection: &self.connection,
             handle: Some(handle),
         };
-        let answer = self.wait(&mut flight, mailbox, &back, timeout).await?;
+        let lost = || errors::lost(&self.upstream);
+        let rx = &mut flight.handle.as_mut().ok_or_else(lost)?.rx;
+        let answer = self.wait(rx, mailbox, &back, timeout).await?;
         if let Some(why) = flight.land() {
             return Err(errors::unreadable(&self.upstream, why));
         }
@@ -74,21 +90,85 @@ impl Call {
             }
             errors::of_call(&self.upstream, error)
         })?;
+        #[cfg(feature = "http-client")]
+        if let Some(direct) = self.connection.direct() {
+            direct.saw(&result);
+        }
         if self.connection.era == Era::Legacy {
             say_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
 
-    /// The message on its way as this hop sends it: the caller's `_meta` without what belongs to the
-    /// caller's hop.
+    /// The same for a request that goes directly. Dropping the future ends its HTTP exchange.
+    #[cfg(feature = "http-client")]
+    async fn post(&self, direct: &Direct, request: McpRequest) -> Result<McpResponse, Error> {
+        let (message, meta, back) = self.outgoing(request);
+        let version = &self.connection.info.protocol_version;
+        let posting = direct.prepare(message, version, meta);
+        let id = posting.id.clone();
+        let _counted = self.connection.routes.count();
+        let posted = self.while_connected(Box::pin(direct.post(posting)));
+        let answer = match posted.await? {
+            Posted::Answer(answer) => *answer,
+            Posted::Stream(opened) => Box::pin(self.follow(direct, opened, id, &back)).await?,
+        };
+        let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        Ok(McpResponse::new(result))
+    }
+
+    /// Waits for something of the server, as long as there is a connection, and as long as it may be silent.
+    #[cfg(feature = "http-client")]
+    async fn while_connected<F: Future + Unpin>(&self, coming: F) -> Result<F::Output, Error> {
+        let timeout = self.timeout.unwrap_or_default();
+        tokio::select! {
+            biased;
+            came = coming => Ok(came),
+            () = self.connection.until_lost() => Err(errors::lost(&self.upstream)),
+            () = tokio::time::sleep(timeout), if self.timeout.is_some() => Err(Error::timeout(timeout)),
+        }
+    }
+
+    /// Takes what comes on a call's stream to the caller, up to the answer.
+    #[cfg(feature = "http-client")]
+    async fn follow(
+        &self,
+        direct: &Direct,
+        opened: Opened,
+        id: RequestId,
+        back: &Return,
+    ) -> Result<Answer, Error> {
+        let (route, mailbox) = Route::new(&back.caller, false);
+        let routes = &*self.connection.routes;
+        let entered = Entered::new(routes, id, route.direct());
+        let version = &self.connection.info.protocol_version;
+        let answer = direct.follow(opened, &entered.id, version, routes);
+        let answer = Box::pin(answer.map(Ok::<_, Infallible>));
+        self.wait(answer, mailbox, back, self.timeout).await
+    }
+
+    /// The message on its way through rmcp.
     fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, Return) {
+        let (mut message, meta, back) = self.outgoing(request);
+        message.extensions_mut().insert(route);
+        let mut options = PeerRequestOptions::no_options();
+        options.meta = meta;
+        // It is 1.5 KB that are not needed any more once the message is with rmcp.
+        let sending = Box::pin(
+            self.connection
+                .peer
+                .send_request_with_option(message, options),
+        );
+        (sending, back)
+    }
+
+    /// The message as this hop sends it: the caller's `_meta` without what belongs to the caller's hop; and
+    /// what this hop says in its place.
+    fn outgoing(&self, request: McpRequest) -> (ClientRequest, Option<RequestMetaObject>, Return) {
         let (mut message, mut context) = request.into_parts();
         let token = context.progress_token();
-        let mut options = PeerRequestOptions::no_options();
-        if self.connection.era == Era::Modern {
-            options.meta = Some(own_meta(&mut context, self.connection.kind));
-        }
+        let own = (self.connection.era == Era::Modern)
+            .then(|| own_meta(&mut context, self.connection.kind));
         let mut meta = context.meta;
         for key in HOP_KEYS {
             meta.remove(*key);
@@ -105,7 +185,6 @@ impl Call {
         {
             message.extensions_mut().insert(credential);
         }
-        message.extensions_mut().insert(route);
         if !meta.is_empty() {
             *message.get_meta_mut() = meta;
         }
@@ -115,26 +194,19 @@ impl Call {
             caller: context.caller,
             era: self.era,
         };
-        // It is 1.5 KB that are not needed any more once the message is with rmcp.
-        let sending = Box::pin(
-            self.connection
-                .peer
-                .send_request_with_option(message, options),
-        );
-        (sending, back)
+        (message, own, back)
     }
 
-    async fn wait(
+    async fn wait<E>(
         &self,
-        flight: &mut Flight<'_>,
+        mut coming: impl Future<Output = Result<Answer, E>> + Unpin,
         mut mailbox: Mailbox,
         back: &Return,
         timeout: Option<Duration>,
     ) -> Result<Answer, Error> {
         let lost = || errors::lost(&self.upstream);
-        let Some(handle) = flight.handle.as_mut() else {
-            return Err(lost());
-        };
+        // A budget that is used up does not make an answer late that is here.
+        let here = |coming| tokio::task::unconstrained(coming).now_or_never();
         let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         // One notification at a time, so that they keep their order.
         let mut telling: Option<BoxFuture<'_, ()>> = None;
@@ -147,7 +219,7 @@ impl Call {
                 mail = mailbox.recv(), if telling.is_none() && answer.is_none() => {
                     let Some(mail) = mail else {
                         // A closed mailbox is a lost connection, unless the answer came before.
-                        return handle.rx.try_recv().map_err(|_| lost());
+                        return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                     };
                     back.take(mail, &mut telling, &mut asked);
                     if let Some(timeout) = timeout {
@@ -159,12 +231,12 @@ impl Call {
                         silence.as_mut().reset(Instant::now() + timeout);
                     }
                 }
-                came = &mut handle.rx, if answer.is_none() => {
+                came = &mut coming, if answer.is_none() => {
                     answer = Some(came.map_err(|_| lost())?);
                 }
                 // A caller that does not take what it is sent sees of a lost connection only this.
                 () = self.connection.until_lost(), if telling.is_some() && answer.is_none() => {
-                    return handle.rx.try_recv().map_err(|_| lost());
+                    return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                 }
                 // While the caller is asked something, it is not the server that is silent.
                 () = &mut silence, if timeout.is_some() && asked.is_empty() => {
@@ -311,6 +383,28 @@ impl Return {
             meta.set_subscription_id(self.id.clone());
         }
         true
+    }
+}
+
+/// A call that goes directly, as long as messages can come for it.
+#[cfg(feature = "http-client")]
+struct Entered<'a> {
+    routes: &'a Routes,
+    id: RequestId,
+}
+
+#[cfg(feature = "http-client")]
+impl<'a> Entered<'a> {
+    fn new(routes: &'a Routes, id: RequestId, route: Route) -> Self {
+        routes.enter(id.clone(), None, route);
+        Self { routes, id }
+    }
+}
+
+#[cfg(feature = "http-client")]
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.routes.leave(&self.id);
     }
 }
 

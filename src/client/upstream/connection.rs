@@ -19,6 +19,8 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "http-client")]
+use super::dial::Direct;
 use super::{
     errors,
     listen::Subscribed,
@@ -35,6 +37,8 @@ pub(super) struct Connection {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
+    #[cfg(feature = "http-client")]
+    direct: Option<Direct>,
     level_is_set: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
@@ -143,11 +147,25 @@ impl Connection {
             info,
             kind,
             subscribed: Subscribed::default(),
+            #[cfg(feature = "http-client")]
+            direct: None,
             level_is_set: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             lost: relay.lost,
             keep,
         })
+    }
+
+    /// Lets calls go directly, if the connection is of a revision in which they can.
+    #[cfg(feature = "http-client")]
+    pub(super) fn with_direct(mut self, direct: Direct) -> Self {
+        self.direct = (self.era == Era::Modern).then_some(direct);
+        self
+    }
+
+    #[cfg(feature = "http-client")]
+    pub(super) fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
     }
 
     pub(super) fn is_lost(&self) -> bool {

@@ -13,6 +13,8 @@ pub use child_process::ChildProcess;
 use futures::{channel::mpsc, future::BoxFuture};
 #[cfg(feature = "http-client")]
 pub use http::HttpEndpoint;
+#[cfg(feature = "http-client")]
+pub(super) use http::{Direct, Opened, Posted};
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
     service::{Peer, RxJsonRpcMessage, serve_server},

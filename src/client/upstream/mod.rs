@@ -6,6 +6,7 @@ mod call;
 mod connection;
 mod dial;
 mod errors;
+mod kinds;
 mod listen;
 mod orphans;
 mod rounds;
@@ -59,7 +60,8 @@ use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code
 ///   not say to whom they belong, they go to the one caller that has calls in flight. If several have, a
 ///   request is refused with an error that says so, and a notification is dropped: never a guess between
 ///   two users.
-/// - Dropping the call's future sends `notifications/cancelled`.
+/// - Dropping the call's future sends `notifications/cancelled`. Over HTTP since 2026-07-28 it closes the
+///   response instead, which says the same there (MCP 2026-07-28, basic/transports, streamable HTTP).
 /// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
 ///   last one counts, and it is set again on the next connection.
 /// - An answer that cannot be read, or is longer than is read, fails its call at once and no other: over

@@ -1,5 +1,7 @@
 //! Which call a message from the server belongs to.
 
+#[cfg(feature = "http-client")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,14 +10,18 @@ use std::{
 use rmcp::{
     RoleClient,
     model::{
-        ClientResult, ConstString, ErrorData, GetExtensions, GetMeta, ProgressToken, RequestId,
+        ClientResult, ErrorData, GetExtensions, GetMeta, ProgressToken, RequestId,
         ServerNotification, ServerRequest, SubscriptionFilter,
     },
     service::{InboundStreamOrigin, OriginatingRequestId, RequestContext},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{abandoned::Abandoned, orphans::Orphans};
+use super::{
+    abandoned::Abandoned,
+    kinds::{is_change, wants},
+    orphans::Orphans,
+};
 use crate::{Caller, lines::Why};
 
 /// How many messages may wait for one call. A caller that takes them slower than the server sends loses
@@ -44,9 +50,18 @@ pub(super) struct Route {
     answered: bool,
     /// Why the answer cannot be read, if it cannot.
     unreadable: Option<Why>,
+    /// Is counted otherwise.
+    counted: bool,
 }
 
 impl Route {
+    /// Takes only what says that it belongs here, and is [counted](Routes::count).
+    #[cfg(feature = "http-client")]
+    pub(super) fn direct(mut self) -> Self {
+        (self.quiet, self.counted) = (true, true);
+        self
+    }
+
     pub(super) fn new(caller: &Caller, listens: bool) -> (Self, Mailbox) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         (
@@ -57,6 +72,7 @@ impl Route {
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
+                counted: false,
             },
             mailbox,
         )
@@ -73,6 +89,20 @@ struct Listener {
 #[derive(Default)]
 pub(super) struct Routes {
     table: Mutex<Table>,
+    /// How many calls are in flight for which nothing needs to be found here.
+    #[cfg(feature = "http-client")]
+    direct: AtomicUsize,
+}
+
+/// Counts a call as long as it is kept.
+#[cfg(feature = "http-client")]
+pub(super) struct Counted<'a>(&'a AtomicUsize);
+
+#[cfg(feature = "http-client")]
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -209,8 +239,15 @@ impl Routes {
 
     /// How many calls and listens are in flight.
     pub(super) fn len(&self) -> usize {
+        #[cfg(feature = "http-client")]
+        let direct = self.direct.load(Ordering::Relaxed);
+        #[cfg(not(feature = "http-client"))]
+        let direct = 0;
         let table = self.table();
-        table.routes.len() + table.listeners.len()
+        let routes = table.routes.values();
+        // Of those that are counted, some are in the table too.
+        let in_table = routes.filter(|(_, route)| !route.counted).count();
+        direct + in_table + table.listeners.len()
     }
 
     /// Puts a notification where it belongs. Gives back those that are rmcp's own business.
@@ -242,6 +279,29 @@ impl Routes {
             table.deliver_to_only_session(notification);
         }
         None
+    }
+
+    /// Puts a notification into the mailbox of a call that it is known to belong to.
+    #[cfg(feature = "http-client")]
+    pub(super) fn deliver_to(&self, id: &RequestId, notification: ServerNotification) {
+        if let Some((_, route)) = self.table().routes.get(id) {
+            post(route, notification);
+        }
+    }
+
+    #[cfg(feature = "http-client")]
+    pub(super) fn count(&self) -> Counted<'_> {
+        self.direct.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.direct)
+    }
+
+    /// Forgets a call, answered or not, of which nothing can come any more.
+    #[cfg(feature = "http-client")]
+    pub(super) fn leave(&self, id: &RequestId) {
+        let mut table = self.table();
+        if let Some((order, _)) = table.routes.remove(id) {
+            table.calls.remove(&order);
+        }
     }
 
     /// The mailbox of the call that a request of the server belongs to.
@@ -426,47 +486,5 @@ impl Route {
             Ok(answer) => answer,
             Err(_) => Err(refuse("its call has ended")),
         }
-    }
-}
-
-fn is_change(notification: &ServerNotification) -> bool {
-    matches!(
-        notification,
-        ServerNotification::ToolListChangedNotification(_)
-            | ServerNotification::PromptListChangedNotification(_)
-            | ServerNotification::ResourceListChangedNotification(_)
-            | ServerNotification::ResourceUpdatedNotification(_)
-    )
-}
-
-fn wants(filter: &SubscriptionFilter, change: &ServerNotification) -> bool {
-    match change {
-        ServerNotification::ToolListChangedNotification(_) => {
-            filter.tools_list_changed == Some(true)
-        }
-        ServerNotification::PromptListChangedNotification(_) => {
-            filter.prompts_list_changed == Some(true)
-        }
-        ServerNotification::ResourceListChangedNotification(_) => {
-            filter.resources_list_changed == Some(true)
-        }
-        ServerNotification::ResourceUpdatedNotification(update) => filter
-            .resource_subscriptions
-            .iter()
-            .flatten()
-            .any(|uri| *uri == update.params.uri),
-        _ => false,
-    }
-}
-
-/// The name of a request of the server, for logs.
-pub(super) fn method(request: &ServerRequest) -> &str {
-    match request {
-        ServerRequest::PingRequest(request) => request.method.as_str(),
-        ServerRequest::CreateMessageRequest(request) => request.method.as_str(),
-        ServerRequest::ListRootsRequest(request) => request.method.as_str(),
-        ServerRequest::ElicitRequest(request) => request.method.as_str(),
-        ServerRequest::CustomRequest(request) => &request.method,
-        _ => "unknown",
     }
 }

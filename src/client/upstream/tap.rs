@@ -19,7 +19,10 @@ use rmcp::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::routes::{Route, Routes, method};
+use super::{
+    kinds::method,
+    routes::{Route, Routes},
+};
 
 /// A transport whose traffic is sorted by call.
 pub(super) struct Tap<T> {

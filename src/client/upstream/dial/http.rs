@@ -1,27 +1,18 @@
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod client;
+mod direct;
 
-use futures::{StreamExt, future::BoxFuture};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
-use rmcp::{
-    RoleClient,
-    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage},
-    service::{RxJsonRpcMessage, TxJsonRpcMessage},
-    transport::{
-        StreamableHttpClientTransport, Transport,
-        common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
-        streamable_http_client::{
-            StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
-            StreamableHttpPostResponse, StreamableHttpResponseLimits,
-        },
-    },
+use rmcp::transport::{
+    StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
 };
 use tokio_util::sync::CancellationToken;
+
+use self::client::{Client, Resume, UntilGone};
+pub(in crate::client::upstream) use self::direct::{Direct, Opened, Posted};
 
 use crate::{
     Error, TransportError,
@@ -32,7 +23,6 @@ use crate::{
         errors,
         slot::Dial,
     },
-    credential::OutboundCredential,
 };
 
 /// How many requests may wait for their response headers at once on one connection of an upstream. rmcp's
@@ -45,13 +35,6 @@ const CHANNEL_CAPACITY: usize = 256;
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// How many redirects to the same origin are followed.
 const MAX_REDIRECTS: usize = 5;
-
-/// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
-/// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
-const RESUME_ATTEMPTS: usize = 4;
-/// The waiting times between those attempts, unless the server names one.
-const RESUME_FIRST: Duration = Duration::from_millis(100);
-const RESUME_MOST: Duration = Duration::from_secs(1);
 
 /// Headers that rmcp sets itself. What is said otherwise would fail every call, or break it.
 const RESERVED: [&str; 5] = [
@@ -280,215 +263,12 @@ impl Dial for Post {
         Box::pin(async move {
             let gone = CancellationToken::new();
             config.retry_config = Arc::new(Resume);
-            let client = Client {
-                client,
-                session: Arc::new(SessionStream {
-                    last: Mutex::default(),
-                    gone: gone.clone(),
-                }),
-            };
+            let client = Client::new(client, gone.clone());
+            let direct = Direct::new(client.clone(), &config, &handshake);
             let transport = StreamableHttpClientTransport::with_client(client, config);
             let transport = UntilGone { transport, gone };
-            Connection::establish(transport, handshake, Kind::Http).await
+            let connection = Connection::establish(transport, handshake, Kind::Http).await?;
+            Ok(connection.with_direct(direct))
         })
-    }
-}
-
-/// Takes up a broken stream a few times. A request whose stream is given up fails by itself.
-#[derive(Debug)]
-struct Resume;
-
-impl SseRetryPolicy for Resume {
-    fn retry(&self, attempts: usize) -> Option<Duration> {
-        if attempts >= RESUME_ATTEMPTS {
-            return None;
-        }
-        let doubled = RESUME_FIRST.saturating_mul(1 << attempts);
-        Some(doubled.min(RESUME_MOST))
-    }
-}
-
-/// A client that knows the session's own stream from those that answer a request.
-#[derive(Clone)]
-struct Client {
-    client: reqwest::Client,
-    session: Arc<SessionStream>,
-}
-
-/// The stream that a session has for what belongs to no request. rmcp goes on without it, and nobody would
-/// hear of changes any more.
-struct SessionStream {
-    /// The last event on it, and how often in a row it could not be taken up from there.
-    last: Mutex<(Option<String>, usize)>,
-    gone: CancellationToken,
-}
-
-impl SessionStream {
-    /// Whether a stream that begins after this event is the session's. Events of two streams have
-    /// different ids (MCP 2025-11-25, basic/transports, resumability).
-    fn is_mine(&self, after: Option<&str>) -> bool {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        after.is_none() || last.0.as_deref() == after
-    }
-
-    fn heard(&self, id: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (Some(id.to_owned()), 0);
-    }
-
-    fn failed(&self) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.1 += 1;
-        if last.0.is_some() && last.1 >= RESUME_ATTEMPTS {
-            self.gone.cancel();
-        }
-    }
-}
-
-type HttpResult<T> = Result<T, StreamableHttpError<reqwest::Error>>;
-
-/// The credential of one call, which stands before the endpoint's own.
-fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
-    let JsonRpcMessage::Request(request) = message else {
-        return None;
-    };
-    let credential = request.request.extensions().get::<OutboundCredential>()?;
-    Some(credential.clone().into_bearer())
-}
-
-/// A failed request's URL may hold credentials.
-fn without_url(error: StreamableHttpError<reqwest::Error>) -> StreamableHttpError<reqwest::Error> {
-    match error {
-        StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
-        other => other,
-    }
-}
-
-impl StreamableHttpClient for Client {
-    type Error = reqwest::Error;
-
-    async fn post_message(
-        &self,
-        uri: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session_id: Option<Arc<str>>,
-        auth_header: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> HttpResult<StreamableHttpPostResponse> {
-        let client = &self.client;
-        let auth_header = credential_of(&message).or(auth_header);
-        let posted = client.post_message(uri, message, session_id, auth_header, headers);
-        posted.await.map_err(without_url)
-    }
-
-    async fn post_message_with_response_limits(
-        &self,
-        uri: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session_id: Option<Arc<str>>,
-        auth_header: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-        limits: StreamableHttpResponseLimits,
-    ) -> HttpResult<StreamableHttpPostResponse> {
-        let auth_header = credential_of(&message).or(auth_header);
-        let posted = self.client.post_message_with_response_limits(
-            uri,
-            message,
-            session_id,
-            auth_header,
-            headers,
-            limits,
-        );
-        posted.await.map_err(without_url)
-    }
-
-    async fn delete_session(
-        &self,
-        uri: Arc<str>,
-        session_id: Arc<str>,
-        auth_header: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> HttpResult<()> {
-        let client = &self.client;
-        let deleted = client.delete_session(uri, session_id, auth_header, headers);
-        deleted.await.map_err(without_url)
-    }
-
-    async fn get_stream(
-        &self,
-        uri: Arc<str>,
-        session_id: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        auth_header: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> HttpResult<BoxedSseResponse> {
-        let client = &self.client;
-        let stream = client.get_stream(uri, session_id, last_event_id, auth_header, headers);
-        stream.await.map_err(without_url)
-    }
-
-    async fn get_stream_with_max_sse_event_size(
-        &self,
-        uri: Arc<str>,
-        session_id: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        auth_header: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-        max_sse_event_size: usize,
-    ) -> HttpResult<BoxedSseResponse> {
-        let sessions = self.session.is_mine(last_event_id.as_deref());
-        let stream = self.client.get_stream_with_max_sse_event_size(
-            uri,
-            session_id,
-            last_event_id,
-            auth_header,
-            headers,
-            max_sse_event_size,
-        );
-        let stream = stream.await.map_err(without_url);
-        if !sessions {
-            return stream;
-        }
-        if stream.is_err() {
-            self.session.failed();
-        }
-        let session = self.session.clone();
-        let stream = stream?.inspect(move |event| {
-            if let Ok(event) = event
-                && let Some(id) = &event.id
-            {
-                session.heard(id);
-            }
-        });
-        Ok(stream.boxed())
-    }
-}
-
-/// A transport that ends when the session's own stream is gone.
-struct UntilGone<T> {
-    transport: T,
-    gone: CancellationToken,
-}
-
-impl<T: Transport<RoleClient>> Transport<RoleClient> for UntilGone<T> {
-    type Error = T::Error;
-
-    fn send(
-        &mut self,
-        item: TxJsonRpcMessage<RoleClient>,
-    ) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
-        self.transport.send(item)
-    }
-
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        tokio::select! {
-            biased;
-            message = self.transport.receive() => message,
-            () = self.gone.cancelled() => None,
-        }
-    }
-
-    fn close(&mut self) -> impl Future<Output = Result<(), T::Error>> + Send {
-        self.transport.close()
     }
 }

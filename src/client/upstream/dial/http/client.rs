@@ -1,0 +1,331 @@
+//! rmcp's HTTP client, with what it lacks for an upstream.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, stream};
+use http::{HeaderName, HeaderValue};
+use rmcp::{
+    RoleClient,
+    model::{
+        ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0,
+        RequestId, ServerJsonRpcMessage, ServerResult,
+    },
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::{
+        Transport,
+        common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
+        streamable_http_client::{
+            StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
+            StreamableHttpResponseLimits,
+        },
+    },
+};
+use serde::{Deserialize, de::IgnoredAny};
+use tokio_util::sync::CancellationToken;
+
+use crate::credential::OutboundCredential;
+
+/// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
+/// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
+const RESUME_ATTEMPTS: usize = 4;
+/// The waiting times between those attempts, unless the server names one.
+const RESUME_FIRST: Duration = Duration::from_millis(100);
+const RESUME_MOST: Duration = Duration::from_secs(1);
+
+/// How soon an answer must come to be taken without a task for its stream. A request that waits
+/// so counts as one that waits for its response headers.
+const SOON: Duration = Duration::from_millis(20);
+/// How long it may take until a stream ends whose answer has come. As long as rmcp gives it.
+const REST: Duration = Duration::from_millis(50);
+
+/// Takes up a broken stream a few times. A request whose stream is given up fails by itself.
+#[derive(Debug)]
+pub(super) struct Resume;
+
+impl SseRetryPolicy for Resume {
+    fn retry(&self, attempts: usize) -> Option<Duration> {
+        if attempts >= RESUME_ATTEMPTS {
+            return None;
+        }
+        let doubled = RESUME_FIRST.saturating_mul(1 << attempts);
+        Some(doubled.min(RESUME_MOST))
+    }
+}
+
+/// A client that knows the session's own stream from those that answer a request.
+#[derive(Clone)]
+pub(super) struct Client {
+    client: reqwest::Client,
+    session: Arc<SessionStream>,
+}
+
+impl Client {
+    pub(super) fn new(client: reqwest::Client, gone: CancellationToken) -> Self {
+        let session = Arc::new(SessionStream {
+            last: Mutex::default(),
+            gone,
+        });
+        Self { client, session }
+    }
+}
+
+/// The stream that a session has for what belongs to no request. rmcp goes on without it, and nobody would
+/// hear of changes any more.
+struct SessionStream {
+    /// The last event on it, and how often in a row it could not be taken up from there.
+    last: Mutex<(Option<String>, usize)>,
+    gone: CancellationToken,
+}
+
+impl SessionStream {
+    /// Whether a stream that begins after this event is the session's. Events of two streams have
+    /// different ids (MCP 2025-11-25, basic/transports, resumability).
+    fn is_mine(&self, after: Option<&str>) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        after.is_none() || last.0.as_deref() == after
+    }
+
+    fn heard(&self, id: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (Some(id.to_owned()), 0);
+    }
+
+    fn failed(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.1 += 1;
+        if last.0.is_some() && last.1 >= RESUME_ATTEMPTS {
+            self.gone.cancel();
+        }
+    }
+}
+
+pub(super) type HttpResult<T> = Result<T, StreamableHttpError<reqwest::Error>>;
+
+/// The credential of one call, which stands before the endpoint's own.
+pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
+    let JsonRpcMessage::Request(request) = message else {
+        return None;
+    };
+    let credential = request.request.extensions().get::<OutboundCredential>()?;
+    Some(credential.clone().into_bearer())
+}
+
+/// A failed request's URL may hold credentials.
+fn without_url(error: StreamableHttpError<reqwest::Error>) -> StreamableHttpError<reqwest::Error> {
+    match error {
+        StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
+        other => other,
+    }
+}
+
+/// Takes the answer out of an event stream that has nothing else in it, if it comes soon: rmcp has a task
+/// of its own for each stream, and that is a good part of what a short call costs.
+async fn answer_at_once(
+    mut stream: BoxedSseResponse,
+    session_id: Option<String>,
+) -> StreamableHttpPostResponse {
+    let first = match tokio::time::timeout(SOON, stream.next()).await {
+        Ok(Some(first)) => first,
+        Ok(None) => return StreamableHttpPostResponse::Sse(stream::empty().boxed(), session_id),
+        Err(_) => return StreamableHttpPostResponse::Sse(stream, session_id),
+    };
+    let answer = first.as_ref().ok().and_then(|event| {
+        message_in(event.event.as_deref(), event.data.as_deref()).filter(|message| {
+            matches!(
+                message,
+                JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)
+            )
+        })
+    });
+    let Some(answer) = answer else {
+        let whole = stream::once(std::future::ready(first)).chain(stream);
+        return StreamableHttpPostResponse::Sse(whole.boxed(), session_id);
+    };
+    finish(stream);
+    StreamableHttpPostResponse::Json(answer, session_id)
+}
+
+/// Reads what is left of a stream whose answer has come, so that its connection can be used again. Usually
+/// its end is here already.
+pub(super) fn finish(mut stream: BoxedSseResponse) {
+    if stream.next().now_or_never().is_none() {
+        tokio::spawn(async move {
+            let rest = async { while stream.next().await.is_some() {} };
+            let _ = tokio::time::timeout(REST, rest).await;
+        });
+    }
+}
+
+/// Most messages are answers. Read as such they cost half of what one of unknown kind does.
+#[derive(Deserialize)]
+struct Plain {
+    jsonrpc: JsonRpcVersion2_0,
+    id: RequestId,
+    result: ServerResult,
+    error: Option<IgnoredAny>,
+    method: Option<IgnoredAny>,
+}
+
+/// The message in an event, if there is one that can be read.
+pub(super) fn message_in(event: Option<&str>, data: Option<&str>) -> Option<ServerJsonRpcMessage> {
+    let data = data.filter(|data| !data.is_empty())?;
+    if !matches!(event, None | Some("" | "message")) {
+        return None;
+    }
+    if let Ok(Plain {
+        jsonrpc,
+        id,
+        result,
+        error: None,
+        method: None,
+    }) = serde_json::from_str(data)
+    {
+        return Some(JsonRpcMessage::Response(JsonRpcResponse {
+            jsonrpc,
+            id,
+            result,
+        }));
+    }
+    let message = serde_json::from_str(data);
+    message
+        .inspect_err(|error| tracing::debug!(%error, "an event holds no message"))
+        .ok()
+}
+
+impl StreamableHttpClient for Client {
+    type Error = reqwest::Error;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<StreamableHttpPostResponse> {
+        let client = &self.client;
+        let auth_header = credential_of(&message).or(auth_header);
+        let posted = client.post_message(uri, message, session_id, auth_header, headers);
+        posted.await.map_err(without_url)
+    }
+
+    async fn post_message_with_response_limits(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+        limits: StreamableHttpResponseLimits,
+    ) -> HttpResult<StreamableHttpPostResponse> {
+        let auth_header = credential_of(&message).or(auth_header);
+        let posted = self.client.post_message_with_response_limits(
+            uri,
+            message,
+            session_id,
+            auth_header,
+            headers,
+            limits,
+        );
+        match posted.await.map_err(without_url)? {
+            StreamableHttpPostResponse::Sse(stream, session_id) => {
+                Ok(answer_at_once(stream, session_id).await)
+            }
+            other => Ok(other),
+        }
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        session_id: Arc<str>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<()> {
+        let client = &self.client;
+        let deleted = client.delete_session(uri, session_id, auth_header, headers);
+        deleted.await.map_err(without_url)
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<BoxedSseResponse> {
+        let client = &self.client;
+        let stream = client.get_stream(uri, session_id, last_event_id, auth_header, headers);
+        stream.await.map_err(without_url)
+    }
+
+    async fn get_stream_with_max_sse_event_size(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+        max_sse_event_size: usize,
+    ) -> HttpResult<BoxedSseResponse> {
+        let sessions = self.session.is_mine(last_event_id.as_deref());
+        let stream = self.client.get_stream_with_max_sse_event_size(
+            uri,
+            session_id,
+            last_event_id,
+            auth_header,
+            headers,
+            max_sse_event_size,
+        );
+        let stream = stream.await.map_err(without_url);
+        if !sessions {
+            return stream;
+        }
+        if stream.is_err() {
+            self.session.failed();
+        }
+        let session = self.session.clone();
+        let stream = stream?.inspect(move |event| {
+            if let Ok(event) = event
+                && let Some(id) = &event.id
+            {
+                session.heard(id);
+            }
+        });
+        Ok(stream.boxed())
+    }
+}
+
+/// A transport that ends when the session's own stream is gone.
+pub(super) struct UntilGone<T> {
+    pub(super) transport: T,
+    pub(super) gone: CancellationToken,
+}
+
+impl<T: Transport<RoleClient>> Transport<RoleClient> for UntilGone<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
+        self.transport.send(item)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        tokio::select! {
+            biased;
+            message = self.transport.receive() => message,
+            () = self.gone.cancelled() => None,
+        }
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), T::Error>> + Send {
+        self.transport.close()
+    }
+}

@@ -1,0 +1,323 @@
+//! Calls of tools that go to the server without a way through rmcp's client loop.
+
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt;
+use http::{HeaderName, HeaderValue};
+use rmcp::{
+    model::{
+        ClientJsonRpcMessage, ClientRequest, ErrorData, GetMeta, InitializeRequestParams,
+        JsonRpcMessage, NumberOrString, ProgressToken, ProtocolVersion, RequestId,
+        RequestMetaObject, ServerResult,
+    },
+    service::ServiceError,
+    transport::{
+        DynamicTransportError,
+        common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
+        streamable_http_client::{
+            StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
+            StreamableHttpPostResponse, StreamableHttpResponseLimits,
+        },
+    },
+};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::{
+    MAX_CONCURRENT_REQUESTS,
+    client::{Client, HttpResult, Resume, credential_of, finish, message_in},
+};
+use crate::client::upstream::{connection::Handshake, routes::Routes};
+
+/// The first id here. rmcp counts its own from zero.
+const FIRST_ID: i64 = 1 << 40;
+
+/// Posts calls of tools, and reads their answers where they come.
+///
+/// Since 2026-07-28 an HTTP request stands for itself: no session, no requests of the server, and what comes
+/// on the response belongs to the request. rmcp's client takes each through two tasks of the connection and
+/// two of its own nevertheless, a quarter of what a gateway spends on a call. Everything else goes that way.
+pub(in crate::client::upstream) struct Direct {
+    client: Client,
+    uri: Arc<str>,
+    auth: Option<String>,
+    headers: HashMap<HeaderName, HeaderValue>,
+    limits: StreamableHttpResponseLimits,
+    info: Arc<InitializeRequestParams>,
+    next: AtomicI64,
+    /// The room for requests that wait for their response headers.
+    room: Semaphore,
+    /// The server has tools whose arguments are to be in headers too (SEP-2243), which rmcp sees to.
+    has_header_tools: AtomicBool,
+}
+
+/// A call that is to be posted.
+pub(in crate::client::upstream) struct Posting {
+    pub(in crate::client::upstream) id: RequestId,
+    message: ClientJsonRpcMessage,
+    headers: HashMap<HeaderName, HeaderValue>,
+}
+
+/// What came back.
+pub(in crate::client::upstream) enum Posted {
+    Answer(Box<Answer>),
+    /// The answer is to come on a stream, after other messages or later.
+    Stream(Opened),
+}
+
+/// A stream, and as whom it was opened: as nobody else it is taken up again.
+pub(in crate::client::upstream) struct Opened {
+    stream: BoxedSseResponse,
+    auth: Option<String>,
+}
+
+pub(in crate::client::upstream) type Answer = Result<ServerResult, ServiceError>;
+
+impl Direct {
+    pub(super) fn new(
+        client: Client,
+        config: &StreamableHttpClientTransportConfig,
+        handshake: &Handshake,
+    ) -> Self {
+        let mut limits = StreamableHttpResponseLimits::default();
+        limits.max_json_response_size = config.max_json_response_size;
+        limits.max_sse_event_size = config.max_sse_event_size;
+        Self {
+            client,
+            uri: config.uri.clone(),
+            auth: config.auth_header.clone(),
+            headers: config.custom_headers.clone(),
+            limits,
+            info: handshake.info.clone(),
+            next: AtomicI64::new(FIRST_ID),
+            room: Semaphore::new(MAX_CONCURRENT_REQUESTS),
+            has_header_tools: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether this request can go directly.
+    pub(in crate::client::upstream) fn takes(&self, request: &ClientRequest) -> bool {
+        match request {
+            ClientRequest::CallToolRequest(call) => {
+                !self.has_header_tools.load(Ordering::Relaxed) && is_plain(&call.params.name)
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes note of what the server says of its tools.
+    pub(in crate::client::upstream) fn saw(&self, result: &ServerResult) {
+        if let ServerResult::ListToolsResult(list) = result
+            && list
+                .tools
+                .iter()
+                .any(|tool| wants_headers(&tool.input_schema))
+        {
+            self.has_header_tools.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a request of this hop: `meta` is what it says beside what every one says.
+    pub(in crate::client::upstream) fn prepare(
+        &self,
+        mut request: ClientRequest,
+        version: &ProtocolVersion,
+        meta: Option<RequestMetaObject>,
+    ) -> Posting {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let of_request = request.get_meta_mut();
+        of_request.set_protocol_version(version.clone());
+        of_request.set_client_info(self.info.client_info.clone());
+        of_request.set_client_capabilities(self.info.capabilities.clone());
+        if let Some(meta) = meta {
+            of_request.extend(meta);
+        }
+        of_request.set_progress_token(ProgressToken(NumberOrString::Number(number)));
+        let mut headers = self.headers_of(version);
+        if let ClientRequest::CallToolRequest(call) = &request
+            && let Ok(name) = HeaderValue::from_str(&call.params.name)
+        {
+            let method = HeaderValue::from_static("tools/call");
+            headers.insert(HeaderName::from_static("mcp-method"), method);
+            headers.insert(HeaderName::from_static("mcp-name"), name);
+        }
+        let id = RequestId::Number(number);
+        Posting {
+            message: ClientJsonRpcMessage::request(request, id.clone()),
+            id,
+            headers,
+        }
+    }
+
+    fn headers_of(&self, version: &ProtocolVersion) -> HashMap<HeaderName, HeaderValue> {
+        let mut headers = self.headers.clone();
+        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
+            headers.insert(HeaderName::from_static("mcp-protocol-version"), version);
+        }
+        headers
+    }
+
+    /// Posts it. Dropped before the answer is here, it closes the connection, as does the stream; that tells
+    /// the server that nobody waits any more (MCP 2026-07-28, basic/transports, cancellation).
+    pub(in crate::client::upstream) async fn post(&self, posting: Posting) -> Posted {
+        let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
+        let _room = self.room.acquire().await;
+        let response = self.client.post_message_with_response_limits(
+            self.uri.clone(),
+            posting.message,
+            None,
+            auth.clone(),
+            posting.headers,
+            self.limits,
+        );
+        Posted::Answer(Box::new(match response.await {
+            Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Response(response), _)) => {
+                Ok(response.result)
+            }
+            Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Error(error), _)) => {
+                Err(ServiceError::McpError(error.error))
+            }
+            Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
+                return Posted::Stream(Opened { stream, auth });
+            }
+            Ok(_) => Err(closed()),
+            Err(error) => Err(failed(error)),
+        }))
+    }
+
+    /// Reads a stream up to the answer. One that breaks off is taken up again, if the server has said from
+    /// where.
+    pub(in crate::client::upstream) async fn follow(
+        &self,
+        opened: Opened,
+        id: &RequestId,
+        version: &ProtocolVersion,
+        routes: &Routes,
+    ) -> Answer {
+        let Opened { mut stream, auth } = opened;
+        let headers = &self.headers_of(version);
+        let mut last: Option<String> = None;
+        let mut pause = None;
+        loop {
+            let Some(Ok(event)) = stream.next().await else {
+                let Some(last) = &last else {
+                    return Err(closed());
+                };
+                stream = self
+                    .resume(last, pause, &auth, headers)
+                    .await
+                    .map_err(failed)?;
+                continue;
+            };
+            pause = event.retry.map(Duration::from_millis).or(pause);
+            last = event.id.or(last);
+            let Some(message) = message_in(event.event.as_deref(), event.data.as_deref()) else {
+                continue;
+            };
+            let answer = match message {
+                JsonRpcMessage::Response(response) => Ok(response.result),
+                JsonRpcMessage::Error(error) => Err(ServiceError::McpError(error.error)),
+                JsonRpcMessage::Notification(message) => {
+                    routes.deliver_to(id, message.notification);
+                    continue;
+                }
+                JsonRpcMessage::Request(request) => {
+                    self.decline(request.id, &auth, headers).await;
+                    continue;
+                }
+            };
+            finish(stream);
+            return answer;
+        }
+    }
+
+    async fn resume(
+        &self,
+        last: &str,
+        pause: Option<Duration>,
+        auth: &Option<String>,
+        headers: &HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<BoxedSseResponse> {
+        let mut attempts = 0;
+        loop {
+            let wait = Resume.retry(attempts);
+            tokio::time::sleep(pause.max(wait).unwrap_or_default()).await;
+            let stream = self.client.get_stream_with_max_sse_event_size(
+                self.uri.clone(),
+                None,
+                Some(last.to_owned()),
+                auth.clone(),
+                headers.clone(),
+                self.limits.max_sse_event_size,
+            );
+            attempts += 1;
+            match stream.await {
+                Err(error) if Resume.retry(attempts).is_some() => {
+                    tracing::debug!(%error, "a response stream is not taken up");
+                }
+                stream => return stream,
+            }
+        }
+    }
+
+    /// Tells the server that there are no requests in its direction.
+    async fn decline(
+        &self,
+        id: RequestId,
+        auth: &Option<String>,
+        headers: &HashMap<HeaderName, HeaderValue>,
+    ) {
+        let why = "a server asks nothing of its client on protocol 2026-07-28 or later";
+        let error = ErrorData::invalid_request(why, None);
+        let answered = self.client.post_message_with_response_limits(
+            self.uri.clone(),
+            ClientJsonRpcMessage::error(error, Some(id)),
+            None,
+            auth.clone(),
+            headers.clone(),
+            self.limits,
+        );
+        if let Err(error) = answered.await {
+            tracing::debug!(%error, "a server's request could not be declined");
+        }
+    }
+}
+
+/// The exchange ended without an answer.
+fn closed() -> ServiceError {
+    ServiceError::TransportClosed
+}
+
+fn failed(error: StreamableHttpError<reqwest::Error>) -> ServiceError {
+    let kind = TypeId::of::<Direct>();
+    ServiceError::TransportSend(DynamicTransportError::from_parts(
+        "streamable HTTP",
+        kind,
+        Box::new(error),
+    ))
+}
+
+/// Whether a name can stand in a header as it is (SEP-2243). rmcp knows how to write others.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with("=?") && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether arguments of a tool are to be in headers: there is a property, or a property's property, marked
+/// so.
+fn wants_headers(schema: &Map<String, Value>) -> bool {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let mut properties = properties.into_iter().flat_map(Map::values);
+    properties.any(|property| {
+        property
+            .as_object()
+            .is_some_and(|it| it.contains_key("x-mcp-header") || wants_headers(it))
+    })
+}

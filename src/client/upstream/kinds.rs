@@ -1,0 +1,47 @@
+//! What kind of message a message of the server is.
+
+use rmcp::model::{ConstString, ServerNotification, ServerRequest, SubscriptionFilter};
+
+/// Whether a notification tells of a change of lists or resources.
+pub(super) fn is_change(notification: &ServerNotification) -> bool {
+    matches!(
+        notification,
+        ServerNotification::ToolListChangedNotification(_)
+            | ServerNotification::PromptListChangedNotification(_)
+            | ServerNotification::ResourceListChangedNotification(_)
+            | ServerNotification::ResourceUpdatedNotification(_)
+    )
+}
+
+/// Whether a listen asked for this change.
+pub(super) fn wants(filter: &SubscriptionFilter, change: &ServerNotification) -> bool {
+    match change {
+        ServerNotification::ToolListChangedNotification(_) => {
+            filter.tools_list_changed == Some(true)
+        }
+        ServerNotification::PromptListChangedNotification(_) => {
+            filter.prompts_list_changed == Some(true)
+        }
+        ServerNotification::ResourceListChangedNotification(_) => {
+            filter.resources_list_changed == Some(true)
+        }
+        ServerNotification::ResourceUpdatedNotification(update) => filter
+            .resource_subscriptions
+            .iter()
+            .flatten()
+            .any(|uri| *uri == update.params.uri),
+        _ => false,
+    }
+}
+
+/// The name of a request of the server, for logs.
+pub(super) fn method(request: &ServerRequest) -> &str {
+    match request {
+        ServerRequest::PingRequest(request) => request.method.as_str(),
+        ServerRequest::CreateMessageRequest(request) => request.method.as_str(),
+        ServerRequest::ListRootsRequest(request) => request.method.as_str(),
+        ServerRequest::ElicitRequest(request) => request.method.as_str(),
+        ServerRequest::CustomRequest(request) => &request.method,
+        _ => "unknown",
+    }
+}
