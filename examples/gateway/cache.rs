@@ -5,6 +5,7 @@
 //! tools = { "search__*" = 60, "files__read_file" = 0 }  # seconds; 0 for `ttl_secs`
 //! never = ["search__order_*"]
 //! methods = { "resources/read" = 30 }                   # where the server does not say how long
+//! trust_annotations = true                              # `readOnlyHint` is enough, if every server is trusted
 //! redis = "redis://127.0.0.1:6379"
 //! ```
 
@@ -25,7 +26,7 @@ pub struct Cache {
     max_entries: Option<usize>,
     max_mib: Option<usize>,
     ttl_secs: Option<u64>,
-    trust_annotations: Option<bool>,
+    trust_annotations: bool,
     tools: BTreeMap<String, u64>,
     never: Vec<String>,
     methods: BTreeMap<String, u64>,
@@ -37,8 +38,16 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The layer that the section describes.
-    pub fn layer(&self) -> Result<CacheLayer> {
+    /// The layer that the section describes, over all servers. `distrusted` is one of them whose annotations are
+    /// not to be believed, if there is one.
+    pub fn layer(&self, distrusted: Option<&str>) -> Result<CacheLayer> {
+        if let (true, Some(server)) = (self.trust_annotations, distrusted) {
+            return Err(format!(
+                "[cache] trust_annotations is about every server behind the cache, and [servers.{server}] does not \
+                 say trust_annotations = true: say it there too, or name the tools to keep in [cache] tools instead"
+            )
+            .into());
+        }
         let layer = self.builder()?.build();
         Ok(layer.map_err(|error| format!("[cache]: {error}"))?)
     }
@@ -46,6 +55,7 @@ impl Cache {
     fn builder(&self) -> Result<CacheLayerBuilder> {
         let seconds = |seconds: u64| Duration::from_secs(seconds);
         let mut builder = CacheLayer::builder()
+            .trust_annotations(self.trust_annotations)
             .ignore_zero_ttl(self.ignore_zero_ttl)
             .stale_while_revalidate(seconds(self.stale_while_revalidate_secs))
             .stale_if_error(seconds(self.stale_if_error_secs));
@@ -57,9 +67,6 @@ impl Cache {
         }
         if let Some(ttl) = self.ttl_secs {
             builder = builder.time_to_live(seconds(ttl));
-        }
-        if let Some(trust) = self.trust_annotations {
-            builder = builder.trust_annotations(trust);
         }
         for (tool, ttl) in &self.tools {
             builder = match ttl {

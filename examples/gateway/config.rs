@@ -36,6 +36,7 @@ use std::{
 
 use rmcp_layers::{
     ChildProcess, HttpEndpoint, Lifecycle, Upstream,
+    cache::CacheLayer,
     gateway::{Gateway, Member, Prefix},
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 };
@@ -64,7 +65,7 @@ pub struct Config {
     /// Who may use it. By default everybody who reaches it.
     pub auth: Option<AuthConfig>,
     /// Answers from memory, if the section is there.
-    pub cache: Option<Cache>,
+    cache: Option<Cache>,
     retry: Option<RetryConfig>,
     breaker: Option<BreakerConfig>,
     #[serde(default)]
@@ -163,6 +164,15 @@ impl Config {
             upstreams.push(upstream);
         }
         Ok(Some((gateway.build()?, upstreams)))
+    }
+
+    /// The cache over all servers.
+    pub fn cache(&self) -> Result<Option<CacheLayer>> {
+        let mut servers = self.servers.iter();
+        let distrusted = servers.find(|(_, server)| !server.trust_annotations);
+        let distrusted = distrusted.map(|(name, _)| name.as_str());
+        let layer = self.cache.as_ref().map(|cache| cache.layer(distrusted));
+        layer.transpose()
     }
 
     fn retry(&self, server: &Server) -> Result<Option<RetryLayer>> {

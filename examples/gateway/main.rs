@@ -134,8 +134,8 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         }
         None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
     };
-    let bottom = match &config.cache {
-        Some(cache) => BoxCloneService::new(cache.layer()?.layer(bottom)),
+    let bottom = match config.cache()? {
+        Some(cache) => BoxCloneService::new(cache.layer(bottom)),
         None => bottom,
     };
     let bottom = match config.status_tool {

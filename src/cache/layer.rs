@@ -106,7 +106,7 @@ impl Default for CacheLayerBuilder {
             max_bytes: 64 * 1024 * 1024,
             max_item_bytes: 1024 * 1024,
             time_to_live: Duration::from_secs(300),
-            trust_annotations: true,
+            trust_annotations: false,
             tools: Vec::new(),
             never: NEVER.map(str::to_owned).to_vec(),
             methods: Vec::new(),
@@ -151,20 +151,24 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// Whether a tool's `readOnlyHint: true` is enough to keep its answers: yes by default.
+    /// Whether what tools say of themselves is believed: `readOnlyHint: true` is then enough to keep a tool's
+    /// answers. Not by default: a server that is wrong about it, or lies, has a call answered from memory that
+    /// should have run, and MCP 2026-07-28, Tools, says that clients MUST consider tool annotations untrusted
+    /// unless they come from trusted servers (`ToolAnnotations` in its schema: no decisions by those of others).
+    /// `destructiveHint: true` is believed either way, because it only keeps a tool out.
     ///
-    /// The specification has hints of an untrusted server mean nothing. Here a wrong one can only make the answers
-    /// of that very server old, and it may answer what it likes anyway, so the default trusts what the operator has
-    /// put behind the cache. Say `false` for servers that call tools read-only whose answers change by themselves, a
-    /// clock for instance, or [never keep](Self::never_cache) those. `destructiveHint: true` is believed either
-    /// way.
-    pub fn trust_annotations(mut self, trust: bool) -> Self {
-        self.trust_annotations = trust;
+    /// It goes for every server behind the cache. Where some are trusted and others not, name the tools
+    /// ([`cache_tool`](Self::cache_tool)), or lay one cache over each. Tools of a trusted server whose answers change
+    /// by themselves, a clock for instance, go into the [set that is never kept](Self::never_cache).
+    ///
+    /// Annotations are learned from the `tools/list` answers that pass, for each caller apart.
+    pub fn trust_annotations(mut self, trusted: bool) -> Self {
+        self.trust_annotations = trusted;
         self
     }
 
-    /// Keeps the answers of the tools that this name or glob matches (`*` for any characters, `?` for one), whatever
-    /// their servers say of them. Of several rules that match a tool the first counts.
+    /// Keeps the answers of the tools that this name or glob matches (`*` for any characters, `?` for one), though
+    /// their servers say nothing of them, or are not trusted. Of several rules that match a tool the first counts.
     pub fn cache_tool(mut self, tool: impl Into<String>) -> Self {
         self.tools.push((tool.into(), None));
         self

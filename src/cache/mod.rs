@@ -28,7 +28,7 @@
 //! # let weather = Weather::default();
 //! # let asked = weather.0.clone();
 //! let layer = CacheLayer::builder()
-//!     // Tools that say `readOnlyHint: true` in `tools/list` are kept without this.
+//!     // What tools say of themselves counts only where the operator trusts their servers.
 //!     .cache_tool_for("forecast", Duration::from_secs(600))
 //!     .never_cache("order_*")
 //!     .build()?;
@@ -50,9 +50,10 @@
 //!
 //! # What is kept
 //!
-//! - `tools/call`, where the operator says so ([`cache_tool`](CacheLayerBuilder::cache_tool)) or the tool says that
-//!   it changes nothing (`readOnlyHint: true`, in a `tools/list` that has passed the cache). Never the tools in the
-//!   [never-cache set](CacheLayerBuilder::never_cache) or with `destructiveHint: true`.
+//! - `tools/call`, where the operator says so ([`cache_tool`](CacheLayerBuilder::cache_tool)), or where the operator
+//!   [trusts](CacheLayerBuilder::trust_annotations) the servers and the tool says that it changes nothing
+//!   (`readOnlyHint: true`, in a `tools/list` that has passed the cache). Never the tools in the
+//!   [never-cache set](CacheLayerBuilder::never_cache), or of which such a list said `destructiveHint: true`.
 //! - `resources/read`, the lists and `server/discover` by their `ttlMs` and `cacheScope` (MCP 2026-07-28,
 //!   `server/utilities/caching`), these and `prompts/get` by
 //!   [`cache_method`](CacheLayerBuilder::cache_method) where the server says nothing.

@@ -104,7 +104,7 @@ async fn an_answer_in_flight_while_its_change_is_told_is_not_kept() {
 
 #[tokio::test]
 async fn the_cache_hears_of_changes_when_nobody_listens() {
-    let setup = Setup::new(CacheLayer::builder());
+    let setup = Setup::new(CacheLayer::builder().trust_annotations(true));
     setup.ask(McpRequest::list_tools()).await.unwrap();
     setup.lab.listening(1).await;
     setup.said(plain("read")).await;

@@ -44,8 +44,19 @@ async fn a_tool_that_nobody_calls_safe_is_called_each_time() {
 }
 
 #[tokio::test]
+async fn what_tools_say_of_themselves_is_not_believed_by_default() {
+    for (builder, runs) in [(quiet(), 2), (quiet().trust_annotations(true), 1)] {
+        let setup = Setup::new(builder);
+        setup.ask(McpRequest::list_tools()).await.unwrap();
+        setup.said(plain("read")).await;
+        setup.said(plain("read")).await;
+        assert_eq!(setup.lab.calls("read"), runs);
+    }
+}
+
+#[tokio::test]
 async fn the_operator_says_which_tools_are_kept() {
-    let setup = Setup::new(quiet().cache_tool("pa?").trust_annotations(false));
+    let setup = Setup::new(quiet().cache_tool("pa?"));
     setup.ask(McpRequest::list_tools()).await.unwrap();
     for _ in 0..2 {
         setup.said(plain("pay")).await;
@@ -75,7 +86,7 @@ async fn the_never_cache_set_wins_over_all() {
 
 #[tokio::test]
 async fn a_tool_that_turns_unsafe_is_not_answered_from_memory() {
-    let setup = Setup::new(quiet());
+    let setup = Setup::new(quiet().trust_annotations(true));
     setup.lab.moody_is_safe(true);
     setup.ask(McpRequest::list_tools()).await.unwrap();
     setup.said(plain("moody")).await;

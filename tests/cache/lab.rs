@@ -289,9 +289,9 @@ impl Setup {
         }
     }
 
-    /// With the hints of the tools known.
+    /// With the hints of the tools known, and believed.
     pub async fn listed(builder: CacheLayerBuilder) -> Self {
-        let setup = Self::new(builder);
+        let setup = Self::new(builder.trust_annotations(true));
         setup.ask(McpRequest::list_tools()).await.unwrap();
         setup
     }

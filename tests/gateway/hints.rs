@@ -108,6 +108,8 @@ async fn what_a_layer_outside_said_of_a_tool_stands_unless_the_member_is_distrus
 
 #[tokio::test]
 async fn a_cache_inside_a_distrusted_member_keeps_nothing_on_its_word() {
+    let trusting = CacheLayer::builder().trust_annotations(true);
+    let trusting = trusting.build().unwrap();
     for (trusted, runs) in [(None, 1), (Some(true), 1), (Some(false), 3)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = calls.clone();
@@ -127,7 +129,7 @@ async fn a_cache_inside_a_distrusted_member_keeps_nothing_on_its_word() {
             std::future::ready(result.map(McpResponse::new))
         });
         let cached = ServiceBuilder::new()
-            .layer(CacheLayer::new())
+            .layer(trusting.clone())
             .service(server);
         let mut member = Member::new("m", cached);
         if let Some(trusted) = trusted {
