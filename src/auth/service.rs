@@ -253,19 +253,24 @@ impl Shared {
         let principal = &known.principal;
         let rules = self.rules();
         let mut decision = rules.decide(request, principal);
-        for policy in &self.policies {
-            if decision.is_allowed() {
-                decision = policy.decide(request, principal);
+        if !self.policies.is_empty() {
+            let meant = request.meant();
+            for request in std::iter::once(&*request).chain(&meant) {
+                for policy in &self.policies {
+                    if decision.is_allowed() {
+                        decision = policy.decide(request, principal);
+                    }
+                }
             }
         }
         let reveals = rules.reveals_forbidden();
         if let Decision::Deny(denial) = decision {
-            let named = (!reveals).then(|| Named::of(request)).flatten();
-            return Err(self.deny(&rules, principal, named, request, denial.into()));
+            let hides = !reveals;
+            return Err(self.deny(&rules, principal, hides, request, denial.into()));
         }
         if self.is_anothers_task(request, principal) {
             let error = AuthError::insufficient_scope(NONE).with_reason("the task is another's");
-            return Err(self.deny(&rules, principal, Named::of(request), request, error));
+            return Err(self.deny(&rules, principal, true, request, error));
         }
         let listens = matches!(
             request.message,
@@ -277,7 +282,9 @@ impl Shared {
         request.context.set_principal(principal.clone());
         Ok(Guard {
             list: List::of(&request.message),
-            named: (!reveals).then(|| Named::of(request)).flatten(),
+            named: (!reveals)
+                .then(|| Named::called(request).or_else(|| Named::of(request)))
+                .flatten(),
             listens,
             principal: Some(known),
         })
@@ -287,7 +294,7 @@ impl Shared {
         &self,
         rules: &Rules,
         principal: &Principal,
-        named: Option<Named>,
+        hides: bool,
         request: &McpRequest,
         error: AuthError,
     ) -> Refused {
@@ -298,10 +305,12 @@ impl Shared {
             "a request is denied"
         );
         // What the caller can see on a list it may be told about.
-        let hidden = named.filter(|named| {
-            named
-                .item()
-                .is_none_or(|item| !self.shows_by(rules, item, principal))
+        let named = [Named::of(request), Named::called(request)];
+        let hidden = named.into_iter().flatten().find(|named| {
+            hides
+                && named
+                    .item()
+                    .is_none_or(|item| !self.shows_by(rules, item, principal))
         });
         let answer = match hidden {
             Some(named) => named.unknown(),
