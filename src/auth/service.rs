@@ -89,23 +89,21 @@ where
             };
         }
         Box::pin(async move {
-            let known = shared.authenticate(shown, &mut request).await;
-            let admitted = known.and_then(|known| shared.decide(known, &mut request));
-            let refused = admitted.as_ref().err();
-            let entry = shared.audit.as_ref().map(|audit| {
-                let principal = match refused {
-                    Some(refused) => refused.principal.clone(),
-                    None => request.context.principal().cloned(),
-                };
-                let verdict = Refused::verdict(refused);
-                audit.begin(&mut request, principal.as_ref(), verdict)
-            });
-            let Some(mut entry) = entry else {
-                return match admitted {
+            let Some(audit) = &shared.audit else {
+                return match shared.admit(shown, &mut request).await {
                     Ok(guard) => guard.watch(&shared, inner.call(request)).await,
                     Err(refused) => Err(refused.answer),
                 };
             };
+            // Begun before anything is decided: whoever goes away meanwhile is on record too.
+            let mut entry = audit.begin(&mut request);
+            let admitted = entry.during(shared.admit(shown, &mut request)).await;
+            let refused = admitted.as_ref().err();
+            let principal = match refused {
+                Some(refused) => refused.principal.as_ref(),
+                None => request.context.principal(),
+            };
+            entry.decided(principal, Refused::verdict(refused));
             entry.admitted().await?;
             match admitted {
                 Ok(guard) => {
@@ -165,6 +163,16 @@ struct Guard {
 }
 
 impl Shared {
+    /// Finds out whose request it is, and whether it goes on.
+    async fn admit(
+        self: &Arc<Self>,
+        shown: Result<Shown, AuthError>,
+        request: &mut McpRequest,
+    ) -> Result<Guard, Refused> {
+        let known = self.authenticate(shown, request).await?;
+        self.decide(known, request)
+    }
+
     /// Whose request it is. `None` if it needs to be nobody's.
     async fn authenticate(
         &self,
