@@ -24,7 +24,7 @@ use crate::{Error, McpRequest, Principal, Refusal, code, glob};
 /// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | nothing: they are filtered |
 /// | `subscriptions/listen` | nothing: what would be heard of is filtered |
 /// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | nothing: they are how the protocol works |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, for tasks that the same principal began; others are unknown to it |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, but a task that another principal is known to have begun (of the last 10,000, in this process) is unknown to it; one of which nothing is known is known by its id, as it is to its server |
 /// | any other method | what is unmatched needs |
 ///
 /// A [`method`](RulesBuilder::method) rule stands before all of that: it is asked first, and what it demands is
