@@ -14,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Caller, Principal, caller::Era};
 
+/// The tool that a registry shows in place of a catalogue: it calls the one that its argument `name` names.
+#[cfg(any(feature = "auth", feature = "registry"))]
+pub(crate) const CALL_TOOL: &str = "call_tool";
+
 /// One request on its way down through a stack.
 ///
 /// It dereferences to its [`RequestParts`]: `request.message` is rmcp's own [`ClientRequest`] and
@@ -67,6 +71,20 @@ pub struct CallContext {
 }
 
 impl McpRequest {
+    /// What a call of [`CALL_TOOL`] stands for: the call of the tool that it names.
+    #[cfg(feature = "auth")]
+    pub(crate) fn meant(&self) -> Option<Self> {
+        let name = self.called_tool()?.to_owned();
+        let mut meant = self.clone();
+        let call = meant.as_tool_call_mut()?;
+        call.name = name.into();
+        call.arguments = match call.arguments.take()?.remove("arguments") {
+            Some(serde_json::Value::Object(arguments)) => Some(arguments),
+            _ => None,
+        };
+        Some(meant)
+    }
+
     /// A request with this message and a context of its own: a fresh id, nobody to go back to.
     ///
     /// `_meta` and extensions that the message carries move into the context.
@@ -187,6 +205,13 @@ impl RequestParts {
             },
             _ => None,
         }
+    }
+
+    /// The tool that a call of [`CALL_TOOL`] is a call of.
+    #[cfg(feature = "auth")]
+    pub(crate) fn called_tool(&self) -> Option<&str> {
+        let call = self.as_tool_call().filter(|call| call.name == CALL_TOOL)?;
+        call.arguments.as_ref()?.get("name")?.as_str()
     }
 
     /// The params of a `tools/call`, if this is one.

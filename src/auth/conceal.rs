@@ -50,6 +50,15 @@ impl Named {
         })
     }
 
+    /// The tool that a call of a tool that calls others is a call of.
+    pub(super) fn called(request: &McpRequest) -> Option<Self> {
+        request.called_tool().map(|name| Self {
+            kind: Kind::Tool,
+            name: name.to_owned(),
+            era: request.context.era(),
+        })
+    }
+
     /// As a list would name it. Tasks are on no list.
     pub(super) fn item(&self) -> Option<Item<'_>> {
         match self.kind {
@@ -133,14 +142,9 @@ impl Named {
             Kind::Task => "task",
         };
         said.contains(noun)
-            && [
-                "unknown",
-                "not found",
-                "no such",
-                "does not exist",
-                "not exist",
-            ]
-            .iter()
-            .any(|words| said.contains(words))
+            && (said.contains(&format!("no {noun}"))
+                || ["unknown", "not found", "no such", "not exist"]
+                    .iter()
+                    .any(|words| said.contains(words)))
     }
 }

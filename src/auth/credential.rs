@@ -22,6 +22,8 @@ use crate::{
 
 /// How long before its end a credential is replaced.
 const AHEAD: Duration = Duration::from_secs(30);
+/// How long a fetch may take.
+const FETCH_WITHIN: Duration = Duration::from_secs(30);
 /// How many credentials are kept: one for each token that is exchanged. The least recently used goes first.
 const KEPT: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
@@ -80,7 +82,7 @@ impl Credential {
 /// | `TokenExchange` (feature `auth-client`) | each token of a caller (RFC 8693) |
 ///
 /// What is fetched is kept until it expires, up to 10,000 credentials. All who wait for the same credential wait
-/// for one fetch; a failure is kept for nobody.
+/// for one fetch, which has 30 s and goes on when they go away; a failure is kept for nobody.
 #[derive(Clone)]
 pub struct Credentials {
     source: Source,
@@ -212,13 +214,33 @@ impl Credentials {
             match kept.get(&key).filter(|fetching| is_good(fetching)) {
                 Some(fetching) => fetching.clone(),
                 None => {
-                    let fetching = fetch().shared();
+                    let fetching = apart(fetch).boxed().shared();
                     kept.put(key, fetching.clone());
                     fetching
                 }
             }
         };
         fetching.await
+    }
+}
+
+/// Runs a fetch in a task of its own: what is left of it when all who waited are gone would be picked up much later,
+/// and one that panics would take everybody with it who ever asks again.
+fn apart(
+    fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<Credential, AuthError>> + Send>,
+) -> impl Future<Output = Result<Credential, AuthError>> + Send {
+    let fetching = async move { fetch().await };
+    let task = tokio::spawn(tokio::time::timeout(FETCH_WITHIN, fetching));
+    async move {
+        match task.await {
+            Ok(Ok(fetched)) => fetched,
+            Ok(Err(_late)) => Err(AuthError::unavailable(
+                "the credential was not fetched in time",
+            )),
+            Err(_panicked) => Err(AuthError::unavailable(
+                "the fetch of the credential panicked",
+            )),
+        }
     }
 }
 

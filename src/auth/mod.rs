@@ -84,7 +84,8 @@
 //!   resource do not reach the caller. A listen ends when its token does.
 //! - How long an answer takes is not hidden: what is forbidden is refused sooner than what is unknown further in.
 //! - A tool that searches other tools (`registry::SearchMode`) says what it finds; let it find only what all who may
-//!   use it may know of.
+//!   use it may know of. What it found is called by its own name, or by `call_tool`, for which the rules hold as for
+//!   the name. They know no other tool that calls tools, nor that one behind a gateway's prefix.
 //!
 //! # What a caller hears
 //!

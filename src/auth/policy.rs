@@ -24,7 +24,8 @@ use crate::{McpRequest, Principal};
 /// }
 /// ```
 pub trait Policy: Send + Sync + 'static {
-    /// Decides on a request. It is called on the request's way in, so it has to be quick, and must not block.
+    /// Decides on a request. It is called on the request's way in, so it has to be quick, and must not block. On a
+    /// call of a registry's `call_tool` it is asked twice: on that, and on the call that it stands for.
     fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision;
 
     /// Whether a list shows this to the principal, and a notification may name it. Everything by default.

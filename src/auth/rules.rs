@@ -17,14 +17,14 @@ use crate::{Error, McpRequest, Principal, Refusal, code, glob};
 ///
 /// | Method | What it needs |
 /// |---|---|
-/// | `tools/call` | what the rules say of the tool |
+/// | `tools/call` | what the rules say of the tool; of `call_tool`, by which a registry calls others, what they say of the tool that its argument `name` names besides |
 /// | `prompts/get` | what they say of the prompt |
 /// | `resources/read`, `resources/directory/read`, `resources/subscribe`, `resources/unsubscribe`, `skills/get` | what they say of the resource, by its URI |
 /// | `completion/complete` | what they say of the prompt or the resource that is completed |
 /// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | nothing: they are filtered |
 /// | `subscriptions/listen` | nothing: what would be heard of is filtered |
 /// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | nothing: they are how the protocol works |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, for tasks that the same principal began; others are unknown to it |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, but a task that another principal is known to have begun (of the last 10,000, in this process) is unknown to it; one of which nothing is known is known by its id, as it is to its server |
 /// | any other method | what is unmatched needs |
 ///
 /// A [`method`](RulesBuilder::method) rule stands before all of that: it is asked first, and what it demands is
@@ -93,13 +93,25 @@ impl Table {
     }
 
     fn of(&self, name: &str) -> Option<&Scopes> {
+        self.first(name, |glob| glob::matches(glob, name))
+    }
+
+    /// The scopes of `name@version`, which is `whole`: a rule for the name holds for each of its versions, and a
+    /// glob with an `@` for what is written so.
+    fn of_version(&self, name: &str, whole: &str) -> Option<&Scopes> {
+        self.first(name, |glob| {
+            glob::matches(glob, if glob.contains('@') { whole } else { name })
+        })
+    }
+
+    fn first(&self, name: &str, matches: impl Fn(&str) -> bool) -> Option<&Scopes> {
         let exact = self.exact.get(name);
         let before = exact.map_or(usize::MAX, |(place, _)| *place);
         let glob = self
             .globs
             .iter()
             .take_while(|(place, ..)| *place < before)
-            .find(|(_, glob, _)| glob::matches(glob, name));
+            .find(|(_, glob, _)| matches(glob));
         match glob {
             Some((.., scopes)) => Some(scopes),
             None => exact.map(|(_, scopes)| scopes),
@@ -284,7 +296,10 @@ impl Rules {
     fn of_tool(&self, name: &str) -> Option<&Scopes> {
         match name.rsplit_once('@') {
             None => self.tools.of(name),
-            Some((base, _)) => self.tools.exactly(name).or_else(|| self.tools.of(base)),
+            Some((base, _)) => {
+                let exactly = self.tools.exactly(name);
+                exactly.or_else(|| self.tools.of_version(base, name))
+            }
         }
     }
 
@@ -376,12 +391,24 @@ impl Policy for Rules {
             },
             known => known,
         };
-        let required = self.required_for(about, method, request.target());
-        if required.are_granted(principal) {
-            Decision::Allow
-        } else {
-            Decision::missing(required.missing(principal))
+        // Whoever may call what calls others may not call all of them.
+        let called = request.called_tool();
+        let called = called.map(|tool| self.required_for(about, method, Some(tool)));
+        let all = || {
+            [self.required_for(about, method, request.target())]
+                .into_iter()
+                .chain(called)
+        };
+        if all().all(|required| required.are_granted(principal)) {
+            return Decision::Allow;
         }
+        let mut missing = Vec::new();
+        for scope in all().flat_map(|required| required.missing(principal)) {
+            if !missing.contains(&scope) {
+                missing.push(scope);
+            }
+        }
+        Decision::missing(missing)
     }
 
     fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {
@@ -416,6 +443,10 @@ pub struct RulesBuilder(Rules);
 
 impl RulesBuilder {
     /// What a tool needs, or the tools that a glob matches.
+    ///
+    /// A rule for a name holds for each of its versions (`name@version`). One that is written with an `@` holds for
+    /// calls that are written so, and does not guard a version: a registry takes the newest for the name alone, and
+    /// a version that `_meta` names.
     pub fn tool(mut self, name: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
         self.0.tools.add(name.into(), scopes.into());
         self

@@ -89,23 +89,21 @@ where
             };
         }
         Box::pin(async move {
-            let known = shared.authenticate(shown, &mut request).await;
-            let admitted = known.and_then(|known| shared.decide(known, &mut request));
-            let refused = admitted.as_ref().err();
-            let entry = shared.audit.as_ref().map(|audit| {
-                let principal = match refused {
-                    Some(refused) => refused.principal.clone(),
-                    None => request.context.principal().cloned(),
-                };
-                let verdict = Refused::verdict(refused);
-                audit.begin(&mut request, principal.as_ref(), verdict)
-            });
-            let Some(mut entry) = entry else {
-                return match admitted {
+            let Some(audit) = &shared.audit else {
+                return match shared.admit(shown, &mut request).await {
                     Ok(guard) => guard.watch(&shared, inner.call(request)).await,
                     Err(refused) => Err(refused.answer),
                 };
             };
+            // Begun before anything is decided: whoever goes away meanwhile is on record too.
+            let mut entry = audit.begin(&mut request);
+            let admitted = entry.during(shared.admit(shown, &mut request)).await;
+            let refused = admitted.as_ref().err();
+            let principal = match refused {
+                Some(refused) => refused.principal.as_ref(),
+                None => request.context.principal(),
+            };
+            entry.decided(principal, Refused::verdict(refused));
             entry.admitted().await?;
             match admitted {
                 Ok(guard) => {
@@ -165,6 +163,16 @@ struct Guard {
 }
 
 impl Shared {
+    /// Finds out whose request it is, and whether it goes on.
+    async fn admit(
+        self: &Arc<Self>,
+        shown: Result<Shown, AuthError>,
+        request: &mut McpRequest,
+    ) -> Result<Guard, Refused> {
+        let known = self.authenticate(shown, request).await?;
+        self.decide(known, request)
+    }
+
     /// Whose request it is. `None` if it needs to be nobody's.
     async fn authenticate(
         &self,
@@ -253,19 +261,24 @@ impl Shared {
         let principal = &known.principal;
         let rules = self.rules();
         let mut decision = rules.decide(request, principal);
-        for policy in &self.policies {
-            if decision.is_allowed() {
-                decision = policy.decide(request, principal);
+        if !self.policies.is_empty() {
+            let meant = request.meant();
+            for request in std::iter::once(&*request).chain(&meant) {
+                for policy in &self.policies {
+                    if decision.is_allowed() {
+                        decision = policy.decide(request, principal);
+                    }
+                }
             }
         }
         let reveals = rules.reveals_forbidden();
         if let Decision::Deny(denial) = decision {
-            let named = (!reveals).then(|| Named::of(request)).flatten();
-            return Err(self.deny(&rules, principal, named, request, denial.into()));
+            let hides = !reveals;
+            return Err(self.deny(&rules, principal, hides, request, denial.into()));
         }
         if self.is_anothers_task(request, principal) {
             let error = AuthError::insufficient_scope(NONE).with_reason("the task is another's");
-            return Err(self.deny(&rules, principal, Named::of(request), request, error));
+            return Err(self.deny(&rules, principal, true, request, error));
         }
         let listens = matches!(
             request.message,
@@ -277,7 +290,9 @@ impl Shared {
         request.context.set_principal(principal.clone());
         Ok(Guard {
             list: List::of(&request.message),
-            named: (!reveals).then(|| Named::of(request)).flatten(),
+            named: (!reveals)
+                .then(|| Named::called(request).or_else(|| Named::of(request)))
+                .flatten(),
             listens,
             principal: Some(known),
         })
@@ -287,7 +302,7 @@ impl Shared {
         &self,
         rules: &Rules,
         principal: &Principal,
-        named: Option<Named>,
+        hides: bool,
         request: &McpRequest,
         error: AuthError,
     ) -> Refused {
@@ -298,10 +313,12 @@ impl Shared {
             "a request is denied"
         );
         // What the caller can see on a list it may be told about.
-        let hidden = named.filter(|named| {
-            named
-                .item()
-                .is_none_or(|item| !self.shows_by(rules, item, principal))
+        let named = [Named::of(request), Named::called(request)];
+        let hidden = named.into_iter().flatten().find(|named| {
+            hides
+                && named
+                    .item()
+                    .is_none_or(|item| !self.shows_by(rules, item, principal))
         });
         let answer = match hidden {
             Some(named) => named.unknown(),

@@ -20,7 +20,7 @@ use crate::{CallContext, Error, McpRequest, McpResponse, request, results};
 /// The tool that finds tools.
 pub const SEARCH_TOOLS: &str = "search_tools";
 /// The tool that calls a tool that was found.
-pub const CALL_TOOL: &str = "call_tool";
+pub const CALL_TOOL: &str = crate::request::CALL_TOOL;
 
 /// How many tools one search names, if it does not say, and at most.
 const DEFAULT_HITS: usize = 10;
@@ -45,9 +45,9 @@ pub enum SearchMode {
     /// found: for catalogues that are too large for a model's context. The list never changes, so prompts
     /// that hold it stay cached. Every tool can still be called by its name.
     ///
-    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its arguments. Put
-    /// layers that decide by a tool's name (who may call it, what it costs, whether it may be repeated)
-    /// *inside* the registry, or use [`Beside`](Self::Beside).
+    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its arguments. The auth
+    /// layer's rules hold for that name too. Put other layers that decide by a tool's name (what it costs,
+    /// whether it may be repeated) *inside* the registry, or use [`Beside`](Self::Beside).
     Only,
 }
 

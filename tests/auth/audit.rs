@@ -751,3 +751,63 @@ fn settings_that_cannot_work_are_named() {
         assert!(error.contains(named), "{error}");
     }
 }
+
+/// Knows nobody, and does what the token says.
+struct Stuck;
+
+impl rmcp_layers::auth::Verifier for Stuck {
+    fn verify<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<rmcp_layers::auth::Verified, rmcp_layers::auth::AuthError>> {
+        async move {
+            match token {
+                "panic" => panic!("the verifier panics"),
+                _ => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_ends_while_its_token_is_verified_is_on_record() {
+    let audit = in_memory();
+    let auth = rmcp_layers::auth::AuthLayer::builder(Stuck).audit(audit.clone());
+    let stack = ServiceBuilder::new()
+        .layer(auth.build().unwrap())
+        .service(Upstream::in_process(Demo::default()));
+    let ask = |token: &'static str| {
+        let request = McpRequest::call_tool("add").meta(rmcp_layers::auth::TOKEN_META_KEY, token);
+        stack.clone().oneshot(request.build())
+    };
+    let mut hanging = Box::pin(ask("hang"));
+    assert!(poll!(&mut hanging).is_pending());
+    drop(hanging);
+    let cancelled = latest(&audit);
+    assert_eq!(cancelled.ended, Ended::With(Outcome::Cancelled));
+    assert_eq!(cancelled.decision, Decided::Undecided);
+    assert_eq!(cancelled.name.as_deref(), Some("add"));
+    assert!(tokio::spawn(ask("panic")).await.unwrap_err().is_panic());
+    assert_eq!(latest(&audit).ended, Ended::Panicked);
+    assert_eq!(audit.handle().recent(9).len(), 2);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_whose_file_is_taken_away_goes_on_where_it_is_looked_for() {
+    let folder = Folder::new();
+    let path = folder.file();
+    let audit = to_file(&path);
+    calls(&audit, &["work"]).await;
+    let before = verify(&path).unwrap();
+    fs::rename(&path, path.with_extension("moved")).unwrap();
+    calls(&audit, &["work", "fail"]).await;
+    let after = verify(&path).unwrap();
+    assert_eq!(after.follows, before.last_hash);
+    assert_eq!((after.first_seq, after.last_seq), (2, 3));
+    fs::remove_file(&path).unwrap();
+    calls(&audit, &["work"]).await;
+    let last = verify(&path).unwrap();
+    assert_eq!((last.first_seq, last.follows), (4, after.last_hash));
+}

@@ -1037,6 +1037,45 @@ fn settings_that_cannot_work_are_named() {
     );
 }
 
+#[tokio::test]
+async fn a_session_that_is_being_opened_has_its_room() {
+    use http_body_util::Full;
+    use tower::{Layer, ServiceExt};
+
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let asked = opened.clone();
+    let inner = tower::service_fn(move |_: http::Request<_>| {
+        let number = asked.fetch_add(1, Ordering::SeqCst);
+        let mut gate = gate.clone();
+        async move {
+            let _ = gate.wait_for(|open| *open).await;
+            http::Response::builder()
+                .header("mcp-session-id", format!("session-{number}"))
+                .body(Full::<bytes::Bytes>::default())
+        }
+    });
+    let guard = HttpAuthLayer::builder(Table::default()).max_sessions_each(1);
+    let guarded = guard.build().unwrap().layer(inner);
+    let ask = || {
+        let request = http::Request::post("/mcp").header(AUTHORIZATION, "Bearer alice");
+        let body = Full::new(bytes::Bytes::from(initialize().to_string()));
+        let answer = guarded.clone().oneshot(request.body(body).unwrap());
+        answer.map(|answer| answer.unwrap().status())
+    };
+    let mut gone = Box::pin(ask());
+    assert!(futures::poll!(&mut gone).is_pending());
+    assert_eq!(ask().await, 503);
+    drop(gone);
+    let mut first = Box::pin(ask());
+    assert!(futures::poll!(&mut first).is_pending());
+    assert_eq!(ask().await, 503);
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
+    open.send(true).unwrap();
+    assert_eq!(first.await, 200);
+    assert_eq!(ask().await, 503);
+}
+
 #[test]
 fn a_status_is_that_of_the_error() {
     let error = AuthError::insufficient_scope(["a"]);

@@ -511,3 +511,45 @@ async fn several_verifiers_are_tried_in_turn() {
         Err(AuthErrorKind::Unavailable)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_set_may_be_good_for_ever() {
+    let issuer = ed25519("a");
+    let published = Published::new([&issuer]);
+    let forever = published
+        .source()
+        .refresh_every(Duration::MAX)
+        .stale_for(Duration::MAX)
+        .cooldown(Duration::MAX);
+    let verifier = by(forever);
+    let unknown = ed25519("b").token("alice", "x");
+    assert_eq!(kind(&verifier, &unknown).await, Err(AuthErrorKind::Invalid));
+    for _ in 0..3 {
+        let token = issuer.token("alice", "x");
+        assert_eq!(kind(&verifier, &token).await.unwrap(), "alice");
+        assert_eq!(kind(&verifier, &unknown).await, Err(AuthErrorKind::Invalid));
+        advance(Duration::from_secs(60 * 60 * 24 * 365)).await;
+    }
+    assert!(published.fetches() <= 2, "{}", published.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_for_fewer_algorithms_now_is_for_fewer() {
+    let issuer = Issuer::pem(Algorithm::RS256, RSA_A).named("a");
+    let published = Published::new([&issuer]);
+    let mut set: serde_json::Value = serde_json::from_str(&published.set.lock().unwrap()).unwrap();
+    set["keys"][0].as_object_mut().unwrap().remove("alg");
+    *published.set.lock().unwrap() = set.to_string();
+    let verifier = by(published.source());
+    let token = issuer.token("alice", "x");
+    assert_eq!(subject(&verifier, &token).await.unwrap(), "alice");
+    set["keys"][0]["alg"] = json!("PS256");
+    *published.set.lock().unwrap() = set.to_string();
+    advance(Duration::from_secs(11 * 60)).await;
+    let _ = subject(&verifier, &token).await;
+    settle().await;
+    assert_eq!(
+        subject(&verifier, &token).await,
+        Err(AuthErrorKind::Invalid)
+    );
+}

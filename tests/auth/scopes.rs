@@ -9,6 +9,7 @@ use serde_json::json;
 use tower::Layer;
 
 use crate::{
+    common::tool,
     line::{Line, bearing},
     shop::{Shop, ask, call, guarded, layer, names, rules, shown, token},
 };
@@ -269,4 +270,65 @@ async fn a_policy_sees_the_arguments_and_hides_from_lists() {
     assert_eq!(others["error"]["message"], "refused by auth: not allowed");
     let listed = line.ask("tools/list", json!({}), admin).await;
     assert!(!listed.to_string().contains("db__drop"), "{listed}");
+}
+
+#[tokio::test]
+async fn a_tool_that_calls_others_reaches_none_that_is_forbidden() {
+    use rmcp_layers::{
+        Upstream,
+        registry::{CALL_TOOL, RegistryLayer, SearchMode},
+    };
+    let registry = RegistryLayer::builder()
+        .search(SearchMode::Only)
+        .build()
+        .unwrap();
+    let inner = registry.layer(Upstream::in_process(crate::common::demo::Demo::default()));
+    let rules = rmcp_layers::auth::Rules::builder()
+        .tool("add", "admin")
+        .tool("*", Scopes::none());
+    /// Takes small numbers alone.
+    struct Small;
+    impl Policy for Small {
+        fn decide(&self, request: &McpRequest, _: &Principal) -> Decision {
+            let call = request.as_tool_call().filter(|call| call.name == "echo");
+            match call.and_then(|call| call.arguments.as_ref()?.get("a")?.as_i64()) {
+                Some(2..) => Decision::deny("too large"),
+                _ => Decision::Allow,
+            }
+        }
+    }
+    let audit = rmcp_layers::auth::audit::Audit::builder().memory(9);
+    let audit = audit.build().unwrap();
+    let auth = layer(rules).policy(Small).audit(audit.clone());
+    let stack = auth.build().unwrap().layer(inner);
+    let via = |name: &'static str, number: i32, scope: &str| {
+        let arguments = json!({ "name": name, "arguments": { "a": number, "b": 2 } });
+        let request = shown(CallToolRequest::new(tool(CALL_TOOL, arguments)), scope);
+        let answer = tower::ServiceExt::oneshot(stack.clone(), request);
+        async move { answer.await.map(|_| ()).map_err(|error| error.to_string()) }
+    };
+    assert_eq!(via("add", 1, "admin").await, Ok(()));
+    let forbidden = via("add", 1, "x").await.unwrap_err();
+    let unknown = via("odd", 1, "x").await.unwrap_err();
+    assert_eq!(forbidden.replace("add", "odd"), unknown);
+    assert_eq!(via("echo", 1, "x").await, Ok(()));
+    let too_large = via("echo", 2, "x").await.unwrap_err();
+    assert!(too_large.contains("not allowed"), "{too_large}");
+    let recorded = audit.handle().recent(1);
+    assert_eq!(recorded[0].name.as_deref(), Some("echo"));
+}
+
+#[tokio::test]
+async fn a_rule_for_what_is_written_with_a_version_holds() {
+    let rules = rmcp_layers::auth::Rules::builder()
+        .tool("mail@0.*", "admin")
+        .tool("*", Scopes::none());
+    let stack = guarded(&Shop::default(), rules);
+    for (name, allowed) in [("mail", true), ("mail@1.0", true), ("mail@0.9", false)] {
+        assert_eq!(
+            ask(&stack, call(name, "x")).await.is_ok(),
+            allowed,
+            "{name}"
+        );
+    }
 }

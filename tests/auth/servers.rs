@@ -410,3 +410,39 @@ async fn an_upstream_in_this_process_is_shown_no_credential() {
     .await;
     assert!(!crate::common::said(echoed).contains("of-this-server"));
 }
+
+#[tokio::test]
+async fn a_fetch_that_panics_or_whose_caller_goes_away_is_no_others_trouble() {
+    let shown = Shown::default();
+    let upstream = upstream(&shown.serve().await);
+    let count = Arc::new(AtomicUsize::new(0));
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let credentials = Credentials::refreshed({
+        let count = count.clone();
+        move || {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(number, 0, "the first cannot be begun");
+            let mut gate = gate.clone();
+            async move {
+                assert_ne!(number, 1, "the second cannot be ended");
+                let _ = gate.wait_for(|open| *open).await;
+                Ok(Credential::new("good"))
+            }
+        }
+    });
+    let stack = CredentialLayer::new(credentials).layer(upstream);
+    for _ in 0..2 {
+        let refused = stack.clone().oneshot(add(None)).await.unwrap_err();
+        assert!(refused.to_string().contains("try again"), "{refused}");
+    }
+    let mut gone = Box::pin(stack.clone().oneshot(add(None)));
+    assert!(futures::poll!(&mut gone).is_pending());
+    drop(gone);
+    open.send(true).unwrap();
+    while count.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    soon("a call", stack.oneshot(add(None))).await.unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+    assert_eq!(shown.take().pop().flatten().unwrap(), "Bearer good");
+}

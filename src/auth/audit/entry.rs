@@ -63,22 +63,12 @@ pub(super) fn blank(method: String, decision: Decided) -> AuditRecord {
 }
 
 impl Entry {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        request: &mut McpRequest,
-        principal: Option<&Principal>,
-        verdict: Verdict<'_>,
-    ) -> Self {
-        let (decision, reason) = match verdict {
-            Verdict::Allowed => (Decided::Allowed, None),
-            Verdict::Denied(error) => (Decided::Denied, Some(error.reason())),
-            Verdict::Unauthenticated(error) => (Decided::Unauthenticated, Some(error.reason())),
-        };
-        let mut record = blank(record::cut(request.method(), MAX_SHORT), decision);
+    pub(super) fn new(shared: Arc<Shared>, request: &mut McpRequest) -> Self {
+        let method = record::cut(request.method(), MAX_SHORT);
+        let mut record = blank(method, Decided::Undecided);
         record.request_id = Some(record::bounded_id(&request.context.id));
-        record.principal = principal.map(Who::of);
-        record.name = request.target().map(|name| record::cut(name, MAX_TEXT));
-        record.reason = reason.map(|reason| record::cut(reason, MAX_TEXT));
+        let name = request.called_tool().or_else(|| request.target());
+        record.name = name.map(|name| record::cut(name, MAX_TEXT));
         let mut large = None;
         if let Some(arguments) = arguments::of(&request.message) {
             record.arguments = shared.keep.as_ref().map(|rules| rules.keep(arguments));
@@ -99,6 +89,30 @@ impl Entry {
             polled: false,
             written: false,
         }
+    }
+
+    /// Says what was decided, and of whom.
+    pub(crate) fn decided(&mut self, principal: Option<&Principal>, verdict: Verdict<'_>) {
+        let (decision, reason) = match verdict {
+            Verdict::Allowed => (Decided::Allowed, None),
+            Verdict::Denied(error) => (Decided::Denied, Some(error.reason())),
+            Verdict::Unauthenticated(error) => (Decided::Unauthenticated, Some(error.reason())),
+        };
+        self.record.decision = decision;
+        self.record.principal = principal.map(Who::of);
+        self.record.reason = reason.map(|reason| record::cut(reason, MAX_TEXT));
+    }
+
+    /// Polls something, and says so meanwhile.
+    pub(crate) async fn during<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.polled = true;
+            let polled = future.as_mut().poll(cx);
+            self.polled = false;
+            polled
+        })
+        .await
     }
 
     /// Waits until there is room for the record, where the operator wants that. An error refuses the call: it
@@ -139,14 +153,7 @@ impl Entry {
         self.polled = true;
         let call = call();
         self.polled = false;
-        let mut call = pin!(call);
-        let ended = poll_fn(|cx| {
-            self.polled = true;
-            let polled = call.as_mut().poll(cx);
-            self.polled = false;
-            polled
-        });
-        let answer = ended.await.map_err(Into::into);
+        let answer = self.during(call).await.map_err(Into::into);
         self.end(&answer);
         answer
     }

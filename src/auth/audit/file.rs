@@ -26,6 +26,8 @@ const LEAST: u64 = 4 * 1024;
 ///   full is for [`SinkOptions::when_full`].
 /// - One process writes to a file at a time. Where another has written to it, this one writes no more, and
 ///   counts as [failing](super::SinkCounts::failing).
+/// - Where the file is moved away or removed, the log goes on in a new one at the path (on Unix), whose first line
+///   says what it follows.
 /// - Characters that move a terminal's cursor or turn the direction of writing are escaped.
 /// - On Unix the file is readable for its owner alone (0600), if it is made here.
 ///
@@ -142,6 +144,13 @@ impl LogFile {
 
     /// Makes sure that the file is as it was left.
     fn mend(&mut self) -> io::Result<()> {
+        if !is_at(&self.file, &self.path)? {
+            // What is written to a file that has no name any more is lost; the log goes on where it is looked for.
+            self.file = open(&self.path)?;
+            self.length = 0;
+            self.torn = false;
+            sync_folder(&self.path);
+        }
         if self.torn {
             self.file.set_len(self.length)?;
             self.torn = false;
@@ -188,6 +197,26 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// Whether this is still the file at the path: nobody has moved or removed it.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let (held, there) = (file.metadata()?, fs::metadata(path));
+        match there {
+            Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+    // Elsewhere a file that is open cannot be removed.
+    #[cfg(not(unix))]
+    {
+        let _ = (file, path);
+        Ok(true)
+    }
 }
 
 /// Makes the file's name durable, where that is a matter of its folder.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink, Ended,
-    entry::{Entry, Verdict, blank},
+    entry::{Entry, blank},
     memory::{self, Ring},
     queue::{Place, Queue},
     record::{self, MAX_SHORT, MAX_TEXT, Who},
@@ -83,15 +83,10 @@ impl Audit {
         AuditLayer::new(self.clone())
     }
 
-    /// Begins the record of one call, after the decision. The entry writes the end when it is told or dropped.
-    /// The request's token has been taken off it.
-    pub(crate) fn begin(
-        &self,
-        request: &mut McpRequest,
-        principal: Option<&Principal>,
-        verdict: Verdict<'_>,
-    ) -> Entry {
-        Entry::new(self.shared.clone(), request, principal, verdict)
+    /// Begins the record of one call, on which nothing is decided yet. The entry writes the end when it is told or
+    /// dropped. The request's token has been taken off it.
+    pub(crate) fn begin(&self, request: &mut McpRequest) -> Entry {
+        Entry::new(self.shared.clone(), request)
     }
 
     /// Records an HTTP request that was refused. Waits for room where the operator wants that, so that a flood of

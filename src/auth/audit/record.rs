@@ -36,7 +36,8 @@ pub struct AuditRecord {
     /// The JSON-RPC method. For an HTTP request that was refused before it was known, `http:` and the HTTP
     /// method.
     pub method: String,
-    /// What the request was about: the tool's or prompt's name, the resource's URI.
+    /// What the request was about: the tool's or prompt's name, the resource's URI. Of a call of a registry's
+    /// `call_tool`, the tool that it calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Which upstream or gateway member the call went to, if it got as far, and that has a name.

@@ -49,7 +49,8 @@ where
         let audit = self.audit.clone();
         Box::pin(async move {
             let principal = request.context.principal().cloned();
-            let mut entry = audit.begin(&mut request, principal.as_ref(), Verdict::Allowed);
+            let mut entry = audit.begin(&mut request);
+            entry.decided(principal.as_ref(), Verdict::Allowed);
             entry.admitted().await?;
             entry.watch(|| inner.call(request)).await
         })

@@ -14,6 +14,7 @@ use super::{
     message::{Message, Messages},
     mirror,
     refused::{About, Refused},
+    sessions::{Full, Room},
 };
 use crate::{
     Audience, Principal,
@@ -31,6 +32,8 @@ pub(super) struct Known {
     pub(super) verified: Verified,
     pub(super) who: Audience,
     pub(super) session: Session,
+    /// Where the request may open one.
+    pub(super) room: Option<Room>,
 }
 
 /// The scopes that a request lacks, and all that do for it.
@@ -78,6 +81,7 @@ impl Shared {
             verified,
             who,
             session,
+            room: None,
         })
     }
 
@@ -139,7 +143,7 @@ impl Shared {
         &self,
         parts: &Parts,
         body: &[u8],
-        known: &Known,
+        known: &mut Known,
     ) -> Result<About, Box<Refused>> {
         let mut about = known.about();
         let messages = match Messages::read(body) {
@@ -171,11 +175,11 @@ impl Shared {
             return Err(self.lacking(denied, about));
         }
         let opens = about.method.as_deref() == Some("initialize");
-        if opens
-            && matches!(known.session, Session::None)
-            && self.sessions.has_room(&known.who).is_err()
-        {
-            return Err(Refused::no_room(about));
+        if opens && matches!(known.session, Session::None) {
+            match self.sessions.reserve(&known.who) {
+                Ok(room) => known.room = Some(room),
+                Err(Full) => return Err(Refused::no_room(about)),
+            }
         }
         Ok(about)
     }

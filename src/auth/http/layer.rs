@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) audit: Option<Audit>,
     pub(super) max_token: usize,
     pub(super) max_body: usize,
-    pub(super) sessions: Sessions,
+    pub(super) sessions: Arc<Sessions>,
 }
 
 /// Where the rules are.
@@ -204,11 +204,11 @@ impl HttpAuthLayerBuilder {
                 audit: self.audit,
                 max_token: self.max_token,
                 max_body: self.max_body,
-                sessions: Sessions::new(
+                sessions: Arc::new(Sessions::new(
                     self.max_sessions,
                     self.max_sessions_each,
                     self.session_idle,
-                ),
+                )),
             }),
         })
     }

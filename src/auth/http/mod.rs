@@ -3,7 +3,7 @@
 //! What a caller hears over HTTP (a challenge, a status) is said before there is an MCP message. So this stands in
 //! front of `StreamableHttpService`, asks the same [`Verifier`](crate::auth::Verifier) as
 //! [`AuthLayer`](crate::auth::AuthLayer) in the stack behind it, and tells it who is calling, so that a token is
-//! verified once:
+//! verified once. Nothing checks that it is the same: whom this lets in, the layer behind it believes.
 //!
 //! ```
 //! use std::{convert::Infallible, sync::Arc};

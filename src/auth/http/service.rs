@@ -71,7 +71,7 @@ where
                 return Ok(answer.map(HttpAuthBody::own));
             }
             let verb = request.method().clone();
-            let (request, known, about) = match shared.admit(request).await {
+            let (request, mut known, about) = match shared.admit(request).await {
                 Ok(admitted) => admitted,
                 Err(refused) => {
                     shared.record(&verb, &refused, since).await;
@@ -82,7 +82,7 @@ where
                 shared.record(&verb, &Refused::not_own(about), since).await;
             }
             let response = inner.call(request).await?;
-            match shared.follow(&verb, &known, &response) {
+            match shared.follow(&verb, &mut known, &response) {
                 Ok(held) => Ok(response.map(|body| {
                     let until = (verb == Method::GET).then(|| known.expiry()).flatten();
                     HttpAuthBody::inner(body, held, until)
@@ -114,7 +114,7 @@ impl Shared {
         B: Body<Data = Bytes>,
     {
         let (mut parts, body) = request.into_parts();
-        let known = self.identify(&mut parts).await?;
+        let mut known = self.identify(&mut parts).await?;
         if parts.method != Method::POST {
             let about = known.about();
             return Ok((
@@ -134,7 +134,7 @@ impl Shared {
                 return Err(Refused::bad(status, code, reason, known.about()));
             }
         };
-        let about = self.decide(&parts, &body, &known)?;
+        let about = self.decide(&parts, &body, &mut known)?;
         let body = Either::Left(Full::new(body));
         Ok((Request::from_parts(parts, body), known, about))
     }
@@ -143,7 +143,7 @@ impl Shared {
     fn follow<R>(
         &self,
         verb: &Method,
-        known: &Known,
+        known: &mut Known,
         response: &Response<R>,
     ) -> Result<Option<Arc<()>>, Box<Refused>> {
         if let Session::Own { id, held } = &known.session {
@@ -159,9 +159,10 @@ impl Shared {
             return Ok(None);
         };
         // One that cannot be noted is nobody's: to name it would help nobody.
+        let room = known.room.take();
         let noted = opened
             .to_str()
-            .is_ok_and(|id| self.sessions.opened(id, &known.who).is_ok());
+            .is_ok_and(|id| self.sessions.opened(id, &known.who, room).is_ok());
         if noted {
             Ok(None)
         } else {

@@ -24,7 +24,9 @@ pub(super) struct Sessions {
 #[derive(Default)]
 struct Owners {
     sessions: HashMap<Arc<str>, Session>,
-    /// How many each has.
+    /// For how many more there has to be room, because they are being opened.
+    reserved: usize,
+    /// How many each has, and is opening.
     counts: HashMap<Audience, usize>,
 }
 
@@ -44,6 +46,20 @@ impl Session {
 /// Why there is no room for another session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
+
+/// Room for a session that is being opened.
+pub(super) struct Room {
+    sessions: Arc<Sessions>,
+    who: Audience,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut owners = self.sessions.owners();
+        owners.reserved -= 1;
+        owners.uncount(&self.who);
+    }
+}
 
 impl Sessions {
     pub(super) fn new(max: usize, max_each: usize, idle: Duration) -> Self {
@@ -70,18 +86,27 @@ impl Sessions {
         Some(session.held.clone())
     }
 
-    /// Whether another session of this principal would find room.
-    pub(super) fn has_room(&self, who: &Audience) -> Result<(), Full> {
-        self.owners().make_room(self, who)
+    /// Keeps room for another session of this principal.
+    pub(super) fn reserve(self: &Arc<Self>, who: &Audience) -> Result<Room, Full> {
+        let mut owners = self.owners();
+        owners.make_room(self, who)?;
+        owners.reserved += 1;
+        *owners.counts.entry(who.clone()).or_default() += 1;
+        Ok(Room {
+            sessions: self.clone(),
+            who: who.clone(),
+        })
     }
 
-    /// Notes that this principal has opened this session.
-    pub(super) fn opened(&self, id: &str, who: &Audience) -> Result<(), Full> {
+    /// Notes that this principal has opened this session, for which there may be room already.
+    pub(super) fn opened(&self, id: &str, who: &Audience, room: Option<Room>) -> Result<(), Full> {
         if id.len() > MAX_ID {
             return Err(Full);
         }
         let mut owners = self.owners();
-        owners.make_room(self, who)?;
+        if room.is_none() {
+            owners.make_room(self, who)?;
+        }
         let session = Session {
             owner: who.clone(),
             used: Instant::now(),
@@ -91,6 +116,9 @@ impl Sessions {
             owners.uncount(&before.owner);
         }
         *owners.counts.entry(who.clone()).or_default() += 1;
+        // Its room is given up with the lock, which that takes too.
+        drop(owners);
+        drop(room);
         Ok(())
     }
 
@@ -106,7 +134,7 @@ impl Sessions {
 impl Owners {
     fn make_room(&mut self, limits: &Sessions, who: &Audience) -> Result<(), Full> {
         let is_full = |owners: &Self| {
-            owners.sessions.len() >= limits.max
+            owners.sessions.len() + owners.reserved >= limits.max
                 || owners
                     .counts
                     .get(who)

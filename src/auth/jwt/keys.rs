@@ -21,7 +21,7 @@ const MIN_RSA_BYTES: usize = 2048 / 8;
 /// One key.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// A digest of the key and its `kid`: the same for the same key in a later set.
+    /// A digest of the key, its `kid` and its `alg`: the same for the same key in a later set.
     pub(super) id: u64,
     kid: Option<String>,
     algorithms: Vec<Algorithm>,
@@ -162,6 +162,7 @@ impl Key {
         if let Some(named) = common.key_algorithm {
             made.algorithms
                 .retain(|algorithm| KeyAlgorithm::from(*algorithm) == named);
+            made.id ^= id_of(Sha256::new_with_prefix(named.to_string()));
         }
         match made.algorithms.is_empty() {
             true => Err("its `alg` does not fit its type".into()),
@@ -184,10 +185,8 @@ impl Key {
         digest.update(name.len().to_be_bytes());
         digest.update(name);
         digest.update(material);
-        let mut id = [0; 8];
-        id.copy_from_slice(&digest.finalize()[..8]);
         Ok(Self {
-            id: u64::from_be_bytes(id),
+            id: id_of(digest),
             kid,
             algorithms,
             decoding,
@@ -207,6 +206,12 @@ impl Key {
         (DEFAULT_PROVIDER.verifier_factory)(&token.algorithm, &self.decoding)
             .is_ok_and(|verifier| verifier.verify(token.signed, &token.signature).is_ok())
     }
+}
+
+fn id_of(digest: Sha256) -> u64 {
+    let mut id = [0; 8];
+    id.copy_from_slice(&digest.finalize()[..8]);
+    u64::from_be_bytes(id)
 }
 
 impl KeySet {

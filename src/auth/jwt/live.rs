@@ -18,6 +18,8 @@ use crate::auth::{AuthError, memory::Memory};
 const FETCH_WITHIN: Duration = Duration::from_secs(10);
 /// How soon a fetch that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// What stands for a time that is too far off to be told.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(super) struct Live {
     jwks: Jwks,
@@ -195,9 +197,9 @@ impl Live {
                     self.memory
                         .forget(|key| keys.has(key) || self.fixed.has(key));
                 } else if cause == Cause::UnknownKey {
-                    state.cool_until = Some(now + self.jwks.cooldown);
+                    state.cool_until = Some(after(now, self.jwks.cooldown));
                 }
-                let dead = self.since_base(started + self.jwks.stale_for);
+                let dead = self.since_base(after(started, self.jwks.stale_for));
                 self.dead.store(dead, Ordering::Release);
                 self.jwks.refresh_every
             }
@@ -209,8 +211,12 @@ impl Live {
             }
         };
         self.due
-            .store(self.since_base(now + wait), Ordering::Release);
+            .store(self.since_base(after(now, wait)), Ordering::Release);
     }
+}
+
+fn after(time: Instant, wait: Duration) -> Instant {
+    time.checked_add(wait).unwrap_or_else(|| time + NEVER)
 }
 
 impl State {
