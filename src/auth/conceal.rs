@@ -14,6 +14,26 @@ pub(super) struct Named {
     era: Era,
 }
 
+/// What is said in front of what is not there.
+const BEFORE: [&[&str]; 6] = [
+    &["unknown"],
+    &["unrecognized"],
+    &["no", "such"],
+    &["not", "find"],
+    &["cannot", "find"],
+    &["not", "found"],
+];
+/// What is said after it.
+const AFTER: [&[&str]; 7] = [
+    &["not", "found"],
+    &["not", "exist"],
+    &["does", "not", "exist"],
+    &["doesn", "t", "exist"],
+    &["is", "unknown"],
+    &["is", "not", "known"],
+    &["is", "not", "registered"],
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Tool,
@@ -105,11 +125,14 @@ impl Named {
     /// tool's failure, some with names that come near it; told apart from a refusal, they would say what is there.
     pub(super) fn is_unknown(&self, answer: &Result<McpResponse, Error>) -> bool {
         match answer {
+            // The code says it of what was asked for, in whatever words.
+            Err(Error::Protocol(error)) if error.code == ErrorCode::RESOURCE_NOT_FOUND => {
+                self.kind == Kind::Resource || self.is_said_unknown(&error.message, false)
+            }
             Err(Error::Protocol(error)) => {
                 let may_say_so = matches!(
                     error.code,
                     ErrorCode::INVALID_PARAMS
-                        | ErrorCode::RESOURCE_NOT_FOUND
                         | ErrorCode::METHOD_NOT_FOUND
                         | ErrorCode::INTERNAL_ERROR
                 ) || error.code.0 == 0;
@@ -134,17 +157,26 @@ impl Named {
         if said.len() > SHORT + self.name.len() || (strict && !said.contains(&self.name)) {
             return false;
         }
-        let said = said.replace(&self.name, "").to_ascii_lowercase();
         let noun = match self.kind {
             Kind::Tool => "tool",
             Kind::Prompt => "prompt",
             Kind::Resource => "resource",
             Kind::Task => "task",
         };
-        said.contains(noun)
-            && (said.contains(&format!("no {noun}"))
-                || ["unknown", "not found", "no such", "not exist"]
-                    .iter()
-                    .any(|words| said.contains(words)))
+        // What stands between colons stands for itself: "error executing tool x: file not found" is no such word.
+        let said = said.replace(&self.name, " ").to_ascii_lowercase();
+        said.split([':', ';', '\n']).any(|part| {
+            let words: Vec<_> = part
+                .split(|letter: char| !letter.is_alphanumeric())
+                .filter(|word| !word.is_empty())
+                .collect();
+            let mut nouns = words.iter().enumerate().filter(|(_, word)| **word == noun);
+            nouns.any(|(at, _)| {
+                let (before, after) = (&words[..at], &words[at + 1..]);
+                BEFORE.iter().any(|words| before.ends_with(words))
+                    || AFTER.iter().any(|words| after.starts_with(words))
+                    || (!strict && before.ends_with(&["no"]))
+            })
+        })
     }
 }

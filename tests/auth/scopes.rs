@@ -332,3 +332,24 @@ async fn a_rule_for_what_is_written_with_a_version_holds() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_failure_that_is_not_about_the_name_is_the_callers() {
+    let shop = Shop::default();
+    let stack = guarded(&shop, rules());
+    for said in [
+        "Error executing tool ant: file not found",
+        "Error executing tool ant: unknown host `resource.example`",
+        "Tool ant failed: no such table",
+        "the tool ant found no tool for this screw",
+    ] {
+        let failed = CallToolResult::error(vec![ContentBlock::text(said)]);
+        shop.will_say(Ok(failed.into()));
+        let answer = ask(&stack, call("ant", "")).await;
+        assert!(answer.is_ok(), "{said}: {answer:?}");
+    }
+    let said = "Invalid arguments for tool ant: unknown field `size`";
+    shop.will_say(Err(ErrorData::invalid_params(said, None)));
+    let answer = ask(&stack, call("ant", "")).await.unwrap_err();
+    assert_eq!(answer.message, said);
+}
