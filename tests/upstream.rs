@@ -818,6 +818,19 @@ async fn a_broken_response_stream_fails_its_call_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_be_reached_over_http_is_said_to_be_and_why() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let absent = Upstream::http(format!("http://{address}/mcp?key=secret")).unwrap();
+    let error = absent.connect().await.unwrap_err();
+    assert!(error.is_not_delivered());
+    let said = error.to_string();
+    assert!(said.to_lowercase().contains("refused"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused_when_they_are_made() {
     let endpoint = || HttpEndpoint::new("http://127.0.0.1:9/mcp");
     for name in RESERVED {
