@@ -7,7 +7,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::StatusCode;
 use common::{
@@ -875,6 +881,22 @@ async fn secrets_are_in_no_name_error_or_debug_output() {
         !shown.contains("SECRET") && shown.contains("API_KEY"),
         "{shown}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_wait_of_nothing_grows_too() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let count = attempts.clone();
+    let absent = Upstream::builder()
+        .reconnect_backoff(Duration::ZERO, Duration::from_secs(30))
+        .transport(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Err::<tokio::io::DuplexStream, _>(std::io::Error::other("not there")) }
+        });
+    absent.connect().await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let attempts = attempts.load(Ordering::SeqCst);
+    assert!((2..=30).contains(&attempts), "{attempts} in ten seconds");
 }
 
 #[tokio::test]
