@@ -135,7 +135,7 @@
 //! | `auth-client` | `auth` with what asks an authorization server over HTTP |
 //! | `cache` | the [`cache`] layer: answers from memory, for each caller apart; and [`store`] for what processes share |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
-//! | `gateway` | `gateway`: many stacks as one, and names for a stack |
+//! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | `cache` with a store in Redis or Valkey |

@@ -7,7 +7,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::http::StatusCode;
 use common::{
@@ -818,6 +824,19 @@ async fn a_broken_response_stream_fails_its_call_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_be_reached_over_http_is_said_to_be_and_why() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let absent = Upstream::http(format!("http://{address}/mcp?key=secret")).unwrap();
+    let error = absent.connect().await.unwrap_err();
+    assert!(error.is_not_delivered());
+    let said = error.to_string();
+    assert!(said.to_lowercase().contains("refused"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused_when_they_are_made() {
     let endpoint = || HttpEndpoint::new("http://127.0.0.1:9/mcp");
     for name in RESERVED {
@@ -862,6 +881,22 @@ async fn secrets_are_in_no_name_error_or_debug_output() {
         !shown.contains("SECRET") && shown.contains("API_KEY"),
         "{shown}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_wait_of_nothing_grows_too() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let count = attempts.clone();
+    let absent = Upstream::builder()
+        .reconnect_backoff(Duration::ZERO, Duration::from_secs(30))
+        .transport(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Err::<tokio::io::DuplexStream, _>(std::io::Error::other("not there")) }
+        });
+    absent.connect().await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let attempts = attempts.load(Ordering::SeqCst);
+    assert!((2..=30).contains(&attempts), "{attempts} in ten seconds");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use rmcp_layers::auth::{
 };
 use serde::Deserialize;
 
-use crate::Result;
+use crate::{Result, config::check_tls};
 
 /// How long the audit may take to be written at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -50,18 +50,16 @@ pub struct AuthConfig {
     reveal_forbidden: bool,
     unmatched: Option<String>,
     audit_file: Option<PathBuf>,
-    #[serde(default)]
-    audit_when_full: Full,
+    audit_when_full: Option<Full>,
     #[serde(default)]
     rules: Vec<Rule>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Full {
     Block,
     Drop,
-    #[default]
     Refuse,
 }
 
@@ -111,8 +109,20 @@ impl AuthConfig {
                 })?;
                 tokens.secret(secret)
             }
-            (None, Some(path), None) => tokens.jwks(Jwks::file(path)),
-            (None, None, Some(url)) => tokens.jwks(Jwks::url(url)?),
+            (None, Some(path), None) => {
+                // It is read when it is needed; one that is not there is a slip of the pen.
+                std::fs::File::open(path).map_err(|error| {
+                    format!(
+                        "[auth]: cannot read `jwks_file` {}: {error}",
+                        path.display()
+                    )
+                })?;
+                tokens.jwks(Jwks::file(path))
+            }
+            (None, None, Some(url)) => {
+                check_tls("jwks_url", url).map_err(|error| format!("[auth]: {error}"))?;
+                tokens.jwks(Jwks::url(url)?)
+            }
             _ => return Err("[auth]: give one of `secret_env`, `jwks_file` and `jwks_url`".into()),
         };
         Ok(tokens.build()?)
@@ -131,12 +141,15 @@ impl AuthConfig {
 
     fn audit(&self) -> Result<Option<Audit>> {
         let Some(path) = &self.audit_file else {
-            return Ok(None);
+            return match self.audit_when_full {
+                Some(_) => Err("[auth]: `audit_when_full` wants an `audit_file`".into()),
+                None => Ok(None),
+            };
         };
         let when_full = match self.audit_when_full {
-            Full::Block => WhenFull::Block,
-            Full::Drop => WhenFull::Drop,
-            Full::Refuse => WhenFull::Refuse,
+            Some(Full::Block) => WhenFull::Block,
+            Some(Full::Drop) => WhenFull::Drop,
+            Some(Full::Refuse) | None => WhenFull::Refuse,
         };
         let options = SinkOptions::new().when_full(when_full);
         let file = AuditFile::new(path).options(options);

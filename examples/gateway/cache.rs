@@ -17,7 +17,10 @@ use rmcp_layers::{
 };
 use serde::Deserialize;
 
-use crate::Result;
+use crate::{Result, config::in_the_files_words};
+
+/// Tools that change something, whatever anybody says of them.
+const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
 /// The section. What it leaves out is the layer's own default.
 #[derive(Debug, Default, Deserialize)]
@@ -48,8 +51,18 @@ impl Cache {
             )
             .into());
         }
+        let names = [
+            ("max_bytes", "max_mib"),
+            ("time_to_live", "ttl_secs"),
+            ("cache_tool", "the key `tools`"),
+            (
+                "call clear_never_cache first if that is wrong",
+                "take it out of one of the two",
+            ),
+            ("leave the layer out", "leave the section out"),
+        ];
         let layer = self.builder()?.build();
-        Ok(layer.map_err(|error| format!("[cache]: {error}"))?)
+        Ok(layer.map_err(|error| in_the_files_words("cache", error, &names))?)
     }
 
     fn builder(&self) -> Result<CacheLayerBuilder> {
@@ -74,11 +87,26 @@ impl Cache {
                 ttl => builder.cache_tool_for(tool, seconds(*ttl)),
             };
         }
+        // The layer knows them by their own names; here a server's may stand in front.
+        for tool in NEVER {
+            if let Some(kept) = self
+                .tools
+                .keys()
+                .find(|kept| kept.ends_with(&format!("__{tool}")))
+            {
+                let message = format!("[cache]: `{kept}` is never kept: take it out of `tools`");
+                return Err(message.into());
+            }
+            builder = builder.never_cache(format!("*__{tool}"));
+        }
         for tool in &self.never {
             builder = builder.never_cache(tool);
         }
         for (method, ttl) in &self.methods {
             builder = builder.cache_method(method, seconds(*ttl));
+        }
+        if self.redis.is_none() && self.redis_prefix.is_some() {
+            return Err("[cache]: `redis_prefix` is for a Redis: give `redis` too".into());
         }
         if let Some(url) = &self.redis {
             let mut store = RedisStore::builder(url);

@@ -30,6 +30,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -151,6 +152,7 @@ impl Config {
             let upstream = server
                 .upstream(name)
                 .map_err(|error| format!("[servers.{name}]: {error}"))?;
+            // Retry outside, so that the breaker counts every attempt, and what it refuses for now is tried again.
             let stack = ServiceBuilder::new()
                 .option_layer(self.retry(server)?)
                 .option_layer(self.breaker(name)?)
@@ -199,9 +201,11 @@ impl Server {
             });
         }
         if let Some(seconds) = self.request_timeout_secs {
+            at_least_one("request_timeout_secs", seconds)?;
             builder = builder.request_timeout(Duration::from_secs(seconds));
         }
         if let Some(seconds) = self.reconnect_max_secs {
+            at_least_one("reconnect_max_secs", seconds)?;
             let most = Duration::from_secs(seconds);
             builder = builder.reconnect_backoff(most.min(Duration::from_millis(500)), most);
         }
@@ -219,6 +223,7 @@ impl Server {
             (None, Some(url))
                 if self.args.is_empty() && self.env.is_empty() && self.cwd.is_none() =>
             {
+                check_tls("url", url)?;
                 let mut endpoint = HttpEndpoint::new(url);
                 for (header, value) in &self.headers {
                     endpoint = endpoint.header(header, value);
@@ -231,4 +236,37 @@ impl Server {
             ),
         }
     }
+}
+
+fn at_least_one(key: &str, value: u64) -> Result<()> {
+    match value {
+        0 => Err(format!("`{key}` is 0: give at least 1, or leave it out for the default").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says at the start what would else be an error of every request.
+pub fn check_tls(key: &str, url: &str) -> Result<()> {
+    let has_tls = cfg!(any(feature = "rustls", feature = "native-tls"));
+    let wants_tls = url
+        .get(..6)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    match wants_tls && !has_tls {
+        true => Err(format!(
+            "`{key}` is an https:// URL, and this gateway is built without TLS: build it with \
+             `--features rustls` or `--features native-tls`"
+        )
+        .into()),
+        false => Ok(()),
+    }
+}
+
+/// What a layer says of its settings, by the names that they have in the file: pairs of theirs and the file's.
+pub fn in_the_files_words(section: &str, error: impl Display, names: &[(&str, &str)]) -> String {
+    let said = names
+        .iter()
+        .fold(error.to_string(), |said, (layers, files)| {
+            said.replace(layers, files)
+        });
+    format!("[{section}]: {said}")
 }

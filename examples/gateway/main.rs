@@ -20,8 +20,11 @@ mod status;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use rmcp_layers::{Error, Handler, McpRequest, McpResponse};
-use tower::{Layer, ServiceBuilder, util::BoxCloneService};
+use rmcp_layers::{
+    Error, Handler, McpRequest, McpResponse, auth::AuthLayer, cache::CacheLayer,
+    registry::RegistryLayer,
+};
+use tower::{ServiceBuilder, util::BoxCloneService};
 
 use crate::{
     config::Config,
@@ -134,24 +137,23 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         }
         None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
     };
-    let bottom = match config.cache()? {
-        Some(cache) => BoxCloneService::new(cache.layer(bottom)),
-        None => bottom,
-    };
-    let bottom = match config.status_tool {
-        true => BoxCloneService::new(status::layer(handle)?.layer(bottom)),
-        false => bottom,
-    };
     let auth = config.auth.as_ref().map(|auth| auth.build()).transpose()?;
     if auth.is_some() && options.demo {
         return Err("--demo has no token, and the gateway has [auth]".into());
     }
-    let bottom = match &auth {
-        Some(auth) => BoxCloneService::new(auth.layer(options.stdio)?.layer(bottom)),
-        None => bottom,
+    let layers = Layers {
+        auth: auth
+            .as_ref()
+            .map(|auth| auth.layer(options.stdio))
+            .transpose()?,
+        status: config
+            .status_tool
+            .then(|| status::layer(handle))
+            .transpose()?,
+        cache: config.cache()?,
     };
     let in_flight = InFlight::default();
-    let stack = stack(bottom, &in_flight);
+    let stack = stack(layers, bottom, &in_flight);
 
     let outcome = if options.stdio {
         serve::stdio(stack, &in_flight, told).await
@@ -177,11 +179,31 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     outcome
 }
 
-/// The layers, outermost first, over the configured servers or the demo server.
-fn stack(bottom: Stack, in_flight: &InFlight) -> Stack {
+/// The layers that the configuration asks for.
+struct Layers {
+    auth: Option<AuthLayer>,
+    status: Option<RegistryLayer>,
+    cache: Option<CacheLayer>,
+}
+
+/// The layers in the recommended order, outermost first, over the configured servers or the demo server. No other
+/// order is unsafe; this one does the least work.
+///
+/// - What counts all calls, and what bounds them, is outside of all that is counted and bounded.
+/// - `auth` comes before whatever answers or does something, so that nothing is done for nobody, its rules
+///   guard the gateway's own tool too, and all that is further in knows who is calling.
+/// - `registry` is outside of the cache, so that its tool says how the servers are now.
+/// - `cache` is over the gateway: what it has is neither routed nor sent. It goes by outward names.
+/// - `retry` and its breaker are below, over each server for itself (`config.rs`): a server that is down
+///   stops nobody else's calls, and what is trusted is said of each. Retry is the outer one, so that the breaker
+///   counts every attempt.
+fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(in_flight.layer())
         .concurrency_limit(MAX_IN_FLIGHT)
+        .option_layer(layers.auth)
+        .option_layer(layers.status)
+        .option_layer(layers.cache)
         .service(bottom);
     BoxCloneService::new(stack)
 }

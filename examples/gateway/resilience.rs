@@ -29,7 +29,7 @@ use rmcp_layers::retry::{
 };
 use serde::Deserialize;
 
-use crate::Result;
+use crate::{Result, config::in_the_files_words};
 
 /// `[retry]`.
 #[derive(Debug, Default, Deserialize)]
@@ -74,7 +74,11 @@ impl RetryConfig {
             layer = layer.budget(RetryBudget::new().min_per_second(retries));
         }
         let layer = layer.policy(policy).build();
-        layer.map_err(|error| format!("[retry]: {error}").into())
+        let names = [
+            ("base_delay", "base_delay_ms"),
+            ("max_delay", "max_delay_ms"),
+        ];
+        layer.map_err(|error| in_the_files_words("retry", error, &names).into())
     }
 }
 
@@ -111,6 +115,10 @@ impl BreakerConfig {
             layer = layer.one_key(server);
         }
         let layer = layer.build();
-        layer.map_err(|error| format!("[breaker]: {error}").into())
+        let names = [
+            ("consecutive_failures", "failures"),
+            ("open_for", "open_secs"),
+        ];
+        layer.map_err(|error| in_the_files_words("breaker", error, &names).into())
     }
 }

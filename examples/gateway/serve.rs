@@ -18,6 +18,8 @@ use crate::{Result, Stack, auth::Auth, in_flight::InFlight};
 
 /// How long calls in flight may go on once the gateway is told to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long the answers of calls that have ended may take to be sent.
+const ANSWERS: Duration = Duration::from_millis(200);
 /// How long connections may take to close after that.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -89,7 +91,7 @@ where
     }
     let served =
         axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let served = tokio::spawn(served.into_future());
+    let mut served = tokio::spawn(served.into_future());
 
     let outcome = match demo {
         Some(drive) => told
@@ -109,8 +111,15 @@ where
     };
     stop.cancel();
     drain(in_flight).await;
-    streams.cancel();
-    match tokio::time::timeout(CLOSE, served).await {
+    // A call is over before its answer has been sent. The streams of those who listen end only when told to.
+    let closed = match tokio::time::timeout(ANSWERS, &mut served).await {
+        Err(_) => {
+            streams.cancel();
+            tokio::time::timeout(CLOSE, served).await
+        }
+        closed => closed,
+    };
+    match closed {
         Ok(served) => served??,
         Err(_) => tracing::warn!("connections were still open, and are dropped"),
     }

@@ -11,7 +11,7 @@ use super::{
     hub::{Hub, Seats},
     notices,
 };
-use crate::{Error, McpRequest, McpResponse, audience::PrivateTo, results};
+use crate::{Error, McpRequest, McpResponse, ServedBy, audience::PrivateTo, results};
 
 impl Hub {
     /// Asks every member what it is. One that is down, or silent past the deadline, is left out; an error
@@ -19,8 +19,12 @@ impl Hub {
     pub(super) async fn discover(
         &self,
         seats: &Seats,
-        request: McpRequest,
+        mut request: McpRequest,
     ) -> Result<McpResponse, Error> {
+        if seats.list.len() != 1 {
+            // Several members serve it.
+            request.context.extensions.remove::<ServedBy>();
+        }
         let deadline = self.rules.deadline;
         let context = request.context.clone();
         for seat in &seats.list {

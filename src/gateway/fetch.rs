@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +34,9 @@ const MAX_PAGES: usize = 1_000;
 
 /// How long a fetch goes on that no list waits for any more.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// How many fetches of one member's list go on by themselves, those included that nobody waits for.
+const MAX_FETCHING: usize = 256;
 
 /// For how long a method that a member does not know is not asked for again.
 const UNSUPPORTED_FOR: Duration = Duration::from_secs(60);
@@ -136,7 +140,7 @@ impl Seat {
     }
 
     /// Begins to fetch, or joins the fetch that has begun. It goes on when nobody waits: the next list has
-    /// it.
+    /// it. Where too many go on so, it is the caller's own, and ends with it.
     fn fetch<T: Listed>(
         self: &Arc<Self>,
         context: &CallContext,
@@ -157,7 +161,7 @@ impl Seat {
         }
         let id = tick();
         let late = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(fetch_all::<T>(Fetch {
+        let fetch = fetch_all::<T>(Fetch {
             seat: self.clone(),
             context: of_its_own(context),
             class: class.clone(),
@@ -165,7 +169,16 @@ impl Seat {
             change,
             late: late.clone(),
             bell: bell.clone(),
-        }));
+        });
+        if fetching.len() >= MAX_FETCHING && !fetching.contains_key(&class) {
+            return Begun {
+                done: fetch.boxed().shared(),
+                since: Instant::now(),
+                late,
+                own: true,
+            };
+        }
+        let task = tokio::spawn(fetch);
         let done = task
             .map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
             .boxed()
@@ -252,21 +265,34 @@ impl Fetch {
         }
         list
     }
+}
 
-    /// Nobody has to wait for it any more.
-    fn end<T: Listed>(&self) {
-        let mut fetching = T::shelf(&self.seat.lists).fetching();
+/// Takes a fetch off the shelf when it ends, also by a panic further in or with its runtime: nobody may wait
+/// for one that brings nothing any more.
+struct UnderWay<'a, T: Listed> {
+    fetch: &'a Fetch,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T: Listed> Drop for UnderWay<'_, T> {
+    fn drop(&mut self) {
+        let fetch = self.fetch;
+        let mut fetching = T::shelf(&fetch.seat.lists).fetching();
         if fetching
-            .get(&self.class)
-            .is_some_and(|begun| begun.id == self.id)
+            .get(&fetch.class)
+            .is_some_and(|begun| begun.id == fetch.id)
         {
-            fetching.remove(&self.class);
+            fetching.remove(&fetch.class);
         }
     }
 }
 
 async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     let seat = &fetch.seat;
+    let under_way = UnderWay::<T> {
+        fetch: &fetch,
+        of: PhantomData,
+    };
     let pages = tokio::time::timeout(FETCH_LIMIT, follow::<T>(seat, &fetch.context));
     let outcome = tokio::select! {
         pages = pages => pages.unwrap_or_else(|_| Err(Error::timeout(FETCH_LIMIT))),
@@ -278,7 +304,7 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
         other => other,
     };
     let known = outcome.map(|listing| fetch.keep(listing, now));
-    fetch.end::<T>();
+    drop(under_way);
     if known.is_ok()
         && fetch.late.load(Ordering::Acquire)
         && let Some(change) = T::CHANGE

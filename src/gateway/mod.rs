@@ -102,8 +102,10 @@
 //!
 //! # Bounds
 //!
-//! Lists are remembered for 256 callers a member, a list has at most 1000 pages, a per-caller member
-//! [1000 stacks](Member::max_stacks). Past them the longest unused is forgotten.
+//! Lists are remembered for 256 callers a member, and a per-caller member has
+//! [1000 stacks](Member::max_stacks): past them the longest unused is forgotten. A list has at most 1000 pages;
+//! one with more is an error. 256 fetches of a member's list go on when their callers have left, each for a
+//! minute at most; past them a fetch ends with its caller.
 
 mod check;
 mod class;

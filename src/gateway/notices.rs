@@ -23,8 +23,8 @@ use super::{
     seat::{Change, Seat},
 };
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff, caller::Era,
-    request::next_id,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy, backoff::Backoff,
+    caller::Era, request::next_id,
 };
 
 /// How a member's listen that ended is opened again.
@@ -100,8 +100,12 @@ fn wait_after(error: Option<&Error>, attempt: u32) -> Duration {
 pub(super) async fn listen(
     hub: Arc<Hub>,
     filter: SubscriptionFilter,
-    context: CallContext,
+    mut context: CallContext,
 ) -> Result<McpResponse, Error> {
+    if hub.seats().list.len() != 1 {
+        // Several members serve it.
+        context.extensions.remove::<ServedBy>();
+    }
     let mut bell = hub.bell.0.subscribe();
     let mut seen = *bell.borrow_and_update();
     let listen = Arc::new(Listen {

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::member::Stack;
-use crate::{CallContext, Error, Refusal, code};
+use crate::{Audience, CallContext, Error, Refusal, code};
 
 /// How many stacks a per-caller member has at once, unless it says otherwise.
 pub(super) const MAX_STACKS: usize = 1_000;
@@ -24,7 +24,7 @@ pub enum PerCaller {
     /// One for each [`Principal`](crate::Principal). A caller that nobody has authenticated is refused.
     Principal,
     /// One for each session ([`Caller::session_id`](crate::Caller::session_id)): each connection of a
-    /// caller. Where requests come without sessions, as over stateless HTTP, that is one for each request.
+    /// caller, and of each [`Principal`](crate::Principal) that uses it. Where requests come without sessions, as over stateless HTTP, that is one for each request.
     Session,
 }
 
@@ -46,11 +46,12 @@ pub(super) struct Factory {
     pub(super) swept: AtomicBool,
 }
 
-/// Who a per-caller stack is for.
+/// Who a per-caller stack is for. A session's stack is also its principal's: whoever else comes with that
+/// session has another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum CallerKey {
-    Principal(Option<String>, String),
-    Session(Option<u64>),
+pub(super) struct CallerKey {
+    audience: Audience,
+    session: Option<u64>,
 }
 
 pub(super) struct Made {
@@ -67,15 +68,16 @@ impl Made {
 
 impl Factory {
     fn key(&self, context: &CallContext) -> Result<CallerKey, Error> {
-        match (self.by, context.principal()) {
-            (PerCaller::Session, _) => Ok(CallerKey::Session(context.caller.session_id())),
-            (PerCaller::Principal, Some(principal)) => {
-                let (issuer, subject) = principal.identity();
-                Ok(CallerKey::Principal(
-                    issuer.map(str::to_owned),
-                    subject.to_owned(),
-                ))
-            }
+        let principal = context.principal().map(Audience::principal);
+        match (self.by, principal) {
+            (PerCaller::Session, principal) => Ok(CallerKey {
+                audience: principal.unwrap_or(Audience::anonymous()),
+                session: context.caller.session_id(),
+            }),
+            (PerCaller::Principal, Some(audience)) => Ok(CallerKey {
+                audience,
+                session: None,
+            }),
             (PerCaller::Principal, None) => {
                 let message =
                     "this server is for authenticated callers, and nobody says who is calling";

@@ -217,6 +217,8 @@ impl Seat {
         request: McpRequest,
     ) -> BoxFuture<'static, Result<McpResponse, Error>> {
         let seat = self.clone();
+        // One that ends with the stack, as `notifications/initialized` does, says nothing of the member.
+        let is_notification = request.as_notification().is_some();
         Box::pin(async move {
             // `_used` tells the factory that the stack is not idle.
             let (stack, _used) = match &seat.source {
@@ -233,7 +235,9 @@ impl Seat {
                 .oneshot(request)
                 .await
                 .map_err(|error| seat.name(error));
-            seat.heard(answer.as_ref().err());
+            if answer.is_err() || !is_notification {
+                seat.heard(answer.as_ref().err());
+            }
             answer
         })
     }

@@ -39,8 +39,8 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 ///
 /// - **As a server's transport** (`McpServer::new(stack).serve(Lines::from(stdio()))`), a request that cannot
 ///   be read is answered with an error that names the reason: `-32700` if it is no JSON, `-32600` if it is
-///   too long or no JSON-RPC message. The error has the request's `id`, or none if that cannot be read
-///   (JSON-RPC 2.0, section 5). A client's answer that cannot be read fails the request that it answers.
+///   too long or no JSON-RPC message. The error has the request's `id`; if that cannot be read it has none, as in
+///   MCP's schema (`JSONRPCErrorResponse`), where JSON-RPC 2.0, section 5, has `null`. A client's answer that cannot be read fails the request that it answers.
 /// - **As a client's transport** ([`UpstreamBuilder::lines`](crate::UpstreamBuilder::lines)), an answer that
 ///   cannot be read fails the call that it answers, and no other; see there for how that call is found.
 ///

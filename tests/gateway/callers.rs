@@ -201,3 +201,34 @@ async fn a_cache_outside_keeps_no_answer_of_a_session_for_another() {
         assert!(seen.insert(answer), "{seen:?}");
     }
 }
+
+#[tokio::test]
+async fn two_principals_in_one_session_have_a_stack_each() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let member = Member::per_caller("own", PerCaller::Session, move |_| {
+        let stack = count.fetch_add(1, Ordering::SeqCst);
+        Ok(service_fn(move |_request: McpRequest| async move {
+            let said = vec![ContentBlock::text(format!("stack {stack}"))];
+            Ok::<_, Error>(McpResponse::new(CallToolResult::success(said)))
+        }))
+    });
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    let who = Arc::new(Mutex::new("alice"));
+    let caller = who.clone();
+    let stack = ServiceBuilder::new()
+        .map_request(move |mut request: McpRequest| {
+            let principal = Principal::new(*caller.lock().unwrap());
+            request.context.set_principal(principal);
+            request
+        })
+        .service(gateway);
+    let client = McpClient::new(stack);
+    let mut answers = Vec::new();
+    for name in ["alice", "mallory", "alice"] {
+        *who.lock().unwrap() = name;
+        let answer = client.call_tool("own__x").await.unwrap();
+        answers.push(text(&answer).to_owned());
+    }
+    assert_eq!(answers, ["stack 0", "stack 1", "stack 0"]);
+}

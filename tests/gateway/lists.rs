@@ -282,3 +282,56 @@ async fn a_list_that_an_inner_layer_marks_as_private_is_shared_by_nobodys_word()
         assert_eq!(names(&list.tools), [format!("m__{who}")]);
     }
 }
+
+#[tokio::test]
+async fn a_member_that_panics_over_a_list_is_asked_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let stack = service_fn(move |request: McpRequest| {
+        let count = count.clone();
+        async move {
+            // Its changes are not heard of, so nothing else has the list fetched anew.
+            if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
+                std::future::pending::<()>().await;
+            }
+            let first = count.fetch_add(1, Ordering::SeqCst) == 0;
+            assert!(!first, "a layer of the member's panics, on purpose");
+            let list = ListToolsResult::with_all_items(vec![named("a")]);
+            Ok::<_, Error>(McpResponse::new(list))
+        }
+    });
+    let gateway = Gateway::builder().member("shop", stack).build().unwrap();
+    let list = || gateway.clone().oneshot(McpRequest::list_tools());
+    soon("an error", list()).await.unwrap_err();
+    soon("a list", list()).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetches_that_nobody_waits_for_are_bounded() {
+    let under_way = Arc::new(());
+    let held = under_way.clone();
+    let silent = service_fn(move |_request: McpRequest| {
+        let held = held.clone();
+        async move {
+            let _held = held;
+            std::future::pending::<Result<McpResponse, Error>>().await
+        }
+    });
+    let gateway = Gateway::builder().member("silent", silent).build().unwrap();
+    let before = Arc::strong_count(&under_way);
+    let callers = (0..1_000).map(|caller| {
+        let mut request = McpRequest::list_tools();
+        let principal = Principal::new(format!("caller {caller}"));
+        request.context.set_principal(principal);
+        gateway.clone().oneshot(request)
+    });
+    for answer in futures::future::join_all(callers).await {
+        assert!(answer.unwrap_err().is_timeout());
+    }
+    let left = Arc::strong_count(&under_way) - before;
+    // The gateway's own listen is one of them.
+    assert!(left <= 257, "{left} requests of callers that have left");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(Arc::strong_count(&under_way) - before <= 1);
+}

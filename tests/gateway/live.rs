@@ -107,3 +107,24 @@ async fn members_that_are_down_at_the_start_are_picked_up_when_they_come() {
     let tools = client.peer.list_tools(None).await.unwrap().tools;
     assert_eq!(names(&tools), ["up__a", "late__b"]);
 }
+
+#[tokio::test]
+async fn a_notification_that_reaches_nobody_makes_no_member_connected() {
+    let down = Upstream::builder()
+        .name("down")
+        .transport(|| async { Err::<tokio::io::DuplexStream, _>(io::Error::other("not there")) });
+    let gateway = Gateway::builder()
+        .member("down", down)
+        .member("up", Shop::with("up", &["a"]).piped())
+        .build()
+        .unwrap();
+    call(&gateway, "down__x").await.unwrap_err();
+    let initialized = ClientNotification::InitializedNotification(Default::default());
+    let context = McpRequest::list_tools().into_parts().1;
+    let request = McpRequest::notification(initialized, context);
+    gateway.clone().oneshot(request).await.unwrap();
+    let members = gateway.handle().members();
+    let down = members.iter().find(|member| &*member.name == "down");
+    let state = &down.unwrap().state;
+    assert!(matches!(state, MemberState::Failed { .. }), "{state:?}");
+}

@@ -36,7 +36,7 @@ use rmcp::{
     service::{RequestContext, SubscriptionContext, SubscriptionSink},
 };
 use rmcp_layers::{
-    Audience, Error, Lifecycle, McpClient, McpRequest, McpResponse, Principal, ToolHints,
+    Audience, Error, Lifecycle, McpClient, McpRequest, McpResponse, Principal, ServedBy, ToolHints,
     TransportError, Upstream,
     gateway::{
         Filter, Gateway, GatewayHandle, ListReport, Member, MemberState, NamespaceLayer, PerCaller,

@@ -436,3 +436,25 @@ async fn uris_without_prefixes_are_found_by_list_and_by_template() {
     }
     assert!(client.read_resource("c:///x").await.is_err());
 }
+
+#[tokio::test]
+async fn what_several_members_serve_is_said_to_be_nobodys() {
+    let (_one, _other, gateway) = two();
+    let discover = McpRequest::new(DiscoverRequest::default());
+    for mut request in [discover, McpRequest::list_tools()] {
+        let served_by = ServedBy::slot(&mut request.context.extensions);
+        gateway.clone().oneshot(request).await.unwrap();
+        assert_eq!(served_by.name(), None);
+    }
+
+    let filter = SubscriptionFilter::builder().tools_list_changed().build();
+    let params = SubscriptionsListenRequestParams::new(filter);
+    let mut request = McpRequest::new(SubscriptionsListenRequest::new(params));
+    let (caller, mut received) = recorder();
+    request.context.caller = caller;
+    let served_by = ServedBy::slot(&mut request.context.extensions);
+    let listen = tokio::spawn(gateway.oneshot(request));
+    soon("an acknowledgment", received.recv()).await.unwrap();
+    listen.abort();
+    assert_eq!(served_by.name(), None);
+}

@@ -112,9 +112,11 @@ impl UpstreamBuilder {
     }
 
     /// The waiting times between attempts to connect: they double from `first` to `most`, and each is
-    /// drawn between half of itself and the whole.
+    /// drawn between half of itself and the whole. `first` is at least 1 ms, so that it does double, and `most`
+    /// at least as long.
     pub fn reconnect_backoff(mut self, first: Duration, most: Duration) -> Self {
-        self.backoff = Backoff::new(first, most);
+        let first = first.max(Duration::from_millis(1));
+        self.backoff = Backoff::new(first, most.max(first));
         self
     }
 

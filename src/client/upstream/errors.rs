@@ -127,6 +127,22 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
+/// What an error of the HTTP client was made from. rmcp does not say so either. It is for people: whether a
+/// request was delivered cannot be read off an HTTP connection's I/O errors.
+#[cfg(feature = "http-client")]
+fn http_client<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    use rmcp::transport::streamable_http_client::StreamableHttpError;
+    match error.downcast_ref() {
+        Some(StreamableHttpError::<reqwest::Error>::Client(http)) => Some(http),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "http-client"))]
+fn http_client<'a>(_error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    None
+}
+
 /// What a chain of errors says of a failed exchange.
 struct TransportBuilder {
     status: Option<u16>,
@@ -231,13 +247,13 @@ fn classify(found: TransportBuilder, message: String) -> TransportError {
 /// An error and what caused it, in one line, each said once.
 fn summary(error: &(dyn StdError + 'static)) -> String {
     let mut line = without_url(error.to_string());
-    let mut next = cause(error);
+    let mut next = cause(error).or_else(|| http_client(error));
     while let Some(current) = next {
         let text = without_url(current.to_string());
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }
-        next = cause(current);
+        next = cause(current).or_else(|| http_client(current));
     }
     line
 }
