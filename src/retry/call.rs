@@ -10,6 +10,7 @@ use tower::{Service, retry::budget::Budget};
 use super::{
     Attempts, IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
     layer::Shared,
+    policy::MOST_RETRIES,
     service::Answer,
     watched::{Seen, Watched},
 };
@@ -42,7 +43,7 @@ impl Call {
             return None;
         }
         let policy = shared.policy(request);
-        let mut max_retries = policy.max_retries;
+        let mut max_retries = policy.max_retries.min(MOST_RETRIES);
         if let Some(asked) = request.context.meta.get(RETRY_META_KEY) {
             let asked = asked.get("maxRetries").and_then(Value::as_u64);
             let asked = asked.and_then(|retries| u32::try_from(retries).ok());
