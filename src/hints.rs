@@ -50,7 +50,7 @@ impl ToolHints {
 
 #[cfg(any(feature = "cache", feature = "retry"))]
 #[cfg_attr(not(feature = "retry"), allow(unused_imports))]
-pub(crate) use known::KnownHints;
+pub(crate) use known::{Asked, KnownHints};
 
 #[cfg(any(feature = "cache", feature = "retry"))]
 #[cfg_attr(not(feature = "retry"), allow(dead_code))]

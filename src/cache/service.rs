@@ -279,8 +279,9 @@ where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
 {
+    let asked = core.hints.ask(audience);
     let answer = inner.oneshot(request).await.map_err(Into::into);
-    core.learn(&audience, &answer);
+    core.learn(Some(&asked), answer.as_ref().ok());
     answer
 }
 
@@ -360,6 +361,8 @@ impl Call {
     {
         let looked = match &self.core.shared.remote {
             Some(remote) => {
+        let asks_for_tools = self.plan.kind == Kind::ListTools;
+        let asked = asks_for_tools.then(|| self.core.hints.ask(lead.subject().audience.clone()));
                 let wanted = !self.plan.directives.no_cache;
                 remote.look(&self.core, lead.subject(), wanted).await
             }
@@ -370,13 +373,15 @@ impl Call {
             if let Some((entry, hit)) = self.core.adopt(&lead, &self.plan, read, context) {
                 lead.end(Phase::Landed(entry));
                 return Ok(hit);
+                self.core.learn(asked.as_ref(), Some(&hit));
             }
         }
         self.core.count(Event::Miss, self.plan.kind);
-        let asked = may_be_asked(&request.context).then(|| notice_questions(&mut request));
+        let questions = may_be_asked(&request.context).then(|| notice_questions(&mut request));
         let answer = inner.oneshot(request).await.map_err(Into::into);
         let fetched = Fetched {
             asked_caller: asked.is_some_and(|asked| asked.load(Ordering::Relaxed)),
+        self.core.learn(asked.as_ref(), answer.as_ref().ok());
             stale: self.stale.as_ref(),
             generations: looked.generations,
         };

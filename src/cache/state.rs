@@ -26,7 +26,8 @@ use super::{
     status::{CacheStatus, Directives},
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints, hints::KnownHints,
+    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
+    hints::{Asked, KnownHints},
 };
 
 /// For how many requests it is remembered that their answers are shared with nobody, and for how long.
@@ -215,10 +216,10 @@ impl Core {
         }
     }
 
-    /// Notes what a listing says of tools.
-    pub fn learn(&self, audience: &Audience, answer: &Answer) {
-        if let Ok(response) = answer {
-            self.hints.learn(audience, response);
+    /// Notes what a listing says of tools, if that was asked for.
+    pub fn learn(&self, asked: Option<&Asked>, response: Option<&McpResponse>) {
+        if let (Some(asked), Some(response)) = (asked, response) {
+            self.hints.learn(asked, response);
         }
     }
 
@@ -255,9 +256,6 @@ impl Core {
         answer: Answer,
         fetched: &Fetched<'_>,
     ) -> Answer {
-        if plan.kind == Kind::ListTools {
-            self.learn(&lead.subject().audience, &answer);
-        }
         match answer {
             Ok(response) => Ok(self.land(lead, plan, response, fetched)),
             Err(error) => {
@@ -417,9 +415,6 @@ impl Core {
         self.keep(&entry, lead);
         self.count(Event::StoreHit, plan.kind);
         let response = self.hit(&entry, status);
-        if plan.kind == Kind::ListTools {
-            self.hints.learn(&lead.subject().audience, &response);
-        }
         Some((entry, response))
     }
 

@@ -235,13 +235,6 @@ async fn what_says_nothing_is_kept_by_the_operators_word_alone() {
 #[tokio::test]
 async fn pages_of_a_list_are_kept_each_by_itself() {
     let setup = Setup::new(quiet());
-    let page = |cursor: &str| {
-        let params = PaginatedRequestParams::default().with_cursor(Some(cursor.to_owned()));
-        McpRequest::new(ListToolsRequest {
-            params: Some(params),
-            ..ListToolsRequest::default()
-        })
-    };
     for cursor in ["ttl-1000/a", "ttl-1000/b", "ttl-1000/a", "ttl-1000/b"] {
         setup.ask(page(cursor)).await.unwrap();
     }

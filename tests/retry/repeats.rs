@@ -250,6 +250,19 @@ async fn what_one_caller_was_told_of_a_tool_makes_it_safe_for_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_server_says_of_a_tool_makes_no_other_servers_tool_safe() {
+    let safe = Server::new([list(json!({ "idempotentHint": true }))]);
+    let other = Server::new([list(json!({})), Step::Hangup]);
+    let layer = layer().trust_annotations(true).build().unwrap();
+    let over = |server: &Server| layer.layer(server.upstream());
+    let (safe, stack) = (over(&safe), over(&other));
+    call(&stack, McpRequest::list_tools()).await.unwrap();
+    call(&safe, McpRequest::list_tools()).await.unwrap();
+    call(&stack, tool("act")).await.unwrap_err();
+    assert_eq!(other.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_of_a_request_has_the_bounds_of_the_layers() {
     let forever = || {
         quick()
