@@ -109,7 +109,8 @@ impl Entry {
         if let (Some(ttl), _) = said(&mut result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
-                _ => Duration::ZERO,
+                // What others wait for may come from the shared store.
+                CacheStatus::Shared | CacheStatus::Miss => self.age(Instant::now()),
             };
             *ttl = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         }

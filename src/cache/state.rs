@@ -92,9 +92,13 @@ impl Plan {
     /// Whether the answer is good for this request.
     pub fn takes(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
         let status = entry.status(now)?;
-        let age = self.directives.max_age.map(|most| (entry.age(now), most));
-        let young = age.is_none_or(|(age, most)| age <= most);
-        (young && !self.directives.no_cache).then_some(status)
+        (self.is_young(entry, now) && !self.directives.no_cache).then_some(status)
+    }
+
+    /// Whether the answer is no older than the request wants it.
+    pub fn is_young(&self, entry: &Entry, now: Instant) -> bool {
+        let most = self.directives.max_age;
+        most.is_none_or(|most| entry.age(now) <= most)
     }
 
     /// Whether the answer is good enough though it has expired less than `grace` ago.
@@ -400,6 +404,9 @@ impl Core {
             Some(stored) => (stored, read.fresh_for),
             None => (now, read.left),
         };
+        // Whoever stored it may keep answers for longer than this process does.
+        let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
+        let fresh_for = fresh_for.min(most);
         let parts = response.into_parts();
         let entry = Arc::new(Entry {
             fetch: lead.number(),
