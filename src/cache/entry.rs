@@ -48,9 +48,10 @@ pub(super) enum Concerned<'a> {
     },
     Tool(&'a str),
     Audience(&'a Audience),
+    /// What this audience, or everybody, is answered to one message.
     Request {
-        asked: &'a [u8],
-        own: &'a [u8],
+        message: &'a [u8],
+        audience: &'a Audience,
     },
 }
 
@@ -71,11 +72,9 @@ impl Concerned<'_> {
                 subject.kind == Kind::CallTool && crate::glob::matches(glob, &subject.target)
             }
             Self::Audience(audience) => subject.audience == **audience,
-            Self::Request { asked, own } => {
-                *subject.key.bytes == **own
-                    || subject.audience == Audience::everybody()
-                        && subject.key.bytes.starts_with(asked)
-                        && subject.key.bytes.len() == asked.len() + 1
+            Self::Request { message, audience } => {
+                (subject.audience == **audience || subject.audience == Audience::everybody())
+                    && subject.key.is_of(message)
             }
         }
     }

@@ -255,3 +255,27 @@ async fn a_request_is_forgotten_where_it_is_everybodys() {
     assert_eq!(setup.cache.invalidate_request(&by("bob", read())), 1);
     assert_eq!(setup.said(read()).await.0, "#2");
 }
+
+#[tokio::test]
+async fn a_request_is_forgotten_whatever_its_client_and_its_token_can_do() {
+    let setup = Setup::new(quiet().cache_tool("*"));
+    let (caller, _received) = recorder();
+    let ask = |meta: &str| {
+        let principal = Principal::new("alice").with_scopes(["read"]);
+        let mut request = with_meta("vendor/locale", json!(meta), plain("read"));
+        request.context.set_principal(principal);
+        request.context.caller = caller.clone();
+        request
+    };
+    for meta in ["de", "en"] {
+        setup.said(ask(meta)).await;
+    }
+    let other = by("alice", call("read", json!({ "other": 1 })));
+    setup.said(other.clone()).await;
+    setup.said(by("bob", plain("read"))).await;
+    // What an operator makes, who knows who is concerned and what was asked.
+    let forgotten = setup.cache.invalidate_request(&by("alice", plain("read")));
+    assert_eq!(forgotten, 2);
+    assert!(is_hit(setup.said(other).await.1));
+    assert!(is_hit(setup.said(by("bob", plain("read"))).await.1));
+}
