@@ -49,7 +49,7 @@ impl ToolHints {
 }
 
 #[cfg(any(feature = "cache", feature = "retry"))]
-pub(crate) use known::KnownHints;
+pub(crate) use known::{Asked, KnownHints};
 
 #[cfg(any(feature = "cache", feature = "retry"))]
 mod known;

@@ -48,9 +48,10 @@ pub(super) enum Concerned<'a> {
     },
     Tool(&'a str),
     Audience(&'a Audience),
+    /// What this audience, or everybody, is answered to one message.
     Request {
-        asked: &'a [u8],
-        own: &'a [u8],
+        message: &'a [u8],
+        audience: &'a Audience,
     },
 }
 
@@ -71,11 +72,9 @@ impl Concerned<'_> {
                 subject.kind == Kind::CallTool && crate::glob::matches(glob, &subject.target)
             }
             Self::Audience(audience) => subject.audience == **audience,
-            Self::Request { asked, own } => {
-                *subject.key.bytes == **own
-                    || subject.audience == Audience::everybody()
-                        && subject.key.bytes.starts_with(asked)
-                        && subject.key.bytes.len() == asked.len() + 1
+            Self::Request { message, audience } => {
+                (subject.audience == **audience || subject.audience == Audience::everybody())
+                    && subject.key.is_of(message)
             }
         }
     }
@@ -109,7 +108,8 @@ impl Entry {
         if let (Some(ttl), _) = said(&mut result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
-                _ => Duration::ZERO,
+                // What others wait for may come from the shared store.
+                CacheStatus::Shared | CacheStatus::Miss => self.age(Instant::now()),
             };
             *ttl = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         }

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{counters::Event, entry::Concerned, key::with_key, rules::Kind, state::Shared};
+use super::{counters::Event, entry::Concerned, key::message, rules::Kind, state::Shared};
 use crate::{Audience, McpRequest, Principal};
 
 /// Reads what a cache does, and empties it, from anywhere in the program. Cloning is one reference count.
@@ -88,28 +88,17 @@ impl CacheHandle {
         self.shared.invalidate(&Concerned::Audience(audience))
     }
 
-    /// Forgets the answer to exactly this request, of the caller that it names, in all stacks under the layer.
+    /// Forgets the answers to this message (method, name and arguments) of the caller that the request names, and
+    /// those that are everybody's: in all stacks under the layer, and whatever its client and its token can do, its
+    /// `_meta` says, or [`vary_by`](super::CacheLayerBuilder::vary_by) adds.
     pub fn invalidate_request(&self, request: &McpRequest) -> u64 {
         let Some(kind) = Kind::of(request) else {
             return 0;
         };
-        let audience = Audience::of(&request.context);
-        let (rules, hasher) = (&self.shared.rules, &self.shared.hasher);
-        let stacks = self
-            .shared
-            .next_stack
-            .load(std::sync::atomic::Ordering::Relaxed);
-        (0..stacks)
-            .map(|stack| {
-                let key = with_key(stack, kind, request, &audience, rules, hasher, |draft| {
-                    draft.to_key(draft.hash())
-                });
-                self.shared.invalidate(&Concerned::Request {
-                    asked: key.asked(),
-                    own: &key.bytes,
-                })
-            })
-            .sum()
+        self.shared.invalidate(&Concerned::Request {
+            message: &message(kind, request),
+            audience: &Audience::of(&request.context),
+        })
     }
 
     /// Forgets everything.

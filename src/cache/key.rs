@@ -65,14 +65,16 @@ impl Draft<'_> {
 }
 
 impl Key {
-    /// The part that says what is asked.
-    pub fn asked(&self) -> &[u8] {
-        self.bytes.get(..self.asked).unwrap_or(&self.bytes)
+    /// Whether it is that of this [message](message), in any stack and by anybody.
+    pub fn is_of(&self, message: &[u8]) -> bool {
+        let of_all_stacks = self.bytes.get(STACK..);
+        of_all_stacks.is_some_and(|bytes| bytes.starts_with(message))
     }
 
     /// What everybody has in common who asks this.
     pub fn for_everybody(&self, hasher: &SipHasher13) -> Self {
-        let mut bytes = self.asked().to_vec();
+        let asked = self.bytes.get(..self.asked);
+        let mut bytes = asked.unwrap_or(&self.bytes).to_vec();
         bytes.extend(Audience::everybody().to_bytes());
         Self {
             hash: hasher.hash(&bytes).as_u128(),
@@ -80,6 +82,17 @@ impl Key {
             asked: self.asked,
         }
     }
+}
+
+/// How many bytes say which stack is asked.
+const STACK: usize = size_of::<u32>();
+
+/// The part of a request's key that its message alone makes. It ends where it says, so no other message's key begins
+/// with it.
+pub(super) fn message(kind: Kind, request: &McpRequest) -> Vec<u8> {
+    let mut bytes = vec![kind as u8];
+    write_message(&mut bytes, request);
+    bytes
 }
 
 /// Lets `look` see the request's key.

@@ -6,7 +6,7 @@ use super::{
     Cache, CacheHandle,
     memory::Memory,
     remote::Remote,
-    rules::{Kind, Rules, VaryBy},
+    rules::{Kind, Rules, VaryBy, is_never},
     state::Shared,
     status::CACHE_META_KEY,
 };
@@ -306,8 +306,8 @@ impl CacheLayerBuilder {
     ///
     /// # Errors
     ///
-    /// If nothing could ever be kept, if a tool is to be kept that never is, or if a method is named whose answers
-    /// are not.
+    /// If nothing could ever be kept, if a tool is to be kept that never is, if a method is named whose answers are
+    /// not, or if nobody would wait for the store.
     pub fn build(self) -> Result<CacheLayer, Error> {
         self.check().map_err(impossible)?;
         Ok(self.make())
@@ -344,8 +344,13 @@ impl CacheLayerBuilder {
         if self.time_to_live.is_zero() {
             return Err("time_to_live is 0, so nothing would be kept".to_owned());
         }
+        if self.store.is_some() && self.store_timeout.is_zero() {
+            return Err("store_timeout is 0, so the store would never be heard".to_owned());
+        }
         for (tool, _) in &self.tools {
-            if self.never.contains(tool) {
+            // Of a glob some tools may still be kept.
+            let is_name = !tool.contains(['*', '?']);
+            if self.never.contains(tool) || is_name && is_never(&self.never, tool) {
                 return Err(format!(
                     "`{tool}` is to be kept, and is in the set of tools that never are: call \
                      clear_never_cache first if that is wrong"

@@ -151,19 +151,19 @@ pub(super) struct Rules {
     pub max_item_bytes: usize,
 }
 
+/// Whether a tool is in the set that is never kept: by its name, or by that behind the last `__` of it, which a
+/// gateway put there.
+pub(super) fn is_never(never: &[String], tool: &str) -> bool {
+    let is_in_set = |name: &str| never.iter().any(|glob| glob::matches(glob, name));
+    is_in_set(tool)
+        || tool
+            .rsplit_once("__")
+            .is_some_and(|(_, inner)| is_in_set(inner))
+}
+
 impl Rules {
     pub fn ignores(&self, meta: &str) -> bool {
         self.ignored_meta.iter().any(|ignored| ignored == meta)
-    }
-
-    /// Whether a tool is in the set that is never kept: by its name, or by that behind the last `__` of it, which
-    /// a gateway put there.
-    pub fn is_never(&self, tool: &str) -> bool {
-        let is_in_set = |name: &str| self.never.iter().any(|glob| glob::matches(glob, name));
-        is_in_set(tool)
-            || tool
-                .rsplit_once("__")
-                .is_some_and(|(_, inner)| is_in_set(inner))
     }
 
     /// How long a tool's answers are kept, if it may be kept at all.
@@ -172,7 +172,7 @@ impl Rules {
         tool: &str,
         hints: impl FnOnce() -> Option<ToolHints>,
     ) -> Option<Duration> {
-        if self.is_never(tool) {
+        if is_never(&self.never, tool) {
             return None;
         }
         let hints = hints().unwrap_or_default();

@@ -279,8 +279,9 @@ where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
 {
+    let asked = core.hints.ask(audience);
     let answer = inner.oneshot(request).await.map_err(Into::into);
-    core.learn(&audience, &answer);
+    core.learn(Some(&asked), answer.as_ref().ok());
     answer
 }
 
@@ -319,7 +320,9 @@ impl Call {
                 Join::Follow(phase) => wait(phase, began, request.context.deadline).await?,
             };
             match phase {
-                Phase::Landed(entry) => return Ok(core.hit(&entry, CacheStatus::Shared)),
+                Phase::Landed(entry) if self.plan.is_young(&entry, Instant::now()) => {
+                    return Ok(core.hit(&entry, CacheStatus::Shared));
+                }
                 Phase::Failed(Some(error)) => return Err(error),
                 Phase::Failed(None) => {
                     let (now, grace) = (Instant::now(), core.shared.rules.stale_if_error);
@@ -330,7 +333,7 @@ impl Call {
                     }
                     return self.lead(inner, request, flights.alone(subject)).await;
                 }
-                Phase::Apart => {
+                Phase::Landed(_) | Phase::Apart => {
                     return self.lead(inner, request, flights.alone(subject)).await;
                 }
                 Phase::Running | Phase::Abandoned => {}
@@ -358,6 +361,8 @@ impl Call {
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
     {
+        let asks_for_tools = self.plan.kind == Kind::ListTools;
+        let asked = asks_for_tools.then(|| self.core.hints.ask(lead.subject().audience.clone()));
         let looked = match &self.core.shared.remote {
             Some(remote) => {
                 let wanted = !self.plan.directives.no_cache;
@@ -368,15 +373,17 @@ impl Call {
         if let Some(read) = looked.entry {
             let context = &request.context;
             if let Some((entry, hit)) = self.core.adopt(&lead, &self.plan, read, context) {
+                self.core.learn(asked.as_ref(), Some(&hit));
                 lead.end(Phase::Landed(entry));
                 return Ok(hit);
             }
         }
         self.core.count(Event::Miss, self.plan.kind);
-        let asked = may_be_asked(&request.context).then(|| notice_questions(&mut request));
+        let questions = may_be_asked(&request.context).then(|| notice_questions(&mut request));
         let answer = inner.oneshot(request).await.map_err(Into::into);
+        self.core.learn(asked.as_ref(), answer.as_ref().ok());
         let fetched = Fetched {
-            asked_caller: asked.is_some_and(|asked| asked.load(Ordering::Relaxed)),
+            asked_caller: questions.is_some_and(|asked| asked.load(Ordering::Relaxed)),
             stale: self.stale.as_ref(),
             generations: looked.generations,
         };

@@ -26,7 +26,8 @@ use super::{
     status::{CacheStatus, Directives},
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints, hints::KnownHints,
+    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
+    hints::{Asked, KnownHints},
 };
 
 /// For how many requests it is remembered that their answers are shared with nobody, and for how long.
@@ -91,9 +92,13 @@ impl Plan {
     /// Whether the answer is good for this request.
     pub fn takes(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
         let status = entry.status(now)?;
-        let age = self.directives.max_age.map(|most| (entry.age(now), most));
-        let young = age.is_none_or(|(age, most)| age <= most);
-        (young && !self.directives.no_cache).then_some(status)
+        (self.is_young(entry, now) && !self.directives.no_cache).then_some(status)
+    }
+
+    /// Whether the answer is no older than the request wants it.
+    pub fn is_young(&self, entry: &Entry, now: Instant) -> bool {
+        let most = self.directives.max_age;
+        most.is_none_or(|most| entry.age(now) <= most)
     }
 
     /// Whether the answer is good enough though it has expired less than `grace` ago.
@@ -215,10 +220,10 @@ impl Core {
         }
     }
 
-    /// Notes what a listing says of tools.
-    pub fn learn(&self, audience: &Audience, answer: &Answer) {
-        if let Ok(response) = answer {
-            self.hints.learn(audience, response);
+    /// Notes what a listing says of tools, if that was asked for.
+    pub fn learn(&self, asked: Option<&Asked>, response: Option<&McpResponse>) {
+        if let (Some(asked), Some(response)) = (asked, response) {
+            self.hints.learn(asked, response);
         }
     }
 
@@ -255,9 +260,6 @@ impl Core {
         answer: Answer,
         fetched: &Fetched<'_>,
     ) -> Answer {
-        if plan.kind == Kind::ListTools {
-            self.learn(&lead.subject().audience, &answer);
-        }
         match answer {
             Ok(response) => Ok(self.land(lead, plan, response, fetched)),
             Err(error) => {
@@ -402,6 +404,9 @@ impl Core {
             Some(stored) => (stored, read.fresh_for),
             None => (now, read.left),
         };
+        // Whoever stored it may keep answers for longer than this process does.
+        let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
+        let fresh_for = fresh_for.min(most);
         let parts = response.into_parts();
         let entry = Arc::new(Entry {
             fetch: lead.number(),
@@ -417,9 +422,6 @@ impl Core {
         self.keep(&entry, lead);
         self.count(Event::StoreHit, plan.kind);
         let response = self.hit(&entry, status);
-        if plan.kind == Kind::ListTools {
-            self.hints.learn(&lead.subject().audience, &response);
-        }
         Some((entry, response))
     }
 

@@ -80,6 +80,8 @@ fn meta_of(result: &mut ServerResult) -> Option<&mut Option<MetaObject>> {
         ServerResult::ListResourcesResult(of) => &mut of.meta,
         ServerResult::ListResourceTemplatesResult(of) => &mut of.meta,
         ServerResult::DiscoverResult(of) => &mut of.meta,
+        ServerResult::ListSkillsResult(of) => &mut of.meta,
+        ServerResult::GetSkillResult(of) => &mut of.meta,
         _ => return None,
     })
 }

@@ -10,7 +10,8 @@ use tower::{Service, retry::budget::Budget};
 use super::{
     Attempts, IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
     layer::Shared,
-    service::Answer,
+    policy::MOST_RETRIES,
+    service::{Answer, Stack},
     watched::{Seen, Watched},
 };
 use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, request::next_id};
@@ -42,7 +43,7 @@ impl Call {
             return None;
         }
         let policy = shared.policy(request);
-        let mut max_retries = policy.max_retries;
+        let mut max_retries = policy.max_retries.min(MOST_RETRIES);
         if let Some(asked) = request.context.meta.get(RETRY_META_KEY) {
             let asked = asked.get("maxRetries").and_then(Value::as_u64);
             let asked = asked.and_then(|retries| u32::try_from(retries).ok());
@@ -75,7 +76,7 @@ impl Call {
     /// ends with `answer`.
     pub(super) async fn wait<S>(
         &mut self,
-        shared: &Shared,
+        stack: &Stack,
         inner: &mut S,
         mut again: McpRequest,
         answer: &mut Answer,
@@ -85,7 +86,7 @@ impl Call {
         S::Error: Into<Error>,
     {
         let outcome = Outcome::of(answer);
-        let delay = match self.decide(shared, &again, outcome, answer)? {
+        let delay = match self.decide(stack, &again, outcome, answer)? {
             Ok(delay) => delay,
             Err(why) => {
                 let method = again.method();
@@ -94,7 +95,7 @@ impl Call {
                 return None;
             }
         };
-        self.tell(shared, &again, outcome, answer, delay);
+        self.tell(&stack.shared, &again, outcome, answer, delay);
         let ready = async {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
@@ -126,7 +127,7 @@ impl Call {
     /// How long to wait for the next attempt, or why there is none. `None` where nothing speaks for one.
     fn decide(
         &self,
-        shared: &Shared,
+        stack: &Stack,
         again: &McpRequest,
         outcome: Outcome,
         answer: &Answer,
@@ -140,7 +141,7 @@ impl Call {
         };
         let may = match repeat {
             Repeat::Always => true,
-            Repeat::IfSafe => self.is_safe(shared, again),
+            Repeat::IfSafe => self.is_safe(stack, again),
             Repeat::Never | Repeat::IfClassified => return None,
         };
         if !may {
@@ -161,7 +162,8 @@ impl Call {
         {
             return Some(Err(GivenUp::Deadline));
         }
-        if shared
+        if stack
+            .shared
             .budget
             .as_ref()
             .is_some_and(|budget| !budget.withdraw())
@@ -172,13 +174,14 @@ impl Call {
     }
 
     /// Whether it does no harm if the request runs once more.
-    fn is_safe(&self, shared: &Shared, request: &McpRequest) -> bool {
+    fn is_safe(&self, stack: &Stack, request: &McpRequest) -> bool {
         // A person who has answered is not asked the same again.
         if listens(request) || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
             return false;
         }
         self.policy.safe.unwrap_or_else(|| {
-            is_harmless(request) || (shared.trusts_annotations && has_safe_tool(shared, request))
+            is_harmless(request)
+                || (stack.shared.trusts_annotations && has_safe_tool(stack, request))
         })
     }
 
@@ -274,9 +277,9 @@ fn is_harmless(request: &McpRequest) -> bool {
         )
 }
 
-fn has_safe_tool(shared: &Shared, request: &McpRequest) -> bool {
+fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
     request.as_tool_call().is_some()
-        && shared
+        && stack
             .hints
             .of_call(&Audience::of(&request.context), request)
             .is_some_and(|hints| hints.is_safe_to_repeat())

@@ -3,14 +3,15 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower::{Layer, retry::budget::TpsBudget};
 
 use super::{InvalidOption, Retry, RetryEvent, RetryPolicy};
-use crate::{McpRequest, glob, hints::KnownHints};
+use crate::{McpRequest, glob};
 
 /// How many rules for tools there may be: each call of a tool looks through them.
 const MOST_RULES: usize = 1_000;
 
 /// Repeats calls that failed, where that does no harm; see the [module](super).
 ///
-/// Clones, and everything they are laid over, share one budget and what is known of tools.
+/// Clones, and everything they are laid over, share one budget. What tools say of themselves is known to each stack
+/// apart: two servers may have a tool of the same name.
 #[derive(Clone)]
 pub struct RetryLayer {
     shared: Arc<Shared>,
@@ -23,7 +24,6 @@ pub(super) struct Shared {
     pub(super) idempotency_key: bool,
     pub(super) budget: Option<TpsBudget>,
     pub(super) on_retry: Option<OnRetry>,
-    pub(super) hints: KnownHints,
 }
 
 pub(super) type OnRetry = Box<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
@@ -258,7 +258,6 @@ impl RetryLayerBuilder {
             idempotency_key: self.idempotency_key,
             budget: self.budget.as_ref().map(RetryBudget::start),
             on_retry: self.on_retry,
-            hints: KnownHints::default(),
         };
         RetryLayer {
             shared: Arc::new(shared),

@@ -6,7 +6,7 @@ use super::{InvalidOption, is_rate_limited};
 use crate::Repeat;
 
 /// More retries than this help nobody.
-const MOST_RETRIES: u32 = 100;
+pub(super) const MOST_RETRIES: u32 = 100;
 /// Nobody waits longer for one call.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -14,7 +14,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// The layer has [one for all calls](super::RetryLayerBuilder::policy) and may have
 /// [others for some tools](super::RetryLayerBuilder::tool). Code in this process says one for a single request by
-/// putting it into the request's extensions, where it takes the place of both:
+/// putting it into the request's extensions, where it takes the place of both. No builder checks that one: what is over
+/// a bound counts as the bound.
 ///
 /// ```
 /// use rmcp_layers::{McpRequest, retry::RetryPolicy};
@@ -27,7 +28,7 @@ pub struct RetryPolicy {
     pub(super) max_retries: u32,
     strategy: Strategy,
     base_delay: Duration,
-    pub(super) max_delay: Duration,
+    max_delay: Duration,
     jitter: Jitter,
     pub(super) safe: Option<bool>,
     tool_errors: Option<Classifier>,
@@ -195,7 +196,7 @@ impl RetryPolicy {
 
     /// The wait before the `retry`th retry, from 1 on. `last` is the wait before this one.
     pub(super) fn delay(&self, retry: u32, last: Option<Duration>) -> Duration {
-        let (base, most) = (self.base_delay, self.max_delay.min(LONGEST_DELAY));
+        let (base, most) = (self.base_delay, self.longest());
         let times = match self.strategy {
             Strategy::Immediate => return Duration::ZERO,
             Strategy::Linear => retry,
@@ -215,14 +216,19 @@ impl RetryPolicy {
 
     /// The wait where the server asks for one of at least `floor`. `None` if that is too long.
     pub(super) fn at_least(&self, floor: Duration, delay: Duration) -> Option<Duration> {
-        if floor > self.max_delay {
+        if floor > self.longest() {
             return None;
         }
         if delay >= floor || self.jitter == Jitter::None {
             return Some(delay.max(floor));
         }
         // Everybody was told the same time, so some come a little later.
-        Some(between(floor, floor + self.base_delay / 2, self.max_delay))
+        let late = floor.saturating_add(self.base_delay / 2);
+        Some(between(floor, late, self.longest()))
+    }
+
+    fn longest(&self) -> Duration {
+        self.max_delay.min(LONGEST_DELAY)
     }
 }
 

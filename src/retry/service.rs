@@ -9,27 +9,41 @@ use rmcp::model::{ClientRequest, ServerNotification};
 use tower::{Service, retry::budget::Budget};
 
 use super::{call::Call, layer::Shared};
-use crate::{Audience, Error, McpRequest, McpResponse, Outcome};
+use crate::{
+    Audience, Error, McpRequest, McpResponse, Outcome,
+    hints::{Asked, KnownHints},
+};
 
 /// The service of a [`RetryLayer`](super::RetryLayer).
 ///
 /// It is ready when the inner service is. Between attempts it holds no place in it.
 pub struct Retry<S> {
-    shared: Arc<Shared>,
+    stack: Arc<Stack>,
     inner: S,
+}
+
+/// What belongs to one stack under the layer.
+pub(super) struct Stack {
+    pub(super) shared: Arc<Shared>,
+    pub(super) hints: KnownHints,
 }
 
 pub(super) type Answer = Result<McpResponse, Error>;
 
 impl<S> Retry<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
-        Self { shared, inner }
+        let hints = KnownHints::default();
+        let stack = Arc::new(Stack { shared, hints });
+        Self { stack, inner }
     }
 }
 
 impl<S: Clone> Clone for Retry<S> {
     fn clone(&self) -> Self {
-        Self::new(self.shared.clone(), self.inner.clone())
+        Self {
+            stack: self.stack.clone(),
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -56,19 +70,20 @@ where
     fn call(&mut self, request: McpRequest) -> Self::Future {
         let clone = self.inner.clone();
         let inner = mem::replace(&mut self.inner, clone);
-        Box::pin(run(self.shared.clone(), inner, request))
+        Box::pin(run(self.stack.clone(), inner, request))
     }
 }
 
-async fn run<S>(shared: Arc<Shared>, mut inner: S, mut request: McpRequest) -> Answer
+async fn run<S>(stack: Arc<Stack>, mut inner: S, mut request: McpRequest) -> Answer
 where
     S: Service<McpRequest, Response = McpResponse> + Send,
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    let asked_by = shared.asks_for_tools(&request);
-    shared.watch_for_changes(&mut request);
-    let mut call = Call::begin(&shared, &mut request);
+    let shared = &*stack.shared;
+    let asked = stack.asks_for_tools(&request);
+    stack.watch_for_changes(&mut request);
+    let mut call = Call::begin(shared, &mut request);
     loop {
         let again = call.as_ref().and_then(|call| call.copy(&request));
         let mut answer = inner.call(request).await.map_err(Into::into);
@@ -77,8 +92,8 @@ where
             if let Some(budget) = &shared.budget {
                 budget.deposit();
             }
-            if let (Some(asked_by), Ok(response)) = (&asked_by, &answer) {
-                shared.hints.learn(asked_by, response);
+            if let (Some(asked), Ok(response)) = (&asked, &answer) {
+                stack.hints.learn(asked, response);
             }
         }
         let Some(call) = &mut call else {
@@ -86,7 +101,7 @@ where
         };
         request = match again {
             Some(again) if !outcome.is_success() => {
-                match Box::pin(call.wait(&shared, &mut inner, again, &mut answer)).await {
+                match Box::pin(call.wait(&stack, &mut inner, again, &mut answer)).await {
                     Some(again) => again,
                     None => return call.end(answer),
                 }
@@ -96,16 +111,17 @@ where
     }
 }
 
-impl Shared {
+impl Stack {
     /// Who asks for tools, if that is what is asked for and their annotations matter.
-    fn asks_for_tools(&self, request: &McpRequest) -> Option<Audience> {
+    fn asks_for_tools(&self, request: &McpRequest) -> Option<Asked> {
         let asks = matches!(request.message, ClientRequest::ListToolsRequest(_));
-        (asks && self.trusts_annotations).then(|| Audience::of(&request.context))
+        let matters = asks && self.shared.trusts_annotations;
+        matters.then(|| self.hints.ask(Audience::of(&request.context)))
     }
 
     /// What tools say of themselves is forgotten when they change.
     fn watch_for_changes(self: &Arc<Self>, request: &mut McpRequest) {
-        if !self.trusts_annotations {
+        if !self.shared.trusts_annotations {
             return;
         }
         let ClientRequest::SubscriptionsListenRequest(listen) = &request.message else {
@@ -114,13 +130,13 @@ impl Shared {
         if listen.params.notifications.tools_list_changed != Some(true) {
             return;
         }
-        let shared = self.clone();
+        let stack = self.clone();
         let watched = request
             .context
             .caller
             .filter_map_notifications(move |notification| {
                 if let ServerNotification::ToolListChangedNotification(_) = notification {
-                    shared.hints.forget();
+                    stack.hints.forget();
                 }
                 Some(notification)
             });

@@ -124,8 +124,12 @@ fn failed(error: RedisError) -> StoreError {
     StoreError::new("Redis").with_source(error)
 }
 
+/// Redis adds them to the time of day, and takes no more than fit into 63 bits.
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+    const MOST: u64 = i64::MAX as u64 / 2;
+    u64::try_from(time.as_millis())
+        .unwrap_or(MOST)
+        .clamp(1, MOST)
 }
 
 impl Store for RedisStore {

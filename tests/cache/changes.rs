@@ -1,7 +1,10 @@
 //! What is taken out of memory, and when.
 
 use rmcp::model::*;
-use rmcp_layers::{Caller, McpRequest, Principal, cache::CacheLayer};
+use rmcp_layers::{
+    Caller, McpRequest, Principal,
+    cache::{CACHE_META_KEY, CacheLayer},
+};
 use serde_json::json;
 use tower::ServiceExt;
 
@@ -103,6 +106,58 @@ async fn an_answer_in_flight_while_its_change_is_told_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_destructive_tool_is_not_kept_after_the_list_has_changed() {
+    let setup = Setup::listed(quiet().cache_tool("*")).await;
+    let (caller, mut received) = recorder();
+    let listening = tokio::spawn(setup.stack.clone().oneshot(listen(&[], caller)));
+    told(&mut received).await;
+    setup.lab.change(tools_changed()).await;
+    told(&mut received).await;
+    for _ in 0..2 {
+        setup.said(plain("wipe")).await;
+    }
+    assert_eq!(setup.lab.calls("wipe"), 2);
+    listening.abort();
+}
+
+#[tokio::test]
+async fn a_destructive_tool_is_not_kept_when_too_many_callers_have_listed() {
+    let setup = Setup::listed(quiet().cache_tool("*")).await;
+    for number in 0..1_100 {
+        let list = by(&format!("user {number}"), McpRequest::list_tools());
+        setup.ask(list).await.unwrap();
+    }
+    for _ in 0..2 {
+        setup.said(plain("wipe")).await;
+    }
+    assert_eq!(setup.lab.calls("wipe"), 2);
+}
+
+#[tokio::test]
+async fn a_list_from_before_a_change_makes_no_tool_safe() {
+    for directives in [json!({}), json!({ "no-store": true })] {
+        let setup = Setup::new(quiet().trust_annotations(true));
+        let (caller, mut received) = recorder();
+        let listening = tokio::spawn(setup.stack.clone().oneshot(listen(&[], caller)));
+        told(&mut received).await;
+        setup.lab.moody_is_safe(true);
+        let early = with_meta(CACHE_META_KEY, directives, page("gated"));
+        let early = tokio::spawn(setup.stack.clone().oneshot(early));
+        setup.lab.running(1).await;
+        setup.lab.moody_is_safe(false);
+        setup.lab.change(tools_changed()).await;
+        told(&mut received).await;
+        setup.lab.open();
+        early.await.unwrap().unwrap();
+        for _ in 0..2 {
+            setup.said(plain("moody")).await;
+        }
+        assert_eq!(setup.lab.calls("moody"), 2);
+        listening.abort();
+    }
+}
+
+#[tokio::test]
 async fn the_cache_hears_of_changes_when_nobody_listens() {
     let setup = Setup::new(CacheLayer::builder().trust_annotations(true));
     setup.ask(McpRequest::list_tools()).await.unwrap();
@@ -199,4 +254,28 @@ async fn a_request_is_forgotten_where_it_is_everybodys() {
     setup.said(by("alice", read())).await;
     assert_eq!(setup.cache.invalidate_request(&by("bob", read())), 1);
     assert_eq!(setup.said(read()).await.0, "#2");
+}
+
+#[tokio::test]
+async fn a_request_is_forgotten_whatever_its_client_and_its_token_can_do() {
+    let setup = Setup::new(quiet().cache_tool("*"));
+    let (caller, _received) = recorder();
+    let ask = |meta: &str| {
+        let principal = Principal::new("alice").with_scopes(["read"]);
+        let mut request = with_meta("vendor/locale", json!(meta), plain("read"));
+        request.context.set_principal(principal);
+        request.context.caller = caller.clone();
+        request
+    };
+    for meta in ["de", "en"] {
+        setup.said(ask(meta)).await;
+    }
+    let other = by("alice", call("read", json!({ "other": 1 })));
+    setup.said(other.clone()).await;
+    setup.said(by("bob", plain("read"))).await;
+    // What an operator makes, who knows who is concerned and what was asked.
+    let forgotten = setup.cache.invalidate_request(&by("alice", plain("read")));
+    assert_eq!(forgotten, 2);
+    assert!(is_hit(setup.said(other).await.1));
+    assert!(is_hit(setup.said(by("bob", plain("read"))).await.1));
 }

@@ -235,13 +235,6 @@ async fn what_says_nothing_is_kept_by_the_operators_word_alone() {
 #[tokio::test]
 async fn pages_of_a_list_are_kept_each_by_itself() {
     let setup = Setup::new(quiet());
-    let page = |cursor: &str| {
-        let params = PaginatedRequestParams::default().with_cursor(Some(cursor.to_owned()));
-        McpRequest::new(ListToolsRequest {
-            params: Some(params),
-            ..ListToolsRequest::default()
-        })
-    };
     for cursor in ["ttl-1000/a", "ttl-1000/b", "ttl-1000/a", "ttl-1000/b"] {
         setup.ask(page(cursor)).await.unwrap();
     }
@@ -390,6 +383,12 @@ fn impossible_settings_are_refused_with_the_remedy() {
     assert!(refused(builder().max_entries(0)).contains("max_entries"));
     assert!(refused(builder().max_bytes(10)).contains("max_item_bytes"));
     assert!(refused(builder().cache_tool("deploy")).contains("clear_never_cache"));
+    assert!(refused(builder().cache_tool("ci__deploy")).contains("clear_never_cache"));
+    let never = builder().never_cache("order_*").cache_tool("order_new");
+    assert!(refused(never).contains("`order_new`"));
+    let store = rmcp_layers::store::MemoryStore::new();
+    let hasty = builder().store(store).store_timeout(Duration::ZERO);
+    assert!(refused(hasty).contains("store_timeout"));
     assert!(refused(builder().cache_method("tools/call", seconds(1))).contains("cache_tool"));
     assert!(refused(builder().cache_tool_for("a", Duration::ZERO)).contains("`a`"));
     assert!(refused(builder().time_to_live(Duration::ZERO)).contains("time_to_live"));

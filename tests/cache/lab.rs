@@ -157,6 +157,11 @@ impl ServerHandler for Lab {
         tools.push(Tool::new("moody", "may be safe", JsonObject::new()).annotate(moody));
         let mut listed = ListToolsResult::with_all_items(tools);
         (listed.ttl_ms, listed.cache_scope) = hints(&cursor);
+        if cursor == "gated" {
+            self.0.running.send_modify(|running| *running += 1);
+            let _running = Running(self.clone());
+            let _ = self.0.gate.subscribe().wait_for(|open| *open).await;
+        }
         Ok(listed)
     }
 
@@ -335,6 +340,15 @@ pub fn text(response: &McpResponse) -> String {
 pub fn call(tool: &str, arguments: Value) -> McpRequest {
     let arguments = serde_json::from_value(arguments).unwrap();
     McpRequest::call_tool(tool).arguments(arguments).build()
+}
+
+/// A page of the tools' list.
+pub fn page(cursor: &str) -> McpRequest {
+    let params = PaginatedRequestParams::default().with_cursor(Some(cursor.to_owned()));
+    McpRequest::new(ListToolsRequest {
+        params: Some(params),
+        ..ListToolsRequest::default()
+    })
 }
 
 pub fn plain(tool: &str) -> McpRequest {

@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, pending};
 use rmcp::model::*;
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Principal,
-    cache::{CacheLayer, CacheStatus},
+    cache::{CACHE_META_KEY, CacheLayer, CacheStatus},
     store::{MemoryStore, Store, StoreError, Stored},
 };
 use serde_json::json;
@@ -291,4 +291,70 @@ async fn a_store_that_fails_or_hangs_fails_and_delays_no_call() {
         assert!(is_hit(setup.said(call("read", json!({ "n": 7 }))).await.1));
         assert_eq!(setup.cache.stats().store_failures, 1);
     }
+}
+
+/// A store that takes its time.
+struct Slow(MemoryStore);
+
+impl Store for Slow {
+    fn get<'a>(
+        &'a self,
+        keys: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            self.0.get(keys).await
+        })
+    }
+    fn set<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: Vec<u8>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.set(key, value, time_to_live)
+    }
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.remove(key)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_answer_from_the_store_learns_its_age() {
+    let store = MemoryStore::new();
+    let one = Setup::new(quiet().store(store.clone()));
+    let two = Setup::new(quiet().store(Slow(store)));
+    let read = || McpRequest::read_resource("x://ttl-60000");
+    one.said(read()).await;
+    settled().await;
+    advance(Duration::from_secs(20)).await;
+    let young = with_meta(CACHE_META_KEY, json!({ "max-age": 10 }), read());
+    let (leader, follower, choosy) =
+        tokio::join!(two.ask(read()), two.ask(read()), two.said(young));
+    for answer in [leader, follower] {
+        let ServerResult::ReadResourceResult(read) = answer.unwrap().into_result() else {
+            panic!("not read");
+        };
+        assert!(read.ttl_ms.unwrap() <= 40_000, "{:?}", read.ttl_ms);
+    }
+    assert_eq!(choosy.1, Some(CacheStatus::Miss));
+    assert_eq!(two.lab.calls("x://ttl-60000"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_the_store_is_kept_no_longer_than_its_reader_keeps_any() {
+    let store = MemoryStore::new();
+    let keeps = |seconds| {
+        let tools = quiet().cache_tool_for("read", Duration::from_secs(seconds));
+        Setup::new(tools.store(store.clone()))
+    };
+    let (long, short) = (keeps(600), keeps(10));
+    long.said(plain("read")).await;
+    settled().await;
+    advance(Duration::from_secs(5)).await;
+    let (age, ttl) = (Duration::from_secs(5), Duration::from_secs(5));
+    let (_, status) = short.said(plain("read")).await;
+    assert_eq!(status, Some(CacheStatus::Hit { age, ttl }));
+    advance(Duration::from_secs(6)).await;
+    assert_eq!(short.said(plain("read")).await.1, Some(CacheStatus::Miss));
 }

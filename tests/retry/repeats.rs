@@ -9,7 +9,10 @@ use rmcp::model::{
 use rmcp_layers::{
     Error, Lifecycle, McpRequest, McpResponse, Outcome, Principal, Refusal, Repeat, TransportError,
     Upstream, code,
-    retry::{Attempts, InvalidOption, Retry, RetryLayer, RetryLayerBuilder, RetryPolicy},
+    retry::{
+        Attempts, InvalidOption, Jitter, Retry, RetryLayer, RetryLayerBuilder, RetryPolicy,
+        Strategy,
+    },
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -244,6 +247,44 @@ async fn what_one_caller_was_told_of_a_tool_makes_it_safe_for_no_other() {
     assert_eq!(server.count(), 2);
     call(&stack, by("alice", tool("act"))).await.unwrap();
     assert_eq!(server.count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_server_says_of_a_tool_makes_no_other_servers_tool_safe() {
+    let safe = Server::new([list(json!({ "idempotentHint": true }))]);
+    let other = Server::new([list(json!({})), Step::Hangup]);
+    let layer = layer().trust_annotations(true).build().unwrap();
+    let over = |server: &Server| layer.layer(server.upstream());
+    let (safe, stack) = (over(&safe), over(&other));
+    call(&stack, McpRequest::list_tools()).await.unwrap();
+    call(&safe, McpRequest::list_tools()).await.unwrap();
+    call(&stack, tool("act")).await.unwrap_err();
+    assert_eq!(other.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_a_request_has_the_bounds_of_the_layers() {
+    let forever = || {
+        quick()
+            .base_delay(Duration::MAX)
+            .max_delay(Duration::MAX)
+            .max_retries(u32::MAX)
+    };
+    for (policy, asks_for, attempts) in [
+        (forever(), u64::MAX, 1),
+        (forever().jitter(Jitter::None), u64::MAX, 1),
+        (forever().jitter(Jitter::Decorrelated), 60_000, 101),
+        (forever().strategy(Strategy::Immediate), 60_000, 101),
+    ] {
+        let asks_for = Duration::from_millis(asks_for);
+        let busy = Refusal::new("limit", "busy").with_retry_after(asks_for);
+        let (stack, count) = failing(busy.into(), usize::MAX);
+        let mut request = tool("act");
+        request.context.extensions.insert(policy);
+        let stack = layer().without_budget().build().unwrap().layer(stack);
+        stack.oneshot(request).await.unwrap_err();
+        assert_eq!(count.load(Ordering::SeqCst), attempts);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{
     common::{Client, Heard, demo::Demo, soon},
-    repeats::{call, layer, over, quick, tool},
+    repeats::{layer, over, quick, tool},
     server::{Server, Step},
 };
 
@@ -74,20 +74,26 @@ async fn what_tools_said_of_themselves_is_forgotten_when_they_change() {
         layer().trust_annotations(true).build().unwrap(),
         Arc::new(Mutex::new(None)),
     );
-    let stack = layer.layer(server.upstream());
-    call(&stack, McpRequest::list_tools()).await.unwrap();
-    // A listen, whose caller hears of a change.
-    let kept = notify.clone();
-    let listening = layer.layer(service_fn(move |request: McpRequest| {
-        *kept.lock().unwrap() = Some(request.context.caller.clone());
-        async { Ok::<_, Error>(McpResponse::new(EmptyResult {})) }
+    // The server, but for a listen, whose caller hears of a change.
+    let (kept, upstream) = (notify.clone(), server.upstream());
+    let stack = layer.layer(service_fn(move |request: McpRequest| {
+        let (kept, upstream) = (kept.clone(), upstream.clone());
+        async move {
+            if let ClientRequest::SubscriptionsListenRequest(_) = request.message {
+                *kept.lock().unwrap() = Some(request.context.caller.clone());
+                return Ok::<_, Error>(McpResponse::new(EmptyResult {}));
+            }
+            upstream.oneshot(request).await
+        }
     }));
+    let call = |request| stack.clone().oneshot(request);
+    call(McpRequest::list_tools()).await.unwrap();
     let mut filter = SubscriptionFilter::default();
     filter.tools_list_changed = Some(true);
     let listen = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-    listening.oneshot(McpRequest::new(listen)).await.unwrap();
+    call(McpRequest::new(listen)).await.unwrap();
     server.then([Step::Hangup]);
-    call(&stack, tool("act")).await.unwrap();
+    call(tool("act")).await.unwrap();
     let caller = notify.lock().unwrap().take().unwrap();
     let changed = ToolListChangedNotification::default();
     caller
@@ -95,7 +101,7 @@ async fn what_tools_said_of_themselves_is_forgotten_when_they_change() {
         .await
         .unwrap();
     server.then([Step::Hangup]);
-    call(&stack, tool("act")).await.unwrap_err();
+    call(tool("act")).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
