@@ -1,5 +1,7 @@
 use std::{
-    fmt, mem,
+    fmt,
+    future::ready,
+    mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -71,10 +73,22 @@ where
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let shared = self.shared.clone();
+        // Whatever was said before of who is calling, it is said anew.
+        request.context.extensions.remove::<Principal>();
+        let shown = shared.sources.take(&mut request);
+        if shared.audit.is_none()
+            && let Some(known) = shared.remembered(&shown, &mut request)
+        {
+            // Nothing has to be waited for before the inner service is called, so the future is a small one.
+            return match known.and_then(|known| shared.decide(Some(known), &mut request)) {
+                Ok(guard) => {
+                    let call = inner.call(request);
+                    Box::pin(async move { guard.watch(&shared, call).await })
+                }
+                Err(refused) => Box::pin(ready(Err(refused.answer))),
+            };
+        }
         Box::pin(async move {
-            // Whatever was said before of who is calling, it is said anew.
-            request.context.extensions.remove::<Principal>();
-            let shown = shared.sources.take(&mut request);
             let known = shared.authenticate(shown, &mut request).await;
             let admitted = known.and_then(|known| shared.decide(known, &mut request));
             let refused = admitted.as_ref().err();
@@ -193,10 +207,33 @@ impl Shared {
             Err(error) => Err(error),
         };
         let known = known.map_err(Refused::unknown_caller)?;
-        if known.expires_at.is_some_and(|time| time <= (self.clock)()) {
-            return Err(Refused::unknown_caller(AuthError::expired()));
+        self.unexpired(known).map(Some)
+    }
+
+    /// Whose request it is, if its token was verified before.
+    fn remembered(
+        &self,
+        shown: &Result<Shown, AuthError>,
+        request: &mut McpRequest,
+    ) -> Option<Result<Verified, Refused>> {
+        let Ok(Shown::Token(token)) = shown else {
+            return None;
+        };
+        let text = token.as_str().ok()?;
+        let known = self.verifier.remembered(text)?;
+        if self.delegates {
+            request.context.extensions.insert(Delegation::new(text));
         }
-        Ok(Some(known))
+        Some(self.unexpired(known))
+    }
+
+    fn unexpired(&self, known: Verified) -> Result<Verified, Refused> {
+        match known.expires_at {
+            Some(time) if time <= (self.clock)() => {
+                Err(Refused::unknown_caller(AuthError::expired()))
+            }
+            _ => Ok(known),
+        }
     }
 
     /// Whether the request goes on, and what becomes of its answer.

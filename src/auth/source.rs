@@ -92,15 +92,17 @@ impl Sources {
             .function
             .as_ref()
             .and_then(|function| function(request));
+        let is_notification = request.as_notification().is_some();
         let context = &mut request.context;
         let mut taken = Taken {
             meta: context.meta.remove(TOKEN_META_KEY),
             ..Taken::default()
         };
         taken.strip_http(&mut context.extensions);
-        if let Some(notice) = context
-            .extensions
-            .get_mut::<NotificationContext<RoleServer>>()
+        if is_notification
+            && let Some(notice) = context
+                .extensions
+                .get_mut::<NotificationContext<RoleServer>>()
         {
             // rmcp's own copies of both.
             notice.meta.remove(TOKEN_META_KEY);

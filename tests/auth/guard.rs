@@ -15,10 +15,7 @@ use jsonwebtoken::Algorithm;
 use rmcp::model::*;
 use rmcp_layers::{
     Audience, CallContext, Error, Handler, McpRequest, McpResponse, Principal,
-    auth::{
-        AuthError, AuthLayer, Rules,
-        Scopes, TOKEN_META_KEY, Verified, Verifier,
-    },
+    auth::{AuthError, AuthLayer, Rules, Scopes, TOKEN_META_KEY, Verified, Verifier},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
