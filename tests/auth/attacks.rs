@@ -290,7 +290,7 @@ fn wrong_forms() -> Vec<(&'static str, String)> {
         ("kid as SQL", injected("key-1' UNION SELECT 'a", b"a")),
         (
             "kid as a command",
-            injected("key-1|touch x", SECRET[1..].as_bytes()),
+            injected("key-1|touch x", &SECRET.as_bytes()[1..]),
         ),
         ("kid no string", heading("kid", json!(1))),
         ("kid too long", heading("kid", json!("k".repeat(257)))),

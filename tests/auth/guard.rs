@@ -113,7 +113,8 @@ async fn a_token_in_a_wrong_place_or_in_two_is_refused() {
     let stack = guarded(&Shop::default(), rules());
     let good = format!("Bearer {}", token("x"));
     let other = format!("Bearer {}", token("admin"));
-    let rows: [(&str, &str, Vec<(&str, &str)>); 8] = [
+    type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>);
+    let rows: [Row<'_>; 8] = [
         (
             "in the query",
             "/mcp?access_token=abc",
