@@ -80,7 +80,7 @@ where
             && let Some(known) = shared.remembered(&shown, &mut request)
         {
             // Nothing has to be waited for before the inner service is called, so the future is a small one.
-            return match known.and_then(|known| shared.decide(Some(known), &mut request)) {
+            return match shared.decide(Some(known), &mut request) {
                 Ok(guard) => {
                     let call = inner.call(request);
                     Box::pin(async move { guard.watch(&shared, call).await })
@@ -223,7 +223,7 @@ impl Shared {
         &self,
         shown: &Result<Shown, AuthError>,
         request: &mut McpRequest,
-    ) -> Option<Result<Verified, Refused>> {
+    ) -> Option<Verified> {
         let Ok(Shown::Token(token)) = shown else {
             return None;
         };
@@ -232,7 +232,8 @@ impl Shared {
         if self.delegates {
             request.context.extensions.insert(Delegation::new(text));
         }
-        Some(self.unexpired(known))
+        // What is remembered is good: it is not asked twice whether it has expired.
+        Some(known)
     }
 
     fn unexpired(&self, known: Verified) -> Result<Verified, Refused> {

@@ -78,7 +78,9 @@ impl Token {
 /// All that was taken off a request.
 #[derive(Default)]
 struct Taken {
-    headers: Vec<HeaderValue>,
+    header: Option<HeaderValue>,
+    /// There is more than one.
+    several: bool,
     meta: Option<Value>,
     authenticated: Option<Authenticated>,
     in_query: Option<AuthError>,
@@ -120,12 +122,11 @@ impl Sources {
             _ => Shown::Nothing,
         };
         if self.http {
-            let mut headers = taken.headers.into_iter();
-            if let Some(token) = headers.next().and_then(bearer) {
-                shown = shown.and(token)?;
-            }
-            if headers.next().is_some() {
+            if taken.several {
                 return Err(AuthError::malformed("several Authorization headers"));
+            }
+            if let Some(token) = taken.header.and_then(bearer) {
+                shown = shown.and(token)?;
             }
         }
         match taken.meta {
@@ -169,7 +170,9 @@ impl Taken {
         self.in_query = no_token_in_query(&parts.uri).err();
         self.authenticated = parts.extensions.remove::<Authenticated>();
         if let http::header::Entry::Occupied(entry) = parts.headers.entry(AUTHORIZATION) {
-            self.headers.extend(entry.remove_entry_mult().1);
+            let (_, mut values) = entry.remove_entry_mult();
+            self.header = values.next();
+            self.several = values.next().is_some();
         }
     }
 }

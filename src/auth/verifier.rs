@@ -38,7 +38,8 @@ pub trait Verifier: Send + Sync + 'static {
     /// Verifies a token.
     fn verify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Verified, AuthError>>;
 
-    /// What is known of a token without asking anybody: it is good, and was verified before. Asked before
+    /// What is known of a token without asking anybody: it was verified before, and is good still, so that its expiry
+    /// is not looked at again. Asked before
     /// [`verify`](Self::verify), so that a token that comes again costs no more than a lookup. `None` by
     /// default.
     fn remembered(&self, token: &str) -> Option<Verified> {
