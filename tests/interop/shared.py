@@ -98,6 +98,16 @@ async def same(one: Client, other: Client, zone: str) -> None:
     assert await now(other, zone) == first, "the answer was not shared"
 
 
+async def same_again(one: Client, other: Client, zones: list[str]) -> None:
+    """How soon after a restart depends on when each gateway last failed to connect: a few seconds."""
+    for zone in zones[:-1]:
+        try:
+            return await same(one, other, zone)
+        except AssertionError:
+            continue
+    await same(one, other, zones[-1])
+
+
 async def different(one: Client, first: str, zone: str) -> None:
     assert await now(one, zone) != first, "the answer was kept"
 
@@ -112,7 +122,7 @@ async def main(command: str, scratch: Path, server: str) -> bool:
                 await run(checks, redis, one, two)
 
                 async def foreign() -> None:
-                    await anyio.sleep(3 * TICK)
+                    await same_again(one, two, [f"Etc/GMT+{hours}" for hours in range(1, 11)])
                     await same(one, two, "Asia/Tokyo")
                     kept = await now(one, "Asia/Tokyo")
                     for number, key in enumerate(redis.keys("rmcp-layers:a:*")):
@@ -154,8 +164,7 @@ async def run(checks: Checks, redis: Redis, one: Client, two: Client) -> None:
 
     async def restarted() -> None:
         redis.start()
-        await anyio.sleep(3 * TICK)
-        await same(one, two, "Asia/Seoul")
+        await same_again(one, two, [f"Etc/GMT-{hours}" for hours in range(1, 11)])
         await same(two, one, "Asia/Manila")
 
     async def burst() -> None:
