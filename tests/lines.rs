@@ -18,6 +18,14 @@ use common::{
     script::{scripted_lines, serve_stdio},
     soon,
 };
+use rmcp::{
+    RoleServer,
+    model::{
+        JsonRpcMessage, NumberOrString, ProgressNotification, ProgressNotificationParam,
+        ProgressToken,
+    },
+    transport::Transport,
+};
 use rmcp_layers::{
     ChildProcess, Delivered, Error, Handler, Lifecycle, Lines, McpRequest, McpResponse, McpServer,
     Upstream,
@@ -437,4 +445,27 @@ async fn a_servers_unreadable_request_is_answered() {
         .ask(r#"{"jsonrpc":"2.0","id":8,"method":"ping"}"#)
         .await;
     assert_eq!((&pong["result"], &pong["id"]), (&json!({}), &json!(8)));
+}
+
+#[tokio::test]
+async fn messages_leave_in_the_order_in_which_they_were_sent_whoever_waits_first() {
+    let (near, far) = tokio::io::duplex(64);
+    let (read, write) = tokio::io::split(near);
+    let mut lines = Lines::from((read, write));
+    let mut sent = Vec::new();
+    for step in 0..20 {
+        let token = ProgressToken(NumberOrString::Number(1));
+        let params = ProgressNotificationParam::new(token, f64::from(step));
+        let progress = JsonRpcMessage::notification(ProgressNotification::new(params).into());
+        sent.push(Transport::<RoleServer>::send(&mut lines, progress));
+    }
+    for sending in sent.into_iter().rev() {
+        tokio::spawn(sending);
+    }
+    let mut heard = BufReader::new(far).lines();
+    for step in 0..20 {
+        let line = soon("a message", heard.next_line()).await.unwrap().unwrap();
+        let message: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(message["params"]["progress"], json!(f64::from(step)));
+    }
 }

@@ -6,7 +6,7 @@ mod sketch;
 
 use std::{fmt, future::poll_fn, io, sync::Arc};
 
-use futures::SinkExt;
+use futures::{FutureExt, SinkExt};
 use rmcp::{
     RoleServer,
     model::{ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage},
@@ -143,7 +143,7 @@ where
         Ok(())
     }
 
-    /// Writes a message. Its place in the order is taken at the first poll.
+    /// Writes a message. Its place in the order is taken now.
     pub(crate) fn write<M>(
         &self,
         message: M,
@@ -152,15 +152,34 @@ where
         M: Serialize + Send + 'static,
     {
         let writer = self.writer.clone();
-        async move {
+        begun(async move {
             let mut writer = writer.lock().await;
             writer.as_mut().ok_or_else(closed)?.send(message).await
-        }
+        })
     }
 
     /// Closes the writer, once what is being written has been.
     pub(crate) async fn shut(&mut self) {
         self.writer.lock().await.take();
+    }
+}
+
+/// Begins at once with what a transport does to send a message; the rest goes on where it is awaited.
+///
+/// rmcp runs each send in a task of its own, and tasks change places: a result would now and then overtake the
+/// progress before it, or a cancellation its request. A transport's queue is entered at the first poll, so that
+/// happens here, in order; a budget that is used up must not put it off.
+pub(crate) fn begun<F>(sending: F) -> impl Future<Output = F::Output> + Send + 'static
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let mut sending = Box::pin(tokio::task::unconstrained(sending));
+    let sent = sending.as_mut().now_or_never();
+    async move {
+        match sent {
+            Some(sent) => sent,
+            None => sending.await,
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
-use futures::FutureExt;
 use rmcp::{
     RoleClient,
     model::{
@@ -23,6 +22,7 @@ use super::{
     kinds::method,
     routes::{Route, Routes},
 };
+use crate::lines::begun;
 
 /// A transport whose traffic is sorted by call.
 pub(super) struct Tap<T> {
@@ -68,17 +68,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
                 None => self.routes.enter_handshake(request.id.clone()),
             }
         }
-        // rmcp runs each send in a task of its own, and tasks change places: a cancellation would now and
-        // then overtake its request, and the server work on for nobody. A transport's queue is entered at
-        // the first poll, so that happens here, in order; a budget that is used up must not put it off.
-        let mut sending = Box::pin(tokio::task::unconstrained(self.inner.send(item)));
-        let sent = sending.as_mut().now_or_never();
-        async move {
-            match sent {
-                Some(sent) => sent,
-                None => sending.await,
-            }
-        }
+        begun(self.inner.send(item))
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
