@@ -356,6 +356,52 @@ async fn a_caller_with_a_token_is_served_and_verified_once() {
 }
 
 #[tokio::test]
+async fn a_refused_request_leaves_its_connection_fit_for_the_next() {
+    let server = Server::new().await;
+    // More than a server has read when it has the head, and more than it is willing to read away.
+    for (length, goes_on) in [(60_000, true), (200_000, false)] {
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n",
+            server.address
+        );
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        let _ = tcp.write_all(&vec![b'x'; length]).await;
+        let refused = answer(&mut tcp).await;
+        assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+        let closes = refused.to_lowercase().contains("\r\nconnection: close\r\n");
+        assert_eq!(closes, !goes_on, "{refused}");
+        if goes_on {
+            let next = format!("GET /mcp HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+            tcp.write_all(next.as_bytes()).await.unwrap();
+            let refused = answer(&mut tcp).await;
+            assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+        }
+    }
+}
+
+/// The next answer on a connection: its head and as much of its body as it says.
+async fn answer(tcp: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.parse::<usize>())
+            });
+            if body.len() >= length.unwrap().unwrap() {
+                return text;
+            }
+        }
+        let read = soon("an answer", tcp.read(&mut chunk)).await.unwrap();
+        assert_ne!(read, 0, "the connection is closed after {text:?}");
+        text += std::str::from_utf8(&chunk[..read]).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn no_token_passes_the_companion() {
     let server = Server::new().await;
     server.send(modern_call("add").token("alice")).await;

@@ -3,13 +3,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either, Full};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
 /// The body that is handed on: the one that came, or what was read of it.
 pub type PassedBody<B> = Either<Full<Bytes>, B>;
@@ -50,6 +51,19 @@ where
         }
     }
     Ok(first.unwrap_or_else(|| all.freeze()))
+}
+
+/// How much is read of the body of a request that is refused for what stands before it, in bytes and in time.
+const REST: usize = 64 * 1024;
+const REST_TIME: Duration = Duration::from_secs(1);
+
+/// Reads a body that nobody wants, so that the connection can go on: one whose request was not read to its end is
+/// closed, and a client that sends its next request then gets no answer. Says whether that was the end of it.
+pub(super) async fn read_away<B>(body: B) -> bool
+where
+    B: Body<Data = Bytes>,
+{
+    body.is_end_stream() || matches!(timeout(REST_TIME, read(body, REST)).await, Ok(Ok(_)))
 }
 
 pin_project! {

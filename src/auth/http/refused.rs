@@ -3,7 +3,7 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use rmcp::model::{ErrorCode, ErrorData, RequestId};
 use serde_json::json;
@@ -27,6 +27,8 @@ pub(super) struct Refused {
     error: ErrorData,
     challenge: Option<String>,
     retry_after: Option<Duration>,
+    /// The request was not read to its end, so nothing can follow it on its connection.
+    pub(super) is_last: bool,
 }
 
 /// What is known of a request.
@@ -57,6 +59,7 @@ impl Refused {
             challenge: (!unavailable).then_some(challenge),
             retry_after: unavailable.then(|| error.retry_after().unwrap_or(RETRY)),
             error: Error::from(error).into(),
+            is_last: false,
         })
     }
 
@@ -74,6 +77,7 @@ impl Refused {
             error: ErrorData::new(code, reason, None),
             challenge: None,
             retry_after: None,
+            is_last: false,
         })
     }
 
@@ -120,6 +124,9 @@ impl Refused {
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if self.is_last {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

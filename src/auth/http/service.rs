@@ -114,7 +114,13 @@ impl Shared {
         B: Body<Data = Bytes>,
     {
         let (mut parts, body) = request.into_parts();
-        let mut known = self.identify(&mut parts).await?;
+        let mut known = match self.identify(&mut parts).await {
+            Ok(known) => known,
+            Err(mut refused) => {
+                refused.is_last = !body::read_away(body).await;
+                return Err(refused);
+            }
+        };
         if parts.method != Method::POST {
             let about = known.about();
             return Ok((
@@ -131,7 +137,9 @@ impl Shared {
                     Unread::Broken => (StatusCode::BAD_REQUEST, "the body broke off"),
                 };
                 let code = rmcp::model::ErrorCode::INVALID_REQUEST;
-                return Err(Refused::bad(status, code, reason, known.about()));
+                let mut refused = Refused::bad(status, code, reason, known.about());
+                refused.is_last = true;
+                return Err(refused);
             }
         };
         let about = self.decide(&parts, &body, &mut known)?;
