@@ -168,27 +168,27 @@ fn shown(context: &CallContext) -> Option<Arc<str>> {
 /// Whom an answer is for, if not for everybody who asks the same: in a response's extensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrivateTo {
-    /// These and nobody else. Two different ones is nobody.
-    principals: Vec<Principal>,
-    /// One session of its caller.
-    session: bool,
+    /// This one and nobody else.
+    principal: Option<Principal>,
+    /// Nobody that a caller's identity tells: it is for one session, or for two principals at once.
+    nobody: bool,
 }
 
 impl PrivateTo {
     fn add(&mut self, principal: &Principal) {
-        let known = |other: &Principal| other.identity() == principal.identity();
-        if !self.principals.iter().any(known) {
-            self.principals.push(principal.clone());
+        match &self.principal {
+            None => self.principal = Some(principal.clone()),
+            Some(other) => self.nobody |= other.identity() != principal.identity(),
         }
     }
 
     /// Whom what is made of both is for.
     #[cfg(feature = "gateway")]
     pub(crate) fn and(mut self, other: &Self) -> Self {
-        for principal in &other.principals {
+        if let Some(principal) = &other.principal {
             self.add(principal);
         }
-        self.session |= other.session;
+        self.nobody |= other.nobody;
         self
     }
 }
@@ -218,7 +218,7 @@ impl McpResponse {
     /// Says that the answer is for one session of its caller: it comes from a server that keeps state by
     /// session. Nothing that is keyed by caller keeps or shares it.
     pub fn mark_session_private(&mut self) {
-        self.extensions.get_or_insert_default::<PrivateTo>().session = true;
+        self.extensions.get_or_insert_default::<PrivateTo>().nobody = true;
     }
 
     /// Whether what is kept under `audience` may include this answer.
@@ -226,11 +226,11 @@ impl McpResponse {
         match self.extensions.get::<PrivateTo>() {
             None => true,
             Some(private) => {
-                !private.session
+                !private.nobody
                     && private
-                        .principals
-                        .iter()
-                        .all(|principal| Audience::principal(principal) == *audience)
+                        .principal
+                        .as_ref()
+                        .is_none_or(|principal| Audience::principal(principal) == *audience)
             }
         }
     }
