@@ -11,18 +11,17 @@ use std::{
     convert::Infallible,
     hint::black_box,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use common::{Clock, Rounds, figure};
+use common::{Clock, Ready, Rounds, figure};
 use futures::{
     FutureExt,
     future::{BoxFuture, ready},
 };
 use http_body_util::{BodyExt, Full};
-use rmcp::model::{CallToolResult, ContentBlock, ServerResult};
+use rmcp::model::{CallToolResult, ContentBlock};
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Principal,
     auth::{
@@ -36,26 +35,6 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 /// How many calls a round has: fewer than a queue has room for.
 const CALLS: usize = 2_000;
-
-/// Answers at once, with the same each time.
-#[derive(Clone)]
-struct Ready(Arc<ServerResult>);
-
-impl Service<McpRequest> for Ready {
-    type Response = McpResponse;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: McpRequest) -> Self::Future {
-        drop(request);
-        let answer = McpResponse::new((*self.0).clone());
-        Box::pin(ready(Ok(answer)))
-    }
-}
 
 fn call() -> McpRequest {
     McpRequest::call_tool("db__query")

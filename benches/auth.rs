@@ -11,18 +11,14 @@ use std::{
     collections::HashMap,
     hint::black_box,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use common::{Clock, Rounds, figure};
-use futures::{
-    FutureExt,
-    future::{BoxFuture, ready},
-};
+use common::{Clock, Ready, Rounds, figure};
+use futures::FutureExt;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rmcp::model::{
-    CallToolResult, ContentBlock, JsonObject, ListToolsRequest, ListToolsResult, ServerResult, Tool,
+    CallToolResult, ContentBlock, JsonObject, ListToolsRequest, ListToolsResult, Tool,
 };
 use rmcp_layers::{
     Error, McpRequest, McpResponse,
@@ -61,26 +57,6 @@ fn token(algorithm: Algorithm, key: &EncodingKey) -> String {
 
 fn verifier() -> JwtVerifierBuilder {
     JwtVerifier::builder().issuer(ISSUER).audience(AUDIENCE)
-}
-
-/// Answers at once, with the same each time.
-#[derive(Clone)]
-struct Ready(Arc<ServerResult>);
-
-impl Service<McpRequest> for Ready {
-    type Response = McpResponse;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: McpRequest) -> Self::Future {
-        drop(request);
-        let answer = McpResponse::new((*self.0).clone());
-        Box::pin(ready(Ok(answer)))
-    }
 }
 
 fn called() -> Ready {
