@@ -54,6 +54,31 @@ export function answeringClient() {
   return client;
 }
 
+/**
+ * Runs a call, and returns the progress that came before its result. `transport` is the client's, and open.
+ *
+ * As it came, not as the SDK tells of it: of a notification it tells a microtask after it was read and of a
+ * result at once, so it drops the progress that is read together with the result (typescript-sdk #2580).
+ */
+export async function progressOf(transport, call) {
+  const seen = [];
+  let told = 0;
+  let ended = false;
+  const tell = transport.onmessage;
+  transport.onmessage = (message, ...more) => {
+    if (message.method === "notifications/progress" && !ended) seen.push(message.params.progress);
+    ended ||= "result" in message || "error" in message;
+    return tell(message, ...more);
+  };
+  try {
+    await call({ onprogress: () => (told += 1) });
+  } finally {
+    transport.onmessage = tell;
+  }
+  assert.ok(told > 0, "the client was told of no progress");
+  return seen;
+}
+
 export const text = (result) => result.content.map((block) => block.text ?? "").join("");
 export const error = (promise) =>
   promise.then(() => assert.fail("nothing was thrown"), (error) => error);

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { Checks, answeringClient, error, text } from "./checks.mjs";
+import { Checks, answeringClient, error, progressOf, text } from "./checks.mjs";
 
 const [kind, where] = process.argv.slice(2);
 const checks = new Checks(`typescript ${kind}`);
@@ -45,8 +45,7 @@ async function calls() {
 
 async function longCalls() {
   await check("progress", async () => {
-    const seen = [];
-    await call("count", { steps: 20, delay_ms: 5 }, { onprogress: (p) => seen.push(p.progress) });
+    const seen = await progressOf(transport, (options) => call("count", { steps: 20, delay_ms: 5 }, options));
     assert.equal(seen.length, 20);
     assert.deepEqual(seen, [...seen].sort((a, b) => a - b));
   });

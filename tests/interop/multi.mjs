@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { ResourceUpdatedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
-import { Checks, answeringClient, error, text } from "./checks.mjs";
+import { Checks, answeringClient, error, progressOf, text } from "./checks.mjs";
 
 const LONG = "everything__trigger-long-running-operation";
 const GRAPH = "memory+memory://knowledge-graph";
@@ -43,8 +43,7 @@ async function tools() {
   });
   await check("tools everything", async () => {
     assert.match(text(await call("everything__get-sum", { a: 2, b: 3 })), /5/);
-    const seen = [];
-    await call(LONG, { duration: 0.5, steps: 5 }, { onprogress: (p) => seen.push(p.progress) });
+    const seen = await progressOf(transport, (options) => call(LONG, { duration: 0.5, steps: 5 }, options));
     assert.deepEqual(seen, [1, 2, 3, 4, 5]);
     assert.match(text(await call("everything__trigger-sampling-request", { prompt: "tea?" })), /thought about/);
     assert.match(text(await call("everything__trigger-elicitation-request", {})), /blue/);
