@@ -1,0 +1,9 @@
+# A gateway that is told to stop while calls are in flight, over HTTP and over stdio.
+
+shutdown() {
+  local total=$work/shutdown.out everything=$work/node_modules/@modelcontextprotocol/server-everything
+  build_gateway
+  "$work/venv/bin/python" "$here/shutdown.py" "$gateway" "$work" "$(command -v node)" \
+    "$everything/dist/index.js" | tee "$total" || true
+  tally "$total"
+}
