@@ -30,7 +30,7 @@
 //! use std::time::Duration;
 //!
 //! use rmcp::{ServerHandler, ServiceExt};
-//! use rmcp_layers::{Handler, McpServer};
+//! use rmcp_layers::{ExceptListens, Handler, McpServer};
 //! use tower::ServiceBuilder;
 //!
 //! struct Files;
@@ -38,9 +38,9 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let calls = ServiceBuilder::new().load_shed().concurrency_limit(256);
 //! let stack = ServiceBuilder::new()
-//!     .load_shed()
-//!     .concurrency_limit(256)
+//!     .layer(ExceptListens::new(calls)) // it bounds calls, not sessions
 //!     .service(Handler::new(Files));
 //! let server = McpServer::new(stack);
 //! # let (client_io, transport) = tokio::io::duplex(4096);
@@ -162,6 +162,7 @@ mod client;
 #[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
 mod credential;
 mod error;
+mod except_listens;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 #[cfg(any(
@@ -198,6 +199,7 @@ pub use client::{
     UpstreamBuilder,
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
+pub use except_listens::{ExceptListens, ExceptListensService};
 pub use hints::ToolHints;
 pub use lines::Lines;
 pub use outcome::{Outcome, Repeat};

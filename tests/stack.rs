@@ -26,8 +26,8 @@ use rmcp::{
     service::{ClientLifecycleMode, RequestContext, ServiceError},
 };
 use rmcp_layers::{
-    CallContext, Error, ErrorKind, Handler, Lifecycle, McpClient, McpRequest, McpResponse,
-    McpServer, Outcome, Refusal, TransportError, Upstream, code,
+    CallContext, Error, ErrorKind, ExceptListens, Handler, Lifecycle, McpClient, McpRequest,
+    McpResponse, McpServer, Outcome, Refusal, TransportError, Upstream, code,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -886,6 +886,50 @@ async fn towers_timeout_and_load_shed_keep_their_meaning() {
             {}
         })
         .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bounds_on_calls_are_none_on_sessions() {
+    let demo = Demo::default();
+    for (bottom, stack) in bottoms(&demo) {
+        let bounds = ServiceBuilder::new()
+            .load_shed()
+            .concurrency_limit(1)
+            .timeout(Duration::from_secs(5));
+        let stack = ServiceBuilder::new()
+            .layer(ExceptListens::new(bounds))
+            .service(Through(stack));
+        let server = McpServer::new(stack);
+        let mut clients = Vec::new();
+        for name in ["Ann", "Bob", "Cid"] {
+            let client = Client::of(&server, name, ClientLifecycleMode::Initialize).await;
+            client.call(tool("add", json!({}))).await;
+            clients.push(client);
+        }
+        // Longer than a call may take.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        demo.change(ToolListChangedNotification::default()).await;
+        for client in &mut clients {
+            assert_eq!(client.hear(bottom).await, Heard::Tools, "{bottom}");
+        }
+        let [ann, bob, _] = &clients[..] else {
+            panic!("three clients");
+        };
+        let peer = ann.peer.peer().clone();
+        let first = tokio::spawn(async move { peer.call_tool_once(tool("wait", json!({}))).await });
+        demo.until(bottom, |seen| seen.waiting == 1).await;
+        let shed = bob.peer.call_tool_once(tool("add", json!({}))).await;
+        let Err(ServiceError::McpError(error)) = shed else {
+            panic!("{bottom}: {shed:?}");
+        };
+        assert_eq!(error.code, code::UNAVAILABLE, "{bottom}");
+        let late = soon(bottom, first).await.unwrap();
+        let Err(ServiceError::McpError(error)) = late else {
+            panic!("{bottom}: {late:?}");
+        };
+        assert_eq!(error.code, code::TIMEOUT, "{bottom}");
+        demo.until(bottom, |seen| seen.waiting == 0).await;
     }
 }
 

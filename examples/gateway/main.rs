@@ -21,10 +21,10 @@ mod status;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use rmcp_layers::{
-    Error, Handler, McpRequest, McpResponse, auth::AuthLayer, cache::CacheLayer,
+    Error, ExceptListens, Handler, McpRequest, McpResponse, auth::AuthLayer, cache::CacheLayer,
     registry::RegistryLayer,
 };
-use tower::{ServiceBuilder, util::BoxCloneService};
+use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer, util::BoxCloneService};
 
 use crate::{
     config::Config,
@@ -39,7 +39,7 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 /// The stack that is served, whatever stands at its bottom.
 type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 
-/// How many requests may be in flight at once. A listen is one for as long as it is open.
+/// How many requests may be in flight at once, listens aside: those are open as long as their sessions.
 const MAX_IN_FLIGHT: usize = 1_024;
 
 /// How long the tasks that are left may take to be dropped.
@@ -200,7 +200,9 @@ struct Layers {
 fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(in_flight.layer())
-        .concurrency_limit(MAX_IN_FLIGHT)
+        .layer(ExceptListens::new(ConcurrencyLimitLayer::new(
+            MAX_IN_FLIGHT,
+        )))
         .option_layer(layers.auth)
         .option_layer(layers.status)
         .option_layer(layers.cache)

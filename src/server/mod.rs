@@ -57,7 +57,7 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session
 ///
 /// ```
 /// use rmcp::{ServerHandler, ServiceExt, model::ServerConfig};
-/// use rmcp_layers::{Handler, McpServer};
+/// use rmcp_layers::{ExceptListens, Handler, McpServer};
 /// use tower::ServiceBuilder;
 ///
 /// #[derive(Clone)]
@@ -66,7 +66,10 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let stack = ServiceBuilder::new().concurrency_limit(64).service(Handler::new(Empty));
+/// let calls = ServiceBuilder::new().concurrency_limit(64);
+/// let stack = ServiceBuilder::new()
+///     .layer(ExceptListens::new(calls))
+///     .service(Handler::new(Empty));
 /// let (client_io, server_io) = tokio::io::duplex(4096);
 /// let server = tokio::spawn(McpServer::new(stack).serve(server_io));
 ///
