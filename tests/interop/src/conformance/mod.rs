@@ -16,14 +16,14 @@ mod rounds;
 mod skills;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::*;
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 
-use notices::Listeners;
+use notices::{Changes, Listeners};
 use rounds::Seal;
 
 /// How long, in milliseconds, a client may keep an answer that cannot change while we run.
@@ -47,6 +47,16 @@ pub struct Everything {
 struct Session {
     log_level: Mutex<Option<LoggingLevel>>,
     watched: Mutex<HashSet<String>>,
+    /// What had changed before the oldest acknowledgment of a listen that does not run yet.
+    acknowledged: Mutex<Option<Changes>>,
+}
+
+impl Session {
+    fn acknowledged(&self) -> MutexGuard<'_, Option<Changes>> {
+        self.acknowledged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One `tools/call`, taken apart for the modules that answer it.
@@ -222,12 +232,19 @@ impl ServerHandler for Everything {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
+        let mut oldest = self.session.acknowledged();
+        oldest.get_or_insert_with(|| self.listeners.changes());
         // Everything we advertise; rmcp takes away what we do not.
         Some(requested.clone())
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let _heard = self.listeners.add(context.sink().clone());
+        let sink = context.sink();
+        let _heard = self.listeners.add(sink.clone());
+        let since = self.session.acknowledged().take();
+        if let Some(since) = since {
+            self.listeners.catch_up(sink, since).await;
+        }
         context.cancelled().await;
         Ok(())
     }

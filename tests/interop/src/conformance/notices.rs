@@ -21,6 +21,7 @@ pub struct Listeners(Arc<Mutex<Open>>);
 #[derive(Default)]
 struct Open {
     next: u64,
+    changes: Changes,
     sinks: HashMap<u64, SubscriptionSink>,
 }
 
@@ -30,6 +31,13 @@ pub struct Registered {
     key: u64,
 }
 
+/// How often tools and prompts have changed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    tools: u64,
+    prompts: u64,
+}
+
 #[derive(Clone, Copy)]
 enum Changed {
     Tools,
@@ -37,6 +45,23 @@ enum Changed {
 }
 
 impl Listeners {
+    pub fn changes(&self) -> Changes {
+        self.open().changes
+    }
+
+    /// Tells a listener of what has changed between its acknowledgment, which rmcp sends before it runs the
+    /// listen, and now.
+    pub async fn catch_up(&self, sink: &SubscriptionSink, since: Changes) {
+        let now = self.changes();
+        // As below, who did not ask is not told.
+        if now.tools != since.tools {
+            let _ = sink.notify_tool_list_changed().await;
+        }
+        if now.prompts != since.prompts {
+            let _ = sink.notify_prompt_list_changed().await;
+        }
+    }
+
     pub fn add(&self, sink: SubscriptionSink) -> Registered {
         let mut open = self.open();
         let key = open.next;
@@ -49,7 +74,14 @@ impl Listeners {
     }
 
     async fn tell(&self, changed: Changed) {
-        let sinks: Vec<_> = self.open().sinks.values().cloned().collect();
+        let sinks: Vec<_> = {
+            let mut open = self.open();
+            match changed {
+                Changed::Tools => open.changes.tools += 1,
+                Changed::Prompts => open.changes.prompts += 1,
+            }
+            open.sinks.values().cloned().collect()
+        };
         for sink in sinks {
             // A sink refuses what its caller did not ask for, and one whose caller has left: both
             // are as they should be.
