@@ -176,7 +176,7 @@ impl Hub {
     fn unknown<T: Listed>(&self, name: &str, seats: &Seats, context: &CallContext) -> Error {
         let merged = T::merged(&self.merged).get(&seats.class(context));
         let known = merged.iter().flat_map(|merged| merged.names());
-        let nearest = names::nearest(name, known);
+        let nearest = names::nearest(name, known, |name| context.sees(T::item(name)));
         let mut message = format!("Unknown {}: {name}", T::NOUN);
         if !nearest.is_empty() {
             let all: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();

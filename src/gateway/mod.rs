@@ -78,7 +78,7 @@
 //!
 //! A member's error arrives with its code, message and data unchanged; a lost connection says whose it was
 //! and, where known, when it is tried again. A name that nothing has is answered with -32602 and the
-//! nearest names that there are.
+//! nearest names that there are, as far as the caller [may know of them](crate::Sight).
 //!
 //! # Lists
 //!
@@ -128,6 +128,7 @@ mod rewrite;
 mod route;
 mod seat;
 mod service;
+mod sight;
 mod state;
 mod uris;
 
