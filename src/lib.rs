@@ -185,6 +185,7 @@ mod results;
 pub mod retry;
 mod served_by;
 mod server;
+mod sight;
 #[cfg(feature = "cache")]
 pub mod store;
 
@@ -208,6 +209,7 @@ pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
+pub use sight::{Item, Sight};
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

@@ -163,9 +163,18 @@ impl Named {
             Kind::Resource => "resource",
             Kind::Task => "task",
         };
-        // What stands between colons stands for itself: "error executing tool x: file not found" is no such word.
-        let said = said.replace(&self.name, " ").to_ascii_lowercase();
-        said.split([':', ';', '\n']).any(|part| {
+        let says_so = |said: &str| says_unknown(noun, said, strict);
+        // The name has words of its own. It may as well be part of one that says so: then it stands as it is.
+        says_so(&said.replace(&self.name, " ")) || (!says_so(&self.name) && says_so(said))
+    }
+}
+
+/// Whether a text says of a `noun` that there is none.
+fn says_unknown(noun: &str, said: &str, strict: bool) -> bool {
+    // What stands between colons stands for itself: "error executing tool x: file not found" is no such word.
+    said.to_ascii_lowercase()
+        .split([':', ';', '\n'])
+        .any(|part| {
             let words: Vec<_> = part
                 .split(|letter: char| !letter.is_alphanumeric())
                 .filter(|word| !word.is_empty())
@@ -178,5 +187,4 @@ impl Named {
                     || (!strict && before.ends_with(&["no"]))
             })
         })
-    }
 }

@@ -83,9 +83,11 @@
 //! - A list loses what is forbidden; its order and its cursor stay. Change notifications that name a forbidden
 //!   resource do not reach the caller. A listen ends when its token does.
 //! - How long an answer takes is not hidden: what is forbidden is refused sooner than what is unknown further in.
-//! - A tool that searches other tools (`registry::SearchMode`) says what it finds; let it find only what all who may
-//!   use it may know of. What it found is called by its own name, or by `call_tool`, for which the rules hold as for
-//!   the name. They know no other tool that calls tools, nor that one behind a gateway's prefix.
+//! - What names other things further in asks the rules about them, by the names that they have here
+//!   ([`Sight`](crate::Sight)): a registry's search finds what its caller may know of, its `call_tool` calls what it
+//!   may call, and a gateway says which names come near an unknown one. So it is behind any prefix, for what is in
+//!   this process. A search in a server that is reached by an `Upstream` finds what that server lets it; of its
+//!   `call_tool` the rules know the tool that it calls if it has no prefix, and no other tool that calls tools.
 //!
 //! # What a caller hears
 //!
@@ -122,10 +124,12 @@ mod policy;
 mod rules;
 mod scopes;
 mod service;
+mod sight;
 mod source;
 mod tasks;
 mod verifier;
 
+pub use crate::Item;
 pub use api_keys::ApiKeys;
 pub use bearer::{bearer_token, no_token_in_query};
 #[cfg(feature = "auth-client")]
@@ -135,7 +139,7 @@ pub use error::{AuthError, AuthErrorKind};
 pub use jsonwebtoken::Algorithm;
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
 pub use layer::{AuthHandle, AuthLayer, AuthLayerBuilder};
-pub use policy::{Decision, Denial, Item, Policy};
+pub use policy::{Decision, Denial, Policy};
 pub use rules::{Required, Rules, RulesBuilder};
 pub use scopes::Scopes;
 pub use service::Auth;

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use super::AuthError;
-use crate::{McpRequest, Principal};
+use crate::{Item, McpRequest, Principal};
 
 /// Decides what a principal may do: [`Rules`](super::Rules) by scopes, or anything more (arguments included).
 ///
@@ -25,10 +25,12 @@ use crate::{McpRequest, Principal};
 /// ```
 pub trait Policy: Send + Sync + 'static {
     /// Decides on a request. It is called on the request's way in, so it has to be quick, and must not block. On a
-    /// call of a registry's `call_tool` it is asked twice: on that, and on the call that it stands for.
+    /// call of a registry's `call_tool` it is asked on that, and on the call that it stands for, which may be more than
+    /// once.
     fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision;
 
-    /// Whether a list shows this to the principal, and a notification may name it. Everything by default.
+    /// Whether a list shows this to the principal, a search finds it, and a notification or an error may name it.
+    /// Everything by default.
     fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {
         let _ = (item, principal);
         true
@@ -82,20 +84,4 @@ impl From<Denial> for AuthError {
     fn from(denial: Denial) -> Self {
         Self::insufficient_scope(denial.missing_scopes).with_reason(denial.reason)
     }
-}
-
-/// Something that a list names, by its outward name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Item<'a> {
-    /// A tool, by name.
-    Tool(&'a str),
-    /// A prompt, by name.
-    Prompt(&'a str),
-    /// A resource, by URI.
-    Resource(&'a str),
-    /// A resource template, by its URI template.
-    ResourceTemplate(&'a str),
-    /// A skill, by URI.
-    Skill(&'a str),
 }

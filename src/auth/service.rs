@@ -17,6 +17,7 @@ use super::{
     credential::Delegation,
     filter::{self, List},
     layer::Shared,
+    sight::CallerSight,
     source::Shown,
 };
 use crate::{Error, McpRequest, McpResponse, Principal};
@@ -107,9 +108,14 @@ where
             entry.admitted().await?;
             match admitted {
                 Ok(guard) => {
-                    entry
-                        .watch(|| guard.watch(&shared, inner.call(request)))
-                        .await
+                    let sight = guard.sight.clone();
+                    let call = || guard.watch(&shared, inner.call(request));
+                    let answer = entry.during_call(call).await;
+                    if let Some(denied) = sight.and_then(|sight| sight.denied()) {
+                        entry.denied(&denied);
+                    }
+                    entry.end(&answer);
+                    answer
                 }
                 Err(refused) => {
                     let answer = Err(refused.answer);
@@ -159,6 +165,8 @@ struct Guard {
     list: Option<List>,
     /// What the request names, where the caller may not learn whether it is there.
     named: Option<Named>,
+    /// What was asked further in.
+    sight: Option<Arc<CallerSight>>,
     listens: bool,
 }
 
@@ -256,24 +264,14 @@ impl Shared {
                 principal: None,
                 list: None,
                 named: None,
+                sight: None,
                 listens: false,
             });
         };
         let principal = &known.principal;
         let rules = self.rules();
-        let mut decision = rules.decide(request, principal);
-        if !self.policies.is_empty() {
-            let meant = request.meant();
-            for request in std::iter::once(&*request).chain(&meant) {
-                for policy in &self.policies {
-                    if decision.is_allowed() {
-                        decision = policy.decide(request, principal);
-                    }
-                }
-            }
-        }
         let reveals = rules.reveals_forbidden();
-        if let Decision::Deny(denial) = decision {
+        if let Decision::Deny(denial) = self.judge(&rules, request, principal) {
             let hides = !reveals;
             return Err(self.deny(&rules, principal, hides, request, denial.into()));
         }
@@ -289,7 +287,10 @@ impl Shared {
             self.narrow_listen(request, principal);
         }
         request.context.set_principal(principal.clone());
+        let sight = Arc::new(CallerSight::new(self.clone(), principal.clone()));
+        request.context.limit_sight_to(sight.clone());
         Ok(Guard {
+            sight: Some(sight),
             list: List::of(&request.message),
             named: (!reveals)
                 .then(|| Named::called(request).or_else(|| Named::of(request)))
@@ -297,6 +298,27 @@ impl Shared {
             listens,
             principal: Some(known),
         })
+    }
+
+    /// Asks the rules, and all policies as long as nothing denies it.
+    pub(super) fn judge(
+        &self,
+        rules: &Rules,
+        request: &McpRequest,
+        principal: &Principal,
+    ) -> Decision {
+        let mut decision = rules.decide(request, principal);
+        if !self.policies.is_empty() {
+            let meant = request.meant();
+            for request in std::iter::once(request).chain(&meant) {
+                for policy in &self.policies {
+                    if decision.is_allowed() {
+                        decision = policy.decide(request, principal);
+                    }
+                }
+            }
+        }
+        decision
     }
 
     fn deny(
@@ -368,11 +390,11 @@ impl Shared {
         request.context.caller = caller;
     }
 
-    fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {
+    pub(super) fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {
         self.shows_by(&self.rules(), item, principal)
     }
 
-    fn shows_by(&self, rules: &Rules, item: Item<'_>, principal: &Principal) -> bool {
+    pub(super) fn shows_by(&self, rules: &Rules, item: Item<'_>, principal: &Principal) -> bool {
         rules.shows(item, principal)
             && self
                 .policies
@@ -414,10 +436,12 @@ impl Guard {
             _ => call.await.map_err(Into::into),
         };
         let principal = &known.principal;
-        if let Some(named) = &self.named
-            && named.is_unknown(&answer)
-        {
-            return Err(named.unknown());
+        if let Some(named) = self.named {
+            let meant = self.sight.as_ref().and_then(|sight| sight.named());
+            let named = meant.unwrap_or(named);
+            if named.is_unknown(&answer) {
+                return Err(named.unknown());
+            }
         }
         let mut response = answer?;
         if let Some(list) = self.list {

@@ -181,7 +181,10 @@ impl CacheLayerBuilder {
     }
 
     /// Never keeps the answers of tools that this name or glob matches, whatever else is said of them. It is compared
-    /// with the whole name, and with what stands behind its last `__`: `deploy` is `ci__deploy` too.
+    /// with the whole name and with each end of it that leaves two characters or more in front: `deploy` is
+    /// `ci__deploy` too, and `ci.deploy`, because a gateway puts a member's name and any separator in front of names.
+    /// `redeploy` it is as well: too much is left out rather than too little. A name that a gateway has shortened or
+    /// an operator has changed has to be given as it is outside.
     ///
     /// `write_file`, `send_email`, `deploy` and `delete` are in this set from the start.
     pub fn never_cache(mut self, tool: impl Into<String>) -> Self {

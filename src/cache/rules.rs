@@ -151,14 +151,15 @@ pub(super) struct Rules {
     pub max_item_bytes: usize,
 }
 
-/// Whether a tool is in the set that is never kept: by its name, or by that behind the last `__` of it, which a
-/// gateway put there.
+/// How few characters a gateway puts in front of a name: a member's name and a separator.
+const SHORTEST_PREFIX: usize = 2;
+
+/// Whether a tool is in the set that is never kept: by its name, or by any end of it that a gateway may have put
+/// something in front of. A separator may be any characters of names, letters too, so nothing says where that ends.
 pub(super) fn is_never(never: &[String], tool: &str) -> bool {
     let is_in_set = |name: &str| never.iter().any(|glob| glob::matches(glob, name));
-    is_in_set(tool)
-        || tool
-            .rsplit_once("__")
-            .is_some_and(|(_, inner)| is_in_set(inner))
+    let ends = tool.char_indices().skip(SHORTEST_PREFIX);
+    is_in_set(tool) || ends.filter_map(|(at, _)| tool.get(at..)).any(is_in_set)
 }
 
 impl Rules {

@@ -32,7 +32,9 @@ impl Hub {
             notices::watch_member(seat, &request.context);
         }
         let asked = seats.list.iter().map(|seat| {
-            let call = seat.call(request.clone());
+            let mut request = request.clone();
+            self.map_sight(seat, &mut request.context);
+            let call = seat.call(request);
             async move {
                 let answered = tokio::time::timeout(deadline, call)
                     .await

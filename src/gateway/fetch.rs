@@ -212,6 +212,7 @@ fn of_its_own(context: &CallContext) -> CallContext {
     own.extensions = context.extensions.clone();
     // Several members serve it.
     own.extensions.remove::<ServedBy>();
+    own.lift_sight();
     own.caller = context.caller.wrap(|_| Silent).quiet();
     own
 }

@@ -1,6 +1,6 @@
 //! Which member has a name, or a URI.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{ErrorCode, ErrorData, Resource, ResourceTemplate, Skill, Tool};
 use serde_json::json;
@@ -10,12 +10,15 @@ use super::{
     hub::{Hub, Seats, only},
     known::{Age, Has},
     listed::Listed,
-    merge::Way,
+    merge::{Catalogue, Way},
     names,
     seat::Seat,
     uris,
 };
 use crate::{CallContext, Error, ToolHints, caller::Era};
+
+/// How long an unknown name waits for lists of which nothing is known: it is answered without them then.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// The member that has this name, and its own name for it.
@@ -34,12 +37,15 @@ impl Hub {
         {
             return match way.shown {
                 true => Ok(Found::by(way, name)),
-                false => Err(self.unknown::<T>(name, &seats, context)),
+                false => Err(unknown(name, merged.as_deref(), context)),
             };
         }
         let as_it_says = match self.read_name::<T>(&seats, name, context) {
             Read::As(found) => return Ok(found),
-            Read::Unknown => return Err(self.unknown::<T>(name, &seats, context)),
+            Read::Unknown => {
+                let known = self.at_hand::<T>(&seats, context).await;
+                return Err(unknown(name, known.as_deref(), context));
+            }
             Read::Ask(as_it_says) => as_it_says,
         };
         let gathered = self.gather::<T>(&seats, context, Age::Fresh).await;
@@ -59,7 +65,7 @@ impl Hub {
             Some(found) if unasked(&found.seat) || found.seat.options.unlisted => Ok(found),
             _ => match gathered.errors.into_iter().next() {
                 Some(error) if seats.list.len() == 1 => Err(error),
-                _ => Err(self.unknown::<T>(name, &seats, context)),
+                _ => Err(unknown(name, Some(&gathered.catalogue), context)),
             },
         }
     }
@@ -172,19 +178,59 @@ impl Hub {
             .map(|(_, entry)| (entry.seat.clone(), uri.to_owned()))
     }
 
-    /// A name that nothing has (MCP 2026-07-28, Tools, "Error Handling"; Prompts likewise).
-    fn unknown<T: Listed>(&self, name: &str, seats: &Seats, context: &CallContext) -> Error {
-        let merged = T::merged(&self.merged).get(&seats.class(context));
-        let known = merged.iter().flat_map(|merged| merged.names());
-        let nearest = names::nearest(name, known);
-        let mut message = format!("Unknown {}: {name}", T::NOUN);
-        if !nearest.is_empty() {
-            let all: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
-            message.push_str(&format!(". Did you mean {}?", all.join(" or ")));
+    /// What is known of the members' names. A member of which no list is known is asked for one, briefly, and not
+    /// again for as long as a list would be good for: unknown names are no way to have members asked.
+    async fn at_hand<T: Listed>(
+        &self,
+        seats: &Seats,
+        context: &CallContext,
+    ) -> Option<Arc<Catalogue<T>>> {
+        let class = seats.class(context);
+        let merged = T::merged(&self.merged).get(&class);
+        let (mut known, mut sought) = (Vec::new(), Vec::new());
+        for seat in &seats.list {
+            if seat.known::<T>(&seat.class(context)).is_some() {
+                known.push(seat.clone());
+            } else if seat.seeks::<T>(context) {
+                sought.push(seat.clone());
+            }
         }
-        let data = json!({ "name": name, "nearest": nearest });
-        ErrorData::invalid_params(message, Some(data)).into()
+        if sought.is_empty() && (merged.is_some() || known.is_empty()) {
+            return merged;
+        }
+        // Not among the merged lists, by which calls are routed: it may not be all members'.
+        let near = |of: Vec<Arc<Seat>>| {
+            let class = class.clone();
+            async move {
+                let gathered = self.gather_into::<T>(&self.near, &of, class, context, Age::Any);
+                gathered.await.catalogue
+            }
+        };
+        if !sought.is_empty() {
+            sought.extend(known.iter().cloned());
+            let patience = PATIENCE.min(self.rules.deadline);
+            if let Ok(found) = tokio::time::timeout(patience, near(sought)).await {
+                return Some(found);
+            }
+        }
+        match merged {
+            Some(merged) => Some(merged),
+            None => Some(near(known).await),
+        }
     }
+}
+
+/// A name that nothing has (MCP 2026-07-28, Tools, "Error Handling"; Prompts likewise).
+fn unknown<T: Listed>(name: &str, known: Option<&Catalogue<T>>, context: &CallContext) -> Error {
+    let known = known.iter().flat_map(|known| known.names());
+    let nearest = names::nearest(name, known, |name| context.sees(T::item(name)));
+    let mut message = format!("Unknown {}: {name}", T::NOUN);
+    if !nearest.is_empty() {
+        let all: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
+        message.push_str(&format!(". Did you mean {}?", all.join(" or ")));
+    }
+    let data = json!({ "name": name, "nearest": nearest });
+    ErrorData::invalid_params(message, Some(data)).into()
 }
 
 /// What an outward name stands for.

@@ -38,6 +38,8 @@ pub(super) struct Hub {
     pub(super) seal: Seal,
     pub(super) bell: Bell,
     pub(super) merged: Merged,
+    /// What names may come near an unknown one, where the merged lists are not there to say it.
+    pub(super) near: Merged,
     pub(super) custom: Option<CustomRule>,
     pub(super) server_info: Option<Implementation>,
     pub(super) instructions: Option<String>,
@@ -138,6 +140,7 @@ impl Hub {
             seal,
             bell: Bell::new(),
             merged: Merged::default(),
+            near: Merged::default(),
             custom: None,
             server_info: None,
             instructions: None,
@@ -222,6 +225,7 @@ impl Hub {
             gone.leave();
         }
         self.merged.clear();
+        self.near.clear();
         self.bell.members_changed();
     }
 

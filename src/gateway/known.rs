@@ -43,6 +43,8 @@ pub(super) struct Known<T> {
 pub(super) struct Shelf<T> {
     pub(super) known: ByClass<Arc<Known<T>>>,
     pub(super) fetching: Mutex<HashMap<Class, Fetching<T>>>,
+    /// When the list was last fetched only to say which names come near an unknown one.
+    sought: ByClass<Instant>,
 }
 
 impl<T> Default for Shelf<T> {
@@ -50,6 +52,7 @@ impl<T> Default for Shelf<T> {
         Self {
             known: ByClass::default(),
             fetching: Mutex::default(),
+            sought: ByClass::default(),
         }
     }
 }
@@ -77,6 +80,8 @@ pub(super) enum Age {
     Fresh,
     /// As old as a walk through its pages takes.
     Walk,
+    /// However old: it is only to be known at all.
+    Any,
 }
 
 impl Seat {
@@ -105,6 +110,9 @@ impl Seat {
         shared: bool,
         age: Age,
     ) -> bool {
+        if age == Age::Any {
+            return true;
+        }
         let now = Instant::now();
         let unchanged = list.change == self.change_count::<T>();
         let told = shared
@@ -114,6 +122,18 @@ impl Seat {
             && (told
                 || list.expires.is_some_and(|end| now < end)
                 || (age == Age::Walk && now - list.fetched < WALK))
+    }
+
+    /// Whether a list of which nothing is known is to be fetched because of an unknown name: not if it was within the
+    /// time that a list is good for.
+    pub(super) fn seeks<T: Listed>(&self, context: &CallContext) -> bool {
+        let class = self.class(context);
+        let (sought, now) = (&T::shelf(&self.lists).sought, Instant::now());
+        let due = sought.get(&class).is_none_or(|then| now - then >= WALK);
+        if due {
+            sought.set(class, now);
+        }
+        due
     }
 
     /// Whether the member has this, as far as the list says that is known for this caller.

@@ -17,7 +17,7 @@ use super::{
     merge::Catalogue,
     seat::{Change, Seat},
 };
-use crate::{ToolHints, results};
+use crate::{Item, ToolHints, results};
 
 /// One page, of any kind.
 pub(super) struct Page<T> {
@@ -43,6 +43,8 @@ pub(super) trait Listed: Clone + Send + Sync + 'static {
     fn shelf(lists: &Lists) -> &Shelf<Self>;
     fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>>;
     fn key(&self) -> &str;
+    /// What has this name, or URI.
+    fn item(key: &str) -> Item<'_>;
     fn set_key(&mut self, key: String);
     /// What the operator says of single ones.
     fn overrides(_options: &Options) -> Option<&Overrides> {
@@ -117,6 +119,10 @@ macro_rules! listed {
 
             fn key(&self) -> &str {
                 &self.$key
+            }
+
+            fn item(key: &str) -> Item<'_> {
+                Item::$Item(key)
             }
 
             fn set_key(&mut self, key: String) {

@@ -17,7 +17,7 @@ const MAX_LEFT_OUT: usize = 100;
 /// What is needed to merge.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    pub(super) style: Style,
+    pub(super) style: Arc<Style>,
     pub(super) read_only: bool,
     pub(super) page_size: usize,
     pub(super) deadline: Duration,

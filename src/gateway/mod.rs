@@ -78,7 +78,8 @@
 //!
 //! A member's error arrives with its code, message and data unchanged; a lost connection says whose it was
 //! and, where known, when it is tried again. A name that nothing has is answered with -32602 and the
-//! nearest names that there are.
+//! nearest names that there are, as far as the caller [may know of them](crate::Sight). For that a member of which no
+//! list is known is asked for one, for a second, and not again within a minute.
 //!
 //! # Lists
 //!
@@ -128,6 +129,7 @@ mod rewrite;
 mod route;
 mod seat;
 mod service;
+mod sight;
 mod state;
 mod uris;
 

@@ -148,8 +148,13 @@ impl Style {
     }
 }
 
-/// The known names nearest to one that is not known, nearest first. At most three, none too far off.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// The known names nearest to one that is not known, nearest first. At most three, none too far off, and none that
+/// may not be said.
+pub(super) fn nearest<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+    may_be_said: impl Fn(&str) -> bool,
+) -> Vec<String> {
     /// Past it a name is looked for only among as many: this is an answer to a mistake.
     const LOOKED_AT: usize = 10_000;
     let limit = (name.chars().count() / 3).clamp(2, 8);
@@ -162,7 +167,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> V
             } else {
                 distance(name, candidate, limit)?
             };
-            Some((distance, candidate))
+            may_be_said(candidate).then_some((distance, candidate))
         })
         .collect();
     near.sort_unstable();
@@ -239,9 +244,11 @@ mod tests {
     fn the_nearest_names_come_first() {
         let known = ["db__query", "db__queries", "fs__read", "query"];
         assert_eq!(
-            nearest("db__qurey", known.into_iter()),
+            nearest("db__qurey", known.into_iter(), |_| true),
             ["db__query", "db__queries"]
         );
-        assert!(nearest("zzzzzz", known.into_iter()).is_empty());
+        assert!(nearest("zzzzzz", known.into_iter(), |_| true).is_empty());
+        let said = nearest("db__qurey", known.into_iter(), |name| name != "db__query");
+        assert_eq!(said, ["db__queries"]);
     }
 }

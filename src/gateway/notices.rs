@@ -331,6 +331,7 @@ async fn attend(
     let filter = listen.filter_for(seat).await;
     let began = CancellationToken::new();
     let mut context = listen.context.clone();
+    listen.hub.map_sight(seat, &mut context);
     context.caller = context.caller.wrap(|_| ChildSink {
         listen: listen.clone(),
         outward: listen.outward(seat),

@@ -1,4 +1,10 @@
 //! Stacks that are made for one caller each.
+//!
+//! The gateway opens no listen of its own to them: it would have to open one for each stack and keep it from growing
+//! idle, and nobody would be told by it. A caller that listens is told of its own stack's changes by its own listen,
+//! which goes there too: by a `subscriptions/listen`, or by what the server's end opens for a session of an older
+//! revision. A stack that is listened to is in use, and stays. What the gateway does without is knowing that a list
+//! still holds: it asks such a member again for each list, unless the member said for how long it does (`ttlMs`).
 
 use std::{
     collections::HashMap,
@@ -18,13 +24,18 @@ pub(super) const MAX_STACKS: usize = 1_000;
 pub(super) const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// What a per-caller member makes a stack for.
+///
+/// A caller that listens (`subscriptions/listen`, or a session of a revision before 2026-07-28) hears of the changes of
+/// its own stack. One that does not listen hears of none, and is served the list as it is whenever it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PerCaller {
     /// One for each [`Principal`](crate::Principal). A caller that nobody has authenticated is refused.
     Principal,
     /// One for each session ([`Caller::session_id`](crate::Caller::session_id)): each connection of a
-    /// caller, and of each [`Principal`](crate::Principal) that uses it. Where requests come without sessions, as over stateless HTTP, that is one for each request.
+    /// caller, and of each [`Principal`](crate::Principal) that uses it. Where
+    /// requests come without sessions, as over stateless HTTP, that is one for each request: a listen there hears of
+    /// its own stack alone, which no other request uses.
     Session,
 }
 

@@ -151,6 +151,7 @@ impl Hub {
     /// Sends a request down a member's stack, and brings the answer in the gateway's words.
     async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
         ServedBy::say(&request.context.extensions, &seat.name);
+        self.map_sight(seat, &mut request.context);
         let outward = self.outward(seat, &request.context);
         if seat.prefixes_uris() {
             request.context.caller = outward.way_back(&request.context.caller);
@@ -213,7 +214,9 @@ impl Hub {
         request.context.extensions.remove::<ServedBy>();
         let deadline = self.rules.deadline;
         let asked = seats.list.iter().map(|seat| {
-            let call = seat.call(request.clone());
+            let mut request = request.clone();
+            self.map_sight(seat, &mut request.context);
+            let call = seat.call(request);
             async move {
                 let answered = tokio::time::timeout(deadline, call).await;
                 answered.unwrap_or_else(|_| Err(Error::timeout(deadline)))
@@ -234,10 +237,13 @@ impl Hub {
     }
 
     /// Takes a client's notification to every member.
-    async fn tell_all(&self, request: McpRequest) -> Result<McpResponse, Error> {
+    async fn tell_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let seats = self.seats();
         match only(seats.list.iter()) {
-            Some(seat) => seat.call(request).await,
+            Some(seat) => {
+                self.map_sight(seat, &mut request.context);
+                seat.call(request).await
+            }
             None => self.ask_all(&seats, request).await,
         }
     }

@@ -159,7 +159,7 @@ impl GatewayBuilder {
     /// What stands between a member's name and a tool's, `__` by default: most hosts of models allow no
     /// other characters than letters, digits, `_` and `-`.
     pub fn separator(mut self, separator: impl Into<String>) -> Self {
-        self.rules.style.separator = separator.into();
+        Arc::make_mut(&mut self.rules.style).separator = separator.into();
         self
     }
 
@@ -167,7 +167,7 @@ impl GatewayBuilder {
     /// have it; 32 to 128, which is the specification's limit (MCP 2026-07-28, Tools, "Tool Names"). What
     /// is longer is cut and ends with a hash of the whole, the same at every start.
     pub fn max_name_length(mut self, max: usize) -> Self {
-        self.rules.style.max_length = max;
+        Arc::make_mut(&mut self.rules.style).max_length = max;
         self
     }
 

@@ -15,7 +15,7 @@ use self::index::{Document, Index};
 use super::{
     RegistryError, listen::is_method_not_found, schema::Schema, state::Shared, tool::tool_error,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, request, results};
+use crate::{CallContext, Error, Item, McpRequest, McpResponse, request, results};
 
 /// The tool that finds tools.
 pub const SEARCH_TOOLS: &str = "search_tools";
@@ -28,7 +28,7 @@ const MAX_HITS: usize = 50;
 /// How many of the inner stack's tools are searched, and from how many pages of its list.
 const MAX_TOOLS: usize = 10_000;
 const MAX_PAGES: usize = 1_000;
-/// From how many tools on an index is built off the runtime's threads.
+/// From how many tools on an index is built, and searched, off the runtime's threads.
 const MANY_TOOLS: usize = 200;
 
 /// What `tools/list` shows where there is a search.
@@ -36,6 +36,9 @@ const MANY_TOOLS: usize = 200;
 /// Either way `search_tools` takes a `query`, and a `limit` of 1 to 50 (10 if it is not given), and answers
 /// with the definitions of the tools that fit best, registered ones and the inner stack's. Names, tags, titles,
 /// descriptions and argument names count, in that order, by BM25. Up to 10,000 inner tools are searched.
+///
+/// A caller finds what it may know of, as if nothing else were there: whatever limits its
+/// [sight](crate::Sight) further out (the auth layer, say) is asked of each tool before they are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SearchMode {
@@ -45,8 +48,9 @@ pub enum SearchMode {
     /// found: for catalogues that are too large for a model's context. The list never changes, so prompts
     /// that hold it stay cached. Every tool can still be called by its name.
     ///
-    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its arguments. The auth
-    /// layer's rules hold for that name too. Put other layers that decide by a tool's name (what it costs,
+    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its arguments. What guards
+    /// the stack is [asked](McpRequest::admit) about the call that it stands for, also through a gateway, so the
+    /// auth layer's rules hold for that name too. Put other layers that decide by a tool's name (what it costs,
     /// whether it may be repeated) *inside* the registry, or use [`Beside`](Self::Beside).
     Only,
 }
@@ -232,20 +236,37 @@ where
             tool: tool.clone(),
         })
         .collect();
-    let inner = inner_tools(&shared, inner, &request.context).await?;
+    let (_, context) = request.into_parts();
+    let inner = inner_tools(&shared, inner, &context).await?;
     documents.extend(inner.into_iter().map(|tool| Document {
         tool,
         tags: Vec::new(),
     }));
+    let many = documents.len() >= MANY_TOOLS;
     let index = match search.index(documents).await {
         Ok(index) => index,
         Err(answer) => return Ok(answer),
     };
-    let found: Vec<&Tool> = index.find(query, limit);
-    let found = serde_json::to_value(found).unwrap_or_default();
-    Ok(McpResponse::new(CallToolResult::structured(
-        json!({ "tools": found }),
-    )))
+    let limited = context.has_limited_sight();
+    let query = query.to_owned();
+    let find = move || {
+        let found = index.find(&query, limit, |name| context.sees(Item::Tool(name)));
+        serde_json::to_value(found).unwrap_or_default()
+    };
+    let found = if many {
+        match tokio::task::spawn_blocking(find).await {
+            Ok(found) => found,
+            Err(error) => return Ok(tool_error(format!("the search failed: {error}"))),
+        }
+    } else {
+        find()
+    };
+    let mut response = McpResponse::new(CallToolResult::structured(json!({ "tools": found })));
+    if limited {
+        // Whoever guards the stack may let the caller see other tools the next time.
+        response.mark_session_private();
+    }
+    Ok(response)
 }
 
 /// The inner stack's tools that this caller may see.

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::ready,
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context, Poll},
@@ -72,7 +71,7 @@ where
         self.shared.run_checks();
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
         match &request.message {
-            ClientRequest::CallToolRequest(_) => call_tool(shared, inner, request),
+            ClientRequest::CallToolRequest(_) => Box::pin(call_tool(shared, inner, request)),
             ClientRequest::ListToolsRequest(_) => Box::pin(list(shared, inner, request)),
             ClientRequest::DiscoverRequest(_) => Box::pin(discover(inner, request)),
             ClientRequest::SubscriptionsListenRequest(listen)
@@ -142,40 +141,49 @@ fn has_cursor(request: &McpRequest) -> bool {
     }
 }
 
-fn call_tool<S>(
-    shared: Arc<Shared>,
-    inner: S,
-    mut request: McpRequest,
-) -> BoxFuture<'static, Answer>
+async fn call_tool<S>(shared: Arc<Shared>, inner: S, mut request: McpRequest) -> Answer
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S: Service<McpRequest, Response = McpResponse> + Clone,
     S::Error: Into<Error>,
-    S::Future: Send,
 {
+    let mut decided_here = false;
     if let Some(search) = &shared.search {
-        if called(&request) == CALL_TOOL
-            && let Err(answer) = search.unwrap_call(&mut request)
-        {
-            return Box::pin(ready(Ok(answer)));
+        if called(&request) == CALL_TOOL {
+            if let Err(answer) = search.unwrap_call(&mut request) {
+                return Ok(answer);
+            }
+            // Whoever guards the stack knows of a call of `call_tool` and of no other.
+            request.admit()?;
+            decided_here = request.context.has_limited_sight();
         }
         if called(&request) == SEARCH_TOOLS {
-            return Box::pin(search::answer(shared, inner, request));
+            return search::answer(shared, inner, request).await;
         }
     }
+    let mut answer = call_named(shared, inner, request).await;
+    if decided_here && let Ok(response) = &mut answer {
+        // A cache further out would answer without asking who may call it.
+        response.mark_session_private();
+    }
+    answer
+}
+
+async fn call_named<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+where
+    S: Service<McpRequest, Response = McpResponse>,
+    S::Error: Into<Error>,
+{
     let pinned = request.context.meta.get(VERSION_META_KEY);
     // What is no version matches none.
     let pinned = pinned.map(|version| version.as_str().unwrap_or_default());
     let resolved = shared.resolve(called(&request), pinned);
     match resolved {
-        Ok(Resolved::Own(entry)) => Box::pin(call_own(shared, entry, request)),
+        Ok(Resolved::Own(entry)) => call_own(shared, entry, request).await,
         Ok(Resolved::Inner) => match shared.inner_down(called(&request)) {
-            Some(reason) => {
-                let error = unavailable(called(&request), &reason);
-                Box::pin(ready(Err(error.into())))
-            }
-            None => Box::pin(call_inner(shared, inner, request)),
+            Some(reason) => Err(unavailable(called(&request), &reason).into()),
+            None => call_inner(shared, inner, request).await,
         },
-        Err(unknown) => Box::pin(ready(Err(ErrorData::from(unknown).into()))),
+        Err(unknown) => Err(ErrorData::from(unknown).into()),
     }
 }
 

@@ -19,3 +19,4 @@ mod http;
 mod key_sets;
 mod scopes;
 mod servers;
+mod sight;

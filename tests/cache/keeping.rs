@@ -74,6 +74,10 @@ async fn the_never_cache_set_wins_over_all() {
         "wipe",
         "send_email",
         "a__b__delete",
+        "db.delete",
+        "db-delete",
+        "dbxdelete",
+        "db.slow",
         "slo",
     ] {
         setup.said(plain(tool)).await;

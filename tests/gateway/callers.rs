@@ -171,6 +171,58 @@ async fn a_caller_hears_what_its_own_stack_tells_and_is_served_its_new_list() {
 }
 
 #[tokio::test]
+async fn a_session_of_an_older_revision_hears_what_its_own_stack_tells() {
+    let shops = ["alice", "bob"].map(|name| Shop::with(name, &["a"]));
+    let [alice, bob] = shops.clone();
+    for by in [PerCaller::Principal, PerCaller::Session] {
+        let shops = shops.clone();
+        let own = Member::per_caller("own", by, move |context| {
+            let who = context.principal().unwrap().subject();
+            Ok(shops[usize::from(who == "bob")].piped())
+        });
+        let gateway = Gateway::builder()
+            .add_member(own)
+            .member("shared", Shop::with("shared", &[]).piped())
+            .build()
+            .unwrap();
+        let client = async |who: &'static str| {
+            let stack = ServiceBuilder::new()
+                .map_request(move |mut request: McpRequest| {
+                    request.context.set_principal(Principal::new(who));
+                    request
+                })
+                .service(gateway.clone());
+            Client::legacy(who, stack).await
+        };
+        let (mut alices, mut bobs) = (client("alice").await, client("bob").await);
+        let before = [&alice, &bob].map(|shop| shop.0.listens.lock().unwrap().len());
+        for client in [&alices, &bobs] {
+            let listed = client.peer.list_all_tools().await.unwrap();
+            assert_eq!(names(&listed), ["own__a"]);
+            let subscribe = SubscribeRequestParams::new("own+file:///a");
+            soon("subscribing", client.peer.subscribe(subscribe))
+                .await
+                .unwrap();
+        }
+        alice.until_listened_to(before[0].max(1)).await;
+        bob.until_listened_to(before[1].max(1)).await;
+
+        alice.stock(&["b"]).await;
+        let update = ResourceUpdatedNotificationParam::new("file:///a");
+        alice.tell(ResourceUpdatedNotification::new(update)).await;
+        assert_eq!(alices.hear("a change").await, Heard::Tools);
+        let updated = Heard::Updated("own+file:///a".to_owned());
+        assert_eq!(alices.hear("an update").await, updated);
+        let listed = alices.peer.list_all_tools().await.unwrap();
+        assert_eq!(names(&listed), ["own__b"]);
+        let listed = bobs.peer.list_all_tools().await.unwrap();
+        assert_eq!(names(&listed), ["own__a"]);
+        assert!(bobs.heard.try_recv().is_err(), "what is alice's alone");
+        alice.stock(&["a"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_cache_outside_keeps_no_answer_of_a_session_for_another() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();

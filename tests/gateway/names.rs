@@ -135,6 +135,51 @@ async fn an_unknown_name_is_answered_with_the_nearest_ones() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn unknown_names_have_a_member_asked_once_for_what_comes_near() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let lost = Member::new(
+        "lost",
+        service_fn(move |request: McpRequest| {
+            if request.method() == "tools/list" {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            std::future::ready(Err::<McpResponse, _>(Error::cancelled("not now")))
+        }),
+    );
+    let (one, slow) = (Shop::with("one", &["same"]), Shop::with("slow", &["late"]));
+    slow.is_slow(Duration::from_secs(3));
+    let gateway = Gateway::builder()
+        .add_member(lost)
+        .member("one", one.piped())
+        .member("slow", slow.piped())
+        .build()
+        .unwrap();
+    let begun = tokio::time::Instant::now();
+    let nearest = async |name: &str| {
+        let error = call(&gateway, name).await.unwrap_err();
+        let error = error.as_protocol().unwrap().clone();
+        assert!(error.message.starts_with("Unknown tool: "), "{error}");
+        error.data.unwrap()["nearest"].clone()
+    };
+    // The slow member is not waited for, and the list that it is about to send is there for the next.
+    assert_eq!(nearest("slwo__late").await, json!([]));
+    assert!(begun.elapsed() <= Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for _ in 0..20 {
+        assert_eq!(nearest("oen__same").await, json!(["one__same"]));
+    }
+    let lists = [one.lists(), slow.lists(), asked.load(Ordering::SeqCst)];
+    assert_eq!(lists, [1, 1, 1]);
+    assert_eq!(nearest("slwo__late").await, json!(["slow__late"]));
+    // What failed is tried again when a list would have grown old.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    nearest("oen__same").await;
+    nearest("oen__same").await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test]
 async fn filters_overrides_and_read_only_mode_hold_for_lists_and_calls() {
     let mut reads = named("reads");

@@ -1,7 +1,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +14,10 @@ use super::{
     queue::Place,
     record::{self, MAX_SHORT, MAX_TEXT, Who},
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, Principal, ServedBy, auth::AuthError, code};
+use crate::{
+    Error, Item, McpRequest, McpResponse, Outcome, Principal, ServedBy, Sight, auth::AuthError,
+    code,
+};
 
 /// What was decided on a request.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +40,31 @@ pub(crate) struct Entry {
     /// Arguments too large to be hashed here and now.
     large: Option<JsonObject>,
     served_by: ServedBy,
+    called: Arc<Called>,
     /// The call is being polled: whoever is dropped now is so by a panic.
     polled: bool,
     written: bool,
+}
+
+/// The tool that was called in the end, by its outward name, if a layer further in made that call of another one.
+#[derive(Default)]
+struct Called(Mutex<Option<String>>);
+
+impl Called {
+    fn name(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sight for Called {
+    fn sees(&self, _item: Item<'_>) -> bool {
+        true
+    }
+
+    fn admits(&self, tool: &str, _call: &McpRequest) -> Result<(), Error> {
+        *self.name() = Some(record::cut(tool, MAX_TEXT));
+        Ok(())
+    }
 }
 
 /// A record of which no more is known.
@@ -79,7 +104,12 @@ impl Entry {
             }
         }
         let served_by = ServedBy::slot(&mut request.context.extensions);
+        let called = Arc::new(Called::default());
+        if request.as_tool_call().is_some() {
+            request.context.note_calls(called.clone());
+        }
         Self {
+            called,
             shared,
             record,
             since: Instant::now(),
@@ -150,12 +180,30 @@ impl Entry {
         F: Future<Output = Result<McpResponse, E>>,
         E: Into<Error>,
     {
+        let answer = self.during_call(call).await;
+        self.end(&answer);
+        answer
+    }
+
+    /// Runs the call.
+    pub(crate) async fn during_call<F, E>(
+        &mut self,
+        call: impl FnOnce() -> F,
+    ) -> Result<McpResponse, Error>
+    where
+        F: Future<Output = Result<McpResponse, E>>,
+        E: Into<Error>,
+    {
         self.polled = true;
         let call = call();
         self.polled = false;
-        let answer = self.during(call).await.map_err(Into::into);
-        self.end(&answer);
-        answer
+        self.during(call).await.map_err(Into::into)
+    }
+
+    /// The request was let through, and the call that it turned out to be was not.
+    pub(crate) fn denied(&mut self, error: &AuthError) {
+        self.record.decision = Decided::Denied;
+        self.record.reason = Some(record::cut(error.reason(), MAX_TEXT));
     }
 
     /// Says how the call ended.
@@ -191,6 +239,9 @@ impl Entry {
             return;
         }
         self.record.duration = self.since.elapsed();
+        if let Some(called) = self.called.name().take() {
+            self.record.name = Some(called);
+        }
         if let Some(name) = self.served_by.name() {
             self.record.upstream = Some(record::cut(&name, MAX_SHORT));
         }

@@ -37,7 +37,7 @@ pub struct AuditRecord {
     /// method.
     pub method: String,
     /// What the request was about: the tool's or prompt's name, the resource's URI. Of a call of a registry's
-    /// `call_tool`, the tool that it calls.
+    /// `call_tool`, the tool that it calls, as it is called outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Which upstream or gateway member the call went to, if it got as far, and that has a name.

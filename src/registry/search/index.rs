@@ -22,7 +22,6 @@ pub(super) struct Index {
     pub(super) documents: Vec<Document>,
     words: HashMap<String, Vec<(usize, f32)>>,
     lengths: Vec<f32>,
-    average: f32,
 }
 
 impl Index {
@@ -36,28 +35,42 @@ impl Index {
                 words.entry(word).or_default().push((number, weight));
             }
         }
-        let count = float(lengths.len().max(1));
-        let average = (lengths.iter().sum::<f32>() / count).max(1.0);
         Self {
             documents,
             words,
             lengths,
-            average,
         }
     }
 
-    /// The tools that fit the query best, best first; by name, where they fit alike.
-    pub(super) fn find(&self, query: &str, limit: usize) -> Vec<&Tool> {
+    /// The tools that fit the query best, best first; by name, where they fit alike. Only those that `sees` lets be
+    /// seen, ranked as if there were no others: how rare a word is would say something of them.
+    pub(super) fn find(
+        &self,
+        query: &str,
+        limit: usize,
+        sees: impl Fn(&str) -> bool,
+    ) -> Vec<&Tool> {
+        let seen = self
+            .documents
+            .iter()
+            .map(|document| sees(&document.tool.name));
+        let seen: Vec<bool> = seen.collect();
+        let lengths = self.lengths.iter().zip(&seen);
+        let lengths: Vec<f32> = lengths
+            .filter_map(|(length, seen)| seen.then_some(*length))
+            .collect();
+        let all = float(lengths.len());
+        let average = (lengths.iter().sum::<f32>() / all.max(1.0)).max(1.0);
         let mut scores: HashMap<usize, f32> = HashMap::new();
         let mut asked: Vec<String> = words(query).collect();
         asked.sort_unstable();
         asked.dedup();
-        let all = float(self.documents.len());
         for found in asked.iter().filter_map(|word| self.words.get(word)) {
-            let in_documents = float(found.len());
+            let found = || found.iter().filter(|(number, _)| seen[*number]);
+            let in_documents = float(found().count());
             let rarity = ((all - in_documents + 0.5) / (in_documents + 0.5) + 1.0).ln();
-            for &(number, weight) in found {
-                let length = 1.0 - B + B * self.lengths[number] / self.average;
+            for &(number, weight) in found() {
+                let length = 1.0 - B + B * self.lengths[number] / average;
                 *scores.entry(number).or_default() +=
                     rarity * weight * (K1 + 1.0) / (weight + K1 * length);
             }
