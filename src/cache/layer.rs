@@ -94,6 +94,7 @@ pub struct CacheLayerBuilder {
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     watch_changes: bool,
+    max_watched_resources: usize,
     report_in_meta: bool,
     store: Option<Arc<dyn Store>>,
     store_timeout: Duration,
@@ -117,6 +118,7 @@ impl Default for CacheLayerBuilder {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             watch_changes: true,
+            max_watched_resources: 256,
             report_in_meta: false,
             store: None,
             store_timeout: Duration::from_millis(100),
@@ -262,16 +264,28 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// Whether the cache listens for changes of the inner stack's lists itself (`subscriptions/listen`), from the
-    /// first call that it has no answer for: yes by default. Otherwise it hears of changes only while a caller
-    /// listens through it.
+    /// Whether the cache listens for changes itself (`subscriptions/listen`), from the first call that it has no
+    /// answer for: for those of the inner stack's lists, and of the resources that it keeps something of, where the
+    /// stack tells of them (`resources.subscribe` in its capabilities). Yes by default. Otherwise it hears of changes
+    /// only while a caller listens through it.
     ///
     /// What changes between the first answer and the moment that the listen is open is noticed by its time alone.
+    /// When the connection is lost and a listen is open again, all that it tells of counts as changed.
     ///
-    /// It is one request that stays open. Further in, a concurrency limit counts it: give a limit of one room for two. It is made without a principal:
-    /// a stack that refuses it is not asked again.
+    /// It is one request that stays open, and for a moment two where it is opened anew for another resource (four
+    /// times a second at most). Further in, a concurrency limit counts it: give a limit of one room for three. It is
+    /// made without a principal: a stack that refuses it is not asked again, and of resources that it refuses this
+    /// caller, or does not acknowledge, changes are not heard.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;
+        self
+    }
+
+    /// How many resources it listens for at most: 256 by default, and 0 for none. A resource is listened for until
+    /// half a minute after the last answer that was kept of it would have expired. Answers of resources that find no
+    /// room are kept as well, and go by their time alone.
+    pub fn max_watched_resources(mut self, resources: usize) -> Self {
+        self.max_watched_resources = resources;
         self
     }
 
@@ -395,6 +409,7 @@ impl CacheLayerBuilder {
             stale_while_revalidate: self.stale_while_revalidate,
             stale_if_error: self.stale_if_error,
             watch_changes: self.watch_changes,
+            max_watched_resources: self.max_watched_resources,
             report_in_meta: self.report_in_meta,
             max_item_bytes: self.max_item_bytes,
         };

@@ -106,6 +106,7 @@ mod service;
 mod state;
 mod status;
 mod watch;
+mod watched;
 
 pub use handle::{CacheHandle, CacheStats};
 pub use layer::{CacheLayer, CacheLayerBuilder};

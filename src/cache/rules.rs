@@ -147,6 +147,7 @@ pub(super) struct Rules {
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
     pub watch_changes: bool,
+    pub max_watched_resources: usize,
     pub report_in_meta: bool,
     pub max_item_bytes: usize,
 }

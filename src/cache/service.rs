@@ -31,6 +31,7 @@ use super::{
     state::{Answer, Core, Fetched, Plan, Shared},
     status::CacheStatus,
     watch as changes,
+    watched::Watched,
 };
 use crate::{
     Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, caller::Era,
@@ -51,12 +52,14 @@ pub struct Cache<S> {
 impl<S> Cache<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
         let stop = CancellationToken::new();
+        let watched = Watched::new(shared.rules.max_watched_resources);
         let core = Core {
             number: shared.next_stack.fetch_add(1, Ordering::Relaxed),
             shared,
             hints: KnownHints::default(),
             stop: stop.clone(),
             watching: AtomicBool::new(false),
+            watched,
         };
         Self {
             core: Arc::new(core),

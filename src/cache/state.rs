@@ -24,6 +24,7 @@ use super::{
     remote::{Generations, Remote},
     rules::{Group, Kind, Rules, said},
     status::{CacheStatus, Directives},
+    watched::Watched,
 };
 use crate::{
     Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
@@ -62,6 +63,8 @@ pub(super) struct Core {
     pub stop: CancellationToken,
     /// Whether what runs in the background does.
     pub watching: AtomicBool,
+    /// What the cache wants to be told of.
+    pub watched: Watched,
 }
 
 /// How a request is answered.
@@ -379,6 +382,12 @@ impl Core {
         shared
             .counters
             .count(Event::Eviction, method, inserted.evicted);
+        if inserted.kept && entry.subject.kind == Kind::ReadResource && shared.rules.watch_changes {
+            let of_use = entry.fresh_for.saturating_add(shared.rules.grace());
+            if let Some(until) = entry.stored.checked_add(of_use) {
+                self.watched.want(&entry.subject.target, until);
+            }
+        }
         inserted.kept
     }
 
