@@ -27,7 +27,8 @@ pub struct McpResponse(Box<ResponseParts>);
 pub struct ResponseParts {
     /// The answer, as the upstream or the handler gave it.
     pub result: ServerResult,
-    /// Facts for outer layers. They never reach the wire.
+    /// Facts for outer layers. They never reach the wire. A cache keeps them with the answer, but not those that tell
+    /// how it was fetched: how many attempts that took.
     pub extensions: Extensions,
 }
 
@@ -65,6 +66,17 @@ impl McpResponse {
         (failed.is_error == Some(true))
             .then(|| retry_after_in(failed.meta.as_ref()?))
             .flatten()
+    }
+}
+
+#[cfg(feature = "cache")]
+impl ResponseParts {
+    /// The extensions, without what tells of the call that fetched the answer: for whoever gives it again, without
+    /// that call. (Who served it is not among them: that is in the request, and without a call stays empty.)
+    pub(crate) fn facts_of_the_answer(&self) -> Extensions {
+        let mut facts = self.extensions.clone();
+        facts.remove::<crate::attempts::Attempts>();
+        facts
     }
 }
 

@@ -356,7 +356,7 @@ impl Core {
         }
         let limit = shared.rules.max_item_bytes;
         let size = size_of(&subject.key, &subject.target, &response.result, limit);
-        let mut extensions = response.extensions.clone();
+        let mut extensions = response.facts_of_the_answer();
         extensions.remove::<CacheStatus>();
         Arc::new(Entry {
             fetch: lead.number(),
