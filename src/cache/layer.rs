@@ -91,6 +91,7 @@ pub struct CacheLayerBuilder {
     ignored_meta: Vec<String>,
     vary_by: Option<VaryBy>,
     share_errors: bool,
+    follower_wait: Duration,
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     watch_changes: bool,
@@ -115,6 +116,7 @@ impl Default for CacheLayerBuilder {
             ignored_meta: IRRELEVANT_META.map(str::to_owned).to_vec(),
             vary_by: None,
             share_errors: false,
+            follower_wait: Duration::from_secs(30),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             watch_changes: true,
@@ -246,6 +248,17 @@ impl CacheLayerBuilder {
     /// default, and each calls for itself then. Cancellations and timeouts are never passed on.
     pub fn share_errors(mut self, share: bool) -> Self {
         self.share_errors = share;
+        self
+    }
+
+    /// How long anybody waits for somebody else's call before making the same one: 30 s by default, which few calls
+    /// take, and a small part of the 5 minutes of silence after which an [`Upstream`](crate::Upstream) gives a call
+    /// up. So one call that hangs holds up each of the others for that long at most. The first to lose patience
+    /// takes the place of the one that hangs, for those who come after; the others call for themselves.
+    ///
+    /// A caller's own deadline ends its waiting sooner. [`Duration::MAX`] has everybody wait for as long as it takes.
+    pub fn follower_wait(mut self, patience: Duration) -> Self {
+        self.follower_wait = patience;
         self
     }
 
@@ -406,6 +419,7 @@ impl CacheLayerBuilder {
             ignored_meta: self.ignored_meta,
             vary_by: self.vary_by,
             share_errors: self.share_errors,
+            follower_wait: self.follower_wait,
             stale_while_revalidate: self.stale_while_revalidate,
             stale_if_error: self.stale_if_error,
             watch_changes: self.watch_changes,

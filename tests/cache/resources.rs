@@ -15,11 +15,11 @@ use rmcp::{
     service::{Peer, RequestContext, SubscriptionContext, SubscriptionSink},
 };
 use rmcp_layers::{
-    Lifecycle, McpRequest, Upstream,
+    Lifecycle, McpRequest, TransportError, Upstream,
     cache::{Cache, CacheHandle, CacheLayer, CacheLayerBuilder},
 };
-use tokio::sync::watch;
-use tower::{Layer, ServiceExt};
+use tokio::sync::{Notify, watch};
+use tower::{Layer, ServiceExt, service_fn};
 
 use super::{common::soon, lab::text};
 
@@ -313,6 +313,39 @@ async fn a_resource_that_is_refused_takes_no_other_with_it() {
         setup.files.change("file:///z").await;
         setup.gone(2).await;
         assert_eq!(setup.read("file:///z").await, "revision 1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_the_listen_is_lost_is_forgotten_when_it_is_back() {
+    for lifecycle in BOTH {
+        let (files, cut) = (Files::default(), Arc::new(Notify::new()));
+        let upstream = Upstream::builder()
+            .lifecycle(lifecycle)
+            .in_process(files.clone());
+        let cutting = cut.clone();
+        let stack = CacheLayer::new().layer(service_fn(move |request: McpRequest| {
+            let (upstream, cut) = (upstream.clone(), cutting.clone());
+            async move {
+                let listens = request.method() == "subscriptions/listen";
+                tokio::select! {
+                    answer = upstream.oneshot(request) => answer,
+                    () = cut.notified(), if listens => Err(TransportError::new("cut").into()),
+                }
+            }
+        }));
+        let read = || {
+            stack
+                .clone()
+                .oneshot(McpRequest::read_resource("file:///a"))
+        };
+        assert_eq!(text(&read().await.unwrap()), "revision 0");
+        files.telling(&["file:///a"]).await;
+        cut.notify_waiters();
+        files.telling(&[]).await;
+        files.change("file:///a").await;
+        files.telling(&["file:///a"]).await;
+        assert_eq!(text(&read().await.unwrap()), "revision 1");
     }
 }
 
