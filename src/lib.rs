@@ -159,6 +159,8 @@ pub mod auth;
 mod backoff;
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "cache")]
+mod cache_status;
 mod caller;
 mod client;
 #[cfg(any(feature = "auth", feature = "http-client"))]

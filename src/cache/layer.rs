@@ -303,7 +303,7 @@ impl CacheLayerBuilder {
     }
 
     /// Whether answers tell their callers how the cache came by them, in their `_meta` under [`CACHE_META_KEY`]
-    /// (`status`, `ageMs`, `ttlMs`): no by default. Outer layers find it in the response's extensions either way.
+    /// (`status`, `ageMs`, `ttlMs`): no by default. Outer layers read it by [`CacheStatus::of`](super::CacheStatus::of) either way.
     pub fn report_in_meta(mut self, report: bool) -> Self {
         self.report_in_meta = report;
         self

@@ -113,7 +113,8 @@ mod status;
 mod watch;
 mod watched;
 
+pub use crate::cache_status::CacheStatus;
 pub use handle::{CacheHandle, CacheStats};
 pub use layer::{CacheLayer, CacheLayerBuilder};
 pub use service::Cache;
-pub use status::{CACHE_META_KEY, CacheStatus};
+pub use status::CACHE_META_KEY;

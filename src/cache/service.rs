@@ -25,13 +25,12 @@ use super::{
     remote::Looked,
     rules::Kind,
     state::{Answer, Core, Fetched, Plan, Shared},
-    status::CacheStatus,
     watch as changes,
     watched::Watched,
 };
 use crate::{
-    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, caller::Era,
-    hints::KnownHints, request::next_id,
+    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
+    cache_status::CacheStatus, caller::Era, hints::KnownHints, request::next_id,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).

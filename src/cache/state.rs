@@ -23,11 +23,12 @@ use super::{
     memory::Memory,
     remote::{Generations, Remote},
     rules::{Group, Kind, Rules, said},
-    status::{CacheStatus, Directives},
+    status::{Directives, report},
     watched::Watched,
 };
 use crate::{
     Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
+    cache_status::CacheStatus,
     hints::{Asked, KnownHints},
 };
 
@@ -331,10 +332,10 @@ impl Core {
             }
             lead.end(Phase::Landed(entry));
         }
-        if response.extensions.get::<CacheStatus>().is_none() {
-            response.extensions.insert(CacheStatus::Miss);
+        if response.cache_status.is_none() {
+            response.cache_status = Some(CacheStatus::Miss);
             if self.shared.rules.report_in_meta {
-                CacheStatus::Miss.report_in(&mut response.result);
+                report(CacheStatus::Miss, &mut response.result);
             }
         }
         response
@@ -356,12 +357,10 @@ impl Core {
         }
         let limit = shared.rules.max_item_bytes;
         let size = size_of(&subject.key, &subject.target, &response.result, limit);
-        let mut extensions = response.facts_of_the_answer();
-        extensions.remove::<CacheStatus>();
         Arc::new(Entry {
             fetch: lead.number(),
             result: response.result.clone(),
-            extensions,
+            extensions: response.facts_of_the_answer(),
             stored: Instant::now(),
             fresh_for,
             size: size.unwrap_or(usize::MAX),
