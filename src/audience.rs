@@ -59,10 +59,10 @@ impl Audience {
 
     /// This principal.
     pub fn principal(principal: &Principal) -> Self {
-        let (issuer, subject) = principal.identity();
+        let (issuer, subject) = principal.shared_identity();
         Self(Kind::Principal {
-            issuer: issuer.map(Into::into),
-            subject: subject.into(),
+            issuer: issuer.cloned(),
+            subject: subject.clone(),
         })
     }
 

@@ -150,12 +150,17 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
+#[cfg(any(feature = "cache", feature = "retry"))]
+#[cfg_attr(not(feature = "retry"), allow(dead_code))]
+mod attempts;
 mod audience;
 #[cfg(feature = "auth")]
 pub mod auth;
 mod backoff;
 #[cfg(feature = "cache")]
 pub mod cache;
+#[cfg(feature = "cache")]
+mod cache_status;
 mod caller;
 mod client;
 #[cfg(any(feature = "auth", feature = "http-client"))]

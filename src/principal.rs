@@ -26,8 +26,8 @@ pub struct Principal(Arc<Parts>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Parts {
-    subject: String,
-    issuer: Option<String>,
+    subject: Arc<str>,
+    issuer: Option<Arc<str>>,
     scopes: Vec<String>,
     claims: Map<String, Value>,
 }
@@ -36,7 +36,7 @@ impl Principal {
     /// A principal known by its subject (RFC 7519, `sub`) alone.
     pub fn new(subject: impl Into<String>) -> Self {
         Self(Arc::new(Parts {
-            subject: subject.into(),
+            subject: subject.into().into(),
             ..Parts::default()
         }))
     }
@@ -44,7 +44,7 @@ impl Principal {
     /// Names who vouches for the subject (RFC 7519, `iss`).
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
-        Arc::make_mut(&mut self.0).issuer = Some(issuer.into());
+        Arc::make_mut(&mut self.0).issuer = Some(issuer.into().into());
         self
     }
 
@@ -91,5 +91,10 @@ impl Principal {
     /// only within its issuer (RFC 7519, section 4.1.2). Scopes and claims are no part of it.
     pub fn identity(&self) -> (Option<&str>, &str) {
         (self.issuer(), self.subject())
+    }
+
+    /// The [identity](Self::identity), to be kept without a copy.
+    pub(crate) fn shared_identity(&self) -> (Option<&Arc<str>>, &Arc<str>) {
+        (self.0.issuer.as_ref(), &self.0.subject)
     }
 }

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::{
     key::Key,
     rules::{Group, Kind, said},
-    status::CacheStatus,
+    status::report,
 };
-use crate::{Audience, McpResponse, response::ResponseParts};
+use crate::{Audience, McpResponse, cache_status::CacheStatus};
 
 /// What an entry takes beside its key and its result's content: the entry itself, its place in the map and in the
 /// order of use, and what allocators round up.
@@ -103,9 +103,11 @@ impl Entry {
     }
 
     /// The answer for one more caller.
-    pub fn response(&self, status: CacheStatus, report: bool) -> McpResponse {
-        let mut result = self.result.clone();
-        if let (Some(ttl), _) = said(&mut result) {
+    pub fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
+        let mut response = McpResponse::new(self.result.clone());
+        response.extensions = self.extensions.clone();
+        response.cache_status = Some(status);
+        if let (Some(ttl), _) = said(&mut response.result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
                 // What others wait for may come from the shared store.
@@ -113,12 +115,10 @@ impl Entry {
             };
             *ttl = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         }
-        if report {
-            status.report_in(&mut result);
+        if reported {
+            report(status, &mut response.result);
         }
-        let mut extensions = self.extensions.clone();
-        extensions.insert(status);
-        McpResponse::from(ResponseParts { result, extensions })
+        response
     }
 
     /// How this answers a request now, if it is fresh.

@@ -64,7 +64,13 @@ pub(super) enum Join {
     /// It is the one that fetches.
     Lead(Lead),
     /// Somebody fetches already.
-    Follow(watch::Receiver<Phase>),
+    Follow(Followed),
+}
+
+/// What is waited for.
+pub(super) struct Followed {
+    pub fetch: u64,
+    pub phase: watch::Receiver<Phase>,
 }
 
 impl Flights {
@@ -77,7 +83,10 @@ impl Flights {
         let mut table = self.table();
         let key = subject.key.clone();
         match table.open.get(&key.hash) {
-            Some(open) if open.key == key.bytes => Join::Follow(open.phase.subscribe()),
+            Some(open) if open.key == key.bytes => Join::Follow(Followed {
+                fetch: open.fetch,
+                phase: open.phase.subscribe(),
+            }),
             Some(_) => {
                 // Two keys of one hash: this one goes alone.
                 Join::Lead(self.enter(&mut table, subject, None))
@@ -87,6 +96,17 @@ impl Flights {
                 Join::Lead(self.enter(&mut table, subject, Some(phase)))
             }
         }
+    }
+
+    /// Fetches in place of one that takes too long: those who ask from now on wait for this one. If somebody else
+    /// has done so already, it is for one caller alone.
+    pub fn overtake(self: &Arc<Self>, subject: Subject, fetch: u64) -> Lead {
+        let mut table = self.table();
+        let open = table.open.get(&subject.key.hash);
+        let phase = open
+            .is_some_and(|open| open.fetch == fetch)
+            .then(|| watch::Sender::new(Phase::Running));
+        self.enter(&mut table, subject, phase)
     }
 
     /// Fetches for one caller alone.

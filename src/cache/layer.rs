@@ -91,9 +91,11 @@ pub struct CacheLayerBuilder {
     ignored_meta: Vec<String>,
     vary_by: Option<VaryBy>,
     share_errors: bool,
+    follower_wait: Duration,
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     watch_changes: bool,
+    max_watched_resources: usize,
     report_in_meta: bool,
     store: Option<Arc<dyn Store>>,
     store_timeout: Duration,
@@ -114,9 +116,11 @@ impl Default for CacheLayerBuilder {
             ignored_meta: IRRELEVANT_META.map(str::to_owned).to_vec(),
             vary_by: None,
             share_errors: false,
+            follower_wait: Duration::from_secs(30),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             watch_changes: true,
+            max_watched_resources: 256,
             report_in_meta: false,
             store: None,
             store_timeout: Duration::from_millis(100),
@@ -247,6 +251,17 @@ impl CacheLayerBuilder {
         self
     }
 
+    /// How long anybody waits for somebody else's call before making the same one: 30 s by default, which few calls
+    /// take, and a small part of the 5 minutes of silence after which an [`Upstream`](crate::Upstream) gives a call
+    /// up. So one call that hangs holds up each of the others for that long at most. The first to lose patience
+    /// takes the place of the one that hangs, for those who come after; the others call for themselves.
+    ///
+    /// A caller's own deadline ends its waiting sooner. [`Duration::MAX`] has everybody wait for as long as it takes.
+    pub fn follower_wait(mut self, patience: Duration) -> Self {
+        self.follower_wait = patience;
+        self
+    }
+
     /// For how long an expired answer may still be given while a new one is fetched in the background (RFC 5861,
     /// section 3): not at all by default. The new one is fetched with the request of whoever found the old one, its
     /// principal included. Callers whom the server might ask something are not answered so.
@@ -262,21 +277,33 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// Whether the cache listens for changes of the inner stack's lists itself (`subscriptions/listen`), from the
-    /// first call that it has no answer for: yes by default. Otherwise it hears of changes only while a caller
-    /// listens through it.
+    /// Whether the cache listens for changes itself (`subscriptions/listen`), from the first call that it has no
+    /// answer for: for those of the inner stack's lists, and of the resources that it keeps something of, where the
+    /// stack tells of them (`resources.subscribe` in its capabilities). Yes by default. Otherwise it hears of changes
+    /// only while a caller listens through it.
     ///
     /// What changes between the first answer and the moment that the listen is open is noticed by its time alone.
+    /// When the connection is lost and a listen is open again, all that it tells of counts as changed.
     ///
-    /// It is one request that stays open. Further in, a concurrency limit counts it: give a limit of one room for two. It is made without a principal:
-    /// a stack that refuses it is not asked again.
+    /// It is one request that stays open, and for a moment two where it is opened anew for another resource (four
+    /// times a second at most). Further in, a concurrency limit counts it: give a limit of one room for three. It is
+    /// made without a principal: a stack that refuses it is not asked again, and of resources that it refuses this
+    /// caller, or does not acknowledge, changes are not heard.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;
         self
     }
 
+    /// How many resources it listens for at most: 256 by default, and 0 for none. A resource is listened for until
+    /// half a minute after the last answer that was kept of it would have expired. Answers of resources that find no
+    /// room are kept as well, and go by their time alone.
+    pub fn max_watched_resources(mut self, resources: usize) -> Self {
+        self.max_watched_resources = resources;
+        self
+    }
+
     /// Whether answers tell their callers how the cache came by them, in their `_meta` under [`CACHE_META_KEY`]
-    /// (`status`, `ageMs`, `ttlMs`): no by default. Outer layers find it in the response's extensions either way.
+    /// (`status`, `ageMs`, `ttlMs`): no by default. Outer layers read it by [`CacheStatus::of`](super::CacheStatus::of) either way.
     pub fn report_in_meta(mut self, report: bool) -> Self {
         self.report_in_meta = report;
         self
@@ -392,9 +419,11 @@ impl CacheLayerBuilder {
             ignored_meta: self.ignored_meta,
             vary_by: self.vary_by,
             share_errors: self.share_errors,
+            follower_wait: self.follower_wait,
             stale_while_revalidate: self.stale_while_revalidate,
             stale_if_error: self.stale_if_error,
             watch_changes: self.watch_changes,
+            max_watched_resources: self.max_watched_resources,
             report_in_meta: self.report_in_meta,
             max_item_bytes: self.max_item_bytes,
         };

@@ -76,14 +76,19 @@
 //! At most [`time_to_live`](CacheLayerBuilder::time_to_live), or what its rule says, and no longer than the server's
 //! `ttlMs`. A hit's own `ttlMs` is what is left of it. Times are those of a monotonic clock: the wall clock may jump.
 //! Change notifications end it sooner: a changed list takes with it the lists and the answers of what it lists, and
-//! an updated resource what was read from it. They are heard where a `subscriptions/listen` passes the cache, and for
-//! lists by a [listen of its own](CacheLayerBuilder::watch_changes).
+//! an updated resource what was read from it. They are heard by a
+//! [listen of the cache's own](CacheLayerBuilder::watch_changes), for the lists and for the
+//! [resources](CacheLayerBuilder::max_watched_resources) that something is kept of, and where a caller's listen passes
+//! the cache. Not heard is what a server in a [`Handler`](crate::Handler) tells its callers' peers past the stack:
+//! put such a server behind [`Upstream::in_process`](crate::Upstream::in_process).
 //!
 //! # One call for many
 //!
 //! Those who ask the same while a call is under way wait for its answer. When the one who made the call goes away,
 //! the next in line makes it again. When the call fails, or its answer is for its caller alone, each of the others
 //! makes a call of its own, all at once: so nobody waits for more than one failure, and nobody gets somebody else's.
+//! Nobody waits for longer than its own deadline and [`follower_wait`](CacheLayerBuilder::follower_wait) (30 s) for a
+//! call that hangs.
 //! For ten seconds after an answer that was its caller's alone, nobody waits for such calls. Calls of tools that are
 //! not kept are never made one: a payment that is ordered twice is ordered twice.
 //!
@@ -106,8 +111,10 @@ mod service;
 mod state;
 mod status;
 mod watch;
+mod watched;
 
+pub use crate::cache_status::CacheStatus;
 pub use handle::{CacheHandle, CacheStats};
 pub use layer::{CacheLayer, CacheLayerBuilder};
 pub use service::Cache;
-pub use status::{CACHE_META_KEY, CacheStatus};
+pub use status::CACHE_META_KEY;

@@ -144,9 +144,11 @@ pub(super) struct Rules {
     pub ignored_meta: Vec<String>,
     pub vary_by: Option<VaryBy>,
     pub share_errors: bool,
+    pub follower_wait: Duration,
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
     pub watch_changes: bool,
+    pub max_watched_resources: usize,
     pub report_in_meta: bool,
     pub max_item_bytes: usize,
 }

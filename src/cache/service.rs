@@ -6,7 +6,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::{
@@ -14,27 +13,24 @@ use futures::{
     future::{BoxFuture, Either},
 };
 use rmcp::model::{ClientRequest, ClientResult, ServerNotification, ServerRequest};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::{Service, ServiceExt};
 
 use super::{
     counters::Event,
     entry::Entry,
-    flights::{Join, Lead, Phase},
+    flights::{Followed, Join, Lead, Phase},
     key::{Key, with_key},
     remote::Looked,
     rules::Kind,
     state::{Answer, Core, Fetched, Plan, Shared},
-    status::CacheStatus,
     watch as changes,
+    watched::Watched,
 };
 use crate::{
-    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, caller::Era,
-    hints::KnownHints, request::next_id,
+    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
+    cache_status::CacheStatus, caller::Era, hints::KnownHints, request::next_id,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
@@ -51,12 +47,14 @@ pub struct Cache<S> {
 impl<S> Cache<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
         let stop = CancellationToken::new();
+        let watched = Watched::new(shared.rules.max_watched_resources);
         let core = Core {
             number: shared.next_stack.fetch_add(1, Ordering::Relaxed),
             shared,
             hints: KnownHints::default(),
             stop: stop.clone(),
             watching: AtomicBool::new(false),
+            watched,
         };
         Self {
             core: Arc::new(core),
@@ -317,7 +315,17 @@ impl Call {
                     }
                     return self.lead(inner, request, lead).await;
                 }
-                Join::Follow(phase) => wait(phase, began, request.context.deadline).await?,
+                Join::Follow(followed) => {
+                    let (fetch, deadline) = (followed.fetch, request.context.deadline);
+                    let patience = began.checked_add(core.shared.rules.follower_wait);
+                    match wait(followed, began, deadline, patience).await? {
+                        Some(phase) => phase,
+                        None => {
+                            let lead = flights.overtake(subject, fetch);
+                            return self.lead(inner, request, lead).await;
+                        }
+                    }
+                }
             };
             match phase {
                 Phase::Landed(entry) if self.plan.is_young(&entry, Instant::now()) => {
@@ -391,25 +399,31 @@ impl Call {
     }
 }
 
-/// Waits for the end of somebody else's call, but not beyond the own deadline.
+/// Waits for the end of somebody else's call, but not beyond the own deadline. Nothing if patience ends first.
 async fn wait(
-    mut phase: watch::Receiver<Phase>,
+    mut followed: Followed,
     began: Instant,
     deadline: Option<Instant>,
-) -> Result<Phase, Error> {
+    patience: Option<Instant>,
+) -> Result<Option<Phase>, Error> {
+    let phase = &mut followed.phase;
     let ended = phase.wait_for(|phase| !matches!(phase, Phase::Running));
-    let ended = match deadline {
+    let until = match (deadline, patience) {
+        (Some(deadline), Some(patience)) => Some(deadline.min(patience)),
+        (either, other) => either.or(other),
+    };
+    let ended = match until {
         None => ended.await,
-        Some(deadline) => timeout_at(deadline, ended).await.map_err(|_| {
-            Error::timeout(
-                deadline
-                    .checked_duration_since(began)
-                    .unwrap_or(Duration::ZERO),
-            )
-        })?,
+        Some(until) => match timeout_at(until, ended).await {
+            Ok(ended) => ended,
+            Err(_) if deadline == Some(until) => {
+                return Err(Error::timeout(until.saturating_duration_since(began)));
+            }
+            Err(_) => return Ok(None),
+        },
     };
     // Whoever leads says how it ends, even when dropped.
-    Ok(ended.map_or(Phase::Abandoned, |phase| phase.clone()))
+    Ok(Some(ended.map_or(Phase::Abandoned, |phase| phase.clone())))
 }
 
 /// Whether a server may ask the caller of this something while it answers.

@@ -23,10 +23,12 @@ use super::{
     memory::Memory,
     remote::{Generations, Remote},
     rules::{Group, Kind, Rules, said},
-    status::{CacheStatus, Directives},
+    status::{Directives, report},
+    watched::Watched,
 };
 use crate::{
     Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
+    cache_status::CacheStatus,
     hints::{Asked, KnownHints},
 };
 
@@ -62,6 +64,8 @@ pub(super) struct Core {
     pub stop: CancellationToken,
     /// Whether what runs in the background does.
     pub watching: AtomicBool,
+    /// What the cache wants to be told of.
+    pub watched: Watched,
 }
 
 /// How a request is answered.
@@ -328,10 +332,10 @@ impl Core {
             }
             lead.end(Phase::Landed(entry));
         }
-        if response.extensions.get::<CacheStatus>().is_none() {
-            response.extensions.insert(CacheStatus::Miss);
+        if response.cache_status.is_none() {
+            response.cache_status = Some(CacheStatus::Miss);
             if self.shared.rules.report_in_meta {
-                CacheStatus::Miss.report_in(&mut response.result);
+                report(CacheStatus::Miss, &mut response.result);
             }
         }
         response
@@ -353,12 +357,10 @@ impl Core {
         }
         let limit = shared.rules.max_item_bytes;
         let size = size_of(&subject.key, &subject.target, &response.result, limit);
-        let mut extensions = response.extensions.clone();
-        extensions.remove::<CacheStatus>();
         Arc::new(Entry {
             fetch: lead.number(),
             result: response.result.clone(),
-            extensions,
+            extensions: response.facts_of_the_answer(),
             stored: Instant::now(),
             fresh_for,
             size: size.unwrap_or(usize::MAX),
@@ -379,6 +381,12 @@ impl Core {
         shared
             .counters
             .count(Event::Eviction, method, inserted.evicted);
+        if inserted.kept && entry.subject.kind == Kind::ReadResource && shared.rules.watch_changes {
+            let of_use = entry.fresh_for.saturating_add(shared.rules.grace());
+            if let Some(until) = entry.stored.checked_add(of_use) {
+                self.watched.want(&entry.subject.target, until);
+            }
+        }
         inserted.kept
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rmcp::model::{MetaObject, RequestMetaObject, ServerResult};
 use serde_json::{Value, json};
 
+use crate::cache_status::CacheStatus;
+
 /// The `_meta` key of a request's directives and, where the operator wants it, of an answer's status.
 ///
 /// On a request its value is an object with any of these members, which mean what they mean in HTTP's
@@ -19,55 +21,19 @@ use serde_json::{Value, json};
 /// further in.
 pub const CACHE_META_KEY: &str = "rmcp-layers/cache";
 
-/// How a cache came by an answer: in the extensions of its response.
-///
-/// A response without it did not concern the cache: its method or tool is not kept, or the request said
-/// `no-store`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CacheStatus {
-    /// From memory, or the shared store.
-    Hit {
-        /// For how long it has been kept.
-        age: Duration,
-        /// For how long it still will be.
-        ttl: Duration,
-    },
-    /// From memory, though it has expired: while a fresh one is fetched, or because that failed.
-    Stale {
-        /// For how long it has been kept.
-        age: Duration,
-    },
-    /// Fetched for somebody else who asked the same at the same time.
-    Shared,
-    /// Fetched.
-    Miss,
-}
-
-impl CacheStatus {
-    /// The status in one word: `hit`, `stale`, `shared` or `miss`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit { .. } => "hit",
-            Self::Stale { .. } => "stale",
-            Self::Shared => "shared",
-            Self::Miss => "miss",
-        }
+/// Says it in the answer's `_meta`.
+pub(super) fn report(status: CacheStatus, result: &mut ServerResult) {
+    let Some(meta) = meta_of(result) else { return };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let mut says = json!({ "status": status.as_str() });
+    if let CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } = status {
+        says["ageMs"] = millis(age).into();
     }
-
-    pub(super) fn report_in(self, result: &mut ServerResult) {
-        let Some(meta) = meta_of(result) else { return };
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut says = json!({ "status": self.as_str() });
-        if let Self::Hit { age, .. } | Self::Stale { age } = self {
-            says["ageMs"] = millis(age).into();
-        }
-        if let Self::Hit { ttl, .. } = self {
-            says["ttlMs"] = millis(ttl).into();
-        }
-        meta.get_or_insert_default()
-            .insert(CACHE_META_KEY.to_owned(), says);
+    if let CacheStatus::Hit { ttl, .. } = status {
+        says["ttlMs"] = millis(ttl).into();
     }
+    meta.get_or_insert_default()
+        .insert(CACHE_META_KEY.to_owned(), says);
 }
 
 fn meta_of(result: &mut ServerResult) -> Option<&mut Option<MetaObject>> {

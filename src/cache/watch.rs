@@ -1,18 +1,25 @@
 //! The cache's own ear for changes, so that it hears of them when no caller does.
 
 use std::{
+    collections::BTreeSet,
     future::ready,
-    sync::{Arc, atomic::Ordering},
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientResult, ErrorData, PromptListChangedNotification, ResourceListChangedNotification,
-    ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsListenRequest,
-    SubscriptionsListenRequestParams, ToolListChangedNotification,
+    ClientResult, DiscoverRequest, ErrorData, PromptListChangedNotification,
+    ResourceListChangedNotification, ResourceUpdatedNotification, ResourceUpdatedNotificationParam,
+    ServerNotification, ServerRequest, ServerResult, SubscriptionFilter,
+    SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
 };
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
 use super::state::Core;
@@ -23,8 +30,14 @@ use crate::{
 
 /// How the listen is opened again after the connection was lost.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+/// How long the stack has to acknowledge a listen.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
+/// The listen is changed this often at most, whatever is read.
+const PACE: Duration = Duration::from_millis(250);
+/// How soon a resource is let go of that nothing is kept of any more.
+const SWEEP: Duration = Duration::from_secs(30);
 
-/// Listens to the inner stack for changes of its lists, and follows what other processes forget: once, and until
+/// Listens to the inner stack for changes of its lists and of what is kept of its resources, and follows what other processes forget: once, and until
 /// the last clone of the service is gone.
 pub(super) fn begin<S>(core: &Arc<Core>, inner: &S)
 where
@@ -57,77 +70,257 @@ where
     }
 }
 
+/// Listens until the inner stack will not have it.
 async fn listen<S>(core: Arc<Core>, inner: S)
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone,
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
+    S::Future: Send,
 {
-    let (mut failures, mut deaf) = (0, false);
-    loop {
-        let began = CancellationToken::new();
-        let sink = Ear {
-            core: core.clone(),
-            began: began.clone(),
-            deaf,
+    let mut listener = Listener {
+        core,
+        inner,
+        open: None,
+        opened: Instant::now(),
+        missed: None,
+        failures: 0,
+        singly: false,
+        refused: BTreeSet::new(),
+        subscribes: None,
+    };
+    while let ControlFlow::Continue(()) = listener.turn().await {}
+}
+
+type Uris = BTreeSet<Arc<str>>;
+
+/// One `subscriptions/listen` for all lists and for the resources that are kept. As these change, another one is
+/// opened, and then the one before is let go of, so that nothing is missed in between.
+struct Listener<S> {
+    core: Arc<Core>,
+    inner: S,
+    open: Option<Open>,
+    /// When a listen was last opened.
+    opened: Instant,
+    /// What was told of before the last listen was lost.
+    missed: Option<Uris>,
+    failures: u32,
+    /// One of several resources was refused, so each is asked for alone.
+    singly: bool,
+    /// Of what the stack does not tell, or not the cache.
+    refused: Uris,
+    /// Whether the stack tells of resources at all, once that is known.
+    subscribes: Option<bool>,
+}
+
+struct Open {
+    listen: AbortOnDropHandle<Result<(), Error>>,
+    uris: Uris,
+}
+
+impl<S> Listener<S>
+where
+    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send,
+{
+    async fn turn(&mut self) -> ControlFlow<()> {
+        let wanted = self.wanted().await;
+        if self.open.as_ref().is_none_or(|open| open.uris != wanted) {
+            match self.open(wanted.clone()).await {
+                Ok((listen, told)) => self.begin(listen, wanted, &told),
+                Err(error) => return self.refuse(&wanted, error).await,
+            }
+            if self.singly {
+                return ControlFlow::Continue(());
+            }
+        }
+        let Some(open) = &mut self.open else {
+            return ControlFlow::Continue(());
+        };
+        let (more, next) = (&self.core.watched.more, self.opened + PACE);
+        let ended = tokio::select! {
+            ended = &mut open.listen => ended.unwrap_or(Ok(())),
+            () = async {
+                more.notified().await;
+                tokio::time::sleep_until(next).await;
+            } => return ControlFlow::Continue(()),
+            () = tokio::time::sleep(SWEEP), if !open.uris.is_empty() => {
+                return ControlFlow::Continue(());
+            }
+        };
+        self.missed = self.open.take().map(|open| open.uris);
+        self.subscribes = None;
+        match ended {
+            Err(error) if !is_lost(&error) => give_up(&error),
+            _ => {
+                self.pause().await;
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// The resources to listen for.
+    async fn wanted(&mut self) -> Uris {
+        let mut wanted = self.core.watched.now();
+        self.refused.retain(|uri| wanted.contains(uri));
+        wanted.retain(|uri| !self.refused.contains(uri));
+        // The lists come first: they need no resource, and nothing need be known for them.
+        if self.open.is_none() && self.missed.is_none() || wanted.is_empty() {
+            return Uris::new();
+        }
+        if !self.subscribes().await {
+            return Uris::new();
+        }
+        if self.singly {
+            let known = self.open.as_ref().map(|open| &open.uris);
+            let is_new = |uri: &&Arc<str>| known.is_none_or(|known| !known.contains(*uri));
+            let mut new = wanted.iter().filter(is_new);
+            let first = new.next().cloned();
+            self.singly = new.next().is_some();
+            wanted.retain(|uri| {
+                known.is_some_and(|known| known.contains(uri)) || first.as_ref() == Some(uri)
+            });
+        }
+        wanted
+    }
+
+    /// Whether the stack can tell of resources. One that does not say may be asked for each.
+    async fn subscribes(&mut self) -> bool {
+        if let Some(known) = self.subscribes {
+            return known;
+        }
+        let mut context = CallContext::new(next_id());
+        context.caller = Caller::detached().quiet();
+        let request = McpRequest::from_parts(DiscoverRequest::default().into(), context);
+        let answer = self.inner.clone().oneshot(request);
+        let says = match timeout(ACKNOWLEDGE_WITHIN, answer).await {
+            Ok(Ok(response)) => match response.into_result() {
+                ServerResult::DiscoverResult(of) => {
+                    let resources = of.capabilities.resources;
+                    Some(resources.and_then(|can| can.subscribe) == Some(true))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        *self.subscribes.insert(says.unwrap_or(true))
+    }
+
+    /// Opens a listen, and waits until it tells of what.
+    async fn open(&mut self, uris: Uris) -> Result<(Listen, SubscriptionFilter), Error> {
+        let (sender, acknowledged) = oneshot::channel();
+        let ear = Ear {
+            core: self.core.clone(),
+            acknowledged: Mutex::new(Some(sender)),
         };
         let mut context = CallContext::new(next_id());
-        context.caller = Caller::new(sink).quiet();
-        let filter = SubscriptionFilter::builder()
+        context.caller = Caller::new(ear).quiet();
+        let mut filter = SubscriptionFilter::builder()
             .tools_list_changed()
             .prompts_list_changed()
             .resources_list_changed()
             .build();
+        let uris: Vec<String> = uris.iter().map(|uri| uri.to_string()).collect();
+        filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
         let request = McpRequest::from_parts(message.into(), context);
-        let ended = inner.clone().oneshot(request).await.map_err(Into::into);
-        let lost = match &ended {
-            Ok(_) => true,
-            Err(error) => error.is_transport() || error.is_timeout(),
-        };
-        if !lost {
-            // There is no listen here, or none without a caller who may.
-            tracing::debug!(target: "rmcp_layers::cache", error = ?ended.err(), "the inner stack tells the cache of no changes");
-            return;
+        let call = self.inner.clone().oneshot(request);
+        let mut listen: Listen = AbortOnDropHandle::new(tokio::spawn(async move {
+            call.await.map(drop).map_err(Into::into)
+        }));
+        tokio::select! {
+            biased;
+            Ok(told) = acknowledged => Ok((listen, told)),
+            ended = &mut listen => Err(match ended {
+                Ok(Err(error)) => error,
+                _ => Error::timeout(Duration::ZERO),
+            }),
+            () = tokio::time::sleep(ACKNOWLEDGE_WITHIN) => Err(Error::timeout(ACKNOWLEDGE_WITHIN)),
         }
-        deaf |= began.is_cancelled();
-        failures = if began.is_cancelled() {
-            0
-        } else {
-            failures + 1
-        };
-        tokio::time::sleep(REOPEN.delay(failures)).await;
+    }
+
+    /// Goes on with a listen that was acknowledged.
+    fn begin(&mut self, listen: Listen, mut uris: Uris, told: &SubscriptionFilter) {
+        let of = told.resource_subscriptions.as_deref().unwrap_or_default();
+        let is_told = |uri: &Arc<str>| of.iter().any(|told| **told == **uri);
+        self.refused
+            .extend(uris.iter().filter(|uri| !is_told(uri)).cloned());
+        uris.retain(is_told);
+        if let Some(missed) = self.missed.take() {
+            // What changed meanwhile was not heard.
+            self.core.unheard(told, missed.union(&uris));
+        }
+        self.open = Some(Open { listen, uris });
+        (self.opened, self.failures) = (Instant::now(), 0);
+    }
+
+    /// Goes on without a listen that could not be opened.
+    async fn refuse(&mut self, wanted: &Uris, error: Error) -> ControlFlow<()> {
+        let before = self.open.as_ref().map(|open| &open.uris);
+        let mut new = wanted
+            .iter()
+            .filter(|uri| before.is_none_or(|before| !before.contains(*uri)));
+        match (is_lost(&error), new.next(), new.next()) {
+            (false, None, _) if before.is_none() => return give_up(&error),
+            (false, Some(uri), None) => {
+                self.refused.insert(uri.clone());
+            }
+            (false, Some(_), Some(_)) => self.singly = true,
+            _ => self.pause().await,
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn pause(&mut self) {
+        self.failures += 1;
+        tokio::time::sleep(REOPEN.delay(self.failures - 1)).await;
+    }
+}
+
+type Listen = AbortOnDropHandle<Result<(), Error>>;
+
+fn is_lost(error: &Error) -> bool {
+    error.is_transport() || error.is_timeout()
+}
+
+/// There is no listen here, or none without a caller who may.
+fn give_up(error: &Error) -> ControlFlow<()> {
+    tracing::debug!(target: "rmcp_layers::cache", %error, "the inner stack tells the cache of no changes");
+    ControlFlow::Break(())
+}
+
+impl Core {
+    /// Takes for changed what may have changed while nothing was heard.
+    fn unheard<'a>(&self, told: &SubscriptionFilter, uris: impl Iterator<Item = &'a Arc<str>>) {
+        if told.tools_list_changed == Some(true) {
+            self.heard(&ToolListChangedNotification::default().into());
+        }
+        if told.prompts_list_changed == Some(true) {
+            self.heard(&PromptListChangedNotification::default().into());
+        }
+        if told.resources_list_changed == Some(true) {
+            self.heard(&ResourceListChangedNotification::default().into());
+        }
+        for uri in uris {
+            let params = ResourceUpdatedNotificationParam::new(&**uri);
+            self.heard(&ResourceUpdatedNotification::new(params).into());
+        }
     }
 }
 
 /// Hears what the inner stack tells.
 struct Ear {
     core: Arc<Core>,
-    began: CancellationToken,
-    /// It has heard before, and then not for a while.
-    deaf: bool,
+    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
 }
 
 impl CallerSink for Ear {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let ServerNotification::SubscriptionsAcknowledgedNotification(told) = &notification {
-            self.began.cancel();
-            if !self.deaf {
-                return Box::pin(ready(Ok(())));
-            }
-            // What changed meanwhile was not heard.
-            let told = &told.params.notifications;
-            if told.tools_list_changed == Some(true) {
-                self.core
-                    .heard(&ToolListChangedNotification::default().into());
-            }
-            if told.prompts_list_changed == Some(true) {
-                self.core
-                    .heard(&PromptListChangedNotification::default().into());
-            }
-            if told.resources_list_changed == Some(true) {
-                self.core
-                    .heard(&ResourceListChangedNotification::default().into());
+        if let ServerNotification::SubscriptionsAcknowledgedNotification(told) = notification {
+            let waiting = self.acknowledged.lock();
+            if let Some(waiting) = waiting.unwrap_or_else(PoisonError::into_inner).take() {
+                let _ = waiting.send(told.params.notifications);
             }
         } else {
             self.core.heard(&notification);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Error, McpResponse, Outcome};
+use crate::{Error, Outcome};
 
 /// The key in a request's `_meta` by which all attempts of one call are known to the server as one: the same
 /// random 128 bits, in hexadecimal, from the first attempt on. A server that keeps what it has done under it can
@@ -12,30 +12,6 @@ pub const IDEMPOTENCY_META_KEY: &str = "rmcp-layers/idempotency-key";
 /// The key in a request's `_meta` by which its caller asks for fewer retries: `{"maxRetries": 0}` for none. A
 /// caller cannot have more than the operator's policy allows.
 pub const RETRY_META_KEY: &str = "rmcp-layers/retry";
-
-/// How many attempts a call took: in the extensions of the response, where it was more than one.
-///
-/// ```
-/// use rmcp::model::CallToolResult;
-/// use rmcp_layers::{McpResponse, retry::Attempts};
-///
-/// let response = McpResponse::new(CallToolResult::success(vec![]));
-/// assert_eq!(Attempts::of(&response), 1);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Attempts {
-    /// The number of attempts, the one that was answered included.
-    pub count: u32,
-}
-
-impl Attempts {
-    /// How many attempts this answer took: 1 if nothing was repeated.
-    pub fn of(response: &McpResponse) -> u32 {
-        let attempts = response.extensions.get::<Self>();
-        attempts.map_or(1, |attempts| attempts.count)
-    }
-}
 
 /// A retry that is about to happen; see [`RetryLayerBuilder::on_retry`](super::RetryLayerBuilder::on_retry).
 #[derive(Clone, Copy, Debug)]

@@ -127,7 +127,8 @@ mod policy;
 mod service;
 mod watched;
 
-pub use attempts::{Attempts, IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};
+pub use crate::attempts::Attempts;
+pub use attempts::{IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};
 pub use classify::is_rate_limited;
 pub use error::InvalidOption;
 pub use layer::{RetryBudget, RetryLayer, RetryLayerBuilder};

@@ -32,6 +32,13 @@ use crate::{
 ///
 /// One handler serves all callers of the stack.
 ///
+/// A handler that keeps the peer of a request or a handshake, and later tells it of a change or asks it something, may
+/// do so past every layer: the peer is the caller's own, whose messages rmcp takes from the handler to the transport,
+/// and nothing of this crate stands in between. (rmcp lets nobody make a peer of their own.) What answers a request or
+/// a `subscriptions/listen` does pass the layers. Where layers have to see all that the handler sends (a cache that
+/// forgets what has changed, a filter of what callers may see), serve it by
+/// [`Upstream::in_process`](crate::Upstream::in_process): then the peer that it keeps is the crate's.
+///
 /// ```
 /// use rmcp::{ServerHandler, model::ServerConfig};
 /// use rmcp_layers::{Handler, McpRequest};

@@ -158,6 +158,45 @@ async fn a_followers_deadline_is_its_own() {
     assert!(leader.await.unwrap().is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_hangs_holds_its_followers_only_as_long_as_they_have_patience() {
+    let setup = Setup::listed(quiet().follower_wait(Duration::from_secs(3))).await;
+    let call = || tokio::spawn(setup.stack.clone().oneshot(plain("gated")));
+    let leader = call();
+    setup.lab.running(1).await;
+    let began = Instant::now();
+    let followers = [call(), call()];
+    setup.lab.running(3).await;
+    assert_eq!(began.elapsed().as_secs(), 3);
+    // Who comes now waits for the one that took the leader's place, not for the leader.
+    let late = call();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(setup.lab.calls("gated"), 3);
+    leader.abort();
+    setup.lab.running(2).await;
+    setup.lab.open();
+    for answer in followers.into_iter().chain([late]) {
+        let answer = soon("an answer", answer).await.unwrap().unwrap();
+        assert_ne!(text(&answer), "gated {} #1");
+    }
+    assert_eq!(setup.lab.calls("gated"), 3);
+    assert_eq!(setup.cache.stats().in_flight, 0);
+    assert!(is_hit(setup.said(plain("gated")).await.1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_holds_nobody_for_longer_than_half_a_minute_by_default() {
+    let setup = Setup::listed(quiet()).await;
+    let leader = tokio::spawn(setup.stack.clone().oneshot(plain("gated")));
+    setup.lab.running(1).await;
+    let follower = tokio::spawn(setup.stack.clone().oneshot(plain("gated")));
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!(setup.lab.calls("gated"), 1);
+    setup.lab.running(2).await;
+    setup.lab.open();
+    assert!(leader.await.unwrap().is_ok() && follower.await.unwrap().is_ok());
+}
+
 /// A stack that fails at first: every call waits for a second, and says which it was.
 fn failing(calls: Arc<AtomicUsize>, failures: usize) -> impl super::common::Stack {
     service_fn(move |_: McpRequest| {

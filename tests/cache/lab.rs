@@ -314,7 +314,7 @@ impl Setup {
 }
 
 pub fn status(response: &McpResponse) -> Option<CacheStatus> {
-    response.extensions.get().copied()
+    CacheStatus::of(response)
 }
 
 pub fn is_hit(status: Option<CacheStatus>) -> bool {

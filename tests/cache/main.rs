@@ -14,4 +14,5 @@ mod keeping;
 mod lab;
 mod model;
 mod people;
+mod resources;
 mod shared;

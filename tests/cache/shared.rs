@@ -294,6 +294,47 @@ async fn a_store_that_fails_or_hangs_fails_and_delays_no_call() {
 }
 
 /// A store that takes its time.
+#[tokio::test(start_paused = true)]
+async fn a_store_in_memory_holds_no_more_bytes_than_it_may() {
+    let store = MemoryStore::with_max_bytes(4_000);
+    let (one, other) = two(&store);
+    let uri = |n: usize| format!("x://ttl-60000/{n}");
+    let read = |n: usize| McpRequest::read_resource(uri(n));
+    for n in 0..40 {
+        one.said(read(n)).await;
+        settled().await;
+    }
+    // The last is shared, the first is not any more.
+    other.said(read(39)).await;
+    other.said(read(0)).await;
+    assert_eq!(
+        (other.lab.calls(&uri(39)), other.lab.calls(&uri(0))),
+        (0, 1)
+    );
+    // What is in the store is what was used last, and fits.
+    let store = MemoryStore::with_max_bytes(1_000);
+    let key = |n: u8| vec![n; 10];
+    let left = async |store: &MemoryStore| {
+        let keys: Vec<_> = (0..20).map(key).collect();
+        let found = store.get(&keys).await.unwrap();
+        let kept = found.into_iter().enumerate();
+        kept.filter_map(|(n, stored)| stored.map(|_| n))
+            .collect::<Vec<_>>()
+    };
+    for n in 0..20 {
+        store.set(&key(n), vec![0; 240], None).await.unwrap();
+    }
+    assert_eq!(left(&store).await, [16, 17, 18, 19]);
+    store.set(&key(16), vec![0; 740], None).await.unwrap();
+    assert_eq!(left(&store).await, [16, 19]);
+    // One that does not fit at all takes the one before it away, and no other.
+    store.set(&key(16), vec![0; 1_000], None).await.unwrap();
+    assert_eq!(left(&store).await, [19]);
+    store.remove(&key(19)).await.unwrap();
+    store.set(&key(1), vec![0; 990], None).await.unwrap();
+    assert_eq!(left(&store).await, [1]);
+}
+
 struct Slow(MemoryStore);
 
 impl Store for Slow {

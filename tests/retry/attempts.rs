@@ -12,8 +12,9 @@ use std::{
 use futures::future::join_all;
 use rmcp::model::*;
 use rmcp_layers::{
-    Caller, CallerSink, Error, Lifecycle, McpRequest, McpResponse, Outcome, TransportError,
-    Upstream,
+    Caller, CallerSink, Error, Lifecycle, McpRequest, McpResponse, Outcome, ServedBy,
+    TransportError, Upstream,
+    cache::CacheLayer,
     retry::{
         Attempts, IDEMPOTENCY_META_KEY, Jitter, RetryBudget, RetryLayer, RetryPolicy, Strategy,
     },
@@ -373,6 +374,35 @@ async fn the_callers_progress_never_goes_back() {
         .map(|(_, step)| step)
         .collect();
     assert_eq!(steps, [1.0, 2.0, 5.0, 6.0, 7.0, 8.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_a_cache_tells_of_no_attempts() {
+    let server = Server::new([Step::Hangup]);
+    let kept = CacheLayer::builder()
+        .cache_tool("read")
+        .watch_changes(false);
+    let stack = ServiceBuilder::new()
+        .layer(kept.build().unwrap())
+        .layer(
+            layer()
+                .policy(quick().safe_to_repeat(true))
+                .build()
+                .unwrap(),
+        )
+        .service(server.upstream());
+    let ask = async || {
+        let mut request = tool("read");
+        let served_by = ServedBy::slot(&mut request.context.extensions);
+        let response = stack.clone().oneshot(request).await.unwrap();
+        (Attempts::of(&response), served_by.name())
+    };
+    // Whoever waits for somebody else's call makes no attempt either.
+    let (fetched, waited) = tokio::join!(ask(), ask());
+    assert_eq!(fetched, (2, Some("scripted".into())));
+    assert_eq!(waited, (1, None));
+    assert_eq!(ask().await, (1, None));
+    assert_eq!(server.count(), 2);
 }
 
 /// A person, who answers.

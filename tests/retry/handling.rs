@@ -308,6 +308,7 @@ fn impossible_breakers_are_said_when_they_are_built() {
         (policy().growing(0.5, Duration::from_secs(600)), "growing"),
         (policy().growing(2.0, Duration::from_secs(1)), "growing"),
         (policy().probes(0), "probes"),
+        (policy().probe_timeout(Duration::ZERO), "probe_timeout"),
         (policy().successes(0), "successes"),
     ] {
         assert_eq!(option(builder(policy)), Err(wrong));

@@ -12,6 +12,7 @@ mod attempts;
 mod breaking;
 mod handling;
 mod model;
+mod probes;
 mod repeats;
 mod server;
 mod transports;

@@ -43,6 +43,7 @@ struct Config {
     rate: Option<(f64, u32)>,
     open_for: u64,
     probes: u32,
+    probe_timeout: u64,
     successes: u32,
 }
 
@@ -68,12 +69,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 fn configs() -> impl Strategy<Value = Config> {
     let rate = proptest::option::of((0.3..1.0f64, 2..6u32));
-    (1..4u32, rate, 5..40u64, 1..3u32, 1..3u32).prop_map(
-        |(failures, rate, open_for, probes, successes)| Config {
+    (1..4u32, rate, 5..40u64, 1..3u32, 1..50u64, 1..3u32).prop_map(
+        |(failures, rate, open_for, probes, probe_timeout, successes)| Config {
             failures,
             rate,
             open_for,
             probes,
+            probe_timeout,
             successes,
         },
     )
@@ -87,15 +89,21 @@ struct Model {
     number: u64,
     row: u32,
     lately: VecDeque<bool>,
+    /// The probes in flight, by number, and when they began.
+    probes: Vec<(usize, Instant)>,
+    calls: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Closed,
     Open(Instant),
-    HalfOpen { probes: u32, successes: u32 },
+    HalfOpen { successes: u32 },
     Forced,
 }
+
+/// In which phase a call was let in, and which of the calls it is.
+type LetIn = (u64, usize);
 
 /// The calls that a rate is counted over.
 const SPAN: usize = 6;
@@ -108,42 +116,46 @@ impl Model {
             number: 0,
             row: 0,
             lately: VecDeque::new(),
+            probes: Vec::new(),
+            calls: 0,
         }
     }
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.number += 1;
+        self.probes.clear();
         if phase == Phase::Closed {
             self.row = 0;
             self.lately.clear();
         }
     }
 
-    /// Whether a call is let in, in which phase.
-    fn call(&mut self, now: Instant) -> Option<u64> {
+    /// Whether a call is let in, and how.
+    fn call(&mut self, now: Instant) -> Option<LetIn> {
+        self.calls += 1;
         if let Phase::Open(until) = self.phase
             && now >= until
         {
-            self.enter(Phase::HalfOpen {
-                probes: 0,
-                successes: 0,
-            });
+            self.enter(Phase::HalfOpen { successes: 0 });
         }
-        match &mut self.phase {
-            Phase::Closed => Some(self.number),
-            Phase::HalfOpen { probes, .. } if *probes < self.config.probes => {
-                *probes += 1;
-                Some(self.number)
+        let fresh = Duration::from_secs(self.config.probe_timeout);
+        let holding = self.probes.iter().filter(|(_, begun)| now < *begun + fresh);
+        match self.phase {
+            Phase::Closed => Some((self.number, self.calls)),
+            Phase::HalfOpen { .. } if holding.count() < self.config.probes as usize => {
+                self.probes.push((self.calls, now));
+                Some((self.number, self.calls))
             }
             _ => None,
         }
     }
 
-    fn end(&mut self, end: End, let_in: u64, now: Instant) {
-        if let_in != self.number {
+    fn end(&mut self, end: End, (phase, call): LetIn, now: Instant) {
+        if phase != self.number {
             return;
         }
+        self.probes.retain(|(number, _)| *number != call);
         let open = Phase::Open(now + Duration::from_secs(self.config.open_for));
         match (&mut self.phase, end) {
             (Phase::Closed, End::Success) => {
@@ -156,10 +168,8 @@ impl Model {
                 self.note(true);
                 self.judge(open);
             }
-            (Phase::HalfOpen { probes, .. }, End::Refused | End::Cancelled) => *probes -= 1,
             (Phase::HalfOpen { .. }, End::Failure) => self.enter(open),
-            (Phase::HalfOpen { probes, successes }, End::Success | End::Answer) => {
-                *probes -= 1;
+            (Phase::HalfOpen { successes }, End::Success | End::Answer) => {
                 *successes += 1;
                 if *successes >= self.config.successes {
                     self.enter(Phase::Closed);
@@ -200,7 +210,7 @@ impl Model {
 /// A call in flight.
 struct Flight {
     key: usize,
-    let_in: u64,
+    let_in: LetIn,
     task: JoinHandle<Result<McpResponse, Error>>,
 }
 
@@ -215,6 +225,7 @@ async fn play(config: Config, ops: Vec<Op>) -> Result<(), TestCaseError> {
         .consecutive_failures(config.failures)
         .open_for(Duration::from_secs(config.open_for))
         .probes(config.probes)
+        .probe_timeout(Duration::from_secs(config.probe_timeout))
         .successes(config.successes);
     if let Some((rate, min)) = config.rate {
         policy = policy

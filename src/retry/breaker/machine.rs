@@ -21,16 +21,19 @@ pub(super) struct Machine {
     window: Option<Window>,
     /// How often it has opened since it was last closed.
     opened: u32,
+    /// How many probes have been let in.
+    probed: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Closed,
     Open {
         until: Instant,
     },
     HalfOpen {
-        probes: u32,
+        /// Those that hold a place.
+        probes: Vec<Probe>,
         successes: u32,
         /// When a probe last began or ended.
         at: Instant,
@@ -39,13 +42,20 @@ enum Phase {
     ForcedClosed,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    number: u64,
+    /// When it has to give its place back.
+    until: Instant,
+}
+
 /// Whether a call is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// As any.
     Passed,
-    /// To find out how the server is.
-    Probe,
+    /// To find out how the server is, as the probe of this number.
+    Probe(u64),
     /// No; worth asking again after this time, if it is known.
     Refused(Option<Duration>),
 }
@@ -55,6 +65,8 @@ pub(super) enum Admission {
 pub(super) struct End {
     pub(super) verdict: Verdict,
     pub(super) took: Duration,
+    /// The number of the probe, if it was one.
+    pub(super) probe: Option<u64>,
 }
 
 impl Machine {
@@ -66,13 +78,14 @@ impl Machine {
             failures_in_a_row: 0,
             window,
             opened: 0,
+            probed: 0,
         }
     }
 
     /// An open breaker whose time is over waits for a probe, so it counts as half open.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
-        match self.phase {
-            Phase::Open { until } if now >= until => BreakerState::HalfOpen,
+        match &self.phase {
+            Phase::Open { until } if now >= *until => BreakerState::HalfOpen,
             phase => phase.state(),
         }
     }
@@ -90,11 +103,15 @@ impl Machine {
         self.is_closed() && self.since == 0 && self.failures_in_a_row == 0 && self.window.is_none()
     }
 
-    /// Since when a probe could have been made and none was. `None` if it is closed, forced or probed.
+    /// Since when, or from when on, a probe can be made and none is. `None` if it is closed or forced.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Open { until } => Some(until),
-            Phase::HalfOpen { probes: 0, at, .. } => Some(at),
+        match &self.phase {
+            Phase::Open { until } => Some(*until),
+            // One that holds no place any more does not count.
+            Phase::HalfOpen { probes, at, .. } => {
+                let last = probes.iter().map(|probe| probe.until).max();
+                Some(last.unwrap_or(*at))
+            }
             _ => None,
         }
     }
@@ -129,28 +146,36 @@ impl Machine {
         now: Instant,
         change: u64,
     ) -> (Admission, Option<Change>) {
-        match &mut self.phase {
-            Phase::Closed | Phase::ForcedClosed => (Admission::Passed, None),
-            Phase::Open { until } if now < *until => (Admission::Refused(Some(*until - now)), None),
+        let probe = Probe {
+            number: self.probed + 1,
+            until: now + policy.probe_timeout,
+        };
+        let change = match &mut self.phase {
+            Phase::Closed | Phase::ForcedClosed => return (Admission::Passed, None),
+            Phase::ForcedOpen => return (Admission::Refused(None), None),
+            Phase::Open { until } if now < *until => {
+                return (Admission::Refused(Some(*until - now)), None);
+            }
             Phase::Open { .. } => {
-                let begun = self.begin(
-                    Phase::HalfOpen {
-                        probes: 1,
-                        successes: 0,
-                        at: now,
-                    },
-                    change,
-                );
-                (Admission::Probe, Some(begun))
+                let half_open = Phase::HalfOpen {
+                    probes: vec![probe],
+                    successes: 0,
+                    at: now,
+                };
+                Some(self.begin(half_open, change))
             }
-            Phase::HalfOpen { probes, at, .. } if *probes < policy.probes => {
-                *probes += 1;
+            Phase::HalfOpen { probes, at, .. } => {
+                probes.retain(|probe| now < probe.until);
+                if probes.len() >= policy.probes as usize {
+                    return (Admission::Refused(Some(WHILE_PROBED)), None);
+                }
+                probes.push(probe);
                 *at = now;
-                (Admission::Probe, None)
+                None
             }
-            Phase::HalfOpen { .. } => (Admission::Refused(Some(WHILE_PROBED)), None),
-            Phase::ForcedOpen => (Admission::Refused(None), None),
-        }
+        };
+        self.probed = probe.number;
+        (Admission::Probe(probe.number), change)
     }
 
     /// Takes note of how a call has ended that was let in after the change `let_in`.
@@ -177,7 +202,8 @@ impl Machine {
                 successes,
                 at,
             } => {
-                *probes = probes.saturating_sub(1);
+                // One that has lost its place says what it has found all the same.
+                probes.retain(|probe| Some(probe.number) != end.probe);
                 *at = now;
                 match end.verdict {
                     Verdict::Nothing => None,
@@ -249,17 +275,14 @@ impl Machine {
     }
 
     fn begin(&mut self, phase: Phase, change: u64) -> Change {
-        let from = self.phase.state();
+        let (from, to) = (self.phase.state(), phase.state());
         (self.phase, self.since) = (phase, change);
-        Change {
-            from,
-            to: phase.state(),
-        }
+        Change { from, to }
     }
 }
 
 impl Phase {
-    fn state(self) -> BreakerState {
+    fn state(&self) -> BreakerState {
         match self {
             Self::Closed => BreakerState::Closed,
             Self::Open { .. } => BreakerState::Open,

@@ -3,7 +3,8 @@
 //! A breaker counts how calls of one key end: a tool, by default. *Closed*, it lets all pass. After too many failures
 //! it is *open*, and refuses at once, so that callers do not wait for a dead server and the server is left alone to
 //! come back. When the open time is over it is *half open*: one call passes as a probe, others are refused while it is
-//! in flight, and what comes of it closes the breaker or opens it again.
+//! in flight, and what comes of it closes the breaker or opens it again. A probe that takes longer than its
+//! [time](BreakerPolicy::probe_timeout) (30 s) lets the next one pass.
 //!
 //! ```
 //! use std::time::Duration;
@@ -61,7 +62,7 @@
 //!
 //! A [refusal](crate::Refusal) by `breaker`, as [`UNAVAILABLE`](crate::code::UNAVAILABLE), which names the key, with
 //! the state in its data and the time until the next probe as `retryAfterMs`; 100 ms while probes are in flight; none
-//! if it was opened by hand. The call did not run, so a retry layer outside may make it again.
+//! if it was opened by hand, because then nobody knows when that ends. The call did not run, so a retry layer outside may make it again.
 //!
 //! # What passes
 //!

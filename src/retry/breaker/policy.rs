@@ -21,6 +21,7 @@ pub struct BreakerPolicy {
     pub(super) growth: f64,
     pub(super) max_open_for: Duration,
     pub(super) probes: u32,
+    pub(super) probe_timeout: Duration,
     pub(super) successes: u32,
     tool_errors: Option<Classifier>,
 }
@@ -56,6 +57,7 @@ impl Default for BreakerPolicy {
             growth: 1.0,
             max_open_for: Duration::from_secs(10 * 60),
             probes: 1,
+            probe_timeout: Duration::from_secs(30),
             successes: 1,
             tool_errors: None,
         }
@@ -126,11 +128,22 @@ impl BreakerPolicy {
         self
     }
 
-    /// How many probes may be in flight at once when the open time is over. Default: 1, which is all that a server
+    /// How many probes may keep others out at once when the open time is over. Default: 1, which is all that a server
     /// has to fail that is still down.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {
         self.probes = probes;
+        self
+    }
+
+    /// How long a probe keeps others out; at most a day. One that has no answer after that gives its place to the
+    /// next caller, so that a server that took a call and hangs does not hold up a breaker for as long as that call
+    /// waits. It is not cut off, and what comes of it counts as long as the breaker is half open: tools that always
+    /// take longer close it too. Default: 30 s, half of the time that a breaker stays open: a server that hangs gets
+    /// two calls a minute.
+    #[must_use]
+    pub fn probe_timeout(mut self, time: Duration) -> Self {
+        self.probe_timeout = time;
         self
     }
 
@@ -199,6 +212,9 @@ impl BreakerPolicy {
         if self.probes == 0 {
             return wrong("probes", "it would never close: at least 1");
         }
+        if self.probe_timeout.is_zero() || self.probe_timeout > LONGEST_OPEN {
+            return wrong("probe_timeout", "more than nothing and at most a day");
+        }
         if self.successes == 0 {
             return wrong("successes", "at least 1");
         }
@@ -259,6 +275,7 @@ impl fmt::Debug for BreakerPolicy {
             .field("open_for", &self.open_for)
             .field("growing", &(self.growth, self.max_open_for))
             .field("probes", &self.probes)
+            .field("probe_timeout", &self.probe_timeout)
             .field("successes", &self.successes)
             .field("tool_errors", &self.tool_errors.is_some())
             .finish()

@@ -10,10 +10,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{
-    machine::End,
-    state::{Permit, Shared},
-};
+use super::state::{Permit, Shared};
 use crate::{Error, McpRequest, McpResponse, Outcome};
 
 /// The service of a [`CircuitBreakerLayer`](super::CircuitBreakerLayer).
@@ -84,7 +81,7 @@ where
             .policy()
             .read(Outcome::of(&answer), answer.as_ref().ok());
         let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        permit.end(End { verdict, took });
+        permit.end(verdict, took);
     }
     answer
 }

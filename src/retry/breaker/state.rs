@@ -181,13 +181,13 @@ impl Shared {
             ended: false,
         };
         if self.tracked.load(Ordering::Acquire) == 0 {
-            return Ok(permit(key, before, false));
+            return Ok(permit(key, before, None));
         }
         let (admission, state, change, let_in) = {
             let mut keys = self.keys();
             let Some(machine) = keys.tripped.get_mut(&key) else {
                 drop(keys);
-                return Ok(permit(key, before, false));
+                return Ok(permit(key, before, None));
             };
             let (now, next) = (Instant::now(), self.next_change());
             let (admission, change) = machine.admit(&self.policy, now, next);
@@ -198,8 +198,8 @@ impl Shared {
             (admission, machine.state(now), change, let_in)
         };
         let permit = match admission {
-            Admission::Passed => permit(key.clone(), let_in, false),
-            Admission::Probe => permit(key.clone(), let_in, true),
+            Admission::Passed => permit(key.clone(), let_in, None),
+            Admission::Probe(number) => permit(key.clone(), let_in, Some(number)),
             Admission::Refused(after) => {
                 self.totals.refused.fetch_add(1, Ordering::Relaxed);
                 return Err(refusal(&key, state, after));
@@ -386,7 +386,7 @@ pub(super) struct Permit {
     shared: Arc<Shared>,
     key: Arc<str>,
     let_in: u64,
-    probe: bool,
+    probe: Option<u64>,
     ended: bool,
 }
 
@@ -400,20 +400,26 @@ impl Permit {
         &self.shared.policy
     }
 
-    pub(super) fn end(mut self, end: End) {
+    pub(super) fn end(mut self, verdict: Verdict, took: Duration) {
         self.ended = true;
+        self.record(verdict, took);
+    }
+
+    fn record(&self, verdict: Verdict, took: Duration) {
+        let probe = self.probe;
+        let end = End {
+            verdict,
+            took,
+            probe,
+        };
         self.shared.record(&self.key, end, self.let_in);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.probe && !self.ended {
-            let end = End {
-                verdict: Verdict::Nothing,
-                took: Duration::ZERO,
-            };
-            self.shared.record(&self.key, end, self.let_in);
+        if self.probe.is_some() && !self.ended {
+            self.record(Verdict::Nothing, Duration::ZERO);
         }
     }
 }
