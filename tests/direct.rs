@@ -16,7 +16,7 @@ use std::{
 use axum::{body::Body, http, http::HeaderMap};
 use common::{Http, demo::Demo, progress, recorder, soon};
 use futures::StreamExt;
-use rmcp::model::{NumberOrString, ProgressToken};
+use rmcp::model::{NumberOrString, ProgressToken, ServerResult};
 use rmcp_layers::{Error, Lifecycle, McpRequest, McpResponse, Upstream};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -176,6 +176,54 @@ async fn an_exchange_that_ends_without_an_answer_fails_its_call_at_once() {
         call(&upstream, tool("fine")).await.unwrap();
     }
     assert_eq!(upstream.in_flight(), 0);
+}
+
+/// Of whichever kind: what is in a tool's result beside it says nothing of another method.
+#[tokio::test]
+async fn an_answer_on_a_stream_is_read_as_one_to_a_call() {
+    let (upstream, _) = server(|_, message| {
+        let answer = match message["params"]["name"].as_str() {
+            Some("odd") => json!({ "resultType": "complete", "content": [], "messages": [] }),
+            Some("rounds") => json!({ "resultType": "input_required", "requestState": "one" }),
+            Some("task") => json!({
+                "resultType": "task", "taskId": "1", "status": "working", "ttlMs": null,
+                "createdAt": "2026-07-28T00:00:00Z", "lastUpdatedAt": "2026-07-28T00:00:00Z",
+            }),
+            Some("custom") => json!({ "resultType": "complete", "else": 1 }),
+            _ => {
+                let error = json!({ "code": -32602, "message": "no such tool" });
+                let refused = json!({ "jsonrpc": "2.0", "id": message["id"], "error": error });
+                return events(vec![format!("data: {refused}\n\n")]);
+            }
+        };
+        let answer = result(&message["id"], answer);
+        events(vec![format!("event: message\ndata: {answer}\n\n")])
+    })
+    .await;
+    let answer = async |name| {
+        call(&upstream, tool(name))
+            .await
+            .map(McpResponse::into_result)
+    };
+    let odd = answer("odd").await.unwrap();
+    assert!(matches!(odd, ServerResult::CallToolResult(_)), "{odd:?}");
+    let rounds = answer("rounds").await.unwrap();
+    assert!(
+        matches!(rounds, ServerResult::InputRequiredResult(_)),
+        "{rounds:?}"
+    );
+    let task = answer("task").await.unwrap();
+    assert!(
+        matches!(task, ServerResult::CreateTaskResult(_)),
+        "{task:?}"
+    );
+    let custom = serde_json::to_value(answer("custom").await.unwrap()).unwrap();
+    assert_eq!(custom["else"], 1);
+    let refused = answer("none").await.unwrap_err();
+    assert!(
+        refused.is_protocol() && refused.to_string().contains("no such tool"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,11 @@
 //! The face that [`McpServer`] turns to rmcp: each typed method goes down the stack as the request it is.
 
-use std::{borrow::Cow, future::Future, sync::atomic::Ordering, time::Duration};
+use std::{
+    borrow::Cow,
+    future::Future,
+    sync::{LazyLock, atomic::Ordering},
+    time::Duration,
+};
 
 use rmcp::{
     RoleServer, ServerHandler,
@@ -277,7 +282,7 @@ where
         if let Some(told) = &lock(&self.told).config {
             return told.clone();
         }
-        let everything = everything();
+        let everything = ServerConfig::new(EVERYTHING.clone());
         match lock(&self.shared.server_info).clone() {
             Some(info) => everything.with_server_info(info),
             None => everything,
@@ -369,8 +374,11 @@ fn mirrors_headers(tool: &Tool) -> bool {
     tool.input_schema.values().any(marked)
 }
 
-/// A server that can do everything, so that rmcp's own checks let every request pass to the stack.
-fn everything() -> ServerConfig {
+/// What a server can do that can do everything, so that rmcp's own checks let every request pass to the
+/// stack. Without sessions rmcp asks for it with each request.
+static EVERYTHING: LazyLock<ServerCapabilities> = LazyLock::new(everything);
+
+fn everything() -> ServerCapabilities {
     let mut capabilities = ServerCapabilities::builder()
         .enable_completions()
         .enable_logging()
@@ -388,5 +396,5 @@ fn everything() -> ServerConfig {
     if let Ok(serde_json::Value::Object(settings)) = serde_json::to_value(skills) {
         extensions.insert(SKILLS_EXTENSION_ID.to_owned(), settings);
     }
-    ServerConfig::new(capabilities)
+    capabilities
 }

@@ -104,8 +104,7 @@ impl Call {
     #[cfg(feature = "http-client")]
     async fn post(&self, direct: &Direct, request: McpRequest) -> Result<McpResponse, Error> {
         let (message, meta, back) = self.outgoing(request);
-        let version = &self.connection.info.protocol_version;
-        let posting = direct.prepare(message, version, meta);
+        let posting = direct.prepare(message, meta);
         let id = posting.id.clone();
         let _counted = self.connection.routes.count();
         let posted = self.while_connected(Box::pin(direct.post(posting)));
@@ -141,8 +140,7 @@ impl Call {
         let (route, mailbox) = Route::new(&back.caller, false);
         let routes = &*self.connection.routes;
         let entered = Entered::new(routes, id, route.direct());
-        let version = &self.connection.info.protocol_version;
-        let answer = direct.follow(opened, &entered.id, version, routes);
+        let answer = direct.follow(opened, &entered.id, routes);
         let answer = Box::pin(answer.map(Ok::<_, Infallible>));
         self.wait(answer, mailbox, back, self.timeout).await
     }
@@ -273,7 +271,7 @@ const HOP_KEYS: &[&str] = &[
     CLIENT_CAPABILITIES,
 ];
 
-const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(super) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// What this hop says for the caller: what the caller can do, so that the server asks it for nothing
 /// else, and the log level it set for its session. Within this process there is no hop, and the caller is

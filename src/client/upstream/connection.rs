@@ -159,7 +159,8 @@ impl Connection {
     /// Lets calls go directly, if the connection is of a revision in which they can.
     #[cfg(feature = "http-client")]
     pub(super) fn with_direct(mut self, direct: Direct) -> Self {
-        self.direct = (self.era == Era::Modern).then_some(direct);
+        let version = &self.info.protocol_version;
+        self.direct = (self.era == Era::Modern).then(|| direct.speaking(version));
         self
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -11,8 +12,8 @@ use http::{HeaderName, HeaderValue};
 use rmcp::{
     RoleClient,
     model::{
-        ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0,
-        RequestId, ServerJsonRpcMessage, ServerResult,
+        CallToolResult, ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, JsonRpcResponse,
+        JsonRpcVersion2_0, RequestId, ServerJsonRpcMessage, ServerResult,
     },
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{
@@ -70,6 +71,21 @@ impl Client {
             gone,
         });
         Self { client, session }
+    }
+
+    /// Posts a message, and gives back an event stream as it is.
+    pub(super) async fn post(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        auth: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+        limits: StreamableHttpResponseLimits,
+    ) -> HttpResult<StreamableHttpPostResponse> {
+        let client = &self.client;
+        let posted =
+            client.post_message_with_response_limits(uri, message, None, auth, headers, limits);
+        posted.await.map_err(without_url)
     }
 }
 
@@ -145,7 +161,7 @@ async fn answer_at_once(
         let whole = stream::once(std::future::ready(first)).chain(stream);
         return StreamableHttpPostResponse::Sse(whole.boxed(), session_id);
     };
-    finish(stream);
+    finish_now(stream).await;
     StreamableHttpPostResponse::Json(answer, session_id)
 }
 
@@ -160,40 +176,90 @@ pub(super) fn finish(mut stream: BoxedSseResponse) {
     }
 }
 
+/// The same before the answer is passed on. What reads the connection gets a turn first, so that usually the
+/// end is here then, and there is no need for a task and a timer.
+///
+/// With that turn the answer also begins its way to the caller as a task that has just been woken does, by
+/// which rmcp's server is done with an event stream before it is written: the answer and the stream's end go in
+/// one piece, where they would go in two.
+pub(super) async fn finish_now(mut stream: BoxedSseResponse) {
+    if stream.next().now_or_never().is_none() {
+        take_turns().await;
+        finish(stream);
+    }
+}
+
+/// Lets the tasks go first that are waiting for a turn. Unlike `yield_now` it does not wait until the runtime has
+/// nothing else to do.
+async fn take_turns() {
+    let mut others_first = true;
+    std::future::poll_fn(|context| {
+        if std::mem::take(&mut others_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
 /// Most messages are answers. Read as such they cost half of what one of unknown kind does.
 #[derive(Deserialize)]
-struct Plain {
+struct Plain<R> {
     jsonrpc: JsonRpcVersion2_0,
     id: RequestId,
-    result: ServerResult,
+    result: R,
     error: Option<IgnoredAny>,
     method: Option<IgnoredAny>,
 }
 
-/// The message in an event, if there is one that can be read.
-pub(super) fn message_in(event: Option<&str>, data: Option<&str>) -> Option<ServerJsonRpcMessage> {
-    let data = data.filter(|data| !data.is_empty())?;
-    if !matches!(event, None | Some("" | "message")) {
-        return None;
-    }
-    if let Ok(Plain {
-        jsonrpc,
-        id,
-        result,
-        error: None,
-        method: None,
-    }) = serde_json::from_str(data)
-    {
-        return Some(JsonRpcMessage::Response(JsonRpcResponse {
+/// An answer whose result is of this kind.
+fn answer_in<'de, R>(data: &'de str) -> Option<ServerJsonRpcMessage>
+where
+    R: Deserialize<'de> + Into<ServerResult>,
+{
+    match serde_json::from_str(data) {
+        Ok(Plain::<R> {
             jsonrpc,
             id,
             result,
-        }));
+            error: None,
+            method: None,
+        }) => Some(JsonRpcMessage::Response(JsonRpcResponse {
+            jsonrpc,
+            id,
+            result: result.into(),
+        })),
+        _ => None,
+    }
+}
+
+/// What an event holds, if it is meant as a message.
+fn text_of<'a>(event: Option<&str>, data: Option<&'a str>) -> Option<&'a str> {
+    let is_message = matches!(event, None | Some("" | "message"));
+    data.filter(|data| is_message && !data.is_empty())
+}
+
+/// The message in an event, if there is one that can be read.
+fn message_in(event: Option<&str>, data: Option<&str>) -> Option<ServerJsonRpcMessage> {
+    let data = text_of(event, data)?;
+    if let Some(answer) = answer_in::<ServerResult>(data) {
+        return Some(answer);
     }
     let message = serde_json::from_str(data);
     message
         .inspect_err(|error| tracing::debug!(%error, "an event holds no message"))
         .ok()
+}
+
+/// The same for what comes in answer to a call of a tool: that mostly is the tool's result, and rmcp reads a
+/// result of unknown kind as one kind after the other, of which that is the sixteenth.
+pub(super) fn message_to_call_in(
+    event: Option<&str>,
+    data: Option<&str>,
+) -> Option<ServerJsonRpcMessage> {
+    let answer = answer_in::<CallToolResult>(text_of(event, data)?);
+    answer.or_else(|| message_in(event, data))
 }
 
 impl StreamableHttpClient for Client {

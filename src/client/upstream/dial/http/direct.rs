@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
@@ -33,9 +33,9 @@ use tokio::sync::Semaphore;
 
 use super::{
     MAX_CONCURRENT_REQUESTS,
-    client::{Client, HttpResult, Resume, credential_of, finish, message_in},
+    client::{Client, HttpResult, Resume, credential_of, finish, finish_now, message_to_call_in},
 };
-use crate::client::upstream::{connection::Handshake, routes::Routes};
+use crate::client::upstream::{call::CLIENT_CAPABILITIES, connection::Handshake, routes::Routes};
 
 /// The first id here. rmcp counts its own from zero.
 const FIRST_ID: i64 = 1 << 40;
@@ -52,6 +52,8 @@ pub(in crate::client::upstream) struct Direct {
     headers: HashMap<HeaderName, HeaderValue>,
     limits: StreamableHttpResponseLimits,
     info: Arc<InitializeRequestParams>,
+    /// What every request says in `_meta`, in the words of the wire.
+    said: Map<String, Value>,
     next: AtomicI64,
     /// The room for requests that wait for their response headers.
     room: Semaphore,
@@ -97,10 +99,24 @@ impl Direct {
             headers: config.custom_headers.clone(),
             limits,
             info: handshake.info.clone(),
+            said: Map::new(),
             next: AtomicI64::new(FIRST_ID),
             room: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             has_header_tools: AtomicBool::new(false),
         }
+    }
+
+    /// The same, for a connection of this revision.
+    pub(in crate::client::upstream) fn speaking(mut self, version: &ProtocolVersion) -> Self {
+        let mut said = RequestMetaObject::new();
+        said.set_protocol_version(version.clone());
+        said.set_client_info(self.info.client_info.clone());
+        self.said = said.0.0;
+        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
+            let name = HeaderName::from_static("mcp-protocol-version");
+            self.headers.insert(name, version);
+        }
+        self
     }
 
     /// Whether this request can go directly.
@@ -129,19 +145,21 @@ impl Direct {
     pub(in crate::client::upstream) fn prepare(
         &self,
         mut request: ClientRequest,
-        version: &ProtocolVersion,
         meta: Option<RequestMetaObject>,
     ) -> Posting {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let of_request = request.get_meta_mut();
-        of_request.set_protocol_version(version.clone());
-        of_request.set_client_info(self.info.client_info.clone());
-        of_request.set_client_capabilities(self.info.capabilities.clone());
-        if let Some(meta) = meta {
-            of_request.extend(meta);
+        for (name, value) in &self.said {
+            of_request.insert(name.clone(), value.clone());
+        }
+        for (name, value) in meta.into_iter().flat_map(|meta| meta.0.0) {
+            of_request.insert(name, value);
+        }
+        if !of_request.contains_key(CLIENT_CAPABILITIES) {
+            of_request.set_client_capabilities(self.info.capabilities.clone());
         }
         of_request.set_progress_token(ProgressToken(NumberOrString::Number(number)));
-        let mut headers = self.headers_of(version);
+        let mut headers = self.headers.clone();
         if let ClientRequest::CallToolRequest(call) = &request
             && let Ok(name) = HeaderValue::from_str(&call.params.name)
         {
@@ -157,37 +175,28 @@ impl Direct {
         }
     }
 
-    fn headers_of(&self, version: &ProtocolVersion) -> HashMap<HeaderName, HeaderValue> {
-        let mut headers = self.headers.clone();
-        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
-            headers.insert(HeaderName::from_static("mcp-protocol-version"), version);
-        }
-        headers
-    }
-
     /// Posts it. Dropped before the answer is here, it closes the connection, as does the stream; that tells
     /// the server that nobody waits any more (MCP 2026-07-28, basic/transports, cancellation).
     pub(in crate::client::upstream) async fn post(&self, posting: Posting) -> Posted {
         let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
-        let _room = self.room.acquire().await;
-        let response = self.client.post_message_with_response_limits(
+        let room = self.room.acquire().await;
+        let response = self.client.post(
             self.uri.clone(),
             posting.message,
-            None,
             auth.clone(),
             posting.headers,
             self.limits,
         );
-        Posted::Answer(Box::new(match response.await {
+        let response = response.await;
+        drop(room);
+        Posted::Answer(Box::new(match response {
             Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Response(response), _)) => {
                 Ok(response.result)
             }
             Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Error(error), _)) => {
                 Err(ServiceError::McpError(error.error))
             }
-            Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
-                return Posted::Stream(Opened { stream, auth });
-            }
+            Ok(StreamableHttpPostResponse::Sse(stream, _)) => return first(stream, auth).await,
             Ok(_) => Err(closed()),
             Err(error) => Err(failed(error)),
         }))
@@ -199,11 +208,10 @@ impl Direct {
         &self,
         opened: Opened,
         id: &RequestId,
-        version: &ProtocolVersion,
         routes: &Routes,
     ) -> Answer {
         let Opened { mut stream, auth } = opened;
-        let headers = &self.headers_of(version);
+        let headers = &self.headers;
         let mut last: Option<String> = None;
         let mut pause = None;
         loop {
@@ -219,7 +227,8 @@ impl Direct {
             };
             pause = event.retry.map(Duration::from_millis).or(pause);
             last = event.id.or(last);
-            let Some(message) = message_in(event.event.as_deref(), event.data.as_deref()) else {
+            let Some(message) = message_to_call_in(event.event.as_deref(), event.data.as_deref())
+            else {
                 continue;
             };
             let answer = match message {
@@ -289,6 +298,24 @@ impl Direct {
             tracing::debug!(%error, "a server's request could not be declined");
         }
     }
+}
+
+/// Takes the answer out of a stream that has nothing else in it.
+async fn first(mut stream: BoxedSseResponse, auth: Option<String>) -> Posted {
+    let Some(Ok(event)) = stream.next().await else {
+        return Posted::Answer(Box::new(Err(closed())));
+    };
+    let answer = match message_to_call_in(event.event.as_deref(), event.data.as_deref()) {
+        Some(JsonRpcMessage::Response(response)) => Ok(response.result),
+        Some(JsonRpcMessage::Error(error)) => Err(ServiceError::McpError(error.error)),
+        _ => {
+            let whole = stream::once(std::future::ready(Ok(event))).chain(stream);
+            let stream = whole.boxed();
+            return Posted::Stream(Opened { stream, auth });
+        }
+    };
+    finish_now(stream).await;
+    Posted::Answer(Box::new(answer))
 }
 
 /// The exchange ended without an answer.
