@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    hash::{DefaultHasher, Hash, Hasher},
     mem,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use lru::LruCache;
+use serde_json::Value;
 use tower::{Layer, Service};
 
 use super::{AuthError, bearer::check_characters, rules::impossible, verifier::Secret};
@@ -78,7 +80,7 @@ impl Credential {
 /// |---|---|
 /// | [`fixed`](Self::fixed) | all callers |
 /// | [`refreshed`](Self::refreshed) | all callers, replaced 30 s before it expires |
-/// | [`per_principal`](Self::per_principal) | each principal |
+/// | [`per_principal`](Self::per_principal) | each principal, with the same scopes and claims |
 /// | `TokenExchange` (feature `auth-client`) | each token of a caller (RFC 8693) |
 ///
 /// What is fetched is kept until it expires, up to 10,000 credentials. All who wait for the same credential wait
@@ -106,10 +108,49 @@ enum Source {
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Everybody,
-    Principal(crate::Audience),
+    Principal(Alike),
     /// A caller's, by the SHA-256 of the token that was exchanged.
     #[cfg(feature = "auth-client")]
     Token([u8; 32]),
+}
+
+/// A principal as its token describes it. One who comes back with fewer scopes is another.
+#[derive(Clone)]
+struct Alike(Principal);
+
+impl Alike {
+    /// Claims, but for those that tell one token from the next and nothing of the principal.
+    fn claims(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let claims = self.0.claims().iter();
+        claims.filter(|(name, _)| !matches!(&***name, "exp" | "nbf" | "iat" | "jti"))
+    }
+}
+
+impl PartialEq for Alike {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.identity() == other.0.identity()
+            && self.0.scopes() == other.0.scopes()
+            && self.claims().count() == other.claims().count()
+            && self
+                .claims()
+                .all(|(name, value)| other.0.claims().get(name) == Some(value))
+    }
+}
+
+impl Eq for Alike {}
+
+impl Hash for Alike {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity().hash(state);
+        self.0.scopes().hash(state);
+        // The order of claims says nothing.
+        let hashed = self.claims().map(|claim| {
+            let mut hasher = DefaultHasher::new();
+            claim.hash(&mut hasher);
+            hasher.finish()
+        });
+        hashed.fold(0, u64::wrapping_add).hash(state);
+    }
 }
 
 impl Credentials {
@@ -141,7 +182,9 @@ impl Credentials {
         Self::over(Source::Shared(Arc::new(move || fetch().boxed())))
     }
 
-    /// What `fetch` brings for each principal. Calls without a principal are refused.
+    /// What `fetch` brings for each principal, which it may make of all that the principal's token says: what was
+    /// brought for one token is for those tokens alone that have the same issuer, subject, scopes and claims, but for
+    /// `exp`, `nbf`, `iat` and `jti` (RFC 7519). Calls without a principal are refused.
     pub fn per_principal<F, Fut>(fetch: F) -> Self
     where
         F: Fn(Principal) -> Fut + Send + Sync + 'static,
@@ -175,7 +218,7 @@ impl Credentials {
                 let principal = request.context.principal().cloned().ok_or_else(|| {
                     misplaced("there is no principal: put the AuthLayer further out")
                 })?;
-                let key = Key::Principal(crate::Audience::principal(&principal));
+                let key = Key::Principal(Alike(principal.clone()));
                 let fetch = fetch.clone();
                 (key, Box::new(move || fetch(principal)))
             }

@@ -292,6 +292,60 @@ async fn principals_who_call_at_once_are_shown_each_by_their_own_credential() {
 }
 
 #[tokio::test]
+async fn a_principal_that_comes_back_with_less_is_not_shown_by_what_it_got_for_more() {
+    let shown = Shown::default();
+    let upstream = upstream(&shown.serve().await);
+    let credentials = Credentials::per_principal(async |principal: Principal| {
+        let tenant = principal.claims().get("tenant").and_then(Value::as_str);
+        let made_of = [
+            principal.scopes().join("+"),
+            tenant.unwrap_or("-").to_owned(),
+        ];
+        Ok(Credential::new(made_of.join("/")))
+    });
+    let stack = CredentialLayer::new(credentials).layer(upstream);
+    let call = async |scopes: &[&str], claims: Value| {
+        let Value::Object(claims) = claims else {
+            panic!("claims are an object");
+        };
+        let principal = Principal::new("ann").with_scopes(scopes.iter().copied());
+        let mut request = add(None);
+        request.context.set_principal(principal.with_claims(claims));
+        stack.clone().oneshot(request).await.unwrap();
+        shown.take().pop().flatten().unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(call(&["r", "w"], json!({})).await, "Bearer r+w/-");
+        assert_eq!(call(&["r"], json!({})).await, "Bearer r/-");
+        assert_eq!(call(&["r"], json!({"tenant": "a"})).await, "Bearer r/a");
+        assert_eq!(call(&["r"], json!({"tenant": "b"})).await, "Bearer r/b");
+    }
+}
+
+#[tokio::test]
+async fn a_new_token_that_says_the_same_is_shown_by_the_same_credential() {
+    let shown = Shown::default();
+    let upstream = upstream(&shown.serve().await);
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let credentials = Credentials::per_principal({
+        let fetched = fetched.clone();
+        move |_| {
+            let number = fetched.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(Credential::new(format!("number-{number}"))) }
+        }
+    });
+    let stack = CredentialLayer::new(credentials).layer(upstream);
+    for time in 0..3 {
+        let claims = json!({ "iat": time, "nbf": time, "exp": time, "jti": time, "tenant": "a" });
+        let principal = Principal::new("ann").with_claims(claims.as_object().unwrap().clone());
+        let mut request = add(None);
+        request.context.set_principal(principal);
+        stack.clone().oneshot(request).await.unwrap();
+    }
+    assert_eq!(fetched.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_credential_is_replaced_before_it_expires_and_a_failure_is_nobodys() {
     let shown = Shown::default();
     let upstream = upstream(&shown.serve().await);
