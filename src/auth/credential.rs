@@ -195,6 +195,49 @@ impl Credentials {
         })))
     }
 
+    /// Shows these with every HTTP request to an endpoint: its handshake, calls, streams, and the end of its session.
+    /// A call under a [`CredentialLayer`] shows what that says.
+    ///
+    /// ```
+    /// use rmcp_layers::{HttpEndpoint, auth::{Credential, Credentials}};
+    ///
+    /// # fn main() -> Result<(), rmcp_layers::Error> {
+    /// let credentials = Credentials::refreshed(async || Ok(Credential::new("fetched from a vault")));
+    /// let endpoint = credentials.for_endpoint(HttpEndpoint::new("https://files.example/mcp"))?;
+    /// # let _ = endpoint;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A refusal (by `auth`), if these are each principal's or token's own: all callers share a connection and its
+    /// handshake.
+    #[cfg(feature = "http-client")]
+    pub fn for_endpoint(
+        &self,
+        endpoint: crate::HttpEndpoint,
+    ) -> Result<crate::HttpEndpoint, Error> {
+        match &self.source {
+            Source::Fixed(credential) => Ok(endpoint.bearer(credential.token.reveal())),
+            Source::Shared(fetch) => {
+                let (credentials, fetch) = (self.clone(), fetch.clone());
+                Ok(endpoint.bearer_from(move || {
+                    let (credentials, fetch) = (credentials.clone(), fetch.clone());
+                    async move {
+                        let fetched = credentials.fetched(Key::Everybody, Box::new(move || fetch()));
+                        Ok(fetched.await?.token.reveal().to_owned())
+                    }
+                }))
+            }
+            _ => Err(impossible(
+                "the credentials are not the same for all callers, who share the endpoint's connection: use a \
+                 CredentialLayer"
+                    .to_owned(),
+            )),
+        }
+    }
+
     #[cfg(feature = "auth-client")]
     pub(super) fn exchange(exchange: super::client::TokenExchange) -> Self {
         Self::over(Source::Exchange(exchange))
@@ -312,9 +355,12 @@ impl fmt::Debug for Credentials {
 /// [`HttpEndpoint::bearer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/struct.HttpEndpoint.html#method.bearer)
 /// says, and is never another's. Upstreams that are not over HTTP do not get it.
 ///
-/// What no call causes (the handshake, the stream of a session) has the endpoint's own credential. A server of a
-/// revision before 2026-07-28 that keeps sessions and binds them to who opened them takes calls of that one alone:
-/// give each principal an upstream of its own there.
+/// What no call causes (the handshake, the stream of a session and its end) has the endpoint's own credential. Where
+/// that one is for all callers, [`Credentials::for_endpoint`] shows it with every request, and this layer is not
+/// needed. Credentials of each principal or token cannot be shown there, because all callers share the connection: an
+/// upstream that demands one for its handshake needs a bearer of this server's own beside them. A server of a revision
+/// before 2026-07-28 that keeps sessions and binds them to who opened them takes calls of that one alone. For both,
+/// the way out is an upstream for each caller, as a gateway's member for each caller is.
 ///
 /// ```
 /// use rmcp_layers::auth::{CredentialLayer, Credentials};
