@@ -1,6 +1,7 @@
 use std::{
     fmt,
     future::Future,
+    hash::{DefaultHasher, Hash, Hasher},
     mem,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use lru::LruCache;
+use serde_json::Value;
 use tower::{Layer, Service};
 
 use super::{AuthError, bearer::check_characters, rules::impossible, verifier::Secret};
@@ -78,7 +80,7 @@ impl Credential {
 /// |---|---|
 /// | [`fixed`](Self::fixed) | all callers |
 /// | [`refreshed`](Self::refreshed) | all callers, replaced 30 s before it expires |
-/// | [`per_principal`](Self::per_principal) | each principal |
+/// | [`per_principal`](Self::per_principal) | each principal, with the same scopes and claims |
 /// | `TokenExchange` (feature `auth-client`) | each token of a caller (RFC 8693) |
 ///
 /// What is fetched is kept until it expires, up to 10,000 credentials. All who wait for the same credential wait
@@ -106,10 +108,49 @@ enum Source {
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Everybody,
-    Principal(crate::Audience),
+    Principal(Alike),
     /// A caller's, by the SHA-256 of the token that was exchanged.
     #[cfg(feature = "auth-client")]
     Token([u8; 32]),
+}
+
+/// A principal as its token describes it. One who comes back with fewer scopes is another.
+#[derive(Clone)]
+struct Alike(Principal);
+
+impl Alike {
+    /// Claims, but for those that tell one token from the next and nothing of the principal.
+    fn claims(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let claims = self.0.claims().iter();
+        claims.filter(|(name, _)| !matches!(&***name, "exp" | "nbf" | "iat" | "jti"))
+    }
+}
+
+impl PartialEq for Alike {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.identity() == other.0.identity()
+            && self.0.scopes() == other.0.scopes()
+            && self.claims().count() == other.claims().count()
+            && self
+                .claims()
+                .all(|(name, value)| other.0.claims().get(name) == Some(value))
+    }
+}
+
+impl Eq for Alike {}
+
+impl Hash for Alike {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity().hash(state);
+        self.0.scopes().hash(state);
+        // The order of claims says nothing.
+        let hashed = self.claims().map(|claim| {
+            let mut hasher = DefaultHasher::new();
+            claim.hash(&mut hasher);
+            hasher.finish()
+        });
+        hashed.fold(0, u64::wrapping_add).hash(state);
+    }
 }
 
 impl Credentials {
@@ -141,7 +182,9 @@ impl Credentials {
         Self::over(Source::Shared(Arc::new(move || fetch().boxed())))
     }
 
-    /// What `fetch` brings for each principal. Calls without a principal are refused.
+    /// What `fetch` brings for each principal, which it may make of all that the principal's token says: what was
+    /// brought for one token is for those tokens alone that have the same issuer, subject, scopes and claims, but for
+    /// `exp`, `nbf`, `iat` and `jti` (RFC 7519). Calls without a principal are refused.
     pub fn per_principal<F, Fut>(fetch: F) -> Self
     where
         F: Fn(Principal) -> Fut + Send + Sync + 'static,
@@ -150,6 +193,49 @@ impl Credentials {
         Self::over(Source::Principal(Arc::new(move |principal| {
             fetch(principal).boxed()
         })))
+    }
+
+    /// Shows these with every HTTP request to an endpoint: its handshake, calls, streams, and the end of its session.
+    /// A call under a [`CredentialLayer`] shows what that says.
+    ///
+    /// ```
+    /// use rmcp_layers::{HttpEndpoint, auth::{Credential, Credentials}};
+    ///
+    /// # fn main() -> Result<(), rmcp_layers::Error> {
+    /// let credentials = Credentials::refreshed(async || Ok(Credential::new("fetched from a vault")));
+    /// let endpoint = credentials.for_endpoint(HttpEndpoint::new("https://files.example/mcp"))?;
+    /// # let _ = endpoint;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A refusal (by `auth`), if these are each principal's or token's own: all callers share a connection and its
+    /// handshake.
+    #[cfg(feature = "http-client")]
+    pub fn for_endpoint(
+        &self,
+        endpoint: crate::HttpEndpoint,
+    ) -> Result<crate::HttpEndpoint, Error> {
+        match &self.source {
+            Source::Fixed(credential) => Ok(endpoint.bearer(credential.token.reveal())),
+            Source::Shared(fetch) => {
+                let (credentials, fetch) = (self.clone(), fetch.clone());
+                Ok(endpoint.bearer_from(move || {
+                    let (credentials, fetch) = (credentials.clone(), fetch.clone());
+                    async move {
+                        let fetched = credentials.fetched(Key::Everybody, Box::new(move || fetch()));
+                        Ok(fetched.await?.token.reveal().to_owned())
+                    }
+                }))
+            }
+            _ => Err(impossible(
+                "the credentials are not the same for all callers, who share the endpoint's connection: use a \
+                 CredentialLayer"
+                    .to_owned(),
+            )),
+        }
     }
 
     #[cfg(feature = "auth-client")]
@@ -175,7 +261,7 @@ impl Credentials {
                 let principal = request.context.principal().cloned().ok_or_else(|| {
                     misplaced("there is no principal: put the AuthLayer further out")
                 })?;
-                let key = Key::Principal(crate::Audience::principal(&principal));
+                let key = Key::Principal(Alike(principal.clone()));
                 let fetch = fetch.clone();
                 (key, Box::new(move || fetch(principal)))
             }
@@ -269,9 +355,12 @@ impl fmt::Debug for Credentials {
 /// [`HttpEndpoint::bearer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/struct.HttpEndpoint.html#method.bearer)
 /// says, and is never another's. Upstreams that are not over HTTP do not get it.
 ///
-/// What no call causes (the handshake, the stream of a session) has the endpoint's own credential. A server of a
-/// revision before 2026-07-28 that keeps sessions and binds them to who opened them takes calls of that one alone:
-/// give each principal an upstream of its own there.
+/// What no call causes (the handshake, the stream of a session and its end) has the endpoint's own credential. Where
+/// that one is for all callers, [`Credentials::for_endpoint`] shows it with every request, and this layer is not
+/// needed. Credentials of each principal or token cannot be shown there, because all callers share the connection: an
+/// upstream that demands one for its handshake needs a bearer of this server's own beside them. A server of a revision
+/// before 2026-07-28 that keeps sessions and binds them to who opened them takes calls of that one alone. For both,
+/// the way out is an upstream for each caller, as a gateway's member for each caller is.
 ///
 /// ```
 /// use rmcp_layers::auth::{CredentialLayer, Credentials};

@@ -55,6 +55,7 @@ impl AuthLayer {
             audit: None,
             open: Vec::new(),
             delegates: false,
+            unknown_tasks: false,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -126,6 +127,7 @@ pub struct AuthLayerBuilder {
     audit: Option<Audit>,
     open: Vec<String>,
     delegates: bool,
+    unknown_tasks: bool,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -195,6 +197,16 @@ impl AuthLayerBuilder {
         self
     }
 
+    /// Lets every principal at tasks of which this layer does not know who began them, if it has their id. Off by
+    /// default: `tasks/get`, `tasks/update` and `tasks/cancel` are for who began the task through this layer, of the
+    /// last 10,000 tasks; when there are more, whoever has the most loses the one asked for least recently. On where
+    /// tasks outlive this process, or are asked for at another replica than began them, and their ids cannot be
+    /// guessed.
+    pub fn unknown_tasks(mut self, yes: bool) -> Self {
+        self.unknown_tasks = yes;
+        self
+    }
+
     /// Reads the time from here. For tests.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -246,7 +258,7 @@ impl AuthLayerBuilder {
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
                 audit: self.audit,
-                tasks: Tasks::default(),
+                tasks: Tasks::new(self.unknown_tasks),
                 open: self.open,
                 delegates: self.delegates,
                 clock: self.clock,

@@ -24,7 +24,7 @@ use crate::{Error, McpRequest, Principal, Refusal, code, glob};
 /// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | nothing: they are filtered |
 /// | `subscriptions/listen` | nothing: what would be heard of is filtered |
 /// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | nothing: they are how the protocol works |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, but a task that another principal is known to have begun (of the last 10,000, in this process) is unknown to it; one of which nothing is known is known by its id, as it is to its server |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, but a task is unknown to all but the principal who began it, in this process and among the last 10,000; see [`AuthLayerBuilder::unknown_tasks`](super::AuthLayerBuilder::unknown_tasks) |
 /// | any other method | what is unmatched needs |
 ///
 /// A [`method`](RulesBuilder::method) rule stands before all of that: it is asked first, and what it demands is

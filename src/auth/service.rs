@@ -276,7 +276,8 @@ impl Shared {
             return Err(self.deny(&rules, principal, hides, request, denial.into()));
         }
         if self.is_anothers_task(request, principal) {
-            let error = AuthError::insufficient_scope(NONE).with_reason("the task is another's");
+            let error = AuthError::insufficient_scope(NONE)
+                .with_reason("the task is another's, or nobody's");
             return Err(self.deny(&rules, principal, true, request, error));
         }
         let listens = matches!(

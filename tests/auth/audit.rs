@@ -5,8 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,10 +19,10 @@ use rmcp_layers::{
 use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::common::{demo::Demo, soon};
+use crate::common::demo::Demo;
 
 /// A folder that is gone after the test.
-pub struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
@@ -50,13 +49,13 @@ fn in_memory() -> Audit {
     Audit::builder().memory(100).build().unwrap()
 }
 
-fn to_file(path: &Path) -> Audit {
+pub fn to_file(path: &Path) -> Audit {
     let file = AuditFile::new(path);
     Audit::builder().memory(100).file(file).build().unwrap()
 }
 
 /// A stack that does what the tool's name says.
-fn stack(
+pub fn stack(
     audit: &Audit,
 ) -> impl Service<McpRequest, Response = McpResponse, Error = Error, Future: Send> + Clone + use<> {
     ServiceBuilder::new()
@@ -79,22 +78,22 @@ fn stack(
         }))
 }
 
-fn call(name: &str) -> McpRequest {
+pub fn call(name: &str) -> McpRequest {
     McpRequest::call_tool(name).build()
 }
 
-async fn calls(audit: &Audit, names: &[&str]) {
+pub async fn calls(audit: &Audit, names: &[&str]) {
     for name in names {
         let _ = stack(audit).oneshot(call(name)).await;
     }
     audit.handle().flush().await.unwrap();
 }
 
-fn latest(audit: &Audit) -> Arc<AuditRecord> {
+pub fn latest(audit: &Audit) -> Arc<AuditRecord> {
     audit.handle().recent(1).pop().expect("a record")
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+pub fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -350,388 +349,6 @@ async fn the_ring_keeps_the_latest() {
     assert_eq!(names(1), ["three"]);
 }
 
-#[tokio::test]
-async fn a_log_goes_on_where_it_ended() {
-    let folder = Folder::new();
-    for run in 0..3_u64 {
-        let audit = to_file(&folder.file());
-        calls(&audit, &["one", "two"]).await;
-        assert_eq!(audit.handle().counts()[0].written, 2);
-        let log = verify(folder.file()).unwrap();
-        assert_eq!(
-            (log.lines, log.first_seq, log.last_seq),
-            (2 * (run + 1), 1, 2 * (run + 1))
-        );
-        assert_eq!(log.follows, "0".repeat(64));
-    }
-}
-
-#[tokio::test]
-async fn what_waits_is_written_when_the_audit_is_dropped() {
-    let folder = Folder::new();
-    let audit = to_file(&folder.file());
-    for _ in 0..100 {
-        stack(&audit).oneshot(call("work")).await.unwrap();
-    }
-    drop(audit);
-    let written = async {
-        while verify(folder.file()).map_or(0, |log| log.lines) < 100 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon("all records", written).await;
-}
-
-#[tokio::test]
-async fn a_line_that_was_tampered_with_is_named() {
-    let folder = Folder::new();
-    let audit = to_file(&folder.file());
-    calls(&audit, &["one", "two", "three", "four"]).await;
-    drop(audit);
-    let whole = fs::read_to_string(folder.file()).unwrap();
-    let line = |n: usize| whole.lines().nth(n - 1).unwrap();
-    let joined = |numbers: &[usize]| -> String {
-        numbers.iter().map(|&n| format!("{}\n", line(n))).collect()
-    };
-    let other = {
-        let folder = Folder::new();
-        let audit = to_file(&folder.file());
-        calls(&audit, &["another", "another"]).await;
-        fs::read_to_string(folder.file()).unwrap()
-    };
-    let put_in = format!(
-        "{}\n{}\n{}\n",
-        line(1),
-        other.lines().nth(1).unwrap(),
-        line(3)
-    );
-    for (what, text, broken) in [
-        (
-            "a name changed",
-            whole.replace(r#""name":"two""#, r#""name":"own""#),
-            2,
-        ),
-        (
-            "the last line changed",
-            whole.replace(r#""name":"four""#, r#""name":"five""#),
-            4,
-        ),
-        (
-            "a digit of a hash changed",
-            whole.replacen(r#""hash":""#, r#""hash":"x"#, 1),
-            1,
-        ),
-        ("a line removed", joined(&[1, 3, 4]), 2),
-        ("the first line removed", joined(&[2, 3, 4]), 1),
-        ("lines swapped", joined(&[1, 3, 2, 4]), 2),
-        ("a line twice", joined(&[1, 2, 2, 3, 4]), 3),
-        ("another log's line", put_in, 2),
-        (
-            "a line that is no record",
-            whole.replacen('\n', "\nhello\n", 1),
-            2,
-        ),
-        ("an empty line", whole.replacen('\n', "\n\n", 1), 2),
-        ("not UTF-8", whole.replace("three", "thr\u{fffd}e"), 3),
-        ("the end missing", whole[..whole.len() - 5].to_owned(), 4),
-        ("nothing there", String::new(), 1),
-    ] {
-        fs::write(folder.file(), text).unwrap();
-        // A log from its second line on is how a log goes on that was rotated.
-        if what == "the first line removed" {
-            let log = verify(folder.file()).unwrap();
-            assert_eq!(log.first_seq, 2, "and it says so");
-            continue;
-        }
-        match verify(folder.file()) {
-            Err(AuditError::Broken { line, .. }) => assert_eq!(line, broken, "{what}"),
-            other => panic!("{what}: {other:?}"),
-        }
-    }
-    fs::write(folder.file(), whole).unwrap();
-    assert_eq!(verify(folder.file()).unwrap().lines, 4);
-}
-
-#[tokio::test]
-async fn a_line_that_a_crash_cut_short_is_cut_off_and_that_is_on_record() {
-    let folder = Folder::new();
-    calls(&to_file(&folder.file()), &["one", "two"]).await;
-    let whole = fs::read(folder.file()).unwrap();
-    for cut in [1, 10, 100] {
-        fs::write(folder.file(), &whole[..whole.len() - cut]).unwrap();
-        let audit = to_file(&folder.file());
-        calls(&audit, &["three"]).await;
-        let log = lines(&folder.file());
-        assert_eq!(log[1]["event"], "recovered");
-        assert!(log[1]["cut_bytes"].as_u64().unwrap() > 0);
-        assert_eq!(log[2]["name"], "three");
-        assert_eq!(verify(folder.file()).unwrap().lines, 3);
-    }
-}
-
-#[tokio::test]
-async fn a_file_that_is_no_log_is_not_written_to() {
-    let folder = Folder::new();
-    fs::write(folder.file(), "dear diary\n").unwrap();
-    let opened = Audit::builder().file(AuditFile::new(folder.file())).build();
-    let error = opened.unwrap_err().to_string();
-    assert!(
-        error.contains("audit.jsonl") && error.contains("move it away"),
-        "{error}"
-    );
-    assert_eq!(fs::read_to_string(folder.file()).unwrap(), "dear diary\n");
-}
-
-#[tokio::test]
-async fn a_log_that_grows_large_goes_on_in_a_new_file() {
-    let folder = Folder::new();
-    let open = || {
-        let file = AuditFile::new(folder.file()).max_bytes(4096);
-        Audit::builder().memory(1).file(file).build().unwrap()
-    };
-    for _ in 0..2 {
-        let audit = open();
-        for _ in 0..40 {
-            calls(&audit, &["work"]).await;
-        }
-    }
-    let logs = verify_all(folder.file()).unwrap();
-    assert!(logs.len() > 3, "{logs:?}");
-    assert_eq!(logs.iter().map(|log| log.lines).sum::<u64>(), 80);
-    for entry in fs::read_dir(&folder.0).unwrap() {
-        assert!(entry.unwrap().metadata().unwrap().len() <= 4096);
-    }
-    // After a rotation that nothing followed, the log goes on from the file before.
-    fs::remove_file(folder.file()).unwrap();
-    let last = verify_all(folder.file()).unwrap().pop().unwrap().last_seq;
-    calls(&open(), &["work"]).await;
-    assert_eq!(
-        verify_all(folder.file()).unwrap().pop().unwrap().first_seq,
-        last + 1
-    );
-    // A file that is missing in between is found.
-    let mut files: Vec<_> = fs::read_dir(&folder.0)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    fs::remove_file(&files[2]).unwrap();
-    assert!(matches!(
-        verify_all(folder.file()),
-        Err(AuditError::Broken { line: 1, .. })
-    ));
-}
-
-#[tokio::test]
-async fn two_processes_do_not_tangle_one_log() {
-    let folder = Folder::new();
-    let (first, second) = (to_file(&folder.file()), to_file(&folder.file()));
-    calls(&first, &["one"]).await;
-    let _ = stack(&second).oneshot(call("two")).await;
-    let failing = async {
-        while !second.handle().counts()[0].failing {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon("the second to notice", failing).await;
-    let refused = stack(&second).oneshot(call("three")).await;
-    assert_eq!(refused.unwrap_err().kind().as_str(), "refused");
-    calls(&first, &["four"]).await;
-    assert_eq!(verify(folder.file()).unwrap().lines, 2);
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn others_cannot_read_a_log() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = Folder::new();
-    calls(&to_file(&folder.file()), &["one"]).await;
-    let mode = fs::metadata(folder.file()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-}
-
-/// A sink that writes when it is let, and fails when it is told to.
-struct Slow {
-    let_go: mpsc::Receiver<()>,
-    fails: Arc<AtomicBool>,
-}
-
-impl AuditSink for Slow {
-    fn write(&mut self, _record: &AuditRecord) -> io::Result<()> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the disk is full"));
-        }
-        let _ = self.let_go.recv();
-        Ok(())
-    }
-}
-
-/// An audit with room for one record, the key to its door, and the switch that breaks it.
-fn narrow(choice: WhenFull) -> (Audit, mpsc::Sender<()>, Arc<AtomicBool>) {
-    let (key, let_go) = mpsc::channel();
-    let fails = Arc::new(AtomicBool::new(false));
-    let sink = Slow {
-        let_go,
-        fails: fails.clone(),
-    };
-    let options = SinkOptions::new().capacity(1).when_full(choice);
-    let audit = Audit::builder()
-        .memory(10)
-        .sink("slow", sink, options)
-        .build()
-        .unwrap();
-    (audit, key, fails)
-}
-
-#[tokio::test]
-async fn a_full_sink_that_blocks_holds_calls_up_before_they_begin() {
-    let (audit, key, _) = narrow(WhenFull::Block);
-    let ran = Arc::new(AtomicU64::new(0));
-    let count = ran.clone();
-    let stack = ServiceBuilder::new()
-        .layer(audit.layer())
-        .service(service_fn(move |_: McpRequest| {
-            count.fetch_add(1, Ordering::SeqCst);
-            async { Ok::<_, Error>(McpResponse::new(EmptyResult {})) }
-        }));
-    stack.clone().oneshot(call("one")).await.unwrap();
-    let mut second: BoxFuture<_> = stack.clone().oneshot(call("two")).boxed();
-    assert!(poll!(&mut second).is_pending());
-    assert_eq!(ran.load(Ordering::SeqCst), 1, "the second has not begun");
-    // One that gives up takes no place.
-    let mut third: BoxFuture<_> = stack.clone().oneshot(call("three")).boxed();
-    assert!(poll!(&mut third).is_pending());
-    drop(third);
-    key.send(()).unwrap();
-    soon("the second call", second).await.unwrap();
-    key.send(()).unwrap();
-    drop(key);
-    audit.handle().flush().await.unwrap();
-    let counts = audit.handle().counts();
-    assert_eq!(
-        (counts[0].written, counts[0].dropped),
-        (2, 1),
-        "the one that gave up had no place"
-    );
-}
-
-#[tokio::test]
-async fn a_full_sink_that_drops_counts_what_it_drops() {
-    let (audit, key, _) = narrow(WhenFull::Drop);
-    for name in ["one", "two", "three"] {
-        stack(&audit).oneshot(call(name)).await.unwrap();
-    }
-    assert_eq!(audit.handle().counts()[0].dropped, 2);
-    assert_eq!(
-        audit.handle().recent(10).len(),
-        3,
-        "another sink has them all"
-    );
-    drop(key);
-    audit.handle().flush().await.unwrap();
-    assert_eq!(audit.handle().counts()[0].written, 1);
-}
-
-#[tokio::test]
-async fn a_full_sink_that_refuses_lets_no_call_through() {
-    let (audit, key, _) = narrow(WhenFull::Refuse);
-    stack(&audit).oneshot(call("one")).await.unwrap();
-    let error = stack(&audit).oneshot(call("two")).await.unwrap_err();
-    assert_eq!(
-        Outcome::of_error(&error),
-        Outcome::Refused {
-            layer: "audit",
-            not_delivered: true,
-            code: -31503
-        }
-    );
-    assert_eq!(ErrorData::from(error).code, code::UNAVAILABLE);
-    assert_eq!(latest(&audit).decision, Decided::Undecided);
-    key.send(()).unwrap();
-    audit.handle().flush().await.unwrap();
-    stack(&audit).oneshot(call("three")).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_failing_sink_that_refuses_lets_calls_through_again_once_it_writes() {
-    let (audit, key, fails) = narrow(WhenFull::Refuse);
-    fails.store(true, Ordering::SeqCst);
-    stack(&audit).oneshot(call("one")).await.unwrap();
-    let failing = async {
-        while !audit.handle().counts()[0].failing {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon("the sink to fail", failing).await;
-    assert!(stack(&audit).oneshot(call("two")).await.is_err());
-    drop(key);
-    fails.store(false, Ordering::SeqCst);
-    audit.handle().flush().await.unwrap();
-    stack(&audit).oneshot(call("three")).await.unwrap();
-    audit.handle().flush().await.unwrap();
-    let counts = &audit.handle().counts()[0];
-    assert_eq!(
-        (counts.written, counts.failing),
-        (2, false),
-        "no record of a call that ran is lost"
-    );
-    assert!(counts.failed > 0);
-}
-
-#[tokio::test]
-async fn a_failing_sink_that_drops_lets_every_call_through() {
-    let (audit, _key, fails) = narrow(WhenFull::Drop);
-    fails.store(true, Ordering::SeqCst);
-    stack(&audit).oneshot(call("one")).await.unwrap();
-    audit.handle().flush().await.unwrap();
-    let counts = &audit.handle().counts()[0];
-    assert_eq!((counts.written, counts.dropped, counts.failed), (0, 1, 1));
-}
-
-#[tokio::test]
-async fn a_sink_that_panics_refuses_calls_from_then_on() {
-    struct Panics;
-    impl AuditSink for Panics {
-        fn write(&mut self, _record: &AuditRecord) -> io::Result<()> {
-            panic!("the sink panics");
-        }
-    }
-    for choice in [WhenFull::Refuse, WhenFull::Block] {
-        let options = SinkOptions::new().when_full(choice);
-        let audit = Audit::builder()
-            .sink("panics", Panics, options)
-            .build()
-            .unwrap();
-        stack(&audit).oneshot(call("one")).await.unwrap();
-        assert!(audit.handle().flush().await.is_err());
-        assert!(stack(&audit).oneshot(call("two")).await.is_err());
-    }
-}
-
-#[tokio::test]
-async fn a_full_disk_leaves_no_half_a_line() {
-    // Writing to this device always fails for lack of room.
-    let full = Path::new("/dev/full");
-    if !full.exists() {
-        return;
-    }
-    let opened = Audit::builder()
-        .memory(1)
-        .file(AuditFile::new(full))
-        .build();
-    // It cannot be read as a log, or cannot be written to: either way nothing is let through.
-    if let Ok(audit) = opened {
-        let _ = stack(&audit).oneshot(call("one")).await;
-        let failing = async {
-            while !audit.handle().counts()[0].failing {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        soon("the disk to be full", failing).await;
-        assert!(stack(&audit).oneshot(call("two")).await.is_err());
-    }
-}
-
 #[test]
 fn settings_that_cannot_work_are_named() {
     let file = |max| AuditFile::new("/nowhere/at/all/audit.jsonl").max_bytes(max);
@@ -791,23 +408,4 @@ async fn a_call_that_ends_while_its_token_is_verified_is_on_record() {
     assert!(tokio::spawn(ask("panic")).await.unwrap_err().is_panic());
     assert_eq!(latest(&audit).ended, Ended::Panicked);
     assert_eq!(audit.handle().recent(9).len(), 2);
-}
-
-#[cfg(unix)]
-#[tokio::test]
-async fn a_log_whose_file_is_taken_away_goes_on_where_it_is_looked_for() {
-    let folder = Folder::new();
-    let path = folder.file();
-    let audit = to_file(&path);
-    calls(&audit, &["work"]).await;
-    let before = verify(&path).unwrap();
-    fs::rename(&path, path.with_extension("moved")).unwrap();
-    calls(&audit, &["work", "fail"]).await;
-    let after = verify(&path).unwrap();
-    assert_eq!(after.follows, before.last_hash);
-    assert_eq!((after.first_seq, after.last_seq), (2, 3));
-    fs::remove_file(&path).unwrap();
-    calls(&audit, &["work"]).await;
-    let last = verify(&path).unwrap();
-    assert_eq!((last.first_seq, last.follows), (4, after.last_hash));
 }

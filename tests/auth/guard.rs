@@ -259,6 +259,50 @@ async fn a_task_is_its_beginners_and_unknown_to_others() {
 }
 
 #[tokio::test]
+async fn a_principal_with_many_tasks_pushes_out_nobody_elses_and_what_is_forgotten_is_nobodys() {
+    const REMEMBERED: usize = 10_000;
+    let shop = Shop::default();
+    let tokens = ["alice", "bob"].map(|user| Issuer::secret(Algorithm::HS256).token(user, ""));
+    let bearing = |request: ClientRequest, user: usize| {
+        let mut request = McpRequest::new(request);
+        let token = tokens[user].clone().into();
+        request
+            .context
+            .meta
+            .insert(TOKEN_META_KEY.to_owned(), token);
+        request
+    };
+    for opens_unknown in [false, true] {
+        let layer = layer(rules()).unknown_tasks(opens_unknown).build().unwrap();
+        let stack = layer.layer(shop.clone());
+        let begin = async |user: usize, id: &str| {
+            let task = Task::new(id, TaskStatus::Working, "now", "now");
+            shop.will_say(Ok(CreateTaskResult::new(task).into()));
+            let call = CallToolRequest::new(tool("ant", json!({})));
+            ask(&stack, bearing(call.into(), user)).await.unwrap();
+        };
+        let get = async |user: usize, id: &str| {
+            let get = GetTaskRequest::new(GetTaskParams::new(id));
+            ask(&stack, bearing(get.into(), user)).await.is_ok()
+        };
+        begin(1, "bobs").await;
+        for number in 0..REMEMBERED + 5 {
+            begin(0, &format!("task-{number}")).await;
+            if number == 10 {
+                assert!(get(0, "task-3").await, "it is used");
+            }
+        }
+        assert!(get(1, "bobs").await, "it is bob's still");
+        assert!(!get(0, "bobs").await);
+        for (number, is_known) in [(0, false), (3, true), (6, false), (7, true), (20, true)] {
+            let id = format!("task-{number}");
+            assert_eq!(get(0, &id).await, is_known || opens_unknown, "{id}");
+            assert_eq!(get(1, &id).await, !is_known && opens_unknown, "{id}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn rules_can_be_replaced_while_calls_come() {
     let layer = layer(rules()).build().unwrap();
     let handle = layer.handle();

@@ -17,6 +17,8 @@ mod audit;
 mod guard;
 mod http;
 mod key_sets;
+mod log_files;
 mod scopes;
 mod servers;
 mod sight;
+mod sinks;

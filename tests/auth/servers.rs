@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::{Router, body::Bytes, extract::Request, http::StatusCode, middleware, routing::post};
+use axum::{
+    Router, body::Bytes, extract::Request, http::StatusCode, middleware, response::IntoResponse,
+    routing::post,
+};
 use jsonwebtoken::Algorithm;
 use rmcp::{
     ErrorData,
@@ -256,6 +259,108 @@ async fn a_call_shows_its_upstream_its_own_credential_and_no_other() {
     assert_eq!(shown.take(), [Some("Bearer the-endpoints-own".to_owned())]);
 }
 
+/// A server that takes no HTTP request without this server's credential, and says which it got, each with its verb.
+#[derive(Clone, Default)]
+struct Demanding(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Demanding {
+    async fn serve(&self) -> String {
+        let (server, noted) = (McpServer::new(Handler::new(Demo::default())), self.clone());
+        let service = StreamableHttpService::new(
+            move || Ok(server.clone()),
+            Arc::new(LocalSessionManager::default()),
+            StreamableHttpServerConfig::default(),
+        );
+        let demand = move |request: Request, next: middleware::Next| {
+            let noted = noted.clone();
+            async move {
+                let header = request.headers().get("authorization");
+                let header = header.and_then(|header| header.to_str().ok());
+                let Some(number) = header.and_then(|header| header.strip_prefix("Bearer own-"))
+                else {
+                    return StatusCode::UNAUTHORIZED.into_response();
+                };
+                let seen = (request.method().to_string(), number.to_owned());
+                noted.0.lock().unwrap().push(seen);
+                next.run(request).await
+            }
+        };
+        let router = Router::new()
+            .route_service("/mcp", service)
+            .layer(middleware::from_fn(demand));
+        format!("{}/mcp", serve(router).await)
+    }
+
+    async fn has(&self, verb: &str) {
+        let came = || self.0.lock().unwrap().iter().any(|(seen, _)| seen == verb);
+        soon(verb, async {
+            while !came() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_demands_it_is_shown_the_credential_with_every_request() {
+    for lifecycle in [Lifecycle::Initialize, Lifecycle::Discover] {
+        let demanding = Demanding::default();
+        let url = demanding.serve().await;
+        let fetched = Arc::new(AtomicUsize::new(0));
+        let refreshed = Credentials::refreshed({
+            let fetched = fetched.clone();
+            move || {
+                let number = fetched.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    // Each is about to expire.
+                    let credential = Credential::new(format!("own-{number}"));
+                    Ok(credential.expires_at(SystemTime::now() + Duration::from_secs(10)))
+                }
+            }
+        });
+        let connect = |credentials: &Credentials| {
+            let endpoint = credentials.for_endpoint(HttpEndpoint::new(&url)).unwrap();
+            let upstream = Upstream::builder().lifecycle(lifecycle);
+            upstream.http(endpoint).unwrap()
+        };
+        let upstream = connect(&refreshed);
+        soon("a call", upstream.clone().oneshot(add(None)))
+            .await
+            .unwrap();
+        let is_legacy = matches!(lifecycle, Lifecycle::Initialize);
+        if is_legacy {
+            demanding.has("GET").await;
+        }
+        drop(upstream);
+        if is_legacy {
+            demanding.has("DELETE").await;
+        }
+        let seen = std::mem::take(&mut *demanding.0.lock().unwrap());
+        let mut numbers: Vec<_> = seen.iter().map(|(_, number)| number.clone()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), seen.len(), "a fresh one each: {seen:?}");
+
+        let fixed = connect(&Credentials::fixed("own-fixed").unwrap());
+        soon("a call", fixed.oneshot(add(None))).await.unwrap();
+        // With another's, and with none.
+        let other = connect(&Credentials::fixed("others").unwrap());
+        other.oneshot(add(None)).await.unwrap_err();
+        let none = Credentials::refreshed(async || {
+            Err(rmcp_layers::auth::AuthError::unavailable(
+                "the vault is shut",
+            ))
+        });
+        let error = connect(&none).oneshot(add(None)).await.unwrap_err();
+        assert!(error.to_string().contains("no bearer token"), "{error}");
+    }
+    let each = Credentials::per_principal(async |_| Ok(Credential::new("own-each")));
+    let error = each.for_endpoint(HttpEndpoint::new("http://127.0.0.1:1/"));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("CredentialLayer"), "{error}");
+}
+
 #[tokio::test]
 async fn principals_who_call_at_once_are_shown_each_by_their_own_credential() {
     let shown = Shown::default();
@@ -289,6 +394,60 @@ async fn principals_who_call_at_once_are_shown_each_by_their_own_credential() {
     assert_eq!(seen, expected.collect());
     let nobody = stack.oneshot(add(None)).await.unwrap_err();
     assert!(nobody.to_string().contains("no principal"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_principal_that_comes_back_with_less_is_not_shown_by_what_it_got_for_more() {
+    let shown = Shown::default();
+    let upstream = upstream(&shown.serve().await);
+    let credentials = Credentials::per_principal(async |principal: Principal| {
+        let tenant = principal.claims().get("tenant").and_then(Value::as_str);
+        let made_of = [
+            principal.scopes().join("+"),
+            tenant.unwrap_or("-").to_owned(),
+        ];
+        Ok(Credential::new(made_of.join("/")))
+    });
+    let stack = CredentialLayer::new(credentials).layer(upstream);
+    let call = async |scopes: &[&str], claims: Value| {
+        let Value::Object(claims) = claims else {
+            panic!("claims are an object");
+        };
+        let principal = Principal::new("ann").with_scopes(scopes.iter().copied());
+        let mut request = add(None);
+        request.context.set_principal(principal.with_claims(claims));
+        stack.clone().oneshot(request).await.unwrap();
+        shown.take().pop().flatten().unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(call(&["r", "w"], json!({})).await, "Bearer r+w/-");
+        assert_eq!(call(&["r"], json!({})).await, "Bearer r/-");
+        assert_eq!(call(&["r"], json!({"tenant": "a"})).await, "Bearer r/a");
+        assert_eq!(call(&["r"], json!({"tenant": "b"})).await, "Bearer r/b");
+    }
+}
+
+#[tokio::test]
+async fn a_new_token_that_says_the_same_is_shown_by_the_same_credential() {
+    let shown = Shown::default();
+    let upstream = upstream(&shown.serve().await);
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let credentials = Credentials::per_principal({
+        let fetched = fetched.clone();
+        move |_| {
+            let number = fetched.fetch_add(1, Ordering::SeqCst);
+            async move { Ok(Credential::new(format!("number-{number}"))) }
+        }
+    });
+    let stack = CredentialLayer::new(credentials).layer(upstream);
+    for time in 0..3 {
+        let claims = json!({ "iat": time, "nbf": time, "exp": time, "jti": time, "tenant": "a" });
+        let principal = Principal::new("ann").with_claims(claims.as_object().unwrap().clone());
+        let mut request = add(None);
+        request.context.set_principal(principal);
+        stack.clone().oneshot(request).await.unwrap();
+    }
+    assert_eq!(fetched.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

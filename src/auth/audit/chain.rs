@@ -1,12 +1,14 @@
 //! The lines of a log, each with the hash of the one before it.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +22,33 @@ pub(super) const MAX_LINE: u64 = 4 * 1024 * 1024;
 const HASH: &[u8] = br#","hash":""#;
 /// A line's end from there: the hash, and `"}`.
 const TAIL: usize = HASH.len() + 64 + 2;
+
+/// What makes a line's hash: SHA-256, or with a key HMAC-SHA-256 (RFC 2104), which nobody makes who lacks the key.
+#[derive(Clone, Default)]
+pub(super) struct ChainKey(Option<Hmac<Sha256>>);
+
+impl ChainKey {
+    /// How long a key is at least, in bytes: as long as the hash (RFC 2104, section 3).
+    pub(super) const LEAST: usize = 32;
+
+    pub(super) fn new(key: &[u8]) -> Self {
+        // A key of any length will do for an HMAC.
+        Self(Hmac::new_from_slice(key).ok())
+    }
+
+    fn hash(&self, body: &[u8]) -> String {
+        match &self.0 {
+            None => hex(&Sha256::digest(body)),
+            Some(keyed) => hex(&keyed.clone().chain_update(body).finalize().into_bytes()),
+        }
+    }
+}
+
+impl fmt::Debug for ChainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "..." } else { "none" })
+    }
+}
 
 /// How far a log has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +103,7 @@ struct Link {
 }
 
 /// The line that follows `head`, with its newline, and the head it makes.
-pub(super) fn line(head: &Head, event: &Event<'_>) -> io::Result<(Vec<u8>, Head)> {
+pub(super) fn line(key: &ChainKey, head: &Head, event: &Event<'_>) -> io::Result<(Vec<u8>, Head)> {
     let seq = head.seq + 1;
     let mut line = Vec::with_capacity(512);
     let body = Body {
@@ -85,7 +114,7 @@ pub(super) fn line(head: &Head, event: &Event<'_>) -> io::Result<(Vec<u8>, Head)
     let mut serializer = serde_json::Serializer::with_formatter(&mut line, Plain);
     body.serialize(&mut serializer)?;
     line.pop();
-    let hash = hex(&Sha256::digest(&line));
+    let hash = key.hash(&line);
     line.extend_from_slice(HASH);
     line.extend_from_slice(hash.as_bytes());
     line.extend_from_slice(b"\"}\n");
@@ -102,6 +131,10 @@ impl serde_json::ser::Formatter for Plain {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        // Most are, and are looked at many bytes at a time.
+        if fragment.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut plain = fragment;
         while let Some(at) = plain.find(misleads) {
             let (before, rest) = plain.split_at(at);
@@ -126,14 +159,14 @@ fn misleads(character: char) -> bool {
 }
 
 /// Takes a line (without its newline) apart.
-fn read_line(line: &[u8]) -> Result<(Link, Head), &'static str> {
+fn read_line(key: &ChainKey, line: &[u8]) -> Result<(Link, Head), &'static str> {
     let body_length = line.len().checked_sub(TAIL).ok_or("is no record")?;
     let (body, tail) = line.split_at(body_length);
     let hash = tail
         .strip_prefix(HASH)
         .and_then(|rest| rest.strip_suffix(b"\"}"))
         .ok_or("is no record")?;
-    let computed = hex(&Sha256::digest(body));
+    let computed = key.hash(body);
     if computed.as_bytes() != hash {
         return Err("was changed: its hash does not fit");
     }
@@ -165,7 +198,8 @@ pub struct VerifiedLog {
 /// Verifies a log file: that each line is what was written, and follows the one before it.
 ///
 /// It finds any line that was changed, removed, put in or moved, by somebody who did not write everything after it
-/// anew. Against somebody who can do that, and against lines cut off at the end, compare
+/// anew. Against somebody who can do that, write the log with a [`chain_key`](super::AuditFile::chain_key), and
+/// [verify it so](super::AuditFile::verify). Against lines cut off at the end, compare
 /// [`last_hash`](VerifiedLog::last_hash) with one that was kept elsewhere. Of a log that is being written, the
 /// last line may be unfinished.
 ///
@@ -175,7 +209,10 @@ pub struct VerifiedLog {
 ///
 /// [`AuditError::Broken`] names the first line that does not hold; [`AuditError::Io`] if the file cannot be read.
 pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, AuditError> {
-    let path = path.as_ref();
+    verify_by(&ChainKey::default(), path.as_ref())
+}
+
+pub(super) fn verify_by(key: &ChainKey, path: &Path) -> Result<VerifiedLog, AuditError> {
     let io = |error| AuditError::io(path, error);
     let mut reader = BufReader::new(File::open(path).map_err(io)?);
     let broken = |line, reason| AuditError::Broken {
@@ -194,7 +231,7 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, AuditError> {
         if line.pop() != Some(b'\n') {
             return Err(broken(number, "is unfinished, or too long"));
         }
-        let (link, head) = read_line(&line).map_err(|reason| broken(number, reason))?;
+        let (link, head) = read_line(key, &line).map_err(|reason| broken(number, reason))?;
         let Some(log) = &mut found else {
             if (link.seq == 1) != (link.prev == GENESIS) {
                 return Err(broken(number, "is not how a log begins"));
@@ -234,7 +271,10 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, AuditError> {
 ///
 /// As [`verify`] has them.
 pub fn verify_all(path: impl AsRef<Path>) -> Result<Vec<VerifiedLog>, AuditError> {
-    let path = path.as_ref();
+    verify_all_by(&ChainKey::default(), path.as_ref())
+}
+
+pub(super) fn verify_all_by(key: &ChainKey, path: &Path) -> Result<Vec<VerifiedLog>, AuditError> {
     let mut files = rotated(path).map_err(|error| AuditError::io(path, error))?;
     // Between a rotation and the next record there is no other file.
     let alone = files.is_empty();
@@ -243,7 +283,7 @@ pub fn verify_all(path: impl AsRef<Path>) -> Result<Vec<VerifiedLog>, AuditError
     }
     let mut logs: Vec<VerifiedLog> = Vec::new();
     for file in files {
-        let log = verify(&file)?;
+        let log = verify_by(key, &file)?;
         if let Some(before) = logs.last()
             && (before.last_hash != log.follows || before.last_seq + 1 != log.first_seq)
         {
@@ -303,7 +343,7 @@ pub(super) struct End {
 }
 
 /// Reads how a file ends. A last line that lacks nothing but its newline counts as unfinished.
-pub(super) fn read_end(file: &mut File) -> io::Result<End> {
+pub(super) fn read_end(key: &ChainKey, file: &mut File) -> io::Result<End> {
     let length = file.seek(SeekFrom::End(0))?;
     let from = length.saturating_sub(2 * MAX_LINE);
     file.seek(SeekFrom::Start(from))?;
@@ -321,7 +361,7 @@ pub(super) fn read_end(file: &mut File) -> io::Result<End> {
         .iter()
         .rposition(|&byte| byte == b'\n')
         .map_or(0, |before| before + 1);
-    let (_, head) = read_line(&bytes[start..newline]).map_err(|_| no_record())?;
+    let (_, head) = read_line(key, &bytes[start..newline]).map_err(|_| no_record())?;
     let whole = from + newline as u64 + 1;
     Ok(End {
         head: Some(head),
@@ -333,6 +373,6 @@ pub(super) fn read_end(file: &mut File) -> io::Result<End> {
 fn no_record() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "it does not end with an audit record: verify it, and move it away",
+        "it does not end with an audit record, or not with one of this chain key: verify it, and move it away",
     )
 }

@@ -68,9 +68,9 @@ impl Sight for Called {
 }
 
 /// A record of which no more is known.
-pub(super) fn blank(method: String, decision: Decided) -> AuditRecord {
+pub(super) fn blank(method: String, decision: Decided, time: SystemTime) -> AuditRecord {
     AuditRecord {
-        time: SystemTime::now(),
+        time,
         request_id: None,
         principal: None,
         method,
@@ -90,7 +90,7 @@ pub(super) fn blank(method: String, decision: Decided) -> AuditRecord {
 impl Entry {
     pub(super) fn new(shared: Arc<Shared>, request: &mut McpRequest) -> Self {
         let method = record::cut(request.method(), MAX_SHORT);
-        let mut record = blank(method, Decided::Undecided);
+        let mut record = blank(method, Decided::Undecided, SystemTime::now());
         record.request_id = Some(record::bounded_id(&request.context.id));
         let name = request.called_tool().or_else(|| request.target());
         record.name = name.map(|name| record::cut(name, MAX_TEXT));
@@ -245,7 +245,7 @@ impl Entry {
         if let Some(name) = self.served_by.name() {
             self.record.upstream = Some(record::cut(&name, MAX_SHORT));
         }
-        let blank = blank(String::new(), Decided::Undecided);
+        let blank = blank(String::new(), Decided::Undecided, SystemTime::UNIX_EPOCH);
         let record = std::mem::replace(&mut self.record, blank);
         self.shared.write(record, std::mem::take(&mut self.places));
     }

@@ -5,8 +5,8 @@ use std::{
 };
 
 use super::{
-    AuditError, AuditRecord, AuditSink,
-    chain::{self, Event, Head},
+    AuditError, AuditRecord, AuditSink, VerifiedLog,
+    chain::{self, ChainKey, Event, Head},
     sink::SinkOptions,
 };
 
@@ -18,7 +18,7 @@ const LEAST: u64 = 4 * 1024;
 ///
 /// - `seq` is the line's number, `prev` the hash of the line before it (64 zeros in the first), `event` is `call`,
 ///   and the other members are those of [`AuditRecord`]. `hash`, the last, is SHA-256 of the line up to the comma
-///   before it, in hexadecimal.
+///   before it, in hexadecimal; with a [`chain_key`](Self::chain_key) HMAC-SHA-256.
 /// - A log that is there goes on where it ended. A line that a crash cut short is cut off, and an event
 ///   `recovered` says so.
 /// - At [`max_bytes`](Self::max_bytes) the file is renamed (`audit.jsonl.00000000000000004711`, by its last `seq`),
@@ -45,6 +45,9 @@ pub struct AuditFile {
     pub(super) path: PathBuf,
     pub(super) max_bytes: u64,
     pub(super) options: SinkOptions,
+    key: ChainKey,
+    /// How long the key is, if there is one.
+    key_bytes: Option<usize>,
 }
 
 impl AuditFile {
@@ -54,6 +57,8 @@ impl AuditFile {
             path: path.into(),
             max_bytes: 64 << 20,
             options: SinkOptions::default(),
+            key: ChainKey::default(),
+            key_bytes: None,
         }
     }
 
@@ -72,14 +77,68 @@ impl AuditFile {
         self
     }
 
+    /// Chains the lines by HMAC-SHA-256 (RFC 2104) under this key instead of plain SHA-256. None by default, and then
+    /// whoever can write the file can write all of it anew so that it verifies; with a key, only who has the key can.
+    /// At least 32 bytes, from a vault: beside the log it is of no use. It does not show that lines were cut off at
+    /// the end; see [`VerifiedLog::last_hash`].
+    ///
+    /// A log has one key, or none, from its first line on: to change it, move the log's files away.
+    #[must_use]
+    pub fn chain_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        let key = key.as_ref();
+        self.key = ChainKey::new(key);
+        self.key_bytes = Some(key.len());
+        self
+    }
+
+    /// Verifies the file, by its [`chain_key`](Self::chain_key) if it has one; see [`verify`](super::verify). Without
+    /// the right key no line holds.
+    ///
+    /// ```
+    /// # use rmcp_layers::auth::audit::{AuditError, AuditFile};
+    /// # let path = std::env::temp_dir().join(format!("rmcp-layers-keyed-{}.jsonl", std::process::id()));
+    /// # let key_from_a_vault = "a key of at least thirty-two bytes, from a vault";
+    /// # std::fs::write(&path, "")?;
+    /// let file = AuditFile::new(path).chain_key(key_from_a_vault);
+    /// assert!(matches!(file.verify(), Err(AuditError::Broken { .. })), "the log is empty");
+    /// # std::fs::remove_file(std::env::temp_dir().join(format!("rmcp-layers-keyed-{}.jsonl", std::process::id())))?;
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](super::verify) has them.
+    pub fn verify(&self) -> Result<VerifiedLog, AuditError> {
+        chain::verify_by(&self.key, &self.path)
+    }
+
+    /// Verifies the file with all that it was rotated into, by its [`chain_key`](Self::chain_key) if it has one; see
+    /// [`verify_all`](super::verify_all).
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](super::verify) has them.
+    pub fn verify_all(&self) -> Result<Vec<VerifiedLog>, AuditError> {
+        chain::verify_all_by(&self.key, &self.path)
+    }
+
     pub(super) fn open(&self) -> Result<LogFile, AuditError> {
+        if let Some(bytes) = self.key_bytes.filter(|&bytes| bytes < ChainKey::LEAST) {
+            return Err(AuditError::option(
+                "chain_key",
+                format!(
+                    "{bytes} bytes are too few: take at least {}",
+                    ChainKey::LEAST
+                ),
+            ));
+        }
         if self.max_bytes < LEAST {
             return Err(AuditError::option(
                 "max_bytes",
                 format!("{} is too few: take at least {LEAST}", self.max_bytes),
             ));
         }
-        LogFile::open(&self.path, self.max_bytes).map_err(|error| AuditError::io(&self.path, error))
+        LogFile::open(self).map_err(|error| AuditError::io(&self.path, error))
     }
 }
 
@@ -92,22 +151,25 @@ pub(super) struct LogFile {
     length: u64,
     /// A write failed: what it left behind has to be cut off.
     torn: bool,
+    key: ChainKey,
     head: Head,
 }
 
 impl LogFile {
-    fn open(path: &Path, max_bytes: u64) -> io::Result<Self> {
+    fn open(log: &AuditFile) -> io::Result<Self> {
+        let (path, key) = (&*log.path, &log.key);
         let mut file = open(path)?;
-        let end = chain::read_end(&mut file)?;
+        let end = chain::read_end(key, &mut file)?;
         let mut log = Self {
             path: path.to_owned(),
-            max_bytes,
+            max_bytes: log.max_bytes,
             length: end.whole + end.rest,
             torn: false,
             head: match end.head {
                 Some(head) => head,
-                None => last_rotated(path)?.unwrap_or_else(Head::genesis),
+                None => last_rotated(key, path)?.unwrap_or_else(Head::genesis),
             },
+            key: key.clone(),
             file,
         };
         sync_folder(path);
@@ -127,7 +189,7 @@ impl LogFile {
 
     fn append(&mut self, event: &Event<'_>) -> io::Result<()> {
         self.mend()?;
-        let (line, head) = chain::line(&self.head, event)?;
+        let (line, head) = chain::line(&self.key, &self.head, event)?;
         let bytes = line.len() as u64;
         if self.length > 0 && self.length + bytes > self.max_bytes {
             self.rotate()?;
@@ -144,18 +206,21 @@ impl LogFile {
 
     /// Makes sure that the file is as it was left.
     fn mend(&mut self) -> io::Result<()> {
-        if !is_at(&self.file, &self.path)? {
+        let mut held = self.file.metadata()?;
+        if !is_at(&held, &self.path)? {
             // What is written to a file that has no name any more is lost; the log goes on where it is looked for.
             self.file = open(&self.path)?;
             self.length = 0;
             self.torn = false;
             sync_folder(&self.path);
+            held = self.file.metadata()?;
         }
         if self.torn {
             self.file.set_len(self.length)?;
             self.torn = false;
+            held = self.file.metadata()?;
         }
-        if self.file.metadata()?.len() != self.length {
+        if held.len() != self.length {
             return Err(io::Error::other(
                 "somebody else writes to the audit log: give each process its own",
             ));
@@ -200,12 +265,11 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Whether this is still the file at the path: nobody has moved or removed it.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+fn is_at(held: &fs::Metadata, path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let (held, there) = (file.metadata()?, fs::metadata(path));
-        match there {
+        match fs::metadata(path) {
             Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -214,7 +278,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     // Elsewhere a file that is open cannot be removed.
     #[cfg(not(unix))]
     {
-        let _ = (file, path);
+        let _ = (held, path);
         Ok(true)
     }
 }
@@ -236,9 +300,9 @@ fn sync_folder(path: &Path) {
 }
 
 /// How far the log had come when it was last rotated.
-fn last_rotated(path: &Path) -> io::Result<Option<Head>> {
+fn last_rotated(key: &ChainKey, path: &Path) -> io::Result<Option<Head>> {
     let Some(last) = chain::rotated(path)?.pop() else {
         return Ok(None);
     };
-    Ok(chain::read_end(&mut File::open(last)?)?.head)
+    Ok(chain::read_end(key, &mut File::open(last)?)?.head)
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use http::StatusCode;
 use rmcp::model::{ErrorCode, RequestId};
@@ -100,7 +100,7 @@ impl Audit {
             Some(_) => super::Decided::Denied,
             None => super::Decided::Unauthenticated,
         };
-        let mut record = blank(method, decided);
+        let mut record = blank(method, decided, SystemTime::now());
         record.name = refused.name.map(|name| record::cut(name, MAX_TEXT));
         record.request_id = refused.id.map(record::bounded_id);
         record.principal = refused.principal.map(Who::of);

@@ -65,7 +65,7 @@
 //! |---|---|---|
 //! | [`memory`](AuditBuilder::memory) | a ring, read by [`AuditHandle::recent`] | its length; the oldest record goes |
 //! | [`tracing`](AuditBuilder::tracing) | events of the target `rmcp_layers::audit` | the subscriber's |
-//! | [`file`](AuditBuilder::file) | lines of JSON, chained by their hashes; [`verify`] | a queue of 8,192 records, files of 64 MiB |
+//! | [`file`](AuditBuilder::file) | lines of JSON, chained by their hashes, with a [key](AuditFile::chain_key) where one is given; [`verify`] | a queue of 8,192 records, files of 64 MiB |
 //! | [`sink`](AuditBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
 //!
 //! The last two have a thread each: nothing is written where calls run. A call takes its place in their queues

@@ -212,7 +212,15 @@ impl<K: AuditSink> Writer<K> {
     /// Writes until the last queue is gone and everything is written.
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
-            let message = match self.sync_due() {
+            let due = self.sync_due();
+            // However many records wait: they do not put it off.
+            if due == Some(Duration::ZERO)
+                && self.durability != Durability::Always
+                && self.sync().is_err()
+            {
+                thread::sleep(FIRST_WAIT);
+            }
+            let message = match due {
                 None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(wait) => receiver.recv_timeout(wait),
             };

@@ -101,7 +101,9 @@
 //! A session id (revisions before 2026-07-28) is no credential: it serves who opened it, with any token of the same
 //! issuer and subject, and is unknown to all others. Which sessions there are is learned from the answers to
 //! `initialize`; what is not known here is not let through, so the sessions of another process, or of before a
-//! restart, are unknown: where several processes serve, one client's requests go to one of them. At the
+//! restart, are unknown: where several processes serve, one client's requests go to one of them (sticky routing by
+//! `Mcp-Session-Id`). That is so also where they share rmcp's `session_store`, which brings back what a session was
+//! but not who opened it. Revision 2026-07-28 has no sessions, and any process serves any request. At the
 //! [bounds](HttpAuthLayerBuilder::max_sessions) no session is opened. A stream that a `GET` opened ends when the
 //! token does with which it was opened. `Last-Event-ID` is heard of in the caller's own sessions alone.
 

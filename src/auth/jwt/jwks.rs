@@ -16,7 +16,9 @@ pub(super) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, Strin
 ///
 /// | | |
 /// |---|---|
-/// | a token names an unknown key | the set is fetched, and the token waits for it. If that brings nothing new, unknown keys cause no other fetch for the [cooldown](Self::cooldown): whoever makes up names cannot make the verifier fetch |
+/// | a token names an unknown key | the set is fetched, and the token waits for it. If that brings nothing new, unknown keys cause no other fetch for the [cooldown](Self::cooldown), and tokens that name one meanwhile wait for the fetch after it: whoever makes up names can neither make the verifier fetch more often, nor have the tokens of a new key refused |
+/// | more than 1,000 tokens wait for the end of a cooldown | the others are refused as [unavailable](crate::auth::AuthErrorKind::Unavailable), with the time at which to come again |
+/// | a token names an unknown key, and would be refused by its claims | it is refused at once, and causes no fetch |
 /// | a key is gone from the set | what it vouched for is forgotten at once |
 /// | the issuer is down | the keys of the last fetch are used for [as long as said](Self::stale_for); after that, and before a first fetch has succeeded, every token is refused as [unavailable](crate::auth::AuthErrorKind::Unavailable) |
 /// | a shared secret, a private key, or one that is not for signatures is in the set | it is passed over, with a warning |
@@ -82,7 +84,7 @@ impl Jwks {
         Self {
             fetch,
             refresh_every: Duration::from_secs(10 * 60),
-            cooldown: Duration::from_secs(10),
+            cooldown: Duration::from_secs(5),
             stale_for: Duration::from_secs(60 * 60),
         }
     }
@@ -95,8 +97,10 @@ impl Jwks {
         self
     }
 
-    /// How long unknown keys cause no fetch after they caused one that brought nothing new. 10 s by default. A
-    /// fetch that failed is tried again after 1 s, or after this if it is shorter.
+    /// How long unknown keys cause no fetch after they caused one that brought nothing new: 5 s by default, so that
+    /// the issuer is asked 12 times a minute at most, whatever an attacker sends, and a token of a new key waits no
+    /// longer than that and one fetch. If the rest of it is over 10 s, tokens of unknown keys do not wait for its end,
+    /// but are refused. A fetch that failed is tried again after 1 s, or after this if it is shorter.
     #[must_use]
     pub fn cooldown(mut self, time: Duration) -> Self {
         self.cooldown = time;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use jsonwebtoken::Algorithm;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use super::{jwks::Jwks, keys::KeySet};
 use crate::auth::{AuthError, memory::Memory};
@@ -18,6 +21,10 @@ use crate::auth::{AuthError, memory::Memory};
 const FETCH_WITHIN: Duration = Duration::from_secs(10);
 /// How soon a fetch that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a token may wait for the next fetch, beside the fetch itself.
+const WAIT_AT_MOST: Duration = Duration::from_secs(10);
+/// How many tokens may wait for it. One takes what its request does, and its own 8 KiB at most.
+const WAITING: usize = 1_000;
 /// What stands for a time that is too far off to be told.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
@@ -34,6 +41,8 @@ pub(super) struct Live {
     due: AtomicU64,
     /// When the set is too old to be believed.
     dead: AtomicU64,
+    /// Room for tokens that wait until unknown keys may cause a fetch again.
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
@@ -43,10 +52,12 @@ struct State {
     version: u64,
     /// A fetch that is under way: its end is the end of the channel.
     flight: Option<watch::Receiver<()>>,
-    /// When the last fetch began.
-    started: Option<Instant>,
+    /// How many fetches have begun.
+    begun: u64,
     /// Until when unknown keys cause no fetch.
     cool_until: Option<Instant>,
+    /// Whether the last fetch failed.
+    failed: bool,
 }
 
 /// A set, and which one it is.
@@ -55,6 +66,10 @@ pub(super) struct Snapshot {
     pub(super) keys: Arc<KeySet>,
     version: u64,
 }
+
+/// How many fetches had begun when a token came: only a later one is sure to show what was published by then.
+#[derive(Clone, Copy)]
+pub(super) struct Arrived(u64);
 
 /// Why a fetch begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +94,7 @@ impl Live {
             base: Instant::now(),
             due: AtomicU64::new(0),
             dead: AtomicU64::new(0),
+            waiting: Semaphore::new(WAITING),
         })
     }
 
@@ -121,40 +137,63 @@ impl Live {
         }
         let state = self.state();
         if self.is_dead(Instant::now()) {
-            return Err(
-                AuthError::unavailable("the issuer's keys cannot be fetched")
-                    .with_retry_after(RETRY),
-            );
+            return Err(unreachable_issuer());
         }
         Ok(state.snapshot())
     }
 
     /// Sees to a set that is newer than `seen`, for a token that names a key that is not in it. False if there is
-    /// none to be had now.
-    pub(super) async fn look_again(self: &Arc<Self>, seen: &Snapshot) -> bool {
-        let mut flight = {
-            let mut state = self.state();
-            if state.version != seen.version {
-                return true;
-            }
-            match &state.flight {
-                Some(flight) => flight.clone(),
-                None => {
-                    let now = Instant::now();
-                    if state.cool_until.is_some_and(|until| now < until) {
-                        return false;
-                    }
-                    self.begin(&mut state, now, Cause::UnknownKey)
+    /// none, an error if that cannot be said now.
+    ///
+    /// While unknown keys cause no fetch, the token waits for the fetch that may come after that: whoever makes up
+    /// names of keys can delay a token of a new key so, but not have it refused.
+    pub(super) async fn look_again(
+        self: &Arc<Self>,
+        seen: &Snapshot,
+        arrived: Arrived,
+    ) -> Result<bool, AuthError> {
+        let mut room = None;
+        loop {
+            let (flight, cool_until) = {
+                let mut state = self.state();
+                let now = Instant::now();
+                if state.version != seen.version {
+                    return Ok(true);
                 }
+                match (&state.flight, state.cool_until) {
+                    (Some(flight), _) => (Some(flight.clone()), now),
+                    // It has been looked for since the token came.
+                    (None, _) if state.begun > arrived.0 && state.failed => {
+                        return Err(unreachable_issuer());
+                    }
+                    (None, _) if state.begun > arrived.0 => return Ok(false),
+                    (None, Some(until)) if now < until => (None, until),
+                    (None, _) => (Some(self.begin(&mut state, now, Cause::UnknownKey)), now),
+                }
+            };
+            if let Some(mut flight) = flight {
+                // Nothing is ever sent: it ends when the fetch does.
+                let _ = flight.changed().await;
+                continue;
             }
-        };
-        let _ = flight.changed().await;
-        self.state().version != seen.version
+            let wait = cool_until.saturating_duration_since(Instant::now());
+            if wait > WAIT_AT_MOST {
+                return Ok(false);
+            }
+            if room.is_none() {
+                let found = self.waiting.try_acquire().map_err(|_| {
+                    AuthError::unavailable("too many tokens of unknown keys wait")
+                        .with_retry_after(wait)
+                })?;
+                room = Some(found);
+            }
+            tokio::time::sleep_until(cool_until).await;
+        }
     }
 
-    /// Whether the last fetch may not show what was published at this time.
-    pub(super) fn may_predate(&self, time: Instant) -> bool {
-        self.state().started.is_none_or(|started| started <= time)
+    /// To be read before the set is that a token is verified with.
+    pub(super) fn arrived(&self) -> Arrived {
+        Arrived(self.state().begun)
     }
 
     /// Begins a fetch, which nobody's going away ends.
@@ -166,7 +205,7 @@ impl Live {
     ) -> watch::Receiver<()> {
         let (over, flight) = watch::channel(());
         state.flight = Some(flight.clone());
-        state.started = Some(now);
+        state.begun += 1;
         let landing = Landing {
             live: self.clone(),
             cause,
@@ -185,6 +224,7 @@ impl Live {
     fn install(&self, keys: Result<KeySet, String>, started: Instant, cause: Cause) {
         let mut state = self.state();
         let now = Instant::now();
+        state.failed = keys.is_err();
         let wait = match keys {
             Ok(keys) => {
                 let changed = !keys.is_same(&state.keys);
@@ -213,6 +253,10 @@ impl Live {
         self.due
             .store(self.since_base(after(now, wait)), Ordering::Release);
     }
+}
+
+fn unreachable_issuer() -> AuthError {
+    AuthError::unavailable("the issuer's keys cannot be fetched").with_retry_after(RETRY)
 }
 
 fn after(time: Instant, wait: Duration) -> Instant {

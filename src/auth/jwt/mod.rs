@@ -14,7 +14,6 @@ use std::{
 
 use futures::future::{BoxFuture, ready};
 use jsonwebtoken::Algorithm;
-use tokio::time::Instant;
 
 pub use builder::JwtVerifierBuilder;
 pub use jwks::Jwks;
@@ -109,16 +108,16 @@ impl JwtVerifier {
         token: &str,
         compact: Box<Compact<'_>>,
     ) -> Result<Verified, AuthError> {
-        let arrived = Instant::now();
+        let arrived = live.arrived();
         for _ in 0..3 {
             let seen = self.0.memory.generation();
             let snapshot = live.snapshot().await?;
             match snapshot.keys.verify(&compact) {
                 Signed::By(key) => return self.accept(token, &compact, key, seen),
                 Signed::Not => break,
-                // A fetch that was under way when the token came may have missed its key.
-                Signed::Unknown if live.look_again(&snapshot).await => {}
-                Signed::Unknown if live.may_predate(arrived) => {}
+                // With any key it would be refused.
+                Signed::Unknown if self.check(&compact).is_err() => break,
+                Signed::Unknown if live.look_again(&snapshot, arrived).await? => {}
                 Signed::Unknown => break,
             }
         }
@@ -133,16 +132,21 @@ impl JwtVerifier {
         key: u64,
         seen: super::memory::Generation,
     ) -> Result<Verified, AuthError> {
-        let inner = &self.0;
-        let now = (inner.clock)();
-        let verified = inner.expected.check(compact.claims()?, now)?;
+        let (verified, now) = self.check(compact)?;
         let until = verified
             .expires_at
             .or_else(|| now.checked_add(WITHOUT_EXPIRY));
         if let Some(until) = until {
-            inner.memory.put(token, &verified, until, key, seen);
+            self.0.memory.put(token, &verified, until, key, seen);
         }
         Ok(verified)
+    }
+
+    /// What the token claims, and the time at which that was looked at.
+    fn check(&self, compact: &Compact<'_>) -> Result<(Verified, SystemTime), AuthError> {
+        let now = (self.0.clock)();
+        let verified = self.0.expected.check(compact.claims()?, now)?;
+        Ok((verified, now))
     }
 }
 

@@ -11,7 +11,7 @@ use rmcp::transport::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::client::{Client, Resume, UntilGone};
+use self::client::{BearerSource, Client, Resume, UntilGone};
 pub(in crate::client::upstream) use self::direct::{Direct, Opened, Posted};
 
 use crate::{
@@ -60,6 +60,7 @@ pub struct HttpEndpoint {
     url: String,
     headers: Vec<(String, String)>,
     bearer: Option<String>,
+    bearer_source: Option<BearerSource>,
     client: Option<reqwest::Client>,
     max_response_bytes: usize,
 }
@@ -71,6 +72,7 @@ impl HttpEndpoint {
             url: url.into(),
             headers: Vec::new(),
             bearer: None,
+            bearer_source: None,
             client: None,
             max_response_bytes: 16 * 1024 * 1024,
         }
@@ -89,6 +91,23 @@ impl HttpEndpoint {
     #[must_use]
     pub fn bearer(mut self, token: impl Into<String>) -> Self {
         self.bearer = Some(token.into());
+        self.bearer_source = None;
+        self
+    }
+
+    /// Sends `Authorization: Bearer` with every request, as [`bearer`](Self::bearer) does, and asks `source` for the
+    /// token each time: for tokens that expire while the connection lasts. That goes for the handshake, for calls
+    /// that bring no credential of their own, for a session's stream, and for its end. While `source` fails, nothing
+    /// is sent. It should keep its token rather than fetch it each time, as
+    /// `Credentials::for_endpoint` (feature `auth`) does.
+    #[must_use]
+    pub fn bearer_from<F, Fut>(mut self, source: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, Error>> + Send + 'static,
+    {
+        self.bearer = None;
+        self.bearer_source = Some(Arc::new(move || Box::pin(source())));
         self
     }
 
@@ -200,6 +219,7 @@ impl fmt::Debug for HttpEndpoint {
             .field("url", &self.shown_url())
             .field("headers", &headers)
             .field("bearer", &self.bearer.as_ref().map(|_| "..."))
+            .field("bearer_from", &self.bearer_source.as_ref().map(|_| "..."))
             .field("max_response_bytes", &self.max_response_bytes)
             .finish_non_exhaustive()
     }
@@ -237,11 +257,13 @@ impl UpstreamBuilder {
             .unwrap_or_else(|| endpoint.shown_url().into());
         let config = endpoint.config(&name)?;
         let client = endpoint.client_or_own(&name)?;
+        let bearer = endpoint.bearer_source.clone();
         Ok(self
             .name(name.clone())
             .build(&name, Lifecycle::MatchCaller, move |handshake| {
                 Box::new(Post {
                     client: client.clone(),
+                    bearer: bearer.clone(),
                     config: config.clone(),
                     handshake,
                 })
@@ -251,6 +273,7 @@ impl UpstreamBuilder {
 
 struct Post {
     client: reqwest::Client,
+    bearer: Option<BearerSource>,
     config: StreamableHttpClientTransportConfig,
     handshake: Handshake,
 }
@@ -258,12 +281,13 @@ struct Post {
 impl Dial for Post {
     fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
         let client = self.client.clone();
+        let bearer = self.bearer.clone();
         let mut config = self.config.clone();
         let handshake = self.handshake.clone();
         Box::pin(async move {
             let gone = CancellationToken::new();
             config.retry_config = Arc::new(Resume);
-            let client = Client::new(client, gone.clone());
+            let client = Client::new(client, bearer, gone.clone());
             let direct = Direct::new(client.clone(), &config, &handshake);
             let transport = StreamableHttpClientTransport::with_client(client, config);
             let transport = UntilGone { transport, gone };

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     RoleClient,
@@ -28,7 +29,7 @@ use rmcp::{
 use serde::{Deserialize, de::IgnoredAny};
 use tokio_util::sync::CancellationToken;
 
-use crate::credential::OutboundCredential;
+use crate::{Error, credential::OutboundCredential};
 
 /// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
 /// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
@@ -57,20 +58,47 @@ impl SseRetryPolicy for Resume {
     }
 }
 
+/// Where the bearer token of a request comes from that has no other.
+pub(super) type BearerSource =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<String, Error>> + Send + Sync>;
+
 /// A client that knows the session's own stream from those that answer a request.
 #[derive(Clone)]
 pub(super) struct Client {
     client: reqwest::Client,
+    bearer: Option<BearerSource>,
     session: Arc<SessionStream>,
 }
 
 impl Client {
-    pub(super) fn new(client: reqwest::Client, gone: CancellationToken) -> Self {
+    pub(super) fn new(
+        client: reqwest::Client,
+        bearer: Option<BearerSource>,
+        gone: CancellationToken,
+    ) -> Self {
         let session = Arc::new(SessionStream {
             last: Mutex::default(),
             gone,
         });
-        Self { client, session }
+        Self {
+            client,
+            bearer,
+            session,
+        }
+    }
+
+    /// The bearer token that a request shows: its own, else the endpoint's.
+    async fn bearer(&self, own: Option<String>) -> HttpResult<Option<String>> {
+        let Some(source) = self.bearer.as_ref().filter(|_| own.is_none()) else {
+            return Ok(own);
+        };
+        // Nothing has been sent: that is what this kind of error is taken for.
+        let none = |error: Error| {
+            tracing::debug!(%error, "there is no bearer token for an upstream");
+            let none = "there is no bearer token for the request";
+            io::Error::new(io::ErrorKind::NotFound, none)
+        };
+        Ok(Some(source().await.map_err(none)?))
     }
 
     /// Posts a message, and gives back an event stream as it is.
@@ -275,6 +303,7 @@ impl StreamableHttpClient for Client {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let client = &self.client;
         let auth_header = credential_of(&message).or(auth_header);
+        let auth_header = self.bearer(auth_header).await?;
         let posted = client.post_message(uri, message, session_id, auth_header, headers);
         posted.await.map_err(without_url)
     }
@@ -289,6 +318,7 @@ impl StreamableHttpClient for Client {
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<StreamableHttpPostResponse> {
         let auth_header = credential_of(&message).or(auth_header);
+        let auth_header = self.bearer(auth_header).await?;
         let posted = self.client.post_message_with_response_limits(
             uri,
             message,
@@ -313,6 +343,7 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<()> {
         let client = &self.client;
+        let auth_header = self.bearer(auth_header).await?;
         let deleted = client.delete_session(uri, session_id, auth_header, headers);
         deleted.await.map_err(without_url)
     }
@@ -326,6 +357,7 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<BoxedSseResponse> {
         let client = &self.client;
+        let auth_header = self.bearer(auth_header).await?;
         let stream = client.get_stream(uri, session_id, last_event_id, auth_header, headers);
         stream.await.map_err(without_url)
     }
@@ -340,6 +372,12 @@ impl StreamableHttpClient for Client {
         max_sse_event_size: usize,
     ) -> HttpResult<BoxedSseResponse> {
         let sessions = self.session.is_mine(last_event_id.as_deref());
+        let bearer = self.bearer(auth_header).await;
+        let auth_header = bearer.inspect_err(|_| {
+            if sessions {
+                self.session.failed();
+            }
+        })?;
         let stream = self.client.get_stream_with_max_sse_event_size(
             uri,
             session_id,
