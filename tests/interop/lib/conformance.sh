@@ -53,72 +53,60 @@ client_bare() { echo "$target/conformance_client"; }
 client_stack() { echo "env CONFORMANCE_CLIENT=layers $target/conformance_client"; }
 
 conformance() {
-  local results=$work/results column row urls=()
+  local results=$work/results row
   cargo build --quiet --manifest-path "$root/Cargo.toml" -p rmcp-layers-interop --bins
   if [[ ${columns[*]} == *gateway* ]]; then
     build_gateway
   fi
   rm -rf "$results"
   mkdir -p "$results"
-  serve_columns
   for row in "${server_rows[@]}" "${client_rows[@]}"; do
     play_row "$row"
   done
   if ! compare >/dev/null; then
     play_faulty_again
   fi
-  stop_started
   compare
-}
-
-serve_columns() {
-  urls=()
-  for column in "${columns[@]}"; do
-    "serve_$column" "$results/$column"
-    urls+=("$url")
-  done
 }
 
 compare() { python3 "$here/compare.py" "$work/results" "${columns[@]}"; }
 
 # The suite gives a server a fixed time to send a notification, and on a busy machine even plain rmcp
-# does not always keep it. So a row that is not as it should be is played once more, and then it counts: against
-# servers that are new, because one that was left waiting may be at work for a while yet.
+# does not always keep it. So a row that is not as it should be is played once more, and then it counts.
 play_faulty_again() {
-  local row label column
+  local row label
   mv "$results/rows" "$results/rows.all"
   for row in "${server_rows[@]}" "${client_rows[@]}"; do
     label=${row%% |*}
     grep -qxF "$label" "$results/faulty" || continue
     echo "again: $label"
     rm -rf "${results:?}/$label"
-    stop_started
-    serve_columns
     play_row "$row"
   done
   mv "$results/rows.all" "$results/rows"
 }
 
-# Plays one row in all columns, side by side: the suite spends most of its time waiting.
+# Plays one row in all columns, side by side: the suite spends most of its time waiting. The servers are new,
+# because the suite leaves some requests unanswered, which count as their caller's for a while.
 play_row() {
-  local label checks suite runs index column at jobs=()
+  local label checks suite runs column at jobs=()
   IFS='|' read -r label checks suite runs < <(sed 's/ *| */|/g' <<<"$1")
   echo "$label|$checks" >>"$results/rows"
-  for index in "${!columns[@]}"; do
-    column=${columns[index]}
+  for column in "${columns[@]}"; do
+    [[ $label != client* ]] || declare -F "client_$column" >/dev/null || continue
     at=$results/$label/$column
+    mkdir -p "$at"
     if [[ $label == client* ]]; then
-      declare -F "client_$column" >/dev/null || continue
-      mkdir -p "$at"
       play_client "$at" "$suite" "${label##* }" "$("client_$column")" "$runs" &
     else
-      mkdir -p "$at"
-      play_server "$at" "$suite" "${urls[index]}" "$runs" &
+      "serve_$column" "$results/$column"
+      play_server "$at" "$suite" "$url" "$runs" &
     fi
     jobs+=("$!")
   done
   # A bare `wait` would wait for the servers too.
   ((${#jobs[@]} == 0)) || wait "${jobs[@]}"
+  stop_started
 }
 
 # A run that finds failures also exits with one: what counts is what it wrote.
