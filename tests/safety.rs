@@ -273,6 +273,38 @@ async fn a_late_answer_to_a_cancelled_call_lets_others_be_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancelled_list_keeps_nobody_from_being_asked_and_told() {
+    let (upstream, mut wire) = Wire::connect().await;
+    let ann = Client::legacy("ann", upstream.clone()).await;
+    let mut bob = Client::legacy("bob", upstream).await;
+    let list = ListToolsRequest::default().into();
+    let options = PeerRequestOptions::no_options();
+    let sent = ann.peer.send_cancellable_request(list, options);
+    let list = soon("sending a request", sent).await.unwrap();
+    wire.read(|message| message["method"] == "tools/list").await;
+    soon("cancelling", list.cancel(None)).await.unwrap();
+    wire.read(|message| message["method"] == "notifications/cancelled")
+        .await;
+
+    let call = begin(&bob, "asks").await;
+    let bobs = wire.called().await;
+    let line = |data: &str| {
+        let params = json!({ "level": "info", "data": data });
+        json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": params })
+    };
+    wire.write(line("whose?")).await;
+    let answered = wire.ask("at once").await;
+    assert_eq!(answered["result"]["content"]["text"], "I am bob");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    wire.write(line("bob's")).await;
+    let done = json!({ "content": [{ "type": "text", "text": "done" }] });
+    wire.answer(&bobs, done).await;
+    soon("bob's answer", call.await_response()).await.unwrap();
+    assert_eq!(bob.hear("the question").await, Heard::Asked("sampling"));
+    assert_eq!(bob.hear("the line").await, Heard::Log(json!("bob's")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_beyond_the_clock_is_none() {
     let builder = Upstream::builder().request_timeout(Duration::MAX);
     let upstream = piped(builder, &Demo::default());

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{
     connection::{Connection, Kind},
     errors,
-    kinds::method,
+    kinds::{self, method},
     routes::{Mail, Mailbox, Route},
 };
 #[cfg(feature = "http-client")]
@@ -70,6 +70,7 @@ impl Call {
             return self.post(direct, request).await;
         }
         let (route, mailbox) = Route::new(&request.context.caller, listens);
+        let route = route.lists(kinds::lists(&request.message));
         let (sending, back) = self.send(request, route);
         let handle = sending
             .await

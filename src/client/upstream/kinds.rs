@@ -1,6 +1,24 @@
 //! What kind of message a message of the server is.
 
-use rmcp::model::{ConstString, ServerNotification, ServerRequest, SubscriptionFilter};
+use rmcp::model::{
+    ClientRequest, ConstString, ServerNotification, ServerRequest, SubscriptionFilter,
+};
+
+/// Whether a request is for a list, or as quickly done as one.
+pub(super) fn lists(request: &ClientRequest) -> bool {
+    matches!(
+        request,
+        ClientRequest::PingRequest(_)
+            | ClientRequest::DiscoverRequest(_)
+            | ClientRequest::SetLevelRequest(_)
+            | ClientRequest::SubscribeRequest(_)
+            | ClientRequest::UnsubscribeRequest(_)
+            | ClientRequest::ListToolsRequest(_)
+            | ClientRequest::ListPromptsRequest(_)
+            | ClientRequest::ListResourcesRequest(_)
+            | ClientRequest::ListResourceTemplatesRequest(_)
+    )
+}
 
 /// Whether a notification tells of a change of lists or resources.
 pub(super) fn is_change(notification: &ServerNotification) -> bool {

@@ -45,6 +45,8 @@ pub(super) struct Route {
     mail: mpsc::Sender<Mail>,
     session: Option<u64>,
     listens: bool,
+    /// Is quickly done, and asks nobody anything.
+    lists: bool,
     /// Takes only what says that it belongs here.
     quiet: bool,
     answered: bool,
@@ -62,6 +64,12 @@ impl Route {
         self
     }
 
+    /// Of a request that is quickly done, and for which a server asks nobody anything.
+    pub(super) fn lists(mut self, lists: bool) -> Self {
+        self.lists = lists;
+        self
+    }
+
     pub(super) fn new(caller: &Caller, listens: bool) -> (Self, Mailbox) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         (
@@ -69,6 +77,7 @@ impl Route {
                 mail,
                 session: caller.session_id(),
                 listens,
+                lists: false,
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
@@ -167,7 +176,9 @@ impl Routes {
         };
         // Once answered, the server is done with it, also if nobody was there to take the answer.
         if !route.listens && !route.answered {
-            table.abandoned.insert(id.clone(), route.session);
+            table
+                .abandoned
+                .insert(id.clone(), route.session, route.lists);
         }
     }
 
@@ -328,7 +339,7 @@ impl Routes {
             };
         }
         table.abandoned.expire();
-        match table.only_session() {
+        match table.only_session(Abandoned::ask_only) {
             Only::One(route) => Ok(route.clone()),
             Only::None => Err(refuse("no call is in flight that it could belong to")),
             Only::Several => Err(refuse(
@@ -357,8 +368,9 @@ impl Table {
         Some(route)
     }
 
-    /// The newest call of the only session that the server may be at work for.
-    fn only_session(&self) -> Only<'_> {
+    /// The newest call of the only session that the server may be at work for. `is_alone` says whether those that
+    /// have left may be any other.
+    fn only_session(&self, is_alone: fn(&Abandoned, Option<u64>) -> bool) -> Only<'_> {
         let mut routes = self
             .calls
             .values()
@@ -369,7 +381,7 @@ impl Table {
         };
         // A call without a session is a caller of its own.
         let alone = routes.all(|route| route.session.is_some() && route.session == newest.session);
-        if alone && self.abandoned.are_all_of(newest.session) {
+        if alone && is_alone(&self.abandoned, newest.session) {
             Only::One(newest)
         } else {
             Only::Several
@@ -388,7 +400,7 @@ impl Table {
             .filter(|route| !route.quiet);
         let first = all.next()?;
         let alone = all.all(|route| route.session.is_some() && route.session == first.session);
-        (alone && self.abandoned.are_all_of(first.session)).then_some(first)
+        (alone && self.abandoned.tell_only(first.session)).then_some(first)
     }
 
     /// Fails a call whose answer cannot be read.
@@ -447,7 +459,7 @@ impl Table {
     /// Messages that say of no call or subscription go to a caller only if there is no other.
     fn deliver_to_only_session(&mut self, notification: ServerNotification) {
         self.abandoned.expire();
-        let route = match self.only_session() {
+        let route = match self.only_session(Abandoned::tell_only) {
             Only::One(route) => Some(route),
             Only::None => self.only_listener(),
             Only::Several => None,
