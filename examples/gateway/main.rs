@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "warn,rmcp=error".into()),
+                .unwrap_or_else(|_| "warn,rmcp=error,rmcp_layers=warn".into()),
         )
         .init();
     let outcome = tokio::runtime::Runtime::new()
