@@ -4,6 +4,7 @@ use std::{
     mem,
     sync::Arc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use futures::future::BoxFuture;
@@ -73,7 +74,7 @@ where
         // The service that said it was ready is the one to call; its clone waits for the next.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
-        let shared = self.shared.clone();
+        let shared = &self.shared;
         // Whatever was said before of who is calling, it is said anew.
         request.context.extensions.remove::<Principal>();
         let shown = shared.sources.take(&mut request);
@@ -84,15 +85,16 @@ where
             return match shared.decide(Some(known), &mut request) {
                 Ok(guard) => {
                     let call = inner.call(request);
-                    Box::pin(async move { guard.watch(&shared, call).await })
+                    Box::pin(guard.watch(call))
                 }
                 Err(refused) => Box::pin(ready(Err(refused.answer))),
             };
         }
+        let shared = shared.clone();
         Box::pin(async move {
             let Some(audit) = &shared.audit else {
                 return match shared.admit(shown, &mut request).await {
-                    Ok(guard) => guard.watch(&shared, inner.call(request)).await,
+                    Ok(guard) => guard.watch(inner.call(request)).await,
                     Err(refused) => Err(refused.answer),
                 };
             };
@@ -109,7 +111,7 @@ where
             match admitted {
                 Ok(guard) => {
                     let sight = guard.sight.clone();
-                    let call = || guard.watch(&shared, inner.call(request));
+                    let call = || guard.watch(inner.call(request));
                     let answer = entry.during_call(call).await;
                     if let Some(denied) = sight.and_then(|sight| sight.denied()) {
                         entry.denied(&denied);
@@ -161,11 +163,12 @@ impl Refused {
 
 /// What an answer has to be seen through on its way back.
 struct Guard {
-    principal: Option<Verified>,
+    /// When the caller's token expires.
+    expires_at: Option<SystemTime>,
     list: Option<List>,
     /// What the request names, where the caller may not learn whether it is there.
     named: Option<Named>,
-    /// What was asked further in.
+    /// Who the caller is, if it is anybody, and what was asked of it further in.
     sight: Option<Arc<CallerSight>>,
     listens: bool,
 }
@@ -261,34 +264,38 @@ impl Shared {
     ) -> Result<Guard, Refused> {
         let Some(known) = known else {
             return Ok(Guard {
-                principal: None,
+                expires_at: None,
                 list: None,
                 named: None,
                 sight: None,
                 listens: false,
             });
         };
-        let principal = &known.principal;
+        let Verified {
+            principal,
+            expires_at,
+            ..
+        } = known;
         let rules = self.rules();
         let reveals = rules.reveals_forbidden();
-        if let Decision::Deny(denial) = self.judge(&rules, request, principal) {
+        if let Decision::Deny(denial) = self.judge(&rules, request, &principal) {
             let hides = !reveals;
-            return Err(self.deny(&rules, principal, hides, request, denial.into()));
+            return Err(self.deny(&rules, &principal, hides, request, denial.into()));
         }
-        if self.is_anothers_task(request, principal) {
+        if self.is_anothers_task(request, &principal) {
             let error = AuthError::insufficient_scope(NONE)
                 .with_reason("the task is another's, or nobody's");
-            return Err(self.deny(&rules, principal, true, request, error));
+            return Err(self.deny(&rules, &principal, true, request, error));
         }
         let listens = matches!(
             request.message,
             ClientRequest::SubscriptionsListenRequest(_)
         );
         if listens {
-            self.narrow_listen(request, principal);
+            self.narrow_listen(request, &principal);
         }
         request.context.set_principal(principal.clone());
-        let sight = Arc::new(CallerSight::new(self.clone(), principal.clone()));
+        let sight = Arc::new(CallerSight::new(self.clone(), principal));
         request.context.limit_sight_to(sight.clone());
         Ok(Guard {
             sight: Some(sight),
@@ -297,7 +304,7 @@ impl Shared {
                 .then(|| Named::called(request).or_else(|| Named::of(request)))
                 .flatten(),
             listens,
-            principal: Some(known),
+            expires_at,
         })
     }
 
@@ -419,13 +426,13 @@ impl Guard {
     /// Waits for the answer, and takes off it what is not the caller's to know.
     async fn watch<E: Into<Error>>(
         self,
-        shared: &Shared,
         call: impl Future<Output = Result<McpResponse, E>>,
     ) -> Answer {
-        let Some(known) = &self.principal else {
+        let Some(sight) = &self.sight else {
             return call.await.map_err(Into::into);
         };
-        let answer = match (self.listens, known.expires_at) {
+        let (shared, principal) = (&sight.shared, &sight.principal);
+        let answer = match (self.listens, self.expires_at) {
             (true, Some(until)) => {
                 let left = until.duration_since((shared.clock)()).unwrap_or_default();
                 tokio::select! {
@@ -436,10 +443,8 @@ impl Guard {
             }
             _ => call.await.map_err(Into::into),
         };
-        let principal = &known.principal;
         if let Some(named) = self.named {
-            let meant = self.sight.as_ref().and_then(|sight| sight.named());
-            let named = meant.unwrap_or(named);
+            let named = sight.named().unwrap_or(named);
             if named.is_unknown(&answer) {
                 return Err(named.unknown());
             }

@@ -7,13 +7,13 @@ use crate::{Error, Item, McpRequest, Principal, Sight};
 
 /// Asks the rules and the policies as they are when somebody further in has a name to ask about.
 pub(super) struct CallerSight {
-    shared: Arc<Shared>,
-    principal: Principal,
-    meant: Mutex<Meant>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) principal: Principal,
+    /// In a box, because few calls have one, and every call has a sight.
+    meant: Mutex<Option<Box<Meant>>>,
 }
 
 /// The call that the caller's turned out to be, if a layer further in made another one of it.
-#[derive(Default)]
 struct Meant {
     named: Option<Named>,
     denied: Option<AuthError>,
@@ -28,18 +28,18 @@ impl CallerSight {
         }
     }
 
-    fn meant(&self) -> MutexGuard<'_, Meant> {
+    fn meant(&self) -> MutexGuard<'_, Option<Box<Meant>>> {
         self.meant.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tool that was called in the end, by the name that it has there.
     pub(super) fn named(&self) -> Option<Named> {
-        self.meant().named.clone()
+        self.meant().as_ref()?.named.clone()
     }
 
     /// Why that was denied, if it was.
     pub(super) fn denied(&self) -> Option<AuthError> {
-        self.meant().denied.clone()
+        self.meant().as_ref()?.denied.clone()
     }
 }
 
@@ -62,10 +62,10 @@ impl Sight for CallerSight {
             Decision::Allow => None,
             Decision::Deny(denial) => Some(AuthError::from(denial)),
         };
-        *self.meant() = Meant {
+        *self.meant() = Some(Box::new(Meant {
             named: named.clone(),
             denied: denied.clone(),
-        };
+        }));
         let Some(error) = denied else { return Ok(()) };
         let hides =
             !rules.reveals_forbidden() && !shared.shows_by(&rules, Item::Tool(tool), principal);
