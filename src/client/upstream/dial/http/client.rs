@@ -110,6 +110,7 @@ impl Client {
         headers: HashMap<HeaderName, HeaderValue>,
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<StreamableHttpPostResponse> {
+        let auth = self.bearer(auth).await?;
         let client = &self.client;
         let posted =
             client.post_message_with_response_limits(uri, message, None, auth, headers, limits);
