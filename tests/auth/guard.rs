@@ -303,6 +303,42 @@ async fn a_principal_with_many_tasks_pushes_out_nobody_elses_and_what_is_forgott
 }
 
 #[tokio::test]
+async fn of_principals_with_as_many_tasks_the_one_loses_its_own_who_asked_for_it_longest_ago() {
+    const REMEMBERED: usize = 10_000;
+    let shop = Shop::default();
+    let stack = guarded(&shop, rules());
+    let issuer = Issuer::secret(Algorithm::HS256);
+    let ask_as = async |user: usize, request: ClientRequest| {
+        let token = issuer.token(&format!("user-{user}"), "").into();
+        let mut request = McpRequest::new(request);
+        request
+            .context
+            .meta
+            .insert(TOKEN_META_KEY.to_owned(), token);
+        ask(&stack, request).await
+    };
+    let get = async |user: usize| {
+        let get = GetTaskRequest::new(GetTaskParams::new(format!("task-{user}")));
+        ask_as(user, get.into()).await.is_ok()
+    };
+    for user in 0..REMEMBERED + 3 {
+        if user == REMEMBERED {
+            assert!(get(0).await, "it is used");
+        }
+        let task = Task::new(format!("task-{user}"), TaskStatus::Working, "now", "now");
+        shop.will_say(Ok(CreateTaskResult::new(task).into()));
+        let call = CallToolRequest::new(tool("ant", json!({})));
+        ask_as(user, call.into()).await.unwrap();
+    }
+    for lost in [1, 2, 3] {
+        assert!(!get(lost).await, "{lost}");
+    }
+    for (kept, begun) in [(0, "used"), (4, "then"), (REMEMBERED + 2, "now")] {
+        assert!(get(kept).await, "{begun}");
+    }
+}
+
+#[tokio::test]
 async fn rules_can_be_replaced_while_calls_come() {
     let layer = layer(rules()).build().unwrap();
     let handle = layer.handle();
