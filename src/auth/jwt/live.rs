@@ -1,6 +1,7 @@
 //! A JWK set that is kept up to date.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use jsonwebtoken::Algorithm;
 use tokio::{
     sync::{Semaphore, watch},
@@ -212,8 +214,11 @@ impl Live {
             _over: over,
         };
         tokio::spawn(async move {
-            let fetched = tokio::time::timeout(FETCH_WITHIN, (landing.live.jwks.fetch)()).await;
-            let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            // One that panics has failed: else nothing would say when the next may be.
+            let fetch = AssertUnwindSafe(async { (landing.live.jwks.fetch)().await });
+            let fetched = tokio::time::timeout(FETCH_WITHIN, fetch.catch_unwind()).await;
+            let fetched = fetched.unwrap_or_else(|_| Ok(Err("no answer in time".to_owned())));
+            let fetched = fetched.unwrap_or_else(|_| Err("the fetch panicked".to_owned()));
             let allowed = landing.live.allowed.as_deref();
             let keys = fetched.and_then(|json| KeySet::parse(&json, allowed));
             landing.live.install(keys, now, landing.cause);
