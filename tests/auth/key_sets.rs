@@ -485,6 +485,31 @@ async fn a_token_of_an_unknown_key_is_not_called_bad_while_the_issuer_is_down() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn made_up_key_names_cause_one_fetch_a_cooldown_also_of_an_issuer_whose_replicas_differ() {
+    let published = Published::new([&p256("a")]);
+    let source = Jwks::from_fn({
+        let published = published.clone();
+        move || {
+            match published.fetches() % 2 {
+                0 => published.publish([&p256("a")]),
+                _ => published.publish([&p256("a"), &ed25519("b")]),
+            }
+            published.clone().fetch()
+        }
+    });
+    let verifier = by(source);
+    let begun = tokio::time::Instant::now();
+    for number in 0..20 {
+        let made_up = p256(&format!("x-{number}")).token("root", "");
+        assert_eq!(kind(&verifier, &made_up).await, Err(AuthErrorKind::Invalid));
+    }
+    let cooldowns = usize::try_from(begun.elapsed().as_secs()).unwrap() / 5;
+    assert!(published.fetches() <= 2 + cooldowns);
+    let good = ed25519("b").token("bob", "");
+    assert_eq!(kind(&verifier, &good).await.as_deref(), Ok("bob"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fetch_that_panics_has_failed() {
     let published = Published::new([&p256("a")]);
     let source = Jwks::from_fn({
