@@ -67,6 +67,13 @@ impl Tasks {
         }
     }
 
+    /// Whether this principal is known to have begun the task.
+    pub(super) fn is_known_as(&self, task: &str, of: &Principal) -> bool {
+        let owners = self.owners();
+        let owner = owners.by_task.get(&id_of(task));
+        owner.is_some_and(|owner| *owner == Audience::principal(of))
+    }
+
     /// Whether the task is not this principal's.
     pub(super) fn is_anothers(&self, task: &str, than: &Principal) -> bool {
         let (task, than) = (id_of(task), Audience::principal(than));

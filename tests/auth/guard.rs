@@ -481,6 +481,36 @@ async fn a_listen_hears_nothing_of_forbidden_resources_and_ends_with_its_token()
 }
 
 #[tokio::test]
+async fn a_listen_hears_of_no_tasks_but_those_that_its_principal_began() {
+    for opens_unknown in [false, true] {
+        let (shop, crier) = (Shop::default(), Crier::default());
+        let layer = layer(rules()).unknown_tasks(opens_unknown).build().unwrap();
+        let task = |id: &str| Task::new(id, TaskStatus::Working, "now", "now");
+        shop.will_say(Ok(CreateTaskResult::new(task("own")).into()));
+        ask(&layer.layer(shop), call("ant", "")).await.unwrap();
+
+        let filter = SubscriptionFilter::new();
+        let listen = SubscriptionsListenRequestParams::new(filter);
+        let mut request = shown(SubscriptionsListenRequest::new(listen), "");
+        let (caller, mut heard) = recorder();
+        request.context.caller = caller;
+        tokio::spawn(layer.layer(crier.clone()).oneshot(request));
+        tokio::task::yield_now().await;
+        let below = crier.0.lock().unwrap()[0].caller.clone();
+        for id in ["own", "somebodys"] {
+            let task = DetailedTask::new(task(id), TaskPayload::Working);
+            let status = TaskStatusNotification::new(task.into());
+            below.notify(status.into()).await.unwrap();
+        }
+        let ServerNotification::TaskStatusNotification(first) = heard.recv().await.unwrap() else {
+            panic!("no status");
+        };
+        assert_eq!(first.params.task.task.task_id, "own");
+        assert!(heard.try_recv().is_err(), "{opens_unknown}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_hears_of_the_resources_it_may_read() {
     let demo = Demo::default();
     let layer = layer(Rules::builder().resource("file:///a", Scopes::none()))
