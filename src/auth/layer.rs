@@ -201,7 +201,7 @@ impl AuthLayerBuilder {
     /// default: `tasks/get`, `tasks/update` and `tasks/cancel` are for who began the task through this layer, of the
     /// last 10,000 tasks; when there are more, whoever has the most loses the one asked for least recently. On where
     /// tasks outlive this process, or are asked for at another replica than began them, and their ids cannot be
-    /// guessed.
+    /// guessed. Notifications of such tasks reach nobody: they say the id.
     pub fn unknown_tasks(mut self, yes: bool) -> Self {
         self.unknown_tasks = yes;
         self

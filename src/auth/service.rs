@@ -388,8 +388,9 @@ impl Shared {
                 let shows = |item: Item<'_>| shared.shows(item, &principal);
                 let passes = match &notification {
                     ServerNotification::TaskStatusNotification(status) => {
+                        // It says a task's id, and what became of it, to whoever listens.
                         let task = &status.params.task.task.task_id;
-                        !shared.tasks.is_anothers(task, &principal)
+                        shared.tasks.is_known_as(task, &principal)
                     }
                     other => filter::lets_pass(other, shows),
                 };

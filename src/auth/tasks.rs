@@ -1,22 +1,32 @@
 //! Whose a task is.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use lru::LruCache;
+use sha2::{Digest, Sha256};
 
 use crate::{Audience, Principal};
 
 /// How many tasks are remembered, of all principals.
 const REMEMBERED: usize = 10_000;
 
+/// A task's id, by its SHA-256: a server makes them as long as it likes.
+type Id = [u8; 32];
+
+fn id_of(task: &str) -> Id {
+    Sha256::digest(task).into()
+}
+
 /// Who began which task (SEP-2663). A task's id is all that a server asks for; what one principal began is not
 /// another's to read or to end.
 ///
 /// When there are too many, whoever has the most loses the one that was asked for least recently: nobody's tasks push
-/// out those of a principal who has fewer. One that is forgotten is nobody's.
+/// out those of a principal who has fewer. Of those who have as many it is the one whose was not asked for for
+/// longest. One that is forgotten is nobody's.
 pub(super) struct Tasks {
     owners: Mutex<Owners>,
     /// Whether a task that is nobody's is everybody's, by its id.
@@ -25,9 +35,11 @@ pub(super) struct Tasks {
 
 #[derive(Default)]
 struct Owners {
-    by_task: HashMap<Arc<str>, Audience>,
-    /// In the order in which they were asked for.
-    by_owner: HashMap<Audience, LruCache<Arc<str>, ()>>,
+    by_task: HashMap<Id, Audience>,
+    /// In the order in which they were asked for, each with when it was.
+    by_owner: HashMap<Audience, LruCache<Id, u64>>,
+    /// How often any was.
+    asked: u64,
 }
 
 impl Tasks {
@@ -43,25 +55,35 @@ impl Tasks {
     }
 
     pub(super) fn began(&self, task: &str, by: &Principal) {
-        let (task, by) = (Arc::<str>::from(task), Audience::principal(by));
+        let (task, by) = (id_of(task), Audience::principal(by));
         let mut owners = self.owners();
         owners.forget(&task);
-        owners.by_task.insert(task.clone(), by.clone());
+        owners.by_task.insert(task, by.clone());
+        let now = owners.now();
         let own = owners.by_owner.entry(by);
-        own.or_insert_with(LruCache::unbounded).put(task, ());
+        own.or_insert_with(LruCache::unbounded).put(task, now);
         if owners.by_task.len() > REMEMBERED {
             owners.forget_one();
         }
     }
 
+    /// Whether this principal is known to have begun the task.
+    pub(super) fn is_known_as(&self, task: &str, of: &Principal) -> bool {
+        let owners = self.owners();
+        let owner = owners.by_task.get(&id_of(task));
+        owner.is_some_and(|owner| *owner == Audience::principal(of))
+    }
+
     /// Whether the task is not this principal's.
     pub(super) fn is_anothers(&self, task: &str, than: &Principal) -> bool {
-        let than = Audience::principal(than);
+        let (task, than) = (id_of(task), Audience::principal(than));
         let mut owners = self.owners();
-        match owners.by_task.get(task) {
+        match owners.by_task.get(&task) {
             Some(owner) if *owner == than => {
-                if let Some(own) = owners.by_owner.get_mut(&than) {
-                    own.promote(task);
+                let now = owners.now();
+                let own = owners.by_owner.get_mut(&than);
+                if let Some(asked) = own.and_then(|own| own.get_mut(&task)) {
+                    *asked = now;
                 }
                 false
             }
@@ -72,7 +94,12 @@ impl Tasks {
 }
 
 impl Owners {
-    fn forget(&mut self, task: &str) {
+    fn now(&mut self) -> u64 {
+        self.asked += 1;
+        self.asked
+    }
+
+    fn forget(&mut self, task: &Id) {
         let Some(owner) = self.by_task.remove(task) else {
             return;
         };
@@ -85,9 +112,12 @@ impl Owners {
     }
 
     fn forget_one(&mut self) {
-        let most = self.by_owner.values().max_by_key(|own| own.len());
-        let oldest = most.and_then(|own| own.peek_lru().map(|(task, ())| task.clone()));
-        if let Some(task) = oldest {
+        let oldest = |own: &LruCache<Id, u64>| own.peek_lru().map(|(task, asked)| (*asked, *task));
+        let most = self
+            .by_owner
+            .values()
+            .max_by_key(|own| (own.len(), Reverse(oldest(own))));
+        if let Some((_, task)) = most.and_then(oldest) {
             self.forget(&task);
         }
     }

@@ -43,8 +43,12 @@ impl Filter {
 
     /// Whether this name is let out.
     pub fn lets_out(&self, outward: &str) -> bool {
-        let matched = |globs: &[String]| globs.iter().any(|glob| matches(glob, outward));
-        (self.allow.is_empty() || matched(&self.allow)) && !matched(&self.deny)
+        let allows = || self.allow.iter().any(|glob| matches(glob, outward));
+        (self.allow.is_empty() || allows()) && !self.denies(outward)
+    }
+
+    pub(super) fn denies(&self, outward: &str) -> bool {
+        self.deny.iter().any(|glob| matches(glob, outward))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -140,7 +140,8 @@ impl Member {
     }
 
     /// Lets out only what the filter does. It is asked with outward names and, of resources and skills, with
-    /// outward URIs; what it keeps back can be neither listed nor used.
+    /// outward URIs; what it keeps back can be neither listed nor used, in no version, and is neither found nor called
+    /// by a registry's search in the member ([`Sight`](crate::Sight)).
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.options.filter = filter;
@@ -154,7 +155,7 @@ impl Member {
         self
     }
 
-    /// Keeps the member's tool `inner` back: it can be neither listed nor called.
+    /// Keeps the member's tool `inner` back, as a [filter](Self::filter) does: it can be neither listed nor called.
     #[must_use]
     pub fn hide(mut self, inner: impl Into<String>) -> Self {
         self.options.tools.entry(inner.into()).or_default().hidden = true;

@@ -148,6 +148,14 @@ impl Style {
     }
 }
 
+/// A tool's name, and the version that calls write behind it, with its `@`.
+pub(super) fn versioned(tool: &str) -> (&str, &str) {
+    match tool.rfind('@') {
+        Some(at) => tool.split_at(at),
+        None => (tool, ""),
+    }
+}
+
 /// The known names nearest to one that is not known, nearest first. At most three, none too far off, and none that
 /// may not be said.
 pub(super) fn nearest<'a>(

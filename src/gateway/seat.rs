@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::ServerNotification;
+use rmcp::model::{ServerNotification, Tool};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -19,7 +19,8 @@ use tower::ServiceExt;
 use super::{
     Member, PerCaller, Prefix,
     listed::{Listed, Lists},
-    member::Options,
+    member::{Options, Overrides},
+    names,
     per_caller::{Factory, Source},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Principal, ToolHints, caller::Era};
@@ -179,14 +180,33 @@ impl Seat {
         matches!(&self.source, Source::PerCaller(factory) if factory.by == PerCaller::Session)
     }
 
-    /// Whether the operator lets this out under this name, or URI.
+    /// Whether there may be anything that is not let out.
+    pub(super) fn keeps_back(&self) -> bool {
+        let hides = |overrides: &Overrides| overrides.values().any(|one| one.hidden);
+        let options = &self.options;
+        !options.filter.is_empty() || hides(&options.tools) || hides(&options.prompts)
+    }
+
+    /// Whether the operator lets this out under this name, or URI. What is kept back is so in all its versions,
+    /// which calls write behind a tool's name.
     pub(super) fn lets_out<T: Listed>(&self, inner: &str, outward: &str) -> bool {
-        self.options.filter.lets_out(outward)
-            && T::overrides(&self.options)
+        let said = |inner: &str, outward: &str| {
+            T::overrides(&self.options)
                 .and_then(|overrides| overrides.get(inner))
                 .is_none_or(|one| {
                     !one.hidden && one.name.as_deref().is_none_or(|name| name == outward)
                 })
+        };
+        let filter = &self.options.filter;
+        let lets_out_all = || match names::versioned(inner) {
+            (_, "") => true,
+            (tool, version) => outward
+                .strip_suffix(version)
+                .is_none_or(|outward| !filter.denies(outward) && said(tool, outward)),
+        };
+        filter.lets_out(outward)
+            && said(inner, outward)
+            && (T::NOUN != Tool::NOUN || lets_out_all())
     }
 
     /// What the member's layers are told of a tool that says this of itself, as far as is known.

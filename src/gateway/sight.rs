@@ -2,14 +2,22 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use rmcp::model::{Prompt, Tool};
+use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
-use super::{Prefix, hub::Hub, listed::Listed, merge::Catalogue, names::Style, seat::Seat, uris};
+use super::{
+    Prefix,
+    hub::Hub,
+    listed::Listed,
+    merge::Catalogue,
+    names::{Style, versioned},
+    seat::Seat,
+    uris,
+};
 use crate::{CallContext, Error, Item, McpRequest, Sight};
 
-/// Turns a member's names into outward ones, on their way to whoever limits what the caller may know of.
-struct MemberSight {
-    outside: Arc<dyn Sight>,
+/// What a member's names are outside.
+#[derive(Clone)]
+struct Outside {
     seat: Arc<Seat>,
     style: Arc<Style>,
     /// What is called what, where names alone do not say it.
@@ -17,25 +25,41 @@ struct MemberSight {
     prompts: Option<Arc<Catalogue<Prompt>>>,
 }
 
+/// Turns a member's names into outward ones, on their way to whoever limits what the caller may know of.
+struct MemberSight {
+    asked: Arc<dyn Sight>,
+    outside: Outside,
+}
+
+/// Keeps what the operator keeps back of a member, also from what finds or calls its tools further in.
+struct LetOut(Outside);
+
 impl Hub {
     /// Has what is asked about a member's names asked about those that they have outside.
     pub(super) fn map_sight(&self, seat: &Arc<Seat>, context: &mut CallContext) {
-        if seat.is_plain() || !context.asks_outside() {
+        let keeps_back = seat.keeps_back();
+        if seat.is_plain() || !(keeps_back || context.asks_outside()) {
             return;
         }
         let class = (seat.prefix == Prefix::OnCollision).then(|| self.seats().class(context));
         let class = class.as_ref();
-        context.map_sight(|outside| MemberSight {
-            outside,
+        let outside = Outside {
             seat: seat.clone(),
             style: self.rules.style.clone(),
             tools: class.and_then(|class| Tool::merged(&self.merged).get(class)),
             prompts: class.and_then(|class| Prompt::merged(&self.merged).get(class)),
+        };
+        context.map_sight(|asked| MemberSight {
+            asked,
+            outside: outside.clone(),
         });
+        if keeps_back {
+            context.limit_sight(LetOut(outside));
+        }
     }
 }
 
-impl MemberSight {
+impl Outside {
     /// What a member's tool or prompt is called outside. Where only a list would say it, and none does, it may be
     /// either.
     fn outward<'a, T: Listed>(
@@ -73,10 +97,15 @@ impl MemberSight {
         }
     }
 
-    fn sees_named<T: Listed>(&self, catalogue: Option<&Catalogue<T>>, inner: &str) -> bool {
+    /// Whether this holds of what the tool or prompt is called outside.
+    fn named<T: Listed>(
+        &self,
+        catalogue: Option<&Catalogue<T>>,
+        inner: &str,
+        holds: impl Fn(&str) -> bool,
+    ) -> bool {
         let (name, other) = self.outward(catalogue, inner);
-        self.outside.sees(T::item(&name))
-            && other.is_none_or(|other| self.outside.sees(T::item(&other)))
+        holds(&name) && other.is_none_or(|other| holds(&other))
     }
 
     fn uri<'a>(&self, uri: &'a str) -> Cow<'a, str> {
@@ -89,28 +118,54 @@ impl MemberSight {
 
 impl Sight for MemberSight {
     fn sees(&self, item: Item<'_>) -> bool {
+        let (asked, outside) = (&self.asked, &self.outside);
         match item {
-            Item::Tool(name) => self.sees_named::<Tool>(self.tools.as_deref(), name),
-            Item::Prompt(name) => self.sees_named::<Prompt>(self.prompts.as_deref(), name),
-            Item::Resource(uri) => self.outside.sees(Item::Resource(&self.uri(uri))),
-            Item::ResourceTemplate(uri) => {
-                let uri = self.uri(uri);
-                self.outside.sees(Item::ResourceTemplate(&uri))
+            Item::Tool(name) => outside.named::<Tool>(outside.tools.as_deref(), name, |name| {
+                asked.sees(Item::Tool(name))
+            }),
+            Item::Prompt(name) => {
+                outside.named::<Prompt>(outside.prompts.as_deref(), name, |name| {
+                    asked.sees(Item::Prompt(name))
+                })
             }
-            Item::Skill(uri) => self.outside.sees(Item::Skill(&self.uri(uri))),
+            Item::Resource(uri) => asked.sees(Item::Resource(&outside.uri(uri))),
+            Item::ResourceTemplate(uri) => asked.sees(Item::ResourceTemplate(&outside.uri(uri))),
+            Item::Skill(uri) => asked.sees(Item::Skill(&outside.uri(uri))),
         }
     }
 
     fn admits(&self, tool: &str, call: &McpRequest) -> Result<(), Error> {
-        // Calls write a version behind a name, and so they would outside.
-        let (base, version) = match tool.rsplit_once('@') {
-            Some((base, _)) => (base, tool.get(base.len()..).unwrap_or_default()),
-            None => (tool, ""),
-        };
-        let (name, other) = self.outward(self.tools.as_deref(), base);
+        // Outside a version would be written behind the name too.
+        let (base, version) = versioned(tool);
+        let (name, other) = self.outside.outward(self.outside.tools.as_deref(), base);
         for name in [Some(name), other].into_iter().flatten() {
-            self.outside.admits(&format!("{name}{version}"), call)?;
+            self.asked.admits(&format!("{name}{version}"), call)?;
         }
         Ok(())
+    }
+}
+
+impl Sight for LetOut {
+    fn sees(&self, item: Item<'_>) -> bool {
+        let Self(outside) = self;
+        let seat = &outside.seat;
+        match item {
+            Item::Tool(name) => {
+                let (base, _) = versioned(name);
+                outside.named::<Tool>(outside.tools.as_deref(), base, |outward| {
+                    seat.lets_out::<Tool>(base, outward)
+                })
+            }
+            Item::Prompt(name) => {
+                outside.named::<Prompt>(outside.prompts.as_deref(), name, |outward| {
+                    seat.lets_out::<Prompt>(name, outward)
+                })
+            }
+            Item::Resource(uri) => seat.lets_out::<Resource>(uri, &outside.uri(uri)),
+            Item::ResourceTemplate(uri) => {
+                seat.lets_out::<ResourceTemplate>(uri, &outside.uri(uri))
+            }
+            Item::Skill(uri) => seat.lets_out::<Skill>(uri, &outside.uri(uri)),
+        }
     }
 }

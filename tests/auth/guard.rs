@@ -303,6 +303,42 @@ async fn a_principal_with_many_tasks_pushes_out_nobody_elses_and_what_is_forgott
 }
 
 #[tokio::test]
+async fn of_principals_with_as_many_tasks_the_one_loses_its_own_who_asked_for_it_longest_ago() {
+    const REMEMBERED: usize = 10_000;
+    let shop = Shop::default();
+    let stack = guarded(&shop, rules());
+    let issuer = Issuer::secret(Algorithm::HS256);
+    let ask_as = async |user: usize, request: ClientRequest| {
+        let token = issuer.token(&format!("user-{user}"), "").into();
+        let mut request = McpRequest::new(request);
+        request
+            .context
+            .meta
+            .insert(TOKEN_META_KEY.to_owned(), token);
+        ask(&stack, request).await
+    };
+    let get = async |user: usize| {
+        let get = GetTaskRequest::new(GetTaskParams::new(format!("task-{user}")));
+        ask_as(user, get.into()).await.is_ok()
+    };
+    for user in 0..REMEMBERED + 3 {
+        if user == REMEMBERED {
+            assert!(get(0).await, "it is used");
+        }
+        let task = Task::new(format!("task-{user}"), TaskStatus::Working, "now", "now");
+        shop.will_say(Ok(CreateTaskResult::new(task).into()));
+        let call = CallToolRequest::new(tool("ant", json!({})));
+        ask_as(user, call.into()).await.unwrap();
+    }
+    for lost in [1, 2, 3] {
+        assert!(!get(lost).await, "{lost}");
+    }
+    for (kept, begun) in [(0, "used"), (4, "then"), (REMEMBERED + 2, "now")] {
+        assert!(get(kept).await, "{begun}");
+    }
+}
+
+#[tokio::test]
 async fn rules_can_be_replaced_while_calls_come() {
     let layer = layer(rules()).build().unwrap();
     let handle = layer.handle();
@@ -442,6 +478,36 @@ async fn a_listen_hears_nothing_of_forbidden_resources_and_ends_with_its_token()
     let error = ErrorData::from(ended.expect("an end").unwrap().unwrap_err());
     assert_eq!(error.code.0, -31401);
     assert!(started.elapsed() >= Duration::from_secs(600));
+}
+
+#[tokio::test]
+async fn a_listen_hears_of_no_tasks_but_those_that_its_principal_began() {
+    for opens_unknown in [false, true] {
+        let (shop, crier) = (Shop::default(), Crier::default());
+        let layer = layer(rules()).unknown_tasks(opens_unknown).build().unwrap();
+        let task = |id: &str| Task::new(id, TaskStatus::Working, "now", "now");
+        shop.will_say(Ok(CreateTaskResult::new(task("own")).into()));
+        ask(&layer.layer(shop), call("ant", "")).await.unwrap();
+
+        let filter = SubscriptionFilter::new();
+        let listen = SubscriptionsListenRequestParams::new(filter);
+        let mut request = shown(SubscriptionsListenRequest::new(listen), "");
+        let (caller, mut heard) = recorder();
+        request.context.caller = caller;
+        tokio::spawn(layer.layer(crier.clone()).oneshot(request));
+        tokio::task::yield_now().await;
+        let below = crier.0.lock().unwrap()[0].caller.clone();
+        for id in ["own", "somebodys"] {
+            let task = DetailedTask::new(task(id), TaskPayload::Working);
+            let status = TaskStatusNotification::new(task.into());
+            below.notify(status.into()).await.unwrap();
+        }
+        let ServerNotification::TaskStatusNotification(first) = heard.recv().await.unwrap() else {
+            panic!("no status");
+        };
+        assert_eq!(first.params.task.task.task_id, "own");
+        assert!(heard.try_recv().is_err(), "{opens_unknown}");
+    }
 }
 
 #[tokio::test]

@@ -485,6 +485,57 @@ async fn a_token_of_an_unknown_key_is_not_called_bad_while_the_issuer_is_down() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn made_up_key_names_cause_one_fetch_a_cooldown_also_of_an_issuer_whose_replicas_differ() {
+    let published = Published::new([&p256("a")]);
+    let source = Jwks::from_fn({
+        let published = published.clone();
+        move || {
+            match published.fetches() % 2 {
+                0 => published.publish([&p256("a")]),
+                _ => published.publish([&p256("a"), &ed25519("b")]),
+            }
+            published.clone().fetch()
+        }
+    });
+    let verifier = by(source);
+    let begun = tokio::time::Instant::now();
+    for number in 0..20 {
+        let made_up = p256(&format!("x-{number}")).token("root", "");
+        assert_eq!(kind(&verifier, &made_up).await, Err(AuthErrorKind::Invalid));
+    }
+    let cooldowns = usize::try_from(begun.elapsed().as_secs()).unwrap() / 5;
+    assert!(published.fetches() <= 2 + cooldowns);
+    let good = ed25519("b").token("bob", "");
+    assert_eq!(kind(&verifier, &good).await.as_deref(), Ok("bob"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_panics_has_failed() {
+    let published = Published::new([&p256("a")]);
+    let source = Jwks::from_fn({
+        let published = published.clone();
+        move || {
+            let published = published.clone();
+            async move {
+                assert!(!published.down.load(Ordering::SeqCst), "it panics");
+                published.fetch().await
+            }
+        }
+    });
+    let verifier = by(source);
+    let good = p256("a").token("alice", "");
+    assert_eq!(kind(&verifier, &good).await.as_deref(), Ok("alice"));
+    published.publish([&p256("a"), &p256("b")]);
+    published.down.store(true, Ordering::SeqCst);
+    let new = p256("b").token("bob", "");
+    assert_eq!(kind(&verifier, &new).await, Err(AuthErrorKind::Unavailable));
+    published.down.store(false, Ordering::SeqCst);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(kind(&verifier, &new).await.as_deref(), Ok("bob"));
+    assert_eq!(begun.elapsed().as_secs(), 1, "it is tried again after that");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_of_a_key_that_was_taken_away_is_forgotten() {
     let published = Published::new([&p256("old"), &ed25519("new")]);
     let verifier = by(published.source().refresh_every(Duration::from_secs(60)));

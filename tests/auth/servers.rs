@@ -362,6 +362,34 @@ async fn an_upstream_that_demands_it_is_shown_the_credential_with_every_request(
 }
 
 #[tokio::test]
+async fn a_call_does_not_wait_for_ever_for_a_bearer_token() {
+    let url = Demanding::default().serve().await;
+    let hangs = Arc::new(AtomicBool::new(false));
+    let endpoint = HttpEndpoint::new(&url).bearer_from({
+        let hangs = hangs.clone();
+        move || {
+            let hangs = hangs.load(Ordering::SeqCst);
+            async move {
+                match hangs {
+                    true => std::future::pending().await,
+                    false => Ok("own-token".to_owned()),
+                }
+            }
+        }
+    });
+    let upstream = Upstream::builder().lifecycle(Lifecycle::Discover);
+    let upstream = upstream.without_request_timeout().http(endpoint).unwrap();
+    soon("a call", upstream.clone().oneshot(add(None)))
+        .await
+        .unwrap();
+    hangs.store(true, Ordering::SeqCst);
+    tokio::time::pause();
+    let waited = tokio::time::timeout(Duration::from_secs(60), upstream.oneshot(add(None)));
+    let error = waited.await.expect("it ends by itself").unwrap_err();
+    assert!(error.to_string().contains("no bearer token"), "{error}");
+}
+
+#[tokio::test]
 async fn principals_who_call_at_once_are_shown_each_by_their_own_credential() {
     let shown = Shown::default();
     let upstream = upstream(&shown.serve().await);

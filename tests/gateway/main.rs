@@ -42,10 +42,11 @@ use rmcp_layers::{
         Filter, Gateway, GatewayHandle, ListReport, Member, MemberState, NamespaceLayer, PerCaller,
         Prefix,
     },
+    registry::{RegisteredTool, RegistryLayer, SearchMode},
 };
 use serde_json::json;
 use shop::{Shop, named};
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 
 fn names(tools: &[Tool]) -> Vec<&str> {
     tools.iter().map(|tool| &*tool.name).collect()

@@ -234,6 +234,100 @@ async fn filters_overrides_and_read_only_mode_hold_for_lists_and_calls() {
     }
 }
 
+fn with_search(shop: &Shop, mode: SearchMode) -> impl common::Stack {
+    let layer = RegistryLayer::builder().search(mode).build().unwrap();
+    let own = RegisteredTool::builder("own").version("1.0.0");
+    let own = own.handler(async |_: JsonObject, _| Ok::<_, BoxError>("own".to_owned()));
+    layer.handle().register(own.build().unwrap()).unwrap();
+    layer.layer(shop.piped())
+}
+
+#[tokio::test]
+async fn what_is_kept_back_of_a_member_is_neither_found_nor_called_by_its_own_search() {
+    let shop = Shop::with("s", &["drop", "keep", "raw", "secret"]);
+    for (prefix, before) in [
+        (Prefix::Always, "s__"),
+        (Prefix::OnCollision, ""),
+        (Prefix::Never, ""),
+    ] {
+        let member = Member::new("s", with_search(&shop, SearchMode::Only))
+            .prefix(prefix)
+            .filter(
+                Filter::new()
+                    .deny(format!("{before}d*"))
+                    .deny(format!("{before}own")),
+            )
+            .rename("raw", "cooked")
+            .hide("secret");
+        // Also a gateway further out, which keeps nothing back.
+        let gateway = Gateway::builder().add_member(member).build().unwrap();
+        let outer = Gateway::builder()
+            .member("o", gateway.clone())
+            .build()
+            .unwrap();
+        for (gateway, before) in [
+            (gateway, before.to_owned()),
+            (outer, format!("o__{before}")),
+        ] {
+            listed(&gateway).await;
+            let search = McpRequest::call_tool(format!("{before}search_tools"))
+                .argument("query", "drop keep raw secret own");
+            let found = gateway.clone().oneshot(search.build()).await.unwrap();
+            let found = found.as_tool_result().unwrap().structured_content.clone();
+            let mut found: Vec<_> = found.unwrap()["tools"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|tool| tool["name"].as_str().unwrap().to_owned())
+                .collect();
+            found.sort_unstable();
+            assert_eq!(found, ["keep", "raw"], "`{before}`");
+            for (name, called) in [
+                ("keep", true),
+                ("raw", true),
+                ("drop", false),
+                ("secret", false),
+                ("own", false),
+                ("own@1.0.0", false),
+            ] {
+                let call = McpRequest::call_tool(format!("{before}call_tool"));
+                let call = call.argument("name", name).build();
+                match gateway.clone().oneshot(call).await {
+                    Ok(answer) if called => {
+                        assert_eq!(text(answer.as_tool_result().unwrap()), format!("s: {name}"))
+                    }
+                    Err(error) if !called => {
+                        let unknown = format!("Unknown tool: {name}");
+                        assert_eq!(error.as_protocol().unwrap().message, unknown);
+                    }
+                    other => panic!("`{before}` {name}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_is_kept_back_is_so_in_all_its_versions() {
+    let shop = Shop::with("s", &[]);
+    let member = || Member::new("s", with_search(&shop, SearchMode::Beside)).call_unlisted(true);
+    for (member, name) in [
+        (member(), None),
+        (
+            member().filter(Filter::new().deny("s__own")),
+            Some("s__own"),
+        ),
+        (member().hide("own"), Some("s__own")),
+        (member().rename("own", "mine"), Some("s__own")),
+    ] {
+        let gateway = Gateway::builder().add_member(member).build().unwrap();
+        for version in ["", "@1.0.0"] {
+            let called = call(&gateway, &format!("s__own{version}")).await;
+            assert_eq!(called.is_err(), name.is_some(), "{version} {called:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_only_member_without_a_prefix_is_passed_through() {
     let shop = Shop::of("solo", &["a", "b__c", "has space"], |state| state.page = 2);

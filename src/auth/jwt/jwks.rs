@@ -16,7 +16,7 @@ pub(super) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, Strin
 ///
 /// | | |
 /// |---|---|
-/// | a token names an unknown key | the set is fetched, and the token waits for it. If that brings nothing new, unknown keys cause no other fetch for the [cooldown](Self::cooldown), and tokens that name one meanwhile wait for the fetch after it: whoever makes up names can neither make the verifier fetch more often, nor have the tokens of a new key refused |
+/// | a token names an unknown key | the set is fetched, and the token waits for it. If that does not bring it, unknown keys cause no other fetch for the [cooldown](Self::cooldown), and tokens that name one meanwhile wait for the fetch after it: whoever makes up names can neither make the verifier fetch more often, nor have the tokens of a new key refused |
 /// | more than 1,000 tokens wait for the end of a cooldown | the others are refused as [unavailable](crate::auth::AuthErrorKind::Unavailable), with the time at which to come again |
 /// | a token names an unknown key, and would be refused by its claims | it is refused at once, and causes no fetch |
 /// | a key is gone from the set | what it vouched for is forgotten at once |
@@ -97,9 +97,9 @@ impl Jwks {
         self
     }
 
-    /// How long unknown keys cause no fetch after they caused one that brought nothing new: 5 s by default, so that
-    /// the issuer is asked 12 times a minute at most, whatever an attacker sends, and a token of a new key waits no
-    /// longer than that and one fetch. If the rest of it is over 10 s, tokens of unknown keys do not wait for its end,
+    /// How long unknown keys cause no fetch after they caused one that did not bring them: 5 s by default, so that an
+    /// issuer that answers is asked 12 times a minute at most, whatever an attacker sends, and a token of a new key
+    /// waits no longer than that and one fetch. If the rest of it is over 10 s, tokens of unknown keys do not wait for its end,
     /// but are refused. A fetch that failed is tried again after 1 s, or after this if it is shorter.
     #[must_use]
     pub fn cooldown(mut self, time: Duration) -> Self {

@@ -257,6 +257,10 @@ impl KeySet {
         self.0.iter().any(|key| key.id == id)
     }
 
+    pub(super) fn names(&self, kid: &str) -> bool {
+        self.0.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.0.len() == other.0.len() && self.0.iter().all(|key| other.has(key.id))
     }

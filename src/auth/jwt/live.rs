@@ -1,6 +1,7 @@
 //! A JWK set that is kept up to date.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use jsonwebtoken::Algorithm;
 use tokio::{
     sync::{Semaphore, watch},
@@ -72,10 +74,10 @@ pub(super) struct Snapshot {
 pub(super) struct Arrived(u64);
 
 /// Why a fetch begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Age,
-    UnknownKey,
+    /// With its name, if a token named it.
+    UnknownKey(Option<String>),
 }
 
 impl Live {
@@ -151,6 +153,7 @@ impl Live {
         self: &Arc<Self>,
         seen: &Snapshot,
         arrived: Arrived,
+        kid: Option<&str>,
     ) -> Result<bool, AuthError> {
         let mut room = None;
         loop {
@@ -168,7 +171,10 @@ impl Live {
                     }
                     (None, _) if state.begun > arrived.0 => return Ok(false),
                     (None, Some(until)) if now < until => (None, until),
-                    (None, _) => (Some(self.begin(&mut state, now, Cause::UnknownKey)), now),
+                    (None, _) => {
+                        let cause = Cause::UnknownKey(kid.map(str::to_owned));
+                        (Some(self.begin(&mut state, now, cause)), now)
+                    }
                 }
             };
             if let Some(mut flight) = flight {
@@ -212,23 +218,33 @@ impl Live {
             _over: over,
         };
         tokio::spawn(async move {
-            let fetched = tokio::time::timeout(FETCH_WITHIN, (landing.live.jwks.fetch)()).await;
-            let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            // One that panics has failed: else nothing would say when the next may be.
+            let fetch = AssertUnwindSafe(async { (landing.live.jwks.fetch)().await });
+            let fetched = tokio::time::timeout(FETCH_WITHIN, fetch.catch_unwind()).await;
+            let fetched = fetched.unwrap_or_else(|_| Ok(Err("no answer in time".to_owned())));
+            let fetched = fetched.unwrap_or_else(|_| Err("the fetch panicked".to_owned()));
             let allowed = landing.live.allowed.as_deref();
             let keys = fetched.and_then(|json| KeySet::parse(&json, allowed));
-            landing.live.install(keys, now, landing.cause);
+            landing.live.install(keys, now, &landing.cause);
         });
         flight
     }
 
-    fn install(&self, keys: Result<KeySet, String>, started: Instant, cause: Cause) {
+    fn install(&self, keys: Result<KeySet, String>, started: Instant, cause: &Cause) {
         let mut state = self.state();
         let now = Instant::now();
         state.failed = keys.is_err();
         let wait = match keys {
             Ok(keys) => {
-                let changed = !keys.is_same(&state.keys);
-                if changed {
+                // Whatever else it brings: an issuer whose replicas differ would be asked for every made-up name.
+                let brings_it = match cause {
+                    Cause::Age => true,
+                    Cause::UnknownKey(kid) => kid.as_deref().is_some_and(|kid| keys.names(kid)),
+                };
+                if !brings_it {
+                    state.cool_until = Some(after(now, self.jwks.cooldown));
+                }
+                if !keys.is_same(&state.keys) {
                     state.keys = Arc::new(keys);
                     state.version += 1;
                     // Before any later fetch, and under the lock: a token that is verified with a key that is
@@ -236,8 +252,6 @@ impl Live {
                     let keys = state.keys.clone();
                     self.memory
                         .forget(|key| keys.has(key) || self.fixed.has(key));
-                } else if cause == Cause::UnknownKey {
-                    state.cool_until = Some(after(now, self.jwks.cooldown));
                 }
                 let dead = self.since_base(after(started, self.jwks.stale_for));
                 self.dead.store(dead, Ordering::Release);

@@ -108,7 +108,7 @@ impl JwtVerifier {
         token: &str,
         compact: Box<Compact<'_>>,
     ) -> Result<Verified, AuthError> {
-        let arrived = live.arrived();
+        let (arrived, kid) = (live.arrived(), compact.kid.as_deref());
         for _ in 0..3 {
             let seen = self.0.memory.generation();
             let snapshot = live.snapshot().await?;
@@ -117,7 +117,7 @@ impl JwtVerifier {
                 Signed::Not => break,
                 // With any key it would be refused.
                 Signed::Unknown if self.check(&compact).is_err() => break,
-                Signed::Unknown if live.look_again(&snapshot, arrived).await? => {}
+                Signed::Unknown if live.look_again(&snapshot, arrived, kid).await? => {}
                 Signed::Unknown => break,
             }
         }

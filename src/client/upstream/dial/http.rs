@@ -98,7 +98,7 @@ impl HttpEndpoint {
     /// Sends `Authorization: Bearer` with every request, as [`bearer`](Self::bearer) does, and asks `source` for the
     /// token each time: for tokens that expire while the connection lasts. That goes for the handshake, for calls
     /// that bring no credential of their own, for a session's stream, and for its end. While `source` fails, nothing
-    /// is sent. It should keep its token rather than fetch it each time, as
+    /// is sent; it has 30 s. It should keep its token rather than fetch it each time, as
     /// `Credentials::for_endpoint` (feature `auth`) does.
     #[must_use]
     pub fn bearer_from<F, Fut>(mut self, source: F) -> Self

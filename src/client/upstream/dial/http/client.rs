@@ -58,6 +58,10 @@ impl SseRetryPolicy for Resume {
     }
 }
 
+/// How long a bearer token may take. Requests that rmcp sends wait for one in its place, also when their callers are
+/// gone.
+const BEARER_WITHIN: Duration = Duration::from_secs(30);
+
 /// Where the bearer token of a request comes from that has no other.
 pub(super) type BearerSource =
     Arc<dyn Fn() -> BoxFuture<'static, Result<String, Error>> + Send + Sync>;
@@ -98,7 +102,9 @@ impl Client {
             let none = "there is no bearer token for the request";
             io::Error::new(io::ErrorKind::NotFound, none)
         };
-        Ok(Some(source().await.map_err(none)?))
+        let token = tokio::time::timeout(BEARER_WITHIN, source()).await;
+        let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_WITHIN)));
+        Ok(Some(token.map_err(none)?))
     }
 
     /// Posts a message, and gives back an event stream as it is.
@@ -110,6 +116,7 @@ impl Client {
         headers: HashMap<HeaderName, HeaderValue>,
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<StreamableHttpPostResponse> {
+        let auth = self.bearer(auth).await?;
         let client = &self.client;
         let posted =
             client.post_message_with_response_limits(uri, message, None, auth, headers, limits);
