@@ -34,6 +34,8 @@ struct Inner {
     asked: AtomicUsize,
     files: Mutex<BTreeMap<String, usize>>,
     sessions: Mutex<Vec<(String, Peer<RoleServer>)>>,
+    /// How long a subscription takes.
+    slow: Duration,
     listens: Mutex<Vec<(u64, SubscriptionSink)>>,
     next: AtomicUsize,
     /// The resources that somebody is told of now.
@@ -135,6 +137,7 @@ impl ServerHandler for Files {
             return Err(ErrorData::invalid_params("not for you", None));
         }
         self.0
+        tokio::time::sleep(self.0.slow).await;
             .sessions
             .lock()
             .unwrap()
@@ -302,6 +305,24 @@ async fn a_server_that_tells_of_no_resources_is_not_asked_to() {
 async fn a_resource_that_is_refused_takes_no_other_with_it() {
     for lifecycle in BOTH {
         let setup = Setup::new(Files::default(), lifecycle, CacheLayer::builder());
+#[tokio::test(start_paused = true)]
+async fn many_resources_are_listened_for_in_time_over_a_slow_connection() {
+    let files = Files(Arc::new(Inner {
+        slow: Duration::from_millis(200),
+        ..Inner::default()
+    }));
+    let setup = Setup::new(files, Lifecycle::Initialize, CacheLayer::builder());
+    let mut uris: Vec<_> = (0..200).map(|file| format!("file:///{file}")).collect();
+    for uri in &uris {
+        setup.read(uri).await;
+    }
+    uris.sort();
+    let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    setup.files.telling(&uris).await;
+    setup.files.change("file:///7").await;
+    setup.gone(199).await;
+}
+
         for uri in ["file:///a", REFUSED, "file:///z"] {
             setup.read(uri).await;
         }
