@@ -24,15 +24,17 @@ use tower::{Service, ServiceExt};
 
 use super::state::Core;
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff,
-    request::next_id,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, Refusal, backoff::Backoff,
+    code, request::next_id,
 };
 
 /// How the listen is opened again after the connection was lost.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// How long the stack has to acknowledge a listen.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
-/// The listen is changed this often at most, whatever is read.
+/// One that was open for so long was no failure to listen.
+const LASTING: Duration = Duration::from_secs(60);
+/// A listen is asked for this often at most, whatever is read.
 const PACE: Duration = Duration::from_millis(250);
 /// How soon a resource is let go of that nothing is kept of any more.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -81,7 +83,8 @@ where
         core,
         inner,
         open: None,
-        opened: Instant::now(),
+        next: Instant::now(),
+        since: Instant::now(),
         missed: None,
         failures: 0,
         singly: false,
@@ -99,8 +102,10 @@ struct Listener<S> {
     core: Arc<Core>,
     inner: S,
     open: Option<Open>,
-    /// When a listen was last opened.
-    opened: Instant,
+    /// When the next listen may be asked for.
+    next: Instant,
+    /// Since when there is one without a gap.
+    since: Instant,
     /// What was told of before the last listen was lost.
     missed: Option<Uris>,
     failures: u32,
@@ -124,6 +129,7 @@ where
     S::Future: Send,
 {
     async fn turn(&mut self) -> ControlFlow<()> {
+        tokio::time::sleep_until(self.next).await;
         let wanted = self.wanted().await;
         if self.open.as_ref().is_none_or(|open| open.uris != wanted) {
             match self.open(wanted.clone()).await {
@@ -137,26 +143,19 @@ where
         let Some(open) = &mut self.open else {
             return ControlFlow::Continue(());
         };
-        let (more, next) = (&self.core.watched.more, self.opened + PACE);
         let ended = tokio::select! {
             ended = &mut open.listen => ended.unwrap_or(Ok(())),
-            () = async {
-                more.notified().await;
-                tokio::time::sleep_until(next).await;
-            } => return ControlFlow::Continue(()),
+            () = self.core.watched.more.notified() => return ControlFlow::Continue(()),
             () = tokio::time::sleep(SWEEP), if !open.uris.is_empty() => {
                 return ControlFlow::Continue(());
             }
         };
         self.missed = self.open.take().map(|open| open.uris);
         self.subscribes = None;
-        match ended {
-            Err(error) if !is_lost(&error) => give_up(&error),
-            _ => {
-                self.pause().await;
-                ControlFlow::Continue(())
-            }
-        }
+        self.settle();
+        // However it ended: it was acknowledged, so that is no refusal.
+        self.pause(ended.err().as_ref()).await;
+        ControlFlow::Continue(())
     }
 
     /// The resources to listen for.
@@ -208,6 +207,7 @@ where
 
     /// Opens a listen, and waits until it tells of what.
     async fn open(&mut self, uris: Uris) -> Result<(Listen, SubscriptionFilter), Error> {
+        self.next = Instant::now() + PACE;
         let (sender, acknowledged) = oneshot::channel();
         let ear = Ear {
             core: self.core.clone(),
@@ -251,8 +251,18 @@ where
             // What changed meanwhile was not heard.
             self.core.unheard(told, missed.union(&uris));
         }
-        self.open = Some(Open { listen, uris });
-        (self.opened, self.failures) = (Instant::now(), 0);
+        if self.open.replace(Open { listen, uris }).is_some() {
+            self.settle();
+        } else {
+            self.since = Instant::now();
+        }
+    }
+
+    /// What failed before a listen that has lasted is no reason to wait after it.
+    fn settle(&mut self) {
+        if self.since.elapsed() >= LASTING {
+            self.failures = 0;
+        }
     }
 
     /// Goes on without a listen that could not be opened.
@@ -261,27 +271,34 @@ where
         let mut new = wanted
             .iter()
             .filter(|uri| before.is_none_or(|before| !before.contains(*uri)));
-        match (is_lost(&error), new.next(), new.next()) {
+        match (may_pass(&error), new.next(), new.next()) {
             (false, None, _) if before.is_none() => return give_up(&error),
             (false, Some(uri), None) => {
                 self.refused.insert(uri.clone());
             }
             (false, Some(_), Some(_)) => self.singly = true,
-            _ => self.pause().await,
+            _ => self.pause(Some(&error)).await,
         }
         ControlFlow::Continue(())
     }
 
-    async fn pause(&mut self) {
-        self.failures += 1;
-        tokio::time::sleep(REOPEN.delay(self.failures - 1)).await;
+    async fn pause(&mut self, error: Option<&Error>) {
+        let said = error.and_then(Error::retry_after).unwrap_or_default();
+        let wait = REOPEN.delay(self.failures).max(said.min(LASTING));
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(wait).await;
     }
 }
 
 type Listen = AbortOnDropHandle<Result<(), Error>>;
 
-fn is_lost(error: &Error) -> bool {
-    error.is_transport() || error.is_timeout()
+/// Whether it may be another time that there is a listen: the connection failed, or somebody had no room for it.
+fn may_pass(error: &Error) -> bool {
+    let is_busy = |refusal: &Refusal| [code::UNAVAILABLE, code::TOO_MANY].contains(&refusal.code());
+    error.is_transport()
+        || error.is_timeout()
+        || error.retry_after().is_some()
+        || matches!(error, Error::Refused(refusal) if is_busy(refusal))
 }
 
 /// There is no listen here, or none without a caller who may.
