@@ -286,8 +286,9 @@ impl CacheLayerBuilder {
     /// When the connection is lost and a listen is open again, all that it tells of counts as changed.
     ///
     /// It is one request that stays open, and for a moment two where it is opened anew for another resource (four
-    /// times a second at most). Further in, a concurrency limit counts it, unless that stands in
-    /// [`ExceptListens`](crate::ExceptListens): give a limit of one room for three. It is made without a principal: a
+    /// times a second at most); and as many again where callers of both ways to speak call, those of 2026-07-28 and
+    /// those before: an upstream may have a connection for each. Further in, a concurrency limit counts it and a
+    /// timeout ends it, unless they stand in [`ExceptListens`](crate::ExceptListens). It is made without a principal: a
     /// stack that refuses it, and not for want of room alone, is not asked again, and of resources that it refuses
     /// this caller, or does not acknowledge, changes are not heard. One that ends is opened again: after a second, and
     /// after up to a minute where that happens again and again.

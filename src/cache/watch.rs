@@ -4,19 +4,23 @@ use std::{
     collections::BTreeSet,
     future::ready,
     ops::ControlFlow,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientResult, DiscoverRequest, ErrorData, PromptListChangedNotification,
+    ClientCapabilities, ClientResult, DiscoverRequest, ErrorData, Implementation,
+    InitializeRequestParams, PromptListChangedNotification, ProtocolVersion,
     ResourceListChangedNotification, ResourceUpdatedNotification, ResourceUpdatedNotificationParam,
     ServerNotification, ServerRequest, ServerResult, SubscriptionFilter,
     SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
 };
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -25,7 +29,7 @@ use tower::{Service, ServiceExt};
 use super::state::Core;
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, Refusal, backoff::Backoff,
-    code, request::next_id,
+    caller::Era, code, request::next_id,
 };
 
 /// How the listen is opened again after the connection was lost.
@@ -39,48 +43,53 @@ const PACE: Duration = Duration::from_millis(250);
 /// How soon a resource is let go of that nothing is kept of any more.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// Listens to the inner stack for changes of its lists and of what is kept of its resources, and follows what other processes forget: once, and until
-/// the last clone of the service is gone.
-pub(super) fn begin<S>(core: &Arc<Core>, inner: &S)
+/// Listens to the inner stack for changes of its lists and of what is kept of its resources, and follows what other
+/// processes forget: once, and until the last clone of the service is gone. An upstream may have another connection,
+/// and another child process, for callers of another era, so it is listened to as one of each that calls.
+pub(super) fn begin<S>(core: &Arc<Core>, inner: &S, era: Era)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    let watches = core.shared.rules.watch_changes;
-    if !watches && core.shared.remote.is_none() || core.watching.load(Ordering::Relaxed) {
-        return;
-    }
-    if core.watching.swap(true, Ordering::Relaxed) {
-        return;
-    }
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
-    if let Some(remote) = core.shared.remote.clone() {
-        let core = core.clone();
+    if let Some(remote) = &core.shared.remote
+        && is_first(&core.begun.follows)
+    {
+        let (core, remote) = (core.clone(), remote.clone());
         runtime.spawn(async move {
             core.stop.run_until_cancelled(remote.follow(&core)).await;
         });
     }
-    if watches {
+    if core.shared.rules.watch_changes && is_first(&core.begun.listens[era as usize]) {
         let (core, inner) = (core.clone(), inner.clone());
         runtime.spawn(async move {
             let stop = core.stop.clone();
-            stop.run_until_cancelled(listen(core, inner)).await;
+            stop.run_until_cancelled(listen(core, inner, era)).await;
         });
     }
 }
 
+fn is_first(begun: &AtomicBool) -> bool {
+    !begun.load(Ordering::Relaxed) && !begun.swap(true, Ordering::Relaxed)
+}
+
 /// Listens until the inner stack will not have it.
-async fn listen<S>(core: Arc<Core>, inner: S)
+async fn listen<S>(core: Arc<Core>, inner: S, era: Era)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
+    let mut more = core.watched.more.subscribe();
+    // What is wanted already.
+    more.mark_changed();
     let mut listener = Listener {
         core,
+        more,
+        handshake: handshake(era),
         inner,
         open: None,
         next: Instant::now(),
@@ -94,12 +103,23 @@ where
     while let ControlFlow::Continue(()) = listener.turn().await {}
 }
 
+/// By which an upstream knows callers of this era.
+fn handshake(era: Era) -> Option<Arc<InitializeRequestParams>> {
+    let own = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let mut shaken = InitializeRequestParams::new(ClientCapabilities::default(), own);
+    shaken.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
+    (era == Era::Legacy).then(|| Arc::new(shaken))
+}
+
 type Uris = BTreeSet<Arc<str>>;
 
 /// One `subscriptions/listen` for all lists and for the resources that are kept. As these change, another one is
 /// opened, and then the one before is let go of, so that nothing is missed in between.
 struct Listener<S> {
     core: Arc<Core>,
+    /// More resources are wanted.
+    more: watch::Receiver<()>,
+    handshake: Option<Arc<InitializeRequestParams>>,
     inner: S,
     open: Option<Open>,
     /// When the next listen may be asked for.
@@ -145,7 +165,7 @@ where
         };
         let ended = tokio::select! {
             ended = &mut open.listen => ended.unwrap_or(Ok(())),
-            () = self.core.watched.more.notified() => return ControlFlow::Continue(()),
+            _ = self.more.changed() => return ControlFlow::Continue(()),
             () = tokio::time::sleep(SWEEP), if !open.uris.is_empty() => {
                 return ControlFlow::Continue(());
             }
@@ -189,7 +209,9 @@ where
             return known;
         }
         let mut context = CallContext::new(next_id());
-        context.caller = Caller::detached().quiet();
+        context.caller = Caller::detached()
+            .with_handshake(self.handshake.clone())
+            .quiet();
         let request = McpRequest::from_parts(DiscoverRequest::default().into(), context);
         let answer = self.inner.clone().oneshot(request);
         let says = match timeout(ACKNOWLEDGE_WITHIN, answer).await {
@@ -214,7 +236,9 @@ where
             acknowledged: Mutex::new(Some(sender)),
         };
         let mut context = CallContext::new(next_id());
-        context.caller = Caller::new(ear).quiet();
+        context.caller = Caller::new(ear)
+            .with_handshake(self.handshake.clone())
+            .quiet();
         let mut filter = SubscriptionFilter::builder()
             .tools_list_changed()
             .prompts_list_changed()

@@ -29,7 +29,7 @@ use super::{
 
 /// A server of resources, whose revision is how often each was changed.
 #[derive(Clone, Default)]
-struct Files(Arc<Inner>);
+pub struct Files(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -64,14 +64,14 @@ impl Files {
     }
 
     /// Waits until exactly these are told of.
-    async fn telling(&self, uris: &[&str]) {
+    pub async fn telling(&self, uris: &[&str]) {
         let mut told = self.0.told.subscribe();
         let told = told.wait_for(|told| told == uris);
         soon("the subscriptions", told).await.unwrap();
     }
 
     /// Changes a resource, and says so.
-    async fn change(&self, uri: &str) {
+    pub async fn change(&self, uri: &str) {
         *self
             .0
             .files
