@@ -40,7 +40,8 @@ use crate::{Error, McpRequest, McpResponse};
 /// let server = McpServer::new(stack);
 /// ```
 ///
-/// While the layer is not ready, a listen waits too: that it is one shows only once it is there.
+/// While the layer is not ready, a listen waits too: that it is one shows only once it is there. How many listens
+/// there are is then bounded by nothing in the stack, but by what bounds connections and sessions in front of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExceptListens<L>(L);
 

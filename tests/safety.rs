@@ -237,7 +237,10 @@ impl Wire {
     /// Asks a question, and brings what is said to it.
     async fn ask(&mut self, id: &str) -> Value {
         let params = serde_json::to_value(question()).unwrap();
-        let method = "sampling/createMessage";
+        self.request("sampling/createMessage", id, params).await
+    }
+
+    async fn request(&mut self, method: &str, id: &str, params: Value) -> Value {
         self.write(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
             .await;
         self.read(|message| message["id"] == id && message.get("method").is_none())
@@ -273,7 +276,7 @@ async fn a_late_answer_to_a_cancelled_call_lets_others_be_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_list_keeps_nobody_from_being_asked_and_told() {
+async fn a_cancelled_list_keeps_nobody_from_being_asked_and_for_5_s_from_being_told() {
     let (upstream, mut wire) = Wire::connect().await;
     let ann = Client::legacy("ann", upstream.clone()).await;
     let mut bob = Client::legacy("bob", upstream).await;
@@ -293,10 +296,14 @@ async fn a_cancelled_list_keeps_nobody_from_being_asked_and_told() {
         json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": params })
     };
     wire.write(line("whose?")).await;
+    let roots = wire.request("roots/list", "whose?", json!({})).await;
+    assert!(roots["error"].is_object(), "{roots}");
     let answered = wire.ask("at once").await;
     assert_eq!(answered["result"]["content"]["text"], "I am bob");
     tokio::time::advance(Duration::from_secs(5)).await;
     wire.write(line("bob's")).await;
+    let roots = wire.request("roots/list", "bob's", json!({})).await;
+    assert!(roots["result"].is_object(), "{roots}");
     let done = json!({ "content": [{ "type": "text", "text": "done" }] });
     wire.answer(&bobs, done).await;
     soon("bob's answer", call.await_response()).await.unwrap();

@@ -66,7 +66,7 @@ impl Concerned<'_> {
             Self::Resource { stack, uri } => {
                 stack.is_none_or(|stack| stack == subject.stack)
                     && matches!(subject.kind, Kind::ReadResource | Kind::GetSkill)
-                    && *subject.target == **uri
+                    && has_part(&subject.target, uri)
             }
             Self::Tool(glob) => {
                 subject.kind == Kind::CallTool && crate::glob::matches(glob, &subject.target)
@@ -78,6 +78,14 @@ impl Concerned<'_> {
             }
         }
     }
+}
+
+/// Whether `uri` is this resource, or a part of it: to whom listens for a resource, servers may tell of a part of it
+/// that has changed (MCP 2025-11-25, schema, `ResourceUpdatedNotificationParams`).
+fn has_part(resource: &str, uri: &str) -> bool {
+    uri.strip_prefix(resource).is_some_and(|rest| {
+        rest.is_empty() || resource.ends_with('/') || rest.starts_with(['/', '?', '#'])
+    })
 }
 
 /// An answer that is kept.

@@ -72,7 +72,7 @@ impl CacheHandle {
         self.shared.invalidate(&Concerned::Tool(tool))
     }
 
-    /// Forgets what was read from this resource.
+    /// Forgets what was read from this resource, and from those that it is a part of.
     pub fn invalidate_resource(&self, uri: &str) -> u64 {
         self.shared
             .invalidate(&Concerned::Resource { stack: None, uri })

@@ -286,17 +286,20 @@ impl CacheLayerBuilder {
     /// When the connection is lost and a listen is open again, all that it tells of counts as changed.
     ///
     /// It is one request that stays open, and for a moment two where it is opened anew for another resource (four
-    /// times a second at most). Further in, a concurrency limit counts it: give a limit of one room for three. It is
-    /// made without a principal: a stack that refuses it is not asked again, and of resources that it refuses this
-    /// caller, or does not acknowledge, changes are not heard.
+    /// times a second at most); and as many again where callers of both ways to speak call, those of 2026-07-28 and
+    /// those before: an upstream may have a connection for each. Further in, a concurrency limit counts it and a
+    /// timeout ends it, unless they stand in [`ExceptListens`](crate::ExceptListens). It is made without a principal: a
+    /// stack that refuses it, and not for want of room alone, is not asked again, and of resources that it refuses
+    /// this caller, or does not acknowledge, changes are not heard. One that ends is opened again: after a second, and
+    /// after up to a minute where that happens again and again.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;
         self
     }
 
     /// How many resources it listens for at most: 256 by default, and 0 for none. A resource is listened for until
-    /// half a minute after the last answer that was kept of it would have expired. Answers of resources that find no
-    /// room are kept as well, and go by their time alone.
+    /// the last answer that was kept of it would have expired, and for half a minute longer at most.
+    /// Answers of resources that find no room are kept as well, and go by their time alone.
     pub fn max_watched_resources(mut self, resources: usize) -> Self {
         self.max_watched_resources = resources;
         self

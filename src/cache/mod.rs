@@ -76,7 +76,7 @@
 //! At most [`time_to_live`](CacheLayerBuilder::time_to_live), or what its rule says, and no longer than the server's
 //! `ttlMs`. A hit's own `ttlMs` is what is left of it. Times are those of a monotonic clock: the wall clock may jump.
 //! Change notifications end it sooner: a changed list takes with it the lists and the answers of what it lists, and
-//! an updated resource what was read from it. They are heard by a
+//! an updated resource what was read from it and from those that it is a part of. They are heard by a
 //! [listen of the cache's own](CacheLayerBuilder::watch_changes), for the lists and for the
 //! [resources](CacheLayerBuilder::max_watched_resources) that something is kept of, and where a caller's listen passes
 //! the cache. Not heard is what a server in a [`Handler`](crate::Handler) tells its callers' peers past the stack:

@@ -24,7 +24,7 @@ use super::{
     key::{Key, with_key},
     remote::Looked,
     rules::Kind,
-    state::{Answer, Core, Fetched, Plan, Shared},
+    state::{Answer, Begun, Core, Fetched, Plan, Shared},
     watch as changes,
     watched::Watched,
 };
@@ -53,7 +53,7 @@ impl<S> Cache<S> {
             shared,
             hints: KnownHints::default(),
             stop: stop.clone(),
-            watching: AtomicBool::new(false),
+            begun: Begun::default(),
             watched,
         };
         Self {
@@ -139,7 +139,7 @@ where
                 Either::Left(std::future::ready(Ok(core.stale(&entry, now))))
             }
             Found::Missing(key, stale) => {
-                changes::begin(core, &self.inner);
+                changes::begin(core, &self.inner, request.context.era());
                 let call = Call {
                     core: core.clone(),
                     plan,

@@ -63,9 +63,17 @@ pub(super) struct Core {
     /// Cancelled when the last clone of the service is gone.
     pub stop: CancellationToken,
     /// Whether what runs in the background does.
-    pub watching: AtomicBool,
+    pub begun: Begun,
     /// What the cache wants to be told of.
     pub watched: Watched,
+}
+
+/// What runs in the background.
+#[derive(Default)]
+pub(super) struct Begun {
+    pub follows: AtomicBool,
+    /// For callers before 2026-07-28, and for others.
+    pub listens: [AtomicBool; 2],
 }
 
 /// How a request is answered.

@@ -4,19 +4,23 @@ use std::{
     collections::BTreeSet,
     future::ready,
     ops::ControlFlow,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientResult, DiscoverRequest, ErrorData, PromptListChangedNotification,
+    ClientCapabilities, ClientResult, DiscoverRequest, ErrorData, Implementation,
+    InitializeRequestParams, PromptListChangedNotification, ProtocolVersion,
     ResourceListChangedNotification, ResourceUpdatedNotification, ResourceUpdatedNotificationParam,
     ServerNotification, ServerRequest, ServerResult, SubscriptionFilter,
     SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
 };
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -24,64 +28,72 @@ use tower::{Service, ServiceExt};
 
 use super::state::Core;
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, backoff::Backoff,
-    request::next_id,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, Refusal, backoff::Backoff,
+    caller::Era, code, request::next_id,
 };
 
 /// How the listen is opened again after the connection was lost.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// How long the stack has to acknowledge a listen.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
-/// The listen is changed this often at most, whatever is read.
+/// One that was open for so long was no failure to listen.
+const LASTING: Duration = Duration::from_secs(60);
+/// A listen is asked for this often at most, whatever is read.
 const PACE: Duration = Duration::from_millis(250);
 /// How soon a resource is let go of that nothing is kept of any more.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// Listens to the inner stack for changes of its lists and of what is kept of its resources, and follows what other processes forget: once, and until
-/// the last clone of the service is gone.
-pub(super) fn begin<S>(core: &Arc<Core>, inner: &S)
+/// Listens to the inner stack for changes of its lists and of what is kept of its resources, and follows what other
+/// processes forget: once, and until the last clone of the service is gone. An upstream may have another connection,
+/// and another child process, for callers of another era, so it is listened to as one of each that calls.
+pub(super) fn begin<S>(core: &Arc<Core>, inner: &S, era: Era)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    let watches = core.shared.rules.watch_changes;
-    if !watches && core.shared.remote.is_none() || core.watching.load(Ordering::Relaxed) {
-        return;
-    }
-    if core.watching.swap(true, Ordering::Relaxed) {
-        return;
-    }
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
-    if let Some(remote) = core.shared.remote.clone() {
-        let core = core.clone();
+    if let Some(remote) = &core.shared.remote
+        && is_first(&core.begun.follows)
+    {
+        let (core, remote) = (core.clone(), remote.clone());
         runtime.spawn(async move {
             core.stop.run_until_cancelled(remote.follow(&core)).await;
         });
     }
-    if watches {
+    if core.shared.rules.watch_changes && is_first(&core.begun.listens[era as usize]) {
         let (core, inner) = (core.clone(), inner.clone());
         runtime.spawn(async move {
             let stop = core.stop.clone();
-            stop.run_until_cancelled(listen(core, inner)).await;
+            stop.run_until_cancelled(listen(core, inner, era)).await;
         });
     }
 }
 
+fn is_first(begun: &AtomicBool) -> bool {
+    !begun.load(Ordering::Relaxed) && !begun.swap(true, Ordering::Relaxed)
+}
+
 /// Listens until the inner stack will not have it.
-async fn listen<S>(core: Arc<Core>, inner: S)
+async fn listen<S>(core: Arc<Core>, inner: S, era: Era)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
+    let mut more = core.watched.more.subscribe();
+    // What is wanted already.
+    more.mark_changed();
     let mut listener = Listener {
         core,
+        more,
+        handshake: handshake(era),
         inner,
         open: None,
-        opened: Instant::now(),
+        next: Instant::now(),
+        since: Instant::now(),
         missed: None,
         failures: 0,
         singly: false,
@@ -91,16 +103,29 @@ where
     while let ControlFlow::Continue(()) = listener.turn().await {}
 }
 
+/// By which an upstream knows callers of this era.
+fn handshake(era: Era) -> Option<Arc<InitializeRequestParams>> {
+    let own = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let mut shaken = InitializeRequestParams::new(ClientCapabilities::default(), own);
+    shaken.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
+    (era == Era::Legacy).then(|| Arc::new(shaken))
+}
+
 type Uris = BTreeSet<Arc<str>>;
 
 /// One `subscriptions/listen` for all lists and for the resources that are kept. As these change, another one is
 /// opened, and then the one before is let go of, so that nothing is missed in between.
 struct Listener<S> {
     core: Arc<Core>,
+    /// More resources are wanted.
+    more: watch::Receiver<()>,
+    handshake: Option<Arc<InitializeRequestParams>>,
     inner: S,
     open: Option<Open>,
-    /// When a listen was last opened.
-    opened: Instant,
+    /// When the next listen may be asked for.
+    next: Instant,
+    /// Since when there is one without a gap.
+    since: Instant,
     /// What was told of before the last listen was lost.
     missed: Option<Uris>,
     failures: u32,
@@ -124,6 +149,7 @@ where
     S::Future: Send,
 {
     async fn turn(&mut self) -> ControlFlow<()> {
+        tokio::time::sleep_until(self.next).await;
         let wanted = self.wanted().await;
         if self.open.as_ref().is_none_or(|open| open.uris != wanted) {
             match self.open(wanted.clone()).await {
@@ -137,26 +163,19 @@ where
         let Some(open) = &mut self.open else {
             return ControlFlow::Continue(());
         };
-        let (more, next) = (&self.core.watched.more, self.opened + PACE);
         let ended = tokio::select! {
             ended = &mut open.listen => ended.unwrap_or(Ok(())),
-            () = async {
-                more.notified().await;
-                tokio::time::sleep_until(next).await;
-            } => return ControlFlow::Continue(()),
+            _ = self.more.changed() => return ControlFlow::Continue(()),
             () = tokio::time::sleep(SWEEP), if !open.uris.is_empty() => {
                 return ControlFlow::Continue(());
             }
         };
         self.missed = self.open.take().map(|open| open.uris);
         self.subscribes = None;
-        match ended {
-            Err(error) if !is_lost(&error) => give_up(&error),
-            _ => {
-                self.pause().await;
-                ControlFlow::Continue(())
-            }
-        }
+        self.settle();
+        // However it ended: it was acknowledged, so that is no refusal.
+        self.pause(ended.err().as_ref()).await;
+        ControlFlow::Continue(())
     }
 
     /// The resources to listen for.
@@ -190,7 +209,9 @@ where
             return known;
         }
         let mut context = CallContext::new(next_id());
-        context.caller = Caller::detached().quiet();
+        context.caller = Caller::detached()
+            .with_handshake(self.handshake.clone())
+            .quiet();
         let request = McpRequest::from_parts(DiscoverRequest::default().into(), context);
         let answer = self.inner.clone().oneshot(request);
         let says = match timeout(ACKNOWLEDGE_WITHIN, answer).await {
@@ -208,13 +229,16 @@ where
 
     /// Opens a listen, and waits until it tells of what.
     async fn open(&mut self, uris: Uris) -> Result<(Listen, SubscriptionFilter), Error> {
+        self.next = Instant::now() + PACE;
         let (sender, acknowledged) = oneshot::channel();
         let ear = Ear {
             core: self.core.clone(),
             acknowledged: Mutex::new(Some(sender)),
         };
         let mut context = CallContext::new(next_id());
-        context.caller = Caller::new(ear).quiet();
+        context.caller = Caller::new(ear)
+            .with_handshake(self.handshake.clone())
+            .quiet();
         let mut filter = SubscriptionFilter::builder()
             .tools_list_changed()
             .prompts_list_changed()
@@ -251,8 +275,18 @@ where
             // What changed meanwhile was not heard.
             self.core.unheard(told, missed.union(&uris));
         }
-        self.open = Some(Open { listen, uris });
-        (self.opened, self.failures) = (Instant::now(), 0);
+        if self.open.replace(Open { listen, uris }).is_some() {
+            self.settle();
+        } else {
+            self.since = Instant::now();
+        }
+    }
+
+    /// What failed before a listen that has lasted is no reason to wait after it.
+    fn settle(&mut self) {
+        if self.since.elapsed() >= LASTING {
+            self.failures = 0;
+        }
     }
 
     /// Goes on without a listen that could not be opened.
@@ -261,27 +295,34 @@ where
         let mut new = wanted
             .iter()
             .filter(|uri| before.is_none_or(|before| !before.contains(*uri)));
-        match (is_lost(&error), new.next(), new.next()) {
+        match (may_pass(&error), new.next(), new.next()) {
             (false, None, _) if before.is_none() => return give_up(&error),
             (false, Some(uri), None) => {
                 self.refused.insert(uri.clone());
             }
             (false, Some(_), Some(_)) => self.singly = true,
-            _ => self.pause().await,
+            _ => self.pause(Some(&error)).await,
         }
         ControlFlow::Continue(())
     }
 
-    async fn pause(&mut self) {
-        self.failures += 1;
-        tokio::time::sleep(REOPEN.delay(self.failures - 1)).await;
+    async fn pause(&mut self, error: Option<&Error>) {
+        let said = error.and_then(Error::retry_after).unwrap_or_default();
+        let wait = REOPEN.delay(self.failures).max(said.min(LASTING));
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(wait).await;
     }
 }
 
 type Listen = AbortOnDropHandle<Result<(), Error>>;
 
-fn is_lost(error: &Error) -> bool {
-    error.is_transport() || error.is_timeout()
+/// Whether it may be another time that there is a listen: the connection failed, or somebody had no room for it.
+fn may_pass(error: &Error) -> bool {
+    let is_busy = |refusal: &Refusal| [code::UNAVAILABLE, code::TOO_MANY].contains(&refusal.code());
+    error.is_transport()
+        || error.is_timeout()
+        || error.retry_after().is_some()
+        || matches!(error, Error::Refused(refusal) if is_busy(refusal))
 }
 
 /// There is no listen here, or none without a caller who may.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{sync::watch, time::Instant};
 
 /// The resources that something is kept of, and until when.
 #[derive(Default)]
@@ -13,7 +13,7 @@ pub(super) struct Watched {
     most: usize,
     until: Mutex<HashMap<Arc<str>, Instant>>,
     /// There is one more.
-    pub more: Notify,
+    pub more: watch::Sender<()>,
 }
 
 impl Watched {
@@ -39,7 +39,7 @@ impl Watched {
         if wanted.len() < self.most {
             wanted.insert(uri.clone(), until);
             drop(wanted);
-            self.more.notify_one();
+            self.more.send_replace(());
         }
     }
 

@@ -85,6 +85,29 @@ async fn a_listen_that_passes_tells_the_cache() {
 }
 
 #[tokio::test]
+async fn a_resource_is_forgotten_when_a_part_of_it_has_changed() {
+    let setup = Setup::listed(quiet()).await;
+    let (caller, mut received) = recorder();
+    let part = "x://ttl-60000/dir/part";
+    let listening = tokio::spawn(setup.stack.clone().oneshot(listen(&[part], caller)));
+    told(&mut received).await;
+    let others = ["x://ttl-60000/di", "x://ttl-60000/dir/part/of"];
+    let wholes = ["x://ttl-60000/", "x://ttl-60000/dir", part];
+    for uri in others.into_iter().chain(wholes) {
+        setup.said(McpRequest::read_resource(uri)).await;
+    }
+    setup.lab.change(updated(part)).await;
+    told(&mut received).await;
+    for uri in others {
+        assert!(is_hit(setup.said(McpRequest::read_resource(uri)).await.1));
+    }
+    for uri in wholes {
+        assert_eq!(setup.said(McpRequest::read_resource(uri)).await.0, "#2");
+    }
+    listening.abort();
+}
+
+#[tokio::test]
 async fn an_answer_in_flight_while_its_change_is_told_is_not_kept() {
     let setup = Setup::listed(quiet().cache_tool("gated")).await;
     let (caller, mut received) = recorder();

@@ -9,6 +9,7 @@
 mod common;
 
 mod changes;
+mod eras;
 mod flights;
 mod keeping;
 mod lab;

@@ -15,21 +15,27 @@ use rmcp::{
     service::{Peer, RequestContext, SubscriptionContext, SubscriptionSink},
 };
 use rmcp_layers::{
-    Lifecycle, McpRequest, TransportError, Upstream,
+    Error, Lifecycle, McpRequest, Refusal, TransportError, Upstream,
     cache::{Cache, CacheHandle, CacheLayer, CacheLayerBuilder},
+    code,
 };
 use tokio::sync::{Notify, watch};
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::{common::soon, lab::text};
+use super::{
+    common::{Stack, soon},
+    lab::text,
+};
 
 /// A server of resources, whose revision is how often each was changed.
 #[derive(Clone, Default)]
-struct Files(Arc<Inner>);
+pub struct Files(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     deaf: bool,
+    /// How long a subscription takes.
+    slow: Duration,
     reads: AtomicUsize,
     asked: AtomicUsize,
     files: Mutex<BTreeMap<String, usize>>,
@@ -58,14 +64,14 @@ impl Files {
     }
 
     /// Waits until exactly these are told of.
-    async fn telling(&self, uris: &[&str]) {
+    pub async fn telling(&self, uris: &[&str]) {
         let mut told = self.0.told.subscribe();
         let told = told.wait_for(|told| told == uris);
         soon("the subscriptions", told).await.unwrap();
     }
 
     /// Changes a resource, and says so.
-    async fn change(&self, uri: &str) {
+    pub async fn change(&self, uri: &str) {
         *self
             .0
             .files
@@ -131,6 +137,7 @@ impl ServerHandler for Files {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.0.slow).await;
         if request.uri == REFUSED {
             return Err(ErrorData::invalid_params("not for you", None));
         }
@@ -299,6 +306,24 @@ async fn a_server_that_tells_of_no_resources_is_not_asked_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_resources_are_listened_for_in_time_over_a_slow_connection() {
+    let files = Files(Arc::new(Inner {
+        slow: Duration::from_millis(200),
+        ..Inner::default()
+    }));
+    let setup = Setup::new(files, Lifecycle::Initialize, CacheLayer::builder());
+    let mut uris: Vec<_> = (0..200).map(|file| format!("file:///{file}")).collect();
+    for uri in &uris {
+        setup.read(uri).await;
+    }
+    uris.sort();
+    let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    setup.files.telling(&uris).await;
+    setup.files.change("file:///7").await;
+    setup.gone(199).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resource_that_is_refused_takes_no_other_with_it() {
     for lifecycle in BOTH {
         let setup = Setup::new(Files::default(), lifecycle, CacheLayer::builder());
@@ -316,37 +341,146 @@ async fn a_resource_that_is_refused_takes_no_other_with_it() {
     }
 }
 
+/// What ends listens, or does not let them begin.
+type Ends = fn() -> Error;
+
+fn cut() -> Error {
+    TransportError::new("cut").into()
+}
+
+fn shut_down() -> Error {
+    ErrorData::internal_error("the server is shut down", None).into()
+}
+
+fn busy() -> Error {
+    Refusal::new("room", "too many").into()
+}
+
+fn forbidden() -> Error {
+    let refusal = Refusal::new("guard", "not for you");
+    refusal.with_code(code::FORBIDDEN).into()
+}
+
+/// A cache over an upstream whose listens end as `ends` says, once that resolves.
+fn ending<F>(
+    files: &Files,
+    lifecycle: Lifecycle,
+    ends: impl Fn(&SubscriptionFilter) -> F + Clone + Send + 'static,
+) -> impl Stack
+where
+    F: Future<Output = Error> + Send,
+{
+    let upstream = Upstream::builder()
+        .lifecycle(lifecycle)
+        .in_process(files.clone());
+    CacheLayer::new().layer(service_fn(move |request: McpRequest| {
+        let (upstream, ends) = (upstream.clone(), ends.clone());
+        async move {
+            let ClientRequest::SubscriptionsListenRequest(listen) = &request.message else {
+                return upstream.oneshot(request).await;
+            };
+            let ended = ends(&listen.params.notifications);
+            tokio::select! {
+                biased;
+                error = ended => Err(error),
+                answer = upstream.oneshot(request) => answer,
+            }
+        }
+    }))
+}
+
+async fn read_of(stack: &impl Stack, uri: &str) -> String {
+    let read = stack.clone().oneshot(McpRequest::read_resource(uri));
+    text(
+        &soon("an answer", read)
+            .await
+            .map_err(Into::<Error>::into)
+            .unwrap(),
+    )
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_changes_while_the_listen_is_lost_is_forgotten_when_it_is_back() {
-    for lifecycle in BOTH {
+    for (lifecycle, error) in [
+        (Lifecycle::Initialize, cut as Ends),
+        (Lifecycle::Discover, cut),
+        (Lifecycle::Initialize, shut_down),
+        (Lifecycle::Discover, busy),
+    ] {
         let (files, cut) = (Files::default(), Arc::new(Notify::new()));
-        let upstream = Upstream::builder()
-            .lifecycle(lifecycle)
-            .in_process(files.clone());
         let cutting = cut.clone();
-        let stack = CacheLayer::new().layer(service_fn(move |request: McpRequest| {
-            let (upstream, cut) = (upstream.clone(), cutting.clone());
+        let stack = ending(&files, lifecycle, move |_| {
+            let cut = cutting.clone();
             async move {
-                let listens = request.method() == "subscriptions/listen";
-                tokio::select! {
-                    answer = upstream.oneshot(request) => answer,
-                    () = cut.notified(), if listens => Err(TransportError::new("cut").into()),
-                }
+                cut.notified().await;
+                error()
             }
-        }));
-        let read = || {
-            stack
-                .clone()
-                .oneshot(McpRequest::read_resource("file:///a"))
-        };
-        assert_eq!(text(&read().await.unwrap()), "revision 0");
+        });
+        assert_eq!(read_of(&stack, "file:///a").await, "revision 0");
         files.telling(&["file:///a"]).await;
         cut.notify_waiters();
         files.telling(&[]).await;
         files.change("file:///a").await;
         files.telling(&["file:///a"]).await;
-        assert_eq!(text(&read().await.unwrap()), "revision 1");
+        assert_eq!(read_of(&stack, "file:///a").await, "revision 1");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listen_that_finds_no_room_is_asked_for_again() {
+    let (files, asked) = (Files::default(), Arc::new(AtomicUsize::new(0)));
+    let asking = asked.clone();
+    let stack = ending(&files, Lifecycle::Discover, move |_| {
+        let first = asking.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if !first {
+                std::future::pending::<()>().await;
+            }
+            busy()
+        }
+    });
+    read_of(&stack, "file:///a").await;
+    files.telling(&["file:///a"]).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_every_listen_is_asked_less_and_less_often() {
+    let (files, asked) = (Files::default(), Arc::new(AtomicUsize::new(0)));
+    let asking = asked.clone();
+    let stack = ending(&files, Lifecycle::Discover, move |_| {
+        asking.fetch_add(1, Ordering::SeqCst);
+        async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            cut()
+        }
+    });
+    read_of(&stack, "file:///a").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((10..=30).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_read_and_refused_a_listen_is_asked_for_four_times_a_second_at_most() {
+    let (files, asked) = (Files::default(), Arc::new(AtomicUsize::new(0)));
+    let asking = asked.clone();
+    let stack = ending(&files, Lifecycle::Discover, move |filter| {
+        asking.fetch_add(1, Ordering::SeqCst);
+        let refused = filter.resource_subscriptions.is_some();
+        async move {
+            if !refused {
+                std::future::pending::<()>().await;
+            }
+            forbidden()
+        }
+    });
+    for number in 0..100 {
+        read_of(&stack, &format!("file:///{number}")).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((10..=22).contains(&asked), "{asked}");
 }
 
 #[tokio::test]

@@ -24,7 +24,8 @@ struct One {
 
 /// How long a server may be at work on a call that it was told to cancel.
 const ABANDONED_FOR: Duration = Duration::from_secs(60);
-/// How long it may be at work on a list, or on what is as quickly done. It asks nobody anything for one.
+/// How long it may be at work on a list, or on what is as quickly done. For one it asks nobody anything, but for
+/// roots.
 const LISTS_FOR: Duration = Duration::from_secs(5);
 /// How many such calls are told apart. While there are more, nobody is taken to be alone.
 const MAX_ABANDONED: usize = 1_024;
@@ -64,12 +65,13 @@ impl Abandoned {
         self.too_many_until = self.too_many_until.filter(|until| *until > now);
     }
 
-    /// Whether a request of the server can be for nobody but this session, as far as these calls go.
+    /// Whether a question of the server can be for nobody but this session, as far as these calls go.
     pub(super) fn ask_only(&self, session: Option<u64>) -> bool {
         self.are_all_of(session, |one| !one.lists)
     }
 
-    /// Whether a notification of the server can be for nobody but this session, as far as these calls go.
+    /// Whether a notification of the server, or a request for roots, can be for nobody but this session, as far as
+    /// these calls go.
     pub(super) fn tell_only(&self, session: Option<u64>) -> bool {
         let now = Instant::now();
         self.are_all_of(session, |one| {

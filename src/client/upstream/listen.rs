@@ -8,8 +8,9 @@ use std::{
 };
 
 use futures::{
-    FutureExt,
+    FutureExt, StreamExt, TryStreamExt,
     future::{BoxFuture, Shared},
+    stream,
 };
 
 use rmcp::model::{
@@ -27,6 +28,9 @@ use crate::{Error, McpRequest, McpResponse};
 
 /// How long a server has to hear of an unsubscription.
 const TELL_WITHIN: Duration = Duration::from_secs(30);
+
+/// How many resources a listen subscribes to at once.
+const AT_ONCE: usize = 16;
 
 type Subscribing = Shared<BoxFuture<'static, Result<(), Error>>>;
 
@@ -92,9 +96,12 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
         call: call.clone(),
         uris: Vec::new(),
     };
-    for uri in accepted.resource_subscriptions.iter().flatten() {
-        listening.subscribe(uri).await?;
-    }
+    let uris = accepted.resource_subscriptions.clone().unwrap_or_default();
+    stream::iter(uris)
+        .map(|uri| listening.subscribe(uri))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
     let acknowledgment = SubscriptionsAcknowledgedNotification::new(
         SubscriptionsAcknowledgedNotificationParams::new(accepted),
     );
@@ -123,16 +130,16 @@ struct Listening {
 }
 
 impl Listening {
-    async fn subscribe(&mut self, uri: &str) -> Result<(), Error> {
-        let subscribing = self.call.connection.subscribed.add(uri, || {
+    fn subscribe(&mut self, uri: String) -> Subscribing {
+        let subscribing = self.call.connection.subscribed.add(&uri, || {
             let call = self.call.clone();
-            let request = SubscribeRequest::new(SubscribeRequestParams::new(uri));
+            let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
             let request = McpRequest::new(ClientRequest::SubscribeRequest(request));
             let subscribing = async move { call.run(request).await.map(drop) };
             subscribing.boxed().shared()
         });
-        self.uris.push(uri.to_owned());
-        subscribing.await
+        self.uris.push(uri);
+        subscribing
     }
 }
 

@@ -339,7 +339,12 @@ impl Routes {
             };
         }
         table.abandoned.expire();
-        match table.only_session(Abandoned::ask_only) {
+        // Which tools there are may depend on a client's roots, and on nothing else that a client is asked.
+        let is_alone = match request {
+            ServerRequest::ListRootsRequest(_) => Abandoned::tell_only,
+            _ => Abandoned::ask_only,
+        };
+        match table.only_session(is_alone) {
             Only::One(route) => Ok(route.clone()),
             Only::None => Err(refuse("no call is in flight that it could belong to")),
             Only::Several => Err(refuse(
