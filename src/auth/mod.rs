@@ -104,8 +104,8 @@
 //!
 //! 10,000 remembered tokens for each verifier, 10,000 credentials of upstreams: at each bound what was used least
 //! recently goes first. 10,000 tasks: beyond, whoever has the most loses one, which is nobody's then. 64 tokens that
-//! are asked about at once, 1,000 that wait for a new key, one fetch of a key set at a time: who comes beyond is told
-//! to come again.
+//! are asked about at once, 1,000 that wait until a key set may be fetched again, one fetch of a set at a time: who
+//! comes beyond is told to come again.
 
 mod api_keys;
 pub mod audit;

@@ -22,3 +22,4 @@ mod scopes;
 mod servers;
 mod sight;
 mod sinks;
+mod tasks;

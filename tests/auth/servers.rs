@@ -390,6 +390,19 @@ async fn a_call_does_not_wait_for_ever_for_a_bearer_token() {
 }
 
 #[tokio::test]
+async fn a_bearer_token_that_no_header_can_have_is_said_to_be_so() {
+    for lifecycle in [Lifecycle::Initialize, Lifecycle::Discover] {
+        let url = Demanding::default().serve().await;
+        let endpoint = HttpEndpoint::new(&url).bearer_from(async || Ok("own-token\n".to_owned()));
+        let upstream = Upstream::builder().lifecycle(lifecycle);
+        let upstream = upstream.http(endpoint).unwrap();
+        let error = upstream.oneshot(add(None)).await.unwrap_err().to_string();
+        assert!(error.contains("not a header value"), "{error}");
+        assert!(!error.contains("own-token"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn principals_who_call_at_once_are_shown_each_by_their_own_credential() {
     let shown = Shown::default();
     let upstream = upstream(&shown.serve().await);

@@ -93,18 +93,25 @@ impl Client {
 
     /// The bearer token that a request shows: its own, else the endpoint's.
     async fn bearer(&self, own: Option<String>) -> HttpResult<Option<String>> {
-        let Some(source) = self.bearer.as_ref().filter(|_| own.is_none()) else {
-            return Ok(own);
-        };
         // Nothing has been sent: that is what this kind of error is taken for.
-        let none = |error: Error| {
-            tracing::debug!(%error, "there is no bearer token for an upstream");
-            let none = "there is no bearer token for the request";
-            io::Error::new(io::ErrorKind::NotFound, none)
+        let unsent = |why| io::Error::new(io::ErrorKind::NotFound, why);
+        let token = match &self.bearer {
+            Some(source) if own.is_none() => {
+                let token = tokio::time::timeout(BEARER_WITHIN, source()).await;
+                let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_WITHIN)));
+                Some(token.map_err(|error| {
+                    tracing::debug!(%error, "there is no bearer token for an upstream");
+                    unsent("there is no bearer token for the request")
+                })?)
+            }
+            _ => own,
         };
-        let token = tokio::time::timeout(BEARER_WITHIN, source()).await;
-        let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_WITHIN)));
-        Ok(Some(token.map_err(none)?))
+        match token {
+            Some(token) if HeaderValue::from_str(&token).is_err() => {
+                Err(unsent("the bearer token is not a header value: has it a line's end?").into())
+            }
+            token => Ok(token),
+        }
     }
 
     /// Posts a message, and gives back an event stream as it is.
