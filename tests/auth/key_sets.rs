@@ -13,7 +13,7 @@ use futures::FutureExt;
 use jsonwebtoken::Algorithm;
 use rmcp_layers::{
     Handler, McpRequest,
-    auth::{AnyOf, AuthErrorKind, AuthLayer, Jwks, JwtVerifier, Rules, Scopes, Verifier},
+    auth::{AnyOf, Auth, AuthErrorKind, AuthLayer, Jwks, JwtVerifier, Rules, Scopes, Verifier},
 };
 use serde_json::json;
 use tokio::{
@@ -102,6 +102,14 @@ impl Published {
 
 fn by(source: Jwks) -> JwtVerifier {
     verifier().jwks(source).build().unwrap()
+}
+
+/// A server whose `add` is for everybody with a token by one of these keys.
+fn calculator(source: Jwks) -> Auth<Handler<Demo>> {
+    let rules = Rules::builder().tool("add", Scopes::none());
+    let layer = AuthLayer::builder(by(source)).rules(rules.build().unwrap());
+    let layer = layer.build().unwrap();
+    layer.layer(Handler::new(Demo::default()))
 }
 
 fn p256(kid: &str) -> Issuer {
@@ -271,16 +279,7 @@ async fn keys_rotate_under_load_with_one_fetch_each_and_no_call_lost() {
     let first = ed25519("key-0");
     let published = Published::new([&first]);
     let url = published.serve().await;
-    let layer = AuthLayer::builder(by(Jwks::url(&url).unwrap()))
-        .rules(
-            Rules::builder()
-                .tool("add", Scopes::none())
-                .build()
-                .unwrap(),
-        )
-        .build()
-        .unwrap();
-    let stack = layer.layer(Handler::new(Demo::default()));
+    let stack = calculator(Jwks::url(&url).unwrap());
     let (rotate, current) = watch::channel(first.clone());
     let called = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..CALLERS)
@@ -342,16 +341,7 @@ async fn keys_rotate_under_attack_with_no_call_lost_and_the_issuer_left_alone() 
     let published = Published::new([&first]);
     let url = published.serve().await;
     let begun = tokio::time::Instant::now();
-    let layer = AuthLayer::builder(by(Jwks::url(&url).unwrap().cooldown(COOLDOWN)))
-        .rules(
-            Rules::builder()
-                .tool("add", Scopes::none())
-                .build()
-                .unwrap(),
-        )
-        .build()
-        .unwrap();
-    let stack = layer.layer(Handler::new(Demo::default()));
+    let stack = calculator(Jwks::url(&url).unwrap().cooldown(COOLDOWN));
     let call = |token: String| {
         let request = McpRequest::call_tool("add")
             .argument("a", 1)
