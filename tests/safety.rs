@@ -6,6 +6,10 @@
 )]
 
 mod common;
+#[path = "safety/errors.rs"]
+mod errors;
+#[path = "safety/raw.rs"]
+mod raw;
 
 use std::{
     io,
