@@ -180,6 +180,7 @@ mod glob;
 mod hints;
 mod lines;
 mod outcome;
+mod panics;
 mod principal;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -8,6 +8,8 @@
 mod common;
 #[path = "safety/errors.rs"]
 mod errors;
+#[path = "safety/panics.rs"]
+mod panics;
 #[path = "safety/raw.rs"]
 mod raw;
 

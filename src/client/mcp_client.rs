@@ -15,7 +15,7 @@ use super::{
     timeouts::{end_of, reached},
     way_back::{Onward, Sink, WayBack},
 };
-use crate::{Caller, Error, McpRequest, McpResponse, caller::Session};
+use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, panics};
 
 /// The top of a stack on the client side: typed calls into it.
 ///
@@ -165,11 +165,11 @@ where
         way_back: &WayBack,
         idle_timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
-        let stack = self.stack();
+        let answer = panics::caught_call(self.stack().oneshot(request));
         way_back.activity.heard();
         tokio::select! {
             biased;
-            result = stack.oneshot(request) => result.map_err(Into::into),
+            result = answer => result,
             () = way_back.activity.silent_for(idle_timeout) => {
                 Err(Error::timeout(idle_timeout.unwrap_or_default()))
             }

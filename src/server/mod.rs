@@ -26,7 +26,9 @@ use tokio_util::sync::DropGuard;
 use tower::{Service, ServiceExt};
 
 use self::subscriptions::Subscriptions;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, results};
+use crate::{
+    CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, panics, results,
+};
 
 /// The top of a stack on the server side: serves it over any rmcp server transport.
 ///
@@ -52,6 +54,7 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session
 ///   That listen stays open as long as the session: put tower's `timeout` around the parts of a stack that
 ///   listens do not pass (or filter them out of it), not around the whole. Each listen that it ends is
 ///   opened again, more and more seldom, and the caller told that everything may have changed meanwhile.
+/// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is in the log only.
 /// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A request that cannot be read
 ///   does not come so far: over stdio, [`Lines`](crate::Lines) answers it, and rmcp's own transport does not.
 ///
@@ -160,13 +163,13 @@ where
         request: McpRequest,
     ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
         let cancellation = request.context.cancellation.clone();
-        let answer = self.stack().oneshot(request);
+        let answer = panics::caught_call(self.stack().oneshot(request));
         async move {
             tokio::select! {
                 biased;
                 result = answer => match result {
                     Ok(response) => Ok(response.into_result()),
-                    Err(error) => Err(ErrorData::from(error.into())),
+                    Err(error) => Err(ErrorData::from(error)),
                 },
                 () = cancellation.cancelled() => {
                     Err(Error::cancelled("the caller cancelled the request").into())
