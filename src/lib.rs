@@ -182,6 +182,8 @@ mod lines;
 mod outcome;
 mod panics;
 mod principal;
+#[cfg(any(feature = "auth", feature = "cache"))]
+mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod request;

@@ -353,3 +353,53 @@ async fn a_failure_that_is_not_about_the_name_is_the_callers() {
     let answer = ask(&stack, call("ant", "")).await.unwrap_err();
     assert_eq!(answer.message, said);
 }
+
+#[tokio::test]
+async fn what_is_read_behind_a_guard_is_never_public() {
+    let shop = Shop::default();
+    let hints = json!({ "resultType": "complete", "ttlMs": 60_000, "cacheScope": "public" });
+    let uri = "skill://greet/SKILL.md";
+    let skill = json!({
+        "uri": uri,
+        "frontmatter": { "name": "greet", "description": "Greets." },
+        "resources": "dynamic",
+    });
+    let rows = [
+        ("tools/list", json!({}), json!({ "tools": [] })),
+        ("prompts/list", json!({}), json!({ "prompts": [] })),
+        ("resources/list", json!({}), json!({ "resources": [] })),
+        (
+            "resources/templates/list",
+            json!({}),
+            json!({ "resourceTemplates": [] }),
+        ),
+        (
+            "resources/read",
+            json!({ "uri": "file:///a" }),
+            json!({ "contents": [] }),
+        ),
+        ("skills/list", json!({}), json!({ "skills": [] })),
+        (
+            "skills/get",
+            json!({ "uri": uri }),
+            json!({ "skill": skill }),
+        ),
+    ];
+    let mut line = Line::to(guarded(&shop, rules()));
+    for (method, params, answer) in rows {
+        let mut result = hints.clone();
+        for (key, value) in answer.as_object().unwrap() {
+            result[key] = value.clone();
+        }
+        let read: ServerResult = match method {
+            "skills/get" => serde_json::from_value::<GetSkillResult>(result)
+                .unwrap()
+                .into(),
+            _ => serde_json::from_value(result).unwrap(),
+        };
+        shop.will_say(Ok(read));
+        let answer = line.ask(method, params, bearing(&token("admin"))).await;
+        let scope = &answer["result"]["cacheScope"];
+        assert_eq!(scope, "private", "{method}: {answer}");
+    }
+}
