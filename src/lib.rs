@@ -182,7 +182,6 @@ mod lines;
 mod outcome;
 mod panics;
 mod principal;
-#[cfg(any(feature = "auth", feature = "cache"))]
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;

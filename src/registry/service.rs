@@ -148,6 +148,9 @@ where
     let mut decided_here = false;
     if let Some(search) = &shared.search {
         if called(&request) == CALL_TOOL {
+            if let Some(misfit) = search::misfit(&request) {
+                return Err(misfit.into());
+            }
             if let Err(answer) = search.unwrap_call(&mut request) {
                 return Ok(answer);
             }

@@ -16,6 +16,7 @@ use tower::Service;
 
 use crate::{
     CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream, caller::Era, code,
+    protocol,
 };
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
@@ -106,6 +107,9 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
+        if let Some(refused) = protocol::refuse(&request) {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         if request.context.caller.peer().is_none() {
             return self.inner.call_indirectly(request);
         }

@@ -33,7 +33,7 @@ use rmcp::model::{
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
-use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code};
+use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code, protocol};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -216,6 +216,9 @@ impl Inner {
         let era = request.context.era();
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;
+        }
+        if let Some(refused) = protocol::refuse(&request) {
+            return Err(refused);
         }
         let connection = match self.ready(era) {
             Some(connection) => connection,
