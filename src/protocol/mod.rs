@@ -7,10 +7,12 @@
 #[cfg(any(feature = "auth", feature = "cache"))]
 mod cache_hints;
 mod methods;
+mod notifications;
 mod unreadable;
 
 #[cfg(any(feature = "auth", feature = "cache"))]
 pub(crate) use cache_hints::cache_hints;
+pub(crate) use notifications::{from_client, from_server};
 #[cfg(feature = "auth")]
 pub(crate) use unreadable::unreadable;
 pub(crate) use unreadable::{Unreadable, refuse, set_aside};

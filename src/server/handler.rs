@@ -225,6 +225,9 @@ async fn notify<H: ServerHandler>(
     let (Some(notification), Some(served)) = (notification, served) else {
         return Err(unserved());
     };
+    let Some(notification) = protocol::from_client(notification) else {
+        return Ok(McpResponse::new(EmptyResult {}));
+    };
     rmcp::Service::handle_notification(&*handler, notification, served).await?;
     Ok(McpResponse::new(EmptyResult {}))
 }

@@ -389,7 +389,8 @@ impl Inner {
 
     /// Passes a client's notification on, where it concerns the server.
     async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
-        match request.into_all_parts().take_notification() {
+        let notification = request.into_all_parts().take_notification();
+        match notification.and_then(protocol::from_client) {
             None => {}
             // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
             // by itself, and gives its own progress tokens.
