@@ -8,6 +8,8 @@
 mod common;
 #[path = "safety/errors.rs"]
 mod errors;
+#[path = "safety/fairness.rs"]
+mod fairness;
 #[path = "safety/hops.rs"]
 mod hops;
 #[path = "safety/panics.rs"]

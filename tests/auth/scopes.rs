@@ -69,7 +69,7 @@ async fn scopes_are_demanded_by_name_and_by_glob_and_what_no_rule_names_is_for_a
 }
 
 #[tokio::test]
-async fn a_known_method_with_params_that_are_not_its_own_is_refused_to_everybody() {
+async fn a_known_method_with_params_that_are_not_its_own_is_refused_to_each_caller() {
     let stack = guarded(&Shop::default(), rules().method("tools/*", Scopes::none()));
     for (method, code) in [
         ("tools/list", -32602),
