@@ -156,7 +156,7 @@ impl Caller {
 
     /// Puts `wrap` between this caller and whoever tells a listen of changes, without hiding anything from them:
     /// a bottom that tells its caller of changes in another way may go on doing so.
-    #[cfg(feature = "cache")]
+    #[cfg(any(feature = "cache", feature = "registry"))]
     pub(crate) fn overhear<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
         let mut caller = self.wrap(wrap);
         caller.layered = self.layered;

@@ -162,6 +162,7 @@ pub mod cache;
 #[cfg(feature = "cache")]
 mod cache_status;
 mod caller;
+mod caller_limit;
 mod client;
 #[cfg(any(feature = "auth", feature = "http-client"))]
 #[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
@@ -180,7 +181,9 @@ mod glob;
 mod hints;
 mod lines;
 mod outcome;
+mod panics;
 mod principal;
+mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod request;
@@ -196,6 +199,7 @@ pub mod store;
 
 pub use audience::Audience;
 pub use caller::{Caller, CallerSink};
+pub use caller_limit::{CallerLimit, CallerLimitLayer};
 #[cfg(feature = "child-process")]
 pub use client::ChildProcess;
 #[cfg(feature = "http-client")]

@@ -1,6 +1,9 @@
 use std::{
     ops::{Deref, DerefMut},
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use rmcp::model::{
@@ -12,7 +15,7 @@ use rmcp::model::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Caller, Principal, caller::Era};
+use crate::{Caller, Principal, caller::Era, protocol::Unreadable};
 
 /// The tool that a registry shows in place of a catalogue: it calls the one that its argument `name` names.
 #[cfg(any(feature = "auth", feature = "registry"))]
@@ -68,6 +71,8 @@ pub struct CallContext {
     /// The notification, if the request carries one: here it stays with the request when that is taken
     /// apart.
     pub(crate) notification: Option<Box<ClientNotification>>,
+    /// Why the request cannot be read, if the top has found that it cannot.
+    pub(crate) unreadable: Option<Arc<Unreadable>>,
 }
 
 impl McpRequest {
@@ -285,6 +290,7 @@ impl CallContext {
             caller: Caller::detached(),
             deadline: None,
             notification: None,
+            unreadable: None,
         }
     }
 

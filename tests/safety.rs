@@ -6,6 +6,16 @@
 )]
 
 mod common;
+#[path = "safety/errors.rs"]
+mod errors;
+#[path = "safety/fairness.rs"]
+mod fairness;
+#[path = "safety/hops.rs"]
+mod hops;
+#[path = "safety/panics.rs"]
+mod panics;
+#[path = "safety/raw.rs"]
+mod raw;
 
 use std::{
     io,

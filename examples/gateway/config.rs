@@ -4,6 +4,8 @@
 //! listen = "127.0.0.1:8931"
 //! allowed_hosts = ["gateway.example"]    # what clients may name as `Host`; by default this machine only
 //! status_tool = false                   # no tool `gateway__status`
+//! max_in_flight = 1024                  # requests at once; what is above is refused with -31503
+//! max_in_flight_per_caller = 128        # of which this many are one principal's or session's
 //!
 //! [servers.files]                       # a child process
 //! command = "npx"
@@ -45,7 +47,7 @@ use serde::Deserialize;
 use tower::ServiceBuilder;
 
 use crate::{
-    Result,
+    Limits, Result,
     auth::AuthConfig,
     cache::Cache,
     resilience::{BreakerConfig, RetryConfig},
@@ -63,6 +65,11 @@ pub struct Config {
     /// Whether the gateway has a tool of its own that says how the servers are.
     #[serde(default = "yes")]
     pub status_tool: bool,
+    /// How many requests may be in flight at once, and how many of one caller. What is above is refused.
+    #[serde(default = "default_max_in_flight")]
+    max_in_flight: usize,
+    #[serde(default = "default_max_in_flight_per_caller")]
+    max_in_flight_per_caller: usize,
     /// Who may use it. By default everybody who reaches it.
     pub auth: Option<AuthConfig>,
     /// Answers from memory, if the section is there.
@@ -108,6 +115,14 @@ fn default_listen() -> String {
     "127.0.0.1:8931".to_owned()
 }
 
+fn default_max_in_flight() -> usize {
+    1_024
+}
+
+fn default_max_in_flight_per_caller() -> usize {
+    128
+}
+
 fn yes() -> bool {
     true
 }
@@ -118,6 +133,8 @@ impl Default for Config {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
             status_tool: yes(),
+            max_in_flight: default_max_in_flight(),
+            max_in_flight_per_caller: default_max_in_flight_per_caller(),
             auth: None,
             cache: None,
             retry: None,
@@ -166,6 +183,22 @@ impl Config {
             upstreams.push(upstream);
         }
         Ok(Some((gateway.build()?, upstreams)))
+    }
+
+    /// How many requests may be in flight.
+    pub fn limits(&self) -> Result<Limits> {
+        let (all, per_caller) = (self.max_in_flight, self.max_in_flight_per_caller);
+        if all == 0 || per_caller == 0 {
+            return Err("`max_in_flight` and `max_in_flight_per_caller` must be at least 1".into());
+        }
+        if per_caller > all {
+            return Err(format!(
+                "`max_in_flight_per_caller` is {per_caller}, more than `max_in_flight`, {all}: one caller \
+                 could take all room"
+            )
+            .into());
+        }
+        Ok(Limits { all, per_caller })
     }
 
     /// The cache over all servers.

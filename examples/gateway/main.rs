@@ -21,10 +21,10 @@ mod status;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use rmcp_layers::{
-    Error, ExceptListens, Handler, McpRequest, McpResponse, auth::AuthLayer, cache::CacheLayer,
-    registry::RegistryLayer,
+    CallerLimitLayer, Error, ExceptListens, Handler, McpRequest, McpResponse, auth::AuthLayer,
+    cache::CacheLayer, registry::RegistryLayer,
 };
-use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer, util::BoxCloneService};
+use tower::{ServiceBuilder, util::BoxCloneService};
 
 use crate::{
     config::Config,
@@ -38,9 +38,6 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 
 /// The stack that is served, whatever stands at its bottom.
 type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
-
-/// How many requests may be in flight at once, listens aside: those are open as long as their sessions.
-const MAX_IN_FLIGHT: usize = 1_024;
 
 /// How long the tasks that are left may take to be dropped.
 const LAST: Duration = Duration::from_millis(100);
@@ -151,6 +148,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             .then(|| status::layer(handle))
             .transpose()?,
         cache: config.cache()?,
+        limits: config.limits()?,
     };
     let in_flight = InFlight::default();
     let stack = stack(layers, bottom, &in_flight);
@@ -184,12 +182,22 @@ struct Layers {
     auth: Option<AuthLayer>,
     status: Option<RegistryLayer>,
     cache: Option<CacheLayer>,
+    limits: Limits,
+}
+
+/// How many requests may be in flight at once, listens aside: those are open as long as their sessions.
+struct Limits {
+    all: usize,
+    per_caller: usize,
 }
 
 /// The layers in the recommended order, outermost first, over the configured servers or the demo server. No other
 /// order is unsafe; this one does the least work.
 ///
-/// - What counts all calls, and what bounds them, is outside of all that is counted and bounded.
+/// - What counts all calls, and what bounds them, is outside of all that is counted and bounded. What is above
+///   the bound is refused at once.
+/// - The bound on one caller's calls is well below the common one, so that no caller fills it. It stands inside
+///   of `auth`, which knows who the caller is.
 /// - `auth` comes before whatever answers or does something, so that nothing is done for nobody, its rules
 ///   guard the gateway's own tool too, and all that is further in knows who is calling.
 /// - `registry` is outside of the cache, so that its tool says how the servers are now.
@@ -198,12 +206,15 @@ struct Layers {
 ///   stops nobody else's calls, and what is trusted is said of each. Retry is the outer one, so that the breaker
 ///   counts every attempt.
 fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
+    let limits = layers.limits;
+    let common = ServiceBuilder::new()
+        .load_shed()
+        .concurrency_limit(limits.all);
     let stack = ServiceBuilder::new()
         .layer(in_flight.layer())
-        .layer(ExceptListens::new(ConcurrencyLimitLayer::new(
-            MAX_IN_FLIGHT,
-        )))
+        .layer(ExceptListens::new(common))
         .option_layer(layers.auth)
+        .layer(ExceptListens::new(CallerLimitLayer::new(limits.per_caller)))
         .option_layer(layers.status)
         .option_layer(layers.cache)
         .service(bottom);

@@ -6,7 +6,7 @@ use rmcp::model::{
 };
 
 use super::Item;
-use crate::{Error, results};
+use crate::{Error, protocol, results};
 
 /// Whether something is shown.
 pub(super) trait Sight: Fn(Item<'_>) -> bool {}
@@ -88,21 +88,8 @@ pub(super) fn filter(result: &mut ServerResult, shows: impl Sight) {
 /// Says on the wire that an answer is for its caller alone, where its server says that it is for everybody (MCP
 /// 2026-07-28, SEP-2549): what is behind a guard is not, and caches on the way to the caller go by it.
 pub(super) fn close(result: &mut ServerResult) {
-    let scope = match result {
-        ServerResult::DiscoverResult(result) => {
-            result.cache_scope = CacheScope::Private;
-            return;
-        }
-        ServerResult::ListToolsResult(result) => &mut result.cache_scope,
-        ServerResult::ListPromptsResult(result) => &mut result.cache_scope,
-        ServerResult::ListResourcesResult(result) => &mut result.cache_scope,
-        ServerResult::ListResourceTemplatesResult(result) => &mut result.cache_scope,
-        ServerResult::ListSkillsResult(result) => &mut result.cache_scope,
-        ServerResult::ReadResourceResult(result) => &mut result.cache_scope,
-        _ => return,
-    };
-    if scope.is_some() {
-        *scope = Some(CacheScope::Private);
+    if let (_, Some(scope)) = protocol::cache_hints(result) {
+        *scope = CacheScope::Private;
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     sight::CallerSight,
     source::Shown,
 };
-use crate::{Error, McpRequest, McpResponse, Principal};
+use crate::{Error, McpRequest, McpResponse, Principal, protocol};
 
 /// How old an authentication of the HTTP companion may be. It is milliseconds old, but where a session keeps a copy
 /// of its first request for its listen.
@@ -133,7 +133,7 @@ where
 struct Refused {
     principal: Option<Principal>,
     /// For the record.
-    error: AuthError,
+    reason: String,
     /// What the caller hears, which may be less.
     answer: Error,
 }
@@ -147,16 +147,16 @@ impl Refused {
         );
         Self {
             principal: None,
-            answer: error.clone().into(),
-            error,
+            reason: error.reason().to_owned(),
+            answer: error.into(),
         }
     }
 
     fn verdict(refused: Option<&Self>) -> Verdict<'_> {
         match refused {
             None => Verdict::Allowed,
-            Some(refused) if refused.principal.is_some() => Verdict::Denied(&refused.error),
-            Some(refused) => Verdict::Unauthenticated(&refused.error),
+            Some(refused) if refused.principal.is_some() => Verdict::Denied(&refused.reason),
+            Some(refused) => Verdict::Unauthenticated(&refused.reason),
         }
     }
 }
@@ -276,6 +276,13 @@ impl Shared {
             expires_at,
             ..
         } = known;
+        if let Some(unreadable) = protocol::unreadable(request) {
+            return Err(Refused {
+                principal: Some(principal),
+                reason: unreadable.reason().to_owned(),
+                answer: unreadable.refusal(),
+            });
+        }
         let rules = self.rules();
         let reveals = rules.reveals_forbidden();
         if let Decision::Deny(denial) = self.judge(&rules, request, &principal) {
@@ -357,7 +364,7 @@ impl Shared {
         };
         Refused {
             principal: Some(principal.clone()),
-            error,
+            reason: error.reason().to_owned(),
             answer,
         }
     }

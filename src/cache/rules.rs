@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{CacheScope, ClientRequest, ServerResult};
 
-use crate::{McpRequest, ToolHints, glob};
+use crate::{McpRequest, ToolHints, glob, protocol};
 
 /// The methods whose answers may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,17 +114,8 @@ impl Kind {
 
 /// What a result says of how long and by whom it may be kept (MCP 2026-07-28, `server/utilities/caching`).
 pub(super) fn said(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
-    match result {
-        ServerResult::DiscoverResult(of) => (Some(&mut of.ttl_ms), Some(of.cache_scope)),
-        ServerResult::ListToolsResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        ServerResult::ListPromptsResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        ServerResult::ListResourcesResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        ServerResult::ListResourceTemplatesResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        ServerResult::ReadResourceResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        ServerResult::ListSkillsResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        ServerResult::GetSkillResult(of) => (of.ttl_ms.as_mut(), of.cache_scope),
-        _ => (None, None),
-    }
+    let (ttl, scope) = protocol::cache_hints(result);
+    (ttl, scope.map(|scope| *scope))
 }
 
 /// Adds what the key must hold beside the request.

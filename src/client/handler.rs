@@ -19,7 +19,7 @@ use rmcp::{
 use tokio::sync::{OnceCell, oneshot};
 use tower::Service;
 
-use crate::{Error, McpRequest, McpResponse, McpServer};
+use crate::{Error, McpRequest, McpResponse, McpServer, panics};
 
 /// Whoever answers for the client, whatever its type.
 pub(super) trait Answers: Send + Sync + 'static {
@@ -141,12 +141,12 @@ where
         request: ServerRequest,
         id: RequestId,
     ) -> BoxFuture<'static, Result<ClientResult, ErrorData>> {
-        Box::pin(async move { self.answer(request, id).await })
+        Box::pin(async move { panics::caught(self.answer(request, id)).await })
     }
 
     fn notify(self: Arc<Self>, notification: ServerNotification) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Err(error) = self.tell(notification).await {
+            if let Err(error) = panics::caught(self.tell(notification)).await {
                 tracing::warn!(%error, "the client handler failed on a notification");
             }
         })

@@ -15,7 +15,7 @@ use super::{
     timeouts::{end_of, reached},
     way_back::{Onward, Sink, WayBack},
 };
-use crate::{Caller, Error, McpRequest, McpResponse, caller::Session};
+use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, panics, protocol};
 
 /// The top of a stack on the client side: typed calls into it.
 ///
@@ -161,15 +161,19 @@ where
     /// Takes one request down a clone of the stack, until the server has been silent for too long.
     pub(super) async fn dispatch(
         &self,
-        request: McpRequest,
+        mut request: McpRequest,
         way_back: &WayBack,
         idle_timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
-        let stack = self.stack();
+        let unreadable = protocol::set_aside(&mut request);
+        let answer = panics::caught_call(self.stack().oneshot(request));
         way_back.activity.heard();
         tokio::select! {
             biased;
-            result = stack.oneshot(request) => result.map_err(Into::into),
+            result = answer => match unreadable {
+                None => result,
+                Some(unreadable) => Err(unreadable.answer(result)),
+            },
             () = way_back.activity.silent_for(idle_timeout) => {
                 Err(Error::timeout(idle_timeout.unwrap_or_default()))
             }

@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use tower::{Service, ServiceExt};
 
 use super::McpClient;
-use crate::{CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, request::next_id};
+use crate::{
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, panics, request::next_id,
+};
 
 /// How many changes may wait to be read.
 const CHANGE_BUFFER: usize = 64;
@@ -51,7 +53,9 @@ where
         let stack = self.stack();
         let mut call: BoxFuture<'static, Result<(), Error>> = Box::pin(async move {
             let _cancel = cancel;
-            stack.oneshot(request).await.map(|_| ()).map_err(Into::into)
+            panics::caught_call(stack.oneshot(request))
+                .await
+                .map(|_| ())
         });
         let patience = self.options().idle_timeout;
         let accepted = tokio::select! {

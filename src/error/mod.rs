@@ -8,7 +8,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 pub use failure::{Delivered, TimeoutError, TransportError};
 pub use refusal::Refusal;
-use rmcp::model::ErrorData;
+use rmcp::{ServiceError, model::ErrorData};
 use tower::BoxError;
 pub use wire::code;
 pub(crate) use wire::retry_after_in;
@@ -31,8 +31,9 @@ pub(crate) use wire::retry_after_in;
 ///
 /// Errors of tower's own layers become this type at the top by [`From<BoxError>`](#impl-From%3CBox%3Cdyn+Error+%2B+Send+%2B+Sync%3E%3E-for-Error):
 /// `timeout::error::Elapsed` is a timeout, `load_shed::error::Overloaded` and `buffer::error::Closed`
-/// are refusals, anything that wraps an [`Error`] is that error, and a foreign error is a refusal by the
-/// layer it came from.
+/// are refusals. A [`Refusal`], a [`TransportError`], a [`TimeoutError`] and rmcp's [`ErrorData`] are what they
+/// say, anything that wraps one of them or an [`Error`] is that error, and a foreign error is a refusal by
+/// `layer`, with code -31403.
 ///
 /// Cloning is cheap: a shared failure can be told to every caller that waits for it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -178,12 +179,41 @@ impl Error {
         }
     }
 
-    /// Finds an [`Error`] of this crate in a chain of sources, else reads what tower's own layers say.
+    /// Reads an error that stands for one of the five ways by its type: one of this crate's, or rmcp's for a
+    /// JSON-RPC error.
+    fn own(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if let Some(own) = error.downcast_ref::<Self>() {
+            return Some(own.clone());
+        }
+        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            return Some(refusal.clone().into());
+        }
+        if let Some(transport) = error.downcast_ref::<TransportError>() {
+            return Some(transport.clone().into());
+        }
+        if let Some(timeout) = error.downcast_ref::<TimeoutError>() {
+            return Some(Self::Timeout(*timeout));
+        }
+        if let Some(protocol) = error.downcast_ref::<ErrorData>() {
+            return Some(protocol.clone().into());
+        }
+        if let Some(ServiceError::McpError(protocol)) = error.downcast_ref() {
+            return Some(protocol.clone().into());
+        }
+        #[cfg(feature = "auth")]
+        if let Some(auth) = error.downcast_ref::<crate::auth::AuthError>() {
+            return Some(auth.clone().into());
+        }
+        None
+    }
+
+    /// Finds an error of [its own kind](Self::own) in a chain of sources, else reads what tower's own layers
+    /// say.
     fn from_chain(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(current) = next {
-            if let Some(own) = current.downcast_ref::<Self>() {
-                return Some(own.clone());
+            if let Some(own) = Self::own(current) {
+                return Some(own);
             }
             if current.is::<tower::timeout::error::Elapsed>() {
                 return Some(Self::Timeout(TimeoutError { after: None }));
@@ -211,6 +241,12 @@ impl From<ErrorData> for Error {
 impl From<TransportError> for Error {
     fn from(error: TransportError) -> Self {
         Self::Transport(Box::new(error))
+    }
+}
+
+impl From<TimeoutError> for Error {
+    fn from(error: TimeoutError) -> Self {
+        Self::Timeout(error)
     }
 }
 

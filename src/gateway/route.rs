@@ -17,13 +17,18 @@ use super::{
     seat::Seat,
     state::Sealed,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, ServedBy, request::RequestParts};
+use crate::{
+    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol, request::RequestParts,
+};
 
 impl Hub {
     /// Answers a request.
     pub(super) async fn handle(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
         if request.as_notification().is_some() {
             return self.tell_all(request).await;
+        }
+        if let Some(refused) = protocol::refuse(&request) {
+            return Err(refused);
         }
         let seats = self.seats();
         match &request.message {

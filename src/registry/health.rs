@@ -12,7 +12,7 @@ use tower::BoxError;
 pub(super) use self::{inner::Covers, monitor::Monitor, schedule::Schedule};
 pub use self::{inner::InnerHealth, monitor::HealthReport};
 use super::RegistryError;
-use crate::Outcome;
+use crate::{Outcome, panics};
 
 /// How a tool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,6 +162,7 @@ impl HealthPolicy {
         }
     }
 }
+
 /// A health check.
 #[derive(Clone)]
 pub(super) struct Check(Arc<CheckFn>);
@@ -188,15 +189,12 @@ impl Check {
         match tokio::time::timeout(timeout, guarded).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(panic)) => Err(format!("the check panicked: {}", panic_message(&*panic))),
+            Ok(Err(panic)) => {
+                let text = panics::message(&*panic);
+                tracing::error!(panic = text, "a tool's health check panicked");
+                Err("the check panicked".to_owned())
+            }
             Err(_) => Err(format!("the check took longer than {timeout:?}")),
         }
     }
-}
-
-/// What a panic said.
-pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

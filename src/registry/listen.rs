@@ -114,16 +114,7 @@ fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
         caller,
         acknowledged,
     };
-    if caller.is_layered() {
-        return caller.wrap(sink);
-    }
-    // Nothing is hidden from the inner stack here, and a bottom that tells its caller of changes in another
-    // way may go on doing so.
-    let mut layered = Caller::new(sink(caller.clone())).with_handshake(caller.handshake());
-    if let Some(session) = caller.session() {
-        layered = layered.in_session(session.clone());
-    }
-    layered.answering_requests(caller.answers_requests())
+    caller.overhear(sink)
 }
 
 struct InnerSink {

@@ -77,7 +77,8 @@
 //! | what happens | the answer |
 //! |---|---|
 //! | the arguments do not fit the input schema | `isError`, with the path and the rule of each failure (up to five), so that a model can do better (MCP 2026-07-28, Tools, "Error Handling") |
-//! | the handler fails or panics | `isError`, with the message |
+//! | the handler fails | `isError`, with the message |
+//! | the handler panics | `isError`; the panic's text is in the log only |
 //! | the result does not fit the output schema | `isError`, with the path and the rule |
 //! | the tool is [unhealthy](HealthState::Unhealthy) | JSON-RPC error -32602, `Tool not found or unhealthy: NAME (reason)` |
 //! | nobody knows the tool, or its version | JSON-RPC error -32602, `Unknown tool: NAME` |

@@ -5,8 +5,8 @@ mod index;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::model::{
-    CallToolResult, JsonObject, ListToolsRequest, ListToolsResult, PaginatedRequestParams, Tool,
-    ToolAnnotations,
+    CallToolResult, ErrorData, JsonObject, ListToolsRequest, ListToolsResult,
+    PaginatedRequestParams, Tool, ToolAnnotations,
 };
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
@@ -107,6 +107,26 @@ impl Own {
             ))),
         }
     }
+}
+
+/// Finds what has the wrong type in a call of [`CALL_TOOL`]: of the call that it stands for, nothing could
+/// decide.
+pub(super) fn misfit(request: &McpRequest) -> Option<ErrorData> {
+    let given = request.as_tool_call()?.arguments.as_ref()?;
+    let misfits = |member: &str, fits: fn(&Value) -> bool| {
+        given.get(member).is_some_and(|value| !fits(value))
+    };
+    let (member, expected) = if misfits("name", Value::is_string) {
+        ("name", "a string")
+    } else if misfits("arguments", Value::is_object) {
+        ("arguments", "an object")
+    } else {
+        return None;
+    };
+    let path = format!("params.arguments.{member}");
+    let message = format!("a call of `{CALL_TOOL}` cannot be read: {path}: expected {expected}");
+    let data = json!({ "method": "tools/call", "path": path });
+    Some(ErrorData::invalid_params(message, Some(data)))
 }
 
 impl Search {

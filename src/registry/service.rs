@@ -14,7 +14,6 @@ use serde_json::Value;
 use tower::{Service, ServiceExt};
 
 use super::{
-    health::panic_message,
     listen,
     no_tools::unknown_tool,
     search::{self, CALL_TOOL, SEARCH_TOOLS},
@@ -22,7 +21,7 @@ use super::{
     tool::tool_error,
     version::{DEPRECATED_META_KEY, VERSION_META_KEY},
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, results};
+use crate::{Error, McpRequest, McpResponse, Outcome, panics, results};
 
 /// The service of a [`RegistryLayer`](super::RegistryLayer).
 ///
@@ -149,6 +148,9 @@ where
     let mut decided_here = false;
     if let Some(search) = &shared.search {
         if called(&request) == CALL_TOOL {
+            if let Some(misfit) = search::misfit(&request) {
+                return Err(misfit.into());
+            }
             if let Err(answer) = search.unwrap_call(&mut request) {
                 return Ok(answer);
             }
@@ -235,8 +237,10 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
     let mut answer = match handled.await {
         Ok(answer) => answer,
         Err(panic) => {
-            let message = format!("{name} panicked: {}", panic_message(&*panic));
-            tracing::error!(tool = name, message, "a tool's handler panicked");
+            // The panic's text may hold what is no business of the caller, so it stays in the log.
+            let text = panics::message(&*panic);
+            tracing::error!(tool = name, panic = text, "a tool's handler panicked");
+            let message = format!("{name} failed: its handler panicked");
             shared.observe_failure(&entry.monitor, &message, "its handler panicked");
             return Ok(tool_error(message));
         }

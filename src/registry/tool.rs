@@ -225,7 +225,7 @@ impl RegisteredToolBuilder {
     /// tool's result to rmcp: a `String`, `rmcp::Json` for structured content, a `CallToolResult`, or an
     /// `InputRequiredResult` (a round of MRTR, SEP-2322); in the next round the context's extensions hold the
     /// `CallToolRequestParams` with what the caller answered. An error becomes a result with `isError` and the
-    /// error's message, and so does a panic.
+    /// error's message. So does a panic, whose text is in the log only.
     ///
     /// The future is dropped when the caller cancels. The [`CallContext`] has the way back to the caller, for
     /// progress and log messages.

@@ -16,6 +16,7 @@ use tower::Service;
 
 use crate::{
     CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream, caller::Era, code,
+    protocol,
 };
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
@@ -106,6 +107,9 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
+        if let Some(refused) = protocol::refuse(&request) {
+            return Box::pin(std::future::ready(Err(refused)));
+        }
         if request.context.caller.peer().is_none() {
             return self.inner.call_indirectly(request);
         }
@@ -220,6 +224,9 @@ async fn notify<H: ServerHandler>(
         .remove::<NotificationContext<RoleServer>>();
     let (Some(notification), Some(served)) = (notification, served) else {
         return Err(unserved());
+    };
+    let Some(notification) = protocol::from_client(notification) else {
+        return Ok(McpResponse::new(EmptyResult {}));
     };
     rmcp::Service::handle_notification(&*handler, notification, served).await?;
     Ok(McpResponse::new(EmptyResult {}))

@@ -26,7 +26,9 @@ use tokio_util::sync::DropGuard;
 use tower::{Service, ServiceExt};
 
 use self::subscriptions::Subscriptions;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, results};
+use crate::{
+    CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, panics, protocol, results,
+};
 
 /// The top of a stack on the server side: serves it over any rmcp server transport.
 ///
@@ -52,7 +54,11 @@ use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Session
 ///   That listen stays open as long as the session: put tower's `timeout` around the parts of a stack that
 ///   listens do not pass (or filter them out of it), not around the whole. Each listen that it ends is
 ///   opened again, more and more seldom, and the caller told that everything may have changed meanwhile.
-/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A request that cannot be read
+/// - **Misfits.** A request of a method of the protocol whose params do not fit the method is answered with
+///   -32602 and the path of the misfit. It goes down the stack without its params, as a custom request, so
+///   that an audit layer has it on record; no layer and no server acts on it.
+/// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is in the log only.
+/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is not JSON-RPC
 ///   does not come so far: over stdio, [`Lines`](crate::Lines) answers it, and rmcp's own transport does not.
 ///
 /// ```
@@ -157,16 +163,18 @@ where
     /// Sends a request through a clone of the stack. Dropped when `cancellation` fires.
     fn dispatch(
         &self,
-        request: McpRequest,
+        mut request: McpRequest,
     ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
+        let unreadable = protocol::set_aside(&mut request);
         let cancellation = request.context.cancellation.clone();
-        let answer = self.stack().oneshot(request);
+        let answer = panics::caught_call(self.stack().oneshot(request));
         async move {
             tokio::select! {
                 biased;
-                result = answer => match result {
-                    Ok(response) => Ok(response.into_result()),
-                    Err(error) => Err(ErrorData::from(error.into())),
+                result = answer => match (result, unreadable) {
+                    (Ok(response), None) => Ok(response.into_result()),
+                    (Err(error), None) => Err(ErrorData::from(error)),
+                    (result, Some(unreadable)) => Err(unreadable.answer(result).into()),
                 },
                 () = cancellation.cancelled() => {
                     Err(Error::cancelled("the caller cancelled the request").into())
@@ -197,6 +205,7 @@ where
             caller: Caller::from_peer(peer).in_session(self.session.clone()),
             deadline: None,
             notification: None,
+            unreadable: None,
         }
     }
 

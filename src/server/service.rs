@@ -15,7 +15,7 @@ use rmcp::{
 use tower::Service;
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{Error, McpRequest, McpResponse, request};
+use crate::{Error, McpRequest, McpResponse, protocol, request};
 
 /// How long a notification goes on after its session, whose last word it may have been.
 const NOTICE_GRACE: Duration = Duration::from_secs(1);
@@ -270,7 +270,9 @@ where
         notification: CustomNotification,
         context: NotificationContext<RoleServer>,
     ) {
-        self.notify(notification, context);
+        if let Some(notification) = protocol::from_client(notification.into()) {
+            self.notify(notification, context);
+        }
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

@@ -23,3 +23,4 @@ mod servers;
 mod sight;
 mod sinks;
 mod tasks;
+mod unreadable;

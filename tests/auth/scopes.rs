@@ -69,18 +69,19 @@ async fn scopes_are_demanded_by_name_and_by_glob_and_what_no_rule_names_is_for_a
 }
 
 #[tokio::test]
-async fn a_known_method_with_params_that_are_not_its_own_is_for_admins() {
+async fn a_known_method_with_params_that_are_not_its_own_is_refused_to_each_caller() {
     let stack = guarded(&Shop::default(), rules().method("tools/*", Scopes::none()));
-    for method in [
-        "tools/list",
-        "tools/call",
-        "notifications/initialized",
-        "server/discover",
+    for (method, code) in [
+        ("tools/list", -32602),
+        ("tools/call", -32602),
+        ("notifications/initialized", -32600),
+        ("server/discover", -32602),
     ] {
-        let odd = || CustomRequest::new(method, Some(json!({ "cursor": 5 })));
-        let answer = ask(&stack, shown(odd(), "db:read")).await;
-        assert_eq!(answer.unwrap_err().code.0, -31403, "{method}");
-        ask(&stack, shown(odd(), "admin")).await.unwrap();
+        for scope in ["db:read", "admin"] {
+            let odd = CustomRequest::new(method, Some(json!({ "cursor": 5 })));
+            let answer = ask(&stack, shown(odd, scope)).await;
+            assert_eq!(answer.unwrap_err().code.0, code, "{method} with `{scope}`");
+        }
     }
 }
 
@@ -352,4 +353,54 @@ async fn a_failure_that_is_not_about_the_name_is_the_callers() {
     shop.will_say(Err(ErrorData::invalid_params(said, None)));
     let answer = ask(&stack, call("ant", "")).await.unwrap_err();
     assert_eq!(answer.message, said);
+}
+
+#[tokio::test]
+async fn what_is_read_behind_a_guard_is_never_public() {
+    let shop = Shop::default();
+    let hints = json!({ "resultType": "complete", "ttlMs": 60_000, "cacheScope": "public" });
+    let uri = "skill://greet/SKILL.md";
+    let skill = json!({
+        "uri": uri,
+        "frontmatter": { "name": "greet", "description": "Greets." },
+        "resources": "dynamic",
+    });
+    let rows = [
+        ("tools/list", json!({}), json!({ "tools": [] })),
+        ("prompts/list", json!({}), json!({ "prompts": [] })),
+        ("resources/list", json!({}), json!({ "resources": [] })),
+        (
+            "resources/templates/list",
+            json!({}),
+            json!({ "resourceTemplates": [] }),
+        ),
+        (
+            "resources/read",
+            json!({ "uri": "file:///a" }),
+            json!({ "contents": [] }),
+        ),
+        ("skills/list", json!({}), json!({ "skills": [] })),
+        (
+            "skills/get",
+            json!({ "uri": uri }),
+            json!({ "skill": skill }),
+        ),
+    ];
+    let mut line = Line::to(guarded(&shop, rules()));
+    for (method, params, answer) in rows {
+        let mut result = hints.clone();
+        for (key, value) in answer.as_object().unwrap() {
+            result[key] = value.clone();
+        }
+        let read: ServerResult = match method {
+            "skills/get" => serde_json::from_value::<GetSkillResult>(result)
+                .unwrap()
+                .into(),
+            _ => serde_json::from_value(result).unwrap(),
+        };
+        shop.will_say(Ok(read));
+        let answer = line.ask(method, params, bearing(&token("admin"))).await;
+        let scope = &answer["result"]["cacheScope"];
+        assert_eq!(scope, "private", "{method}: {answer}");
+    }
 }

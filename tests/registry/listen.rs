@@ -75,3 +75,77 @@ async fn a_caller_without_a_handshake_hears_of_changes_under_its_subscription() 
         ServerNotification::ToolListChangedNotification(_)
     ));
 }
+
+/// Tells the first session that it had of something, outside of any call.
+#[derive(Clone, Default)]
+struct Late(Arc<std::sync::Mutex<Option<Peer<RoleServer>>>>);
+
+impl ServerHandler for Late {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_logging()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .build();
+        ServerConfig::new(capabilities)
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        *self.0.lock().unwrap() = Some(context.peer);
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = json!({ "type": "object" });
+        let tool = Tool::new("echo", "Says it again", schema.as_object().unwrap().clone());
+        Ok(ListToolsResult::with_all_items(vec![tool]))
+    }
+}
+
+/// Notes what it hears in the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Notify>);
+
+impl ClientHandler for Log {
+    async fn on_logging_message(
+        &self,
+        _params: LoggingMessageNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
+async fn a_listen_of_a_cache_over_a_registry_keeps_nothing_from_the_only_caller() {
+    let server = Late::default();
+    let inner = Upstream::builder().lifecycle(rmcp_layers::Lifecycle::Initialize);
+    let inner = inner.in_process(server.clone());
+    let cache = rmcp_layers::cache::CacheLayer::builder()
+        .cache_method("tools/list", in_seconds(60))
+        .build()
+        .unwrap();
+    let stack = cache.layer(RegistryLayer::new().layer(inner.clone()));
+    let (client_io, server_io) = tokio::io::duplex(1 << 16);
+    tokio::spawn(async move {
+        let running = McpServer::new(stack).serve(server_io).await.unwrap();
+        let _ = running.waiting().await;
+    });
+    let log = Log::default();
+    let client = log.clone().serve(client_io).await.unwrap();
+    client.list_all_tools().await.unwrap();
+    let listening = async {
+        // The session's own listen is the other one.
+        while inner.in_flight() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the cache's listen", listening).await;
+    let peer = server.0.lock().unwrap().clone().unwrap();
+    let line = LoggingMessageNotificationParam::new(LoggingLevel::Info, json!("late"));
+    peer.notify_logging_message(line).await.unwrap();
+    soon("the line", log.0.notified()).await;
+}

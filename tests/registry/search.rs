@@ -174,3 +174,40 @@ async fn a_changed_definition_is_held_back_until_somebody_approves_it() {
         ["echo", "fail"]
     );
 }
+
+#[tokio::test]
+async fn a_call_through_call_tool_with_a_misfit_is_answered_as_one_of_the_tool_would_be() {
+    let inner = Inner::default();
+    let calls = inner.calls.clone();
+    let layer = RegistryLayer::builder()
+        .search(SearchMode::Only)
+        .build()
+        .unwrap();
+    layer.handle().register(add()).unwrap();
+    let (client, _) = connect(layer.layer(Upstream::in_process(inner))).await;
+    for (arguments, path) in [
+        (json!({ "name": 5 }), "params.arguments.name"),
+        (json!({ "name": ["echo"] }), "params.arguments.name"),
+        (
+            json!({ "name": null, "arguments": {} }),
+            "params.arguments.name",
+        ),
+        (
+            json!({ "name": "echo", "arguments": "x" }),
+            "params.arguments.arguments",
+        ),
+        (
+            json!({ "name": "add", "arguments": [1] }),
+            "params.arguments.arguments",
+        ),
+        (
+            json!({ "name": "echo", "arguments": null }),
+            "params.arguments.arguments",
+        ),
+    ] {
+        let error = try_call(&client, CALL_TOOL, arguments).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::INVALID_PARAMS, "{error}");
+        assert!(error.message.contains(path), "{error}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}

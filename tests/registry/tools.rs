@@ -145,10 +145,10 @@ async fn errors_and_panics_of_a_handler_are_results_and_the_connection_lives() {
     let result = call(&client, "panics", json!({})).await;
     assert_eq!(
         (said(&result), result.is_error),
-        ("panics panicked: at once", Some(true))
+        ("panics failed: its handler panicked", Some(true))
     );
     let result = call(&client, "panics", json!({ "late": 1 })).await;
-    assert_eq!(said(&result), "panics panicked: too late");
+    assert_eq!(said(&result), "panics failed: its handler panicked");
     assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Item, McpRequest, McpResponse, Outcome, Principal, ServedBy, Sight, auth::AuthError,
-    code,
+    code, protocol,
 };
 
 /// What was decided on a request.
@@ -24,10 +24,10 @@ use crate::{
 pub(crate) enum Verdict<'a> {
     /// It goes on.
     Allowed,
-    /// Its principal is known and may not do this.
-    Denied(&'a AuthError),
+    /// Its principal may not do this, or it is not a request that can be decided on. With the reason.
+    Denied(&'a str),
     /// Nobody knows who it is.
-    Unauthenticated(&'a AuthError),
+    Unauthenticated(&'a str),
 }
 
 /// The record of one call. Dropped before [`end`](Self::end), it says that the call was cancelled, or panicked.
@@ -92,7 +92,11 @@ impl Entry {
         let method = record::cut(request.method(), MAX_SHORT);
         let mut record = blank(method, Decided::Undecided, SystemTime::now());
         record.request_id = Some(record::bounded_id(&request.context.id));
-        let name = request.called_tool().or_else(|| request.target());
+        let unreadable = protocol::unreadable(request);
+        let name = request
+            .called_tool()
+            .or_else(|| request.target())
+            .or_else(|| unreadable.as_ref()?.target());
         record.name = name.map(|name| record::cut(name, MAX_TEXT));
         let mut large = None;
         if let Some(arguments) = arguments::of(&request.message) {
@@ -125,8 +129,8 @@ impl Entry {
     pub(crate) fn decided(&mut self, principal: Option<&Principal>, verdict: Verdict<'_>) {
         let (decision, reason) = match verdict {
             Verdict::Allowed => (Decided::Allowed, None),
-            Verdict::Denied(error) => (Decided::Denied, Some(error.reason())),
-            Verdict::Unauthenticated(error) => (Decided::Unauthenticated, Some(error.reason())),
+            Verdict::Denied(reason) => (Decided::Denied, Some(reason)),
+            Verdict::Unauthenticated(reason) => (Decided::Unauthenticated, Some(reason)),
         };
         self.record.decision = decision;
         self.record.principal = principal.map(Who::of);

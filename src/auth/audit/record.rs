@@ -36,7 +36,8 @@ pub struct AuditRecord {
     /// The JSON-RPC method. For an HTTP request that was refused before it was known, `http:` and the HTTP
     /// method.
     pub method: String,
-    /// What the request was about: the tool's or prompt's name, the resource's URI. Of a call of a registry's
+    /// What the request was about: the tool's or prompt's name, the resource's URI, also of a request that
+    /// was refused because its params do not fit its method, where it can be read. Of a call of a registry's
     /// `call_tool`, the tool that it calls, as it is called outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -86,7 +87,7 @@ pub struct Who {
 pub enum Decided {
     /// It went on.
     Allowed,
-    /// Its caller is known and may not do this.
+    /// Its caller is known and may not do this, or its params do not fit its method.
     Denied,
     /// Nobody knows who calls: no token, or one that does not hold.
     Unauthenticated,

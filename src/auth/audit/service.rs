@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tower::Service;
 
 use super::{Audit, entry::Verdict};
-use crate::{Error, McpRequest, McpResponse};
+use crate::{Error, McpRequest, McpResponse, protocol};
 
 /// The service of an [`AuditLayer`](super::AuditLayer).
 #[derive(Clone)]
@@ -50,6 +50,13 @@ where
         Box::pin(async move {
             let principal = request.context.principal().cloned();
             let mut entry = audit.begin(&mut request);
+            if let Some(unreadable) = protocol::unreadable(&request) {
+                entry.decided(principal.as_ref(), Verdict::Denied(unreadable.reason()));
+                entry.admitted().await?;
+                let refused = Err(unreadable.refusal());
+                entry.end(&refused);
+                return refused;
+            }
             entry.decided(principal.as_ref(), Verdict::Allowed);
             entry.admitted().await?;
             entry.watch(|| inner.call(request)).await

@@ -6,7 +6,7 @@ mod child_process;
 mod http;
 mod lines;
 
-use std::{any::Any, marker::PhantomData, sync::Arc};
+use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 
 #[cfg(feature = "child-process")]
 pub use child_process::ChildProcess;
@@ -17,7 +17,10 @@ pub use http::HttpEndpoint;
 pub(super) use http::{Direct, Opened, Posted};
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
-    service::{Peer, RxJsonRpcMessage, serve_server},
+    model::{
+        ClientNotification, ClientRequest, ErrorData, ProtocolVersion, ServerConfig, ServerResult,
+    },
+    service::{NotificationContext, Peer, RequestContext, RxJsonRpcMessage, Service, serve_server},
     transport::IntoTransport,
 };
 
@@ -26,7 +29,7 @@ use super::{
     errors,
     slot::Dial,
 };
-use crate::Error;
+use crate::{Error, panics};
 
 /// How many messages may wait between the two sides of an in-process connection.
 const IN_PROCESS_BUFFER: usize = 64;
@@ -47,13 +50,42 @@ impl<H: ServerHandler> Dial for InProcess<H> {
             let (to_client, from_server) =
                 mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
             tokio::spawn(async move {
-                match serve_server(handler, (to_client, from_client)).await {
+                match serve_server(Caught(handler), (to_client, from_client)).await {
                     Ok(running) => drop(running.waiting().await),
                     Err(error) => tracing::debug!(%error, "an in-process server did not start"),
                 }
             });
             Connection::establish((to_server, from_server), handshake, Kind::InProcess).await
         })
+    }
+}
+
+/// A handler whose panics are answered. rmcp runs it in tasks of its own, out of reach of the call.
+struct Caught<H>(Arc<H>);
+
+impl<H: ServerHandler> Service<RoleServer> for Caught<H> {
+    fn handle_request(
+        &self,
+        request: ClientRequest,
+        context: RequestContext<RoleServer>,
+    ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + '_ {
+        panics::caught(async move { self.0.handle_request(request, context).await })
+    }
+
+    fn handle_notification(
+        &self,
+        notification: ClientNotification,
+        context: NotificationContext<RoleServer>,
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        self.0.handle_notification(notification, context)
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        Service::get_info(&self.0)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Service::supported_protocol_versions(&self.0)
     }
 }
 

@@ -33,7 +33,7 @@ use rmcp::model::{
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
-use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code};
+use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code, protocol};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -217,6 +217,9 @@ impl Inner {
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;
         }
+        if let Some(refused) = protocol::refuse(&request) {
+            return Err(refused);
+        }
         let connection = match self.ready(era) {
             Some(connection) => connection,
             None => Box::pin(self.connection(era)).await?,
@@ -386,7 +389,8 @@ impl Inner {
 
     /// Passes a client's notification on, where it concerns the server.
     async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
-        match request.into_all_parts().take_notification() {
+        let notification = request.into_all_parts().take_notification();
+        match notification.and_then(protocol::from_client) {
             None => {}
             // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
             // by itself, and gives its own progress tokens.

@@ -22,7 +22,7 @@ use super::{
     kinds::{is_change, wants},
     orphans::Orphans,
 };
-use crate::{Caller, lines::Why};
+use crate::{Caller, lines::Why, protocol};
 
 /// How many messages may wait for one call. A caller that takes them slower than the server sends loses
 /// the newest progress and log messages; a listen that falls so far behind ends with an error.
@@ -267,6 +267,7 @@ impl Routes {
         if let ServerNotification::CancelledNotification(_) = &notification {
             return Some(notification);
         }
+        let notification = protocol::from_server(notification)?;
         if let ServerNotification::ProgressNotification(progress) = &notification {
             let id = table.tokens.get(&progress.params.progress_token);
             let route = id
@@ -295,6 +296,9 @@ impl Routes {
     /// Puts a notification into the mailbox of a call that it is known to belong to.
     #[cfg(feature = "http-client")]
     pub(super) fn deliver_to(&self, id: &RequestId, notification: ServerNotification) {
+        let Some(notification) = protocol::from_server(notification) else {
+            return;
+        };
         if let Some((_, route)) = self.table().routes.get(id) {
             post(route, notification);
         }

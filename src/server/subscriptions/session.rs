@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt};
 use super::{Command, sinks::SessionPeer};
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Refusal, backoff::Backoff, caller::Session, code,
-    request,
+    panics, request,
 };
 
 /// How many resources one session may subscribe to.
@@ -211,7 +211,7 @@ where
             .clone()
             .oneshot(McpRequest::from_parts(message.into(), context));
         let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
-            call.await.map(|_| ()).map_err(Into::into)
+            panics::caught_call(call).await.map(|_| ())
         }));
         tokio::select! {
             biased;

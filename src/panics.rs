@@ -1,0 +1,46 @@
+use std::{any::Any, panic::AssertUnwindSafe};
+
+use futures::FutureExt;
+use rmcp::model::ErrorData;
+
+use crate::Error;
+
+/// Runs what is not this crate's code. A panic in it becomes an internal error (-32603) whose text says
+/// nothing of it; the panic's own text goes to the log.
+///
+/// rmcp serves each request in a task. A panic would end the task, and the request would stay unanswered.
+pub(crate) fn caught<F, T, E>(future: F) -> impl Future<Output = Result<T, E>>
+where
+    F: Future<Output = Result<T, E>>,
+    E: From<ErrorData>,
+{
+    AssertUnwindSafe(future)
+        .catch_unwind()
+        .map(|ended| match ended {
+            Ok(result) => result,
+            Err(panic) => {
+                tracing::error!(
+                    panic = message(&*panic),
+                    "a request's handler or layer panicked"
+                );
+                let said = "the server failed unexpectedly on this request; its log says more";
+                Err(ErrorData::internal_error(said, None).into())
+            }
+        })
+}
+
+/// The same for a stack, whose errors become the crate's own.
+pub(crate) fn caught_call<F, T, E>(future: F) -> impl Future<Output = Result<T, Error>>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<Error>,
+{
+    caught(future.map(|result| result.map_err(Into::into)))
+}
+
+/// Returns the text that a panic was raised with.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("the panic has no text")
+}

@@ -1,0 +1,18 @@
+//! The protocol's own vocabulary: its methods, and messages that do not fit them.
+//!
+//! rmcp reads a message as the first type that fits, and the last one, a custom message, fits any method.
+//! A request of a known method with a misfit in its params therefore arrives as a custom request, without a
+//! type that a layer could decide by. The functions here find such messages by the name of their method.
+
+#[cfg(any(feature = "auth", feature = "cache"))]
+mod cache_hints;
+mod methods;
+mod notifications;
+mod unreadable;
+
+#[cfg(any(feature = "auth", feature = "cache"))]
+pub(crate) use cache_hints::cache_hints;
+pub(crate) use notifications::{from_client, from_server};
+#[cfg(feature = "auth")]
+pub(crate) use unreadable::unreadable;
+pub(crate) use unreadable::{Unreadable, refuse, set_aside};

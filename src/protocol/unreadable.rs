@@ -1,0 +1,166 @@
+//! Requests of the protocol's own methods whose params do not fit the method.
+//!
+//! Such a request has no type, so no layer can decide by its target. The top of a stack takes its params
+//! off and sends what is left through the stack, so that it is on record where a layer keeps one; every
+//! bottom refuses it, and the top answers with the misfit whatever the stack says. A bottom and a layer that
+//! decides or keeps a record also refuse one that comes to them as it is, in a stack without a top.
+
+use std::sync::Arc;
+
+use rmcp::model::{
+    CancelledNotificationMethod, ClientRequest, ConstString, CustomRequest, ErrorCode, ErrorData,
+    InitializedNotificationMethod, ProgressNotificationMethod, RootsListChangedNotificationMethod,
+};
+use serde_json::{Value, json};
+
+use super::methods::{self, Method};
+use crate::{Error, McpRequest, Refusal, code};
+
+/// How much is said of what does not fit, in characters.
+const MAX_WHY: usize = 256;
+
+/// The names of a client's notifications. On a request they are no method.
+const NOTIFICATIONS: [&str; 4] = [
+    CancelledNotificationMethod::VALUE,
+    ProgressNotificationMethod::VALUE,
+    InitializedNotificationMethod::VALUE,
+    RootsListChangedNotificationMethod::VALUE,
+];
+
+/// Why a request cannot be read.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "auth"),
+    expect(dead_code, reason = "only records need all of it")
+)]
+pub(crate) struct Unreadable {
+    method: String,
+    error: ErrorData,
+    target: Option<String>,
+    reason: String,
+}
+
+impl Unreadable {
+    fn new(method: &str, target: Option<String>, path: &str, why: &str) -> Self {
+        let why: String = why.chars().take(MAX_WHY).collect();
+        let message = format!("`{method}` cannot be read: {path}: {why}");
+        let data = json!({ "method": method, "path": path });
+        Self {
+            method: method.to_owned(),
+            error: ErrorData::invalid_params(message, Some(data)),
+            target,
+            reason: format!("the request cannot be read: {path} does not fit its method"),
+        }
+    }
+
+    fn of_params(method: &Method, params: Option<&Value>) -> Self {
+        let none = Value::Object(serde_json::Map::new());
+        let params = params.unwrap_or(&none);
+        let target = method.target_in(params);
+        match (method.misfit)(params) {
+            Some(misfit) => Self::new(method.name, target, &misfit.path, &misfit.why),
+            None => {
+                let why =
+                    "a member is given twice, or the request was not made as the method's own type";
+                Self::new(method.name, target, "params", why)
+            }
+        }
+    }
+
+    fn of_notification(method: &str) -> Self {
+        let message = format!("`{method}` is a notification: send it without an id");
+        Self {
+            method: method.to_owned(),
+            error: ErrorData::new(ErrorCode::INVALID_REQUEST, message, None),
+            target: None,
+            reason: "the request has a notification's name".to_owned(),
+        }
+    }
+
+    /// What the request was about, as far as that can be read.
+    #[cfg(feature = "auth")]
+    pub(crate) fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    /// Why the request is refused, for the record. It quotes nothing of the params.
+    #[cfg(feature = "auth")]
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The refusal. It is the crate's own, and so says nothing of an upstream's health.
+    pub(crate) fn refusal(&self) -> Error {
+        let mut refusal =
+            Refusal::new("protocol", self.error.message.clone()).with_code(self.error.code);
+        if let Some(data) = &self.error.data {
+            refusal = refusal.with_data(data.clone());
+        }
+        refusal.into()
+    }
+
+    /// Returns the error that a caller hears, whatever the stack has answered. A caller that is unknown hears
+    /// only that.
+    pub(crate) fn answer<T>(&self, of_stack: Result<T, Error>) -> Error {
+        match of_stack {
+            Err(Error::Refused(refusal)) if refusal.code() == code::UNAUTHENTICATED => {
+                Error::Refused(refusal)
+            }
+            _ => Error::protocol(self.error.clone()),
+        }
+    }
+}
+
+/// Returns why a request cannot be read, if it is a custom request of a method that the protocol has.
+pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
+    let ClientRequest::CustomRequest(custom) = &request.message else {
+        return None;
+    };
+    if let Some(known) = &request.context.unreadable
+        && known.method == custom.method
+    {
+        return Some(known.clone());
+    }
+    if let Some(method) = methods::named(&custom.method) {
+        let unreadable = Unreadable::of_params(method, custom.params.as_ref());
+        return Some(Arc::new(unreadable));
+    }
+    let is_notification = NOTIFICATIONS.contains(&custom.method.as_str());
+    (is_notification && request.as_notification().is_none())
+        .then(|| Arc::new(Unreadable::of_notification(&custom.method)))
+}
+
+/// Returns the refusal of a request that cannot be read.
+pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
+    unreadable(request).map(|unreadable| unreadable.refusal())
+}
+
+/// Takes the params off a request that cannot be read, so that nothing further in can act on it.
+pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
+    let unreadable = unreadable(request).or_else(|| odd_progress_token(request))?;
+    let method = unreadable.method.clone();
+    request.message = CustomRequest::new(method, None).into();
+    request.context.unreadable = Some(unreadable.clone());
+    Some(unreadable)
+}
+
+/// A progress token is a string or an integer (MCP 2026-07-28, basic/utilities/progress). rmcp reads anything
+/// else as none.
+fn odd_progress_token(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
+    let token = request.context.meta.get(PROGRESS_TOKEN)?;
+    let fits = token.is_string() || token.is_i64() || token.is_u64() || token.is_null();
+    if fits || request.as_notification().is_some() {
+        return None;
+    }
+    let target = request.target().map(str::to_owned);
+    let unreadable = Unreadable::new(
+        request.method(),
+        target,
+        "params._meta.progressToken",
+        "expected a string or an integer",
+    );
+    request.context.meta.remove(PROGRESS_TOKEN);
+    Some(Arc::new(unreadable))
+}
+
+const PROGRESS_TOKEN: &str = "progressToken";
