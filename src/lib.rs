@@ -191,6 +191,7 @@ pub mod retry;
 mod served_by;
 mod server;
 mod sight;
+mod stack;
 #[cfg(feature = "cache")]
 pub mod store;
 
@@ -215,6 +216,7 @@ pub use response::{McpResponse, ResponseParts};
 pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
 pub use sight::{Item, Sight};
+pub use stack::{BoxStack, Stack};
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

@@ -7,6 +7,9 @@
 
 mod common;
 
+#[path = "stack/box_stack.rs"]
+mod box_stack;
+
 use std::{
     io,
     sync::{
