@@ -157,6 +157,7 @@ mod audience;
 #[cfg(feature = "auth")]
 pub mod auth;
 mod backoff;
+mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
 #[cfg(feature = "cache")]
@@ -168,6 +169,7 @@ mod client;
 mod credential;
 mod error;
 mod except_listens;
+mod from_fn;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 #[cfg(any(
@@ -196,6 +198,7 @@ mod stack;
 pub mod store;
 
 pub use audience::Audience;
+pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink};
 #[cfg(feature = "child-process")]
 pub use client::ChildProcess;
@@ -207,6 +210,7 @@ pub use client::{
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use except_listens::{ExceptListens, ExceptListensService};
+pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use hints::ToolHints;
 pub use lines::Lines;
 pub use outcome::{Outcome, Repeat};

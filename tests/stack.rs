@@ -9,6 +9,8 @@ mod common;
 
 #[path = "stack/box_stack.rs"]
 mod box_stack;
+#[path = "stack/from_fn.rs"]
+mod from_fn;
 
 use std::{
     io,
