@@ -11,6 +11,8 @@ mod common;
 mod box_stack;
 #[path = "stack/from_fn.rs"]
 mod from_fn;
+#[path = "stack/order.rs"]
+mod order;
 
 use std::{
     io,
