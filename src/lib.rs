@@ -18,47 +18,23 @@
 //!    or   │ Gateway     bottom: many named stacks as one
 //! ```
 //!
-//! A *stack* is any `Service<McpRequest, Response = McpResponse>` whose error goes [into](Into) [`Error`].
-//! Everything in the crate makes one, wraps one, or stands at one of its two ends. A layer never knows
-//! between which ends it stands, so one layer serves clients and servers alike.
+//! A *stack* is any `Service<McpRequest, Response = McpResponse>` whose error goes [into](Into)
+//! [`Error`]; the trait [`Stack`] says so in one word. Everything in the crate makes one, wraps
+//! one, or stands at one of its two ends. A layer never knows between which ends it stands, so one
+//! layer serves clients and servers alike.
 //!
-//! # A server
+//! # A client
 //!
-//! A handler, some layers, and a transport:
+//! A connection to a server, with a cache, retries and a circuit breaker around it:
 //!
 //! ```
 //! use std::time::Duration;
 //!
-//! use rmcp::{ServerHandler, ServiceExt};
-//! use rmcp_layers::{ExceptListens, Handler, McpServer};
-//! use tower::ServiceBuilder;
-//!
-//! struct Files;
-//! impl ServerHandler for Files {}
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let calls = ServiceBuilder::new().load_shed().concurrency_limit(256);
-//! let stack = ServiceBuilder::new()
-//!     .layer(ExceptListens::new(calls)) // it bounds calls, not sessions
-//!     .service(Handler::new(Files));
-//! let server = McpServer::new(stack);
-//! # let (client_io, transport) = tokio::io::duplex(4096);
-//! # let client = tokio::spawn(().serve(client_io));
-//! let running = server.serve(transport).await?; // stdio(), a socket, an in-process channel, …
-//! # client.await??.cancel().await?;
-//! # running.waiting().await?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! # A client
-//!
-//! The same layers over a connection. Put [`McpServer`] on top instead of [`McpClient`], and it is a
-//! gateway:
-//!
-//! ```
-//! use rmcp_layers::{McpClient, Upstream};
+//! use rmcp_layers::{
+//!     McpClient, ServiceBuilderExt, Upstream,
+//!     cache::CacheLayer,
+//!     retry::{RetryLayer, breaker::CircuitBreakerLayer},
+//! };
 //! use tower::ServiceBuilder;
 //! # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
 //! # struct Calculator;
@@ -74,18 +50,56 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), rmcp_layers::Error> {
-//! // or Upstream::http("https://…/mcp")?, or Upstream::child_process("server")
+//! // Or Upstream::http("https://…/mcp")?, or Upstream::child_process("server").
 //! let upstream = Upstream::in_process(Calculator);
-//! let client = McpClient::new(ServiceBuilder::new().concurrency_limit(8).service(upstream));
+//! let cache = CacheLayer::builder().cache_tool_for("add", Duration::from_secs(60)).build()?;
+//! let stack = ServiceBuilder::new()
+//!     .cache(cache)
+//!     .retry_calls(RetryLayer::new())
+//!     .circuit_breaker(CircuitBreakerLayer::new())
+//!     .service(upstream);
+//!
+//! let client = McpClient::new(stack);
 //! let sum = client.call_tool("add").argument("a", 1).argument("b", 2).await?;
 //! # assert_eq!(sum.content[0].as_text().map(|text| text.text.as_str()), Some("3"));
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! Put [`McpServer`] on top in place of [`McpClient`], and the program is a gateway.
+//!
+//! # A server
+//!
+//! A handler, some layers, and a transport:
+//!
+//! ```
+//! use rmcp::{ServerHandler, ServiceExt};
+//! use rmcp_layers::{Handler, McpServer, ServiceBuilderExt};
+//! use tower::ServiceBuilder;
+//!
+//! struct Files;
+//! impl ServerHandler for Files {}
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let calls = ServiceBuilder::new().load_shed().concurrency_limit(256);
+//! let stack = ServiceBuilder::new()
+//!     .except_listens(calls) // it limits calls, not sessions
+//!     .service(Handler::new(Files));
+//! let server = McpServer::new(stack);
+//! # let (client_io, transport) = tokio::io::duplex(4096);
+//! # let client = tokio::spawn(().serve(client_io));
+//! let running = server.serve(transport).await?; // stdio(), a socket, an in-process channel, …
+//! # client.await??.cancel().await?;
+//! # running.waiting().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # A layer
 //!
-//! A layer is what it is everywhere in tower. What flows through it can be matched on:
+//! A layer is an ordinary tower layer. A function that acts before and after a request is one by
+//! [`from_fn()`], and tower's own `filter` and `map_request` match on the request:
 //!
 //! ```
 //! use rmcp_layers::{Error, McpRequest, McpResponse, Refusal, code};
@@ -108,6 +122,109 @@
 //! # impl rmcp::ServerHandler for Nothing {}
 //! # let _ = without_deletions(rmcp_layers::Upstream::in_process(Nothing));
 //! ```
+//!
+//! # Order of layers
+//!
+//! Layers stack in any order: a different order changes what a call costs, not whether it is safe.
+//! In the recommended order, from the outside in, no layer does work that an outer layer makes
+//! needless:
+//!
+//! | layer | reason for its place |
+//! |---|---|
+//! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListens`] | they limit everything inside |
+//! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
+//! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
+//! | [`cache`] | a hit is neither routed nor sent |
+//! | [`Gateway`](gateway::Gateway) | routes to a member; each member has its own layers below |
+//! | [`retry`] | repeats calls of one server |
+//! | [`retry::breaker`] | counts each attempt, and lets the retry layer wait while it is open |
+//! | [`CredentialLayer`](auth::CredentialLayer) | each attempt has a credential that is valid now |
+//! | [`Upstream`] or [`Handler`] | the bottom |
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use rmcp_layers::{
+//! #     McpServer, Principal, ServiceBuilderExt, Upstream,
+//! #     auth::{ApiKeys, AuthLayer, CredentialLayer, Credentials},
+//! #     cache::CacheLayer,
+//! #     gateway::Gateway,
+//! #     registry::RegistryLayer,
+//! #     retry::{RetryLayer, breaker::CircuitBreakerLayer},
+//! # };
+//! # use tower::ServiceBuilder;
+//! # fn main() -> Result<(), rmcp_layers::Error> {
+//! # let files = Upstream::http("http://127.0.0.1:8000/mcp")?;
+//! # let keys = ApiKeys::new().key("k-3f9a5c1e77d04b2a", Principal::new("ann"))?;
+//! # let auth = AuthLayer::builder(keys).build()?;
+//! # let credential = CredentialLayer::new(Credentials::fixed("token-for-this-server")?);
+//! let member = ServiceBuilder::new()
+//!     .retry_calls(RetryLayer::new())
+//!     .circuit_breaker(CircuitBreakerLayer::new())
+//!     .credential(credential)
+//!     .service(files);
+//! let gateway = Gateway::builder().member("files", member).build()?;
+//! let stack = ServiceBuilder::new()
+//!     .except_listens(ServiceBuilder::new().load_shed().concurrency_limit(256))
+//!     .auth(auth)
+//!     .registry(RegistryLayer::new())
+//!     .cache(CacheLayer::new())
+//!     .service(gateway);
+//! let server = McpServer::new(stack);
+//! # let _ = server;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # tower's own layers
+//!
+//! Each of them stacks between layers of this crate. Five rules:
+//!
+//! - **Counting and timing go in [`ExceptListens`].** A `subscriptions/listen` stays open as long
+//!   as its subscription. `concurrency_limit` would count it all that time, and `timeout` would end
+//!   it.
+//! - **`load_shed` goes right outside of the layer that limits.** The layers `cache`, `registry`,
+//!   `breaker` and [`from_fn()`] are always ready, because they may answer without the inner stack.
+//!   A `load_shed` outside of them never sheds.
+//! - **`buffer` goes outside of `rate_limit`.** A stack is `Clone`, which `RateLimit` is not:
+//!
+//!   ```
+//!   # use std::time::Duration;
+//!   # use rmcp_layers::{McpClient, Upstream};
+//!   # use tower::ServiceBuilder;
+//!   # struct Files;
+//!   # impl rmcp::ServerHandler for Files {}
+//!   # #[tokio::main(flavor = "current_thread")]
+//!   # async fn main() {
+//!   let stack = ServiceBuilder::new()
+//!       .buffer(64)
+//!       .rate_limit(10, Duration::from_secs(1))
+//!       .service(Upstream::in_process(Files));
+//!   let client = McpClient::new(stack);
+//!   # let _ = client;
+//!   # }
+//!   ```
+//! - **`map_err(Error::from)` goes outside of what boxes errors, where an [`Error`] is required.**
+//!   `buffer`, `filter`, `load_shed` and `timeout` turn the error type into
+//!   [`BoxError`](tower::BoxError). Layers and tops of this crate take either. A bound `Error =
+//!   Error` does not, nor does `option_layer`, whose two branches have one error type:
+//!
+//!   ```
+//!   # use std::time::Duration;
+//!   # use rmcp_layers::{Error, McpClient, Upstream};
+//!   # use tower::ServiceBuilder;
+//!   # struct Files;
+//!   # impl rmcp::ServerHandler for Files {}
+//!   let limit: Option<Duration> = Some(Duration::from_secs(5));
+//!   let timeout = limit.map(|limit| ServiceBuilder::new().map_err(Error::from).timeout(limit));
+//!   let stack = ServiceBuilder::new()
+//!       .option_layer(timeout)
+//!       .service(Upstream::in_process(Files));
+//!   let client = McpClient::new(stack);
+//!   # let _ = client;
+//!   ```
+//! - **`map_err(Into::<Error>::into)` goes inside, over a generic stack.** tower's layers require
+//!   an error that converts into `BoxError`; of an `impl Stack` it is only known that it converts
+//!   into [`Error`].
 //!
 //! # What holds everywhere
 //!
@@ -157,6 +274,7 @@ mod audience;
 #[cfg(feature = "auth")]
 pub mod auth;
 mod backoff;
+mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
 #[cfg(feature = "cache")]
@@ -169,6 +287,7 @@ mod client;
 mod credential;
 mod error;
 mod except_listens;
+mod from_fn;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 #[cfg(any(
@@ -194,10 +313,12 @@ pub mod retry;
 mod served_by;
 mod server;
 mod sight;
+mod stack;
 #[cfg(feature = "cache")]
 pub mod store;
 
 pub use audience::Audience;
+pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink};
 pub use caller_limit::{CallerLimit, CallerLimitLayer};
 #[cfg(feature = "child-process")]
@@ -210,6 +331,7 @@ pub use client::{
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use except_listens::{ExceptListens, ExceptListensService};
+pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use hints::ToolHints;
 pub use lines::Lines;
 pub use outcome::{Outcome, Repeat};
@@ -219,6 +341,7 @@ pub use response::{McpResponse, ResponseParts};
 pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
 pub use sight::{Item, Sight};
+pub use stack::{BoxStack, Stack};
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

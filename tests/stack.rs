@@ -7,6 +7,13 @@
 
 mod common;
 
+#[path = "stack/box_stack.rs"]
+mod box_stack;
+#[path = "stack/from_fn.rs"]
+mod from_fn;
+#[path = "stack/order.rs"]
+mod order;
+
 use std::{
     io,
     sync::{
