@@ -14,7 +14,7 @@ use futures::{channel::mpsc, future::BoxFuture};
 #[cfg(feature = "http-client")]
 pub use http::HttpEndpoint;
 #[cfg(feature = "http-client")]
-pub(super) use http::{Direct, Opened, Posted};
+pub(super) use http::{Direct, Failure, HttpError, Opened, Posted};
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
     service::{Peer, RxJsonRpcMessage, serve_server},

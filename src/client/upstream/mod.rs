@@ -240,7 +240,8 @@ impl Inner {
         match answer {
             Err(error) if error.is_not_delivered() && connection.is_lost() => {
                 let connection = self.connection(era).await?;
-                self.dispatch(connection, era, again).await
+                let answer = self.dispatch(connection, era, again).await;
+                answer.map_err(errors::forgotten_again)
             }
             answer => answer,
         }

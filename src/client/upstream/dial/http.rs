@@ -1,5 +1,9 @@
+mod answer;
 mod client;
 mod direct;
+mod event_stream;
+mod exchange;
+mod failure;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -12,7 +16,10 @@ use rmcp::transport::{
 use tokio_util::sync::CancellationToken;
 
 use self::client::{BearerSource, Client, Resume, UntilGone};
-pub(in crate::client::upstream) use self::direct::{Direct, Opened, Posted};
+pub(in crate::client::upstream) use self::{
+    direct::{Direct, Opened, Posted},
+    failure::{Failure, HttpError},
+};
 
 use crate::{
     Error, TransportError,
@@ -46,6 +53,31 @@ const RESERVED: [&str; 5] = [
 ];
 
 /// Where an MCP server is reached over streamable HTTP.
+///
+/// # Answers
+///
+/// The response to a request brings that request's answer:
+///
+/// - An error whose `id` is missing, null, or an id that this side does not give fails the request with the
+///   server's own code, message and data. `Retry-After` becomes `retryAfterMs` in the error's data, where that is
+///   an object or missing, so that [`Error::retry_after`] finds it.
+/// - An answer with the id of another request fails the request with a transport error, and the connection serves
+///   no further request.
+/// - A response that holds no message fails the request with a transport error that has the HTTP status. So does
+///   202 or 204, unless the session's own event stream is open and can bring the answer.
+///
+/// Event streams are read as the WHATWG standard says: unknown fields, comments and malformed values are ignored,
+/// and line ends may be LF, CR or CRLF.
+///
+/// # Sessions
+///
+/// A server that was restarted does not know its sessions. A refusal that is about the session makes the upstream
+/// begin another one and send the request again, once: HTTP 404 or 410; another status from 400 to 499 (but 413
+/// and 429) with a text such as "No valid session ID provided", "Session not found" or "Server not initialized";
+/// or an error of that text that names no request, with any status. An error with the code -32601 or -32602 is
+/// never such a refusal. If the new session is refused too, the request fails with the server's error.
+///
+/// # Example
 ///
 /// ```
 /// use rmcp_layers::HttpEndpoint;
