@@ -5,6 +5,7 @@ mod child_process;
 #[cfg(feature = "http-client")]
 mod http;
 mod lines;
+mod named;
 
 use std::{any::Any, marker::PhantomData, sync::Arc};
 
@@ -21,6 +22,7 @@ use rmcp::{
     transport::IntoTransport,
 };
 
+use self::named::Named;
 use super::{
     connection::{Connection, Handshake, Keep, Kind},
     errors,
@@ -89,7 +91,9 @@ where
             let transport = made
                 .await
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
-            Connection::establish(transport, handshake, Kind::Other).await
+            let inner = transport.into_transport();
+            let named = |routes| Named { inner, routes };
+            Connection::establish_with(named, handshake, Kind::Other).await
         })
     }
 }

@@ -9,8 +9,8 @@ use std::fmt::Display;
 
 use rmcp::{
     model::{
-        CallToolResult, ErrorData, JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0,
-        NumberOrString, RequestId, ServerJsonRpcMessage, ServerResult,
+        CallToolResult, ErrorData, JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0, RequestId,
+        ServerJsonRpcMessage, ServerResult,
     },
     transport::streamable_http_client::SseError,
 };
@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use sse_stream::Sse;
 
 use super::event_stream::too_long;
-use crate::{client::upstream::errors, error::retry_after_in};
+use crate::{
+    client::upstream::{errors, kinds::number_in},
+    error::retry_after_in,
+};
 
 /// A message on the response of a request.
 pub(super) enum Said {
@@ -77,20 +80,12 @@ enum Whose {
     Others,
 }
 
-/// Ids of this side are numbers from zero on. Some servers give the number back as a text, and rmcp takes
-/// that for the same.
 fn whose(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> Whose {
-    let number = match id {
-        Some(id) if id == own => return Whose::Own,
-        Some(NumberOrString::Number(number)) => Some(*number),
-        Some(NumberOrString::String(text)) => text.parse().ok(),
-        None => None,
-    };
-    match number {
+    match id.and_then(number_in) {
         Some(number) if *own == RequestId::Number(number) => Whose::Own,
-        Some(number) if number >= 0 => Whose::Others,
-        _ if is_error => Whose::Nameless,
-        _ => Whose::Others,
+        Some(_) => Whose::Others,
+        None if is_error => Whose::Nameless,
+        None => Whose::Others,
     }
 }
 
