@@ -10,5 +10,6 @@ mod common;
 
 mod answers;
 mod events;
+mod gateway;
 mod server;
 mod sessions;
