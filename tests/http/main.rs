@@ -9,6 +9,7 @@
 mod common;
 
 mod answers;
+mod endpoints;
 mod events;
 mod gateway;
 mod server;

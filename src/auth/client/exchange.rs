@@ -58,11 +58,13 @@ impl TokenExchange {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the URL is malformed, or neither.
+    /// A refusal (by `auth`), if the URL is malformed, or neither, or is `https://` and neither feature `rustls` nor
+    /// `native-tls` is enabled.
     pub fn new(endpoint: &str) -> Result<Self, Error> {
+        let endpoint = secure_url(endpoint)?;
         Ok(Self(Arc::new(Inner {
-            endpoint: secure_url(endpoint)?,
-            client: client()?,
+            client: client(&endpoint)?,
+            endpoint,
             account: None,
             resource: None,
             audience: None,

@@ -140,7 +140,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// If the URL or a header is malformed, or the TLS library cannot be set up.
+    /// If the URL or a header is malformed, the URL is `https://` and there is no TLS in this build (features `rustls`
+    /// and `native-tls`), or the TLS library cannot be set up.
     #[cfg(feature = "http-client")]
     pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, Error> {
         Self::builder().http(endpoint)

@@ -30,6 +30,7 @@ use crate::{
         errors,
         slot::Dial,
     },
+    endpoint,
 };
 
 /// How many requests may wait for their response headers at once on one connection of an upstream. rmcp's
@@ -151,7 +152,8 @@ impl HttpEndpoint {
     }
 
     /// Uses this client. By default the upstream makes one of its own, which keeps its TCP connections
-    /// (idle ones for 30 s), sets `TCP_NODELAY`, and follows redirects to the same origin only.
+    /// (idle ones for 30 s), sets `TCP_NODELAY`, follows redirects to the same origin only, and takes the proxy that
+    /// the environment names (`HTTP_PROXY` and others), but not to this machine (`localhost`, 127.0.0.0/8, `::1`).
     #[must_use]
     pub fn client(mut self, client: reqwest::Client) -> Self {
         self.client = Some(client);
@@ -180,6 +182,11 @@ impl HttpEndpoint {
                 "the URL is neither http:// nor https://, but {}:",
                 url.scheme()
             )));
+        }
+        if self.client.is_none()
+            && let Some(missing) = endpoint::missing_tls(&url)
+        {
+            return Err(invalid(missing.to_owned()));
         }
         if let Some(token) = &self.bearer
             && HeaderValue::from_str(token).is_err()
@@ -221,7 +228,11 @@ impl HttpEndpoint {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        reqwest::Client::builder()
+        let mut client = reqwest::Client::builder();
+        if let Ok(url) = Url::parse(&self.url) {
+            client = endpoint::direct_if_local(client, &url);
+        }
+        client
             .tcp_nodelay(true)
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::custom(same_origin))
@@ -280,7 +291,8 @@ impl UpstreamBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL or a header is malformed, or the TLS library cannot be set up.
+    /// If the URL or a header is malformed; if the URL is `https://`, neither feature `rustls` nor `native-tls` is
+    /// enabled, and no [client](HttpEndpoint::client) is given; or if the TLS library cannot be set up.
     pub fn http(self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, Error> {
         let endpoint = endpoint.into();
         let name: Arc<str> = self
