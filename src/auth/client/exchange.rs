@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// It is for a [`CredentialLayer`](crate::auth::CredentialLayer), below an
 /// [`AuthLayer`](crate::auth::AuthLayer) that [delegates](crate::auth::AuthLayerBuilder::delegate).
 ///
-/// ```
+/// ```no_run
 /// use rmcp_layers::auth::{CredentialLayer, TokenExchange};
 ///
 /// # fn main() -> Result<(), rmcp_layers::Error> {

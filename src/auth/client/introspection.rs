@@ -33,7 +33,7 @@ const MAX_ASKED: usize = 64;
 /// while the server cannot be reached, tokens are refused as
 /// [unavailable](crate::auth::AuthErrorKind::Unavailable).
 ///
-/// ```
+/// ```no_run
 /// use rmcp_layers::auth::Introspection;
 ///
 /// # fn main() -> Result<(), rmcp_layers::Error> {

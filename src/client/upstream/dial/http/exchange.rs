@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashMap};
 use futures::StreamExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use reqwest::Response;
 use rmcp::{
@@ -46,9 +46,11 @@ pub(super) struct Address<'a> {
 }
 
 impl Address<'_> {
-    fn request(self, method: reqwest::Method) -> reqwest::RequestBuilder {
+    fn request(mut self, method: reqwest::Method) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method, self.uri);
         if let Some(token) = self.auth {
+            // The credential of a call stands before a header of the endpoint's.
+            self.headers.remove(&AUTHORIZATION);
             request = request.bearer_auth(token);
         }
         if let Some(session) = self.session {
