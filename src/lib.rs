@@ -285,6 +285,8 @@ mod client;
 #[cfg(any(feature = "auth", feature = "http-client"))]
 #[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
 mod credential;
+#[cfg(any(feature = "auth-client", feature = "http-client"))]
+mod endpoint;
 mod error;
 mod except_listens;
 mod from_fn;

@@ -6,6 +6,8 @@
 )]
 
 mod common;
+#[path = "lines/nameless.rs"]
+mod nameless;
 
 use std::{
     io,

@@ -3,6 +3,7 @@
 //! ```toml
 //! listen = "127.0.0.1:8931"
 //! allowed_hosts = ["gateway.example"]    # what clients may name as `Host`; by default this machine only
+//! allowed_origins = ["https://app.example"]  # web pages that may use it; by default those of this machine and hosts
 //! status_tool = false                   # no tool `gateway__status`
 //! max_in_flight = 1024                  # requests at once; what is above is refused with -31503
 //! max_in_flight_per_caller = 128        # of which this many are one principal's or session's
@@ -62,6 +63,8 @@ pub struct Config {
     /// Against DNS rebinding: requests to other hosts are answered with 403.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
+    /// Against web pages of others: requests with another `Origin` are answered with 403.
+    pub allowed_origins: Option<Vec<String>>,
     /// Whether the gateway has a tool of its own that says how the servers are.
     #[serde(default = "yes")]
     pub status_tool: bool,
@@ -132,6 +135,7 @@ impl Default for Config {
         Self {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
+            allowed_origins: None,
             status_tool: yes(),
             max_in_flight: default_max_in_flight(),
             max_in_flight_per_caller: default_max_in_flight_per_caller(),

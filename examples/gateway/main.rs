@@ -17,6 +17,7 @@ mod resilience;
 mod serve;
 mod session;
 mod status;
+mod transport;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -164,6 +165,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         };
         let doors = Doors {
             hosts: &config.allowed_hosts,
+            origins: config.allowed_origins.as_deref(),
             auth: auth.as_ref(),
         };
         serve::http(&listen, doors, stack, &in_flight, told, demo).await

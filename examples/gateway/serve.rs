@@ -6,15 +6,14 @@ use axum::serve::ListenerExt;
 use rmcp::{
     ServiceExt,
     transport::{
-        StreamableHttpServerConfig, StreamableHttpService,
-        streamable_http_server::session::local::LocalSessionManager,
+        StreamableHttpService, streamable_http_server::session::local::LocalSessionManager,
     },
 };
 use rmcp_layers::{Lines, McpServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Result, Stack, auth::Auth, in_flight::InFlight};
+use crate::{Result, Stack, auth::Auth, in_flight::InFlight, transport};
 
 /// How long calls in flight may go on once the gateway is told to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,6 +35,8 @@ pub struct Told {
 pub struct Doors<'a> {
     /// What requests may name as their `Host`; this machine, if there is none.
     pub hosts: &'a [String],
+    /// What they may name as their `Origin`; pages of this machine and of `hosts`, if it is `None`.
+    pub origins: Option<&'a [String]>,
     pub auth: Option<&'a Auth>,
 }
 
@@ -68,10 +69,7 @@ where
     }
 
     let server = McpServer::new(stack);
-    let mut config = StreamableHttpServerConfig::default();
-    if !hosts.is_empty() {
-        config = config.with_allowed_hosts(hosts);
-    }
+    let config = transport::config(hosts, doors.origins)?;
     let streams = config.cancellation_token.clone();
     let service = StreamableHttpService::new(
         move || Ok(server.clone()),

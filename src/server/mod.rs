@@ -61,6 +61,11 @@ use crate::{
 /// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is not JSON-RPC
 ///   does not come so far: over stdio, [`Lines`](crate::Lines) answers it, and rmcp's own transport does not.
 ///
+/// Two settings of rmcp's `StreamableHttpServerConfig` are worth changing. Servers must validate `Origin`, which
+/// `with_allowed_origins` and `enforce_origin_validation` switch on. `with_json_response(true)` answers callers on
+/// 2026-07-28 with JSON where nothing came before the result: some clients refuse a server-sent event of more than
+/// 1 MiB.
+///
 /// ```
 /// use rmcp::{ServerHandler, ServiceExt, model::ServerConfig};
 /// use rmcp_layers::{ExceptListens, Handler, McpServer};

@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// It is for a [`CredentialLayer`](crate::auth::CredentialLayer), below an
 /// [`AuthLayer`](crate::auth::AuthLayer) that [delegates](crate::auth::AuthLayerBuilder::delegate).
 ///
-/// ```
+/// ```no_run
 /// use rmcp_layers::auth::{CredentialLayer, TokenExchange};
 ///
 /// # fn main() -> Result<(), rmcp_layers::Error> {
@@ -58,11 +58,13 @@ impl TokenExchange {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the URL is malformed, or neither.
+    /// A refusal (by `auth`), if the URL is malformed, or neither, or is `https://` and neither feature `rustls` nor
+    /// `native-tls` is enabled.
     pub fn new(endpoint: &str) -> Result<Self, Error> {
+        let endpoint = secure_url(endpoint)?;
         Ok(Self(Arc::new(Inner {
-            endpoint: secure_url(endpoint)?,
-            client: client()?,
+            client: client(&endpoint)?,
+            endpoint,
             account: None,
             resource: None,
             audience: None,

@@ -33,7 +33,7 @@ const MAX_ASKED: usize = 64;
 /// while the server cannot be reached, tokens are refused as
 /// [unavailable](crate::auth::AuthErrorKind::Unavailable).
 ///
-/// ```
+/// ```no_run
 /// use rmcp_layers::auth::Introspection;
 ///
 /// # fn main() -> Result<(), rmcp_layers::Error> {
@@ -185,10 +185,11 @@ impl IntrospectionBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`): a URL that is malformed or leads off this machine without TLS, no audience, or one
-    /// where any is taken.
+    /// A refusal (by `auth`): a URL that is malformed, leads off this machine without TLS, or is `https://` while
+    /// neither feature `rustls` nor `native-tls` is enabled; no audience, or one where any is taken.
     pub fn build(self) -> Result<Introspection, Error> {
         let endpoint = secure_url(&self.endpoint)?;
+        let client = client(&endpoint)?;
         if self.audiences.is_empty() != self.any_audience {
             return Err(impossible(
                 "name an audience, or take any by `any_audience`, and not both".to_owned(),
@@ -208,7 +209,7 @@ impl IntrospectionBuilder {
         };
         Ok(Introspection(Arc::new(Inner {
             endpoint,
-            client: client()?,
+            client,
             account: self.account,
             expected,
             remember_for: self.remember_for,

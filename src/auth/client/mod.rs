@@ -12,7 +12,7 @@ pub use exchange::TokenExchange;
 pub use introspection::{Introspection, IntrospectionBuilder};
 
 use super::{AuthError, rules::impossible, verifier::Secret};
-use crate::Error;
+use crate::{Error, endpoint};
 
 /// How long a connection to an authorization server may take to come about.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -23,17 +23,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(super) fn secure_url(url: &str) -> Result<Url, Error> {
     let url =
         Url::parse(url).map_err(|error| impossible(format!("the URL is malformed: {error}")))?;
-    let is_local = match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback()),
-        None => false,
-    };
+    if let Some(missing) = endpoint::missing_tls(&url) {
+        return Err(impossible(missing.to_owned()));
+    }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_local => Ok(url),
+        "http" if endpoint::is_local(&url) => Ok(url),
         _ => Err(impossible(
             "the URL of an authorization server has to be https://, or lead to this machine"
                 .to_owned(),
@@ -41,8 +36,9 @@ pub(super) fn secure_url(url: &str) -> Result<Url, Error> {
     }
 }
 
-pub(super) fn client() -> Result<Client, Error> {
-    Client::builder()
+/// A client for this URL.
+pub(super) fn client(url: &Url) -> Result<Client, Error> {
+    endpoint::direct_if_local(Client::builder(), url)
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_WITHIN)
         .timeout(ANSWER_WITHIN)

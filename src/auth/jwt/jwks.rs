@@ -69,11 +69,12 @@ impl Jwks {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the URL is malformed, or is `http://` and leads off this machine.
+    /// A refusal (by `auth`), if the URL is malformed, or is `http://` and leads off this machine, or is `https://`
+    /// and neither feature `rustls` nor `native-tls` is enabled.
     #[cfg(feature = "auth-client")]
     pub fn url(url: &str) -> Result<Self, crate::Error> {
         let url = crate::auth::client::secure_url(url)?;
-        let client = crate::auth::client::client()?;
+        let client = crate::auth::client::client(&url)?;
         Ok(Self::over(Arc::new(move || {
             let request = client.get(url.clone());
             async move { crate::auth::client::body(request, MAX_JWKS_BYTES).await }.boxed()

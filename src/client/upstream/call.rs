@@ -86,7 +86,7 @@ impl Call {
             return Err(errors::unreadable(&self.upstream, why));
         }
         let mut result = answer.map_err(|error| {
-            if errors::is_forgotten_session(&error) {
+            if errors::ends_connection(&error) {
                 self.connection.retire();
             }
             errors::of_call(&self.upstream, error)
@@ -113,7 +113,12 @@ impl Call {
             Posted::Answer(answer) => *answer,
             Posted::Stream(opened) => Box::pin(self.follow(direct, opened, id, &back)).await?,
         };
-        let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        let result = answer.map_err(|error| {
+            if errors::ends_connection(&error) {
+                self.connection.retire();
+            }
+            errors::of_call(&self.upstream, error)
+        })?;
         Ok(McpResponse::new(result))
     }
 

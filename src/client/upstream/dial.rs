@@ -5,6 +5,7 @@ mod child_process;
 #[cfg(feature = "http-client")]
 mod http;
 mod lines;
+mod named;
 
 use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 
@@ -14,7 +15,7 @@ use futures::{channel::mpsc, future::BoxFuture};
 #[cfg(feature = "http-client")]
 pub use http::HttpEndpoint;
 #[cfg(feature = "http-client")]
-pub(super) use http::{Direct, Opened, Posted};
+pub(super) use http::{Direct, Failure, HttpError, Opened, Posted};
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
     model::{
@@ -24,6 +25,7 @@ use rmcp::{
     transport::IntoTransport,
 };
 
+use self::named::Named;
 use super::{
     connection::{Connection, Handshake, Keep, Kind},
     errors,
@@ -121,7 +123,9 @@ where
             let transport = made
                 .await
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
-            Connection::establish(transport, handshake, Kind::Other).await
+            let inner = transport.into_transport();
+            let named = |routes| Named { inner, routes };
+            Connection::establish_with(named, handshake, Kind::Other).await
         })
     }
 }

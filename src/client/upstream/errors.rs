@@ -1,14 +1,29 @@
 //! What rmcp's failures mean to a call.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use rmcp::service::{ClientInitializeError, ServiceError};
+use rmcp::{
+    model::ErrorData,
+    service::{ClientInitializeError, ServiceError},
+};
+use serde_json::{Map, Value};
 
+#[cfg(feature = "http-client")]
+use super::dial::{Failure, HttpError};
 use crate::{Error, TransportError, code, lines::Why};
 
 /// A call failed.
 pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     match error {
+        ServiceError::McpError(error) if StandIn::of(&error).is_some() => {
+            TransportError::new(error.message)
+                .with_upstream(upstream.clone())
+                .into()
+        }
         ServiceError::McpError(error) => error.into(),
         ServiceError::Timeout { timeout } => Error::timeout(timeout),
         ServiceError::Cancelled { reason } => Error::Cancelled {
@@ -28,17 +43,64 @@ pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     }
 }
 
+/// Why an answer is not passed on as the server gave it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StandIn {
+    /// It is for another request.
+    Stray,
+    Unreadable,
+}
+
+/// Marks an error that stands in place of an answer. A server cannot know it.
+static STAND_IN: LazyLock<String> = LazyLock::new(|| format!("{:032x}", rand::random::<u128>()));
+
+/// An error that stands in place of an answer on its way through rmcp's client, which knows no other kind.
+#[cfg(feature = "http-client")]
+pub(super) fn stand_in(
+    kind: StandIn,
+    message: impl Into<std::borrow::Cow<'static, str>>,
+) -> ErrorData {
+    let data = Map::from_iter([(STAND_IN.clone(), Value::from(kind == StandIn::Stray))]);
+    ErrorData::new(code::TRANSPORT, message, Some(Value::Object(data)))
+}
+
+impl StandIn {
+    fn of(error: &ErrorData) -> Option<Self> {
+        let is_stray = error.data.as_ref()?.get(STAND_IN.as_str())?.as_bool()?;
+        Some(if is_stray {
+            Self::Stray
+        } else {
+            Self::Unreadable
+        })
+    }
+}
+
+/// Whether the connection is to serve no other call: the server has forgotten the session, or has answered
+/// another request than it was asked.
+pub(super) fn ends_connection(error: &ServiceError) -> bool {
+    match error {
+        ServiceError::McpError(error) => StandIn::of(error) == Some(StandIn::Stray),
+        error => is_forgotten_session(error),
+    }
+}
+
 /// Whether the server answered that it knows the session no more (MCP 2025-11-25, basic/transports, session
-/// management: 404). It has done nothing then.
-pub(super) fn is_forgotten_session(error: &ServiceError) -> bool {
+/// management). It has done nothing then.
+fn is_forgotten_session(error: &(dyn StdError + 'static)) -> bool {
     #[cfg(feature = "http-client")]
     {
         use rmcp::transport::streamable_http_client::StreamableHttpError;
-        let mut next = Some(error as &(dyn StdError + 'static));
+        let mut next = Some(error);
         while let Some(current) = next {
-            if let Some(StreamableHttpError::<reqwest::Error>::SessionExpired) =
-                current.downcast_ref()
-            {
+            if matches!(
+                current.downcast_ref(),
+                Some(
+                    HttpError::SessionExpired | HttpError::Client(Failure::ForgottenSession { .. })
+                )
+            ) || matches!(
+                current.downcast_ref(),
+                Some(StreamableHttpError::<reqwest::Error>::SessionExpired)
+            ) {
                 return true;
             }
             next = cause(current);
@@ -47,6 +109,24 @@ pub(super) fn is_forgotten_session(error: &ServiceError) -> bool {
     #[cfg(not(feature = "http-client"))]
     let _ = error;
     false
+}
+
+/// The server's own words, if it has forgotten the session that was just begun. A new session is no remedy.
+pub(super) fn forgotten_again(error: Error) -> Error {
+    #[cfg(feature = "http-client")]
+    {
+        let mut next = error.source();
+        while let Some(current) = next {
+            if let Some(HttpError::Client(Failure::ForgottenSession {
+                error: Some(said), ..
+            })) = current.downcast_ref()
+            {
+                return (**said).clone().into();
+            }
+            next = cause(current);
+        }
+    }
+    error
 }
 
 /// The connection was lost while a call was in flight.
@@ -132,6 +212,9 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
 #[cfg(feature = "http-client")]
 fn http_client<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     use rmcp::transport::streamable_http_client::StreamableHttpError;
+    if let Some(HttpError::Client(Failure::Http(http))) = error.downcast_ref() {
+        return Some(http);
+    }
     match error.downcast_ref() {
         Some(StreamableHttpError::<reqwest::Error>::Client(http)) => Some(http),
         _ => None,
@@ -180,18 +263,22 @@ impl TransportBuilder {
         use rmcp::transport::streamable_http_client::{
             AuthRequiredError, InsufficientScopeError, StreamableHttpError,
         };
-        if let Some(StreamableHttpError::<reqwest::Error>::HttpStatus(http)) = error.downcast_ref()
-        {
-            self.status = Some(http.status);
-            self.retry_after = http.retry_after.as_deref().and_then(retry_after);
-            // Too many requests: the server says that it did not take it. A 503 says no such thing: a proxy
-            // may send it for a request that it has passed on.
-            self.not_delivered |= http.status == 429;
+        if let Some(error) = error.downcast_ref::<HttpError>() {
+            self.look_at_exchange(error);
+            match error {
+                HttpError::Client(Failure::Http(http)) => self.look_at_client(http),
+                HttpError::Client(Failure::ForgottenSession { status, .. }) => {
+                    (self.status, self.not_delivered) = (Some(*status), true);
+                }
+                _ => {}
+            }
         }
-        if let Some(StreamableHttpError::<reqwest::Error>::UnexpectedServerResponse(said)) =
-            error.downcast_ref()
-        {
-            self.status = self.status.or(status_in(said));
+        // A client of the user's own.
+        if let Some(error) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+            self.look_at_exchange(error);
+            if let StreamableHttpError::Client(http) = error {
+                self.look_at_client(http);
+            }
         }
         if error.is::<AuthRequiredError>() {
             (self.status, self.not_delivered) = (Some(401), true);
@@ -199,12 +286,35 @@ impl TransportBuilder {
         if error.is::<InsufficientScopeError>() {
             (self.status, self.not_delivered) = (Some(403), true);
         }
-        if let Some(StreamableHttpError::<reqwest::Error>::SessionExpired) = error.downcast_ref() {
-            (self.status, self.not_delivered) = (Some(404), true);
+    }
+
+    #[cfg(feature = "http-client")]
+    fn look_at_exchange<E: StdError + Send + Sync + 'static>(
+        &mut self,
+        error: &rmcp::transport::streamable_http_client::StreamableHttpError<E>,
+    ) {
+        use rmcp::transport::streamable_http_client::StreamableHttpError;
+        match error {
+            StreamableHttpError::HttpStatus(http) => {
+                self.status = Some(http.status);
+                self.retry_after = http.retry_after.as_deref().and_then(retry_after);
+                // Too many requests: the server says that it did not take it. A 503 says no such thing: a proxy
+                // may send it for a request that it has passed on.
+                self.not_delivered |= http.status == 429;
+            }
+            StreamableHttpError::UnexpectedServerResponse(said) => {
+                self.status = self.status.or(status_in(said));
+            }
+            StreamableHttpError::SessionExpired => {
+                (self.status, self.not_delivered) = (Some(404), true);
+            }
+            _ => {}
         }
-        if let Some(StreamableHttpError::<reqwest::Error>::Client(http)) = error.downcast_ref() {
-            self.not_delivered |= http.is_connect() || http.is_builder();
-        }
+    }
+
+    #[cfg(feature = "http-client")]
+    fn look_at_client(&mut self, error: &reqwest::Error) {
+        self.not_delivered |= error.is_connect() || error.is_builder();
     }
 }
 
@@ -218,7 +328,7 @@ fn status_in(said: &str) -> Option<u16> {
 /// `Retry-After`, a number of seconds or a date (RFC 9110, section 10.2.3). A date is read against this machine's
 /// clock, once: what is left until then is all that is kept.
 #[cfg(feature = "http-client")]
-fn retry_after(value: &str) -> Option<Duration> {
+pub(super) fn retry_after(value: &str) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
@@ -246,7 +356,7 @@ fn classify(found: TransportBuilder, message: String) -> TransportError {
 
 /// An error and what caused it, in one line, each said once.
 fn summary(error: &(dyn StdError + 'static)) -> String {
-    let mut line = without_url(error.to_string());
+    let mut line = own_words(error).unwrap_or_else(|| without_url(error.to_string()));
     let mut next = cause(error).or_else(|| http_client(error));
     while let Some(current) = next {
         let text = without_url(current.to_string());
@@ -256,6 +366,21 @@ fn summary(error: &(dyn StdError + 'static)) -> String {
         next = cause(current).or_else(|| http_client(current));
     }
     line
+}
+
+/// What this crate says itself of a failed exchange. rmcp calls it an error of the client.
+#[cfg(feature = "http-client")]
+fn own_words(error: &(dyn StdError + 'static)) -> Option<String> {
+    match error.downcast_ref() {
+        Some(HttpError::Client(Failure::Http(_))) => None,
+        Some(HttpError::Client(failure)) => Some(failure.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "http-client"))]
+fn own_words(_error: &(dyn StdError + 'static)) -> Option<String> {
+    None
 }
 
 /// Leaves out the URL that reqwest puts at the end of its errors: there may be secrets in it, and the line

@@ -1,8 +1,19 @@
 //! What kind of message a message of the server is.
 
 use rmcp::model::{
-    ClientRequest, ConstString, ServerNotification, ServerRequest, SubscriptionFilter,
+    ClientRequest, ConstString, NumberOrString, RequestId, ServerNotification, ServerRequest,
+    SubscriptionFilter,
 };
+
+/// The number of a request of this side in the `id` of an answer: they are counted from zero on. Some servers give
+/// the number back as a text, which rmcp takes for the same. Any other `id` names no request.
+pub(super) fn number_in(id: &RequestId) -> Option<i64> {
+    let number = match id {
+        NumberOrString::Number(number) => *number,
+        NumberOrString::String(text) => text.parse().ok()?,
+    };
+    (number >= 0).then_some(number)
+}
 
 /// Whether a request is for a list, or as quickly done as one.
 pub(super) fn lists(request: &ClientRequest) -> bool {

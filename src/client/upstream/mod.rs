@@ -140,7 +140,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// If the URL or a header is malformed, or the TLS library cannot be set up.
+    /// If the URL or a header is malformed, the URL is `https://` and there is no TLS in this build (features `rustls`
+    /// and `native-tls`), or the TLS library cannot be set up.
     #[cfg(feature = "http-client")]
     pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, Error> {
         Self::builder().http(endpoint)
@@ -243,7 +244,8 @@ impl Inner {
         match answer {
             Err(error) if error.is_not_delivered() && connection.is_lost() => {
                 let connection = self.connection(era).await?;
-                self.dispatch(connection, era, again).await
+                let answer = self.dispatch(connection, era, again).await;
+                answer.map_err(errors::forgotten_again)
             }
             answer => answer,
         }

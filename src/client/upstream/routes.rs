@@ -10,17 +10,17 @@ use std::{
 use rmcp::{
     RoleClient,
     model::{
-        ClientResult, ErrorData, GetExtensions, GetMeta, ProgressToken, RequestId,
-        ServerNotification, ServerRequest, SubscriptionFilter,
+        ClientResult, ErrorCode, ErrorData, GetExtensions, GetMeta, JsonRpcMessage, ProgressToken,
+        RequestId, ServerNotification, ServerRequest, SubscriptionFilter,
     },
-    service::{InboundStreamOrigin, OriginatingRequestId, RequestContext},
+    service::{InboundStreamOrigin, OriginatingRequestId, RequestContext, RxJsonRpcMessage},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     abandoned::Abandoned,
-    kinds::{is_change, wants},
-    orphans::Orphans,
+    kinds::{is_change, number_in, wants},
+    orphans::{Orphan, Orphans},
 };
 use crate::{Caller, lines::Why, protocol};
 
@@ -128,8 +128,8 @@ struct Table {
     /// rmcp's own request, while the connection is being established.
     handshake: Option<RequestId>,
     orphans: Orphans,
-    /// Requests whose answers cannot be read, as long as rmcp has not been told.
-    failed: VecDeque<(RequestId, Why)>,
+    /// Requests whose answers came otherwise than to rmcp, as long as it has not been told.
+    failed: VecDeque<(RequestId, Orphan)>,
 }
 
 pub(super) type Order = u64;
@@ -196,20 +196,45 @@ impl Routes {
 
     /// Takes note of an answer that cannot be read: the one to this request, or to one of those in flight.
     pub(super) fn unreadable(&self, id: Option<RequestId>, why: Why) {
+        self.orphaned(id, Orphan::Unreadable(why));
+    }
+
+    fn orphaned(&self, id: Option<RequestId>, orphan: Orphan) {
         let mut table = self.table();
         match id.or_else(|| table.handshake.clone()) {
-            Some(id) => table.fail(id, why),
+            Some(id) => table.fail(id, orphan),
             None => {
                 let until = table.next;
-                table.orphans.add(until, why);
+                table.orphans.add(until, orphan);
                 table.settle_orphans();
             }
         }
     }
 
-    /// A request that is to fail, because its answer cannot be read.
-    pub(super) fn next_failed(&self) -> Option<(RequestId, Why)> {
-        self.table().failed.pop_front()
+    /// Keeps back an error that names no request, which rmcp would drop: it is the answer to one of those in
+    /// flight. One that says that there is no such method is not: a server that has read the method has read the
+    /// `id` too, and some servers answer notifications so.
+    pub(super) fn named(
+        &self,
+        message: RxJsonRpcMessage<RoleClient>,
+    ) -> Option<RxJsonRpcMessage<RoleClient>> {
+        match message {
+            JsonRpcMessage::Error(error) if error.id.as_ref().and_then(number_in).is_none() => {
+                if error.error.code == ErrorCode::METHOD_NOT_FOUND {
+                    tracing::debug!("an error that names no request is taken for no answer");
+                } else {
+                    self.orphaned(None, Orphan::Error(Box::new(error.error)));
+                }
+                None
+            }
+            message => Some(message),
+        }
+    }
+
+    /// The answer to a request that has failed, for rmcp.
+    pub(super) fn next_failed(&self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let (id, orphan) = self.table().failed.pop_front()?;
+        Some(JsonRpcMessage::error(orphan.into_error(), Some(id)))
     }
 
     /// Enters a listen that takes the connection's own notifications.
@@ -412,24 +437,25 @@ impl Table {
         (alone && self.abandoned.tell_only(first.session)).then_some(first)
     }
 
-    /// Fails a call whose answer cannot be read.
-    fn fail(&mut self, id: RequestId, why: Why) {
-        match self.routes.get_mut(&id) {
-            Some((_, route)) if route.answered => return,
-            Some((_, route)) => route.unreadable = Some(why),
-            None if self.handshake.as_ref() == Some(&id) => {}
-            None => {
+    /// Fails a call by an answer that rmcp has not seen.
+    fn fail(&mut self, id: RequestId, orphan: Orphan) {
+        match (self.routes.get_mut(&id), &orphan) {
+            (Some((_, route)), _) if route.answered => return,
+            (Some((_, route)), Orphan::Unreadable(why)) => route.unreadable = Some(*why),
+            (Some(_), Orphan::Error(_)) => {}
+            (None, _) if self.handshake.as_ref() == Some(&id) => {}
+            (None, _) => {
                 self.abandoned.remove(&id);
                 return;
             }
         }
-        self.failed.push_back((id, why));
+        self.failed.push_back((id, orphan));
     }
 
     /// Fails the calls that answers without a name must have been for: when as many are left as there are
     /// such answers, it is those. A listen is answered when it ends, so it is not taken to be one of them.
     fn settle_orphans(&mut self) {
-        let Some((until, why)) = self.orphans.until() else {
+        let Some((until, orphan)) = self.orphans.until() else {
             return;
         };
         self.abandoned.expire();
@@ -444,7 +470,7 @@ impl Table {
             return;
         }
         for id in unanswered.drain(..) {
-            self.fail(id, why);
+            self.fail(id, orphan.clone());
         }
     }
 

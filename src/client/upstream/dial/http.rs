@@ -1,5 +1,9 @@
+mod answer;
 mod client;
 mod direct;
+mod event_stream;
+mod exchange;
+mod failure;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -12,7 +16,10 @@ use rmcp::transport::{
 use tokio_util::sync::CancellationToken;
 
 use self::client::{BearerSource, Client, Resume, UntilGone};
-pub(in crate::client::upstream) use self::direct::{Direct, Opened, Posted};
+pub(in crate::client::upstream) use self::{
+    direct::{Direct, Opened, Posted},
+    failure::{Failure, HttpError},
+};
 
 use crate::{
     Error, TransportError,
@@ -23,6 +30,7 @@ use crate::{
         errors,
         slot::Dial,
     },
+    endpoint,
 };
 
 /// How many requests may wait for their response headers at once on one connection of an upstream. rmcp's
@@ -46,6 +54,31 @@ const RESERVED: [&str; 5] = [
 ];
 
 /// Where an MCP server is reached over streamable HTTP.
+///
+/// # Answers
+///
+/// The response to a request brings that request's answer:
+///
+/// - An error whose `id` is missing, null, or an id that this side does not give fails the request with the
+///   server's own code, message and data. `Retry-After` becomes `retryAfterMs` in the error's data, where that is
+///   an object or missing, so that [`Error::retry_after`] finds it.
+/// - An answer with the id of another request fails the request with a transport error, and the connection serves
+///   no further request.
+/// - A response that holds no message fails the request with a transport error that has the HTTP status. So does
+///   202 or 204, unless the session's own event stream is open and can bring the answer.
+///
+/// Event streams are read as the WHATWG standard says: unknown fields, comments and malformed values are ignored,
+/// and line ends may be LF, CR or CRLF.
+///
+/// # Sessions
+///
+/// A server that was restarted does not know its sessions. A refusal that is about the session makes the upstream
+/// begin another one and send the request again, once: HTTP 404 or 410; another status from 400 to 499 (but 413
+/// and 429) with a text such as "No valid session ID provided", "Session not found" or "Server not initialized";
+/// or an error of that text that names no request, with any status. An error with the code -32601 or -32602 is
+/// never such a refusal. If the new session is refused too, the request fails with the server's error.
+///
+/// # Example
 ///
 /// ```
 /// use rmcp_layers::HttpEndpoint;
@@ -119,7 +152,8 @@ impl HttpEndpoint {
     }
 
     /// Uses this client. By default the upstream makes one of its own, which keeps its TCP connections
-    /// (idle ones for 30 s), sets `TCP_NODELAY`, and follows redirects to the same origin only.
+    /// (idle ones for 30 s), sets `TCP_NODELAY`, follows redirects to the same origin only, and takes the proxy that
+    /// the environment names (`HTTP_PROXY` and others), but not to this machine (`localhost`, 127.0.0.0/8, `::1`).
     #[must_use]
     pub fn client(mut self, client: reqwest::Client) -> Self {
         self.client = Some(client);
@@ -148,6 +182,11 @@ impl HttpEndpoint {
                 "the URL is neither http:// nor https://, but {}:",
                 url.scheme()
             )));
+        }
+        if self.client.is_none()
+            && let Some(missing) = endpoint::missing_tls(&url)
+        {
+            return Err(invalid(missing.to_owned()));
         }
         if let Some(token) = &self.bearer
             && HeaderValue::from_str(token).is_err()
@@ -189,7 +228,11 @@ impl HttpEndpoint {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        reqwest::Client::builder()
+        let mut client = reqwest::Client::builder();
+        if let Ok(url) = Url::parse(&self.url) {
+            client = endpoint::direct_if_local(client, &url);
+        }
+        client
             .tcp_nodelay(true)
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::custom(same_origin))
@@ -248,7 +291,8 @@ impl UpstreamBuilder {
     ///
     /// # Errors
     ///
-    /// If the URL or a header is malformed, or the TLS library cannot be set up.
+    /// If the URL or a header is malformed; if the URL is `https://`, neither feature `rustls` nor `native-tls` is
+    /// enabled, and no [client](HttpEndpoint::client) is given; or if the TLS library cannot be set up.
     pub fn http(self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, Error> {
         let endpoint = endpoint.into();
         let name: Arc<str> = self

@@ -3,7 +3,7 @@ use std::{io, sync::Arc};
 use futures::future::BoxFuture;
 use rmcp::{
     RoleClient,
-    model::{ErrorData, JsonRpcError, JsonRpcMessage},
+    model::JsonRpcError,
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -19,8 +19,7 @@ use crate::{
         routes::Routes,
         slot::Dial,
     },
-    code,
-    lines::{self, Broken, Lines, Why},
+    lines::{self, Broken, Lines},
 };
 
 impl UpstreamBuilder {
@@ -37,6 +36,10 @@ impl UpstreamBuilder {
     ///   been answered, and that one fails then: no call fails for another's answer. Calls that were
     ///   cancelled within the last minute count, for they may be answered still. A listen does not.
     /// - A line that is not meant as a message, say one of a log, is passed over.
+    ///
+    /// An error whose `id` is null, missing, or none that this side gives is the answer to a call that is found in
+    /// the same way. It fails with the server's error; if several such errors came while several calls were in
+    /// flight, with a transport error. "Method not found" without an `id` answers no call.
     ///
     /// A request of the server that cannot be read is answered with an error.
     pub fn lines<R, W, E, F, Fut>(self, make: F) -> Upstream
@@ -107,11 +110,15 @@ where
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
             // So rmcp too forgets the request.
-            if let Some((id, why)) = self.routes.next_failed() {
-                return Some(JsonRpcMessage::error(unreadable(why), Some(id)));
+            if let Some(failed) = self.routes.next_failed() {
+                return Some(failed);
             }
             match self.lines.next().await? {
-                Ok(message) => return Some(message),
+                Ok(message) => {
+                    if let Some(named) = self.routes.named(message) {
+                        return Some(named);
+                    }
+                }
                 Err(broken) => self.judge(broken),
             }
         }
@@ -143,10 +150,4 @@ where
             lines::Kind::Notification | lines::Kind::Noise => {}
         }
     }
-}
-
-/// What rmcp is told in place of the answer. A call says it in its own words.
-fn unreadable(why: Why) -> ErrorData {
-    let message = format!("the server's answer cannot be read: {why}");
-    ErrorData::new(code::TRANSPORT, message, None)
 }

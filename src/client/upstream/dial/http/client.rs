@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -12,10 +12,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     RoleClient,
-    model::{
-        CallToolResult, ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, JsonRpcResponse,
-        JsonRpcVersion2_0, RequestId, ServerJsonRpcMessage, ServerResult,
-    },
+    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, RequestId},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{
         Transport,
@@ -26,9 +23,15 @@ use rmcp::{
         },
     },
 };
-use serde::{Deserialize, de::IgnoredAny};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    answer::{self, Said, said, text_of},
+    event_stream::too_long,
+    exchange::{Address, id_of},
+    failure::{Failure, HttpResult},
+};
 use crate::{Error, credential::OutboundCredential};
 
 /// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
@@ -82,6 +85,8 @@ impl Client {
     ) -> Self {
         let session = Arc::new(SessionStream {
             last: Mutex::default(),
+            unreadable_after: Mutex::default(),
+            state: watch::Sender::new(State::Unknown),
             gone,
         });
         Self {
@@ -114,7 +119,7 @@ impl Client {
         }
     }
 
-    /// Posts a message, and gives back an event stream as it is.
+    /// Posts a call of a tool, and gives back an event stream as it is.
     pub(super) async fn post(
         &self,
         uri: Arc<str>,
@@ -124,10 +129,27 @@ impl Client {
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<StreamableHttpPostResponse> {
         let auth = self.bearer(auth).await?;
-        let client = &self.client;
-        let posted =
-            client.post_message_with_response_limits(uri, message, None, auth, headers, limits);
-        posted.await.map_err(without_url)
+        let address = self.address(&uri, None, auth, headers);
+        match address.post(&message, limits, true).await? {
+            StreamableHttpPostResponse::Accepted => Err(no_stream()),
+            posted => Ok(posted),
+        }
+    }
+
+    fn address<'a>(
+        &'a self,
+        uri: &'a str,
+        session: Option<&'a str>,
+        auth: Option<String>,
+        headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Address<'a> {
+        Address {
+            client: &self.client,
+            uri,
+            session,
+            auth,
+            headers,
+        }
     }
 }
 
@@ -136,7 +158,19 @@ impl Client {
 struct SessionStream {
     /// The last event on it, and how often in a row it could not be taken up from there.
     last: Mutex<(Option<String>, usize)>,
+    /// The event before one that cannot be read. rmcp would take the stream up from there again and again.
+    unreadable_after: Mutex<Option<String>>,
+    state: watch::Sender<State>,
     gone: CancellationToken,
+}
+
+/// Whether there is such a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The server has not said yet.
+    Unknown,
+    Open,
+    None,
 }
 
 impl SessionStream {
@@ -152,16 +186,40 @@ impl SessionStream {
         *last = (Some(id.to_owned()), 0);
     }
 
+    fn opened(&self) {
+        self.state.send_replace(State::Open);
+    }
+
     fn failed(&self) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.1 += 1;
-        if last.0.is_some() && last.1 >= RESUME_ATTEMPTS {
+        let given_up = last.1 >= RESUME_ATTEMPTS;
+        if last.0.is_some() && given_up {
             self.gone.cancel();
         }
+        // The first attempt is the only one if it fails.
+        self.state.send_if_modified(|state| {
+            let ends = given_up || *state == State::Unknown;
+            ends && std::mem::replace(state, State::None) != State::None
+        });
+    }
+
+    /// Whether a request that the server has only accepted can be answered on this stream.
+    async fn brings_answers(&self) -> bool {
+        let mut state = self.state.subscribe();
+        let known = state.wait_for(|state| *state != State::Unknown).await;
+        known.is_ok_and(|state| *state == State::Open)
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, Option<String>> {
+        let unreadable = self.unreadable_after.lock();
+        unreadable.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn can_be_read_after(&self, id: Option<&str>) -> bool {
+        id.is_none() || self.unreadable().as_deref() != id
     }
 }
-
-pub(super) type HttpResult<T> = Result<T, StreamableHttpError<reqwest::Error>>;
 
 /// The credential of one call, which stands before the endpoint's own.
 pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
@@ -172,36 +230,41 @@ pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
     Some(credential.clone().into_bearer())
 }
 
-/// A failed request's URL may hold credentials.
-fn without_url(error: StreamableHttpError<reqwest::Error>) -> StreamableHttpError<reqwest::Error> {
-    match error {
-        StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
-        other => other,
-    }
+/// The server only accepted a request that is to be answered at once.
+fn no_stream() -> StreamableHttpError<Failure> {
+    StreamableHttpError::Client(Failure::NoStream)
 }
 
 /// Takes the answer out of an event stream that has nothing else in it, if it comes soon: rmcp has a task
-/// of its own for each stream, and that is a good part of what a short call costs.
+/// of its own for each stream, and that is a good part of what a short call costs. Of other streams, rmcp
+/// is shown those answers only that are for this request.
 async fn answer_at_once(
     mut stream: BoxedSseResponse,
     session_id: Option<String>,
+    own: Option<RequestId>,
 ) -> StreamableHttpPostResponse {
     let first = match tokio::time::timeout(SOON, stream.next()).await {
-        Ok(Some(first)) => first,
+        Ok(Some(first)) => Some(first),
         Ok(None) => return StreamableHttpPostResponse::Sse(stream::empty().boxed(), session_id),
-        Err(_) => return StreamableHttpPostResponse::Sse(stream, session_id),
+        Err(_) => None,
     };
-    let answer = first.as_ref().ok().and_then(|event| {
-        message_in(event.event.as_deref(), event.data.as_deref()).filter(|message| {
-            matches!(
-                message,
-                JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)
-            )
-        })
-    });
-    let Some(answer) = answer else {
-        let whole = stream::once(std::future::ready(first)).chain(stream);
-        return StreamableHttpPostResponse::Sse(whole.boxed(), session_id);
+    let event = first.as_ref().and_then(|event| event.as_ref().ok());
+    let text = event.and_then(text_of);
+    let said = own
+        .as_ref()
+        .zip(text)
+        .and_then(|(own, text)| said(text, own, false));
+    let answer = match (said, own) {
+        (Some(Said::Answer { message, .. }), _) => message,
+        (Some(Said::Stray), own) => JsonRpcMessage::error(answer::stray(), own),
+        (Some(Said::Unreadable), own) => {
+            JsonRpcMessage::error(answer::unreadable(answer::NO_MESSAGE), own)
+        }
+        (_, own) => {
+            let whole = stream::iter(first).chain(stream);
+            let addressed = whole.map(move |event| answer::address(event, own.as_ref()));
+            return StreamableHttpPostResponse::Sse(addressed.boxed(), session_id);
+        }
     };
     finish_now(stream).await;
     StreamableHttpPostResponse::Json(answer, session_id)
@@ -245,67 +308,8 @@ async fn take_turns() {
     .await;
 }
 
-/// Most messages are answers. Read as such they cost half of what one of unknown kind does.
-#[derive(Deserialize)]
-struct Plain<R> {
-    jsonrpc: JsonRpcVersion2_0,
-    id: RequestId,
-    result: R,
-    error: Option<IgnoredAny>,
-    method: Option<IgnoredAny>,
-}
-
-/// An answer whose result is of this kind.
-fn answer_in<'de, R>(data: &'de str) -> Option<ServerJsonRpcMessage>
-where
-    R: Deserialize<'de> + Into<ServerResult>,
-{
-    match serde_json::from_str(data) {
-        Ok(Plain::<R> {
-            jsonrpc,
-            id,
-            result,
-            error: None,
-            method: None,
-        }) => Some(JsonRpcMessage::Response(JsonRpcResponse {
-            jsonrpc,
-            id,
-            result: result.into(),
-        })),
-        _ => None,
-    }
-}
-
-/// What an event holds, if it is meant as a message.
-fn text_of<'a>(event: Option<&str>, data: Option<&'a str>) -> Option<&'a str> {
-    let is_message = matches!(event, None | Some("" | "message"));
-    data.filter(|data| is_message && !data.is_empty())
-}
-
-/// The message in an event, if there is one that can be read.
-fn message_in(event: Option<&str>, data: Option<&str>) -> Option<ServerJsonRpcMessage> {
-    let data = text_of(event, data)?;
-    if let Some(answer) = answer_in::<ServerResult>(data) {
-        return Some(answer);
-    }
-    let message = serde_json::from_str(data);
-    message
-        .inspect_err(|error| tracing::debug!(%error, "an event holds no message"))
-        .ok()
-}
-
-/// The same for what comes in answer to a call of a tool: that mostly is the tool's result, and rmcp reads a
-/// result of unknown kind as one kind after the other, of which that is the sixteenth.
-pub(super) fn message_to_call_in(
-    event: Option<&str>,
-    data: Option<&str>,
-) -> Option<ServerJsonRpcMessage> {
-    let answer = answer_in::<CallToolResult>(text_of(event, data)?);
-    answer.or_else(|| message_in(event, data))
-}
-
 impl StreamableHttpClient for Client {
-    type Error = reqwest::Error;
+    type Error = Failure;
 
     async fn post_message(
         &self,
@@ -315,11 +319,16 @@ impl StreamableHttpClient for Client {
         auth_header: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<StreamableHttpPostResponse> {
-        let client = &self.client;
-        let auth_header = credential_of(&message).or(auth_header);
-        let auth_header = self.bearer(auth_header).await?;
-        let posted = client.post_message(uri, message, session_id, auth_header, headers);
-        posted.await.map_err(without_url)
+        let limits = StreamableHttpResponseLimits::default();
+        self.post_message_with_response_limits(
+            uri,
+            message,
+            session_id,
+            auth_header,
+            headers,
+            limits,
+        )
+        .await
     }
 
     async fn post_message_with_response_limits(
@@ -333,17 +342,17 @@ impl StreamableHttpClient for Client {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
-        let posted = self.client.post_message_with_response_limits(
-            uri,
-            message,
-            session_id,
-            auth_header,
-            headers,
-            limits,
-        );
-        match posted.await.map_err(without_url)? {
+        let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
+        let own = id_of(&message);
+        match address.post(&message, limits, false).await? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
-                Ok(answer_at_once(stream, session_id).await)
+                Ok(answer_at_once(stream, session_id, own.cloned()).await)
+            }
+            StreamableHttpPostResponse::Accepted
+                if own.is_some()
+                    && (session_id.is_none() || !self.session.brings_answers().await) =>
+            {
+                Err(no_stream())
             }
             other => Ok(other),
         }
@@ -356,10 +365,9 @@ impl StreamableHttpClient for Client {
         auth_header: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<()> {
-        let client = &self.client;
         let auth_header = self.bearer(auth_header).await?;
-        let deleted = client.delete_session(uri, session_id, auth_header, headers);
-        deleted.await.map_err(without_url)
+        let address = self.address(&uri, Some(&session_id), auth_header, headers);
+        address.delete().await
     }
 
     async fn get_stream(
@@ -370,10 +378,16 @@ impl StreamableHttpClient for Client {
         auth_header: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<BoxedSseResponse> {
-        let client = &self.client;
-        let auth_header = self.bearer(auth_header).await?;
-        let stream = client.get_stream(uri, session_id, last_event_id, auth_header, headers);
-        stream.await.map_err(without_url)
+        let max = StreamableHttpResponseLimits::default().max_sse_event_size;
+        self.get_stream_with_max_sse_event_size(
+            uri,
+            session_id,
+            last_event_id,
+            auth_header,
+            headers,
+            max,
+        )
+        .await
     }
 
     async fn get_stream_with_max_sse_event_size(
@@ -386,34 +400,38 @@ impl StreamableHttpClient for Client {
         max_sse_event_size: usize,
     ) -> HttpResult<BoxedSseResponse> {
         let sessions = self.session.is_mine(last_event_id.as_deref());
-        let bearer = self.bearer(auth_header).await;
-        let auth_header = bearer.inspect_err(|_| {
+        if !self.session.can_be_read_after(last_event_id.as_deref()) {
             if sessions {
-                self.session.failed();
+                self.session.gone.cancel();
             }
-        })?;
-        let stream = self.client.get_stream_with_max_sse_event_size(
-            uri,
-            session_id,
-            last_event_id,
-            auth_header,
-            headers,
-            max_sse_event_size,
-        );
-        let stream = stream.await.map_err(without_url);
-        if !sessions {
-            return stream;
+            // This is what rmcp does not try again after.
+            return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }
-        if stream.is_err() {
-            self.session.failed();
+        let mut last = last_event_id.clone();
+        let opened = async {
+            let auth_header = self.bearer(auth_header).await?;
+            let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
+            address.get(last_event_id, max_sse_event_size).await
+        };
+        let opened = opened.await;
+        if sessions {
+            match &opened {
+                Ok(_) => self.session.opened(),
+                Err(_) => self.session.failed(),
+            }
         }
         let session = self.session.clone();
-        let stream = stream?.inspect(move |event| {
-            if let Ok(event) = event
-                && let Some(id) = &event.id
-            {
-                session.heard(id);
+        let stream = opened?.inspect(move |event| match event {
+            Ok(event) => {
+                if let Some(id) = &event.id {
+                    if sessions {
+                        session.heard(id);
+                    }
+                    last = Some(id.clone());
+                }
             }
+            Err(error) if too_long(error).is_some() => *session.unreadable() = last.take(),
+            Err(_) => {}
         });
         Ok(stream.boxed())
     }

@@ -16,14 +16,14 @@ use rmcp::{
     model::{
         ClientJsonRpcMessage, ClientRequest, ErrorData, GetMeta, InitializeRequestParams,
         JsonRpcMessage, NumberOrString, ProgressToken, ProtocolVersion, RequestId,
-        RequestMetaObject, ServerResult,
+        RequestMetaObject, ServerJsonRpcMessage, ServerResult,
     },
     service::ServiceError,
     transport::{
         DynamicTransportError,
         common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
         streamable_http_client::{
-            StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
+            SseError, StreamableHttpClient, StreamableHttpClientTransportConfig,
             StreamableHttpPostResponse, StreamableHttpResponseLimits,
         },
     },
@@ -33,7 +33,10 @@ use tokio::sync::Semaphore;
 
 use super::{
     MAX_CONCURRENT_REQUESTS,
-    client::{Client, HttpResult, Resume, credential_of, finish, finish_now, message_to_call_in},
+    answer::{self, Said, said, text_of},
+    client::{Client, Resume, credential_of, finish, finish_now},
+    event_stream::too_long,
+    failure::{HttpError, HttpResult},
 };
 use crate::client::upstream::{call::CLIENT_CAPABILITIES, connection::Handshake, routes::Routes};
 
@@ -179,6 +182,7 @@ impl Direct {
     /// the server that nobody waits any more (MCP 2026-07-28, basic/transports, cancellation).
     pub(in crate::client::upstream) async fn post(&self, posting: Posting) -> Posted {
         let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
+        let id = posting.id;
         let room = self.room.acquire().await;
         let response = self.client.post(
             self.uri.clone(),
@@ -190,13 +194,10 @@ impl Direct {
         let response = response.await;
         drop(room);
         Posted::Answer(Box::new(match response {
-            Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Response(response), _)) => {
-                Ok(response.result)
+            Ok(StreamableHttpPostResponse::Json(message, _)) => answered(message),
+            Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
+                return first(stream, auth, &id).await;
             }
-            Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Error(error), _)) => {
-                Err(ServiceError::McpError(error.error))
-            }
-            Ok(StreamableHttpPostResponse::Sse(stream, _)) => return first(stream, auth).await,
             Ok(_) => Err(closed()),
             Err(error) => Err(failed(error)),
         }))
@@ -215,33 +216,36 @@ impl Direct {
         let mut last: Option<String> = None;
         let mut pause = None;
         loop {
-            let Some(Ok(event)) = stream.next().await else {
-                let Some(last) = &last else {
-                    return Err(closed());
-                };
-                stream = self
-                    .resume(last, pause, &auth, headers)
-                    .await
-                    .map_err(failed)?;
-                continue;
+            let event = match stream.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
+                Some(Err(_)) | None => {
+                    let Some(last) = &last else {
+                        return Err(closed());
+                    };
+                    stream = self
+                        .resume(last, pause, &auth, headers)
+                        .await
+                        .map_err(failed)?;
+                    continue;
+                }
             };
             pause = event.retry.map(Duration::from_millis).or(pause);
+            let said = text_of(&event).and_then(|text| said(text, id, true));
             last = event.id.or(last);
-            let Some(message) = message_to_call_in(event.event.as_deref(), event.data.as_deref())
-            else {
-                continue;
-            };
-            let answer = match message {
-                JsonRpcMessage::Response(response) => Ok(response.result),
-                JsonRpcMessage::Error(error) => Err(ServiceError::McpError(error.error)),
-                JsonRpcMessage::Notification(message) => {
+            let answer = match said {
+                Some(Said::Answer { message, .. }) => answered(message),
+                Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
+                Some(Said::Unreadable) => no_message(),
+                Some(Said::Aside(JsonRpcMessage::Notification(message))) => {
                     routes.deliver_to(id, message.notification);
                     continue;
                 }
-                JsonRpcMessage::Request(request) => {
+                Some(Said::Aside(JsonRpcMessage::Request(request))) => {
                     self.decline(request.id, &auth, headers).await;
                     continue;
                 }
+                Some(Said::Aside(_)) | None => continue,
             };
             finish(stream);
             return answer;
@@ -301,14 +305,17 @@ impl Direct {
 }
 
 /// Takes the answer out of a stream that has nothing else in it.
-async fn first(mut stream: BoxedSseResponse, auth: Option<String>) -> Posted {
-    let Some(Ok(event)) = stream.next().await else {
-        return Posted::Answer(Box::new(Err(closed())));
+async fn first(mut stream: BoxedSseResponse, auth: Option<String>, id: &RequestId) -> Posted {
+    let event = match stream.next().await {
+        Some(Ok(event)) => event,
+        Some(Err(error)) => return Posted::Answer(Box::new(unreadable(&error))),
+        None => return Posted::Answer(Box::new(Err(closed()))),
     };
-    let answer = match message_to_call_in(event.event.as_deref(), event.data.as_deref()) {
-        Some(JsonRpcMessage::Response(response)) => Ok(response.result),
-        Some(JsonRpcMessage::Error(error)) => Err(ServiceError::McpError(error.error)),
-        _ => {
+    let answer = match text_of(&event).and_then(|text| said(text, id, true)) {
+        Some(Said::Answer { message, .. }) => answered(message),
+        Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
+        Some(Said::Unreadable) => no_message(),
+        Some(Said::Aside(_)) | None => {
             let whole = stream::once(std::future::ready(Ok(event))).chain(stream);
             let stream = whole.boxed();
             return Posted::Stream(Opened { stream, auth });
@@ -318,12 +325,35 @@ async fn first(mut stream: BoxedSseResponse, auth: Option<String>) -> Posted {
     Posted::Answer(Box::new(answer))
 }
 
+/// What an answer says.
+fn answered(message: ServerJsonRpcMessage) -> Answer {
+    match message {
+        JsonRpcMessage::Response(response) => Ok(response.result),
+        JsonRpcMessage::Error(error) => Err(ServiceError::McpError(error.error)),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => Err(closed()),
+    }
+}
+
+/// An answer that is not one of MCP.
+fn no_message() -> Answer {
+    let error = answer::unreadable(answer::NO_MESSAGE);
+    Err(ServiceError::McpError(error))
+}
+
+/// A stream broke off, or an event on it is too long.
+fn unreadable(error: &SseError) -> Answer {
+    Err(match too_long(error) {
+        Some(why) => ServiceError::McpError(answer::unreadable(why)),
+        None => closed(),
+    })
+}
+
 /// The exchange ended without an answer.
 fn closed() -> ServiceError {
     ServiceError::TransportClosed
 }
 
-fn failed(error: StreamableHttpError<reqwest::Error>) -> ServiceError {
+fn failed(error: HttpError) -> ServiceError {
     let kind = TypeId::of::<Direct>();
     ServiceError::TransportSend(DynamicTransportError::from_parts(
         "streamable HTTP",

@@ -1,0 +1,79 @@
+//! How rmcp's service for streamable HTTP is set up.
+
+use rmcp::transport::StreamableHttpServerConfig;
+
+/// The settings. `hosts` are those that requests may name as their `Host`, this machine's names if there is none.
+/// `origins` are the web pages that they may come from; `None` stands for those of this machine and of `hosts`
+/// (MCP 2026-07-28, basic/transports: servers MUST validate `Origin`).
+///
+/// # Errors
+///
+/// If an origin is malformed. rmcp would pass it over.
+pub fn config(
+    hosts: &[String],
+    origins: Option<&[String]>,
+) -> Result<StreamableHttpServerConfig, String> {
+    let origins = match origins {
+        Some(origins) => origins
+            .iter()
+            .map(|origin| with_port(origin))
+            .collect::<Result<Vec<_>, _>>()?,
+        None => own_origins(hosts),
+    };
+    // A caller on 2026-07-28 gets a result as one body where nothing came before it: some clients refuse events of
+    // more than 1 MiB. Sessions, which only earlier revisions have, are answered with events.
+    let config = StreamableHttpServerConfig::default()
+        .with_json_response(true)
+        .with_allowed_origins(origins)
+        .enforce_origin_validation();
+    Ok(match hosts {
+        [] => config,
+        hosts => config.with_allowed_hosts(hosts),
+    })
+}
+
+fn own_origins(hosts: &[String]) -> Vec<String> {
+    const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+    let hosts = hosts.iter().map(String::as_str);
+    let hosts = LOOPBACK.into_iter().chain(hosts);
+    hosts
+        .flat_map(|host| {
+            let host = match host.parse::<std::net::Ipv6Addr>() {
+                Ok(address) => format!("[{address}]"),
+                Err(_) => host.to_owned(),
+            };
+            // A host that is named with a port is reached at that.
+            let any = if has_port(&host) { "" } else { ":*" };
+            ["http", "https"].map(|scheme| format!("{scheme}://{host}{any}"))
+        })
+        .collect()
+}
+
+/// Without a port, an origin has its scheme's (RFC 6454, section 6.2). rmcp takes it for any.
+fn with_port(origin: &str) -> Result<String, String> {
+    if origin == "null" {
+        return Ok(origin.to_owned());
+    }
+    let malformed = || {
+        format!(
+            "`allowed_origins`: `{origin}` is no origin: give it as browsers do, \
+             \"https://app.example\" or \"http://localhost:*\""
+        )
+    };
+    let (scheme, authority) = origin.split_once("://").ok_or_else(malformed)?;
+    let host = authority.strip_suffix(":*").unwrap_or(authority);
+    let parsed: http::uri::Authority = host.parse().map_err(|_| malformed())?;
+    let is_host = !parsed.host().is_empty() && !host.contains('@') && !host.ends_with(':');
+    match (scheme, authority == host && !has_port(host)) {
+        _ if !is_host => Err(malformed()),
+        ("http", true) => Ok(format!("{origin}:80")),
+        ("https", true) => Ok(format!("{origin}:443")),
+        ("http" | "https", false) => Ok(origin.to_owned()),
+        _ => Err(malformed()),
+    }
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}

@@ -1,0 +1,276 @@
+//! What a message on the response of a request is to that request.
+//!
+//! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. The two are
+//! compared here. An error whose `id` names no request is the answer to the one that it comes back on: servers
+//! refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP 2026-07-28, basic, error
+//! responses). An answer that names another request is used for none.
+
+use std::fmt::Display;
+
+use rmcp::{
+    model::{
+        CallToolResult, ErrorData, JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0, RequestId,
+        ServerJsonRpcMessage, ServerResult,
+    },
+    transport::streamable_http_client::SseError,
+};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::{Value, json};
+use sse_stream::Sse;
+
+use super::event_stream::too_long;
+use crate::{
+    client::upstream::{errors, kinds::number_in},
+    error::retry_after_in,
+};
+
+/// A message on the response of a request.
+pub(super) enum Said {
+    /// The answer, under the request's own id. `named` if the server gave it that id.
+    Answer {
+        message: ServerJsonRpcMessage,
+        named: bool,
+    },
+    /// A notification, or a request of the server.
+    Aside(ServerJsonRpcMessage),
+    /// An answer to another request.
+    Stray,
+    /// An answer that is not one of MCP.
+    Unreadable,
+}
+
+/// Reads a message on the response of the request `own`. `None` if there is none in the text.
+///
+/// What comes in answer to a call of a tool mostly is the tool's result, and rmcp reads a result of unknown kind
+/// as one kind after the other, of which that is the sixteenth.
+pub(super) fn said(text: &str, own: &RequestId, to_call: bool) -> Option<Said> {
+    let called = to_call.then(|| answer_in::<CallToolResult>(text)).flatten();
+    let mut message = match called.or_else(|| message_in(text)) {
+        Some(message) => message,
+        None => return Loose::read(text)?.said(own),
+    };
+    let whose = match &message {
+        JsonRpcMessage::Response(response) => whose(Some(&response.id), own, false),
+        JsonRpcMessage::Error(error) => whose(error.id.as_ref(), own, true),
+        _ => return Some(Said::Aside(message)),
+    };
+    match &mut message {
+        JsonRpcMessage::Response(response) => response.id = own.clone(),
+        JsonRpcMessage::Error(error) => error.id = Some(own.clone()),
+        _ => {}
+    }
+    Some(match whose {
+        Whose::Own => Said::Answer {
+            message,
+            named: true,
+        },
+        Whose::Nameless => Said::Answer {
+            message,
+            named: false,
+        },
+        Whose::Others => Said::Stray,
+    })
+}
+
+/// Which request an answer names.
+enum Whose {
+    Own,
+    /// None that this side can have sent.
+    Nameless,
+    Others,
+}
+
+fn whose(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> Whose {
+    match id.and_then(number_in) {
+        Some(number) if *own == RequestId::Number(number) => Whose::Own,
+        Some(_) => Whose::Others,
+        None if is_error => Whose::Nameless,
+        None => Whose::Others,
+    }
+}
+
+/// Most messages are answers. Read as such they cost half of what one of unknown kind does.
+#[derive(Deserialize)]
+struct Plain<R> {
+    jsonrpc: JsonRpcVersion2_0,
+    id: RequestId,
+    result: R,
+    error: Option<IgnoredAny>,
+    method: Option<IgnoredAny>,
+}
+
+/// An answer whose result is of this kind.
+fn answer_in<'de, R>(text: &'de str) -> Option<ServerJsonRpcMessage>
+where
+    R: Deserialize<'de> + Into<ServerResult>,
+{
+    match serde_json::from_str(text) {
+        Ok(Plain::<R> {
+            jsonrpc,
+            id,
+            result,
+            error: None,
+            method: None,
+        }) => Some(JsonRpcMessage::Response(JsonRpcResponse {
+            jsonrpc,
+            id,
+            result: result.into(),
+        })),
+        _ => None,
+    }
+}
+
+/// The message in a text, if rmcp can read it.
+pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
+    if let Some(answer) = answer_in::<ServerResult>(text) {
+        return Some(answer);
+    }
+    let message = serde_json::from_str(text);
+    message
+        .inspect_err(|error| tracing::debug!(%error, "a text holds no message"))
+        .ok()
+}
+
+/// What there is of a message, whatever its `id` is.
+#[derive(Deserialize)]
+struct Loose {
+    #[serde(default)]
+    id: Value,
+    #[serde(default, deserialize_with = "is_there")]
+    method: bool,
+    #[serde(default, deserialize_with = "is_there")]
+    result: bool,
+    #[serde(default)]
+    error: Value,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+impl Loose {
+    fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn is_answer(&self) -> bool {
+        !self.method && (self.result || !self.error.is_null())
+    }
+
+    fn whose(&self, own: &RequestId) -> Whose {
+        let id = serde_json::from_value(self.id.clone()).ok();
+        whose(id.as_ref(), own, !self.result)
+    }
+
+    /// An answer that rmcp cannot read, for its `id` or for what is in it.
+    fn said(self, own: &RequestId) -> Option<Said> {
+        if !self.is_answer() {
+            return None;
+        }
+        if let Whose::Others = self.whose(own) {
+            return Some(Said::Stray);
+        }
+        let Ok(error) = serde_json::from_value(self.error) else {
+            return Some(Said::Unreadable);
+        };
+        Some(Said::Answer {
+            message: JsonRpcMessage::error(error, Some(own.clone())),
+            named: false,
+        })
+    }
+}
+
+pub(super) const NO_MESSAGE: &str = "it is JSON, but no message of MCP";
+
+/// The error that stands in place of an answer that cannot be read.
+pub(super) fn unreadable(why: impl Display) -> ErrorData {
+    let message = format!("the server's answer cannot be read: {why}");
+    errors::stand_in(errors::StandIn::Unreadable, message)
+}
+
+/// Says in an error's data when it is worth asking again, where the response's header says so and the data can
+/// hold it. `Error::retry_after` finds it there, and so does the caller.
+pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Option<&str>) {
+    let JsonRpcMessage::Error(error) = message else {
+        return;
+    };
+    let Some(after) = header.and_then(errors::retry_after) else {
+        return;
+    };
+    let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    match &mut error.error.data {
+        None | Some(Value::Null) => {
+            error.error.data = Some(json!({ "retryAfterMs": millis }));
+        }
+        Some(Value::Object(fields)) if retry_after_in(fields).is_none() => {
+            fields.insert("retryAfterMs".to_owned(), millis.into());
+        }
+        Some(_) => {}
+    }
+}
+
+/// The error that stands in place of an answer to another request.
+pub(super) fn stray() -> ErrorData {
+    tracing::warn!(
+        "a server answered a request with an id of another request; the answer is dropped"
+    );
+    let message = "the server's answer has the id of another request, so it is not used";
+    errors::stand_in(errors::StandIn::Stray, message)
+}
+
+/// What an event holds, if it is meant as a message.
+pub(super) fn text_of(event: &Sse) -> Option<&str> {
+    let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
+    let data = event.data.as_deref();
+    data.filter(|data| is_message && !data.is_empty())
+}
+
+/// Lets only those answers through to rmcp's client that are for the request `own`, under its id. A stream that
+/// belongs to no request has none.
+pub(super) fn address(
+    event: Result<Sse, SseError>,
+    own: Option<&RequestId>,
+) -> Result<Sse, SseError> {
+    let mut event = match (event, own) {
+        (Ok(event), _) => event,
+        (Err(error), Some(own)) => {
+            let Some(why) = too_long(&error) else {
+                return Err(error);
+            };
+            return Ok(event_of(Sse::default(), unreadable(why), own));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let Some(loose) = text_of(&event).and_then(Loose::read) else {
+        return Ok(event);
+    };
+    if !loose.is_answer() {
+        return Ok(event);
+    }
+    let Some(own) = own else {
+        tracing::debug!("an answer came where none was asked for; it is dropped");
+        event.data = None;
+        return Ok(event);
+    };
+    if loose.result
+        && serde_json::from_value(loose.id.clone()).is_ok_and(|id: RequestId| id == *own)
+    {
+        return Ok(event);
+    }
+    match text_of(&event).and_then(|text| said(text, own, false)) {
+        Some(Said::Answer { message, .. }) => {
+            event.data = serde_json::to_string(&message).ok();
+            Ok(event)
+        }
+        Some(Said::Stray) => Ok(event_of(event, stray(), own)),
+        Some(Said::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
+        _ => Ok(event),
+    }
+}
+
+/// An event with an error in it that stands in place of the request's answer.
+fn event_of(mut event: Sse, stand_in: ErrorData, own: &RequestId) -> Sse {
+    let message = ServerJsonRpcMessage::error(stand_in, Some(own.clone()));
+    event.data = serde_json::to_string(&message).ok();
+    event
+}

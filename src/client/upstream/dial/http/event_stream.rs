@@ -1,0 +1,187 @@
+//! Event streams, read as the WHATWG standard says (HTML, section 9.2, server-sent events).
+//!
+//! The parser that rmcp uses ends a stream at a line that the standard tells readers to ignore. The
+//! answer further on is lost with it.
+
+use std::collections::VecDeque;
+
+use futures::{StreamExt, stream};
+use rmcp::transport::{
+    common::client_side_sse::BoxedSseResponse, streamable_http_client::SseError,
+};
+use sse_stream::Sse;
+
+/// A text may begin with this mark, which is not a part of it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// An event is longer than is read.
+#[derive(Debug, thiserror::Error)]
+#[error("it is longer than `max_response_bytes`, {max} bytes")]
+pub(super) struct TooLong {
+    max: usize,
+}
+
+/// The reason, if a stream ended at an event that is longer than is read.
+pub(super) fn too_long(error: &SseError) -> Option<&TooLong> {
+    match error {
+        SseError::Body(error) => error.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The events of a response, each of at most `max` bytes.
+pub(super) fn events(response: reqwest::Response, max: usize) -> BoxedSseResponse {
+    let reading = Reading {
+        response,
+        parser: Parser::new(max),
+        failed: None,
+        ended: false,
+    };
+    stream::unfold(reading, |mut reading| async move {
+        let event = reading.next().await?;
+        Some((event, reading))
+    })
+    .boxed()
+}
+
+struct Reading {
+    response: reqwest::Response,
+    parser: Parser,
+    failed: Option<SseError>,
+    ended: bool,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<Result<Sse, SseError>> {
+        loop {
+            if let Some(event) = self.parser.complete.pop_front() {
+                return Some(Ok(event));
+            }
+            if self.ended {
+                return self.failed.take().map(Err);
+            }
+            self.failed = match self.response.chunk().await {
+                Ok(Some(chunk)) => match self.parser.feed(&chunk) {
+                    Ok(()) => continue,
+                    Err(error) => Some(SseError::Body(Box::new(error))),
+                },
+                // The standard discards an event that is not complete.
+                Ok(None) => None,
+                Err(error) => Some(SseError::Body(Box::new(error.without_url()))),
+            };
+            self.ended = true;
+        }
+    }
+}
+
+/// Turns bytes, however they are cut, into events.
+struct Parser {
+    /// How long an event may be: its lines, and one that is not complete.
+    max: usize,
+    complete: VecDeque<Sse>,
+    /// The event that is not complete, if any of its lines is.
+    event: Option<Sse>,
+    /// How many bytes its lines have.
+    length: usize,
+    /// A line that is not complete.
+    line: Vec<u8>,
+    is_first_line: bool,
+    /// The last byte was a carriage return. A line feed after it ends no second line.
+    after_return: bool,
+}
+
+impl Parser {
+    fn new(max: usize) -> Self {
+        Self {
+            max,
+            complete: VecDeque::new(),
+            event: None,
+            length: 0,
+            line: Vec::new(),
+            is_first_line: true,
+            after_return: false,
+        }
+    }
+
+    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), TooLong> {
+        if self.after_return && !bytes.is_empty() {
+            self.after_return = false;
+            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        }
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
+            let (part, rest) = (&bytes[..end], &bytes[end + 1..]);
+            self.has_room(part.len())?;
+            if self.line.is_empty() {
+                self.take(part);
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(part);
+                self.take(&line);
+                line.clear();
+                self.line = line;
+            }
+            let is_return = bytes[end] == b'\r';
+            self.after_return = is_return && rest.is_empty();
+            bytes = match rest.strip_prefix(b"\n") {
+                Some(after) if is_return => after,
+                _ => rest,
+            };
+        }
+        self.has_room(bytes.len())?;
+        self.line.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn has_room(&self, more: usize) -> Result<(), TooLong> {
+        let length = self.length.saturating_add(self.line.len());
+        if length.saturating_add(more) > self.max {
+            return Err(TooLong { max: self.max });
+        }
+        Ok(())
+    }
+
+    /// Takes a line without its end.
+    fn take(&mut self, mut line: &[u8]) {
+        if std::mem::take(&mut self.is_first_line) {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
+        if line.is_empty() {
+            self.length = 0;
+            self.complete.extend(self.event.take());
+            return;
+        }
+        let (name, value) = match memchr::memchr(b':', line) {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &[][..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        if !is_meant(name, value) {
+            return;
+        }
+        self.length = self.length.saturating_add(line.len() + 1);
+        let event = self.event.get_or_insert_default();
+        let text = String::from_utf8_lossy(value);
+        match (name, &mut event.data) {
+            (b"data", Some(data)) => {
+                data.push('\n');
+                data.push_str(&text);
+            }
+            (b"data", data) => *data = Some(text.into_owned()),
+            (b"event", _) => event.event = Some(text.into_owned()),
+            (b"id", _) => event.id = Some(text.into_owned()),
+            // A number beyond 64 bits is no time to wait.
+            _ => event.retry = text.parse().ok().or(event.retry),
+        }
+    }
+}
+
+/// Whether a field is one that the standard knows, with a value that it accepts. All others, comments among
+/// them, are ignored.
+fn is_meant(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"data" | b"event" => true,
+        b"id" => !value.contains(&0),
+        b"retry" => !value.is_empty() && value.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
