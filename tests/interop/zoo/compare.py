@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from probe import Number, Obj
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def differences(step: str, bare: object, gateway: object, path: str = "") -> Ite
         if bare != gateway:
             yield one("number")
     elif bare != gateway:
-        is_surrogate = isinstance(bare, str) and LONE_SURROGATE.sub("\ufffd", bare) == gateway
+        is_surrogate = isinstance(bare, str) and LONE_SURROGATE.sub(REPLACEMENT, bare) == gateway
         yield one("surrogate" if is_surrogate else "value")
 
 

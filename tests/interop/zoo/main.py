@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from allowed import reason_for
-from compare import Difference, of_transcripts, without_volatile
+from compare import LONE_SURROGATE, REPLACEMENT, Difference, of_transcripts, without_volatile
 from members import Member, members
 from probe import Number, Obj, read_json, transcribe
 
@@ -73,15 +73,18 @@ class Pen:
         return steps
 
     def sent(self) -> dict[str, object]:
-        """The parameters that reached the server, by method and number."""
+        """The parameters that reached the server, by method and what was asked."""
         found: dict[str, object] = {}
         count: Counter[str] = Counter()
-        for line in self.notes.read_text(errors="replace").splitlines():
-            message = read_json(line)
+        # Not `splitlines`: it also splits where JSON does not.
+        for line in self.notes.read_text(errors="replace").split("\n"):
+            message = read_json(line) if line else Obj()
             method = message.get("method")
             if method in PASSED_ON:
-                count[method] += 1
-                found[f"sent {method} {count[method]}"] = message.get("params")
+                asked = plain(message.get("params").without("_meta"))
+                name = f"sent {method} {LONE_SURROGATE.sub(REPLACEMENT, json.dumps(asked, sort_keys=True, ensure_ascii=False))}"
+                count[name] += 1
+                found[f"{name} #{count[name]}"] = message.get("params")
         return found
 
 
