@@ -34,11 +34,34 @@ def is_single_precision(difference: Difference) -> bool:
     return struct.unpack("f", struct.pack("f", bare))[0] == gateway
 
 
+def is_same_number(difference: Difference) -> bool:
+    return float(difference.bare) == float(difference.gateway)
+
+
 def is_refused_subscription(difference: Difference) -> bool:
     """The server's -32601, told as the refusal of a subscription."""
     return difference.path != "error.code" or (difference.bare, difference.gateway) == ("-32601", "-31403")
 
 
+# Objects whose fields the protocol names, which rmcp writes in an order of its own. What is JSON of the server's own
+# making is not among them: schemas, arguments, structured content, what is in `_meta`.
+OF_THE_PROTOCOL = "|".join(
+    [
+        r"result(\.capabilities(\.\w+)?|\.serverInfo|\.completion)?",
+        r"result\.(tools|resources|resourceTemplates|prompts)\[\d+\](\.annotations|\.arguments\[\d+\])?",
+        r"result\.contents\[\d+\]",
+        r"result\.(content\[\d+\]|messages\[\d+\](\.content)?)(\.annotations|\.resource)?",
+        r"error",
+    ]
+)
+OF_A_MESSAGE = "|".join(
+    [
+        r"\[\d+\](\.messages\[\d+\](\.content)?)?",
+        # One field of a form; not the fields among each other.
+        r"\[\d+\]\.requestedSchema(\.properties\.\w+)?",
+    ]
+)
+ORDER = "rmcp's types write the fields of the protocol's own objects in an order of their own"
 A_HOP = "by design: each hop is a connection of its own"
 DROPPED = "rmcp's types drop fields that they do not know"
 
@@ -56,6 +79,12 @@ RULES = [
         "value|added",
         "by design: the gateway speaks each revision to its caller, whatever the server speaks",
     ),
+    Rule(
+        "heard notifications/(tools|prompts|resources)/list_changed",
+        "",
+        "absent|added",
+        "by design: a list that changes before the session listens has not been read yet",
+    ),
     Rule("sent .*", r"_meta\.progressToken", "value|number|type", f"{A_HOP}, and has progress tokens of its own"),
     Rule(
         "sent .*",
@@ -70,6 +99,9 @@ RULES = [
         "by design: half of a surrogate pair is no character, and U+FFFD stands in its place",
     ),
     # What rmcp's types do not carry yet.
+    Rule("(?!heard |sent ).*", OF_THE_PROTOCOL, "order", ORDER),
+    Rule("heard .*", OF_A_MESSAGE, "order", ORDER),
+    Rule("sent .*", r"ref|argument|_meta|", "order", ORDER),
     Rule("initialize", r"result\.capabilities\.tasks", "absent", f"{DROPPED}: tasks of 2025-11-25"),
     Rule("tools/list", r"result\.tools\[\d+\]\.execution", "absent", f"{DROPPED}: tasks of 2025-11-25"),
     Rule("initialize", r"result\.capabilities\.tools\.\w+", "absent", f"{DROPPED}: in capabilities"),
@@ -86,6 +118,27 @@ RULES = [
         "number",
         "rmcp's types keep priority and temperature in 32 bits",
         is_single_precision,
+    ),
+    Rule(
+        "heard notifications/progress",
+        r"\[\d+\]\.(progress|total)",
+        "number",
+        "rmcp's types write a whole number as 1.0",
+        is_same_number,
+    ),
+    Rule(
+        "heard elicitation/create",
+        r"\[\d+\]\.requestedSchema\.properties\.\w+\.(minimum|maximum)",
+        "number",
+        "rmcp's types write a whole number as 1.0",
+        is_same_number,
+    ),
+    Rule(
+        "heard elicitation/create",
+        r"\[\d+\]\.mode",
+        "added",
+        "rmcp's types write out the default mode of an elicitation",
+        lambda difference: difference.gateway == "form",
     ),
     # What is known of subscriptions.
     Rule(

@@ -9,60 +9,69 @@ from probe import Number, Obj
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 
+# The keys and indices that lead to a value.
+Place = tuple[str | int, ...]
+
 
 @dataclass(frozen=True)
 class Difference:
+    """One place in a step's answer, and both values there.
+
+    `kind` is `absent` or `added` (through the gateway), `order` (of keys), `number` (its digits), `surrogate`
+    (half a pair is replaced), `type` or `value`.
+    """
+
     step: str
-    # In the answer to the step: `result.tools[3].inputSchema`.
-    path: str
+    place: Place
     kind: str
     bare: object
     gateway: object
 
+    @property
+    def path(self) -> str:
+        """The place in writing: `result.tools[3].inputSchema`."""
+        parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.place]
+        return "".join(parts).removeprefix(".")
 
-def differences(step: str, bare: object, gateway: object, path: str = "") -> Iterator[Difference]:
-    """Kinds: `absent` or `added` through the gateway, `order` of keys, `number`, `surrogate`, `value`, `type`."""
 
-    def one(kind: str) -> Difference:
-        return Difference(step, path, kind, bare, gateway)
-
+def differences(step: str, bare: object, gateway: object, place: Place = ()) -> Iterator[Difference]:
     if type(bare) is not type(gateway):
-        yield one("type")
+        yield Difference(step, place, "type", bare, gateway)
     elif isinstance(bare, Obj):
-        yield from of_objects(step, bare, gateway, path)
+        yield from of_objects(step, bare, gateway, place)
     elif isinstance(bare, list):
-        yield from of_arrays(step, bare, gateway, path)
-    elif isinstance(bare, Number):
-        if bare != gateway:
-            yield one("number")
+        yield from of_arrays(step, bare, gateway, place)
     elif bare != gateway:
-        is_surrogate = isinstance(bare, str) and LONE_SURROGATE.sub(REPLACEMENT, bare) == gateway
-        yield one("surrogate" if is_surrogate else "value")
+        kind = "value"
+        if isinstance(bare, Number):
+            kind = "number"
+        elif isinstance(bare, str) and LONE_SURROGATE.sub(REPLACEMENT, bare) == gateway:
+            kind = "surrogate"
+        yield Difference(step, place, kind, bare, gateway)
 
 
-def of_objects(step: str, bare: Obj, gateway: Obj, path: str) -> Iterator[Difference]:
+def of_objects(step: str, bare: Obj, gateway: Obj, place: Place) -> Iterator[Difference]:
     there, here = dict(bare), dict(gateway)
     for key, value in bare:
-        at = f"{path}.{key}" if path else key
         if key in here:
-            yield from differences(step, value, here[key], at)
+            yield from differences(step, value, here[key], (*place, key))
         else:
-            yield Difference(step, at, "absent", value, None)
+            yield Difference(step, (*place, key), "absent", value, None)
     for key, value in gateway:
         if key not in there:
-            yield Difference(step, f"{path}.{key}" if path else key, "added", None, value)
+            yield Difference(step, (*place, key), "added", None, value)
     common = [key for key, _ in bare if key in here], [key for key, _ in gateway if key in there]
     if common[0] != common[1]:
-        yield Difference(step, path, "order", *common)
+        yield Difference(step, place, "order", *common)
 
 
-def of_arrays(step: str, bare: list, gateway: list, path: str) -> Iterator[Difference]:
+def of_arrays(step: str, bare: list, gateway: list, place: Place) -> Iterator[Difference]:
     for index, (value, other) in enumerate(zip(bare, gateway)):
-        yield from differences(step, value, other, f"{path}[{index}]")
+        yield from differences(step, value, other, (*place, index))
     for index in range(len(gateway), len(bare)):
-        yield Difference(step, f"{path}[{index}]", "absent", bare[index], None)
+        yield Difference(step, (*place, index), "absent", bare[index], None)
     for index in range(len(bare), len(gateway)):
-        yield Difference(step, f"{path}[{index}]", "added", None, gateway[index])
+        yield Difference(step, (*place, index), "added", None, gateway[index])
 
 
 def of_transcripts(bare: dict[str, object], gateway: dict[str, object]) -> list[Difference]:
@@ -71,22 +80,17 @@ def of_transcripts(bare: dict[str, object], gateway: dict[str, object]) -> list[
         if step in gateway:
             found += differences(step, answer, gateway[step])
         else:
-            found.append(Difference(step, "", "absent", answer, None))
-    found += [Difference(step, "", "added", None, gateway[step]) for step in gateway if step not in bare]
+            found.append(Difference(step, (), "absent", answer, None))
+    found += [Difference(step, (), "added", None, gateway[step]) for step in gateway if step not in bare]
     return found
 
 
 def without_volatile(found: list[Difference], between_bare: list[Difference]) -> list[Difference]:
-    """Leaves out the places where two runs without the gateway differ too: times, ids."""
-    places = {(difference.step, difference.path) for difference in between_bare}
+    """Leaves out each place where two runs without the gateway differ too, and what is inside of it."""
+    volatile = {(difference.step, difference.place) for difference in between_bare}
 
-    def is_volatile(difference: Difference) -> bool:
-        # The place itself, or one around it.
-        path = difference.path
-        while (difference.step, path) not in places:
-            if not path:
-                return False
-            path = re.sub(r"(\.[^.\[\]]*|\[\d+\]|^[^.\[]+)$", "", path)
-        return True
+    def around(difference: Difference) -> Iterator[tuple[str, Place]]:
+        for length in range(len(difference.place) + 1):
+            yield difference.step, difference.place[:length]
 
-    return [difference for difference in found if not is_volatile(difference)]
+    return [difference for difference in found if volatile.isdisjoint(around(difference))]

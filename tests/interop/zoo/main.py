@@ -6,6 +6,7 @@ with names, those servers only.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from probe import Number, Obj, read_json, transcribe
 
 # What of the requests that reached the server is compared: these a gateway passes on one by one.
 PASSED_ON = ("tools/call", "prompts/get", "resources/read", "completion/complete")
-# Differences of one kind at one place, of one server, that are printed.
+# Kinds of difference that are printed of one server.
 SHOWN = 12
 
 
@@ -82,7 +83,8 @@ class Pen:
             method = message.get("method")
             if method in PASSED_ON:
                 asked = plain(message.get("params").without("_meta"))
-                name = f"sent {method} {LONE_SURROGATE.sub(REPLACEMENT, json.dumps(asked, sort_keys=True, ensure_ascii=False))}"
+                asked = json.dumps(asked, sort_keys=True, ensure_ascii=False)
+                name = f"sent {method} {LONE_SURROGATE.sub(REPLACEMENT, asked)}"
                 count[name] += 1
                 found[f"{name} #{count[name]}"] = message.get("params")
         return found
@@ -131,6 +133,21 @@ def short(value: object) -> str:
     return text if len(text) <= 90 else f"{text[:60]}…{text[-25:]}"
 
 
+def show(surprises: list[Difference]) -> None:
+    """One of each kind, with how many there are."""
+    kinds: dict[tuple[str, str, str], list[Difference]] = {}
+    for difference in surprises:
+        step = re.sub(r"^(sent [^ ]+|call|prompt|read) .*", r"\1", difference.step)
+        path = re.sub(r"\[\d+\]|properties\.[^.]+", "[]", difference.path)
+        kinds.setdefault((step, path, difference.kind), []).append(difference)
+    for alike in list(kinds.values())[:SHOWN]:
+        first = alike[0]
+        print(f"  {len(alike)} × {first.kind}, as in: {first.step[:60]} · {first.path}")
+        print(f"      bare    {short(first.bare)}\n      gateway {short(first.gateway)}")
+    if len(kinds) > SHOWN:
+        print(f"  and {len(kinds) - SHOWN} more kinds")
+
+
 def visit(pen: Pen, member: Member) -> list[tuple[str, list[Difference] | Exception]]:
     seen = []
     for revision in member.revisions:
@@ -170,9 +187,7 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
                     row = [name, revision, difference.step, difference.path, difference.kind]
                     row += [short(difference.bare), short(difference.gateway), reason or "NOT ALLOWED"]
                     print("\t".join(row), file=table)
-                for difference in surprises[:SHOWN]:
-                    print(f"  {subject} · {difference.step} · {difference.path} · {difference.kind}: ")
-                    print(f"    bare    {short(difference.bare)}\n    gateway {short(difference.gateway)}")
+                show(surprises)
                 if surprises:
                     failed = True
                     print(f"FAIL {subject}: {len(surprises)} differences that are not allowed", flush=True)
