@@ -15,7 +15,9 @@ ARGUMENTS = {"west": 10, "south": 59, "east": 11, "north": 60}
 async def checked(checks: Checks, client: Client) -> None:
     async def page() -> str:
         """The URI that a host reads to show the tool's results."""
-        [tool] = [tool for tool in (await client.list_tools()).tools if tool.name.endswith("show-map")]
+        [tool] = [
+            tool for tool in (await client.list_tools()).tools if tool.name.endswith("show-map")
+        ]
         uri = tool.meta["ui"]["resourceUri"]
         assert uri.startswith("ui://"), tool
         return uri

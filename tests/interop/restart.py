@@ -1,7 +1,9 @@
 """The everything server over HTTP, restarted while clients of the gateway have sessions.
 
-restart.py MODE URL PORT COMMAND...: MODE is legacy or 2026-07-28; URL, the gateway's; PORT, where it looks for the
-server; and COMMAND begins the server there.
+restart.py MODE URL PORT COMMAND...
+
+MODE is legacy or 2026-07-28; URL, the gateway's; PORT, where the gateway looks for the server; and
+COMMAND starts the server there.
 """
 
 import os
@@ -19,7 +21,11 @@ from mcp import Client
 async def everything(command: list[str], port: int) -> AsyncIterator[None]:
     environment = {**os.environ, "PORT": str(port)}
     process = await anyio.open_process(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         with anyio.fail_after(LIMIT):

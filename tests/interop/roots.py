@@ -1,4 +1,6 @@
-"""The filesystem server without arguments, behind the gateway: it may touch what its client's roots name.
+"""The filesystem server without arguments, behind the gateway.
+
+It may touch what the client's roots name.
 
 roots.py SUBJECT http SCRATCH URL | roots.py SUBJECT stdio SCRATCH GATEWAY CONFIG
 """
@@ -29,7 +31,9 @@ async def main(subject: str, kind: str, scratch: Path, where: list[str]) -> int:
         # 2026-07-28 has no requests of the server.
         async with connected(server, "legacy", list_roots_callback=roots) as client:
             [tool] = [
-                tool.name for tool in (await client.list_tools()).tools if tool.name.endswith("read_text_file")
+                tool.name
+                for tool in (await client.list_tools()).tools
+                if tool.name.endswith("read_text_file")
             ]
 
             async def read() -> None:

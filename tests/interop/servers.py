@@ -162,7 +162,7 @@ async def time(checks: Checks, client: Client, _scratch: Path) -> None:
 
 async def calc(checks: Checks, client: Client, _scratch: Path) -> None:
     async def half_emoji() -> None:
-        # Only its escape is ASCII: what the server answers is the half itself, which is no character.
+        # The escape goes in; the half itself, which is not a character, comes out.
         half = {"action": "decode", "type": "unicode", "input": "cut \\ud83d here"}
         assert text(await client.call_tool("encode", half)) == "cut \ufffd here"
 

@@ -73,13 +73,16 @@ roots() {
 
 # The everything server over HTTP, restarted while clients have sessions: restarted TOTAL
 restarted() {
-  local python=$work/venv/bin/python mode port
-  port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  local python=$work/venv/bin/python mode port everything
+  everything=$work/node_modules/@modelcontextprotocol/server-everything/dist/index.js
+  port=$("$python" -c 'import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+  print(listener.getsockname()[1])')
   printf '[servers.everything]\nurl = "http://127.0.0.1:%s/mcp"\n' "$port" >"$work/restart.toml"
   for mode in legacy 2026-07-28; do
     start "$work/restart.log" "$gateway" --config "$work/restart.toml" --listen 127.0.0.1:0
-    "$python" "$here/restart.py" "$mode" "$url" "$port" "$(command -v node)" \
-      "$work/node_modules/@modelcontextprotocol/server-everything/dist/index.js" streamableHttp | tee -a "$1" || true
+    "$python" "$here/restart.py" "$mode" "$url" "$port" \
+      "$(command -v node)" "$everything" streamableHttp | tee -a "$1" || true
     stop_started
   done
 }

@@ -41,15 +41,17 @@ multi_config() {
 
 # An MCP App's server beside another: apps TOTAL
 apps() {
-  local python=$work/venv/bin/python mode
+  local python=$work/venv/bin/python mode map
+  map=$work/node_modules/@modelcontextprotocol/server-map/dist/index.js
   {
-    server_toml map "$(command -v node)" "$work/node_modules/@modelcontextprotocol/server-map/dist/index.js --stdio"
+    server_toml map "$(command -v node)" "$map --stdio"
     server_toml time "$work/venv/bin/mcp-server-time" "--local-timezone UTC"
   } >"$work/apps.toml"
   for mode in legacy 2026-07-28; do
     start "$work/apps.log" "$gateway" --config "$work/apps.toml" --listen 127.0.0.1:0
     "$python" "$here/apps.py" http "$mode" "$url" | tee -a "$1" || true
     stop_started
-    "$python" "$here/apps.py" stdio "$mode" "$gateway" "$work/apps.toml" 2>>"$work/apps.log" | tee -a "$1" || true
+    "$python" "$here/apps.py" stdio "$mode" "$gateway" "$work/apps.toml" \
+      2>>"$work/apps.log" | tee -a "$1" || true
   done
 }

@@ -1,6 +1,6 @@
-"""The differences between a server and the same server behind the gateway that are as they should be, or known.
+"""The differences between a server and the same server behind the gateway that are allowed.
 
-Each is named as narrowly as can be, by the step, the place and the kind, and never by the server.
+Each is named as narrowly as can be, by the step, the path and the kind, and never by the server.
 """
 
 import re
@@ -40,15 +40,19 @@ def is_same_number(difference: Difference) -> bool:
 
 def is_refused_subscription(difference: Difference) -> bool:
     """The server's -32601, told as the refusal of a subscription."""
-    return difference.path != "error.code" or (difference.bare, difference.gateway) == ("-32601", "-31403")
+    return difference.path != "error.code" or (difference.bare, difference.gateway) == (
+        "-32601",
+        "-31403",
+    )
 
 
-# Objects whose fields the protocol names, which rmcp writes in an order of its own. What is JSON of the server's own
-# making is not among them: schemas, arguments, structured content, what is in `_meta`.
+# Objects whose fields the protocol names, which rmcp writes in an order of its own. JSON of the
+# server's own making is not among them: schemas, arguments, structured content, `_meta`.
 OF_THE_PROTOCOL = "|".join(
     [
         r"result(\.capabilities(\.\w+)?|\.serverInfo|\.completion)?",
-        r"result\.(tools|resources|resourceTemplates|prompts)\[\d+\](\.annotations|\.arguments\[\d+\])?",
+        r"result\.(tools|resources|resourceTemplates)\[\d+\](\.annotations)?",
+        r"result\.prompts\[\d+\](\.arguments\[\d+\])?",
         r"result\.contents\[\d+\]",
         r"result\.(content\[\d+\]|messages\[\d+\](\.content)?)(\.annotations|\.resource)?",
         r"error",
@@ -71,7 +75,7 @@ RULES = [
         "initialize",
         r"result\.protocolVersion",
         "value",
-        "by design: the gateway agrees with its caller on a revision, and with the server on another",
+        "by design: the gateway agrees on a revision with its caller and with the server",
     ),
     Rule(
         "server/discover",
@@ -85,7 +89,12 @@ RULES = [
         "absent|added",
         "by design: a list that changes before the session listens has not been read yet",
     ),
-    Rule("sent .*", r"_meta\.progressToken", "value|number|type", f"{A_HOP}, and has progress tokens of its own"),
+    Rule(
+        "sent .*",
+        r"_meta\.progressToken",
+        "value|number|type",
+        f"{A_HOP}, and has progress tokens of its own",
+    ),
     Rule(
         "sent .*",
         r"_meta\.io\.modelcontextprotocol/clientInfo(\..*)?",
@@ -103,9 +112,21 @@ RULES = [
     Rule("heard .*", OF_A_MESSAGE, "order", ORDER),
     Rule("sent .*", r"ref|argument|_meta|", "order", ORDER),
     Rule("initialize", r"result\.capabilities\.tasks", "absent", f"{DROPPED}: tasks of 2025-11-25"),
-    Rule("tools/list", r"result\.tools\[\d+\]\.execution", "absent", f"{DROPPED}: tasks of 2025-11-25"),
-    Rule("initialize", r"result\.capabilities\.tools\.\w+", "absent", f"{DROPPED}: in capabilities"),
-    Rule("call .*", r"result\.content\[\d+\]\.name", "absent", f"{DROPPED}: `name` of a block of text"),
+    Rule(
+        "tools/list",
+        r"result\.tools\[\d+\]\.execution",
+        "absent",
+        f"{DROPPED}: tasks of 2025-11-25",
+    ),
+    Rule(
+        "initialize", r"result\.capabilities\.tools\.\w+", "absent", f"{DROPPED}: in capabilities"
+    ),
+    Rule(
+        "call .*",
+        r"result\.content\[\d+\]\.name",
+        "absent",
+        f"{DROPPED}: `name` of a block of text",
+    ),
     Rule(
         "prompts/list",
         r"result\.prompts\[\d+\]\.arguments\[\d+\]\.(type|default)",

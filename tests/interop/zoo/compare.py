@@ -17,8 +17,8 @@ Place = tuple[str | int, ...]
 class Difference:
     """One place in a step's answer, and both values there.
 
-    `kind` is `absent` or `added` (through the gateway), `order` (of keys), `number` (its digits), `surrogate`
-    (half a pair is replaced), `type` or `value`.
+    `kind` is `absent` or `added` (through the gateway), `order` (of keys), `number` (its digits),
+    `surrogate` (half a pair is replaced), `type` or `value`.
     """
 
     step: str
@@ -34,7 +34,9 @@ class Difference:
         return "".join(parts).removeprefix(".")
 
 
-def differences(step: str, bare: object, gateway: object, place: Place = ()) -> Iterator[Difference]:
+def differences(
+    step: str, bare: object, gateway: object, place: Place = ()
+) -> Iterator[Difference]:
     if type(bare) is not type(gateway):
         yield Difference(step, place, "type", bare, gateway)
     elif isinstance(bare, Obj):
@@ -81,12 +83,14 @@ def of_transcripts(bare: dict[str, object], gateway: dict[str, object]) -> list[
             found += differences(step, answer, gateway[step])
         else:
             found.append(Difference(step, (), "absent", answer, None))
-    found += [Difference(step, (), "added", None, gateway[step]) for step in gateway if step not in bare]
+    found += [
+        Difference(step, (), "added", None, gateway[step]) for step in gateway if step not in bare
+    ]
     return found
 
 
 def without_volatile(found: list[Difference], between_bare: list[Difference]) -> list[Difference]:
-    """Leaves out each place where two runs without the gateway differ too, and what is inside of it."""
+    """Leaves out each place, with all inside of it, where two runs without the gateway differ."""
     volatile = {(difference.step, difference.place) for difference in between_bare}
 
     def around(difference: Difference) -> Iterator[tuple[str, Place]]:

@@ -1,7 +1,9 @@
 """Real servers with and without the gateway in front of them, compared message by message.
 
-main.py GATEWAY WORK NODE [NAME...]: WORK is where the servers are installed and where everything is written down;
-with names, those servers only.
+main.py GATEWAY WORK NODE [NAME...]
+
+WORK is where the servers are installed and where everything is written down. With names, those
+servers only.
 """
 
 import json
@@ -19,7 +21,7 @@ from compare import LONE_SURROGATE, REPLACEMENT, Difference, of_transcripts, wit
 from members import Member, members
 from probe import Number, Obj, read_json, transcribe
 
-# What of the requests that reached the server is compared: these a gateway passes on one by one.
+# The requests that reached the server and are compared: a gateway passes them on one by one.
 PASSED_ON = ("tools/call", "prompts/get", "resources/read", "completion/complete")
 # Kinds of difference that are printed of one server.
 SHOWN = 12
@@ -51,9 +53,20 @@ class Pen:
         at = self.scratch / "repository"
         at.mkdir()
         (at / "tea.txt").write_text("hot\n")
-        who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in
-               (("NAME", "Zoo"), ("EMAIL", "zoo@example"), ("DATE", "2026-01-01T00:00:00Z"))}
-        for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "Tea"]):
+        who = {
+            f"GIT_{role}_{what}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for what, value in (
+                ("NAME", "Zoo"),
+                ("EMAIL", "zoo@example"),
+                ("DATE", "2026-01-01T00:00:00Z"),
+            )
+        }
+        for arguments in (
+            ["init", "-q", "-b", "main"],
+            ["add", "."],
+            ["commit", "-q", "-m", "Tea"],
+        ):
             subprocess.run(["git", *arguments], cwd=at, env={**self.env, **who}, check=True)
 
     def run(self, member: Member, revision: str, way: str) -> dict[str, object]:
@@ -118,8 +131,11 @@ def plain(value: object) -> object:
 
 
 def judge(pen: Pen, member: Member, revision: str) -> list[Difference]:
-    """The differences that the gateway makes. The run through it is the middle one, so that what grows with time
-    differs between the outer two if it differs at all."""
+    """The differences that the gateway makes.
+
+    The run through it is the middle one: what grows with time then differs between the outer two
+    if it differs at all.
+    """
     first = pen.run(member, revision, "bare")
     middle = pen.run(member, revision, "gateway")
     last = pen.run(member, revision, "bare-again")
@@ -171,7 +187,8 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
         member = next(member for member in members(work, pen.scratch, node) if member.name == name)
         return visit(pen, member)
 
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+    # A run waits as much as it computes.
+    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         for name, seen in zip(chosen, pool.map(go, chosen)):
             for revision, found in seen:
                 subject = f"zoo {name} {revision}"
@@ -185,12 +202,19 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
                     reasons[reason or "not allowed"] += 1
                     surprises += [difference] if reason is None else []
                     row = [name, revision, difference.step, difference.path, difference.kind]
-                    row += [short(difference.bare), short(difference.gateway), reason or "NOT ALLOWED"]
+                    row += [
+                        short(difference.bare),
+                        short(difference.gateway),
+                        reason or "NOT ALLOWED",
+                    ]
                     print("\t".join(row), file=table)
                 show(surprises)
                 if surprises:
                     failed = True
-                    print(f"FAIL {subject}: {len(surprises)} differences that are not allowed", flush=True)
+                    print(
+                        f"FAIL {subject}: {len(surprises)} differences that are not allowed",
+                        flush=True,
+                    )
                 else:
                     print(f"ok {subject}: {len(found)} differences, all allowed", flush=True)
     table.close()

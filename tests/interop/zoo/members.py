@@ -47,7 +47,10 @@ def members(work: Path, scratch: Path, node: str) -> list[Member]:
     entity = {"name": "tea", "entityType": "drink", "observations": ["hot", "brown"]}
     graph_calls = [
         ("create_entities", {"entities": [entity, {**entity, "name": "cup"}]}),
-        ("create_relations", {"relations": [{"from": "tea", "to": "cup", "relationType": "is in"}]}),
+        (
+            "create_relations",
+            {"relations": [{"from": "tea", "to": "cup", "relationType": "is in"}]},
+        ),
         ("read_graph", {}),
         ("search_nodes", {"query": "tea"}),
         ("open_nodes", {"names": ["cup", "none"]}),
@@ -116,7 +119,12 @@ def members(work: Path, scratch: Path, node: str) -> list[Member]:
         Member(
             "map",
             [node, str(official / "server-map/dist/index.js"), "--stdio"],
-            calls=[("show-map", {"west": 10.5, "south": 59, "east": 11, "north": 60.25, "label": "Oslo"})],
+            calls=[
+                (
+                    "show-map",
+                    {"west": 10.5, "south": 59, "east": 11, "north": 60.25, "label": "Oslo"},
+                )
+            ],
         ),
         Member(
             "calc",
@@ -136,7 +144,10 @@ def members(work: Path, scratch: Path, node: str) -> list[Member]:
         Member(
             "sequential-thinking",
             [node, str(more / "@modelcontextprotocol/server-sequential-thinking/dist/index.js")],
-            calls=[("sequentialthinking", thought), ("sequentialthinking", {**thought, "thoughtNumber": 2})],
+            calls=[
+                ("sequentialthinking", thought),
+                ("sequentialthinking", {**thought, "thoughtNumber": 2}),
+            ],
         ),
         Member(
             "thinking-tools",
@@ -159,7 +170,10 @@ def members(work: Path, scratch: Path, node: str) -> list[Member]:
             [node, str(more / "@allpepper/memory-bank-mcp/dist/main/index.js")],
             env={"MEMORY_BANK_ROOT": folder},
             calls=[
-                ("memory_bank_write", {"projectName": "p", "fileName": "f.md", "content": "# tea\n"}),
+                (
+                    "memory_bank_write",
+                    {"projectName": "p", "fileName": "f.md", "content": "# tea\n"},
+                ),
                 ("list_projects", {}),
                 ("list_project_files", {"projectName": "p"}),
                 ("memory_bank_read", {"projectName": "p", "fileName": "f.md"}),
@@ -249,7 +263,10 @@ def members(work: Path, scratch: Path, node: str) -> list[Member]:
             # The others tell how long the calls took.
             reads_listed=2,
             reads=["resource://notes/1"],
-            prompts=[("summarize_text", {"text": "tea"}), ("code_review", {"code": "1", "language": "c"})],
+            prompts=[
+                ("summarize_text", {"text": "tea"}),
+                ("code_review", {"code": "1", "language": "c"}),
+            ],
         ),
         Member(
             "sqlite",
@@ -272,7 +289,10 @@ def members(work: Path, scratch: Path, node: str) -> list[Member]:
                 ("tool_get_color_info_local", {"color_hex": "#ff8800"}),
                 ("tool_check_contrast", {"foreground": "#ffffff", "background": "#767676"}),
                 ("tool_convert_color", {"value": "#ff8800", "source": "hex", "target": "hsl"}),
-                ("tool_generate_gradient", {"start_color": "#000000", "end_color": "#ffffff", "steps": 3}),
+                (
+                    "tool_generate_gradient",
+                    {"start_color": "#000000", "end_color": "#ffffff", "steps": 3},
+                ),
                 ("tool_get_css_variables", {"palette": ["#ff8800", "#0088ff"], "prefix": "c"}),
             ],
         ),

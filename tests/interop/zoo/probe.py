@@ -1,7 +1,7 @@
 """Raw JSON-RPC over stdio, without an SDK: one session with one server, written down as it came.
 
-JSON is read so that nothing of it is lost: an object is an `Obj`, its pairs in their order, and a number is a
-`Number`, its digits as they were written.
+JSON is read so that nothing of it is lost: an object is an `Obj`, its pairs in their order, and a
+number is a `Number`, its digits as they were written.
 """
 
 import json
@@ -10,6 +10,8 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+
+from members import Member
 
 ANSWER_LIMIT = 20
 # Pages after which a list counts as endless.
@@ -52,7 +54,12 @@ class Session:
         self.answers: dict[int, Obj] = {}
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                command, env=env, cwd=scratch, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                command,
+                env=env,
+                cwd=scratch,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -138,7 +145,7 @@ class Session:
 
 
 class Transcript:
-    """Plays one member's script in one revision, and keeps each step's answer by the step's name."""
+    """One member's script, played in one revision: each step's answer by the step's name."""
 
     def __init__(self, session: Session, revision: str) -> None:
         self.session = session
@@ -187,7 +194,7 @@ class Transcript:
         return answer
 
     def list_all(self, method: str, items: str) -> list[Obj]:
-        """All pages of a list, written down as one answer: the first page, with everything in it."""
+        """All pages of a list, as one answer: the first page, with the items of all."""
         page = self.step(method, method)
         first, found, pages = page.get("result"), [], 1
         while isinstance(page.get("result"), Obj):
@@ -198,18 +205,25 @@ class Transcript:
             pages += 1
             page = self.ask(method, {"cursor": cursor})
         if isinstance(first, Obj):
-            whole = [(key, found if key == items else value) for key, value in first.without("nextCursor")]
+            whole = [
+                (key, found if key == items else value)
+                for key, value in first.without("nextCursor")
+            ]
             self.steps[method] = Obj([("result", Obj(whole))])
         return found
 
-    def play(self, member: "Member") -> None:
+    def play(self, member: Member) -> None:
         self.begin()
         tools = self.list_all("tools/list", "tools")
         resources = self.list_all("resources/list", "resources")
         self.list_all("resources/templates/list", "resourceTemplates")
         prompts = self.list_all("prompts/list", "prompts")
         for number, (tool, arguments) in enumerate(member.calls, 1):
-            params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": f"zoo-{number}"}}
+            params = {
+                "name": tool,
+                "arguments": arguments,
+                "_meta": {"progressToken": f"zoo-{number}"},
+            }
             if arguments is None:
                 del params["arguments"]
             if tool not in member.with_progress:
@@ -261,7 +275,12 @@ class Transcript:
 
 
 def transcribe(
-    member: "Member", command: list[str], env: dict[str, str], scratch: Path, revision: str, log: Path
+    member: Member,
+    command: list[str],
+    env: dict[str, str],
+    scratch: Path,
+    revision: str,
+    log: Path,
 ) -> dict[str, object]:
     """One session, from the first message to the last, as steps by name."""
     session = Session(command, env, scratch, log)
