@@ -187,8 +187,8 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
         member = next(member for member in members(work, pen.scratch, node) if member.name == name)
         return visit(pen, member)
 
-    # A run waits as much as it computes.
-    with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+    # No more than there are cores: the gateway gives up on a server that starts too slowly.
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         for name, seen in zip(chosen, pool.map(go, chosen)):
             for revision, found in seen:
                 subject = f"zoo {name} {revision}"
