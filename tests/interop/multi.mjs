@@ -48,6 +48,11 @@ async function tools() {
     assert.match(text(await call("everything__trigger-sampling-request", { prompt: "tea?" })), /thought about/);
     assert.match(text(await call("everything__trigger-elicitation-request", {})), /blue/);
   });
+  await check("tools half an emoji", async () => {
+    // As JavaScript cuts strings: it is no character, and is replaced where it is read.
+    const cut = "\u{1f600} tea".slice(1);
+    assert.equal(text(await call("everything__echo", { message: cut })), "Echo: \ufffd tea");
+  });
   await check("tools filesystem", async () => {
     const path = join(scratch, "note.txt");
     await call("filesystem__write_file", { path, content: "one\ntwo\n" });

@@ -160,7 +160,27 @@ async def time(checks: Checks, client: Client, _scratch: Path) -> None:
         await checks.check(step.__name__.replace("_", " "), step)
 
 
-SERVERS = {"everything": everything, "filesystem": filesystem, "memory": memory, "time": time}
+async def calc(checks: Checks, client: Client, _scratch: Path) -> None:
+    async def half_emoji() -> None:
+        # The escape goes in; the half itself, which is not a character, comes out.
+        half = {"action": "decode", "type": "unicode", "input": "cut \\ud83d here"}
+        assert text(await client.call_tool("encode", half)) == "cut \ufffd here"
+
+    async def whole_emoji() -> None:
+        whole = {"action": "decode", "type": "unicode", "input": "\\ud83d\\ude00"}
+        assert text(await client.call_tool("encode", whole)) == "\U0001f600"
+
+    for step in (half_emoji, whole_emoji):
+        await checks.check(step.__name__.replace("_", " "), step)
+
+
+SERVERS = {
+    "calc": calc,
+    "everything": everything,
+    "filesystem": filesystem,
+    "memory": memory,
+    "time": time,
+}
 
 
 async def main(name: str, url: str, scratch: Path) -> int:

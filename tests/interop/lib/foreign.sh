@@ -40,8 +40,51 @@ servers() {
     start "$work/$name.log" "$gateway" --config "$toml" --listen 127.0.0.1:0
     "$work/venv/bin/python" "$here/servers.py" "$name" "$url" "$work/files" | tee -a "$total" || true
     stop_started
-  done < <(server_list "$work/everything.sent")
+  done < <(server_list "$work/everything.sent"; calc_server)
+  roots "$total"
+  restarted "$total"
   tally "$total"
+}
+
+# A server whose answers can hold half of an emoji, as JavaScript's strings can.
+calc_server() {
+  echo "calc|$(command -v node)|$work/node_modules/@coo-quack/calc-mcp/dist/index.js"
+}
+
+# The filesystem server without arguments, by itself and beside another: roots TOTAL
+roots() {
+  local python=$work/venv/bin/python name command arguments
+  rm -rf "$work/roots"
+  mkdir -p "$work/roots"
+  server_list | while IFS='|' read -r name command arguments; do
+    case $name in
+      filesystem) server_toml "$name" "$command" "${arguments% *}" | tee "$work/roots/alone.toml" ;;
+      time) server_toml "$name" "$command" "$arguments" ;;
+    esac
+  done >"$work/roots/beside.toml"
+  for name in alone beside; do
+    start "$work/roots/$name.log" "$gateway" --config "$work/roots/$name.toml" --listen 127.0.0.1:0
+    "$python" "$here/roots.py" "$name" http "$work/roots" "$url" | tee -a "$1" || true
+    stop_started
+    "$python" "$here/roots.py" "$name" stdio "$work/roots" "$gateway" "$work/roots/$name.toml" \
+      2>>"$work/roots/$name.log" | tee -a "$1" || true
+  done
+}
+
+# The everything server over HTTP, restarted while clients have sessions: restarted TOTAL
+restarted() {
+  local python=$work/venv/bin/python mode port everything
+  everything=$work/node_modules/@modelcontextprotocol/server-everything/dist/index.js
+  port=$("$python" -c 'import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+  print(listener.getsockname()[1])')
+  printf '[servers.everything]\nurl = "http://127.0.0.1:%s/mcp"\n' "$port" >"$work/restart.toml"
+  for mode in legacy 2026-07-28; do
+    start "$work/restart.log" "$gateway" --config "$work/restart.toml" --listen 127.0.0.1:0
+    "$python" "$here/restart.py" "$mode" "$url" "$port" \
+      "$(command -v node)" "$everything" streamableHttp | tee -a "$1" || true
+    stop_started
+  done
 }
 
 clients() {

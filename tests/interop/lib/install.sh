@@ -9,13 +9,15 @@ install() {
   if [[ $(cat "$work/npm.installed" 2>/dev/null) != "$wanted" ]]; then
     echo '{ "private": true }' >"$work/package.json"
     # The node that runs npm may be older than the one the packages run on.
-    npm install --prefix "$work" --no-audit --no-fund --loglevel=error "${npm_packages[@]}"
+    timeout 10m \
+      npm install --prefix "$work" --no-audit --no-fund --loglevel=error "${npm_packages[@]}"
     echo "$wanted" >"$work/npm.installed"
   fi
   wanted=$(printf '%s\n' "${pip_packages[@]}")
   if [[ $(cat "$work/pip.installed" 2>/dev/null) != "$wanted" ]]; then
     python3 -m venv "$work/venv"
-    "$work/venv/bin/pip" install --quiet --disable-pip-version-check "${pip_packages[@]}"
+    timeout 10m \
+      "$work/venv/bin/pip" install --quiet --disable-pip-version-check "${pip_packages[@]}"
     echo "$wanted" >"$work/pip.installed"
   fi
   PATH=$(echo "$work"/node_modules/node-linux-*/bin):$PATH

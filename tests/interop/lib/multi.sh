@@ -14,6 +14,7 @@ multi() {
   done
   multi_http node "$work/multi.mjs" http
   multi_stdio node "$work/multi.mjs" stdio
+  apps "$total"
   tally "$total"
 }
 
@@ -36,4 +37,21 @@ multi_config() {
   server_list | while IFS='|' read -r name command arguments; do
     server_toml "$name" "$command" "$arguments"
   done >"$work/multi.toml"
+}
+
+# An MCP App's server beside another: apps TOTAL
+apps() {
+  local python=$work/venv/bin/python mode map
+  map=$work/node_modules/@modelcontextprotocol/server-map/dist/index.js
+  {
+    server_toml map "$(command -v node)" "$map --stdio"
+    server_toml time "$work/venv/bin/mcp-server-time" "--local-timezone UTC"
+  } >"$work/apps.toml"
+  for mode in legacy 2026-07-28; do
+    start "$work/apps.log" "$gateway" --config "$work/apps.toml" --listen 127.0.0.1:0
+    "$python" "$here/apps.py" http "$mode" "$url" | tee -a "$1" || true
+    stop_started
+    "$python" "$here/apps.py" stdio "$mode" "$gateway" "$work/apps.toml" \
+      2>>"$work/apps.log" | tee -a "$1" || true
+  done
 }

@@ -1,0 +1,189 @@
+"""The differences between a server and the same server behind the gateway that are allowed.
+
+Each is named as narrowly as can be, by the step, the path and the kind, and never by the server.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compare import Difference
+
+
+@dataclass(frozen=True)
+class Rule:
+    step: str
+    path: str
+    kind: str
+    reason: str
+    also: Callable[[Difference], bool] = lambda _: True
+
+    def allows(self, difference: Difference) -> bool:
+        return (
+            re.fullmatch(self.step, difference.step) is not None
+            and re.fullmatch(self.path, difference.path) is not None
+            and re.fullmatch(self.kind, difference.kind) is not None
+            and self.also(difference)
+        )
+
+
+def is_single_precision(difference: Difference) -> bool:
+    """A number that rmcp's types keep in 32 bits."""
+    bare, gateway = float(difference.bare), float(difference.gateway)
+    return struct.unpack("f", struct.pack("f", bare))[0] == gateway
+
+
+def is_same_number(difference: Difference) -> bool:
+    return float(difference.bare) == float(difference.gateway)
+
+
+def is_refused_subscription(difference: Difference) -> bool:
+    """The server's -32601, told as the refusal of a subscription."""
+    return difference.path != "error.code" or (difference.bare, difference.gateway) == (
+        "-32601",
+        "-31403",
+    )
+
+
+# Objects whose fields the protocol names, which rmcp writes in an order of its own. JSON of the
+# server's own making is not among them: schemas, arguments, structured content, `_meta`.
+OF_THE_PROTOCOL = "|".join(
+    [
+        r"result(\.capabilities(\.\w+)?|\.serverInfo|\.completion)?",
+        r"result\.(tools|resources|resourceTemplates)\[\d+\](\.annotations)?",
+        r"result\.prompts\[\d+\](\.arguments\[\d+\])?",
+        r"result\.contents\[\d+\]",
+        r"result\.(content\[\d+\]|messages\[\d+\](\.content)?)(\.annotations|\.resource)?",
+        r"error",
+    ]
+)
+OF_A_MESSAGE = "|".join(
+    [
+        r"\[\d+\](\.messages\[\d+\](\.content)?)?",
+        # One field of a form; not the fields among each other.
+        r"\[\d+\]\.requestedSchema(\.properties\.\w+)?",
+    ]
+)
+ORDER = "rmcp's types write the fields of the protocol's own objects in an order of their own"
+A_HOP = "by design: each hop is a connection of its own"
+DROPPED = "rmcp's types drop fields that they do not know"
+
+RULES = [
+    # By design.
+    Rule(
+        "initialize",
+        r"result\.protocolVersion",
+        "value",
+        "by design: the gateway agrees on a revision with its caller and with the server",
+    ),
+    Rule(
+        "server/discover",
+        r"result\.supportedVersions(\[\d+\])?",
+        "value|added",
+        "by design: the gateway speaks each revision to its caller, whatever the server speaks",
+    ),
+    Rule(
+        "heard notifications/(tools|prompts|resources)/list_changed",
+        "",
+        "absent|added",
+        "by design: a list that changes before the session listens has not been read yet",
+    ),
+    Rule(
+        "sent .*",
+        r"_meta\.progressToken",
+        "value|number|type",
+        f"{A_HOP}, and has progress tokens of its own",
+    ),
+    Rule(
+        "sent .*",
+        r"_meta\.io\.modelcontextprotocol/clientInfo(\..*)?",
+        "value|absent|added|order",
+        f"{A_HOP}, whose client is the gateway",
+    ),
+    Rule(
+        ".*",
+        ".*",
+        "surrogate",
+        "by design: half of a surrogate pair is no character, and U+FFFD stands in its place",
+    ),
+    # What rmcp's types do not carry yet.
+    Rule("(?!heard |sent ).*", OF_THE_PROTOCOL, "order", ORDER),
+    Rule("heard .*", OF_A_MESSAGE, "order", ORDER),
+    Rule("sent .*", r"ref|argument|_meta|", "order", ORDER),
+    Rule("initialize", r"result\.capabilities\.tasks", "absent", f"{DROPPED}: tasks of 2025-11-25"),
+    Rule(
+        "tools/list",
+        r"result\.tools\[\d+\]\.execution",
+        "absent",
+        f"{DROPPED}: tasks of 2025-11-25",
+    ),
+    Rule(
+        "initialize", r"result\.capabilities\.tools\.\w+", "absent", f"{DROPPED}: in capabilities"
+    ),
+    Rule(
+        "call .*",
+        r"result\.content\[\d+\]\.name",
+        "absent",
+        f"{DROPPED}: `name` of a block of text",
+    ),
+    Rule(
+        "prompts/list",
+        r"result\.prompts\[\d+\]\.arguments\[\d+\]\.(type|default)",
+        "absent",
+        f"{DROPPED}: of a prompt's argument",
+    ),
+    Rule(
+        ".*",
+        r".*(annotations\.priority|\.temperature)",
+        "number",
+        "rmcp's types keep priority and temperature in 32 bits",
+        is_single_precision,
+    ),
+    Rule(
+        "heard notifications/progress",
+        r"\[\d+\]\.(progress|total)",
+        "number",
+        "rmcp's types write a whole number as 1.0",
+        is_same_number,
+    ),
+    Rule(
+        "heard elicitation/create",
+        r"\[\d+\]\.requestedSchema\.properties\.\w+\.(minimum|maximum)",
+        "number",
+        "rmcp's types write a whole number as 1.0",
+        is_same_number,
+    ),
+    Rule(
+        "heard elicitation/create",
+        r"\[\d+\]\.mode",
+        "added",
+        "rmcp's types write out the default mode of an elicitation",
+        lambda difference: difference.gateway == "form",
+    ),
+    # What is known of subscriptions.
+    Rule(
+        "subscribe",
+        r"error\.(code|message|data)",
+        "number|value|type|added",
+        "a server that refuses a subscription is told of in the gateway's words",
+        is_refused_subscription,
+    ),
+    Rule(
+        "unsubscribe",
+        "error|result",
+        "absent|added",
+        "what was never subscribed to is unsubscribed from without asking the server",
+    ),
+    Rule(
+        "heard notifications/resources/updated",
+        "",
+        "absent",
+        "updates of a server that offers no subscriptions are not passed on",
+    ),
+]
+
+
+def reason_for(difference: Difference) -> str | None:
+    """Why the difference is allowed, if it is."""
+    return next((rule.reason for rule in RULES if rule.allows(difference)), None)
