@@ -1,3 +1,5 @@
+mod environment;
+
 use std::{
     ffi::{OsStr, OsString},
     fmt, io,
@@ -20,6 +22,7 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
+use self::environment::Environment;
 use crate::{
     Error,
     client::upstream::{
@@ -41,6 +44,26 @@ use crate::{
 /// an interrupt typed at the terminal does not reach it, so that calls can end in good order, and when it
 /// ends, what it started in that group and left behind is killed.
 ///
+/// # Environment
+///
+/// A child inherits only the variables that the official Python and TypeScript SDKs let it inherit:
+/// `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`, and on Windows `APPDATA`, `HOMEDRIVE`,
+/// `HOMEPATH`, `LOCALAPPDATA`, `PATH`, `PATHEXT`, `PROCESSOR_ARCHITECTURE`, `PROGRAMFILES`, `SYSTEMDRIVE`,
+/// `SYSTEMROOT`, `TEMP`, `USERNAME` and `USERPROFILE`. Values that begin with `()`, which are shell
+/// functions, are left out. So the secrets in this process's environment do not reach every server.
+///
+/// - [`env`](Self::env) sets a variable for the child.
+/// - [`inherit_env`](Self::inherit_env) names further variables to inherit. Common ones are `LANG`,
+///   `LC_ALL` and `TZ`, `TMPDIR`, `HTTPS_PROXY` and `NO_PROXY`, `NODE_PATH`, `NODE_EXTRA_CA_CERTS`, and
+///   `SSL_CERT_FILE`.
+/// - [`inherit_all_env`](Self::inherit_all_env) has it inherit everything, except the variables named to
+///   [`withhold_env`](Self::withhold_env).
+///
+/// The environment is no wall between processes of one user: on most systems a child can read the initial
+/// environment of this process from the operating system. Run a server that is not trusted as another user.
+///
+/// # Example
+///
 /// ```
 /// use rmcp_layers::ChildProcess;
 ///
@@ -53,7 +76,7 @@ use crate::{
 pub struct ChildProcess {
     program: OsString,
     args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
+    env: Environment,
     current_dir: Option<PathBuf>,
     quiet: bool,
     max_message_bytes: usize,
@@ -65,7 +88,7 @@ impl ChildProcess {
         Self {
             program: program.as_ref().to_owned(),
             args: Vec::new(),
-            env: Vec::new(),
+            env: Environment::default(),
             current_dir: None,
             quiet: false,
             max_message_bytes: MAX_MESSAGE_BYTES,
@@ -90,8 +113,34 @@ impl ChildProcess {
     /// Sets a variable in its environment, beside those it inherits.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        let variable = (name.as_ref().to_owned(), value.as_ref().to_owned());
+        self.env.set.push(variable);
+        self
+    }
+
+    /// Adds variables that it inherits beside [those of every child](Self#environment). One that is not set
+    /// in this process is left out.
+    #[must_use]
+    pub fn inherit_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.env.inherited.extend(owned(names));
+        self
+    }
+
+    /// Lets it inherit every variable of this process. Default: only [a few](Self#environment).
+    ///
+    /// Secrets of this process reach the child then, except those named to
+    /// [`withhold_env`](Self::withhold_env).
+    #[must_use]
+    pub fn inherit_all_env(mut self) -> Self {
+        self.env.inherits_all = true;
+        self
+    }
+
+    /// Names variables that it never inherits, whatever else is said. One that [`env`](Self::env) sets is
+    /// not inherited, and stays.
+    #[must_use]
+    pub fn withhold_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.env.withheld.extend(owned(names));
         self
     }
 
@@ -120,10 +169,8 @@ impl ChildProcess {
 
     fn command(&self) -> CommandWrap {
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.args)
-            .envs(self.env.iter().cloned())
-            .kill_on_drop(true);
+        command.args(&self.args).kill_on_drop(true);
+        self.env.apply(&mut command);
         if let Some(dir) = &self.current_dir {
             command.current_dir(dir);
         }
@@ -134,14 +181,16 @@ impl ChildProcess {
     }
 }
 
-/// Names the variables, and does not say what is in them.
+fn owned(names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> impl Iterator<Item = OsString> {
+    names.into_iter().map(|name| name.as_ref().to_owned())
+}
+
 impl fmt::Debug for ChildProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let env: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
         f.debug_struct("ChildProcess")
             .field("program", &self.program)
             .field("args", &self.args)
-            .field("env", &env)
+            .field("env", &self.env)
             .field("current_dir", &self.current_dir)
             .field("quiet", &self.quiet)
             .field("max_message_bytes", &self.max_message_bytes)
