@@ -5,7 +5,8 @@ use super::*;
 const MODE: &str = "REPORT_MODE";
 const SCRATCH: &str = "REPORT_SCRATCH";
 
-/// Not a test: a process with an environment of the test's making, which starts a child that notes its own.
+/// Not a test: a process with an environment of the test's making, which starts a child that notes
+/// its own.
 #[tokio::test]
 async fn start_a_child_that_reports() {
     let Some(scratch) = std::env::var_os(SCRATCH) else {

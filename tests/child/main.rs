@@ -1,4 +1,5 @@
-//! What `Upstream` promises about the processes it starts. The children are shell scripts, so this is for Unix.
+//! What `Upstream` promises about the processes it starts. The children are shell scripts, so this
+//! is for Unix.
 
 #![cfg(unix)]
 #![expect(
@@ -8,11 +9,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ending;
 mod environment;
+mod failing;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -62,10 +65,44 @@ impl Scratch {
     fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// The file's text, once it is there.
+    async fn read(&self, name: &str) -> String {
+        let path = self.join(name);
+        common::soon(name, async {
+            loop {
+                match fs::read_to_string(&path) {
+                    Ok(text) if text.ends_with('\n') => return text,
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Whether the process runs. A zombie does not.
+fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
+    stat.is_ok_and(|stat| {
+        let (_, after_name) = stat.rsplit_once(')').unwrap();
+        !after_name.trim_start().starts_with(['Z', 'X'])
+    })
+}
+
+/// A process that has been killed has a moment to end.
+async fn gone(pid: &str) {
+    let gone = async {
+        while runs(pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_millis(300), gone).await;
+    assert!(gone.is_ok(), "{pid} runs");
 }

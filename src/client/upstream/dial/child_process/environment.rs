@@ -41,7 +41,8 @@ impl Environment {
         if !self.inherits_all {
             command.env_clear();
             for name in INHERITED {
-                // Some shells pass functions on as variables. They are code, and no server needs them.
+                // Some shells pass functions on as variables. They are code, and no server needs
+                // them.
                 if let Some(value) = std::env::var_os(name)
                     && !value.as_encoded_bytes().starts_with(b"()")
                 {

@@ -1,16 +1,17 @@
 mod environment;
+mod process;
+mod stderr;
 
 use std::{
     ffi::{OsStr, OsString},
     fmt, io,
     path::PathBuf,
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
 use futures::future::BoxFuture;
-use process_wrap::tokio::{ChildWrapper, CommandWrap};
+use process_wrap::tokio::CommandWrap;
 use rmcp::{
     RoleClient,
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
@@ -18,11 +19,14 @@ use rmcp::{
 };
 use tokio::{
     process::{ChildStdin, ChildStdout, Command},
-    time::Instant,
+    time::{Instant, timeout, timeout_at},
 };
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio_util::task::TaskTracker;
 
-use self::environment::Environment;
+use self::{
+    environment::Environment,
+    process::{LAST_WORDS, Process},
+};
 use crate::{
     Error,
     client::upstream::{
@@ -30,37 +34,54 @@ use crate::{
         builder::Lifecycle,
         connection::{Connection, Handshake, Kind},
         dial::lines::ClientLines,
+        end::End,
         errors,
         routes::Routes,
         slot::Dial,
     },
-    lines::{Lines, MAX_MESSAGE_BYTES},
+    lines::MAX_MESSAGE_BYTES,
 };
 
 /// The command that starts an MCP server which speaks over its standard input and output.
 ///
-/// It is started when it is needed, and again when it has ended. Its standard error goes to this
-/// process's, unless [`quiet`](Self::quiet) says otherwise. On Unix it leads a process group of its own:
-/// an interrupt typed at the terminal does not reach it, so that calls can end in good order, and when it
-/// ends, what it started in that group and left behind is killed.
+/// It is started when it is needed, and again when it has ended. On Unix it leads a session and a
+/// process group of its own: an interrupt typed at the terminal does not reach it, so that calls
+/// can end in good order, it cannot read the terminal, and when it ends, what it started in that
+/// group and left behind is killed.
 ///
 /// # Environment
 ///
 /// A child inherits only the variables that the official Python and TypeScript SDKs let it inherit:
 /// `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`, and on Windows `APPDATA`, `HOMEDRIVE`,
-/// `HOMEPATH`, `LOCALAPPDATA`, `PATH`, `PATHEXT`, `PROCESSOR_ARCHITECTURE`, `PROGRAMFILES`, `SYSTEMDRIVE`,
-/// `SYSTEMROOT`, `TEMP`, `USERNAME` and `USERPROFILE`. Values that begin with `()`, which are shell
-/// functions, are left out. So the secrets in this process's environment do not reach every server.
+/// `HOMEPATH`, `LOCALAPPDATA`, `PATH`, `PATHEXT`, `PROCESSOR_ARCHITECTURE`, `PROGRAMFILES`,
+/// `SYSTEMDRIVE`, `SYSTEMROOT`, `TEMP`, `USERNAME` and `USERPROFILE`. Values that begin with `()`,
+/// which are shell functions, are left out. So the secrets in this process's environment do not
+/// reach every server.
 ///
 /// - [`env`](Self::env) sets a variable for the child.
 /// - [`inherit_env`](Self::inherit_env) names further variables to inherit. Common ones are `LANG`,
-///   `LC_ALL` and `TZ`, `TMPDIR`, `HTTPS_PROXY` and `NO_PROXY`, `NODE_PATH`, `NODE_EXTRA_CA_CERTS`, and
-///   `SSL_CERT_FILE`.
-/// - [`inherit_all_env`](Self::inherit_all_env) has it inherit everything, except the variables named to
-///   [`withhold_env`](Self::withhold_env).
+///   `LC_ALL` and `TZ`, `TMPDIR`, `HTTPS_PROXY` and `NO_PROXY`, `NODE_PATH`, `NODE_EXTRA_CA_CERTS`,
+///   and `SSL_CERT_FILE`.
+/// - [`inherit_all_env`](Self::inherit_all_env) has it inherit everything, except the variables
+///   named to [`withhold_env`](Self::withhold_env).
 ///
-/// The environment is no wall between processes of one user: on most systems a child can read the initial
-/// environment of this process from the operating system. Run a server that is not trusted as another user.
+/// The environment is no wall between processes of one user: on most systems a child can read the
+/// initial environment of this process from the operating system. Run a server that is not trusted
+/// as another user.
+///
+/// # Standard error
+///
+/// It is passed on to this process's standard error, unless [`quiet`](Self::quiet) says otherwise.
+/// The last 20 lines, of at most 4 KiB, are kept. They are part of the error of
+/// [`Upstream::connect`] when the child ends before it has answered, of the log, and of
+/// [`TransportError::detail`](crate::TransportError::detail). Callers are told the exit status
+/// alone, because the lines may hold secrets.
+///
+/// # End
+///
+/// [`Upstream::close`] closes the child's standard input, sends `SIGTERM` to its group 1 s later,
+/// and kills the group after another second (MCP 2025-11-25, basic/lifecycle, shutdown). Dropping
+/// the upstream kills the group at once.
 ///
 /// # Example
 ///
@@ -118,8 +139,8 @@ impl ChildProcess {
         self
     }
 
-    /// Adds variables that it inherits beside [those of every child](Self#environment). One that is not set
-    /// in this process is left out.
+    /// Adds variables that it inherits beside [those of every child](Self#environment). One that is
+    /// not set in this process is left out.
     #[must_use]
     pub fn inherit_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.env.inherited.extend(owned(names));
@@ -136,8 +157,8 @@ impl ChildProcess {
         self
     }
 
-    /// Names variables that it never inherits, whatever else is said. One that [`env`](Self::env) sets is
-    /// not inherited, and stays.
+    /// Names variables that it never inherits, whatever else is said. One that [`env`](Self::env)
+    /// sets is not inherited, and stays.
     #[must_use]
     pub fn withhold_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.env.withheld.extend(owned(names));
@@ -151,15 +172,16 @@ impl ChildProcess {
         self
     }
 
-    /// Throws its standard error away.
+    /// Does not pass its standard error on to this process's. The last lines are
+    /// [kept](Self#standard-error) all the same.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
-    /// The longest message that is read from it, in bytes: 16 MiB by default. An answer that is longer, or
-    /// cannot be read for another reason, fails its call at once and no other;
+    /// The longest message that is read from it, in bytes: 16 MiB by default. An answer that is
+    /// longer, or cannot be read for another reason, fails its call at once and no other;
     /// [`UpstreamBuilder::lines`] says how that call is found.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
@@ -176,7 +198,7 @@ impl ChildProcess {
         }
         let mut wrap = CommandWrap::from(command);
         #[cfg(unix)]
-        wrap.wrap(process_wrap::tokio::ProcessGroup::leader());
+        wrap.wrap(process_wrap::tokio::ProcessSession);
         wrap
     }
 }
@@ -250,37 +272,58 @@ impl Dial for Spawn {
         let handshake = self.handshake.clone();
         let token = self.children.token();
         Box::pin(async move {
+            let upstream = handshake.upstream.clone();
             let (process, lines) = Process::spawn(&command, token).map_err(|error| {
                 let what = format!("cannot start `{}`", command.program.to_string_lossy());
-                errors::of_spawn(&handshake.upstream, &what, error)
+                errors::of_spawn(&upstream, &what, error)
             })?;
+            let process = Arc::new(process);
+            let end = End::default();
             let transport = |routes: Arc<Routes>| Child {
                 lines: ClientLines { lines, routes },
-                process,
+                process: process.clone(),
+                end: end.clone(),
                 last_words: None,
             };
-            Connection::establish_with(transport, handshake, Kind::Other).await
+            match Connection::establish_with(transport, handshake, Kind::Other).await {
+                Ok(connection) => Ok(connection.with_end(end)),
+                Err(error) if errors::is_refused_handshake(&error) => Err(error),
+                // The process is kept until here, so that it is not killed before its own end is
+                // known.
+                Err(error) => {
+                    note_end(&process, &end).await;
+                    Err(errors::of_ended_connect(error, end.get()))
+                }
+            }
         })
     }
 
     fn ended(&self) -> BoxFuture<'static, ()> {
         let children = self.children.clone();
         children.close();
-        Box::pin(async move { children.wait().await })
+        Box::pin(async move {
+            if timeout(REAP, children.wait()).await.is_err() {
+                tracing::warn!("a child process that was killed has not ended");
+            }
+        })
     }
 }
 
-/// How long a child that is asked to end may take, each time it is asked.
-const GRACE: Duration = Duration::from_secs(3);
-/// How long what a child said last is read after its end: something it started may hold its output open.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long a child may take to end once its standard input is closed.
+const INPUT_CLOSED: Duration = Duration::from_secs(1);
+/// How long a child may take to end after `SIGTERM`.
+const TERMINATED: Duration = Duration::from_secs(1);
+/// How long a child that was killed is waited for: the operating system may still be at work for
+/// it.
+const REAP: Duration = Duration::from_millis(500);
 
-/// A child process, as a transport. rmcp's own does not see that a child has ended as long as something
-/// the child started holds its output, and leaves the killing of a dropped one to a task, which never
-/// runs when the program is ending.
+/// A child process, as a transport. rmcp's own does not see that a child has ended as long as
+/// something the child started holds its output, and leaves the killing of a dropped one to a task,
+/// which never runs when the program is ending.
 struct Child {
     lines: ClientLines<ChildStdout, ChildStdin>,
-    process: Process,
+    process: Arc<Process>,
+    end: End,
     /// Until when to read on, once it has ended.
     last_words: Option<Instant>,
 }
@@ -292,122 +335,76 @@ impl Transport<RoleClient> for Child {
         &mut self,
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        self.lines.send(item)
+        let sending = self.lines.send(item);
+        let end = self.end.clone();
+        async move {
+            let sent = tokio::select! {
+                biased;
+                sent = sending => sent,
+                // A child that reads nothing does not hold up its own end.
+                () = end.closing() => return Err(io::ErrorKind::NotConnected.into()),
+            };
+            if sent.is_err() {
+                // It says more how the child ended than that its input is closed.
+                let _ = timeout(LAST_WORDS, end.known()).await;
+            }
+            sent
+        }
     }
 
     /// Nothing is lost when this is dropped and begun again.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let message = self.next().await;
+        if message.is_none() {
+            note_end(&self.process, &self.end).await;
+        }
+        message
+    }
+
+    /// The order of MCP 2025-11-25, basic/lifecycle, shutdown.
+    async fn close(&mut self) -> io::Result<()> {
+        self.end.close();
+        let terminate_at = Instant::now() + INPUT_CLOSED;
+        let _ = timeout_at(terminate_at, self.lines.close()).await;
+        let mut ended = timeout_at(terminate_at, self.process.exit()).await.is_ok();
+        if !ended {
+            self.process.terminate();
+            ended = self.process.exits_within(TERMINATED).await;
+        }
+        self.process.kill();
+        if ended || self.process.exits_within(REAP).await {
+            self.process.say_last_words().await;
+            self.process.forget();
+        }
+        Ok(())
+    }
+}
+
+impl Child {
+    /// The next message; `None` at the end of the child or of its output.
+    async fn next(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let until = match self.last_words {
             Some(until) => until,
             None => {
                 tokio::select! {
                     biased;
                     message = self.lines.receive() => return message,
-                    () = self.process.exit() => {}
+                    _ = self.process.exit() => {}
                 }
                 *self.last_words.insert(Instant::now() + LAST_WORDS)
             }
         };
-        let message = tokio::time::timeout_at(until, self.lines.receive()).await;
-        message.ok().flatten()
-    }
-
-    /// The order of MCP 2025-11-25, basic/lifecycle, shutdown.
-    async fn close(&mut self) -> io::Result<()> {
-        // A child that reads nothing may hold up what is being written.
-        let _ = tokio::time::timeout(GRACE, self.lines.close()).await;
-        if !self.process.exits_within(GRACE).await {
-            self.process.terminate();
-            self.process.exits_within(GRACE).await;
-        }
-        self.process.kill();
-        self.process.exit().await;
-        self.process.running = None;
-        Ok(())
+        timeout_at(until, self.lines.receive()).await.ok().flatten()
     }
 }
 
-/// A process and its group, killed and waited for when it is dropped.
-struct Process {
-    running: Option<(Box<dyn ChildWrapper>, TaskTrackerToken)>,
-}
-
-impl Process {
-    fn spawn(
-        command: &ChildProcess,
-        token: TaskTrackerToken,
-    ) -> io::Result<(Self, Lines<ChildStdout, ChildStdin>)> {
-        let mut wrap = command.command();
-        let stderr = if command.quiet {
-            Stdio::null()
-        } else {
-            Stdio::inherit()
-        };
-        wrap.command_mut()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(stderr);
-        let mut process = Self {
-            running: Some((wrap.spawn()?, token)),
-        };
-        let pipes = process
-            .pipes()
-            .ok_or_else(|| io::Error::other("it has no standard input or output"))?;
-        let lines = Lines::from(pipes).max_message_bytes(command.max_message_bytes);
-        Ok((process, lines))
+/// Takes note of how a child ended by itself.
+async fn note_end(process: &Process, end: &End) {
+    if end.get().is_some() || end.is_closing() {
+        return;
     }
-
-    fn pipes(&mut self) -> Option<(ChildStdout, ChildStdin)> {
-        let (process, _) = self.running.as_mut()?;
-        Some((process.stdout().take()?, process.stdin().take()?))
-    }
-
-    /// Resolves when the process has ended.
-    async fn exit(&mut self) {
-        let Some((process, _)) = &mut self.running else {
-            return;
-        };
-        match process.wait().await {
-            Ok(status) => tracing::debug!(%status, "a child process ended"),
-            Err(error) => tracing::warn!(%error, "a child process cannot be waited for"),
-        }
-    }
-
-    async fn exits_within(&mut self, limit: Duration) -> bool {
-        tokio::time::timeout(limit, self.exit()).await.is_ok()
-    }
-
-    fn terminate(&self) {
-        #[cfg(unix)]
-        if let Some((process, _)) = &self.running {
-            /// The number POSIX gives it.
-            const SIGTERM: i32 = 15;
-            if let Err(error) = process.signal(SIGTERM) {
-                tracing::debug!(%error, "a child process cannot be asked to end");
-            }
-        }
-    }
-
-    /// Kills what is left of the group, here and now: a program that is ending runs no task any more.
-    fn kill(&mut self) {
-        if let Some((process, _)) = &mut self.running
-            && let Err(error) = process.start_kill()
-        {
-            tracing::trace!(%error, "nothing is left of a child process");
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-        if let (Some((mut process, token)), Ok(runtime)) =
-            (self.running.take(), tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(async move {
-                let _ = process.wait().await;
-                drop(token);
-            });
-        }
+    if let Some(ended) = process.ended_by_itself().await {
+        tracing::debug!(how = %ended.how, "a child process ended");
+        end.set(ended);
     }
 }
