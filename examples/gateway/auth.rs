@@ -86,6 +86,12 @@ pub struct Auth {
 }
 
 impl AuthConfig {
+    /// The environment variables that hold secrets of the gateway's own.
+    pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
+        let variables = [&self.secret_env, &self.token_env];
+        variables.into_iter().flatten().map(String::as_str)
+    }
+
     pub fn build(&self) -> Result<Auth> {
         Ok(Auth {
             verifier: self.verifier()?,

@@ -9,7 +9,9 @@
 //! command = "npx"
 //! args = ["-y", "@modelcontextprotocol/server-filesystem", "/srv"]
 //! env = { NODE_ENV = "production" }
+//! inherit_env = ["NODE_PATH"]           # or inherit_all_env = true; by default HOME, PATH and a few more
 //! cwd = "/srv"
+//! connect_timeout_secs = 120            # how long it may take to start (30)
 //!
 //! [servers.search]                      # over streamable HTTP
 //! url = "http://127.0.0.1:9000/mcp"
@@ -82,12 +84,17 @@ struct Server {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    inherit_env: Vec<String>,
+    #[serde(default)]
+    inherit_all_env: bool,
     cwd: Option<PathBuf>,
     url: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     lifecycle: Option<LifecycleName>,
     request_timeout_secs: Option<u64>,
+    connect_timeout_secs: Option<u64>,
     reconnect_max_secs: Option<u64>,
     prefix: Option<String>,
     retry: Option<bool>,
@@ -150,7 +157,7 @@ impl Config {
         let mut upstreams = Vec::new();
         for (name, server) in &self.servers {
             let upstream = server
-                .upstream(name)
+                .upstream(name, &self.secret_variables())
                 .map_err(|error| format!("[servers.{name}]: {error}"))?;
             // Retry outside, so that the breaker counts every attempt, and what it refuses for now is tried again.
             let stack = ServiceBuilder::new()
@@ -177,6 +184,12 @@ impl Config {
         layer.transpose()
     }
 
+    /// The environment variables that no server is given.
+    fn secret_variables(&self) -> Vec<&str> {
+        let auth = self.auth.iter();
+        auth.flat_map(AuthConfig::secret_variables).collect()
+    }
+
     fn retry(&self, server: &Server) -> Result<Option<RetryLayer>> {
         let retry = self.retry.as_ref().filter(|_| server.retry != Some(false));
         let layer = retry.map(|retry| retry.layer(server.trust_annotations));
@@ -190,7 +203,7 @@ impl Config {
 }
 
 impl Server {
-    fn upstream(&self, name: &str) -> Result<Upstream> {
+    fn upstream(&self, name: &str, secrets: &[&str]) -> Result<Upstream> {
         let mut builder = Upstream::builder().name(name);
         if let Some(lifecycle) = self.lifecycle {
             builder = builder.lifecycle(match lifecycle {
@@ -204,6 +217,10 @@ impl Server {
             at_least_one("request_timeout_secs", seconds)?;
             builder = builder.request_timeout(Duration::from_secs(seconds));
         }
+        if let Some(seconds) = self.connect_timeout_secs {
+            at_least_one("connect_timeout_secs", seconds)?;
+            builder = builder.connect_timeout(Duration::from_secs(seconds));
+        }
         if let Some(seconds) = self.reconnect_max_secs {
             at_least_one("reconnect_max_secs", seconds)?;
             let most = Duration::from_secs(seconds);
@@ -211,17 +228,15 @@ impl Server {
         }
         match (&self.command, &self.url) {
             (Some(command), None) if self.headers.is_empty() => {
-                let mut child = ChildProcess::new(command).args(&self.args);
-                for (variable, value) in &self.env {
-                    child = child.env(variable, value);
-                }
-                if let Some(cwd) = &self.cwd {
-                    child = child.current_dir(cwd);
-                }
+                let child = self.child_process(command, secrets)?;
                 Ok(builder.child_process(child))
             }
             (None, Some(url))
-                if self.args.is_empty() && self.env.is_empty() && self.cwd.is_none() =>
+                if self.args.is_empty()
+                    && self.env.is_empty()
+                    && self.inherit_env.is_empty()
+                    && !self.inherit_all_env
+                    && self.cwd.is_none() =>
             {
                 check_tls("url", url)?;
                 let mut endpoint = HttpEndpoint::new(url);
@@ -231,10 +246,39 @@ impl Server {
                 Ok(builder.http(endpoint)?)
             }
             _ => Err(
-                "give either `command` (with `args`, `env`, `cwd`) or `url` (with `headers`)"
+                "give either `command` (with `args`, `env`, `inherit_env`, `inherit_all_env`, `cwd`) \
+                 or `url` (with `headers`)"
                     .into(),
             ),
         }
+    }
+
+    fn child_process(&self, command: &str, secrets: &[&str]) -> Result<ChildProcess> {
+        let inherited = self.inherit_env.iter();
+        if let Some(secret) = inherited
+            .map(String::as_str)
+            .find(|name| secrets.contains(name))
+        {
+            return Err(format!(
+                "`inherit_env` names {secret}, which holds a secret of the gateway's own ([auth]): \
+                 leave it out, or give the server a value of its own in `env`"
+            )
+            .into());
+        }
+        let mut child = ChildProcess::new(command)
+            .args(&self.args)
+            .inherit_env(&self.inherit_env)
+            .withhold_env(secrets);
+        if self.inherit_all_env {
+            child = child.inherit_all_env();
+        }
+        for (variable, value) in &self.env {
+            child = child.env(variable, value);
+        }
+        if let Some(cwd) = &self.cwd {
+            child = child.current_dir(cwd);
+        }
+        Ok(child)
     }
 }
 

@@ -20,9 +20,10 @@ mod status;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use futures::future::join_all;
 use rmcp_layers::{
-    Error, ExceptListens, Handler, McpRequest, McpResponse, auth::AuthLayer, cache::CacheLayer,
-    registry::RegistryLayer,
+    Error, ExceptListens, Handler, McpRequest, McpResponse, Upstream, auth::AuthLayer,
+    cache::CacheLayer, registry::RegistryLayer,
 };
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer, util::BoxCloneService};
 
@@ -170,11 +171,11 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         };
         serve::http(&listen, doors, stack, &in_flight, told, demo).await
     };
+    // From here on one signal more ends it at once.
+    told.once.cancel();
+    join_all(upstreams.iter().map(Upstream::close)).await;
     if let Some(auth) = auth {
         auth.close().await;
-    }
-    for upstream in upstreams {
-        upstream.close().await;
     }
     outcome
 }

@@ -1,0 +1,257 @@
+"""A gateway that ends, and what becomes of the processes it started.
+
+ending.py GATEWAY SCRATCH
+
+It needs no package: the servers are shell scripts, and the client is the lines below.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from processes import below
+
+# Answers `initialize`, `tools/list` and calls of `slow`; never answers calls of `hang`.
+SERVER = r"""
+answer() { echo '{"jsonrpc":"2.0","id":'"$id"',"result":'"$1"'}'; }
+while read -r line; do
+  id=${line##*\"id\":}
+  id=${id%%[!0-9]*}
+  case $line in
+    *'"initialize"'*) answer '{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"0"}}' ;;
+    *'"tools/list"'*) answer '{"tools":[{"name":"slow","inputSchema":{"type":"object"}},{"name":"hang","inputSchema":{"type":"object"}}]}' ;;
+    *'"tools/call"'*slow*) sleep 0.7; answer '{"content":[{"type":"text","text":"done"}]}' ;;
+  esac
+done
+"""
+# Ends neither when its input is closed nor by SIGTERM, and neither does what it started.
+STUBBORN = "trap '' TERM; sleep 1000 & " + SERVER + "\nwhile :; do sleep 0.05; done"
+# Hosts wait about as long before they kill a server.
+PATIENCE = 4.0
+
+
+def config(scratch: Path, servers: dict[str, str], more: str = "", each: str = "") -> Path:
+    path = scratch / "ending.toml"
+    text = more
+    for name, script in servers.items():
+        text += f"[servers.{name}]\ncommand = \"sh\"\nargs = ['-c', '''{script}''']\n{each}\n"
+    path.write_text(text)
+    return path
+
+
+def alive(processes: set[int]) -> set[int]:
+    running = set()
+    for process in processes:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX":
+            running.add(process)
+    return running
+
+
+@contextmanager
+def run(command: list[str], **more: object) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **more
+    )
+    started: set[int] = set()
+    try:
+        yield process
+    finally:
+        started |= set(below(process.pid))
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for left in alive(started):
+            os.kill(left, signal.SIGKILL)
+
+
+def send(process: subprocess.Popen[bytes], **message: object) -> None:
+    process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    process.stdin.flush()
+
+
+def answer(process: subprocess.Popen[bytes], wanted: int) -> dict:
+    while line := process.stdout.readline():
+        message = json.loads(line)
+        if message.get("id") == wanted:
+            return message
+    raise AssertionError("the gateway's output ended")
+
+
+ABOUT = {
+    "protocolVersion": "2025-11-25",
+    "clientInfo": {"name": "ending", "version": "0"},
+    "capabilities": {},
+}
+
+
+def begin(process: subprocess.Popen[bytes], servers: int) -> set[int]:
+    """Begins a session, and returns the processes that the gateway has started by then."""
+    send(process, id=0, method="initialize", params=ABOUT)
+    answer(process, 0)
+    send(process, method="notifications/initialized")
+    send(process, id=1, method="tools/list")
+    tools = answer(process, 1)["result"]["tools"]
+    assert len([tool for tool in tools if "hang" in tool["name"]]) == servers, tools
+    return set(below(process.pid))
+
+
+def ends(process: subprocess.Popen[bytes], children: set[int], within: float) -> None:
+    begun = time.monotonic()
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it runs after {within} s") from None
+    took = time.monotonic() - begun
+    # One that was killed has a moment to end.
+    time.sleep(0.2)
+    left = alive(children)
+    for child in left:
+        os.kill(child, signal.SIGKILL)
+    assert not left, f"{len(left)} of {len(children)} processes are left after {took:.1f} s"
+
+
+def the_host_leaves(gateway: str, scratch: Path) -> None:
+    file = config(scratch, dict.fromkeys("abc", STUBBORN))
+    with run([gateway, "--stdio", "--config", str(file)]) as process:
+        children = begin(process, 3)
+        process.stdin.close()
+        ends(process, children, PATIENCE)
+
+
+def the_host_leaves_during_a_call(gateway: str, scratch: Path) -> None:
+    file = config(scratch, dict.fromkeys("abc", STUBBORN))
+    with run([gateway, "--stdio", "--config", str(file)]) as process:
+        children = begin(process, 3)
+        send(process, id=2, method="tools/call", params={"name": "a__hang", "arguments": {}})
+        time.sleep(0.2)
+        process.stdin.close()
+        ends(process, children, PATIENCE)
+
+
+def the_host_leaves_answers_unread(gateway: str, scratch: Path) -> None:
+    file = config(scratch, dict.fromkeys("ab", SERVER))
+    with run([gateway, "--stdio", "--config", str(file)]) as process:
+        children = begin(process, 2)
+        for number in range(2, 1_000):
+            send(process, id=number, method="tools/list")
+        time.sleep(0.3)
+        process.stdin.close()
+        ends(process, children, PATIENCE)
+
+
+def an_answer_is_written_after_the_host_has_closed_the_input(gateway: str, scratch: Path) -> None:
+    file = config(scratch, {"a": SERVER})
+    with run([gateway, "--stdio", "--config", str(file)]) as process:
+        begin(process, 1)
+        send(process, id=2, method="tools/call", params={"name": "slow", "arguments": {}})
+        time.sleep(0.1)
+        process.stdin.close()
+        assert answer(process, 2)["result"]["content"][0]["text"] == "done"
+
+
+def a_signal_while_closing(gateway: str, scratch: Path) -> None:
+    file = config(scratch, dict.fromkeys("abc", STUBBORN))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        with run([gateway, "--stdio", "--config", str(file)]) as process:
+            children = begin(process, 3)
+            process.stdin.close()
+            time.sleep(0.5)
+            process.send_signal(number)
+            ends(process, children, 0.5)
+
+
+def every_signal(gateway: str, scratch: Path) -> None:
+    file = config(scratch, dict.fromkeys("abc", STUBBORN))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        with run([gateway, "--stdio", "--config", str(file)]) as process:
+            children = begin(process, 3)
+            process.send_signal(number)
+            ends(process, children, PATIENCE)
+            assert process.returncode == 0, (number, process.returncode)
+
+
+def the_gateways_secrets(gateway: str, scratch: Path) -> None:
+    note = scratch / "environment"
+    note.unlink(missing_ok=True)
+    auth = '[auth]\nissuer = "https://i.example"\naudience = "https://g.example"\nunmatched = "use"\n'
+    auth += 'secret_env = "GATEWAY_SECRET"\ntoken_env = "GATEWAY_TOKEN"\n'
+    for each, others in (("", False), ("inherit_all_env = true", True)):
+        file = config(scratch, {"a": f"env > {note}.new; mv {note}.new {note}\n{SERVER}"}, auth, each)
+        secrets = {"GATEWAY_SECRET": "s" * 64, "GATEWAY_TOKEN": token("s" * 64), "OTHER": "other"}
+        with run([gateway, "--stdio", "--config", str(file)], env={**os.environ, **secrets}) as process:
+            begin(process, 1)
+            environment = note.read_text()
+            names = {line.partition("=")[0] for line in environment.splitlines()}
+            assert not names & secrets.keys() - {"OTHER"}, names
+            assert ("OTHER" in names) == others, names
+    file = config(scratch, {"a": SERVER}, auth, 'inherit_env = ["GATEWAY_SECRET"]')
+    refused = subprocess.run(
+        [gateway, "--config", str(file)], capture_output=True, text=True, env={**os.environ, **secrets}, timeout=5
+    )
+    assert refused.returncode != 0 and "GATEWAY_SECRET" in refused.stderr, refused
+
+
+def token(secret: str) -> str:
+    import base64
+    import hashlib
+    import hmac
+
+    def part(value: bytes) -> str:
+        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+    claims = {"iss": "https://i.example", "aud": "https://g.example", "sub": "me", "scope": "use"}
+    claims |= {"exp": int(time.time()) + 600, "iat": int(time.time())}
+    signed = part(b'{"alg":"HS256","typ":"JWT"}') + "." + part(json.dumps(claims).encode())
+    return signed + "." + part(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest())
+
+
+def a_server_that_ends_at_once(gateway: str, scratch: Path) -> None:
+    servers = {"bad": "echo 'password: hunter2' >&2; exit 3", "good": SERVER}
+    with run([gateway, "--stdio", "--config", str(config(scratch, servers))]) as process:
+        begin(process, 1)
+        send(process, id=2, method="tools/call", params={"name": "bad__any", "arguments": {}})
+        said = json.dumps(answer(process, 2))
+        assert "exit status: 3" in said and "hunter2" not in said, said
+        call = {"name": "gateway__status", "arguments": {}}
+        send(process, id=3, method="tools/call", params=call)
+        status = json.dumps(answer(process, 3))
+        assert "exit status: 3" in status and "hunter2" in status, status
+
+
+STEPS: dict[str, Callable[[str, Path], None]] = {
+    "stdio every server is gone when the host has left": the_host_leaves,
+    "stdio a call that hangs does not hold that up": the_host_leaves_during_a_call,
+    "stdio nor do answers that are not read": the_host_leaves_answers_unread,
+    "stdio an answer is written after the end of the input": an_answer_is_written_after_the_host_has_closed_the_input,
+    "stdio a signal while closing ends it at once": a_signal_while_closing,
+    "stdio SIGINT, SIGTERM, SIGHUP and SIGQUIT end it and every server": every_signal,
+    "stdio no server has the gateway's secrets": the_gateways_secrets,
+    "stdio a server that ends at once is told with its status": a_server_that_ends_at_once,
+}
+
+
+def main(gateway: str, scratch: str, *only: str) -> int:
+    failed = 0
+    for name, step in STEPS.items():
+        if only and not any(word in name for word in only):
+            continue
+        try:
+            step(gateway, Path(scratch))
+            print(f"ok ending {name}", flush=True)
+        except Exception as error:  # noqa: BLE001 # However it ends, it is told.
+            failed += 1
+            print(f"FAIL ending {name} {type(error).__name__} {error}", flush=True)
+    return failed
+
+
+sys.exit(main(*sys.argv[1:]))
