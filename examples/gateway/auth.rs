@@ -92,6 +92,11 @@ impl AuthConfig {
         variables.into_iter().flatten().map(String::as_str)
     }
 
+    /// Where the issuer's keys are, if that is a URL.
+    pub fn jwks_url(&self) -> Option<&str> {
+        self.jwks_url.as_deref()
+    }
+
     pub fn build(&self) -> Result<Auth> {
         Ok(Auth {
             verifier: self.verifier()?,

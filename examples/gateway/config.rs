@@ -37,6 +37,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::{join, join_all};
 use rmcp_layers::{
     ChildProcess, HttpEndpoint, Lifecycle, Upstream,
     cache::CacheLayer,
@@ -50,6 +51,7 @@ use crate::{
     Result,
     auth::AuthConfig,
     cache::Cache,
+    reach,
     resilience::{BreakerConfig, RetryConfig},
 };
 
@@ -173,6 +175,33 @@ impl Config {
             upstreams.push(upstream);
         }
         Ok(Some((gateway.build()?, upstreams)))
+    }
+
+    /// What will not work as things are, a line each.
+    pub async fn look(&self) -> Vec<String> {
+        let servers = self.servers.iter().map(async |(name, server)| {
+            let found = match (&server.command, &server.url) {
+                (Some(command), _) => {
+                    let path = server.env.get("PATH").map(String::as_str);
+                    reach::command(command, server.cwd.as_deref(), path)
+                }
+                (None, Some(url)) => reach::url("url", url).await,
+                (None, None) => Ok(()),
+            };
+            found.map_err(|why| format!("[servers.{name}]: {why}"))
+        });
+        let redis = self.cache.as_ref().and_then(Cache::redis);
+        let jwks = self.auth.as_ref().and_then(AuthConfig::jwks_url);
+        let others = [("cache", "redis", redis), ("auth", "jwks_url", jwks)].map(
+            async |(section, key, url)| {
+                let Some(url) = url else { return Ok(()) };
+                let found = reach::url(key, url).await;
+                found.map_err(|why| format!("[{section}]: {why}"))
+            },
+        );
+        let (servers, others) = join(join_all(servers), join_all(others)).await;
+        let all = servers.into_iter().chain(others);
+        all.filter_map(Result::err).collect()
     }
 
     /// The cache over all servers.

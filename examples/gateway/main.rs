@@ -13,12 +13,13 @@ mod cache;
 mod config;
 mod demo;
 mod in_flight;
+mod reach;
 mod resilience;
 mod serve;
 mod session;
 mod status;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use rmcp_layers::{
@@ -155,6 +156,14 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     };
     let in_flight = InFlight::default();
     let stack = stack(layers, bottom, &in_flight);
+    let config = Arc::new(config);
+    let looking = config.clone();
+    // Nothing waits for it, since a connection may take a while.
+    tokio::spawn(async move {
+        for line in looking.look().await {
+            eprintln!("gateway: {line}");
+        }
+    });
 
     let outcome = if options.stdio {
         serve::stdio(stack, &in_flight, told).await
@@ -163,7 +172,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         let listen = match (options.listen, options.demo) {
             (Some(address), _) => address,
             (None, true) => "127.0.0.1:0".to_owned(),
-            (None, false) => config.listen,
+            (None, false) => config.listen.clone(),
         };
         let doors = Doors {
             hosts: &config.allowed_hosts,

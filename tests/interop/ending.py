@@ -228,6 +228,49 @@ def a_server_that_ends_at_once(gateway: str, scratch: Path) -> None:
         assert "exit status: 3" in status and "hunter2" in status, status
 
 
+def the_only_server_is_down(gateway: str, scratch: Path) -> None:
+    servers = {"bad": "exit 3"}
+    with run([gateway, "--stdio", "--config", str(config(scratch, servers))]) as process:
+        begin(process, 0)
+        call = {"name": "gateway__status", "arguments": {}}
+        send(process, id=2, method="tools/call", params=call)
+        status = json.dumps(answer(process, 2))
+        assert "exit status: 3" in status, status
+
+
+def what_will_not_work(gateway: str, scratch: Path) -> None:
+    file = scratch / "ending.toml"
+    file.write_text(f"""
+[servers.command]
+command = "no-such-command"
+[servers.file]
+command = "{scratch}/no-such-file"
+[servers.directory]
+command = "sh"
+cwd = "{scratch}/no-such-directory"
+[servers.remote]
+url = "http://127.0.0.1:9/mcp"
+[servers.well]
+command = "sh"
+[cache]
+redis = "redis://127.0.0.1:9"
+[auth]
+issuer = "https://i.example"
+audience = "https://g.example"
+jwks_url = "http://127.0.0.1:9/keys"
+""")
+    process = subprocess.Popen(
+        [gateway, "--config", str(file), "--listen", "127.0.0.1:0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    time.sleep(1)
+    process.terminate()
+    said = process.communicate(timeout=10)[1].decode()
+    lines = [line for line in said.splitlines() if line.startswith("gateway: [")]
+    for about in ("servers.command", "servers.file", "servers.directory", "servers.remote", "cache", "auth"):
+        assert len([line for line in lines if f"[{about}]" in line]) == 1, (about, said)
+    assert "servers.well" not in said, said
+
+
 STEPS: dict[str, Callable[[str, Path], None]] = {
     "stdio every server is gone when the host has left": the_host_leaves,
     "stdio a call that hangs does not hold that up": the_host_leaves_during_a_call,
@@ -237,6 +280,8 @@ STEPS: dict[str, Callable[[str, Path], None]] = {
     "stdio SIGINT, SIGTERM, SIGHUP and SIGQUIT end it and every server": every_signal,
     "stdio no server has the gateway's secrets": the_gateways_secrets,
     "stdio a server that ends at once is told with its status": a_server_that_ends_at_once,
+    "stdio the status is served while the only server is down": the_only_server_is_down,
+    "http what will not work is told at the start": what_will_not_work,
 }
 
 
