@@ -79,9 +79,9 @@ use crate::{
 ///
 /// # End
 ///
-/// [`Upstream::close`] closes the child's standard input, sends `SIGTERM` to its group 1 s later,
-/// and kills the group after another second (MCP 2025-11-25, basic/lifecycle, shutdown). Dropping
-/// the upstream kills the group at once.
+/// [`Upstream::close`] closes the child's standard input, sends `SIGTERM` to its group 1 s later, and
+/// kills the group after another second (MCP 2025-11-25, basic/lifecycle, shutdown). Dropping the
+/// upstream does the same in the background; if the runtime ends meanwhile, the group is killed at once.
 ///
 /// # Example
 ///
@@ -291,7 +291,7 @@ impl Dial for Spawn {
                 // The process is kept until here, so that it is not killed before its own end is
                 // known.
                 Err(error) => {
-                    note_end(&process, &end).await;
+                    note_end(&process, &end, ENDING).await;
                     Err(errors::of_ended_connect(error, end.get()))
                 }
             }
@@ -301,14 +301,18 @@ impl Dial for Spawn {
     fn ended(&self) -> BoxFuture<'static, ()> {
         let children = self.children.clone();
         children.close();
+        // One that was connected at this very moment may need all of its time.
+        let until = Instant::now() + INPUT_CLOSED + TERMINATED + REAP;
         Box::pin(async move {
-            if timeout(REAP, children.wait()).await.is_err() {
+            if timeout_at(until, children.wait()).await.is_err() {
                 tracing::warn!("a child process that was killed has not ended");
             }
         })
     }
 }
 
+/// How long a child whose handshake failed may take to end by itself, so that its status is known.
+const ENDING: Duration = Duration::from_millis(500);
 /// How long a child may take to end once its standard input is closed.
 const INPUT_CLOSED: Duration = Duration::from_secs(1);
 /// How long a child may take to end after `SIGTERM`.
@@ -356,7 +360,7 @@ impl Transport<RoleClient> for Child {
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let message = self.next().await;
         if message.is_none() {
-            note_end(&self.process, &self.end).await;
+            note_end(&self.process, &self.end, LAST_WORDS).await;
         }
         message
     }
@@ -398,12 +402,12 @@ impl Child {
     }
 }
 
-/// Takes note of how a child ended by itself.
-async fn note_end(process: &Process, end: &End) {
+/// Takes note of how a child ended by itself, if it does within the limit.
+async fn note_end(process: &Process, end: &End, limit: Duration) {
     if end.get().is_some() || end.is_closing() {
         return;
     }
-    if let Some(ended) = process.ended_by_itself().await {
+    if let Some(ended) = process.ended_by_itself(limit).await {
         tracing::debug!(how = %ended.how, "a child process ended");
         end.set(ended);
     }

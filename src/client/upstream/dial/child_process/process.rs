@@ -85,9 +85,10 @@ impl Process {
         tokio::time::timeout(limit, self.exit()).await.is_ok()
     }
 
-    /// How the process came to its end by itself; `None` if it runs, or was told to end.
-    pub(super) async fn ended_by_itself(&self) -> Option<Ended> {
-        let status = tokio::time::timeout(LAST_WORDS, self.exit()).await.ok()??;
+    /// How the process came to its end by itself; `None` if it still runs after the limit, or was
+    /// told to end.
+    pub(super) async fn ended_by_itself(&self, limit: Duration) -> Option<Ended> {
+        let status = tokio::time::timeout(limit, self.exit()).await.ok()??;
         if self.signalled.load(Ordering::Acquire) {
             return None;
         }
