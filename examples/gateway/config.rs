@@ -3,6 +3,7 @@
 //! ```toml
 //! listen = "127.0.0.1:8931"
 //! allowed_hosts = ["gateway.example"]    # what clients may name as `Host`; by default this machine only
+//! max_connections = 500                 # over HTTP; by default half of the files it may open
 //! status_tool = false                   # no tool `gateway__status`
 //!
 //! [servers.files]                       # a child process
@@ -45,13 +46,14 @@ use rmcp_layers::{
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 };
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
 use crate::{
     Result,
     auth::AuthConfig,
     cache::Cache,
-    reach,
+    connections, reach,
     resilience::{BreakerConfig, RetryConfig},
 };
 
@@ -64,6 +66,8 @@ pub struct Config {
     /// Against DNS rebinding: requests to other hosts are answered with 403.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
+    /// How many connections may be open over HTTP. Further ones wait.
+    max_connections: Option<u64>,
     /// Whether the gateway has a tool of its own that says how the servers are.
     #[serde(default = "yes")]
     pub status_tool: bool,
@@ -126,6 +130,7 @@ impl Default for Config {
         Self {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
+            max_connections: None,
             status_tool: yes(),
             auth: None,
             cache: None,
@@ -175,6 +180,17 @@ impl Config {
             upstreams.push(upstream);
         }
         Ok(Some((gateway.build()?, upstreams)))
+    }
+
+    /// How many connections may be open over HTTP.
+    pub fn max_connections(&self) -> Result<usize> {
+        let Some(max) = self.max_connections else {
+            return Ok(connections::default_max());
+        };
+        at_least_one("max_connections", max)?;
+        // More than a semaphore counts is no limit.
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Ok(max.min(Semaphore::MAX_PERMITS))
     }
 
     /// What will not work as things are, a line each.

@@ -11,6 +11,7 @@
 mod auth;
 mod cache;
 mod config;
+mod connections;
 mod demo;
 mod in_flight;
 mod reach;
@@ -177,6 +178,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         let doors = Doors {
             hosts: &config.allowed_hosts,
             auth: auth.as_ref(),
+            max_connections: config.max_connections()?,
         };
         serve::http(&listen, doors, stack, &in_flight, told, demo).await
     };

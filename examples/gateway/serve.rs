@@ -2,7 +2,6 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
 use rmcp::{
     ServiceExt,
     transport::{
@@ -14,7 +13,7 @@ use rmcp_layers::{Lines, McpServer};
 use tokio::net::TcpListener;
 use tokio_util::{io::InspectReader, sync::CancellationToken};
 
-use crate::{Result, Stack, auth::Auth, in_flight::InFlight};
+use crate::{Result, Stack, auth::Auth, connections, in_flight::InFlight};
 
 /// How long calls in flight may go on once the gateway is told to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -41,6 +40,8 @@ pub struct Doors<'a> {
     /// What requests may name as their `Host`; this machine, if there is none.
     pub hosts: &'a [String],
     pub auth: Option<&'a Auth>,
+    /// How many connections may be open at once.
+    pub max_connections: usize,
 }
 
 /// Serves streamable HTTP at `listen`. With `demo`, drives that against the gateway and then stops.
@@ -82,20 +83,13 @@ where
         Arc::new(LocalSessionManager::default()),
         config,
     );
-    // Without this a small event waits up to 40 ms for the acknowledgment of the one before it.
-    let listener = listener.tap_io(|tcp| {
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
     let stop = CancellationToken::new();
     let mut router = axum::Router::new().route_service("/mcp", service);
     if let Some(guard) = guard {
         router = router.layer(guard);
     }
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let mut served = tokio::spawn(served.into_future());
+    let served = connections::serve(listener, router, doors.max_connections, stop.clone());
+    let mut served = tokio::spawn(served);
 
     let outcome = match demo {
         Some(drive) => told
@@ -124,7 +118,7 @@ where
         closed => closed,
     };
     match closed {
-        Ok(served) => served??,
+        Ok(served) => served?,
         Err(_) => tracing::warn!("connections were still open, and are dropped"),
     }
     outcome

@@ -1,4 +1,4 @@
-"""A gateway that ends, and what becomes of the processes it started.
+"""A gateway that starts and ends, and what becomes of the processes it started.
 
 ending.py GATEWAY SCRATCH
 
@@ -8,6 +8,7 @@ It needs no package: the servers are shell scripts, and the client is the lines 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -271,6 +272,33 @@ jwks_url = "http://127.0.0.1:9/keys"
     assert "servers.well" not in said, said
 
 
+def half_a_request(gateway: str, scratch: Path) -> None:
+    file = config(scratch, {"a": SERVER}, "max_connections = 40\n")
+    with run([gateway, "--config", str(file), "--listen", "127.0.0.1:0"]) as process:
+        while b"listening on " not in (line := process.stdout.readline()):
+            pass
+        port = int(line.rsplit(b":", 1)[1].split(b"/")[0])
+        head = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += b"Accept: application/json, text/event-stream\r\n"
+        halves = [head] * 30 + [head + b"Content-Length: 99\r\n\r\n{"] * 20
+        connections = [socket.create_connection(("127.0.0.1", port)) for _ in halves]
+        for connection, half in zip(connections, halves, strict=True):
+            connection.sendall(half)
+        begun = time.monotonic()
+        # One more waits until there is room, and is served then.
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": ABOUT}).encode()
+        whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        served = socket.create_connection(("127.0.0.1", port), timeout=30)
+        served.sendall(whole)
+        assert b"200 OK" in served.recv(100)
+        assert time.monotonic() - begun < 30
+        for connection in connections:
+            connection.settimeout(100)
+            while connection.recv(4096):
+                pass
+        assert time.monotonic() - begun < 90
+
+
 STEPS: dict[str, Callable[[str, Path], None]] = {
     "stdio every server is gone when the host has left": the_host_leaves,
     "stdio a call that hangs does not hold that up": the_host_leaves_during_a_call,
@@ -281,6 +309,7 @@ STEPS: dict[str, Callable[[str, Path], None]] = {
     "stdio no server has the gateway's secrets": the_gateways_secrets,
     "stdio a server that ends at once is told with its status": a_server_that_ends_at_once,
     "stdio the status is served while the only server is down": the_only_server_is_down,
+    "http half a request does not keep others out": half_a_request,
     "http what will not work is told at the start": what_will_not_work,
 }
 
