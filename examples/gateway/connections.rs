@@ -1,5 +1,6 @@
-//! Connections over HTTP, bounded in number and in the time that a request may take to arrive. `axum::serve` has
-//! neither bound, so that clients that send half a request could keep all others out.
+//! Connections over HTTP, bounded in number and in the time that a request may take to arrive.
+//! `axum::serve` has neither bound, so that clients that send half a request could keep all others
+//! out.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -27,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const FEWEST: usize = 64;
 const MOST: usize = 16_384;
 
-/// How many connections may be open: half of the files that the process may open, so that its servers have the
-/// rest.
+/// How many connections may be open: half of the files that the process may open, so that its
+/// servers have the rest.
 pub fn default_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits
@@ -39,8 +40,8 @@ pub fn default_max() -> usize {
     (files.unwrap_or(1_024) / 2).clamp(FEWEST, MOST)
 }
 
-/// Serves until `stop`, and then until the connections that are open have ended. Connections beyond `max` wait
-/// in the listener's queue.
+/// Serves until `stop`, and then until the connections that are open have ended. Connections beyond
+/// `max` wait in the listener's queue.
 pub async fn serve(listener: TcpListener, router: Router, max: usize, stop: CancellationToken) {
     let router = router.layer(axum::middleware::from_fn(bound_body));
     let slots = Arc::new(Semaphore::new(max));

@@ -1,5 +1,6 @@
-//! A look at the start for what will not work, so that the operator reads of it before a caller does. A line is
-//! printed for each; the gateway starts all the same, because a server may come up later.
+//! A look at the start for what will not work, so that the operator reads of it before a caller
+//! does. A line is printed for each; the gateway starts all the same, because a server may come up
+//! later.
 
 use std::{
     env, io,

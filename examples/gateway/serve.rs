@@ -22,8 +22,9 @@ const ANSWERS: Duration = Duration::from_millis(200);
 /// How long connections may take to close after that.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How long calls in flight over standard input and output may go on once the host has closed the input.
-/// Hosts wait about 4 s before they kill a server, and up to 2.5 s of that are for its child processes.
+/// How long calls in flight over standard input and output may go on once the host has closed
+/// the input. Hosts wait about 4 s before they kill a server, and up to 2.5 s of that are for its
+/// child processes.
 const HOST_LEFT: Duration = Duration::from_millis(1_200);
 
 /// How often the process was told to stop, by SIGINT, SIGTERM, SIGHUP, SIGQUIT or Ctrl-C.

@@ -246,7 +246,7 @@ impl Connection {
             Keep::Foreign { .. } => None,
         };
         let Some(mut running) = running else { return };
-        // rmcp waits for questions of the server that are open, and for messages that are being sent.
+        // rmcp waits for answers that are being sent, also where the server reads nothing.
         self.end.close();
         self.routes.close();
         self.lost.cancel();

@@ -170,10 +170,11 @@ impl BreakerPolicy {
         self
     }
 
-    /// Whether an internal error (-32603) that the server answers with is a failure. Default: `true` for
-    /// breakers by tool and by [`key_by`](super::CircuitBreakerLayerBuilder::key_by), `false` for a breaker of
-    /// a whole server ([`one_key`](super::CircuitBreakerLayerBuilder::one_key)): there the answer shows that
-    /// the server is reachable, and one broken tool would close all others.
+    /// Whether an internal error (-32603) that the server answers with is a failure. Default:
+    /// `true` for breakers by tool and by
+    /// [`key_by`](super::CircuitBreakerLayerBuilder::key_by), `false` for a breaker of a whole
+    /// server ([`one_key`](super::CircuitBreakerLayerBuilder::one_key)): there the answer shows
+    /// that the server is reachable, and one broken tool would close all others.
     #[must_use]
     pub fn count_internal_errors(mut self, count: bool) -> Self {
         self.internal_errors = Some(count);

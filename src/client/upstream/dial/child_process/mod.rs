@@ -79,9 +79,10 @@ use crate::{
 ///
 /// # End
 ///
-/// [`Upstream::close`] closes the child's standard input, sends `SIGTERM` to its group 1 s later, and
-/// kills the group after another second (MCP 2025-11-25, basic/lifecycle, shutdown). Dropping the
-/// upstream does the same in the background; if the runtime ends meanwhile, the group is killed at once.
+/// [`Upstream::close`] closes the child's standard input, sends `SIGTERM` to its group 1 s later,
+/// and kills the group after another second (MCP 2025-11-25, basic/lifecycle, shutdown). Dropping
+/// the upstream does the same in the background; if the runtime ends meanwhile, the group is killed
+/// at once.
 ///
 /// # Example
 ///
