@@ -86,6 +86,17 @@ pub struct Auth {
 }
 
 impl AuthConfig {
+    /// The environment variables that hold secrets of the gateway's own.
+    pub fn secret_variables(&self) -> impl Iterator<Item = &str> {
+        let variables = [&self.secret_env, &self.token_env];
+        variables.into_iter().flatten().map(String::as_str)
+    }
+
+    /// Where the issuer's keys are, if that is a URL.
+    pub fn jwks_url(&self) -> Option<&str> {
+        self.jwks_url.as_deref()
+    }
+
     pub fn build(&self) -> Result<Auth> {
         Ok(Auth {
             verifier: self.verifier()?,

@@ -41,6 +41,11 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// The URL of the Redis.
+    pub fn redis(&self) -> Option<&str> {
+        self.redis.as_deref()
+    }
+
     /// The layer that the section describes, over all servers. `distrusted` is one of them whose annotations are
     /// not to be believed, if there is one.
     pub fn layer(&self, distrusted: Option<&str>) -> Result<CacheLayer> {

@@ -4,6 +4,7 @@
 //! listen = "127.0.0.1:8931"
 //! allowed_hosts = ["gateway.example"]    # what clients may name as `Host`; by default this machine only
 //! allowed_origins = ["https://app.example"]  # web pages that may use it; by default those of this machine and hosts
+//! max_connections = 500                 # over HTTP; by default half of the files it may open
 //! status_tool = false                   # no tool `gateway__status`
 //! max_in_flight = 1024                  # requests at once; what is above is refused with -31503
 //! max_in_flight_per_caller = 128        # of which this many are one principal's or session's
@@ -12,7 +13,9 @@
 //! command = "npx"
 //! args = ["-y", "@modelcontextprotocol/server-filesystem", "/srv"]
 //! env = { NODE_ENV = "production" }
+//! inherit_env = ["NODE_PATH"]           # or inherit_all_env = true; by default HOME, PATH and a few more
 //! cwd = "/srv"
+//! connect_timeout_secs = 120            # how long it may take to start (30)
 //!
 //! [servers.search]                      # over streamable HTTP
 //! url = "http://127.0.0.1:9000/mcp"
@@ -38,6 +41,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::{join, join_all};
 use rmcp_layers::{
     ChildProcess, HttpEndpoint, Lifecycle, Upstream,
     cache::CacheLayer,
@@ -45,12 +49,14 @@ use rmcp_layers::{
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 };
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
 use crate::{
     Limits, Result,
     auth::AuthConfig,
     cache::Cache,
+    connections, reach,
     resilience::{BreakerConfig, RetryConfig},
 };
 
@@ -65,6 +71,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Against web pages of others: requests with another `Origin` are answered with 403.
     pub allowed_origins: Option<Vec<String>>,
+    /// How many connections may be open over HTTP. Further ones wait.
+    max_connections: Option<u64>,
     /// Whether the gateway has a tool of its own that says how the servers are.
     #[serde(default = "yes")]
     pub status_tool: bool,
@@ -92,12 +100,17 @@ struct Server {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    inherit_env: Vec<String>,
+    #[serde(default)]
+    inherit_all_env: bool,
     cwd: Option<PathBuf>,
     url: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     lifecycle: Option<LifecycleName>,
     request_timeout_secs: Option<u64>,
+    connect_timeout_secs: Option<u64>,
     reconnect_max_secs: Option<u64>,
     prefix: Option<String>,
     retry: Option<bool>,
@@ -136,6 +149,7 @@ impl Default for Config {
             listen: default_listen(),
             allowed_hosts: Vec::new(),
             allowed_origins: None,
+            max_connections: None,
             status_tool: yes(),
             max_in_flight: default_max_in_flight(),
             max_in_flight_per_caller: default_max_in_flight_per_caller(),
@@ -171,7 +185,7 @@ impl Config {
         let mut upstreams = Vec::new();
         for (name, server) in &self.servers {
             let upstream = server
-                .upstream(name)
+                .upstream(name, &self.secret_variables())
                 .map_err(|error| format!("[servers.{name}]: {error}"))?;
             // Retry outside, so that the breaker counts every attempt, and what it refuses for now is tried again.
             let stack = ServiceBuilder::new()
@@ -205,6 +219,44 @@ impl Config {
         Ok(Limits { all, per_caller })
     }
 
+    /// How many connections may be open over HTTP.
+    pub fn max_connections(&self) -> Result<usize> {
+        let Some(max) = self.max_connections else {
+            return Ok(connections::default_max());
+        };
+        at_least_one("max_connections", max)?;
+        // More than a semaphore counts is no limit.
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Ok(max.min(Semaphore::MAX_PERMITS))
+    }
+
+    /// What will not work as things are, a line each.
+    pub async fn look(&self) -> Vec<String> {
+        let servers = self.servers.iter().map(async |(name, server)| {
+            let found = match (&server.command, &server.url) {
+                (Some(command), _) => {
+                    let path = server.env.get("PATH").map(String::as_str);
+                    reach::command(command, server.cwd.as_deref(), path)
+                }
+                (None, Some(url)) => reach::url("url", url).await,
+                (None, None) => Ok(()),
+            };
+            found.map_err(|why| format!("[servers.{name}]: {why}"))
+        });
+        let redis = self.cache.as_ref().and_then(Cache::redis);
+        let jwks = self.auth.as_ref().and_then(AuthConfig::jwks_url);
+        let others = [("cache", "redis", redis), ("auth", "jwks_url", jwks)].map(
+            async |(section, key, url)| {
+                let Some(url) = url else { return Ok(()) };
+                let found = reach::url(key, url).await;
+                found.map_err(|why| format!("[{section}]: {why}"))
+            },
+        );
+        let (servers, others) = join(join_all(servers), join_all(others)).await;
+        let all = servers.into_iter().chain(others);
+        all.filter_map(Result::err).collect()
+    }
+
     /// The cache over all servers.
     pub fn cache(&self) -> Result<Option<CacheLayer>> {
         let mut servers = self.servers.iter();
@@ -212,6 +264,12 @@ impl Config {
         let distrusted = distrusted.map(|(name, _)| name.as_str());
         let layer = self.cache.as_ref().map(|cache| cache.layer(distrusted));
         layer.transpose()
+    }
+
+    /// The environment variables that no server is given.
+    fn secret_variables(&self) -> Vec<&str> {
+        let auth = self.auth.iter();
+        auth.flat_map(AuthConfig::secret_variables).collect()
     }
 
     fn retry(&self, server: &Server) -> Result<Option<RetryLayer>> {
@@ -227,7 +285,7 @@ impl Config {
 }
 
 impl Server {
-    fn upstream(&self, name: &str) -> Result<Upstream> {
+    fn upstream(&self, name: &str, secrets: &[&str]) -> Result<Upstream> {
         let mut builder = Upstream::builder().name(name);
         if let Some(lifecycle) = self.lifecycle {
             builder = builder.lifecycle(match lifecycle {
@@ -241,6 +299,10 @@ impl Server {
             at_least_one("request_timeout_secs", seconds)?;
             builder = builder.request_timeout(Duration::from_secs(seconds));
         }
+        if let Some(seconds) = self.connect_timeout_secs {
+            at_least_one("connect_timeout_secs", seconds)?;
+            builder = builder.connect_timeout(Duration::from_secs(seconds));
+        }
         if let Some(seconds) = self.reconnect_max_secs {
             at_least_one("reconnect_max_secs", seconds)?;
             let most = Duration::from_secs(seconds);
@@ -248,17 +310,15 @@ impl Server {
         }
         match (&self.command, &self.url) {
             (Some(command), None) if self.headers.is_empty() => {
-                let mut child = ChildProcess::new(command).args(&self.args);
-                for (variable, value) in &self.env {
-                    child = child.env(variable, value);
-                }
-                if let Some(cwd) = &self.cwd {
-                    child = child.current_dir(cwd);
-                }
+                let child = self.child_process(command, secrets)?;
                 Ok(builder.child_process(child))
             }
             (None, Some(url))
-                if self.args.is_empty() && self.env.is_empty() && self.cwd.is_none() =>
+                if self.args.is_empty()
+                    && self.env.is_empty()
+                    && self.inherit_env.is_empty()
+                    && !self.inherit_all_env
+                    && self.cwd.is_none() =>
             {
                 check_tls("url", url)?;
                 let mut endpoint = HttpEndpoint::new(url);
@@ -268,10 +328,39 @@ impl Server {
                 Ok(builder.http(endpoint)?)
             }
             _ => Err(
-                "give either `command` (with `args`, `env`, `cwd`) or `url` (with `headers`)"
+                "give either `command` (with `args`, `env`, `inherit_env`, `inherit_all_env`, `cwd`) \
+                 or `url` (with `headers`)"
                     .into(),
             ),
         }
+    }
+
+    fn child_process(&self, command: &str, secrets: &[&str]) -> Result<ChildProcess> {
+        let inherited = self.inherit_env.iter();
+        if let Some(secret) = inherited
+            .map(String::as_str)
+            .find(|name| secrets.contains(name))
+        {
+            return Err(format!(
+                "`inherit_env` names {secret}, which holds a secret of the gateway's own ([auth]): \
+                 leave it out, or give the server a value of its own in `env`"
+            )
+            .into());
+        }
+        let mut child = ChildProcess::new(command)
+            .args(&self.args)
+            .inherit_env(&self.inherit_env)
+            .withhold_env(secrets);
+        if self.inherit_all_env {
+            child = child.inherit_all_env();
+        }
+        for (variable, value) in &self.env {
+            child = child.env(variable, value);
+        }
+        if let Some(cwd) = &self.cwd {
+            child = child.current_dir(cwd);
+        }
+        Ok(child)
     }
 }
 

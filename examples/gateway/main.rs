@@ -11,19 +11,22 @@
 mod auth;
 mod cache;
 mod config;
+mod connections;
 mod demo;
 mod in_flight;
+mod reach;
 mod resilience;
 mod serve;
 mod session;
 mod status;
 mod transport;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use rmcp_layers::{
-    CallerLimitLayer, Error, ExceptListens, Handler, McpRequest, McpResponse, auth::AuthLayer,
-    cache::CacheLayer, registry::RegistryLayer,
+    CallerLimitLayer, Error, ExceptListens, Handler, McpRequest, McpResponse, Upstream,
+    auth::AuthLayer, cache::CacheLayer, registry::RegistryLayer,
 };
 use tower::{ServiceBuilder, util::BoxCloneService};
 
@@ -153,6 +156,14 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     };
     let in_flight = InFlight::default();
     let stack = stack(layers, bottom, &in_flight);
+    let config = Arc::new(config);
+    let looking = config.clone();
+    // Nothing waits for it, since a connection may take a while.
+    tokio::spawn(async move {
+        for line in looking.look().await {
+            eprintln!("gateway: {line}");
+        }
+    });
 
     let outcome = if options.stdio {
         serve::stdio(stack, &in_flight, told).await
@@ -161,20 +172,21 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         let listen = match (options.listen, options.demo) {
             (Some(address), _) => address,
             (None, true) => "127.0.0.1:0".to_owned(),
-            (None, false) => config.listen,
+            (None, false) => config.listen.clone(),
         };
         let doors = Doors {
             hosts: &config.allowed_hosts,
             origins: config.allowed_origins.as_deref(),
             auth: auth.as_ref(),
+            max_connections: config.max_connections()?,
         };
         serve::http(&listen, doors, stack, &in_flight, told, demo).await
     };
+    // From here on one signal more ends it at once.
+    told.once.cancel();
+    join_all(upstreams.iter().map(Upstream::close)).await;
     if let Some(auth) = auth {
         auth.close().await;
-    }
-    for upstream in upstreams {
-        upstream.close().await;
     }
     outcome
 }

@@ -2,7 +2,6 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
 use rmcp::{
     ServiceExt,
     transport::{
@@ -11,9 +10,9 @@ use rmcp::{
 };
 use rmcp_layers::{Lines, McpServer};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{io::InspectReader, sync::CancellationToken};
 
-use crate::{Result, Stack, auth::Auth, in_flight::InFlight, transport};
+use crate::{Result, Stack, auth::Auth, connections, in_flight::InFlight, transport};
 
 /// How long calls in flight may go on once the gateway is told to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -22,10 +21,15 @@ const ANSWERS: Duration = Duration::from_millis(200);
 /// How long connections may take to close after that.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How often the process was told to stop, by SIGINT, SIGTERM or Ctrl-C.
+/// How long calls in flight over standard input and output may go on once the host has closed
+/// the input. Hosts wait about 4 s before they kill a server, and up to 2.5 s of that are for its
+/// child processes.
+const HOST_LEFT: Duration = Duration::from_millis(1_200);
+
+/// How often the process was told to stop, by SIGINT, SIGTERM, SIGHUP, SIGQUIT or Ctrl-C.
 #[derive(Clone, Default)]
 pub struct Told {
-    /// Ends in good order.
+    /// Ends in good order. The end of a session over standard input and output counts too.
     pub once: CancellationToken,
     /// Ends at once.
     pub twice: CancellationToken,
@@ -38,6 +42,8 @@ pub struct Doors<'a> {
     /// What they may name as their `Origin`; pages of this machine and of `hosts`, if it is `None`.
     pub origins: Option<&'a [String]>,
     pub auth: Option<&'a Auth>,
+    /// How many connections may be open at once.
+    pub max_connections: usize,
 }
 
 /// Serves streamable HTTP at `listen`. With `demo`, drives that against the gateway and then stops.
@@ -76,20 +82,13 @@ where
         Arc::new(LocalSessionManager::default()),
         config,
     );
-    // Without this a small event waits up to 40 ms for the acknowledgment of the one before it.
-    let listener = listener.tap_io(|tcp| {
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
     let stop = CancellationToken::new();
     let mut router = axum::Router::new().route_service("/mcp", service);
     if let Some(guard) = guard {
         router = router.layer(guard);
     }
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let mut served = tokio::spawn(served.into_future());
+    let served = connections::serve(listener, router, doors.max_connections, stop.clone());
+    let mut served = tokio::spawn(served);
 
     let outcome = match demo {
         Some(drive) => told
@@ -118,7 +117,7 @@ where
         closed => closed,
     };
     match closed {
-        Ok(served) => served??,
+        Ok(served) => served?,
         Err(_) => tracing::warn!("connections were still open, and are dropped"),
     }
     outcome
@@ -126,21 +125,37 @@ where
 
 /// Serves one session over standard input and output.
 pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()> {
-    let lines = Lines::from(rmcp::transport::stdio());
-    let serving = McpServer::new(stack).serve(lines);
+    let host_left = CancellationToken::new();
+    let (stdin, stdout) = rmcp::transport::stdio();
+    let at_end = host_left.clone();
+    let stdin = InspectReader::new(stdin, move |read| {
+        if read.is_empty() {
+            at_end.cancel();
+        }
+    });
+    let serving = McpServer::new(stack).serve(Lines::new(stdin, stdout));
     let Some(running) = told.once.run_until_cancelled(serving).await else {
         return Ok(());
     };
     let running = running?;
     let end = running.cancellation_token();
     let mut ended = tokio::spawn(running.waiting());
-    tokio::select! {
+    let left = tokio::select! {
         _ = &mut ended => return Ok(()),
-        () = told.once.cancelled() => {}
+        () = host_left.cancelled() => true,
+        () = told.once.cancelled() => false,
+    };
+    if left {
+        told.once.cancel();
+        // The calls go on until their answers are written, which a host that has left may not read.
+        if tokio::time::timeout(HOST_LEFT, &mut ended).await.is_err() {
+            tracing::warn!("the host left before all of its calls were answered");
+        }
+    } else {
+        drain(in_flight).await;
+        end.cancel();
+        let _ = tokio::time::timeout(CLOSE, ended).await;
     }
-    drain(in_flight).await;
-    end.cancel();
-    let _ = tokio::time::timeout(CLOSE, ended).await;
     Ok(())
 }
 
@@ -156,10 +171,13 @@ pub fn told_to_stop() -> Result<Told> {
     let mut signals = Signals::new()?;
     let teller = told.clone();
     tokio::spawn(async move {
-        signals.next().await;
-        teller.once.cancel();
-        signals.next().await;
-        teller.twice.cancel();
+        loop {
+            signals.next().await;
+            if teller.once.is_cancelled() {
+                return teller.twice.cancel();
+            }
+            teller.once.cancel();
+        }
     });
     Ok(told)
 }
@@ -168,6 +186,8 @@ pub fn told_to_stop() -> Result<Told> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
@@ -177,6 +197,8 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
         })
     }
 
@@ -184,6 +206,8 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+            _ = self.quit.recv() => {}
         }
     }
 }

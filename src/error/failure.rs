@@ -12,6 +12,7 @@ pub struct TransportError {
     pub(super) delivered: Delivered,
     pub(super) retry_after: Option<Duration>,
     pub(super) status: Option<u16>,
+    detail: Option<Arc<str>>,
     source: Option<Source>,
 }
 
@@ -34,6 +35,7 @@ impl TransportError {
             delivered: Delivered::Unknown,
             retry_after: None,
             status: None,
+            detail: None,
             source: None,
         }
     }
@@ -72,6 +74,41 @@ impl TransportError {
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
+    }
+
+    /// Adds what the operator may read and callers must not, because it may hold secrets.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<Arc<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Replaces the message.
+    pub(crate) fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// Says in the message what it came from.
+    pub(crate) fn with_reason(self, reason: &str) -> Self {
+        let message = format!("{}: {reason}", self.message);
+        self.with_message(message)
+    }
+
+    pub(super) fn with_detail_shown(self) -> Self {
+        match self.detail() {
+            Some(detail) => {
+                let message = format!("{}; {detail}", self.message);
+                self.with_message(message)
+            }
+            None => self,
+        }
+    }
+
+    /// What the operator may read beside the message, in several lines: of a child process that ended, the
+    /// last lines of its standard error. It never reaches the wire.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
     }
 
     /// The upstream's name, if it has one.

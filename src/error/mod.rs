@@ -207,6 +207,25 @@ impl Error {
         None
     }
 
+    /// The message and the [detail](TransportError::detail): for the operator, not for callers.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Transport(error) => match error.detail() {
+                Some(detail) => format!("{error}; {detail}"),
+                None => error.to_string(),
+            },
+            other => other.to_string(),
+        }
+    }
+
+    /// The same error with its [detail](TransportError::detail) in the message.
+    pub(crate) fn with_detail_shown(self) -> Self {
+        match self {
+            Self::Transport(error) => error.with_detail_shown().into(),
+            other => other,
+        }
+    }
+
     /// Finds an error of [its own kind](Self::own) in a chain of sources, else reads what tower's own layers
     /// say.
     fn from_chain(error: &(dyn StdError + 'static)) -> Option<Self> {

@@ -45,7 +45,8 @@ pub enum MemberState {
     },
     /// It cannot be reached.
     Failed {
-        /// Why.
+        /// Why, for the operator: of a child process that ended, the last lines of its standard error are
+        /// part of it.
         reason: Arc<str>,
         /// How long after `since` it is tried again, where somebody said so.
         retry_after: Option<Duration>,
@@ -305,7 +306,7 @@ impl Seat {
     pub(super) fn heard(&self, error: Option<&Error>) {
         let next = match error {
             Some(error @ Error::Transport(_)) => MemberState::Failed {
-                reason: error.to_string().into(),
+                reason: error.in_full().into(),
                 retry_after: error.retry_after(),
                 since: Instant::now(),
             },

@@ -72,6 +72,9 @@
 //! | `subscriptions/listen` | Where it asks for changes of the list of tools, the registry's are told beside the inner stack's. |
 //! | all others | Pass untouched. |
 //!
+//! While the inner stack cannot be reached (a transport error, a timeout), `server/discover` and `tools/list` are
+//! answered with the registered tools alone, if there are any.
+//!
 //! # How calls of registered tools end
 //!
 //! | what happens | the answer |

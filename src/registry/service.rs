@@ -8,7 +8,7 @@ use std::{
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use rmcp::model::{
     CallToolResult, ClientRequest, DiscoverResult, EmptyResult, ErrorData, ListToolsResult,
-    ServerResult,
+    ProtocolVersion, ServerCapabilities, ServerResult,
 };
 use serde_json::Value;
 use tower::{Service, ServiceExt};
@@ -72,7 +72,7 @@ where
         match &request.message {
             ClientRequest::CallToolRequest(_) => Box::pin(call_tool(shared, inner, request)),
             ClientRequest::ListToolsRequest(_) => Box::pin(list(shared, inner, request)),
-            ClientRequest::DiscoverRequest(_) => Box::pin(discover(inner, request)),
+            ClientRequest::DiscoverRequest(_) => Box::pin(discover(shared, inner, request)),
             ClientRequest::SubscriptionsListenRequest(listen)
                 if listen.params.notifications.tools_list_changed == Some(true) =>
             {
@@ -84,12 +84,21 @@ where
 }
 
 /// What the inner stack is, and that there are tools here.
-async fn discover<S>(inner: S, request: McpRequest) -> Answer
+async fn discover<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
 {
-    let mut response = inner.oneshot(request).await.map_err(Into::into)?;
+    let mut response = match inner.oneshot(request).await.map_err(Into::into) {
+        Err(error) if shared.serves_without(&error) => {
+            let described = DiscoverResult::new(
+                ProtocolVersion::KNOWN_VERSIONS.to_vec(),
+                ServerCapabilities::default(),
+            );
+            McpResponse::new(ServerResult::DiscoverResult(described))
+        }
+        answer => answer?,
+    };
     let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
     let mut discovered: DiscoverResult = results::expect(result)?;
     let tools = discovered.capabilities.tools.get_or_insert_default();
@@ -110,7 +119,9 @@ where
     }
     let first = !has_cursor(&request);
     let mut response = match inner.oneshot(request).await.map_err(Into::into) {
-        Err(error) if first && listen::is_method_not_found(&error) => {
+        Err(error)
+            if first && (listen::is_method_not_found(&error) || shared.serves_without(&error)) =>
+        {
             McpResponse::new(ListToolsResult::default())
         }
         answer => answer?,

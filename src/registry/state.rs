@@ -19,7 +19,7 @@ use super::{
     search::{CALL_TOOL, SEARCH_TOOLS, Search},
     version::{self, VERSION_META_KEY, VERSIONS_META_KEY},
 };
-use crate::Outcome;
+use crate::{Error, Outcome};
 
 /// How many inner tools' failures are remembered one by one.
 const MAX_MONITORS: usize = 10_000;
@@ -293,6 +293,12 @@ impl Shared {
                     .filter_map(|entry| entry.tool.version().cloned())
                     .collect(),
             })
+    }
+
+    /// Whether the registered tools are served by themselves, because the inner stack cannot be
+    /// reached.
+    pub(super) fn serves_without(&self, error: &Error) -> bool {
+        (error.is_transport() || error.is_timeout()) && !self.listed().is_empty()
     }
 
     /// The own tools that are listed, by name.

@@ -8,6 +8,7 @@
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod down;
 mod health;
 mod http;
 mod inner;

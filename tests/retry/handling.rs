@@ -7,11 +7,12 @@ use std::{
 
 use rmcp::model::*;
 use rmcp_layers::{
-    McpRequest,
+    McpRequest, TransportError,
     retry::{
         Attempts, Jitter, RetryLayer, RetryPolicy,
         breaker::{
-            BreakerHandle, BreakerState, CircuitBreakerLayer, CircuitBreakerLayerBuilder, Span,
+            BreakerHandle, BreakerPolicy, BreakerState, CircuitBreakerLayer,
+            CircuitBreakerLayerBuilder, Span,
         },
     },
 };
@@ -134,6 +135,37 @@ async fn one_breaker_for_a_whole_upstream() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("`files`"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_broken_tool_does_not_close_a_whole_upstream() {
+    let one_key = |policy: BreakerPolicy| {
+        let layer = CircuitBreakerLayer::builder().one_key("files");
+        layer.policy(policy).build().unwrap()
+    };
+    let layer = one_key(BreakerPolicy::new());
+    let call = answers(&layer, (0..20).map(|_| internal()));
+    for _ in 0..20 {
+        call("broken").await.unwrap_err();
+    }
+    call("sound").await.unwrap();
+
+    // An answer shows that the server is back.
+    let lost = || Err(TransportError::new("the connection was lost").into());
+    let layer = one_key(BreakerPolicy::new().consecutive_failures(1));
+    let call = answers(&layer, [lost(), internal()]);
+    call("any").await.unwrap_err();
+    assert!(is_refused(&call("any").await));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    call("broken").await.unwrap_err();
+    call("sound").await.unwrap();
+
+    let layer = one_key(BreakerPolicy::new().count_internal_errors(true));
+    let call = answers(&layer, (0..5).map(|_| internal()));
+    for _ in 0..5 {
+        call("broken").await.unwrap_err();
+    }
+    assert!(is_refused(&call("sound").await));
 }
 
 #[tokio::test(start_paused = true)]

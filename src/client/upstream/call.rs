@@ -72,14 +72,12 @@ impl Call {
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let route = route.lists(kinds::lists(&request.message));
         let (sending, back) = self.send(request, route);
-        let handle = sending
-            .await
-            .map_err(|error| errors::of_call(&self.upstream, error))?;
+        let handle = sending.await.map_err(|error| self.failed(error))?;
         let mut flight = Flight {
             connection: &self.connection,
             handle: Some(handle),
         };
-        let lost = || errors::lost(&self.upstream);
+        let lost = || self.lost();
         let rx = &mut flight.handle.as_mut().ok_or_else(lost)?.rx;
         let answer = self.wait(rx, mailbox, &back, timeout).await?;
         if let Some(why) = flight.land() {
@@ -89,7 +87,7 @@ impl Call {
             if errors::ends_connection(&error) {
                 self.connection.retire();
             }
-            errors::of_call(&self.upstream, error)
+            self.failed(error)
         })?;
         #[cfg(feature = "http-client")]
         if let Some(direct) = self.connection.direct() {
@@ -151,6 +149,15 @@ impl Call {
         self.wait(answer, mailbox, back, self.timeout).await
     }
 
+    fn failed(&self, error: ServiceError) -> Error {
+        let error = errors::of_call(&self.upstream, error);
+        self.connection.end().explain(error)
+    }
+
+    fn lost(&self) -> Error {
+        self.connection.end().explain(errors::lost(&self.upstream))
+    }
+
     /// The message on its way through rmcp.
     fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, Return) {
         let (mut message, meta, back) = self.outgoing(request);
@@ -208,7 +215,7 @@ impl Call {
         back: &Return,
         timeout: Option<Duration>,
     ) -> Result<Answer, Error> {
-        let lost = || errors::lost(&self.upstream);
+        let lost = || self.lost();
         // A budget that is used up does not make an answer late that is here.
         let here = |coming| tokio::task::unconstrained(coming).now_or_never();
         let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "http-client")]
 use super::dial::Direct;
 use super::{
+    end::End,
     errors,
     listen::Subscribed,
     routes::Routes,
@@ -42,6 +43,7 @@ pub(super) struct Connection {
     level_is_set: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
+    end: End,
     /// Ends the connection when the last user of it is gone.
     keep: Keep,
 }
@@ -152,8 +154,21 @@ impl Connection {
             level_is_set: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             lost: relay.lost,
+            end: End::default(),
             keep,
         })
+    }
+
+    /// Knows how its transport ends.
+    #[cfg(feature = "child-process")]
+    pub(super) fn with_end(mut self, end: End) -> Self {
+        self.end = end;
+        self
+    }
+
+    /// How the connection ended, as far as that is known.
+    pub(super) fn end(&self) -> &End {
+        &self.end
     }
 
     /// Lets calls go directly, if the connection is of a revision in which they can.
@@ -231,6 +246,10 @@ impl Connection {
             Keep::Foreign { .. } => None,
         };
         let Some(mut running) = running else { return };
+        // rmcp waits for answers that are being sent, also where the server reads nothing.
+        self.end.close();
+        self.routes.close();
+        self.lost.cancel();
         match running.close().await {
             Ok(reason) => tracing::debug!(?reason, "a connection ended"),
             Err(error) => tracing::warn!(%error, "a connection's task failed"),

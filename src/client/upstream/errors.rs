@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "http-client")]
 use super::dial::{Failure, HttpError};
+#[cfg(feature = "child-process")]
+use super::end::Ended;
 use crate::{Error, TransportError, code, lines::Why};
 
 /// A call failed.
@@ -168,6 +170,18 @@ pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> E
         transport = transport.with_retry_after(after);
     }
     transport.with_source(error).into()
+}
+
+/// No connection could be made, because the other side ended.
+#[cfg(feature = "child-process")]
+pub(super) fn of_ended_connect(error: Error, ended: Option<&Ended>) -> Error {
+    match (error, ended) {
+        (Error::Transport(error), Some(ended)) => {
+            let message = format!("cannot connect: {}", ended.how);
+            ended.explain(error.with_message(message)).into()
+        }
+        (error, _) => error,
+    }
 }
 
 /// Whether the server answered a handshake, and did not agree to it.

@@ -117,7 +117,10 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
         match mailbox.recv().await {
             Some(Mail::Notification(notification)) => next = Some(*notification),
             Some(Mail::Request(..)) => {}
-            None => return Err(errors::lost(&call.upstream)),
+            None => {
+                let lost = errors::lost(&call.upstream);
+                return Err(call.connection.end().explain(lost));
+            }
         }
     }
 }

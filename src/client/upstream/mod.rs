@@ -5,6 +5,11 @@ mod builder;
 mod call;
 mod connection;
 mod dial;
+#[cfg_attr(
+    not(feature = "child-process"),
+    expect(dead_code, reason = "only a child process tells how it ended")
+)]
+mod end;
 mod errors;
 mod kinds;
 mod listen;
@@ -156,9 +161,11 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// A [transport error](crate::TransportError) that says why there is none.
+    /// A [transport error](crate::TransportError) that says why there is none. Its message has the
+    /// [detail](crate::TransportError::detail) too: it is meant for the operator, not for callers.
     pub async fn connect(&self) -> Result<(), Error> {
-        self.inner.first.get().await.map(|_| ())
+        let connected = self.inner.first.get().await;
+        connected.map(drop).map_err(Error::with_detail_shown)
     }
 
     /// Whether there is a connection now.
@@ -172,10 +179,12 @@ impl Upstream {
         connections.map(|connection| connection.routes.len()).sum()
     }
 
-    /// Ends the connection, and makes no other. Calls in flight fail; a child process is asked to end by
-    /// closing its standard input, then by `SIGTERM`, then killed, three seconds apart (MCP 2025-11-25,
+    /// Ends the connection, and makes no other. Calls in flight fail. A child process is asked to end by
+    /// closing its standard input, 1 s later by `SIGTERM`, and killed after another second (MCP 2025-11-25,
     /// basic/lifecycle, shutdown); one that is still being connected to is killed at once. Returns when that
-    /// is done, to everybody who asked for it.
+    /// is done, to everybody who asked for it: within 3 s.
+    ///
+    /// To close several upstreams, await all of these at once.
     pub async fn close(&self) {
         futures::future::join_all(self.inner.slots().map(|slot| slot.close())).await;
     }

@@ -159,7 +159,12 @@ impl Slot {
         let why = why
             .as_deref()
             .unwrap_or("the connection was lost again and again");
-        let error = self.error(format!("not connected, next attempt in {wait:.1?} ({why})"));
+        let mut error = self.error(format!("not connected, next attempt in {wait:.1?} ({why})"));
+        if let Some(Error::Transport(last)) = &state.last_error
+            && let Some(detail) = last.detail()
+        {
+            error = error.with_detail(detail);
+        }
         Err(error.with_retry_after(wait).into())
     }
 
@@ -233,10 +238,12 @@ impl Slot {
             }
             Err(error) if self.dial.is_final() => {
                 state.phase = Phase::Idle;
-                tracing::debug!(upstream = %self.name, %error, "not connected");
+                let error = error.in_full();
+                tracing::debug!(upstream = %self.name, error, "not connected");
             }
             Err(error) => {
-                tracing::warn!(upstream = %self.name, %error, "not connected");
+                let in_full = error.in_full();
+                tracing::warn!(upstream = %self.name, error = in_full, "not connected");
                 let wait = self.backoff.delay(state.failures);
                 state.phase = Phase::Idle;
                 state.failures = state.failures.saturating_add(1);
@@ -258,12 +265,18 @@ impl Slot {
             lost.cancelled().await;
             let Some(slot) = this.upgrade() else { return };
             let mut state = slot.state();
-            let mine = matches!(&state.phase, Phase::Ready(current)
-                if Weak::ptr_eq(&Arc::downgrade(current), &connection));
-            if !mine || state.closed {
+            let why = match &state.phase {
+                Phase::Ready(current) if Weak::ptr_eq(&Arc::downgrade(current), &connection) => {
+                    let lost = slot.error("the connection was lost");
+                    current.end().explain(lost.into())
+                }
+                _ => return,
+            };
+            if state.closed {
                 return;
             }
-            tracing::warn!(upstream = %slot.name, "the connection was lost");
+            tracing::warn!(upstream = %slot.name, error = why.in_full(), "not connected any more");
+            state.last_error = Some(why);
             slot.lose(&mut state);
         });
     }

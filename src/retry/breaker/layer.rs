@@ -84,8 +84,10 @@ impl CircuitBreakerLayerBuilder {
         self
     }
 
-    /// Has one breaker for the whole stack, under this name: for a stack that is one upstream. Default: one for each
-    /// tool, by its name, and one for each other method, by its own.
+    /// Has one breaker for the whole stack, under this name: for a stack that is one upstream. An internal error that
+    /// the upstream answers with is not a failure then, unless
+    /// [`count_internal_errors`](BreakerPolicy::count_internal_errors) says so. Default: one for each tool, by its
+    /// name, and one for each other method, by its own.
     pub fn one_key(mut self, name: impl Into<Arc<str>>) -> Self {
         self.key_by = KeyBy::One(name.into());
         self

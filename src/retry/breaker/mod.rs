@@ -46,7 +46,7 @@
 //!
 //! | how a call ends | closed | half open |
 //! |---|---|---|
-//! | what [counts against](crate::Outcome::counts_against) the server: a transport failure, a timeout, an internal error; results with `isError` that the operator [counts](BreakerPolicy::count_tool_errors) | a failure | opens it again |
+//! | what [counts against](crate::Outcome::counts_against) the server: a transport failure, a timeout, an internal error ([not by default](BreakerPolicy::count_internal_errors) where one breaker is for a whole server); results with `isError` that the operator [counts](BreakerPolicy::count_tool_errors) | a failure | opens it again |
 //! | a result: complete, `isError`, a round that asks for input, a task | a success | closes it |
 //! | another answer, such as -32602 for the caller's own bad input, or HTTP 401 | nothing | closes it: whoever answers is there |
 //! | refused by a layer within, cancelled, dropped | nothing | gives the probe's place back |

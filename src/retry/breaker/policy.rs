@@ -1,9 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use rmcp::model::CallToolResult;
+use rmcp::model::{CallToolResult, ErrorCode};
 
 use crate::{McpResponse, Outcome, retry::InvalidOption};
 
+/// The code by which a server says that it failed at the one request.
+const INTERNAL_ERROR: i32 = ErrorCode::INTERNAL_ERROR.0;
 /// No breaker stays open for longer by itself.
 const LONGEST_OPEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// What is remembered of calls, at most.
@@ -24,6 +26,8 @@ pub struct BreakerPolicy {
     pub(super) probe_timeout: Duration,
     pub(super) successes: u32,
     tool_errors: Option<Classifier>,
+    /// `None`: where a key is less than a whole server.
+    internal_errors: Option<bool>,
 }
 
 type Classifier = Arc<dyn Fn(&CallToolResult) -> bool + Send + Sync>;
@@ -60,6 +64,7 @@ impl Default for BreakerPolicy {
             probe_timeout: Duration::from_secs(30),
             successes: 1,
             tool_errors: None,
+            internal_errors: None,
         }
     }
 }
@@ -165,6 +170,17 @@ impl BreakerPolicy {
         self
     }
 
+    /// Whether an internal error (-32603) that the server answers with is a failure. Default:
+    /// `true` for breakers by tool and by
+    /// [`key_by`](super::CircuitBreakerLayerBuilder::key_by), `false` for a breaker of a whole
+    /// server ([`one_key`](super::CircuitBreakerLayerBuilder::one_key)): there the answer shows
+    /// that the server is reachable, and one broken tool would close all others.
+    #[must_use]
+    pub fn count_internal_errors(mut self, count: bool) -> Self {
+        self.internal_errors = Some(count);
+        self
+    }
+
     /// Whether the policy can work.
     pub(super) fn check(&self) -> Result<(), InvalidOption> {
         let wrong = |option, reason: &str| Err(InvalidOption::new(option, reason));
@@ -233,8 +249,14 @@ impl BreakerPolicy {
         Duration::try_from_secs_f64(grown).unwrap_or(self.max_open_for)
     }
 
-    /// What the end of a call says of the server.
-    pub(super) fn read(&self, outcome: Outcome, response: Option<&McpResponse>) -> Verdict {
+    /// What the end of a call says of the server. `whole_server`: the key is for all of its tools.
+    pub(super) fn read(
+        &self,
+        outcome: Outcome,
+        response: Option<&McpResponse>,
+        whole_server: bool,
+    ) -> Verdict {
+        let counts_internal_error = self.internal_errors.unwrap_or(!whole_server);
         let counts_tool_error = || {
             let result = response.and_then(McpResponse::as_tool_result);
             let is_failure = self.tool_errors.as_ref();
@@ -243,6 +265,9 @@ impl BreakerPolicy {
         match outcome {
             Outcome::ToolError if counts_tool_error() => Verdict::Failure,
             Outcome::ToolError => Verdict::Success,
+            Outcome::Protocol {
+                code: INTERNAL_ERROR,
+            } if !counts_internal_error => Verdict::Answer,
             outcome if outcome.counts_against() => Verdict::Failure,
             outcome if outcome.is_success() => Verdict::Success,
             outcome if outcome.is_answer() => Verdict::Answer,
@@ -278,6 +303,7 @@ impl fmt::Debug for BreakerPolicy {
             .field("probe_timeout", &self.probe_timeout)
             .field("successes", &self.successes)
             .field("tool_errors", &self.tool_errors.is_some())
+            .field("internal_errors", &self.internal_errors)
             .finish()
     }
 }

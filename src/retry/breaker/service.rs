@@ -77,9 +77,7 @@ where
     let begun = timed.then(Instant::now);
     let answer = inner.call(request).await.map_err(Into::into);
     if let Some(permit) = permit {
-        let verdict = permit
-            .policy()
-            .read(Outcome::of(&answer), answer.as_ref().ok());
+        let verdict = permit.read(Outcome::of(&answer), answer.as_ref().ok());
         let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         permit.end(verdict, took);
     }

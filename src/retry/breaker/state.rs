@@ -19,7 +19,7 @@ use super::{
     machine::{Admission, Change, End, Machine},
     policy::Verdict,
 };
-use crate::{Error, McpRequest, Refusal};
+use crate::{Error, McpRequest, McpResponse, Outcome, Refusal};
 
 pub(super) type KeyFunction = Box<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
 pub(super) type OnChange = Box<dyn Fn(&StateChange<'_>) + Send + Sync>;
@@ -396,8 +396,10 @@ impl Permit {
         self.shared.policy.slow.is_some()
     }
 
-    pub(super) fn policy(&self) -> &BreakerPolicy {
-        &self.shared.policy
+    /// What the end of the call says of the server.
+    pub(super) fn read(&self, outcome: Outcome, response: Option<&McpResponse>) -> Verdict {
+        let whole_server = matches!(self.shared.key_by, KeyBy::One(_));
+        self.shared.policy.read(outcome, response, whole_server)
     }
 
     pub(super) fn end(mut self, verdict: Verdict, took: Duration) {

@@ -1,0 +1,119 @@
+//! Connections over HTTP, bounded in number and in the time that a request may take to arrive.
+//! `axum::serve` has neither bound, so that clients that send half a request could keep all others
+//! out.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::Request, middleware::Next, response::Response};
+use futures::{StreamExt, stream};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long a connection may be open without the head of a request.
+const HEAD: Duration = Duration::from_secs(15);
+/// How long the body of a request may take to arrive.
+const BODY: Duration = Duration::from_secs(60);
+/// How long accepting pauses when the process has no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many connections there are at most where the file does not say.
+const FEWEST: usize = 64;
+const MOST: usize = 16_384;
+
+/// How many connections may be open: half of the files that the process may open, so that its
+/// servers have the rest.
+pub fn default_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|soft| soft.parse::<usize>().ok());
+    (files.unwrap_or(1_024) / 2).clamp(FEWEST, MOST)
+}
+
+/// Serves until `stop`, and then until the connections that are open have ended. Connections beyond
+/// `max` wait in the listener's queue.
+pub async fn serve(listener: TcpListener, router: Router, max: usize, stop: CancellationToken) {
+    let router = router.layer(axum::middleware::from_fn(bound_body));
+    let slots = Arc::new(Semaphore::new(max));
+    let open = TaskTracker::new();
+    while let Some((tcp, slot)) = stop.run_until_cancelled(accept(&listener, &slots)).await {
+        open.spawn(connection(tcp, router.clone(), slot, stop.clone()));
+    }
+    drop(listener);
+    open.close();
+    open.wait().await;
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, Slot) {
+    let slot = slots.clone().acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return (tcp, slot),
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A connection's place among those that may be open.
+type Slot = Option<OwnedSemaphorePermit>;
+
+fn connection(
+    tcp: TcpStream,
+    router: Router,
+    slot: Slot,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> {
+    // Without this a small event waits up to 40 ms for the acknowledgment of the one before it.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    async move {
+        let _slot = slot;
+        let mut http = Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD);
+        let service = TowerToHyperService::new(router);
+        let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(tcp), service));
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = stop.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(error, "a connection failed");
+        }
+    }
+}
+
+/// Ends a body that does not arrive in time with an error.
+async fn bound_body(request: Request, next: Next) -> Response {
+    let until = Instant::now() + BODY;
+    let request = request.map(|body| {
+        let pieces = body.into_data_stream();
+        Body::from_stream(stream::unfold(Some(pieces), move |pieces| async move {
+            let mut pieces = pieces?;
+            match tokio::time::timeout_at(until, pieces.next()).await {
+                Ok(Some(piece)) => Some((piece.map_err(io::Error::other), Some(pieces))),
+                Ok(None) => None,
+                Err(_) => Some((Err(io::ErrorKind::TimedOut.into()), None)),
+            }
+        }))
+    });
+    next.run(request).await
+}

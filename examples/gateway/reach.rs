@@ -1,0 +1,75 @@
+//! A look at the start for what will not work, so that the operator reads of it before a caller
+//! does. A line is printed for each; the gateway starts all the same, because a server may come up
+//! later.
+
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use axum::http::Uri;
+use tokio::net::TcpStream;
+
+/// How long a connection may take.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Says what is wrong with a command that cannot be started in `cwd`.
+pub fn command(command: &str, cwd: Option<&Path>, path: Option<&str>) -> Result<(), String> {
+    if let Some(cwd) = cwd.filter(|cwd| !cwd.is_dir()) {
+        return Err(format!("`cwd` {} is not a directory", cwd.display()));
+    }
+    // On Windows a name may lack its extension.
+    if cfg!(windows) {
+        return Ok(());
+    }
+    if command.contains('/') {
+        let file = cwd.unwrap_or(Path::new("")).join(command);
+        // A relative path is looked for in the one directory or the other, as the system likes.
+        return match file.is_file() || Path::new(command).is_file() {
+            true => Ok(()),
+            false => Err(format!("`command` {command} does not exist")),
+        };
+    }
+    let path = path.map(Into::into).or_else(|| env::var_os("PATH"));
+    let found = |directory: PathBuf| directory.join(command).is_file();
+    match path.is_some_and(|path| env::split_paths(&path).any(found)) {
+        true => Ok(()),
+        false => Err(format!("`command` {command} is not found in PATH")),
+    }
+}
+
+/// Says why nothing listens at a URL.
+pub async fn url(key: &str, url: &str) -> Result<(), String> {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return Ok(());
+    };
+    let (scheme, Some(host)) = (uri.scheme_str().unwrap_or_default(), uri.host()) else {
+        return Ok(());
+    };
+    let (default, proxy) = match scheme {
+        "http" => (80, "HTTP_PROXY"),
+        "https" => (443, "HTTPS_PROXY"),
+        "redis" | "rediss" => (6379, ""),
+        _ => return Ok(()),
+    };
+    // What a proxy reaches cannot be told from here.
+    let proxied = [
+        proxy.to_owned(),
+        proxy.to_lowercase(),
+        "ALL_PROXY".to_owned(),
+    ];
+    if !proxy.is_empty() && proxied.iter().any(|name| env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    let port = uri.port_u16().unwrap_or(default);
+    let host = host.trim_matches(['[', ']']);
+    let connecting = tokio::time::timeout(LIMIT, TcpStream::connect((host, port)));
+    let connected = connecting
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")));
+    match connected {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("`{key}`: {host}:{port} cannot be reached: {error}")),
+    }
+}
