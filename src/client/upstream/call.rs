@@ -170,7 +170,7 @@ impl Call {
             .then(|| own_meta(&mut context, self.connection.kind));
         let mut meta = context.meta;
         for key in HOP_KEYS {
-            meta.remove(*key);
+            meta.shift_remove(*key);
         }
         // What is meant for an upstream over HTTP reaches no other.
         #[cfg(feature = "http-client")]
@@ -264,9 +264,9 @@ async fn finish(telling: &mut Option<BoxFuture<'_, ()>>) {
     *telling = None;
 }
 
-/// `_meta` entries that each hop says for itself.
+/// `_meta` entries that each hop says for itself. Every request gets a progress token of this hop, which
+/// takes the place of the caller's in the order of the entries.
 const HOP_KEYS: &[&str] = &[
-    "progressToken",
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientInfo",
     CLIENT_CAPABILITIES,
@@ -284,7 +284,7 @@ fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     {
         meta.set_client_info(info);
     }
-    match context.meta.remove(CLIENT_CAPABILITIES) {
+    match context.meta.shift_remove(CLIENT_CAPABILITIES) {
         // As it came: reading it and writing it again costs as much as all else that is done here.
         Some(capabilities @ Value::Object(_)) => {
             meta.insert(CLIENT_CAPABILITIES.to_owned(), capabilities);

@@ -1,0 +1,11 @@
+//! Messages on the wire: what a peer wrote reaches the other one as it was written.
+
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod order;
+mod peers;
