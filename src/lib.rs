@@ -178,6 +178,7 @@ pub mod gateway;
 ))]
 mod glob;
 mod hints;
+mod json_text;
 mod lines;
 mod outcome;
 mod principal;

@@ -7,5 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod documents;
 mod order;
 mod peers;
+mod surrogates;

@@ -198,6 +198,8 @@ pub struct Caller {
     write: WriteHalf<DuplexStream>,
     meta: &'static str,
     next: u64,
+    /// All lines so far.
+    pub heard: Vec<String>,
 }
 
 const MODERN_META: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"raw","version":"0"},"io.modelcontextprotocol/clientCapabilities":{}"#;
@@ -218,6 +220,7 @@ impl Caller {
             write,
             meta: MODERN_META,
             next: 1,
+            heard: Vec::new(),
         }
     }
 
@@ -254,7 +257,9 @@ impl Caller {
     /// The next line, whatever it is.
     pub async fn line(&mut self) -> String {
         let line = soon("a line", self.lines.next_line()).await.unwrap();
-        line.expect("an open pipe")
+        let line = line.expect("an open pipe");
+        self.heard.push(line.clone());
+        line
     }
 
     /// The next message of this method.
