@@ -10,4 +10,5 @@ mod common;
 mod documents;
 mod order;
 mod peers;
+mod results;
 mod surrogates;

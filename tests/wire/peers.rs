@@ -93,6 +93,11 @@ impl Server {
         Self::new(revision, move |_| vec![answer.clone()])
     }
 
+    pub fn with_capabilities(mut self, capabilities: &'static str) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
     /// The texts that answer this one.
     fn answers(&self, text: &str) -> Vec<String> {
         let message: Value = serde_json::from_str(text).unwrap();

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    answers::Expected,
     connection::{Connection, Kind},
     errors,
     kinds::{self, method},
@@ -69,6 +70,7 @@ impl Call {
         {
             return self.post(direct, request).await;
         }
+        let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let route = route.lists(kinds::lists(&request.message));
         let (sending, back) = self.send(request, route);
@@ -95,7 +97,8 @@ impl Call {
         if let Some(direct) = self.connection.direct() {
             direct.saw(&result);
         }
-        if self.connection.era == Era::Legacy {
+        result = expected.read(result, self.connection.era);
+        if self.connection.era == Era::Legacy && expected != Expected::Custom {
             say_complete(&mut result);
         }
         Ok(McpResponse::new(result))
@@ -104,6 +107,7 @@ impl Call {
     /// The same for a request that goes directly. Dropping the future ends its HTTP exchange.
     #[cfg(feature = "http-client")]
     async fn post(&self, direct: &Direct, request: McpRequest) -> Result<McpResponse, Error> {
+        let expected = Expected::of(&request.message);
         let (message, meta, back) = self.outgoing(request);
         let posting = direct.prepare(message, meta);
         let id = posting.id.clone();
@@ -114,7 +118,7 @@ impl Call {
             Posted::Stream(opened) => Box::pin(self.follow(direct, opened, id, &back)).await?,
         };
         let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
-        Ok(McpResponse::new(result))
+        Ok(McpResponse::new(expected.read(result, self.connection.era)))
     }
 
     /// Waits for something of the server, as long as there is a connection, and as long as it may be silent.
