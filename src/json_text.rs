@@ -30,6 +30,15 @@ pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     replaced
 }
 
+/// The length of a message's text up to `params`, if they are `null` and the text's last member.
+///
+/// rmcp writes a custom request or notification without params so, which JSON-RPC 2.0 (section 4.2) does not allow.
+/// The suffix is no part of a string: a quotation mark in one is escaped.
+pub(crate) fn before_null_params(message: &[u8]) -> Option<usize> {
+    let before = message.strip_suffix(br#","params":null}"#)?;
+    Some(before.len())
+}
+
 /// Where the first escape of a lone surrogate begins and ends.
 fn lone_surrogate(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
     loop {

@@ -181,6 +181,7 @@ mod hints;
 mod json_text;
 mod lines;
 mod outcome;
+mod outgoing;
 mod principal;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -29,6 +29,7 @@ pub(crate) use self::{
     reader::{Broken, Why},
     sketch::Kind,
 };
+use crate::{json_text::before_null_params, outgoing::trim_request};
 
 /// The longest line that is read, unless another limit is set: 16 MiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -226,8 +227,11 @@ where
 
     fn send(
         &mut self,
-        message: TxJsonRpcMessage<RoleServer>,
+        mut message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        if let JsonRpcMessage::Request(request) = &mut message {
+            trim_request(&mut request.request);
+        }
         self.write(message)
     }
 
@@ -286,6 +290,10 @@ impl<M: Serialize> Encoder<M> for Line {
             // Half a message would spoil the next one.
             buffer.truncate(start);
             return Err(error.into());
+        }
+        if let Some(length) = before_null_params(&buffer[start..]) {
+            buffer.truncate(start + length);
+            buffer.put_u8(b'}');
         }
         buffer.put_u8(b'\n');
         Ok(())

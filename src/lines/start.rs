@@ -44,7 +44,8 @@ fn is_for_terminal(text: &[u8]) -> bool {
                 }
                 // OSC and other strings: up to BEL, or ESC and `\`.
                 Some(b']' | b'P' | b'X' | b'^' | b'_') => {
-                    if bytes.find(|byte| matches!(byte, 0x07 | 0x1b)) == Some(&0x1b) {
+                    let end = bytes.find(|byte| matches!(byte, 0x07 | 0x1b));
+                    if end == Some(&0x1b) {
                         bytes.next();
                     }
                 }

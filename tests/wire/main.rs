@@ -9,6 +9,7 @@
 mod common;
 mod documents;
 mod order;
+mod params;
 mod peers;
 mod results;
 mod surrogates;

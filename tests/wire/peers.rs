@@ -267,6 +267,16 @@ impl Caller {
         line
     }
 
+    /// The next request or notification.
+    pub async fn message(&mut self) -> String {
+        loop {
+            let line = self.line().await;
+            if serde_json::from_str::<Value>(&line).unwrap()["method"].is_string() {
+                return line;
+            }
+        }
+    }
+
     /// The next message of this method.
     pub async fn hear(&mut self, method: &str) -> String {
         loop {

@@ -30,7 +30,10 @@ use super::{
 };
 #[cfg(feature = "http-client")]
 use crate::credential::OutboundCredential;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why};
+use crate::{
+    CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why,
+    outgoing::WithoutProgress,
+};
 
 /// A request that goes to rmcp's loop.
 type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>>;
@@ -190,6 +193,9 @@ impl Call {
         }
         if !meta.is_empty() {
             *message.get_meta_mut() = meta;
+        }
+        if token.is_none() {
+            message.extensions_mut().insert(WithoutProgress);
         }
         let back = Return {
             id: context.id,
