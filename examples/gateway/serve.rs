@@ -10,7 +10,7 @@ use rmcp::{
         streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::{Lines, McpServer};
+use rmcp_layers::{LenientHttpLayer, Lines, McpServer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,7 @@ where
     if let Some(guard) = guard {
         router = router.layer(guard);
     }
+    router = router.layer(LenientHttpLayer::new());
     let served =
         axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let mut served = tokio::spawn(served.into_future());

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod documents;
+mod http_callers;
 mod order;
 mod params;
 mod peers;
