@@ -10,14 +10,18 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{
-        ClientResult, ErrorData, InitializeRequestParams, LoggingLevel, ProtocolVersion,
-        ServerNotification, ServerRequest,
+        ClientResult, ErrorData, GetExtensions, GetMeta, InitializeRequestParams, LoggingLevel,
+        ProtocolVersion, ServerNotification, ServerRequest,
     },
     service::{Peer, PeerRequestOptions, RequestHandle, ServiceError},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, error::TransportError};
+use crate::{
+    Error,
+    error::TransportError,
+    outgoing::{WithoutProgress, trim_notification},
+};
 
 /// The way back to whoever made a request: notifications while it runs and, for callers on a revision
 /// before 2026-07-28, requests (sampling, elicitation, roots).
@@ -177,10 +181,13 @@ impl Caller {
     /// # Errors
     ///
     /// A transport error, if the caller is gone.
-    pub async fn notify(&self, notification: ServerNotification) -> Result<(), Error> {
+    pub async fn notify(&self, mut notification: ServerNotification) -> Result<(), Error> {
         match &self.route {
             Route::Detached => Ok(()),
-            Route::Peer(peer) => peer.send_notification(notification).await.map_err(gone),
+            Route::Peer(peer) => {
+                trim_notification(&mut notification);
+                peer.send_notification(notification).await.map_err(gone)
+            }
             Route::Sink(sink) => sink.notify(notification).await,
         }
     }
@@ -275,7 +282,10 @@ impl fmt::Debug for Caller {
 }
 
 /// Asks a caller that rmcp serves. Dropping the future withdraws the question.
-async fn ask(peer: &Peer<RoleServer>, request: ServerRequest) -> Result<ClientResult, Error> {
+async fn ask(peer: &Peer<RoleServer>, mut request: ServerRequest) -> Result<ClientResult, Error> {
+    if request.get_meta().get_progress_token().is_none() {
+        request.extensions_mut().insert(WithoutProgress);
+    }
     let options = PeerRequestOptions::no_options();
     let sent = peer.send_request_with_option(request, options).await;
     let mut question = Question(Some(sent.map_err(gone)?));

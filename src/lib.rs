@@ -254,6 +254,7 @@
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
+//! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | `cache` with a store in Redis or Valkey |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
@@ -300,8 +301,12 @@ pub mod gateway;
 ))]
 mod glob;
 mod hints;
+mod json_text;
+#[cfg(feature = "http-server")]
+mod lenient_http;
 mod lines;
 mod outcome;
+mod outgoing;
 mod panics;
 mod principal;
 mod protocol;
@@ -335,6 +340,8 @@ pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportErr
 pub use except_listens::{ExceptListens, ExceptListensService};
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use hints::ToolHints;
+#[cfg(feature = "http-server")]
+pub use lenient_http::{EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer};
 pub use lines::Lines;
 pub use outcome::{Outcome, Repeat};
 pub use principal::Principal;

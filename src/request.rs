@@ -83,7 +83,7 @@ impl McpRequest {
         let mut meant = self.clone();
         let call = meant.as_tool_call_mut()?;
         call.name = name.into();
-        call.arguments = match call.arguments.take()?.remove("arguments") {
+        call.arguments = match call.arguments.take()?.shift_remove("arguments") {
             Some(serde_json::Value::Object(arguments)) => Some(arguments),
             _ => None,
         };

@@ -8,7 +8,7 @@ use rmcp::{
         StreamableHttpService, streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::{Lines, McpServer};
+use rmcp_layers::{LenientHttpLayer, Lines, McpServer};
 use tokio::net::TcpListener;
 use tokio_util::{io::InspectReader, sync::CancellationToken};
 
@@ -87,6 +87,7 @@ where
     if let Some(guard) = guard {
         router = router.layer(guard);
     }
+    router = router.layer(LenientHttpLayer::new());
     let served = connections::serve(listener, router, doors.max_connections, stop.clone());
     let mut served = tokio::spawn(served);
 

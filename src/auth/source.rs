@@ -97,7 +97,7 @@ impl Sources {
         let is_notification = request.as_notification().is_some();
         let context = &mut request.context;
         let mut taken = Taken {
-            meta: context.meta.remove(TOKEN_META_KEY),
+            meta: context.meta.shift_remove(TOKEN_META_KEY),
             ..Taken::default()
         };
         taken.strip_http(&mut context.extensions);
@@ -107,7 +107,7 @@ impl Sources {
                 .get_mut::<NotificationContext<RoleServer>>()
         {
             // rmcp's own copies of both.
-            notice.meta.remove(TOKEN_META_KEY);
+            notice.meta.shift_remove(TOKEN_META_KEY);
             Taken::default().strip_http(&mut notice.extensions);
         }
         self.judge(taken, by_function)

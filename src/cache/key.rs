@@ -174,8 +174,14 @@ fn write_context(bytes: &mut Vec<u8>, context: &CallContext, rules: &Rules) {
     };
     bytes.push(1);
     text(bytes, handshake.protocol_version.as_str());
-    // JSON says where it ends. What cannot be written is left out the same way each time.
-    let _ = serde_json::to_writer(&mut *bytes, &handshake.capabilities);
+    let capabilities = &handshake.capabilities;
+    if capabilities.experimental.is_none() && capabilities.extensions.is_none() {
+        // JSON says where it ends. What cannot be written is left out the same way each time.
+        let _ = serde_json::to_writer(&mut *bytes, capabilities);
+    } else if let Ok(capabilities) = serde_json::to_value(capabilities) {
+        // The settings of an extension are an object whose members have any order.
+        value(bytes, &capabilities);
+    }
     if !rules.ignores(CLIENT_INFO) {
         let _ = serde_json::to_writer(&mut *bytes, &handshake.client_info);
     }
@@ -240,7 +246,6 @@ fn object(bytes: &mut Vec<u8>, object: &JsonObject, skip: impl Fn(&str) -> bool)
     if object.keys().is_sorted() {
         object.iter().for_each(|(key, value)| member(key, value));
     } else {
-        // serde_json's `preserve_order` is a feature that anybody in a build may turn on.
         let mut members: Vec<_> = object.iter().collect();
         members.sort_unstable_by_key(|(key, _)| *key);
         members

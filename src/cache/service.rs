@@ -259,7 +259,7 @@ fn on_own_behalf(request: &McpRequest) -> McpRequest {
     let asked = &request.context;
     let mut context = CallContext::new(next_id());
     context.meta = asked.meta.clone();
-    context.meta.remove("progressToken");
+    context.meta.shift_remove("progressToken");
     context.extensions = asked.extensions.clone();
     context.caller = Caller::detached()
         .with_handshake(asked.caller.handshake())

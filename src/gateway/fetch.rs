@@ -222,7 +222,7 @@ pub(super) fn without_progress(meta: &RequestMetaObject) -> RequestMetaObject {
     let mut meta = meta.clone();
     if meta.get_progress_token().is_some() {
         meta.set_progress_token(ProgressToken(next_id()));
-        meta.remove("progressToken");
+        meta.shift_remove("progressToken");
     }
     meta
 }

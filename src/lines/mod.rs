@@ -3,6 +3,7 @@
 
 mod reader;
 mod sketch;
+mod start;
 
 use std::{fmt, future::poll_fn, io, sync::Arc};
 
@@ -28,6 +29,7 @@ pub(crate) use self::{
     reader::{Broken, Why},
     sketch::Kind,
 };
+use crate::{json_text::before_null_params, outgoing::trim_request};
 
 /// The longest line that is read, unless another limit is set: 16 MiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -45,6 +47,16 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 ///   cannot be read fails the call that it answers, and no other; see there for how that call is found.
 ///
 /// A notification that cannot be read is passed over, with a warning in the log: nobody waits for it.
+///
+/// # Lenient reading
+///
+/// - An escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8 become U+FFFD.
+/// - Terminal escape sequences, and text that ends with a carriage return, are ignored before a message.
+/// - Other text before a message is ignored if the message is an answer. A log line may quote a request.
+/// - Several messages on a line are read one after another.
+///
+/// A line that is one JSON-RPC message takes none of these steps. Any other line takes time in proportion to its
+/// length. An object within a broken message is never taken for a message.
 ///
 /// # Memory
 ///
@@ -215,8 +227,11 @@ where
 
     fn send(
         &mut self,
-        message: TxJsonRpcMessage<RoleServer>,
+        mut message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        if let JsonRpcMessage::Request(request) = &mut message {
+            trim_request(&mut request.request);
+        }
         self.write(message)
     }
 
@@ -275,6 +290,10 @@ impl<M: Serialize> Encoder<M> for Line {
             // Half a message would spoil the next one.
             buffer.truncate(start);
             return Err(error.into());
+        }
+        if let Some(length) = before_null_params(&buffer[start..]) {
+            buffer.truncate(start + length);
+            buffer.put_u8(b'}');
         }
         buffer.put_u8(b'\n');
         Ok(())

@@ -1,17 +1,21 @@
 use std::{fmt, io};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::bytes::{Buf, BytesMut};
 
-use super::sketch::{Kind, Sketch};
+use super::{
+    sketch::{Kind, Sketch},
+    start::Start,
+};
+use crate::json_text::replace_lone_surrogates;
 
 /// The room that a read has at least.
 const READ: usize = 8 * 1024;
 /// How much of the room that a long line needed is kept for the next.
 const KEEP: usize = 64 * 1024;
 /// RFC 8259, section 8.1, lets a reader ignore it.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line that cannot be read.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub(super) struct Reader<R> {
     max: usize,
     /// What is known of a line that is too long, while the rest of it is let go.
     skipping: Option<Sketch>,
+    /// What follows the last message on its line.
+    rest: BytesMut,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -60,6 +66,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             searched: 0,
             max,
             skipping: None,
+            rest: BytesMut::new(),
         }
     }
 
@@ -67,13 +74,16 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.max = max;
     }
 
-    /// The next line that is not blank; `None` at the end, where an unfinished line is none.
+    /// The next message, one a line that is not blank; `None` at the end, where an unfinished line is none.
     pub(super) async fn next<M: DeserializeOwned>(
         &mut self,
     ) -> io::Result<Option<Result<M, Broken>>> {
         loop {
+            if let Some(read) = self.next_on_line() {
+                return Ok(Some(read));
+            }
             while let Some(line) = self.take_line() {
-                if let Some(read) = self.parse(&line) {
+                if let Some(read) = self.parse(line) {
                     return Ok(Some(read));
                 }
             }
@@ -93,9 +103,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 sketch.feed(&self.buffer);
                 self.buffer.clear();
             } else if self.buffer.len() > self.max {
-                let mut sketch = Sketch::default();
-                sketch.feed(&self.buffer);
-                self.skipping = Some(sketch);
+                self.skipping = Some(Sketch::of(&self.buffer));
                 self.buffer = BytesMut::new();
             }
             self.searched = self.buffer.len();
@@ -110,36 +118,116 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(line)
     }
 
-    fn parse<M: DeserializeOwned>(&mut self, line: &[u8]) -> Option<Result<M, Broken>> {
+    fn parse<M: DeserializeOwned>(&mut self, line: BytesMut) -> Option<Result<M, Broken>> {
         let limit = self.max;
         if let Some(mut sketch) = self.skipping.take() {
-            sketch.feed(line);
+            sketch.feed(&line);
             return Some(Err(Broken {
                 kind: sketch.kind(),
                 why: Why::TooLong { limit },
             }));
         }
-        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-        if line.trim_ascii().is_empty() {
+        let json = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+        if json.trim_ascii().is_empty() {
             return None;
         }
-        let why = if line.len() > limit {
-            Why::TooLong { limit }
-        } else {
-            match serde_json::from_slice(line) {
-                Ok(message) => return Some(Ok(message)),
-                Err(error) if error.is_data() => Why::NoMessage,
-                Err(error) => Why::NoJson {
-                    column: error.column(),
-                },
-            }
+        if json.len() > limit {
+            return Some(Err(Broken::new(&line, Why::TooLong { limit })));
+        }
+        match serde_json::from_slice(json) {
+            Ok(message) => Some(Ok(message)),
+            Err(error) => Some(self.parse_otherwise(line, &error)),
+        }
+    }
+
+    /// Reads a line that is not one message as it stands.
+    fn parse_otherwise<M: DeserializeOwned>(
+        &mut self,
+        line: BytesMut,
+        error: &serde_json::Error,
+    ) -> Result<M, Broken> {
+        let line = match replace_lone_surrogates(&line) {
+            Some(replaced) => BytesMut::from(&replaced[..]),
+            None => line,
         };
-        let mut sketch = Sketch::default();
-        sketch.feed(line);
-        Some(Err(Broken {
-            kind: sketch.kind(),
+        match Start::of(&line) {
+            Some(start) => self.parse_first(line, start),
+            None => Err(Broken::new(&line, error.into())),
+        }
+    }
+
+    /// The next message on the line of the last one.
+    fn next_on_line<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let rest = std::mem::take(&mut self.rest);
+        let start = Start::of(&rest)?;
+        Some(self.parse_first(rest, start))
+    }
+
+    /// Reads the first of several documents. What follows it is read next, so a line takes time in proportion to
+    /// its length.
+    fn parse_first<M: DeserializeOwned>(
+        &mut self,
+        mut line: BytesMut,
+        start: Start,
+    ) -> Result<M, Broken> {
+        line.advance(start.at);
+        let mut documents = serde_json::Deserializer::from_slice(&line).into_iter::<M>();
+        let read = match documents.next() {
+            Some(read) => read.map_err(|error| Why::from(&error)),
+            None => Err(Why::NoMessage),
+        };
+        let end = match &read {
+            Ok(_) => Some(documents.byte_offset()),
+            Err(Why::NoMessage) => end_of_document(&line),
+            Err(_) => None,
+        };
+        let document = line.split_to(end.unwrap_or(line.len()));
+        self.rest = line;
+        match read {
+            Ok(message) if !start.after_text => Ok(message),
+            // A log line may quote any message. If it quotes an answer, the next one with its id is ignored.
+            Ok(message) if matches!(Sketch::of(&document).kind(), Kind::Answer(_)) => Ok(message),
+            Ok(_) => Err(Broken::noise(Why::NoMessage)),
+            Err(why) if start.after_text => Err(Broken::noise(why)),
+            Err(why) => Err(Broken::new(&document, why)),
+        }
+    }
+}
+
+/// Where the first JSON text in this one ends.
+fn end_of_document(line: &[u8]) -> Option<usize> {
+    let mut documents = serde_json::Deserializer::from_slice(line).into_iter::<IgnoredAny>();
+    documents.next()?.ok()?;
+    Some(documents.byte_offset())
+}
+
+impl Broken {
+    fn new(line: &[u8], why: Why) -> Self {
+        Self {
+            kind: Sketch::of(line).kind(),
             why,
-        }))
+        }
+    }
+
+    fn noise(why: Why) -> Self {
+        Self {
+            kind: Kind::Noise,
+            why,
+        }
+    }
+}
+
+impl From<&serde_json::Error> for Why {
+    fn from(error: &serde_json::Error) -> Self {
+        if error.is_data() {
+            return Self::NoMessage;
+        }
+        Self::NoJson {
+            column: error.column(),
+        }
     }
 }
 

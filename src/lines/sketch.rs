@@ -1,5 +1,7 @@
 use rmcp::model::RequestId;
 
+use super::start::Start;
+
 /// The longest `id` that is read off a broken message, in bytes of JSON.
 const MAX_ID: usize = 256;
 /// As long as the longest name that is looked for.
@@ -66,6 +68,14 @@ enum Id {
 }
 
 impl Sketch {
+    /// What can be seen of a line, from where its message begins.
+    pub(super) fn of(line: &[u8]) -> Self {
+        let start = Start::of(line).filter(|start| !start.after_text);
+        let mut sketch = Self::default();
+        sketch.feed(&line[start.map_or(0, |start| start.at)..]);
+        sketch
+    }
+
     pub(super) fn feed(&mut self, piece: &[u8]) {
         for byte in piece {
             if self.place == Place::Elsewhere {

@@ -188,13 +188,13 @@ impl Search {
     /// Makes a call of `call_tool` the call that it stands for.
     pub(super) fn unwrap_call(&self, request: &mut McpRequest) -> Result<(), McpResponse> {
         let mut arguments = self.call.arguments(request)?;
-        let name = match arguments.remove("name") {
+        let name = match arguments.shift_remove("name") {
             Some(Value::String(name)) if name != CALL_TOOL => name,
             _ => return Err(tool_error("call_tool does not call itself")),
         };
         if let Some(call) = request.as_tool_call_mut() {
             call.name = name.into();
-            if let Some(Value::Object(arguments)) = arguments.remove("arguments") {
+            if let Some(Value::Object(arguments)) = arguments.shift_remove("arguments") {
                 call.arguments = Some(arguments);
             }
         }

@@ -58,7 +58,7 @@ fn claiming(name: &str, value: Option<Value>) -> String {
     let members = changed.as_object_mut().unwrap();
     match value {
         Some(value) => members.insert(name.to_owned(), value),
-        None => members.remove(name),
+        None => members.shift_remove(name),
     };
     secret().sign(&secret().header(), &changed)
 }

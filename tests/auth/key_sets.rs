@@ -426,7 +426,7 @@ async fn a_token_of_a_new_key_waits_out_the_cooldown_that_a_made_up_name_began()
     kind(&verifier, &made_up).await.unwrap_err();
     for wrong in ["exp", "iss", "aud"] {
         let mut claims = claims("root", "");
-        claims.as_object_mut().unwrap().remove(wrong);
+        claims.as_object_mut().unwrap().shift_remove(wrong);
         let issuer = p256("y");
         let token = issuer.sign(&issuer.header(), &claims);
         let refused = verifier.verify(&token).now_or_never().unwrap();
@@ -704,7 +704,7 @@ async fn a_key_that_is_for_fewer_algorithms_now_is_for_fewer() {
     let issuer = Issuer::pem(Algorithm::RS256, RSA_A).named("a");
     let published = Published::new([&issuer]);
     let mut set: serde_json::Value = serde_json::from_str(&published.set.lock().unwrap()).unwrap();
-    set["keys"][0].as_object_mut().unwrap().remove("alg");
+    set["keys"][0].as_object_mut().unwrap().shift_remove("alg");
     *published.set.lock().unwrap() = set.to_string();
     let verifier = by(published.source());
     let token = issuer.token("alice", "x");

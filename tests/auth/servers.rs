@@ -114,7 +114,7 @@ fn introspected(form: &HashMap<String, String>) -> Value {
     match &*form["token"] {
         "good" => {}
         "client" => {
-            changed.as_object_mut().unwrap().remove("sub");
+            changed.as_object_mut().unwrap().shift_remove("sub");
             changed["client_id"] = "robot".into();
         }
         "other" => changed["aud"] = "https://other.example".into(),

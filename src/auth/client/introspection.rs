@@ -105,7 +105,7 @@ impl Introspection {
             }
             _ => error,
         })?;
-        if said.remove("active") != Some(Value::Bool(true)) {
+        if said.shift_remove("active") != Some(Value::Bool(true)) {
             return Err(AuthError::invalid("the token is not active"));
         }
         let now = SystemTime::now();

@@ -94,6 +94,8 @@ impl UpstreamBuilder {
 
     /// How long the server may say nothing about a request before the request fails. Progress and other
     /// messages for the request start the time anew; while the caller is asked something it stands still.
+    ///
+    /// A server sends progress only for a request with a progress token, and gets one only if the caller gave one.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = (timeout < NEVER).then_some(timeout);
         self

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    answers::Expected,
     connection::{Connection, Kind},
     errors,
     kinds::{self, method},
@@ -29,7 +30,10 @@ use super::{
 };
 #[cfg(feature = "http-client")]
 use crate::credential::OutboundCredential;
-use crate::{CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why};
+use crate::{
+    CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why,
+    outgoing::WithoutProgress,
+};
 
 /// A request that goes to rmcp's loop.
 type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>>;
@@ -69,6 +73,7 @@ impl Call {
         {
             return self.post(direct, request).await;
         }
+        let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let route = route.lists(kinds::lists(&request.message));
         let (sending, back) = self.send(request, route);
@@ -93,7 +98,8 @@ impl Call {
         if let Some(direct) = self.connection.direct() {
             direct.saw(&result);
         }
-        if self.connection.era == Era::Legacy {
+        result = expected.read(result, self.connection.era);
+        if self.connection.era == Era::Legacy && expected != Expected::Custom {
             say_complete(&mut result);
         }
         Ok(McpResponse::new(result))
@@ -102,6 +108,7 @@ impl Call {
     /// The same for a request that goes directly. Dropping the future ends its HTTP exchange.
     #[cfg(feature = "http-client")]
     async fn post(&self, direct: &Direct, request: McpRequest) -> Result<McpResponse, Error> {
+        let expected = Expected::of(&request.message);
         let (message, meta, back) = self.outgoing(request);
         let posting = direct.prepare(message, meta);
         let id = posting.id.clone();
@@ -117,7 +124,7 @@ impl Call {
             }
             errors::of_call(&self.upstream, error)
         })?;
-        Ok(McpResponse::new(result))
+        Ok(McpResponse::new(expected.read(result, self.connection.era)))
     }
 
     /// Waits for something of the server, as long as there is a connection, and as long as it may be silent.
@@ -182,7 +189,7 @@ impl Call {
             .then(|| own_meta(&mut context, self.connection.kind));
         let mut meta = context.meta;
         for key in HOP_KEYS {
-            meta.remove(*key);
+            meta.shift_remove(*key);
         }
         // What is meant for an upstream over HTTP reaches no other.
         #[cfg(feature = "http-client")]
@@ -198,6 +205,9 @@ impl Call {
         }
         if !meta.is_empty() {
             *message.get_meta_mut() = meta;
+        }
+        if token.is_none() {
+            message.extensions_mut().insert(WithoutProgress);
         }
         let back = Return {
             id: context.id,
@@ -276,9 +286,9 @@ async fn finish(telling: &mut Option<BoxFuture<'_, ()>>) {
     *telling = None;
 }
 
-/// `_meta` entries that each hop says for itself.
+/// `_meta` entries that each hop says for itself. Every request gets a progress token of this hop, which
+/// takes the place of the caller's in the order of the entries.
 const HOP_KEYS: &[&str] = &[
-    "progressToken",
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientInfo",
     CLIENT_CAPABILITIES,
@@ -296,7 +306,7 @@ fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     {
         meta.set_client_info(info);
     }
-    match context.meta.remove(CLIENT_CAPABILITIES) {
+    match context.meta.shift_remove(CLIENT_CAPABILITIES) {
         // As it came: reading it and writing it again costs as much as all else that is done here.
         Some(capabilities @ Value::Object(_)) => {
             meta.insert(CLIENT_CAPABILITIES.to_owned(), capabilities);

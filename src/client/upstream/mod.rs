@@ -1,6 +1,7 @@
 //! The bottom of a stack that is a connection to an MCP server.
 
 mod abandoned;
+mod answers;
 mod builder;
 mod call;
 mod connection;

@@ -22,7 +22,10 @@ use super::{
     kinds::method,
     routes::{Route, Routes},
 };
-use crate::lines::begun;
+use crate::{
+    lines::begun,
+    outgoing::{trim_notification, trim_request},
+};
 
 /// A transport whose traffic is sorted by call.
 pub(super) struct Tap<T> {
@@ -59,7 +62,11 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
         &mut self,
         mut item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        if let JsonRpcMessage::Notification(message) = &mut item {
+            trim_notification(&mut message.notification);
+        }
         if let JsonRpcMessage::Request(request) = &mut item {
+            trim_request(&mut request.request);
             match request.request.extensions_mut().remove::<Route>() {
                 Some(route) => {
                     let token = request.request.get_meta().get_progress_token();

@@ -170,7 +170,7 @@ impl CallerSink for SessionSink {
                 .extensions_mut()
                 .get_mut::<NotificationMetaObject>()
             {
-                meta.remove("io.modelcontextprotocol/subscriptionId");
+                meta.shift_remove("io.modelcontextprotocol/subscriptionId");
             }
             self.peer.tell(notification).await
         })

@@ -39,6 +39,7 @@ use super::{
     failure::{HttpError, HttpResult},
 };
 use crate::client::upstream::{call::CLIENT_CAPABILITIES, connection::Handshake, routes::Routes};
+use crate::outgoing::trim_request;
 
 /// The first id here. rmcp counts its own from zero.
 const FIRST_ID: i64 = 1 << 40;
@@ -162,6 +163,7 @@ impl Direct {
             of_request.set_client_capabilities(self.info.capabilities.clone());
         }
         of_request.set_progress_token(ProgressToken(NumberOrString::Number(number)));
+        trim_request(&mut request);
         let mut headers = self.headers.clone();
         if let ClientRequest::CallToolRequest(call) = &request
             && let Ok(name) = HeaderValue::from_str(&call.params.name)

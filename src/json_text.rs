@@ -1,0 +1,198 @@
+//! JSON text as peers write it, where it is not quite JSON.
+
+use std::borrow::Cow;
+
+/// U+FFFD as an escape, as long as the escape that it replaces.
+const REPLACEMENT: &[u8] = br"\ufffd";
+
+/// Returns the text with U+FFFD in place of what no Rust string holds, or `None` if there is nothing to replace.
+///
+/// Replaced are:
+///
+/// - escapes of surrogates without their other half (`"\ud83d"`): JavaScript strings are UTF-16, and its programs
+///   cut them within a character;
+/// - bytes that are not UTF-8, which JSON has to be (RFC 8259, section 8.1).
+///
+/// Meant for text that a parser has refused: text that it accepts needs no replacement, and costs nothing.
+pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
+    let mut replaced = match String::from_utf8_lossy(text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(text) => Some(text.into_bytes()),
+    };
+    let mut from = 0;
+    while let Some((at, next)) = lone_surrogate(replaced.as_deref().unwrap_or(text), from) {
+        let replaced = replaced.get_or_insert_with(|| text.to_vec());
+        if let Some(escape) = replaced.get_mut(at..next) {
+            escape.copy_from_slice(REPLACEMENT);
+        }
+        from = next;
+    }
+    replaced
+}
+
+/// The length of a message's text up to `params`, if they are `null` and the text's last member.
+///
+/// rmcp writes a custom request or notification without params so, which JSON-RPC 2.0 (section 4.2) does not allow.
+/// The suffix is no part of a string: a quotation mark in one is escaped.
+pub(crate) fn before_null_params(message: &[u8]) -> Option<usize> {
+    let before = message.strip_suffix(NULL_PARAMS)?;
+    Some(before.len())
+}
+
+/// The end of a message whose `params` are `null`.
+pub(crate) const NULL_PARAMS: &[u8] = br#","params":null}"#;
+
+/// The length of a piece of text without an escape or a character at its end that may go on in the next piece. The
+/// piece must begin where no escape goes on.
+#[cfg(feature = "http-server")]
+pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
+    let whole = cut_character(piece);
+    let mut from = 0;
+    while let Some(at) = memchr::memchr(b'\\', &piece[from..whole]).map(|at| from + at) {
+        let next = at + REPLACEMENT.len();
+        from = match escaped_unit(&piece[..whole], at) {
+            // Its other half may follow.
+            Some(0xd800..0xdc00) => {
+                let follows = &piece[next..whole];
+                if follows.len() < REPLACEMENT.len()
+                    && br"\u".starts_with(&follows[..follows.len().min(2)])
+                {
+                    return at;
+                }
+                next
+            }
+            Some(_) => next,
+            None => {
+                let escape = &piece[at..whole];
+                if escape.len() < 2 || (escape[1] == b'u' && escape.len() < REPLACEMENT.len()) {
+                    return at;
+                }
+                at + 2
+            }
+        };
+    }
+    whole
+}
+
+/// The length of a piece without the start of a character at its end.
+#[cfg(feature = "http-server")]
+fn cut_character(piece: &[u8]) -> usize {
+    let tail = piece.len().saturating_sub(3);
+    let starts = piece[tail..]
+        .iter()
+        .rposition(|byte| !matches!(byte, 0x80..=0xbf));
+    let Some(start) = starts.map(|at| tail + at) else {
+        return piece.len();
+    };
+    match std::str::from_utf8(&piece[start..]) {
+        Err(error) if error.error_len().is_none() => start,
+        _ => piece.len(),
+    }
+}
+
+/// Where the first escape of a lone surrogate begins and ends.
+fn lone_surrogate(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
+    loop {
+        let rest = text.get(from..)?;
+        let at = from + memchr::memchr(b'\\', rest)?;
+        let next = at + REPLACEMENT.len();
+        match escaped_unit(text, at) {
+            Some(0xd800..0xdc00) => match escaped_unit(text, next) {
+                Some(0xdc00..0xe000) => from = next + REPLACEMENT.len(),
+                _ => return Some((at, next)),
+            },
+            Some(0xdc00..0xe000) => return Some((at, next)),
+            Some(_) => from = next,
+            // An escape of one character, which may be a backslash.
+            None => from = at + 2,
+        }
+    }
+}
+
+/// The UTF-16 code unit that is escaped here.
+fn escaped_unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..at + REPLACEMENT.len())?.strip_prefix(br"\u")?;
+    digits.iter().try_fold(0, |unit, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<String> {
+        let replaced = replace_lone_surrogates(text.as_bytes())?;
+        Some(serde_json::from_slice(&replaced).unwrap())
+    }
+
+    #[test]
+    fn each_lone_surrogate_is_replaced() {
+        for (text, meant) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""cut \ud83d here""#, "cut \u{fffd} here"),
+            (r#""\udc00 x""#, "\u{fffd} x"),
+            (r#""a\ud83d\u0041""#, "a\u{fffd}A"),
+            (r#""\uDE00\uD83D""#, "\u{fffd}\u{fffd}"),
+            (r#""\ud83d\ud83d\ude00\ude00""#, "\u{fffd}\u{1f600}\u{fffd}"),
+            (r#""\ud83d\n\ude00""#, "\u{fffd}\n\u{fffd}"),
+            (r#""\\\ud83d""#, "\\\u{fffd}"),
+            (r#""\\ud83d \ud83d""#, "\\ud83d \u{fffd}"),
+            (r#""\uDbFf\uE000""#, "\u{fffd}\u{e000}"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(meant), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_without_one_is_left_alone() {
+        for text in [
+            "",
+            "\\",
+            r"\u",
+            r"\ud83",
+            r#""\ud83g""#,
+            r#""\ud83d\ude00""#,
+            r#""\\ud83d""#,
+            r#""\\\\udc00""#,
+            r#""\u00e9 \ue000 \uffff é 😀""#,
+        ] {
+            assert_eq!(replace_lone_surrogates(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[cfg(feature = "http-server")]
+    #[test]
+    fn text_in_pieces_is_replaced_as_it_is_in_one() {
+        let text =
+            "a\\ud83d\\ude00 \\ud83d x \\\\\\ud83d\\n \\ud83d\\ud83d\\ude00é😀\\u00e9\\ude00\\"
+                .as_bytes();
+        let text = [text, b" \xe9 \xf0\x9f\x98"].concat();
+        let expected = replace_lone_surrogates(&text).unwrap();
+        for size in 1..text.len() {
+            let (mut held, mut read) = (Vec::new(), Vec::new());
+            for piece in text.chunks(size) {
+                held.extend_from_slice(piece);
+                let rest = held.split_off(complete_prefix(&held));
+                assert!(rest.len() < 12);
+                let piece = std::mem::replace(&mut held, rest);
+                read.extend(replace_lone_surrogates(&piece).unwrap_or(piece));
+            }
+            read.extend(replace_lone_surrogates(&held).unwrap_or(held));
+            assert_eq!(
+                String::from_utf8(read),
+                String::from_utf8(expected.clone()),
+                "{size}"
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_replaced() {
+        let replaced = replace_lone_surrogates(b"\"caf\xe9 \xf0\x9f\x98\"").unwrap();
+        assert_eq!(replaced, "\"caf\u{fffd} \u{fffd}\"".as_bytes());
+        let replaced = replace_lone_surrogates(b"\"\xff\\uD800\"").unwrap();
+        assert_eq!(replaced, "\"\u{fffd}\\ufffd\"".as_bytes());
+    }
+}

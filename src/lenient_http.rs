@@ -1,0 +1,249 @@
+//! [`LenientHttpLayer`]: HTTP in front of rmcp's `StreamableHttpService` (feature `http-server`).
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use memchr::memmem;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates};
+
+/// Mends messages on their way to and from rmcp's `StreamableHttpService`, as [`Lines`](crate::Lines) does.
+///
+/// - In request bodies, an escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8 become
+///   U+FFFD. rmcp answers such a body with an error.
+/// - In event streams, a notification or request without params has no `params`. rmcp writes `"params":null`, which
+///   JSON-RPC 2.0 (section 4.2) does not allow and other clients refuse.
+///
+/// Bodies are not collected: 12 bytes at most are held back between two pieces of one. Put the layer outside of an
+/// [`HttpAuthLayer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/auth/http/struct.HttpAuthLayer.html), which
+/// reads request bodies too.
+///
+/// ```
+/// use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+/// use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+/// use rmcp_layers::{Handler, LenientHttpLayer, McpServer};
+/// # #[derive(Clone)]
+/// # struct Empty;
+/// # impl rmcp::ServerHandler for Empty {}
+///
+/// let server = McpServer::new(Handler::new(Empty));
+/// let service = StreamableHttpService::new(
+///     move || Ok(server.clone()),
+///     std::sync::Arc::new(LocalSessionManager::default()),
+///     StreamableHttpServerConfig::default(),
+/// );
+/// let router = axum::Router::<()>::new()
+///     .route_service("/mcp", service)
+///     .layer(LenientHttpLayer::new());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LenientHttpLayer(());
+
+impl LenientHttpLayer {
+    /// Creates the layer. It has no options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S> Layer<S> for LenientHttpLayer {
+    type Service = LenientHttp<S>;
+
+    fn layer(&self, inner: S) -> LenientHttp<S> {
+        LenientHttp { inner }
+    }
+}
+
+/// The service of a [`LenientHttpLayer`].
+#[derive(Clone)]
+pub struct LenientHttp<S> {
+    inner: S,
+}
+
+impl<S> fmt::Debug for LenientHttp<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LenientHttp").finish_non_exhaustive()
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for LenientHttp<S>
+where
+    S: Service<Request<LenientBody<B>>, Response = Response<R>>,
+    B: Body<Data = Bytes>,
+    R: Body<Data = Bytes>,
+{
+    type Response = Response<EventBody<R>>;
+    type Error = S::Error;
+    type Future = LenientHttpFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        // A replaced byte makes the body longer.
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let body = LenientBody {
+            body,
+            held: BytesMut::new(),
+            ended: false,
+        };
+        LenientHttpFuture {
+            inner: self.inner.call(Request::from_parts(parts, body)),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`LenientHttp`].
+    #[derive(Debug)]
+    pub struct LenientHttpFuture<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F, R, E> Future for LenientHttpFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<EventBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.project().inner.poll(cx))?;
+        let events = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        Poll::Ready(Ok(response.map(|body| EventBody { body, events })))
+    }
+}
+
+pin_project! {
+    /// A request body with U+FFFD in place of what no Rust string holds.
+    #[derive(Debug)]
+    pub struct LenientBody<B> {
+        #[pin]
+        body: B,
+        // The start of an escape or of a character, whose rest is still to come.
+        held: BytesMut,
+        ended: bool,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        loop {
+            if *this.ended {
+                return Poll::Ready(None);
+            }
+            let data = match ready!(this.body.as_mut().poll_frame(cx)?) {
+                None => {
+                    *this.ended = true;
+                    if this.held.is_empty() {
+                        return Poll::Ready(None);
+                    }
+                    this.held.split().freeze()
+                }
+                Some(frame) => match frame.into_data() {
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Ok(data) => {
+                        let data = match this.held.is_empty() {
+                            true => data,
+                            false => {
+                                this.held.extend_from_slice(&data);
+                                this.held.split().freeze()
+                            }
+                        };
+                        let complete = complete_prefix(&data);
+                        this.held.extend_from_slice(&data[complete..]);
+                        data.slice(..complete)
+                    }
+                },
+            };
+            if data.is_empty() {
+                continue;
+            }
+            let data = replace_lone_surrogates(&data).map_or(data, Bytes::from);
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.held.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.body.size_hint().lower());
+        hint
+    }
+}
+
+pin_project! {
+    /// A response body. Messages in an event stream have no `params` that are `null`.
+    #[derive(Debug)]
+    pub struct EventBody<B> {
+        #[pin]
+        body: B,
+        events: bool,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for EventBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if !*this.events {
+            return Poll::Ready(frame);
+        }
+        // rmcp writes an event in one piece.
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(without_null_params))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.events {
+            true => SizeHint::default(),
+            false => self.body.size_hint(),
+        }
+    }
+}
+
+/// An event whose message has no `params` that are `null`. They end the message, which ends its line.
+fn without_null_params(event: Bytes) -> Bytes {
+    let mut ends = memmem::find_iter(&event, NULL_PARAMS);
+    let Some(at) = ends.find(|at| event.get(at + NULL_PARAMS.len()) == Some(&b'\n')) else {
+        return event;
+    };
+    let mut shorter = BytesMut::from(&event[..at]);
+    shorter.extend_from_slice(b"}");
+    shorter.extend_from_slice(&event[at + NULL_PARAMS.len()..]);
+    shorter.freeze()
+}

@@ -1,0 +1,30 @@
+//! What rmcp adds to a message and its sender did not write, taken out before it leaves.
+
+use rmcp::model::{GetExtensions, NotificationMetaObject, RequestMetaObject};
+
+/// Marks a request whose sender gave no progress token. rmcp gives one to each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WithoutProgress;
+
+/// Takes out the progress token of a [marked](WithoutProgress) request, and `_meta` if nothing is left in it.
+pub(crate) fn trim_request(request: &mut impl GetExtensions) {
+    let extensions = request.extensions_mut();
+    if extensions.remove::<WithoutProgress>().is_none() {
+        return;
+    }
+    if let Some(meta) = extensions.get_mut::<RequestMetaObject>() {
+        meta.shift_remove("progressToken");
+        if meta.is_empty() {
+            extensions.remove::<RequestMetaObject>();
+        }
+    }
+}
+
+/// Takes out `_meta` that holds nothing: reading or changing it may have made it.
+pub(crate) fn trim_notification(notification: &mut impl GetExtensions) {
+    let extensions = notification.extensions_mut();
+    let meta = extensions.get::<NotificationMetaObject>();
+    if meta.is_some_and(|meta| meta.is_empty()) {
+        extensions.remove::<NotificationMetaObject>();
+    }
+}

@@ -1,0 +1,139 @@
+//! Callers over streamable HTTP, behind the layer that mends messages.
+
+use std::{io, sync::Arc};
+
+use axum::serve::ListenerExt;
+use rmcp::transport::{
+    StreamableHttpServerConfig, StreamableHttpService,
+    streamable_http_server::session::local::LocalSessionManager,
+};
+use rmcp_layers::{LenientHttpLayer, McpServer};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{
+    common::{Stack, soon},
+    peers::{LEGACY, Road, Server},
+};
+
+struct Door(std::net::SocketAddr);
+
+impl Door {
+    async fn to(stack: impl Stack + Sync) -> Self {
+        let server = McpServer::new(stack);
+        let service = StreamableHttpService::new(
+            move || Ok::<_, io::Error>(server.clone()),
+            Arc::new(LocalSessionManager::default()),
+            StreamableHttpServerConfig::default(),
+        );
+        let router = axum::Router::new()
+            .route_service("/mcp", service)
+            .layer(LenientHttpLayer::new());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = listener.tap_io(|tcp| tcp.set_nodelay(true).unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self(address)
+    }
+
+    /// Posts a body, a few bytes at a time, and returns the response as it comes.
+    async fn post(&self, body: &[u8], session: Option<&str>) -> String {
+        let session = session.map_or(String::new(), |id| format!("mcp-session-id: {id}\r\n"));
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n\
+             content-type: application/json\r\nconnection: close\r\n{session}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut tcp = tokio::net::TcpStream::connect(self.0).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        for piece in body.chunks(7) {
+            tcp.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut response = Vec::new();
+        soon("a response", tcp.read_to_end(&mut response))
+            .await
+            .unwrap();
+        String::from_utf8(response).unwrap()
+    }
+
+    /// Opens the session's own stream.
+    async fn listen(&self, session: &str) -> tokio::net::TcpStream {
+        let head = format!(
+            "GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\
+             mcp-session-id: {session}\r\n\r\n"
+        );
+        let mut tcp = tokio::net::TcpStream::connect(self.0).await.unwrap();
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        tcp
+    }
+
+    async fn session(&self) -> String {
+        let initialize = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{{"name":"raw","version":"0"}}}}}}"#
+        );
+        let response = self.post(initialize.as_bytes(), None).await;
+        let id = response
+            .lines()
+            .find_map(|line| line.strip_prefix("mcp-session-id: "))
+            .expect("a session")
+            .to_owned();
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        self.post(initialized.as_bytes(), Some(&id)).await;
+        id
+    }
+}
+
+#[tokio::test]
+async fn a_callers_lone_surrogate_becomes_the_replacement_character_over_http() {
+    let (server, mut seen) = Server::answering(LEGACY, r#"{"content":[]}"#);
+    let door = Door::to(server.by(Road::Lines).await).await;
+    let session = door.session().await;
+    let arguments =
+        b"{\"a\":\"cut \\ud83d here \\ud83d\\ude00 \\\\ud83d\",\"b\":\"\xe9\",\"\\uDC00\":1}";
+    let call = [
+        br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":"#,
+        &arguments[..],
+        b"}}",
+    ]
+    .concat();
+    let response = door.post(&call, Some(&session)).await;
+    assert!(
+        response.contains(r#""result":{"content":[]}"#),
+        "{response}"
+    );
+    let call: Value = serde_json::from_str(&seen.next("tools/call").await).unwrap();
+    let arguments = &call["params"]["arguments"];
+    assert_eq!(arguments["a"], "cut \u{fffd} here \u{1f600} \\ud83d");
+    assert_eq!(arguments["b"], "\u{fffd}");
+    assert_eq!(arguments["\u{fffd}"], 1);
+}
+
+#[tokio::test]
+async fn a_notification_without_params_is_written_without_over_http() {
+    let (server, _) = Server::new(LEGACY, |_| {
+        vec![
+            r#"{"jsonrpc":"2.0","method":"x/told"}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","method":"x/text","params":{"a":",\"params\":null}"}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[]}}"#.to_owned(),
+        ]
+    });
+    let door = Door::to(server.by(Road::Lines).await).await;
+    let session = door.session().await;
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#;
+    let mut stream = door.listen(&session).await;
+    door.post(call.as_bytes(), Some(&session)).await;
+    let mut heard = String::new();
+    while !heard.contains("x/text") {
+        let mut piece = vec![0; 4096];
+        let read = soon("an event", stream.read(&mut piece)).await.unwrap();
+        assert!(read > 0, "{heard}");
+        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+    }
+    assert!(
+        heard.contains("data: {\"jsonrpc\":\"2.0\",\"method\":\"x/told\"}\n"),
+        "{heard}"
+    );
+    assert!(heard.contains(r#""a":",\"params\":null}"}}"#), "{heard}");
+}

@@ -1,0 +1,16 @@
+//! Messages on the wire: what a peer wrote reaches the other one as it was written.
+
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod documents;
+mod http_callers;
+mod order;
+mod params;
+mod peers;
+mod results;
+mod surrogates;
