@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{CacheScope, MetaObject};
+use rmcp::model::{CacheScope, MetaObject, Resource};
 use tokio::time::Instant;
 
 use super::{
@@ -147,5 +147,10 @@ impl Seat {
                 None => Has::NotBefore,
             },
         }
+    }
+
+    /// Whether the member lists a resource by this URI of its own, as far as is known for this caller.
+    pub(super) fn lists_uri(&self, context: &CallContext, uri: &str) -> bool {
+        matches!(self.has::<Resource>(context, uri), Has::Yes(_))
     }
 }

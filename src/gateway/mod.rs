@@ -62,6 +62,14 @@
 //! Two things never have one name: where prefixes cannot part them, [`GatewayBuilder::connect`] fails and names
 //! both members, and one that comes later is left out.
 //!
+//! The views of MCP Apps (SEP-1865) keep their scheme, because hosts render no other: `ui://chart/view.html`
+//! is `ui://db/chart/view.html`, also in the `_meta` of tools and results (`ui.resourceUri`, `ui/resourceUri`
+//! and other entries that are a `ui://` URI). Origins and permissions in `_meta.ui` stay as they are. An app
+//! calls its server's tools, and reads its resources, by the server's own names. Such a name, or URI, leads to
+//! the one member that has it, if it is let out and the caller [may know of it](crate::Sight); layers outside
+//! are asked about the outward name. Where several members have it, the error lists the outward names. The
+//! names of a gateway inside a gateway are found so one level deep.
+//!
 //! A member that is alone, with [`Prefix::Never`] and nothing hidden or filtered, is passed through: what
 //! its callers see is what they would see without the gateway, except that `requestState` and task ids are
 //! sealed.

@@ -269,19 +269,23 @@ impl Listen {
         Ok(())
     }
 
-    /// What this member is asked to tell of: every list, and those resources that are its own.
-    async fn filter_for(&self, seat: &Arc<Seat>) -> SubscriptionFilter {
+    /// What this member is asked to tell of: every list, and those resources that are its own. With it,
+    /// those that the caller calls by the member's own URIs.
+    async fn filter_for(&self, seat: &Arc<Seat>) -> (SubscriptionFilter, HashSet<String>) {
         let mut filter = self.filter.clone();
-        let mut own = Vec::new();
+        let (mut own, mut bare) = (Vec::new(), HashSet::new());
         for uri in self.filter.resource_subscriptions.iter().flatten() {
             if let Ok((of, inner)) = self.hub.find_uri(uri, &self.context).await
                 && of.id == seat.id
             {
+                if inner == *uri {
+                    bare.insert(inner.clone());
+                }
                 own.push(inner);
             }
         }
         filter.resource_subscriptions = (!own.is_empty()).then_some(own);
-        filter
+        (filter, bare)
     }
 
     fn outward(&self, seat: &Arc<Seat>) -> Outward {
@@ -328,13 +332,14 @@ async fn attend(
     seat: &Arc<Seat>,
     missed: bool,
 ) -> (Result<McpResponse, Error>, bool) {
-    let filter = listen.filter_for(seat).await;
+    let (filter, bare) = listen.filter_for(seat).await;
     let began = CancellationToken::new();
     let mut context = listen.context.clone();
     listen.hub.map_sight(seat, &mut context);
     context.caller = context.caller.wrap(|_| ChildSink {
         listen: listen.clone(),
         outward: listen.outward(seat),
+        bare,
         began: began.clone(),
         missed,
     });
@@ -346,16 +351,25 @@ async fn attend(
 struct ChildSink {
     listen: Arc<Listen>,
     outward: Outward,
+    /// The member's own URIs by which the caller has subscribed.
+    bare: HashSet<String>,
     began: CancellationToken,
     missed: bool,
 }
 
 impl ChildSink {
+    fn is_bare_update(&self, notification: &ServerNotification) -> bool {
+        matches!(notification, ServerNotification::ResourceUpdatedNotification(update)
+            if self.bare.contains(&update.params.uri))
+    }
+
     /// The member has said what it will tell. Said late, the caller has to look for itself.
     async fn begin(&self, mut accepted: SubscriptionFilter) -> Result<(), Error> {
         self.began.cancel();
         for uri in accepted.resource_subscriptions.iter_mut().flatten() {
-            self.outward.uri(uri);
+            if !self.bare.contains(uri) {
+                self.outward.uri(uri);
+            }
         }
         let late = self.listen.acknowledged.is_cancelled();
         self.listen.settle(&self.outward.seat, Some(&accepted));
@@ -381,7 +395,9 @@ impl CallerSink for ChildSink {
             if let Some(change) = Change::of(&notification) {
                 self.outward.seat.changed(change);
             }
-            self.outward.notification(&mut notification);
+            if !self.is_bare_update(&notification) {
+                self.outward.notification(&mut notification);
+            }
             self.listen.acknowledged.cancelled().await;
             self.listen.context.caller.notify(notification).await
         })

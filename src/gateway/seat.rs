@@ -22,6 +22,7 @@ use super::{
     member::{Options, Overrides},
     names,
     per_caller::{Factory, Source},
+    uris,
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Principal, ToolHints, caller::Era};
 
@@ -162,6 +163,13 @@ impl Seat {
     /// Whether the member's name goes in front of its URIs.
     pub(super) fn prefixes_uris(&self) -> bool {
         self.prefix != Prefix::Never
+    }
+
+    /// Makes a URI of the member an outward one.
+    pub(super) fn put_outward(&self, uri: &mut String) {
+        if self.prefixes_uris() {
+            *uri = uris::prefixed(&self.name, uri);
+        }
     }
 
     /// Whether nothing is changed between this member and its callers.

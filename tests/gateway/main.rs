@@ -5,6 +5,7 @@
     reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
 )]
 
+mod apps;
 mod callers;
 #[path = "../common/mod.rs"]
 mod common;
