@@ -180,6 +180,7 @@ mod glob;
 mod hints;
 mod lines;
 mod outcome;
+mod pages;
 mod principal;
 #[cfg(feature = "registry")]
 pub mod registry;
@@ -193,6 +194,9 @@ mod server;
 mod sight;
 #[cfg(feature = "cache")]
 pub mod store;
+#[cfg(any(feature = "gateway", feature = "registry"))]
+mod tool_schema;
+mod unreadable;
 
 pub use audience::Audience;
 pub use caller::{Caller, CallerSink};
@@ -215,6 +219,7 @@ pub use response::{McpResponse, ResponseParts};
 pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
 pub use sight::{Item, Sight};
+pub use unreadable::UnreadableItem;
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Shelf<T> {
     pub(super) fetching: Mutex<HashMap<Class, Fetching<T>>>,
     /// When the list was last fetched only to say which names come near an unknown one.
     sought: ByClass<Instant>,
+    /// It was said that not all pages of the list are read.
+    pub(super) cut_short: AtomicBool,
 }
 
 impl<T> Default for Shelf<T> {
@@ -53,6 +55,7 @@ impl<T> Default for Shelf<T> {
             known: ByClass::default(),
             fetching: Mutex::default(),
             sought: ByClass::default(),
+            cut_short: AtomicBool::new(false),
         }
     }
 }

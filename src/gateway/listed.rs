@@ -17,7 +17,7 @@ use super::{
     merge::Catalogue,
     seat::{Change, Seat},
 };
-use crate::{Item, ToolHints, results};
+use crate::{Item, ToolHints, UnreadableItem, results, tool_schema};
 
 /// One page, of any kind.
 pub(super) struct Page<T> {
@@ -46,6 +46,10 @@ pub(super) trait Listed: Clone + Send + Sync + 'static {
     /// What has this name, or URI.
     fn item(key: &str) -> Item<'_>;
     fn set_key(&mut self, key: String);
+    /// Completes what official clients want of one, and takes out those that they refuse a list for.
+    fn complete(_items: &mut Vec<Self>) -> Vec<UnreadableItem> {
+        Vec::new()
+    }
     /// What the operator says of single ones.
     fn overrides(_options: &Options) -> Option<&Overrides> {
         None
@@ -156,6 +160,10 @@ macro_rules! listed {
 listed! {
     Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools },
         tools, name = |tool, name| tool.name = name.into(), {
+            fn complete(items: &mut Vec<Self>) -> Vec<UnreadableItem> {
+                tool_schema::complete(items)
+            }
+
             fn overrides(options: &Options) -> Option<&Overrides> {
                 Some(&options.tools)
             }

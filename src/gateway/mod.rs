@@ -97,6 +97,10 @@
 //! told that there is one. Order is that of [priority](Member::priority), then of addition; a cursor says
 //! after what to go on, so it holds when members come and go.
 //!
+//! An item that cannot be read (`inputSchema: null`, say), or a tool for which official clients refuse the whole
+//! list because its `inputSchema` is not of an object, is left out: it is logged once, and the member is
+//! [degraded](MemberState::Degraded) as long as its list has it. A schema that only lacks its `type` is completed.
+//!
 //! A list is remembered as long as the member says (`ttlMs`), or, where the gateway listens to the member's
 //! own changes, until there is one. It is shared between callers if it is public (`cacheScope`), if
 //! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
@@ -112,8 +116,8 @@
 //! # Bounds
 //!
 //! Lists are remembered for 256 callers a member, and a per-caller member has
-//! [1000 stacks](Member::max_stacks): past them the longest unused is forgotten. A list has at most 1000 pages;
-//! one with more is an error. 256 fetches of a member's list go on when their callers have left, each for a
+//! [1000 stacks](Member::max_stacks): past them the longest unused is forgotten. Of a list 1000 pages
+//! are read; it ends, with a warning, after them and where a cursor is empty or comes again. 256 fetches of a member's list go on when their callers have left, each for a
 //! minute at most; past them a fetch ends with its caller.
 
 mod check;

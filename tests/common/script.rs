@@ -79,3 +79,55 @@ fn discovered(id: &Value) -> String {
     })
     .to_string()
 }
+
+/// A URL whose server answers each request after the handshake with `answer`'s result, or JSON-RPC error
+/// object. With a session it speaks as revisions before 2026-07-28 do.
+pub async fn scripted_http(
+    with_session: bool,
+    answer: impl Fn(&Value) -> Value + Clone + Send + Sync + 'static,
+) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let posted = move |body: String| {
+        let answer = answer.clone();
+        async move { post(&body, with_session, &answer) }
+    };
+    let router = axum::Router::new().route("/mcp", axum::routing::post(posted));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+fn post(
+    body: &str,
+    with_session: bool,
+    answer: &impl Fn(&Value) -> Value,
+) -> axum::response::Response<String> {
+    let request: Value = serde_json::from_str(body).unwrap();
+    let response = axum::response::Response::builder();
+    let Some(id) = request.get("id") else {
+        return response.status(202).body(String::new()).unwrap();
+    };
+    let method = request["method"].as_str().unwrap_or_default();
+    let answered = match method {
+        "server/discover" if with_session => json!({
+            "jsonrpc": "2.0",
+            "id": id,
+            "error": { "code": -32601, "message": "Method not found" },
+        }),
+        "server/discover" => serde_json::from_str(&discovered(id)).unwrap(),
+        "initialize" => json!({ "jsonrpc": "2.0", "id": id, "result": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": { "tools": {}, "prompts": {}, "resources": {} },
+            "serverInfo": { "name": "scripted", "version": "0" },
+        } }),
+        _ => json!({ "jsonrpc": "2.0", "id": id, "result": answer(&request) }),
+    };
+    let response = match with_session {
+        true => response.header("mcp-session-id", "one"),
+        false => response,
+    };
+    response
+        .header("content-type", "application/json")
+        .body(answered.to_string())
+        .unwrap()
+}

@@ -15,6 +15,7 @@ mod live;
 mod names;
 mod routes;
 mod shop;
+mod unfit;
 
 use std::{
     collections::HashSet,
