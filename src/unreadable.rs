@@ -1,9 +1,11 @@
 //! Items of lists that could not be read.
 
+#[cfg(feature = "gateway")]
+use std::sync::Arc;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rmcp::model::{ClientRequest, PaginatedRequestParams};
@@ -44,6 +46,7 @@ impl fmt::Display for UnreadableItem {
 }
 
 /// What was left out of a list, in its response's extensions.
+#[cfg(feature = "gateway")]
 #[derive(Clone, Debug)]
 pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
 
@@ -102,6 +105,7 @@ impl UnreadableLog {
     }
 
     /// Takes note of items that are left out of a list for another reason.
+    #[cfg(feature = "gateway")]
     pub(crate) fn add(&self, method: &'static str, items: &[UnreadableItem]) {
         self.state().add(method, items);
     }

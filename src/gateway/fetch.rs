@@ -58,7 +58,7 @@ pub(super) struct Fetching<T> {
 }
 
 /// A fetch that somebody waits for.
-struct Begun<T> {
+pub(super) struct Begun<T> {
     done: Shared<BoxFuture<'static, Fetched<T>>>,
     since: Instant,
     late: Arc<AtomicBool>,
@@ -142,7 +142,7 @@ impl Seat {
 
     /// Begins to fetch, or joins the fetch that has begun. It goes on when nobody waits: the next list has
     /// it. Where too many go on so, it is the caller's own, and ends with it.
-    fn fetch<T: Listed>(
+    pub(super) fn fetch<T: Listed>(
         self: &Arc<Self>,
         context: &CallContext,
         class: Class,

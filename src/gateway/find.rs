@@ -18,7 +18,7 @@ use super::{
 use crate::{CallContext, Error, Item, ToolHints, caller::Era};
 
 /// How long an unknown name waits for lists of which nothing is known: it is answered without them then.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// How many outward names an error lists for a name that several members have.
 const MAX_NAMED: usize = 20;
 

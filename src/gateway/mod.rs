@@ -108,8 +108,8 @@
 //!
 //! # Layers inside and outside
 //!
-//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where a list
-//! is known and the operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
+//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where the
+//! operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
 //! the lists as clients do, annotations included, and trust by a setting of their own. Answers of
 //! [per-caller](Member::per_caller) members are marked as their caller's, so that no cache outside shares them.
 //!
@@ -143,6 +143,7 @@ mod seat;
 mod service;
 mod sight;
 mod state;
+mod tool_hints;
 mod uris;
 
 pub use filter::Filter;

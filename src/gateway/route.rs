@@ -132,6 +132,7 @@ impl Hub {
     async fn route_call(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let name = request.as_tool_call().map_or("", |call| &call.name);
         let found = self.find_name::<Tool>(name, &request.context).await?;
+        let says = self.says(&found, &request.context).await;
         let decided_here = found.outward.is_some();
         if let Some(outward) = found.outward {
             // What guards the gateway has decided on the member's own name only.
@@ -144,7 +145,7 @@ impl Hub {
             let state = &mut call.params.request_state;
             self.unseal_state(&found.seat, state, &parts.context)?;
         }
-        if let Some(told) = found.seat.told_of(found.says) {
+        if let Some(told) = found.seat.told_of(says) {
             told.put_into(&mut parts.context);
         }
         self.send_as_decided(&found.seat, request, decided_here)

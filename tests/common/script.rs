@@ -34,19 +34,31 @@ pub fn scripted_lines(
 
 /// Serves by script over standard input and output.
 pub async fn serve_stdio(answer: impl Fn(Value) -> Option<Vec<String>>) {
-    serve(
-        tokio::io::join(tokio::io::stdin(), tokio::io::stdout()),
-        answer,
-    )
-    .await;
+    serve_stdio_as(false, answer).await;
+}
+
+/// The same, with the handshake of revisions before 2026-07-28 if it is `legacy`.
+pub async fn serve_stdio_as(legacy: bool, answer: impl Fn(Value) -> Option<Vec<String>>) {
+    let pipe = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+    serve_as(legacy, pipe, answer).await;
 }
 
 async fn serve(pipe: impl AsyncRead + AsyncWrite, answer: impl Fn(Value) -> Option<Vec<String>>) {
+    serve_as(false, pipe, answer).await;
+}
+
+async fn serve_as(
+    legacy: bool,
+    pipe: impl AsyncRead + AsyncWrite,
+    answer: impl Fn(Value) -> Option<Vec<String>>,
+) {
     let (read, mut write) = tokio::io::split(pipe);
     let mut lines = BufReader::new(read).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let request: Value = serde_json::from_str(&line).unwrap();
         let answers = match request["method"].as_str() {
+            Some("server/discover") if legacy => Some(vec![unknown(&request["id"]).to_string()]),
+            Some("initialize") if legacy => Some(vec![initialized(&request["id"]).to_string()]),
             Some("server/discover") => Some(vec![discovered(&request["id"])]),
             Some(_) if request.get("id").is_some() => answer(request),
             _ => Some(Vec::new()),
@@ -80,6 +92,23 @@ fn discovered(id: &Value) -> String {
     .to_string()
 }
 
+fn unknown(id: &Value) -> Value {
+    let error = json!({ "code": -32601, "message": "Method not found" });
+    json!({ "jsonrpc": "2.0", "id": id, "error": error })
+}
+
+fn initialized(id: &Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "result": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {
+            "tools": { "listChanged": true },
+            "prompts": {},
+            "resources": { "subscribe": true, "listChanged": true },
+        },
+        "serverInfo": { "name": "scripted", "version": "0" },
+    } })
+}
+
 /// A URL whose server answers each request after the handshake with `answer`'s result, or JSON-RPC error
 /// object. With a session it speaks as revisions before 2026-07-28 do.
 pub async fn scripted_http(
@@ -109,17 +138,9 @@ fn post(
     };
     let method = request["method"].as_str().unwrap_or_default();
     let answered = match method {
-        "server/discover" if with_session => json!({
-            "jsonrpc": "2.0",
-            "id": id,
-            "error": { "code": -32601, "message": "Method not found" },
-        }),
+        "server/discover" if with_session => unknown(id),
         "server/discover" => serde_json::from_str(&discovered(id)).unwrap(),
-        "initialize" => json!({ "jsonrpc": "2.0", "id": id, "result": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": { "tools": {}, "prompts": {}, "resources": {} },
-            "serverInfo": { "name": "scripted", "version": "0" },
-        } }),
+        "initialize" => initialized(id),
         _ => json!({ "jsonrpc": "2.0", "id": id, "result": answer(&request) }),
     };
     let response = match with_session {

@@ -9,6 +9,7 @@ mod apps;
 mod callers;
 #[path = "../common/mod.rs"]
 mod common;
+mod deaths;
 mod hints;
 mod lists;
 mod live;

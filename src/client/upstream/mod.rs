@@ -34,11 +34,13 @@ use rmcp::model::{
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
+#[cfg(feature = "gateway")]
+use crate::unreadable::LeftOut;
 use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy, UnreadableItem,
     caller::Era,
     code,
-    unreadable::{LeftOut, Listing, UnreadableLog},
+    unreadable::{Listing, UnreadableLog},
 };
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
@@ -397,6 +399,7 @@ impl Inner {
         self.unreadable.read(listing, &left_out);
         if !left_out.is_empty() {
             self.unreadable.log(&self.name, &left_out);
+            #[cfg(feature = "gateway")]
             list.extensions.insert(LeftOut(left_out.into()));
         }
         list
