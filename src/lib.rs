@@ -194,6 +194,7 @@ mod server;
 mod sight;
 #[cfg(feature = "cache")]
 pub mod store;
+mod subscriptions;
 #[cfg(any(feature = "gateway", feature = "registry"))]
 mod tool_schema;
 mod unreadable;

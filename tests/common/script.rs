@@ -32,6 +32,20 @@ pub fn scripted_lines(
     })
 }
 
+/// The same, with the handshake of revisions before 2026-07-28 and these capabilities, if there are any.
+pub fn scripted_as(
+    builder: UpstreamBuilder,
+    legacy: Option<Value>,
+    answer: impl Fn(Value) -> Option<Vec<String>> + Clone + Send + Sync + 'static,
+) -> Upstream {
+    builder.lines(move || {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (legacy, answer) = (legacy.clone(), answer.clone());
+        tokio::spawn(async move { serve_as(legacy, far, answer).await });
+        async move { Ok::<_, io::Error>(Lines::from(tokio::io::split(near))) }
+    })
+}
+
 /// Serves by script over standard input and output.
 pub async fn serve_stdio(answer: impl Fn(Value) -> Option<Vec<String>>) {
     serve_stdio_as(false, answer).await;
@@ -40,15 +54,15 @@ pub async fn serve_stdio(answer: impl Fn(Value) -> Option<Vec<String>>) {
 /// The same, with the handshake of revisions before 2026-07-28 if it is `legacy`.
 pub async fn serve_stdio_as(legacy: bool, answer: impl Fn(Value) -> Option<Vec<String>>) {
     let pipe = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-    serve_as(legacy, pipe, answer).await;
+    serve_as(legacy.then(all_lists), pipe, answer).await;
 }
 
 async fn serve(pipe: impl AsyncRead + AsyncWrite, answer: impl Fn(Value) -> Option<Vec<String>>) {
-    serve_as(false, pipe, answer).await;
+    serve_as(None, pipe, answer).await;
 }
 
 async fn serve_as(
-    legacy: bool,
+    legacy: Option<Value>,
     pipe: impl AsyncRead + AsyncWrite,
     answer: impl Fn(Value) -> Option<Vec<String>>,
 ) {
@@ -57,8 +71,13 @@ async fn serve_as(
     while let Ok(Some(line)) = lines.next_line().await {
         let request: Value = serde_json::from_str(&line).unwrap();
         let answers = match request["method"].as_str() {
-            Some("server/discover") if legacy => Some(vec![unknown(&request["id"]).to_string()]),
-            Some("initialize") if legacy => Some(vec![initialized(&request["id"]).to_string()]),
+            Some("server/discover") if legacy.is_some() => {
+                Some(vec![unknown(&request["id"]).to_string()])
+            }
+            Some("initialize") if legacy.is_some() => {
+                let capabilities = legacy.clone().unwrap_or_default();
+                Some(vec![initialized(&request["id"], &capabilities).to_string()])
+            }
             Some("server/discover") => Some(vec![discovered(&request["id"])]),
             Some(_) if request.get("id").is_some() => answer(request),
             _ => Some(Vec::new()),
@@ -97,14 +116,18 @@ fn unknown(id: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "error": error })
 }
 
-fn initialized(id: &Value) -> Value {
+fn all_lists() -> Value {
+    json!({
+        "tools": { "listChanged": true },
+        "prompts": {},
+        "resources": { "subscribe": true, "listChanged": true },
+    })
+}
+
+fn initialized(id: &Value, capabilities: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "result": {
         "protocolVersion": "2025-11-25",
-        "capabilities": {
-            "tools": { "listChanged": true },
-            "prompts": {},
-            "resources": { "subscribe": true, "listChanged": true },
-        },
+        "capabilities": capabilities,
         "serverInfo": { "name": "scripted", "version": "0" },
     } })
 }
@@ -140,7 +163,7 @@ fn post(
     let answered = match method {
         "server/discover" if with_session => unknown(id),
         "server/discover" => serde_json::from_str(&discovered(id)).unwrap(),
-        "initialize" => initialized(id),
+        "initialize" => initialized(id, &all_lists()),
         _ => json!({ "jsonrpc": "2.0", "id": id, "result": answer(&request) }),
     };
     let response = match with_session {

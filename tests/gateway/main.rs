@@ -17,6 +17,7 @@ mod names;
 mod routes;
 mod shop;
 mod unfit;
+mod updates;
 
 use std::{
     collections::HashSet,

@@ -4,6 +4,8 @@ use rmcp::model::{
     ClientRequest, ConstString, ServerNotification, ServerRequest, SubscriptionFilter,
 };
 
+use crate::subscriptions::has_part;
+
 /// Whether a request is for a list, or as quickly done as one.
 pub(super) fn lists(request: &ClientRequest) -> bool {
     matches!(
@@ -47,7 +49,7 @@ pub(super) fn wants(filter: &SubscriptionFilter, change: &ServerNotification) ->
             .resource_subscriptions
             .iter()
             .flatten()
-            .any(|uri| *uri == update.params.uri),
+            .any(|uri| has_part(uri, &update.params.uri)),
         _ => false,
     }
 }
