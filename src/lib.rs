@@ -307,6 +307,7 @@ mod lenient_http;
 mod lines;
 mod outcome;
 mod outgoing;
+mod pages;
 mod panics;
 mod principal;
 mod protocol;
@@ -323,6 +324,10 @@ mod sight;
 mod stack;
 #[cfg(feature = "cache")]
 pub mod store;
+mod subscriptions;
+#[cfg(any(feature = "gateway", feature = "registry"))]
+mod tool_schema;
+mod unreadable;
 
 pub use audience::Audience;
 pub use builder::ServiceBuilderExt;
@@ -351,6 +356,7 @@ pub use served_by::ServedBy;
 pub use server::{Handler, McpServer};
 pub use sight::{Item, Sight};
 pub use stack::{BoxStack, Stack};
+pub use unreadable::UnreadableItem;
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

@@ -777,25 +777,16 @@ fn pages(
 }
 
 #[tokio::test]
-async fn a_repeated_cursor_is_an_error_not_a_loop() {
+async fn a_list_ends_where_a_cursor_is_repeated() {
     let (client, asked) = pages(|n| (n % 3).to_string());
-    let error = client().list_all_tools().await.unwrap_err();
-    assert!(error.is_refused());
-    assert!(
-        error.to_string().contains("repeats the cursor \"0\""),
-        "{error}"
-    );
+    assert_eq!(client().list_all_tools().await.unwrap().len(), 4);
     assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]
-async fn a_list_without_an_end_is_given_up() {
+async fn a_list_without_an_end_ends_after_1000_pages() {
     let (client, asked) = pages(|n| n.to_string());
-    let error = client().list_all_tools().await.unwrap_err();
-    assert!(
-        error.to_string().contains("more than 1000 pages"),
-        "{error}"
-    );
+    assert_eq!(client().list_all_tools().await.unwrap().len(), 1_000);
     assert_eq!(asked.load(Ordering::SeqCst), 1_000);
 }
 

@@ -15,7 +15,7 @@ use super::{
     rules::{Group, Kind, said},
     status::report,
 };
-use crate::{Audience, McpResponse, cache_status::CacheStatus};
+use crate::{Audience, McpResponse, cache_status::CacheStatus, subscriptions::has_part};
 
 /// What an entry takes beside its key and its result's content: the entry itself, its place in the map and in the
 /// order of use, and what allocators round up.
@@ -78,14 +78,6 @@ impl Concerned<'_> {
             }
         }
     }
-}
-
-/// Whether `uri` is this resource, or a part of it: to whom listens for a resource, servers may tell of a part of it
-/// that has changed (MCP 2025-11-25, schema, `ResourceUpdatedNotificationParams`).
-fn has_part(resource: &str, uri: &str) -> bool {
-    uri.strip_prefix(resource).is_some_and(|rest| {
-        rest.is_empty() || resource.ends_with('/') || rest.starts_with(['/', '?', '#'])
-    })
 }
 
 /// An answer that is kept.

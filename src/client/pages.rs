@@ -1,6 +1,6 @@
 //! Lists that come in pages.
 
-use std::{collections::HashSet, future::Future};
+use std::future::Future;
 
 use rmcp::model::{
     Cursor, ListPromptsRequest, ListPromptsResult, ListResourceTemplatesRequest,
@@ -11,10 +11,11 @@ use rmcp::model::{
 use tower::Service;
 
 use super::McpClient;
-use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, code, results};
-
-/// How many pages of one list are followed.
-const MAX_PAGES: usize = 1_000;
+use crate::{
+    Error, McpRequest, McpResponse,
+    pages::{Next, Pages},
+    results,
+};
 
 macro_rules! lists {
     ($($one:ident $all:ident $method:literal: $Request:ident -> $Result:ident { $items:ident: $Item:ident })*) => {
@@ -41,10 +42,12 @@ macro_rules! lists {
             ///
             /// # Errors
             ///
-            /// As for one page. A server that repeats a cursor, or has more than 1000 pages, is refused
-            /// (by `pagination`) rather than followed for ever.
+            /// As for one page.
+            ///
+            /// The list ends, with a warning in the log, where a cursor is empty or comes again, and after
+            /// 1000 pages. What was read until then is returned.
             pub async fn $all(&self) -> Result<Vec<$Item>, Error> {
-                follow(|cursor| async move {
+                follow($method, |cursor| async move {
                     let page = self.$one(cursor).await?;
                     Ok((page.$items, page.next_cursor))
                 })
@@ -70,33 +73,26 @@ lists! {
 }
 
 /// Follows a list from its first page to its last.
-pub(super) async fn follow<T, F>(mut page: impl FnMut(Option<Cursor>) -> F) -> Result<Vec<T>, Error>
+pub(super) async fn follow<T, F>(
+    method: &'static str,
+    mut page: impl FnMut(Option<Cursor>) -> F,
+) -> Result<Vec<T>, Error>
 where
     F: Future<Output = Result<(Vec<T>, Option<Cursor>), Error>>,
 {
-    let mut seen = HashSet::new();
+    let mut pages = Pages::default();
     let (mut all, mut next) = page(None).await?;
-    while let Some(cursor) = next {
-        if !seen.insert(cursor.clone()) {
-            let message = format!(
-                "the server's list goes round in circles: it repeats the cursor {cursor:?}"
-            );
-            return Err(unfollowed(message));
-        }
-        if seen.len() >= MAX_PAGES {
-            let message = format!("the server's list has more than {MAX_PAGES} pages");
-            return Err(unfollowed(message));
-        }
+    loop {
+        let cursor = match pages.after(next) {
+            Next::Page(cursor) => cursor,
+            Next::End => return Ok(all),
+            Next::CutShort(why) => {
+                tracing::warn!(method, why, "a list is not followed further");
+                return Ok(all);
+            }
+        };
         let (items, following) = page(Some(cursor)).await?;
         all.extend(items);
         next = following;
     }
-    Ok(all)
-}
-
-fn unfollowed(message: String) -> Error {
-    Refusal::new("pagination", message)
-        .with_code(code::FORBIDDEN)
-        .with_delivered(Delivered::Unknown)
-        .into()
 }

@@ -1,7 +1,7 @@
 //! A member's lists, fetched once for all who want them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     marker::PhantomData,
     sync::{
         Arc,
@@ -14,7 +14,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rmcp::model::{CacheScope, ErrorCode, ErrorData, ProgressToken, RequestMetaObject};
+use rmcp::model::{CacheScope, ErrorCode, ProgressToken, RequestMetaObject};
 use tokio::time::Instant;
 
 use super::{
@@ -26,11 +26,12 @@ use super::{
     seat::Seat,
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, ServedBy, audience::PrivateTo, request::next_id,
+    Audience, CallContext, Error, McpRequest, ServedBy,
+    audience::PrivateTo,
+    pages::{Next, Pages},
+    request::next_id,
+    unreadable::Listing,
 };
-
-/// How many pages of one member's list are followed.
-const MAX_PAGES: usize = 1_000;
 
 /// How long a fetch goes on that no list waits for any more.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ pub(super) struct Fetching<T> {
 }
 
 /// A fetch that somebody waits for.
-struct Begun<T> {
+pub(super) struct Begun<T> {
     done: Shared<BoxFuture<'static, Fetched<T>>>,
     since: Instant,
     late: Arc<AtomicBool>,
@@ -141,7 +142,7 @@ impl Seat {
 
     /// Begins to fetch, or joins the fetch that has begun. It goes on when nobody waits: the next list has
     /// it. Where too many go on so, it is the caller's own, and ends with it.
-    fn fetch<T: Listed>(
+    pub(super) fn fetch<T: Listed>(
         self: &Arc<Self>,
         context: &CallContext,
         class: Class,
@@ -204,6 +205,19 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Says, once for each kind of list, that not all of it is read.
+    fn cut_short<T: Listed>(&self, why: &str) {
+        if !T::shelf(&self.lists)
+            .cut_short
+            .swap(true, Ordering::Relaxed)
+        {
+            let noun = T::NOUN;
+            tracing::warn!(member = %self.name, noun, why, "a list is not followed further");
+        }
+    }
+}
+
 /// A context for what is asked on behalf of several callers: it says what `context` does, but nothing comes
 /// back.
 fn of_its_own(context: &CallContext) -> CallContext {
@@ -239,7 +253,7 @@ struct Fetch {
 
 impl Fetch {
     /// Makes a list of what came, and remembers it for whom it is.
-    fn keep<T: Listed>(&self, listing: Listing<T>, now: Instant) -> Arc<Known<T>> {
+    fn keep<T: Listed>(&self, listing: Whole<T>, now: Instant) -> Arc<Known<T>> {
         let page = listing.page;
         let for_nobody_alone = listing.private.is_none();
         let list = Arc::new(Known {
@@ -301,7 +315,7 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     };
     let now = Instant::now();
     let outcome = match outcome {
-        Err(error) if is_unknown_method(&error) => Ok(Listing::nothing(now + UNSUPPORTED_FOR)),
+        Err(error) if is_unknown_method(&error) => Ok(Whole::nothing(now + UNSUPPORTED_FOR)),
         other => other,
     };
     let known = outcome.map(|listing| fetch.keep(listing, now));
@@ -325,7 +339,7 @@ fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
 }
 
 /// All pages of a list, as one.
-struct Listing<T> {
+struct Whole<T> {
     page: Page<T>,
     expires: Option<Instant>,
     /// Every page says that it may be shown to any caller.
@@ -334,7 +348,7 @@ struct Listing<T> {
     shareable: bool,
 }
 
-impl<T> Listing<T> {
+impl<T> Whole<T> {
     /// What a member has that does not know the method.
     fn nothing(expires: Instant) -> Self {
         Self {
@@ -353,7 +367,7 @@ impl<T> Listing<T> {
     }
 }
 
-async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Listing<T>, Error> {
+async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Whole<T>, Error> {
     let began = Instant::now();
     let mut whole: Option<Page<T>> = None;
     let mut private: Option<PrivateTo> = None;
@@ -361,11 +375,12 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Li
     let mut public = true;
     let audience = Audience::of(context);
     let mut cursor = None;
-    let mut cursors = HashSet::new();
+    let mut pages = Pages::default();
     loop {
         let mut context = context.clone();
         context.id = next_id();
         let request = McpRequest::from_parts(T::request(cursor.take()), context);
+        let listing = Listing::of(&request.message);
         let response = seat.call(request).await?;
         if let Some(page) = response.private_to() {
             // Something further in may know better who is calling.
@@ -373,6 +388,11 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Li
             private = Some(private.unwrap_or_default().and(page));
         }
         let mut page = T::page(response.into_result())?;
+        let misfits = T::complete(&mut page.items);
+        if let Some(listing) = listing.filter(|_| !misfits.is_empty()) {
+            seat.unreadable.add(listing.method, &misfits);
+            seat.unreadable.log(&seat.name, &misfits);
+        }
         public &= page.cache_scope == Some(CacheScope::Public);
         let next = page.next_cursor.take();
         let all = match whole.take() {
@@ -384,29 +404,25 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Li
                 all
             }
         };
-        let Some(next) = next else {
-            let ttl = all
-                .ttl_ms
-                .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
-            return Ok(Listing {
-                page: all,
-                expires: ttl.map(|ttl| began + ttl),
-                public,
-                private,
-                shareable,
-            });
-        };
-        if !cursors.insert(next.clone()) || cursors.len() >= MAX_PAGES {
-            let message = format!(
-                "`{}` has a list of {}s that does not end: it repeats a cursor, or has more than \
-                 {MAX_PAGES} pages",
-                seat.name,
-                T::NOUN
-            );
-            return Err(ErrorData::internal_error(message, None).into());
+        match pages.after(next) {
+            Next::Page(next) => {
+                cursor = Some(next);
+                whole = Some(all);
+                continue;
+            }
+            Next::End => {}
+            Next::CutShort(why) => seat.cut_short::<T>(why),
         }
-        cursor = Some(next);
-        whole = Some(all);
+        let ttl = all
+            .ttl_ms
+            .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
+        return Ok(Whole {
+            page: all,
+            expires: ttl.map(|ttl| began + ttl),
+            public,
+            private,
+            shareable,
+        });
     }
 }
 

@@ -10,15 +10,17 @@ use super::{
     hub::{Hub, Seats, only},
     known::{Age, Has},
     listed::Listed,
-    merge::{Catalogue, Way},
+    merge::{Catalogue, Entry, Way},
     names,
     seat::Seat,
     uris,
 };
-use crate::{CallContext, Error, ToolHints, caller::Era};
+use crate::{CallContext, Error, Item, ToolHints, caller::Era};
 
 /// How long an unknown name waits for lists of which nothing is known: it is answered without them then.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How many outward names an error lists for a name that several members have.
+const MAX_NAMED: usize = 20;
 
 impl Hub {
     /// The member that has this name, and its own name for it.
@@ -44,7 +46,12 @@ impl Hub {
             Read::As(found) => return Ok(found),
             Read::Unknown => {
                 let known = self.at_hand::<T>(&seats, context).await;
-                return Err(unknown(name, known.as_deref(), context));
+                if !has_bare(known.as_deref(), name) {
+                    return Err(unknown(name, known.as_deref(), context));
+                }
+                // A list that is at hand may be old.
+                let gathered = self.gather::<T>(&seats, context, Age::Walk).await;
+                return bare(name, &gathered.catalogue, context);
             }
             Read::Ask(as_it_says) => as_it_says,
         };
@@ -65,7 +72,7 @@ impl Hub {
             Some(found) if unasked(&found.seat) || found.seat.options.unlisted => Ok(found),
             _ => match gathered.errors.into_iter().next() {
                 Some(error) if seats.list.len() == 1 => Err(error),
-                _ => Err(unknown(name, Some(&gathered.catalogue), context)),
+                _ => bare(name, &gathered.catalogue, context),
             },
         }
     }
@@ -115,22 +122,20 @@ impl Hub {
         context: &CallContext,
     ) -> Result<(Arc<Seat>, String), Error> {
         let seats = self.seats();
-        let unknown = || {
-            let code = match context.era() {
-                Era::Modern => ErrorCode::INVALID_PARAMS,
-                // Revisions before 2026-07-28 have a code of its own for it.
-                Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
-            };
-            let message = format!("Resource not found: {uri}");
-            Err(ErrorData::new(code, message, Some(json!({ "uri": uri }))).into())
-        };
         let prefixed = uris::split(uri).and_then(|(member, inner)| {
             let seat = seats.get(&member)?;
             seat.prefixes_uris()
-                .then(|| (seat.clone(), inner.to_owned()))
+                .then(|| (seat.clone(), inner.into_owned()))
         });
         let bare = || seats.list.iter().filter(|seat| !seat.prefixes_uris());
         let found = match prefixed {
+            // A view's own URI may begin as the outward ones of its member do.
+            Some((seat, inner)) if uris::is_ui(uri) => {
+                match seat.lists_uri(context, uri) && !seat.lists_uri(context, &inner) {
+                    true => return self.let_out_bare(seat, uri, context),
+                    false => Some((seat, inner)),
+                }
+            }
             Some(found) => Some(found),
             None => match only(bare()) {
                 Some(seat) => Some((seat.clone(), uri.to_owned())),
@@ -138,9 +143,57 @@ impl Hub {
                 None => self.find_bare(&seats, uri, context).await,
             },
         };
-        match found.filter(|(seat, _)| seat.options.filter.lets_out(uri)) {
-            Some(found) => Ok(found),
-            None => unknown(),
+        match found {
+            Some((seat, inner)) if seat.options.filter.lets_out(uri) => Ok((seat, inner)),
+            Some(_) => Err(not_found(uri, &[], context)),
+            None => {
+                let seat = self.find_own(&seats, uri, context).await?;
+                self.let_out_bare(seat, uri, context)
+            }
+        }
+    }
+
+    /// What was found by the member's own URI, if the caller may know of the outward one.
+    fn let_out_bare(
+        &self,
+        seat: Arc<Seat>,
+        uri: &str,
+        context: &CallContext,
+    ) -> Result<(Arc<Seat>, String), Error> {
+        let outward = uris::prefixed(&seat.name, uri);
+        let seen = seat.options.filter.lets_out(&outward) && context.sees(Item::Resource(&outward));
+        match seen {
+            true => Ok((seat, uri.to_owned())),
+            false => Err(not_found(uri, &[], context)),
+        }
+    }
+
+    /// The one member that has a URI as its own, though it is prefixed outside: an app reads what its own
+    /// server calls so (SEP-1865). It is the one that lists it, else the one with a template that it fits.
+    async fn find_own(
+        &self,
+        seats: &Seats,
+        uri: &str,
+        context: &CallContext,
+    ) -> Result<Arc<Seat>, Error> {
+        let resources = self.at_hand::<Resource>(seats, context).await;
+        let mut owners: Vec<Arc<Seat>> = Vec::new();
+        let listed = resources.iter().flat_map(|known| of_bare(known, uri));
+        owners.extend(listed.map(|entry| entry.seat.clone()));
+        if owners.is_empty() {
+            let templates = self.at_hand::<ResourceTemplate>(seats, context).await;
+            let entries = templates.iter().flat_map(|known| &known.entries);
+            for entry in entries.filter(|entry| entry.is_prefixed()) {
+                let literal = uris::literal(&entry.inner);
+                let fits = literal.contains(':') && uri.starts_with(literal);
+                if fits && owners.iter().all(|owner| owner.id != entry.seat.id) {
+                    owners.push(entry.seat.clone());
+                }
+            }
+        }
+        match owners.as_slice() {
+            [owner] => Ok(owner.clone()),
+            owners => Err(not_found(uri, owners, context)),
         }
     }
 
@@ -220,10 +273,81 @@ impl Hub {
     }
 }
 
+/// A resource that nothing has, or that several members have as their own.
+fn not_found(uri: &str, owners: &[Arc<Seat>], context: &CallContext) -> Error {
+    let code = match context.era() {
+        Era::Modern => ErrorCode::INVALID_PARAMS,
+        // Revisions before 2026-07-28 have a code of its own for it.
+        Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
+    };
+    let outward = owners.iter().filter_map(|owner| {
+        let outward = uris::prefixed(&owner.name, uri);
+        let seen = owner.options.filter.lets_out(&outward);
+        (seen && context.sees(Item::Resource(&outward))).then(|| format!("`{outward}`"))
+    });
+    let outward: Vec<_> = outward.take(MAX_NAMED).collect();
+    let mut message = format!("Resource not found: {uri}");
+    if !outward.is_empty() {
+        message.push_str(&format!(". Did you mean {}?", outward.join(" or ")));
+    }
+    ErrorData::new(code, message, Some(json!({ "uri": uri }))).into()
+}
+
+/// The entries that members call so themselves.
+fn of_bare<'a, T: Listed>(
+    catalogue: &'a Catalogue<T>,
+    bare: &str,
+) -> impl Iterator<Item = &'a Entry<T>> {
+    let entries = catalogue.entries.iter();
+    entries.filter(move |entry| *entry.inner == *bare && entry.is_prefixed())
+}
+
+fn has_bare<T: Listed>(catalogue: Option<&Catalogue<T>>, name: &str) -> bool {
+    catalogue.is_some_and(|catalogue| of_bare(catalogue, name).next().is_some())
+}
+
+/// What a member calls by a name that nothing has outside, as an app does that calls the tools of its own
+/// server (SEP-1865). Where several members have it the name says nothing, also if the caller may see but
+/// one of them: it may be another's that is meant.
+fn bare<T: Listed>(
+    name: &str,
+    catalogue: &Catalogue<T>,
+    context: &CallContext,
+) -> Result<Found, Error> {
+    let mut all = of_bare(catalogue, name);
+    match (all.next(), all.next()) {
+        (Some(entry), None) if entry.shown && context.sees(T::item(entry.item.key())) => {
+            let outward = entry.item.key();
+            let found = catalogue.get(outward).map(|way| Found::by(way, outward));
+            let found = found.map(|found| Found {
+                outward: Some(outward.to_owned()),
+                ..found
+            });
+            found.ok_or_else(|| unknown(name, Some(catalogue), context))
+        }
+        (Some(_), Some(_)) => Err(ambiguous(name, catalogue, context)),
+        _ => Err(unknown(name, Some(catalogue), context)),
+    }
+}
+
+/// A name of several members'. It says what each is called outside, as far as the caller may know of it.
+fn ambiguous<T: Listed>(name: &str, catalogue: &Catalogue<T>, context: &CallContext) -> Error {
+    let names = of_bare(catalogue, name).filter(|entry| entry.shown);
+    let names = names.map(|entry| entry.item.key());
+    let names = names.filter(|name| context.sees(T::item(name)));
+    did_you_mean::<T>(name, names.take(MAX_NAMED).map(str::to_owned).collect())
+}
+
 /// A name that nothing has (MCP 2026-07-28, Tools, "Error Handling"; Prompts likewise).
 fn unknown<T: Listed>(name: &str, known: Option<&Catalogue<T>>, context: &CallContext) -> Error {
     let known = known.iter().flat_map(|known| known.names());
-    let nearest = names::nearest(name, known, |name| context.sees(T::item(name)));
+    did_you_mean::<T>(
+        name,
+        names::nearest(name, known, |name| context.sees(T::item(name))),
+    )
+}
+
+fn did_you_mean<T: Listed>(name: &str, nearest: Vec<String>) -> Error {
     let mut message = format!("Unknown {}: {name}", T::NOUN);
     if !nearest.is_empty() {
         let all: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
@@ -240,6 +364,8 @@ pub(super) struct Found {
     pub(super) inner: String,
     /// What the tool says of itself, if a list is known that has it.
     pub(super) says: Option<ToolHints>,
+    /// The outward name, where it was found by the member's own. Layers outside have not decided on it.
+    pub(super) outward: Option<String>,
 }
 
 impl Found {
@@ -248,6 +374,7 @@ impl Found {
             seat: way.seat.clone(),
             inner: way.inner(outward).to_owned(),
             says: way.says,
+            outward: None,
         }
     }
 
@@ -256,6 +383,7 @@ impl Found {
             seat: seat.clone(),
             inner: inner.to_owned(),
             says: None,
+            outward: None,
         }
     }
 }

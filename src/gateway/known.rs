@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
-use rmcp::model::{CacheScope, MetaObject};
+use rmcp::model::{CacheScope, MetaObject, Resource, Tool};
 use tokio::time::Instant;
 
 use super::{
@@ -45,6 +45,10 @@ pub(super) struct Shelf<T> {
     pub(super) fetching: Mutex<HashMap<Class, Fetching<T>>>,
     /// When the list was last fetched only to say which names come near an unknown one.
     sought: ByClass<Instant>,
+    /// When the list was last fetched only for the hints of its tools.
+    hinted: ByClass<Instant>,
+    /// It was said that not all pages of the list are read.
+    pub(super) cut_short: AtomicBool,
 }
 
 impl<T> Default for Shelf<T> {
@@ -53,6 +57,8 @@ impl<T> Default for Shelf<T> {
             known: ByClass::default(),
             fetching: Mutex::default(),
             sought: ByClass::default(),
+            hinted: ByClass::default(),
+            cut_short: AtomicBool::new(false),
         }
     }
 }
@@ -72,6 +78,16 @@ pub(super) enum Has {
     /// Not when it was asked, which may be long ago.
     NotBefore,
     NothingKnown,
+}
+
+/// Whether something was done last longer ago than this. Then it is taken to be done now.
+fn is_due(last: &ByClass<Instant>, class: &Class, interval: Duration) -> bool {
+    let now = Instant::now();
+    let due = last.get(class).is_none_or(|then| now - then >= interval);
+    if due {
+        last.set(class.clone(), now);
+    }
+    due
 }
 
 /// How old a list may be.
@@ -128,12 +144,12 @@ impl Seat {
     /// time that a list is good for.
     pub(super) fn seeks<T: Listed>(&self, context: &CallContext) -> bool {
         let class = self.class(context);
-        let (sought, now) = (&T::shelf(&self.lists).sought, Instant::now());
-        let due = sought.get(&class).is_none_or(|then| now - then >= WALK);
-        if due {
-            sought.set(class, now);
-        }
-        due
+        is_due(&T::shelf(&self.lists).sought, &class, WALK)
+    }
+
+    /// Whether the tools are to be listed for their hints: not if they were within this time.
+    pub(super) fn asks_for_hints(&self, class: &Class, within: Duration) -> bool {
+        is_due(&Tool::shelf(&self.lists).hinted, class, within)
     }
 
     /// Whether the member has this, as far as the list says that is known for this caller.
@@ -147,5 +163,10 @@ impl Seat {
                 None => Has::NotBefore,
             },
         }
+    }
+
+    /// Whether the member lists a resource by this URI of its own, as far as is known for this caller.
+    pub(super) fn lists_uri(&self, context: &CallContext, uri: &str) -> bool {
+        matches!(self.has::<Resource>(context, uri), Has::Yes(_))
     }
 }

@@ -10,7 +10,7 @@ use super::{Gateway, Member, service::impossible};
 use crate::{Error, McpRequest, McpResponse};
 
 /// Puts a name in front of what one stack exposes: `query` becomes `db__query`, `file:///a` becomes
-/// `db+file:///a`.
+/// `db+file:///a`, and `ui://chart/view.html` becomes `ui://db/chart/view.html`.
 ///
 /// It is a [`Gateway`] with this stack as its only member, so everything that is said there holds.
 ///

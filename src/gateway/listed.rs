@@ -7,7 +7,7 @@ use rmcp::model::{
     ListResourceTemplatesRequest, ListResourceTemplatesResult, ListResourcesRequest,
     ListResourcesResult, ListSkillsRequest, ListSkillsResult, ListToolsRequest, ListToolsResult,
     MetaObject, PaginatedRequestParams, Prompt, Resource, ResourceTemplate, ServerResult, Skill,
-    Tool,
+    SkillResources, Tool,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     merge::Catalogue,
     seat::{Change, Seat},
 };
-use crate::{Item, ToolHints, results};
+use crate::{Item, ToolHints, UnreadableItem, results, tool_schema};
 
 /// One page, of any kind.
 pub(super) struct Page<T> {
@@ -46,9 +46,24 @@ pub(super) trait Listed: Clone + Send + Sync + 'static {
     /// What has this name, or URI.
     fn item(key: &str) -> Item<'_>;
     fn set_key(&mut self, key: String);
+    /// Completes what official clients want of one, and takes out those that they refuse a list for.
+    fn complete(_items: &mut Vec<Self>) -> Vec<UnreadableItem> {
+        Vec::new()
+    }
     /// What the operator says of single ones.
     fn overrides(_options: &Options) -> Option<&Overrides> {
         None
+    }
+    /// Makes what it names beside its own name outward: URIs in `_meta`, a skill's files.
+    fn put_mentions_outward(&mut self, seat: &Seat);
+    /// The same for its files.
+    fn put_files_outward(&mut self, _seat: &Seat) {}
+    /// Makes all that it names outward.
+    fn put_outward(&mut self, seat: &Seat) {
+        self.put_mentions_outward(seat);
+        let mut key = self.key().to_owned();
+        seat.put_outward(&mut key);
+        self.set_key(key);
     }
     /// Puts the member's name and what the operator says into the description.
     fn describe(&mut self, _seat: &Seat, _inner: &str, _prefixed: bool) {}
@@ -130,6 +145,13 @@ macro_rules! listed {
                 set(self, key);
             }
 
+            fn put_mentions_outward(&mut self, seat: &Seat) {
+                if seat.prefixes_uris() {
+                    super::rewrite::ui_in_meta(seat, &mut self.meta);
+                    self.put_files_outward(seat);
+                }
+            }
+
             $($more)*
         })*
     };
@@ -138,6 +160,10 @@ macro_rules! listed {
 listed! {
     Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools },
         tools, name = |tool, name| tool.name = name.into(), {
+            fn complete(items: &mut Vec<Self>) -> Vec<UnreadableItem> {
+                tool_schema::complete(items)
+            }
+
             fn overrides(options: &Options) -> Option<&Overrides> {
                 Some(&options.tools)
             }
@@ -177,10 +203,15 @@ listed! {
         ListResourceTemplatesRequest -> ListResourceTemplatesResult { resource_templates },
         templates, uri_template = |template, uri| template.uri_template = uri, {}
     Skill "skill" false None, ListSkillsRequest -> ListSkillsResult { skills },
-        skills, uri = |skill, uri| {
-            super::rewrite::skill_files(skill, &uri);
-            skill.uri = uri;
-        }, {}
+        skills, uri = |skill, uri| skill.uri = uri, {
+            fn put_files_outward(&mut self, seat: &Seat) {
+                if let SkillResources::Files(files) = &mut self.resources {
+                    for file in files {
+                        seat.put_outward(&mut file.uri);
+                    }
+                }
+            }
+        }
 }
 
 /// The description that is shown, if it is not the member's own.

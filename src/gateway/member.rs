@@ -203,11 +203,13 @@ impl Member {
     /// | | [read-only mode](super::GatewayBuilder::read_only) | the member's own layers |
     /// |---|---|---|
     /// | nothing said, the default | lets none of its tools out | go by their own settings |
-    /// | `true` | lets out what says `readOnlyHint` | are given the [`ToolHints`](crate::ToolHints) of a tool that a list of the caller's has shown, unless a layer outside has said something of it |
+    /// | `true` | lets out what says `readOnlyHint` | are given the [`ToolHints`](crate::ToolHints) of the tool, by the list that the caller would be given, unless a layer outside has said something of it |
     /// | `false` | lets none of its tools out | are told that the tool does not say that it is harmless (only a `destructiveHint` is left), so that they neither keep nor repeat its calls on its word |
     ///
-    /// Hints travel in a call's extensions; no list is fetched for them, and whether a layer acts on them is
-    /// still a setting of its own. Clients see the annotations in any
+    /// Hints travel in a call's extensions, and whether a layer acts on them is still a setting of its own. The
+    /// list of a trusted member is fetched for them where none is known: the first call waits up to 1 s for it. A
+    /// list holds until the next one is there. It is fetched again, beside the calls, when it has changed, and
+    /// where the member does not tell of changes, every 60 s. Clients see the annotations in any
     /// case, as the member gives them. So do layers outside of the gateway, a cache or a retry over all
     /// members: what they believe is a setting of theirs, by outward name.
     #[must_use]

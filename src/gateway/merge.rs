@@ -31,6 +31,13 @@ pub(super) struct Entry<T> {
     pub(super) shown: bool,
 }
 
+impl<T: Listed> Entry<T> {
+    /// Whether the outward name is another than the member's own.
+    pub(super) fn is_prefixed(&self) -> bool {
+        *self.inner != *self.item.key()
+    }
+}
+
 /// Where an outward name leads. Beside the entries, so that a call touches little memory however long the
 /// list is.
 pub(super) struct Way {
@@ -258,6 +265,7 @@ fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -
     let prefixed = T::NAMED && name != inner && seat.prefix != Prefix::Never;
     let shown = seat.lets_out::<T>(&inner, &name) && (!rules.read_only || item.is_read_only(seat));
     item.describe(seat, &inner, prefixed);
+    item.put_mentions_outward(seat);
     if name != inner {
         item.set_key(name);
     }

@@ -62,6 +62,14 @@
 //! Two things never have one name: where prefixes cannot part them, [`GatewayBuilder::connect`] fails and names
 //! both members, and one that comes later is left out.
 //!
+//! The views of MCP Apps (SEP-1865) keep their scheme, because hosts render no other: `ui://chart/view.html`
+//! is `ui://db/chart/view.html`, also in the `_meta` of tools and results (`ui.resourceUri`, `ui/resourceUri`
+//! and other entries that are a `ui://` URI). Origins and permissions in `_meta.ui` stay as they are. An app
+//! calls its server's tools, and reads its resources, by the server's own names. Such a name, or URI, leads to
+//! the one member that has it, if it is let out and the caller [may know of it](crate::Sight); layers outside
+//! are asked about the outward name. Where several members have it, the error lists the outward names. The
+//! names of a gateway inside a gateway are found so one level deep.
+//!
 //! A member that is alone, with [`Prefix::Never`] and nothing hidden or filtered, is passed through: what
 //! its callers see is what they would see without the gateway, except that `requestState` and task ids are
 //! sealed.
@@ -89,6 +97,10 @@
 //! told that there is one. Order is that of [priority](Member::priority), then of addition; a cursor says
 //! after what to go on, so it holds when members come and go.
 //!
+//! An item that cannot be read (`inputSchema: null`, say), or a tool for which official clients refuse the whole
+//! list because its `inputSchema` is not of an object, is left out: it is logged once, and the member is
+//! [degraded](MemberState::Degraded) as long as its list has it. A schema that only lacks its `type` is completed.
+//!
 //! A list is remembered as long as the member says (`ttlMs`), or, where the gateway listens to the member's
 //! own changes, until there is one. It is shared between callers if it is public (`cacheScope`), if
 //! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
@@ -96,16 +108,16 @@
 //!
 //! # Layers inside and outside
 //!
-//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where a list
-//! is known and the operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
+//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where the
+//! operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
 //! the lists as clients do, annotations included, and trust by a setting of their own. Answers of
 //! [per-caller](Member::per_caller) members are marked as their caller's, so that no cache outside shares them.
 //!
 //! # Bounds
 //!
 //! Lists are remembered for 256 callers a member, and a per-caller member has
-//! [1000 stacks](Member::max_stacks): past them the longest unused is forgotten. A list has at most 1000 pages;
-//! one with more is an error. 256 fetches of a member's list go on when their callers have left, each for a
+//! [1000 stacks](Member::max_stacks): past them the longest unused is forgotten. Of a list 1000 pages
+//! are read; it ends, with a warning, after them and where a cursor is empty or comes again. 256 fetches of a member's list go on when their callers have left, each for a
 //! minute at most; past them a fetch ends with its caller.
 
 mod check;
@@ -131,6 +143,7 @@ mod seat;
 mod service;
 mod sight;
 mod state;
+mod tool_hints;
 mod uris;
 
 pub use filter::Filter;

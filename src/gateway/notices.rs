@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy, backoff::Backoff,
-    caller::Era, request::next_id,
+    caller::Era, request::next_id, subscriptions::RefusedSubscriptions,
 };
 
 /// How a member's listen that ended is opened again.
@@ -182,6 +182,7 @@ struct Listen {
 struct Members {
     settled: HashSet<u64>,
     accepted: SubscriptionFilter,
+    refused: RefusedSubscriptions,
 }
 
 /// How a member's part of a listen ended.
@@ -222,6 +223,11 @@ impl Listen {
         self.settled.notify_one();
     }
 
+    /// A member refuses subscriptions, by the URIs that the caller has for them.
+    fn refuse(&self, refused: impl IntoIterator<Item = (String, ErrorData)>) {
+        self.members().refused.0.extend(refused);
+    }
+
     /// Tells the caller what it will hear of.
     async fn acknowledge(&self) -> Result<(), Error> {
         let mut accepted = self.members().accepted.clone();
@@ -232,8 +238,10 @@ impl Listen {
             accepted.resources_list_changed = self.filter.resources_list_changed;
         }
         let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
-        self.send(SubscriptionsAcknowledgedNotification::new(params).into())
-            .await?;
+        let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(params);
+        let refused = self.members().refused.clone();
+        acknowledgment.extensions.insert(refused);
+        self.send(acknowledgment.into()).await?;
         self.acknowledged.cancel();
         Ok(())
     }
@@ -269,19 +277,42 @@ impl Listen {
         Ok(())
     }
 
-    /// What this member is asked to tell of: every list, and those resources that are its own.
-    async fn filter_for(&self, seat: &Arc<Seat>) -> SubscriptionFilter {
+    /// What this member is asked to tell of: every list, and those resources that are its own. With it,
+    /// those that the caller calls by the member's own URIs.
+    async fn filter_for(
+        &self,
+        seat: &Arc<Seat>,
+        with_resources: bool,
+    ) -> (SubscriptionFilter, HashSet<String>) {
         let mut filter = self.filter.clone();
-        let mut own = Vec::new();
-        for uri in self.filter.resource_subscriptions.iter().flatten() {
+        let (mut own, mut bare) = (Vec::new(), HashSet::new());
+        let uris = filter.resource_subscriptions.take().unwrap_or_default();
+        for uri in uris.iter().filter(|_| with_resources) {
             if let Ok((of, inner)) = self.hub.find_uri(uri, &self.context).await
                 && of.id == seat.id
             {
+                if inner == *uri {
+                    bare.insert(inner.clone());
+                }
                 own.push(inner);
             }
         }
         filter.resource_subscriptions = (!own.is_empty()).then_some(own);
-        filter
+        (filter, bare)
+    }
+
+    /// A member refuses the whole listen. False if no resource was asked of it.
+    async fn refuse_all(&self, seat: &Arc<Seat>, error: &ErrorData) -> bool {
+        let mut refused = Vec::new();
+        for uri in self.filter.resource_subscriptions.iter().flatten() {
+            let found = self.hub.find_uri(uri, &self.context).await;
+            if found.is_ok_and(|(of, _)| of.id == seat.id) {
+                refused.push((uri.clone(), error.clone()));
+            }
+        }
+        let any = !refused.is_empty();
+        self.refuse(refused);
+        any
     }
 
     fn outward(&self, seat: &Arc<Seat>) -> Outward {
@@ -294,6 +325,7 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
     let mut attempt = 0;
     // Whether something may have changed unheard.
     let mut missed = from_the_start;
+    let mut with_resources = true;
     loop {
         let ended = tokio::select! {
             biased;
@@ -301,11 +333,21 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
                 listen.settle(&seat, None);
                 return End::Apart;
             }
-            ended = attend(&listen, &seat, missed) => ended,
+            ended = attend(&listen, &seat, missed, with_resources) => ended,
         };
-        listen.settle(&seat, None);
         let (ended, heard) = ended;
         let sole = matches!(listen.hub.seats().list.as_slice(), [only] if only.id == seat.id);
+        if let Err(Error::Protocol(error)) = &ended
+            && !(sole || heard)
+            && with_resources
+            && listen.refuse_all(&seat, error).await
+            && !ended.as_ref().is_err_and(is_unsupported)
+        {
+            // It may be that only a resource was refused: the lists' changes are heard without.
+            with_resources = false;
+            continue;
+        }
+        listen.settle(&seat, None);
         if sole {
             return End::Of(ended);
         }
@@ -327,14 +369,16 @@ async fn attend(
     listen: &Arc<Listen>,
     seat: &Arc<Seat>,
     missed: bool,
+    with_resources: bool,
 ) -> (Result<McpResponse, Error>, bool) {
-    let filter = listen.filter_for(seat).await;
+    let (filter, bare) = listen.filter_for(seat, with_resources).await;
     let began = CancellationToken::new();
     let mut context = listen.context.clone();
     listen.hub.map_sight(seat, &mut context);
     context.caller = context.caller.wrap(|_| ChildSink {
         listen: listen.clone(),
         outward: listen.outward(seat),
+        bare,
         began: began.clone(),
         missed,
     });
@@ -346,17 +390,38 @@ async fn attend(
 struct ChildSink {
     listen: Arc<Listen>,
     outward: Outward,
+    /// The member's own URIs by which the caller has subscribed.
+    bare: HashSet<String>,
     began: CancellationToken,
     missed: bool,
 }
 
 impl ChildSink {
+    fn is_bare_update(&self, notification: &ServerNotification) -> bool {
+        matches!(notification, ServerNotification::ResourceUpdatedNotification(update)
+            if self.bare.contains(&update.params.uri))
+    }
+
     /// The member has said what it will tell. Said late, the caller has to look for itself.
-    async fn begin(&self, mut accepted: SubscriptionFilter) -> Result<(), Error> {
+    async fn begin(
+        &self,
+        mut accepted: SubscriptionFilter,
+        refused: RefusedSubscriptions,
+    ) -> Result<(), Error> {
         self.began.cancel();
+        let outward = |uri: &mut String| {
+            if !self.bare.contains(uri) {
+                self.outward.uri(uri);
+            }
+        };
         for uri in accepted.resource_subscriptions.iter_mut().flatten() {
-            self.outward.uri(uri);
+            outward(uri);
         }
+        let refused = refused.0.into_iter().map(|(mut uri, error)| {
+            outward(&mut uri);
+            (uri, error)
+        });
+        self.listen.refuse(refused);
         let late = self.listen.acknowledged.is_cancelled();
         self.listen.settle(&self.outward.seat, Some(&accepted));
         if !late || !self.missed {
@@ -375,13 +440,17 @@ impl CallerSink for ChildSink {
         Box::pin(async move {
             if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
             {
-                return self.begin(notice.params.notifications).await;
+                let refused = notice.extensions.get::<RefusedSubscriptions>();
+                let refused = refused.cloned().unwrap_or_default();
+                return self.begin(notice.params.notifications, refused).await;
             }
             // Before the caller hears of it and asks.
             if let Some(change) = Change::of(&notification) {
                 self.outward.seat.changed(change);
             }
-            self.outward.notification(&mut notification);
+            if !self.is_bare_update(&notification) {
+                self.outward.notification(&mut notification);
+            }
             self.listen.acknowledged.cancelled().await;
             self.listen.context.caller.notify(notification).await
         })

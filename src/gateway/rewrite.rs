@@ -2,13 +2,14 @@
 
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientResult, ContentBlock, JsonObject, ResourceContents, ServerNotification, ServerRequest,
-    ServerResult, Skill, SkillResources, TaskPayload,
+    ClientResult, ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification,
+    ServerRequest, ServerResult, TaskPayload,
 };
 use serde_json::Value;
 use std::sync::Arc;
 
 use super::{
+    listed::Listed,
     seat::{Change, Seat},
     state::{Seal, Sealed},
     uris,
@@ -25,9 +26,11 @@ pub(super) struct Outward {
 
 impl Outward {
     pub(super) fn uri(&self, uri: &mut String) {
-        if self.seat.prefixes_uris() {
-            *uri = uris::prefixed(&self.seat.name, uri);
-        }
+        self.seat.put_outward(uri);
+    }
+
+    fn meta(&self, meta: &mut Option<MetaObject>) {
+        ui_in_meta(&self.seat, meta);
     }
 
     fn sealed(&self, kind: Sealed, value: &mut String) {
@@ -52,24 +55,33 @@ impl Outward {
                 self.payload(&mut task.task.payload);
             }
             _ if !self.seat.prefixes_uris() => {}
-            ServerResult::CallToolResult(result) => self.content(&mut result.content),
+            ServerResult::CallToolResult(result) => {
+                self.content(&mut result.content);
+                self.meta(&mut result.meta);
+            }
             ServerResult::GetPromptResult(result) => {
                 for message in &mut result.messages {
                     self.block(&mut message.content);
                 }
+                self.meta(&mut result.meta);
             }
             ServerResult::ReadResourceResult(result) => {
                 for contents in &mut result.contents {
                     self.contents(contents);
                 }
+                self.meta(&mut result.meta);
             }
             // A directory's, not the list of all.
             ServerResult::ListResourcesResult(result) => {
                 for resource in &mut result.resources {
-                    self.uri(&mut resource.uri);
+                    resource.put_outward(&self.seat);
                 }
+                self.meta(&mut result.meta);
             }
-            ServerResult::GetSkillResult(result) => self.skill(&mut result.skill),
+            ServerResult::GetSkillResult(result) => {
+                result.skill.put_outward(&self.seat);
+                self.meta(&mut result.meta);
+            }
             _ => {}
         }
     }
@@ -82,25 +94,27 @@ impl Outward {
 
     fn block(&self, block: &mut ContentBlock) {
         match block {
-            ContentBlock::Resource(embedded) => self.contents(&mut embedded.resource),
-            ContentBlock::ResourceLink(link) => self.uri(&mut link.uri),
+            ContentBlock::Text(text) => self.meta(&mut text.meta),
+            ContentBlock::Image(image) => self.meta(&mut image.meta),
+            ContentBlock::Audio(audio) => self.meta(&mut audio.meta),
+            ContentBlock::Resource(embedded) => {
+                self.contents(&mut embedded.resource);
+                self.meta(&mut embedded.meta);
+            }
+            ContentBlock::ResourceLink(link) => link.put_outward(&self.seat),
             _ => {}
         }
     }
 
     fn contents(&self, contents: &mut ResourceContents) {
         match contents {
-            ResourceContents::TextResourceContents { uri, .. }
-            | ResourceContents::BlobResourceContents { uri, .. } => self.uri(uri),
+            ResourceContents::TextResourceContents { uri, meta, .. }
+            | ResourceContents::BlobResourceContents { uri, meta, .. } => {
+                self.uri(uri);
+                self.meta(meta);
+            }
             _ => {}
         }
-    }
-
-    fn skill(&self, skill: &mut Skill) {
-        let mut uri = skill.uri.clone();
-        self.uri(&mut uri);
-        skill_files(skill, &uri);
-        skill.uri = uri;
     }
 
     fn payload(&self, payload: &mut TaskPayload) {
@@ -113,14 +127,25 @@ impl Outward {
 
     /// A finished task brings its tool's result as JSON.
     fn json_content(&self, result: &mut JsonObject) {
+        ui_in_json(&self.seat, result);
         let blocks = result.get_mut("content").and_then(Value::as_array_mut);
         for block in blocks.into_iter().flatten() {
-            let holder = match block.get("type").and_then(Value::as_str) {
-                Some("resource_link") => Some(&mut *block),
-                Some("resource") => block.get_mut("resource"),
+            let Some(block) = block.as_object_mut() else {
+                continue;
+            };
+            ui_in_json(&self.seat, block);
+            let uri = match block.get("type").and_then(Value::as_str) {
+                Some("resource_link") => block.get_mut("uri"),
+                Some("resource") => {
+                    let resource = block.get_mut("resource").and_then(Value::as_object_mut);
+                    resource.and_then(|resource| {
+                        ui_in_json(&self.seat, resource);
+                        resource.get_mut("uri")
+                    })
+                }
                 _ => None,
             };
-            if let Some(Value::String(uri)) = holder.and_then(|holder| holder.get_mut("uri")) {
+            if let Some(Value::String(uri)) = uri {
                 self.uri(uri);
             }
         }
@@ -146,15 +171,44 @@ impl Outward {
     }
 }
 
-/// Gives a skill's files the prefix that `outward` has before the skill's own URI.
-pub(super) fn skill_files(skill: &mut Skill, outward: &str) {
-    let Some(prefix) = outward.strip_suffix(skill.uri.as_str()) else {
-        return;
-    };
-    if let SkillResources::Files(files) = &mut skill.resources {
-        for file in files {
-            file.uri.insert_str(0, prefix);
+/// Makes the URIs of an app's views in a `_meta` outward ones: entries that are such a URI, as
+/// `ui/resourceUri` is, and what is in `ui` (SEP-1865), except what it says of origins and permissions.
+pub(super) fn ui_in_meta(seat: &Seat, meta: &mut Option<MetaObject>) {
+    if let Some(meta) = meta {
+        ui_in_entries(seat, &mut meta.0);
+    }
+}
+
+/// The same for the `_meta` of an object that was not typed.
+fn ui_in_json(seat: &Seat, object: &mut JsonObject) {
+    if let Some(Value::Object(meta)) = object.get_mut("_meta") {
+        ui_in_entries(seat, meta);
+    }
+}
+
+fn ui_in_entries(seat: &Seat, meta: &mut JsonObject) {
+    for (key, value) in meta {
+        match value {
+            Value::String(_) => ui_in_value(seat, value),
+            Value::Object(ui) if key == "ui" => {
+                let views = ui
+                    .iter_mut()
+                    .filter(|(key, _)| !matches!(key.as_str(), "csp" | "domain" | "permissions"));
+                views.for_each(|(_, value)| ui_in_value(seat, value));
+            }
+            _ => {}
         }
+    }
+}
+
+fn ui_in_value(seat: &Seat, value: &mut Value) {
+    match value {
+        Value::String(uri) if uris::is_ui(uri) => seat.put_outward(uri),
+        Value::Array(values) => values.iter_mut().for_each(|value| ui_in_value(seat, value)),
+        Value::Object(values) => values
+            .iter_mut()
+            .for_each(|(_, value)| ui_in_value(seat, value)),
+        _ => {}
     }
 }
 

@@ -81,9 +81,11 @@ impl Hub {
 
     /// Sends a request to the member it is for, in the member's words.
     async fn route(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
+        if request.as_tool_call().is_some() {
+            return self.route_call(request).await;
+        }
         let parts: &mut RequestParts = &mut request;
         let context = &parts.context;
-        let mut told = None;
         if let Some(uri) = uri_of(&mut parts.message) {
             let (seat, own) = self.find_uri(uri, context).await?;
             *uri = own;
@@ -93,17 +95,8 @@ impl Hub {
             let seat = self.unseal_task(task, context)?;
             return self.send(&seat, request).await;
         }
+        let mut decided_here = false;
         let seat = match &mut parts.message {
-            ClientRequest::CallToolRequest(call) => {
-                let Found { seat, inner, says } =
-                    self.find_name::<Tool>(&call.params.name, context).await?;
-                if *call.params.name != *inner {
-                    call.params.name = inner.into();
-                }
-                told = seat.told_of(says);
-                self.unseal_state(&seat, &mut call.params.request_state, context)?;
-                seat
-            }
             ClientRequest::GetPromptRequest(get) => {
                 let seat = self.find_prompt(&mut get.params.name, context).await?;
                 self.unseal_state(&seat, &mut get.params.request_state, context)?;
@@ -111,6 +104,7 @@ impl Hub {
             }
             ClientRequest::ReadResourceRequest(read) => {
                 let (seat, uri) = self.find_uri(&read.params.uri, context).await?;
+                decided_here = seat.prefixes_uris() && read.params.uri == uri;
                 read.params.uri = uri;
                 self.unseal_state(&seat, &mut read.params.request_state, context)?;
                 seat
@@ -136,10 +130,47 @@ impl Hub {
             }
             other => return Err(unroutable(other.method(), "to a member")),
         };
-        if let Some(told) = told {
+        self.send_as_decided(&seat, request, decided_here).await
+    }
+
+    /// Sends a call of a tool to the member that has it.
+    async fn route_call(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
+        let name = request.as_tool_call().map_or("", |call| &call.name);
+        let found = self.find_name::<Tool>(name, &request.context).await?;
+        let says = self.says(&found, &request.context).await;
+        let decided_here = found.outward.is_some();
+        if let Some(outward) = found.outward {
+            // What guards the gateway has decided on the member's own name only.
+            rename_call(&mut request, outward);
+            request.admit()?;
+        }
+        rename_call(&mut request, found.inner);
+        let parts: &mut RequestParts = &mut request;
+        if let ClientRequest::CallToolRequest(call) = &mut parts.message {
+            let state = &mut call.params.request_state;
+            self.unseal_state(&found.seat, state, &parts.context)?;
+        }
+        if let Some(told) = found.seat.told_of(says) {
             told.put_into(&mut parts.context);
         }
-        self.send(&seat, request).await
+        self.send_as_decided(&found.seat, request, decided_here)
+            .await
+    }
+
+    /// The same as [`send`](Self::send). What was decided here, and may be decided otherwise the next time,
+    /// is for no cache outside.
+    async fn send_as_decided(
+        &self,
+        seat: &Arc<Seat>,
+        request: McpRequest,
+        decided_here: bool,
+    ) -> Result<McpResponse, Error> {
+        let decided_here = decided_here && request.context.has_limited_sight();
+        let mut response = self.send(seat, request).await?;
+        if decided_here {
+            response.mark_session_private();
+        }
+        Ok(response)
     }
 
     /// The member that has a prompt. What it is called becomes the member's name for it.
@@ -251,6 +282,14 @@ impl Hub {
             }
             None => self.ask_all(&seats, request).await,
         }
+    }
+}
+
+fn rename_call(request: &mut McpRequest, name: String) {
+    if let Some(call) = request.as_tool_call_mut()
+        && *call.name != *name
+    {
+        call.name = name.into();
     }
 }
 

@@ -22,8 +22,13 @@ use super::{
     member::{Options, Overrides},
     names,
     per_caller::{Factory, Source},
+    uris,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Principal, ToolHints, caller::Era};
+use crate::{
+    CallContext, Error, McpRequest, McpResponse, Principal, ToolHints,
+    caller::Era,
+    unreadable::{LeftOut, Listing, UnreadableLog},
+};
 
 /// How often idle stacks are looked for.
 const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
@@ -38,7 +43,8 @@ pub enum MemberState {
     Connecting,
     /// It answered the last time.
     Connected,
-    /// It answers, but not as it should: too late for a list, say.
+    /// It answers, but not as it should: too late for a list, say, or with a list of which an item cannot be
+    /// read.
     Degraded {
         /// What is amiss.
         reason: Arc<str>,
@@ -92,6 +98,8 @@ pub(super) struct Seat {
     live: Mutex<HashMap<Era, [bool; 3]>>,
     watched: Mutex<HashSet<Era>>,
     state: Mutex<MemberState>,
+    /// What its lists were read without.
+    pub(super) unreadable: UnreadableLog,
     /// Cancelled when the member is removed or replaced.
     pub(super) gone: CancellationToken,
     /// The same, to be read on every call.
@@ -145,6 +153,7 @@ impl Seat {
             live: Mutex::default(),
             watched: Mutex::default(),
             state: Mutex::new(MemberState::Connecting),
+            unreadable: UnreadableLog::default(),
             gone,
             left: AtomicBool::new(false),
         }
@@ -163,6 +172,13 @@ impl Seat {
     /// Whether the member's name goes in front of its URIs.
     pub(super) fn prefixes_uris(&self) -> bool {
         self.prefix != Prefix::Never
+    }
+
+    /// Makes a URI of the member an outward one.
+    pub(super) fn put_outward(&self, uri: &mut String) {
+        if self.prefixes_uris() {
+            *uri = uris::prefixed(&self.name, uri);
+        }
     }
 
     /// Whether nothing is changed between this member and its callers.
@@ -240,6 +256,7 @@ impl Seat {
         let seat = self.clone();
         // One that ends with the stack, as `notifications/initialized` does, says nothing of the member.
         let is_notification = request.as_notification().is_some();
+        let listing = Listing::of(&request.message);
         Box::pin(async move {
             // `_used` tells the factory that the stack is not idle.
             let (stack, _used) = match &seat.source {
@@ -258,6 +275,11 @@ impl Seat {
                 .map_err(|error| seat.name(error));
             if answer.is_err() || !is_notification {
                 seat.heard(answer.as_ref().err());
+            }
+            if let (Some(listing), Ok(list)) = (listing, &answer) {
+                let left_out = list.extensions.get::<LeftOut>();
+                let left_out = left_out.map_or(&[][..], |left_out| &left_out.0);
+                seat.unreadable.read(listing, left_out);
             }
             answer
         })
@@ -299,7 +321,13 @@ impl Seat {
     }
 
     pub(super) fn state(&self) -> MemberState {
-        self.state_mut().clone()
+        let state = self.state_mut().clone();
+        match (&state, self.unreadable.summary()) {
+            (MemberState::Connected, Some(reason)) => MemberState::Degraded {
+                reason: reason.into(),
+            },
+            _ => state,
+        }
     }
 
     /// Takes note of how a request ended.

@@ -2,13 +2,23 @@
 //!
 //! `file:///a` of the member `db` is `db+file:///a` outside. A URI template is prefixed the same way, and
 //! so is what a caller makes of it. Schemes know no case and fewer characters than member names (RFC 3986,
-//! section 3.1), so what else a name has is written as `.` and two hexadecimal digits.
+//! section 3.1), so what else a name has is written as `.` and two hexadecimal digits. An app's view
+//! (`ui://`) has the member's name behind the scheme.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
+
+/// The scheme of the resources that are an app's views (SEP-1865). Hosts render no other, so it stays
+/// in front: `ui://chart/view.html` of the member `db` is `ui://db/chart/view.html` outside.
+const UI: &str = "ui://";
 
 /// The outward form of a member's URI or URI template.
 pub(super) fn prefixed(member: &str, uri: &str) -> String {
     let mut outward = String::with_capacity(member.len() + 1 + uri.len());
+    let (scheme, end, rest) = match split_ui(uri) {
+        Some((scheme, rest)) => (scheme, '/', rest),
+        None => ("", '+', uri),
+    };
+    outward.push_str(scheme);
     for byte in member.bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'-' => outward.push(char::from(byte)),
@@ -16,14 +26,34 @@ pub(super) fn prefixed(member: &str, uri: &str) -> String {
             other => drop(write!(outward, ".{other:02x}")),
         }
     }
-    outward.push('+');
-    outward.push_str(uri);
+    outward.push(end);
+    outward.push_str(rest);
     outward
 }
 
 /// The member's name and its own URI, if `outward` can be a prefixed one.
-pub(super) fn split(outward: &str) -> Option<(String, &str)> {
+pub(super) fn split(outward: &str) -> Option<(String, Cow<'_, str>)> {
+    if let Some((scheme, rest)) = split_ui(outward) {
+        let (label, rest) = rest.split_once('/')?;
+        return Some((member(label)?, format!("{scheme}{rest}").into()));
+    }
     let (label, uri) = outward.split_once('+')?;
+    Some((member(label)?, uri.into()))
+}
+
+/// Whether this is the URI of an app's view.
+pub(super) fn is_ui(uri: &str) -> bool {
+    split_ui(uri).is_some()
+}
+
+/// The scheme of an app's view as it is written, and what comes after it.
+fn split_ui(uri: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = uri.split_at_checked(UI.len())?;
+    scheme.eq_ignore_ascii_case(UI).then_some((scheme, rest))
+}
+
+/// The member's name that is written so.
+fn member(label: &str) -> Option<String> {
     let mut member = String::with_capacity(label.len());
     let mut bytes = label.bytes();
     while let Some(byte) = bytes.next() {
@@ -37,7 +67,7 @@ pub(super) fn split(outward: &str) -> Option<(String, &str)> {
             _ => return None,
         }
     }
-    Some((member, uri))
+    Some(member)
 }
 
 /// The part of a URI template before its first expression (RFC 6570).
@@ -54,7 +84,11 @@ mod tests {
         for member in ["db", "My_Files.v2", "a-1"] {
             for uri in ["file:///a%20b?x#y", "git+ssh://h/p", "odd", "test://{id}/x"] {
                 let outward = prefixed(member, uri);
-                assert_eq!(split(&outward), Some((member.to_owned(), uri)), "{outward}");
+                assert_eq!(
+                    split(&outward),
+                    Some((member.to_owned(), uri.into())),
+                    "{outward}"
+                );
                 // Some clients write schemes in lower case.
                 assert_eq!(
                     outward
@@ -64,6 +98,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_view_of_an_app_keeps_its_scheme() {
+        for member in ["db", "My_Files.v2"] {
+            for uri in ["ui://chart/view.html", "ui://", "ui:///a", "UI://{id}/x"] {
+                let outward = prefixed(member, uri);
+                assert!(is_ui(&outward), "{outward}");
+                assert_eq!(split(&outward), Some((member.to_owned(), uri.into())));
+            }
+        }
+        assert_eq!(prefixed("db", "ui://c/v"), "ui://db/c/v");
+        assert_eq!(prefixed("db", "uix://c/v"), "db+uix://c/v");
+        assert_eq!(split("ui://chart"), None);
     }
 
     #[test]

@@ -15,7 +15,11 @@ use self::index::{Document, Index};
 use super::{
     RegistryError, listen::is_method_not_found, schema::Schema, state::Shared, tool::tool_error,
 };
-use crate::{CallContext, Error, Item, McpRequest, McpResponse, request, results};
+use crate::{
+    CallContext, Error, Item, McpRequest, McpResponse,
+    pages::{Next, Pages},
+    request, results,
+};
 
 /// The tool that finds tools.
 pub const SEARCH_TOOLS: &str = "search_tools";
@@ -25,9 +29,8 @@ pub const CALL_TOOL: &str = crate::request::CALL_TOOL;
 /// How many tools one search names, if it does not say, and at most.
 const DEFAULT_HITS: usize = 10;
 const MAX_HITS: usize = 50;
-/// How many of the inner stack's tools are searched, and from how many pages of its list.
+/// How many of the inner stack's tools are searched.
 const MAX_TOOLS: usize = 10_000;
-const MAX_PAGES: usize = 1_000;
 /// From how many tools on an index is built, and searched, off the runtime's threads.
 const MANY_TOOLS: usize = 200;
 
@@ -301,7 +304,8 @@ where
 {
     let mut tools = Vec::new();
     let mut cursor = None;
-    for _ in 0..MAX_PAGES {
+    let mut pages = Pages::default();
+    loop {
         let mut context = context.clone();
         context.id = request::next_id();
         let mut list = ListToolsRequest::default();
@@ -315,10 +319,14 @@ where
             Err(error) => return Err(error),
         };
         tools.extend(page.tools);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
+        cursor = match pages.after(page.next_cursor) {
+            Next::Page(cursor) => Some(cursor),
+            Next::End => break,
+            Next::CutShort(why) => {
+                shared.cut_short(why);
+                break;
+            }
+        };
         if tools.len() >= MAX_TOOLS {
             tracing::warn!("the search leaves out what comes after {MAX_TOOLS} inner tools");
             tools.truncate(MAX_TOOLS);

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use super::{
     search::{CALL_TOOL, SEARCH_TOOLS, Search},
     version::{self, VERSION_META_KEY, VERSIONS_META_KEY},
 };
-use crate::{Error, Outcome};
+use crate::{Error, Outcome, tool_schema, unreadable::UnreadableLog};
 
 /// How many inner tools' failures are remembered one by one.
 const MAX_MONITORS: usize = 10_000;
@@ -36,6 +39,8 @@ pub(super) struct Shared {
     /// When the list last changed.
     changes: watch::Sender<Option<Instant>>,
     pub(super) schedule: Schedule,
+    unreadable: UnreadableLog,
+    cut_short: AtomicBool,
 }
 
 /// What a builder decides.
@@ -123,6 +128,8 @@ impl Shared {
             search: settings.search,
             changes: watch::Sender::new(None),
             schedule: Schedule::new(settings.max_concurrent_checks),
+            unreadable: UnreadableLog::default(),
+            cut_short: AtomicBool::new(false),
         });
         for monitor in &checked {
             shared.watch(monitor);
@@ -398,7 +405,17 @@ impl Shared {
         self.inner_monitor(name, None)?.down()
     }
 
-    /// Takes from the inner stack's tools those that are not to be seen.
+    /// Says, once, that not all pages of the inner stack's list are read.
+    pub(super) fn cut_short(&self, why: &str) {
+        if !self.cut_short.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                why,
+                "the inner stack's list of tools is not followed further"
+            );
+        }
+    }
+
+    /// Takes from the inner stack's tools those that are not to be seen, and completes the others.
     pub(super) fn sift(&self, tools: &mut Vec<Tool>) {
         if let Some(pins) = &self.pins
             && pins.see(tools)
@@ -411,6 +428,9 @@ impl Shared {
             let reserved = searching && [SEARCH_TOOLS, CALL_TOOL].contains(&name);
             !reserved && !self.is_own(name) && self.inner_down(name).is_none()
         });
+        // Later than the pins, which hold what the server has said.
+        let left_out = tool_schema::complete(tools);
+        self.unreadable.log("inner", &left_out);
     }
 }
 

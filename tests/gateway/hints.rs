@@ -45,13 +45,14 @@ async fn told_of(gateway: &Gateway, told: &Told, name: &str) -> Option<ToolHints
 }
 
 #[tokio::test]
-async fn a_trusted_members_layers_are_told_what_a_known_list_says_of_the_tool() {
+async fn a_trusted_members_layers_are_told_what_its_list_says_of_the_tool() {
     let (member, told, lists) = member();
     let member = member.trust_annotations(true);
     let gateway = Gateway::builder().add_member(member).build().unwrap();
-    // Nothing is known, and no list is fetched to know it.
-    assert_eq!(told_of(&gateway, &told, "m__reads").await, None);
-    assert_eq!(lists.load(Ordering::SeqCst), 0);
+    // The list is fetched once, by the first call.
+    let hints = told_of(&gateway, &told, "m__reads").await;
+    assert_eq!(hints, Some(read_only()));
+    assert_eq!(lists.load(Ordering::SeqCst), 1);
 
     listed(&gateway).await;
     let hints = told_of(&gateway, &told, "m__reads").await;
@@ -59,16 +60,108 @@ async fn a_trusted_members_layers_are_told_what_a_known_list_says_of_the_tool() 
     let hints = told_of(&gateway, &told, "m__writes").await;
     assert_eq!(hints, Some(ToolHints::default()));
     // Nobody else's list speaks for a caller.
+    assert_eq!(lists.load(Ordering::SeqCst), 1);
     let mut request = McpRequest::call_tool("m__reads").build();
     request.context.set_principal(Principal::new("alice"));
     gateway.clone().oneshot(request).await.unwrap();
-    assert_eq!(told.lock().unwrap().pop(), Some(None));
+    assert_eq!(told.lock().unwrap().pop(), Some(Some(read_only())));
+    assert_eq!(lists.load(Ordering::SeqCst), 2);
 
     // Another member comes: what was merged is forgotten, the lists are not.
     gateway.handle().add(down("other")).unwrap();
     let hints = told_of(&gateway, &told, "m__reads").await;
     assert_eq!(hints, Some(read_only()));
-    assert_eq!(lists.load(Ordering::SeqCst), 1);
+    assert_eq!(lists.load(Ordering::SeqCst), 2);
+}
+
+/// A member whose one tool is what `reads` says, and whose lists come when `lists` lets them.
+fn changing(
+    reads: Arc<std::sync::atomic::AtomicBool>,
+    lists: Arc<tokio::sync::Semaphore>,
+) -> (Member, Told, Arc<tokio::sync::Notify>) {
+    let (told, change) = (Told::default(), Arc::new(tokio::sync::Notify::new()));
+    let (noted, changed) = (told.clone(), change.clone());
+    let stack = service_fn(move |request: McpRequest| {
+        let (reads, lists, noted, changed) =
+            (reads.clone(), lists.clone(), noted.clone(), changed.clone());
+        async move {
+            let result: Result<ServerResult, Error> = match &request.message {
+                ClientRequest::ListToolsRequest(_) => {
+                    lists.acquire().await.unwrap().forget();
+                    let reads = reads.load(Ordering::SeqCst);
+                    let mut tool = named("tool");
+                    tool.annotations = Some(ToolAnnotations::new().read_only(reads));
+                    Ok(ListToolsResult::with_all_items(vec![tool]).into())
+                }
+                ClientRequest::CallToolRequest(_) => {
+                    let hints = request.context.extensions.get::<ToolHints>().copied();
+                    noted.lock().unwrap().push(hints);
+                    Ok(CallToolResult::success(Vec::new()).into())
+                }
+                ClientRequest::SubscriptionsListenRequest(listen) => {
+                    let accepted = listen.params.notifications.clone();
+                    let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
+                    let accepted = SubscriptionsAcknowledgedNotification::new(params);
+                    request.context.caller.notify(accepted.into()).await?;
+                    loop {
+                        changed.notified().await;
+                        let change = ToolListChangedNotification::default();
+                        request.context.caller.notify(change.into()).await?;
+                    }
+                }
+                _ => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None).into()),
+            };
+            result.map(McpResponse::new)
+        }
+    });
+    let member = Member::new("m", stack).trust_annotations(true);
+    (member, told, change)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_list_said_holds_until_the_new_one_is_there() {
+    for prefix in [Prefix::Always, Prefix::Never] {
+        let reads = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let lists = Arc::new(tokio::sync::Semaphore::new(1));
+        let (member, told, change) = changing(reads.clone(), lists.clone());
+        let gateway = Gateway::builder()
+            .prefix(prefix)
+            .add_member(member)
+            .build()
+            .unwrap();
+        let name = match prefix {
+            Prefix::Always => "m__tool",
+            _ => "tool",
+        };
+        assert_eq!(told_of(&gateway, &told, name).await, Some(read_only()));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+
+        reads.store(false, Ordering::SeqCst);
+        change.notify_one();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        // The new list is asked for by the first call, and no call waits for it.
+        let begun = tokio::time::Instant::now();
+        for _ in 0..3 {
+            assert_eq!(told_of(&gateway, &told, name).await, Some(read_only()));
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        lists.add_permits(10);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let hints = told_of(&gateway, &told, name).await;
+        assert_eq!(hints, Some(ToolHints::default()), "{prefix:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_does_not_come_holds_a_call_up_briefly_and_rarely() {
+    let lists = Arc::new(tokio::sync::Semaphore::new(0));
+    let (member, told, _change) = changing(Arc::default(), lists);
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    let begun = tokio::time::Instant::now();
+    for _ in 0..100 {
+        assert_eq!(told_of(&gateway, &told, "m__tool").await, None);
+    }
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
 }
 
 #[tokio::test]

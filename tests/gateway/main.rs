@@ -5,15 +5,19 @@
     reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
 )]
 
+mod apps;
 mod callers;
 #[path = "../common/mod.rs"]
 mod common;
+mod deaths;
 mod hints;
 mod lists;
 mod live;
 mod names;
 mod routes;
 mod shop;
+mod unfit;
+mod updates;
 
 use std::{
     collections::HashSet,

@@ -121,7 +121,7 @@ async fn an_unknown_name_is_answered_with_the_nearest_ones() {
     for (name, nearest) in [
         ("one__sane", "one__same"),
         ("noe__same", "one__same"),
-        ("b", "other__b"),
+        ("other__bb", "other__b"),
     ] {
         let error = call(&gateway, name).await.unwrap_err();
         let error = error.as_protocol().unwrap();

@@ -19,7 +19,7 @@ use super::{
     dial::{Foreign, InProcess, Make},
     slot::{Dial, Settings, Slot},
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, unreadable::UnreadableLog};
 
 /// From here on a time limit is none: clocks cannot be trusted to count so far.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -251,6 +251,7 @@ impl UpstreamBuilder {
                 second,
                 only: OnceLock::new(),
                 level: Mutex::default(),
+                unreadable: UnreadableLog::default(),
             }),
         }
     }

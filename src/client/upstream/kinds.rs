@@ -5,6 +5,8 @@ use rmcp::model::{
     SubscriptionFilter,
 };
 
+use crate::subscriptions::has_part;
+
 /// The number of a request of this side in the `id` of an answer: they are counted from zero on. Some servers give
 /// the number back as a text, which rmcp takes for the same. Any other `id` names no request.
 pub(super) fn number_in(id: &RequestId) -> Option<i64> {
@@ -58,7 +60,7 @@ pub(super) fn wants(filter: &SubscriptionFilter, change: &ServerNotification) ->
             .resource_subscriptions
             .iter()
             .flatten()
-            .any(|uri| *uri == update.params.uri),
+            .any(|uri| has_part(uri, &update.params.uri)),
         _ => false,
     }
 }

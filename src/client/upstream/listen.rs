@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{
-    FutureExt, StreamExt, TryStreamExt,
+    FutureExt, StreamExt,
     future::{BoxFuture, Shared},
     stream,
 };
@@ -24,7 +24,7 @@ use super::{
     errors,
     routes::{Mail, Route},
 };
-use crate::{Error, McpRequest, McpResponse};
+use crate::{Error, McpRequest, McpResponse, subscriptions::RefusedSubscriptions};
 
 /// How long a server has to hear of an unsubscription.
 const TELL_WITHIN: Duration = Duration::from_secs(30);
@@ -88,7 +88,10 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
         ClientRequest::SubscriptionsListenRequest(listen) => listen.params.notifications,
         _ => SubscriptionFilter::new(),
     };
-    let accepted = requested.supported_by(&call.connection.info.capabilities);
+    let mut accepted = requested.supported_by(&call.connection.info.capabilities);
+    // Some servers take subscriptions though they do not announce it.
+    let uris = requested.resource_subscriptions.unwrap_or_default();
+    accepted.resource_subscriptions = (!uris.is_empty()).then(|| uris.clone());
     let (route, mut mailbox) = Route::new(&context.caller, true);
     let routes = &call.connection.routes;
     let mut listening = Listening {
@@ -96,15 +99,14 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
         call: call.clone(),
         uris: Vec::new(),
     };
-    let uris = accepted.resource_subscriptions.clone().unwrap_or_default();
-    stream::iter(uris)
-        .map(|uri| listening.subscribe(uri))
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
-    let acknowledgment = SubscriptionsAcknowledgedNotification::new(
+    let refused = listening.subscribe_all(uris).await?;
+    if let Some(uris) = &mut accepted.resource_subscriptions {
+        uris.retain(|uri| !refused.0.contains_key(uri));
+    }
+    let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(
         SubscriptionsAcknowledgedNotificationParams::new(accepted),
     );
+    acknowledgment.extensions.insert(refused);
     let mut next = Some(ServerNotification::from(acknowledgment));
     loop {
         if let Some(mut notification) = next.take() {
@@ -133,6 +135,28 @@ struct Listening {
 }
 
 impl Listening {
+    /// Subscribes to the resources, and returns those that the server refused. They cost no other.
+    async fn subscribe_all(&mut self, uris: Vec<String>) -> Result<RefusedSubscriptions, Error> {
+        let mut subscribing = stream::iter(uris)
+            .map(|uri| self.subscribe(uri.clone()).map(|outcome| (uri, outcome)))
+            .buffer_unordered(AT_ONCE);
+        let mut refused = RefusedSubscriptions::default();
+        while let Some((uri, outcome)) = subscribing.next().await {
+            match outcome {
+                Ok(()) => {}
+                Err(error @ Error::Transport(_)) => return Err(error),
+                Err(error) => drop(refused.0.insert(uri, error.into())),
+            }
+        }
+        drop(subscribing);
+        // The server is asked again when a listen asks again.
+        self.uris.retain(|uri| !refused.0.contains_key(uri));
+        for uri in refused.0.keys() {
+            self.call.connection.subscribed.remove(uri);
+        }
+        Ok(refused)
+    }
+
     fn subscribe(&mut self, uri: String) -> Subscribing {
         let subscribing = self.call.connection.subscribed.add(&uri, || {
             let call = self.call.clone();

@@ -13,6 +13,7 @@ mod dial;
 mod end;
 mod errors;
 mod kinds;
+mod lenient;
 mod listen;
 mod orphans;
 mod rounds;
@@ -39,7 +40,14 @@ use rmcp::model::{
 use tower::Service;
 
 use self::{call::Call, connection::Connection, slot::Slot};
-use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code, protocol};
+#[cfg(feature = "gateway")]
+use crate::unreadable::LeftOut;
+use crate::{
+    Error, McpRequest, McpResponse, Refusal, ServedBy, UnreadableItem,
+    caller::Era,
+    code, protocol,
+    unreadable::{Listing, UnreadableLog},
+};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -72,6 +80,8 @@ use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code
 ///   last one counts, and it is set again on the next connection.
 /// - An answer that cannot be read, or is longer than is read, fails its call at once and no other: over
 ///   lines as [`lines`](UpstreamBuilder::lines) says, over HTTP by the response that it is in.
+/// - An item of a list that cannot be read costs no other. It is left out and
+///   [reported](Self::unreadable).
 /// - A server that is silent for [`request_timeout`](UpstreamBuilder::request_timeout) (5 minutes by
 ///   default) fails the call with a timeout. Progress, and any other message for the call, starts the
 ///   time anew.
@@ -117,6 +127,7 @@ struct Inner {
     only: OnceLock<Only>,
     /// The log level that somebody set last, where it is the connection that has one.
     level: Mutex<Option<LoggingLevel>>,
+    unreadable: UnreadableLog,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +189,12 @@ impl Upstream {
     pub fn in_flight(&self) -> usize {
         let connections = self.inner.slots().filter_map(|slot| slot.ready());
         connections.map(|connection| connection.routes.len()).sum()
+    }
+
+    /// The items that the server's lists were read without, as each list was read last: at most 100 of a
+    /// list. One item that cannot be read is left out, logged once, and costs no other.
+    pub fn unreadable(&self) -> Vec<UnreadableItem> {
+        self.inner.unreadable.items()
     }
 
     /// Ends the connection, and makes no other. Calls in flight fail. A child process is asked to end by
@@ -368,12 +385,39 @@ impl Inner {
             }
             message => {
                 if modern && era == Era::Legacy && rounds::may_want_input(message) {
-                    Box::pin(rounds::run(&call, request)).await
-                } else {
-                    call.run(request).await
+                    return Box::pin(rounds::run(&call, request)).await;
+                }
+                let listing = Listing::of(message);
+                let answer = call.run(request).await;
+                match listing {
+                    Some(listing) => answer.map(|list| self.read_list(&call, listing, list)),
+                    None => answer,
                 }
             }
         }
+    }
+
+    /// Reads a list without the items that cannot be read, where it cannot be read whole.
+    #[cfg_attr(not(feature = "http-client"), allow(unused_variables))]
+    fn read_list(&self, call: &Call, listing: Listing, mut list: McpResponse) -> McpResponse {
+        let mut left_out = Vec::new();
+        if let ServerResult::CustomResult(answer) = &list.result
+            && let Some((readable, unreadable)) = lenient::read(listing, &answer.0)
+        {
+            #[cfg(feature = "http-client")]
+            if let Some(direct) = call.connection.direct() {
+                direct.saw(&readable);
+            }
+            list.result = readable;
+            left_out = unreadable;
+        }
+        self.unreadable.read(listing, &left_out);
+        if !left_out.is_empty() {
+            self.unreadable.log(&self.name, &left_out);
+            #[cfg(feature = "gateway")]
+            list.extensions.insert(LeftOut(left_out.into()));
+        }
+        list
     }
 
     fn remember_level(&self, call: &Call, level: LoggingLevel) {

@@ -13,7 +13,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
-use super::{Command, sinks::SessionPeer};
+use super::{
+    Command,
+    sinks::{Acknowledged, SessionPeer},
+};
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Refusal, backoff::Backoff, caller::Session, code,
     panics, request,
@@ -65,13 +68,16 @@ fn is_empty(filter: &SubscriptionFilter) -> bool {
                 .is_none_or(Vec::is_empty))
 }
 
+/// A listen. Dropping it lets go of it.
+type ListenTask = AbortOnDropHandle<Result<(), Error>>;
+
 pub(super) struct SessionListen<S> {
     stack: S,
     peer: SessionPeer,
     session: std::sync::Weak<Session>,
     extensions: Extensions,
     filter: SubscriptionFilter,
-    open: Option<AbortOnDropHandle<Result<(), Error>>>,
+    open: Option<ListenTask>,
     opened: Instant,
 }
 
@@ -175,16 +181,19 @@ where
             let _ = command.reply.send(Some(Ok(())));
             return;
         }
-        let answer = match self.reopen(filter.clone()).await {
-            Ok(accepted) if !command.subscribe || subscribes(&accepted, &command.uri) => {
+        let answer = match self.open(filter.clone()).await {
+            Ok((told, task)) if !command.subscribe || subscribes(&told.accepted, &command.uri) => {
+                self.keep(task);
                 self.filter = filter;
                 Some(Ok(()))
             }
-            Ok(_) => {
-                let message = format!("the server refused the subscription to {}", command.uri);
-                Some(Err(refused(
-                    Refusal::new("server", message).with_code(code::FORBIDDEN),
-                )))
+            // The listen that was open before goes on as it was.
+            Ok((mut told, _task)) => {
+                let said = told.refused.0.remove(&command.uri);
+                Some(Err(said.unwrap_or_else(|| {
+                    let message = format!("the server refused the subscription to {}", command.uri);
+                    refused(Refusal::new("server", message).with_code(code::FORBIDDEN))
+                })))
             }
             Err(error) if is_unsupported(&error) => {
                 *supported = false;
@@ -197,6 +206,21 @@ where
 
     /// Opens a listen for `filter` and, once it is acknowledged, lets go of the one before.
     async fn reopen(&mut self, filter: SubscriptionFilter) -> Result<SubscriptionFilter, Error> {
+        let (told, task) = self.open(filter).await?;
+        self.keep(task);
+        Ok(told.accepted)
+    }
+
+    /// Takes this listen in place of the one before.
+    fn keep(&mut self, task: ListenTask) {
+        (self.open, self.opened) = (Some(task), Instant::now());
+    }
+
+    /// Opens a listen for `filter`, beside the one before, and waits until it is acknowledged.
+    async fn open(
+        &mut self,
+        filter: SubscriptionFilter,
+    ) -> Result<(Acknowledged, ListenTask), Error> {
         let Some(session) = self.session.upgrade() else {
             return Err(Error::cancelled("the session has ended"));
         };
@@ -215,10 +239,7 @@ where
         }));
         tokio::select! {
             biased;
-            Ok(accepted) = acknowledged => {
-                (self.open, self.opened) = (Some(task), Instant::now());
-                Ok(accepted)
-            }
+            Ok(told) = acknowledged => Ok((told, task)),
             ended = &mut task => match ended {
                 Ok(Ok(())) => Err(Error::cancelled("the listen ended before it was acknowledged")),
                 Ok(Err(error)) => Err(error),

@@ -16,13 +16,21 @@ use rmcp::{
 use tokio::sync::{oneshot, watch};
 
 use super::Window;
-use crate::{Caller, CallerSink, Error, Refusal, caller::Session, code};
+use crate::{
+    Caller, CallerSink, Error, Refusal, caller::Session, code, subscriptions::RefusedSubscriptions,
+};
 
 /// The caller of a session: told of nothing before its handshake is finished.
 #[derive(Clone)]
 pub(super) struct SessionPeer {
     peer: Peer<RoleServer>,
     initialized: watch::Receiver<bool>,
+}
+
+/// What the stack has said to a listen.
+pub(super) struct Acknowledged {
+    pub(super) accepted: SubscriptionFilter,
+    pub(super) refused: RefusedSubscriptions,
 }
 
 impl SessionPeer {
@@ -33,7 +41,7 @@ impl SessionPeer {
     /// The way back for a listen whose acknowledgment is for `acknowledged`.
     pub(super) fn listening(
         &self,
-        acknowledged: oneshot::Sender<SubscriptionFilter>,
+        acknowledged: oneshot::Sender<Acknowledged>,
         session: Arc<Session>,
     ) -> Caller {
         let sink = SessionSink {
@@ -148,7 +156,7 @@ impl CallerSink for AcknowledgedSink {
 /// Takes what a listen yields to a caller that knows nothing of it. The acknowledgment stays here.
 struct SessionSink {
     peer: SessionPeer,
-    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
+    acknowledged: Mutex<Option<oneshot::Sender<Acknowledged>>>,
 }
 
 impl CallerSink for SessionSink {
@@ -162,7 +170,11 @@ impl CallerSink for SessionSink {
                     .unwrap_or_else(PoisonError::into_inner)
                     .take();
                 if let Some(waiting) = waiting {
-                    let _ = waiting.send(notice.params.notifications);
+                    let refused = notice.extensions.get::<RefusedSubscriptions>();
+                    let _ = waiting.send(Acknowledged {
+                        accepted: notice.params.notifications,
+                        refused: refused.cloned().unwrap_or_default(),
+                    });
                 }
                 return Ok(());
             }

@@ -1,0 +1,168 @@
+//! Items of lists that could not be read.
+
+#[cfg(feature = "gateway")]
+use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rmcp::model::{ClientRequest, PaginatedRequestParams};
+
+/// How many items of one list are reported. What comes after them is only counted.
+pub(crate) const MAX_REPORTED: usize = 100;
+/// How many different items are logged.
+const MAX_LOGGED: usize = 1_000;
+
+/// An item that was left out of a server's list because it could not be read, or because official clients
+/// refuse a list that has it; see [`Upstream::unreadable`](crate::Upstream::unreadable).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct UnreadableItem {
+    /// The method that lists it, `tools/list` say.
+    pub method: &'static str,
+    /// Its place in its page, from 0.
+    pub index: usize,
+    /// Its name or URI, if that can be read.
+    pub name: Option<String>,
+    /// The field that is at fault, if it can be told.
+    pub field: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for UnreadableItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "item {} of `{}`", self.index, self.method)?;
+        if let Some(name) = &self.name {
+            write!(f, ", `{name}`")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ", field `{field}`")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// What was left out of a list, in its response's extensions.
+#[cfg(feature = "gateway")]
+#[derive(Clone, Debug)]
+pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
+
+/// A request for a page of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listing {
+    pub(crate) method: &'static str,
+    is_first: bool,
+}
+
+impl Listing {
+    pub(crate) fn of(request: &ClientRequest) -> Option<Self> {
+        let of = |method, params: &Option<PaginatedRequestParams>| {
+            let cursor = params.as_ref().and_then(|params| params.cursor.as_ref());
+            let is_first = cursor.is_none();
+            Some(Self { method, is_first })
+        };
+        match request {
+            ClientRequest::ListToolsRequest(list) => of("tools/list", &list.params),
+            ClientRequest::ListPromptsRequest(list) => of("prompts/list", &list.params),
+            ClientRequest::ListResourcesRequest(list) => of("resources/list", &list.params),
+            ClientRequest::ListResourceTemplatesRequest(list) => {
+                of("resources/templates/list", &list.params)
+            }
+            ClientRequest::ListSkillsRequest(list) => of("skills/list", &list.params),
+            _ => None,
+        }
+    }
+}
+
+/// What one server's lists lacked when they were read last. Limit: 100 items a list.
+#[derive(Default)]
+pub(crate) struct UnreadableLog(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    lists: HashMap<&'static str, Vec<UnreadableItem>>,
+    logged: HashSet<UnreadableItem>,
+}
+
+impl UnreadableLog {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a page that was read. The first one begins the list anew.
+    pub(crate) fn read(&self, listing: Listing, items: &[UnreadableItem]) {
+        let mut state = self.state();
+        if items.is_empty() && state.lists.is_empty() {
+            return;
+        }
+        if listing.is_first {
+            state.lists.remove(listing.method);
+        }
+        state.add(listing.method, items);
+    }
+
+    /// Takes note of items that are left out of a list for another reason.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn add(&self, method: &'static str, items: &[UnreadableItem]) {
+        self.state().add(method, items);
+    }
+
+    /// Says, once for each item, that it was left out.
+    pub(crate) fn log(&self, server: &str, items: &[UnreadableItem]) {
+        let mut state = self.state();
+        for item in items {
+            if state.logged.len() < MAX_LOGGED && state.logged.insert(item.clone()) {
+                tracing::warn!(
+                    server,
+                    method = item.method,
+                    index = item.index,
+                    name = item.name,
+                    field = item.field,
+                    reason = item.reason,
+                    "an item of a server's list is left out"
+                );
+            }
+        }
+    }
+
+    pub(crate) fn items(&self) -> Vec<UnreadableItem> {
+        let state = self.state();
+        let mut items: Vec<_> = state.lists.values().flatten().cloned().collect();
+        items.sort_by_key(|item| (item.method, item.index));
+        items
+    }
+
+    /// The first of them, and how many more there are, in one line.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn summary(&self) -> Option<String> {
+        let items = self.items();
+        let first = items.first()?;
+        Some(match items.len() {
+            1 => format!("a list was read without {first}"),
+            all => format!("lists were read without {all} items, the first of them {first}"),
+        })
+    }
+}
+
+impl State {
+    fn add(&mut self, method: &'static str, items: &[UnreadableItem]) {
+        if items.is_empty() {
+            return;
+        }
+        let known = self.lists.entry(method).or_default();
+        for item in items {
+            if known.len() < MAX_REPORTED && !known.contains(item) {
+                known.push(item.clone());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for UnreadableLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.items()).finish()
+    }
+}
