@@ -30,6 +30,28 @@ pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     replaced
 }
 
+/// The same for text that no parser has seen yet. Text without an escape that may be one costs a search.
+#[cfg(feature = "http-client")]
+pub(crate) fn without_lone_surrogates(text: &str) -> Option<String> {
+    let text = text.as_bytes();
+    let may_be = |escape| memchr::memmem::find(text, escape).is_some();
+    if !may_be(br"\ud") && !may_be(br"\uD") {
+        return None;
+    }
+    String::from_utf8(replace_lone_surrogates(text)?).ok()
+}
+
+/// Writes a message without `params` that are `null`.
+#[cfg(feature = "http-client")]
+pub(crate) fn to_vec<M: serde::Serialize>(message: &M) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(message)?;
+    if let Some(length) = before_null_params(&text) {
+        text.truncate(length);
+        text.push(b'}');
+    }
+    Ok(text)
+}
+
 /// The length of a message's text up to `params`, if they are `null` and the text's last member.
 ///
 /// rmcp writes a custom request or notification without params so, which JSON-RPC 2.0 (section 4.2) does not allow.

@@ -34,7 +34,7 @@ async fn a_servers_custom_notification_without_params_arrives_without() {
 
 #[tokio::test]
 async fn a_callers_custom_messages_without_params_arrive_without() {
-    for road in [Road::Lines] {
+    for road in [Road::Lines, Road::Json, Road::Events] {
         let (server, mut seen) = Server::answering(LEGACY, "{}");
         let mut caller = Caller::legacy(server.by(road).await).await;
         caller.ask("tools/list", "").await;

@@ -49,6 +49,15 @@ async fn a_servers_lone_surrogate_becomes_the_replacement_character_over_lines()
 }
 
 #[tokio::test]
+async fn a_servers_lone_surrogate_becomes_the_replacement_character_over_http() {
+    for revision in [LEGACY, MODERN] {
+        for road in [Road::Json, Road::Events] {
+            an_answer_by(revision, road).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_servers_notification_and_question_with_a_lone_surrogate_arrive() {
     let (server, mut seen) = Server::new(LEGACY, |message| {
         match message["method"].as_str() {

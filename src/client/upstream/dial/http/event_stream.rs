@@ -11,6 +11,8 @@ use rmcp::transport::{
 };
 use sse_stream::Sse;
 
+use crate::json_text::without_lone_surrogates;
+
 /// A text may begin with this mark, which is not a part of it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -147,7 +149,13 @@ impl Parser {
         }
         if line.is_empty() {
             self.length = 0;
-            self.complete.extend(self.event.take());
+            let mut event = self.event.take();
+            if let Some(data) = event.as_mut().and_then(|event| event.data.as_mut())
+                && let Some(text) = without_lone_surrogates(data)
+            {
+                *data = text;
+            }
+            self.complete.extend(event);
             return;
         }
         let (name, value) = match memchr::memchr(b':', line) {

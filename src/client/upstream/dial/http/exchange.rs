@@ -32,6 +32,7 @@ use super::{
     event_stream::events,
     failure::{Failure, HttpError, HttpResult, http},
 };
+use crate::json_text;
 
 /// How much of a response that holds no message is quoted.
 const QUOTED: usize = 256;
@@ -73,7 +74,7 @@ impl Address<'_> {
             in_session: self.session.is_some(),
             limits,
         };
-        let body = serde_json::to_vec(message)?;
+        let body = json_text::to_vec(message)?;
         let request = self.request(reqwest::Method::POST);
         let request = request
             .header(
@@ -480,7 +481,11 @@ async fn first_of(mut response: Response, max: usize) -> Vec<u8> {
 
 fn text_in(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    String::from_utf8_lossy(body)
+    let text = String::from_utf8_lossy(body);
+    match json_text::without_lone_surrogates(&text) {
+        Some(text) => Cow::Owned(text),
+        None => text,
+    }
 }
 
 fn quoted(text: &str) -> &str {
