@@ -159,7 +159,7 @@ fn odd_progress_token(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
         "params._meta.progressToken",
         "expected a string or an integer",
     );
-    request.context.meta.remove(PROGRESS_TOKEN);
+    request.context.meta.shift_remove(PROGRESS_TOKEN);
     Some(Arc::new(unreadable))
 }
 
