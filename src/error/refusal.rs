@@ -12,7 +12,7 @@ pub struct Refusal {
     pub(super) layer: &'static str,
     pub(super) code: ErrorCode,
     pub(super) message: Cow<'static, str>,
-    pub(super) data: Option<Value>,
+    pub(super) data: Option<Box<Value>>,
     pub(super) retry_after: Option<Duration>,
     pub(super) delivered: Delivered,
     source: Option<Source>,
@@ -43,7 +43,7 @@ impl Refusal {
     /// value stands under `detail`.
     #[must_use]
     pub fn with_data(mut self, data: Value) -> Self {
-        self.data = Some(data);
+        self.data = Some(Box::new(data));
         self
     }
 

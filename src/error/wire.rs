@@ -71,7 +71,7 @@ fn transport_data(error: &TransportError) -> Value {
 }
 
 fn refusal_data(refusal: Refusal) -> Value {
-    let mut data = match refusal.data {
+    let mut data = match refusal.data.map(|data| *data) {
         Some(Value::Object(fields)) => Value::Object(fields),
         Some(detail) => json!({ "detail": detail }),
         None => json!({}),

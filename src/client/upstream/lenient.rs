@@ -124,7 +124,7 @@ fn field_at_fault<T: DeserializeOwned>(fields: &Map<String, Value>, error: &str)
     }
     let mut names = fields.keys().filter(|name| {
         let mut others = fields.clone();
-        others.remove(*name);
+        others.shift_remove(*name);
         match T::deserialize(&Value::Object(others)) {
             Ok(_) => true,
             Err(error) => missing(&error.to_string()).as_ref() == Some(*name),
