@@ -179,6 +179,7 @@ pub mod gateway;
 mod glob;
 mod hints;
 mod lines;
+mod log_limit;
 mod outcome;
 mod principal;
 #[cfg(feature = "registry")]
@@ -202,7 +203,7 @@ pub use client::ChildProcess;
 pub use client::HttpEndpoint;
 pub use client::{
     Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
-    UpstreamBuilder,
+    UpstreamBuilder, UpstreamStats,
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use except_listens::{ExceptListens, ExceptListensService};

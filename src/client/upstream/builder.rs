@@ -15,9 +15,11 @@ use rmcp::{
 
 use super::{
     Inner, Upstream,
+    claims::Claims,
     connection::Handshake,
     dial::{Foreign, InProcess, Make},
     slot::{Dial, Settings, Slot},
+    stats::Counters,
 };
 use crate::backoff::Backoff;
 
@@ -56,7 +58,7 @@ pub enum Lifecycle {
 /// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
 /// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`] |
 /// | [`client_info`](Self::client_info) | this crate's name and version |
-/// | [`capabilities`](Self::capabilities) | elicitation, roots, sampling |
+/// | [`capabilities`](Self::capabilities) | those of the caller that the connection is made for |
 #[derive(Clone, Debug)]
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
@@ -67,7 +69,7 @@ pub struct UpstreamBuilder {
     in_background: bool,
     lifecycle: Option<Lifecycle>,
     client_info: Implementation,
-    capabilities: ClientCapabilities,
+    capabilities: Option<ClientCapabilities>,
     legacy_version: ProtocolVersion,
 }
 
@@ -81,7 +83,7 @@ impl UpstreamBuilder {
             in_background: true,
             lifecycle: None,
             client_info: Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
-            capabilities: every_capability(),
+            capabilities: None,
             legacy_version: ProtocolVersion::LATEST_WITH_INITIALIZE,
         }
     }
@@ -145,13 +147,16 @@ impl UpstreamBuilder {
         self
     }
 
-    /// What a server that is told once for all callers is told that the client can do: by default
-    /// everything (elicitation, roots, sampling), because any caller might. A server that uses what it
-    /// need not, say the roots of a client in place of its own arguments, wants less.
+    /// What a server that is told once for all callers is told that the client can do.
+    ///
+    /// Default: what the caller can do that the connection is made for, of elicitation, roots and sampling. Where
+    /// no caller is known (see [`Upstream::connect`]), all three. Where the connection before had several callers,
+    /// none, until a caller needs another. Over HTTP and in this process, where the transport says which call
+    /// a request of the server belongs to, elicitation and sampling are always claimed.
     ///
     /// A server on 2026-07-28 is told with each request what its caller can do, whatever is set here.
     pub fn capabilities(mut self, capabilities: ClientCapabilities) -> Self {
-        self.capabilities = capabilities;
+        self.capabilities = Some(capabilities);
         self
     }
 
@@ -197,7 +202,7 @@ impl UpstreamBuilder {
             Box::new(Foreign {
                 peer: peer.clone(),
                 keep: None,
-                upstream: handshake.upstream,
+                handshake,
             })
         })
     }
@@ -215,7 +220,7 @@ impl UpstreamBuilder {
             Box::new(Foreign {
                 peer: peer.clone(),
                 keep,
-                upstream: handshake.upstream,
+                handshake,
             })
         })
     }
@@ -229,6 +234,15 @@ impl UpstreamBuilder {
     ) -> Upstream {
         let name = self.name.clone().unwrap_or_else(|| kind.into());
         let lifecycle = self.lifecycle.unwrap_or(lifecycle);
+        let claims = Arc::new(Claims::new(self.capabilities.is_some()));
+        let counters = Arc::new(Counters::new(name.clone()));
+        let handshake = |mode| Handshake {
+            upstream: name.clone(),
+            info: self.info(),
+            lifecycle: mode,
+            claims: claims.clone(),
+            counters: counters.clone(),
+        };
         let slot = |mode| {
             let settings = Settings {
                 name: name.clone(),
@@ -236,7 +250,7 @@ impl UpstreamBuilder {
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,
             };
-            Slot::new(settings, dial(self.handshake(&name, mode)))
+            Slot::new(settings, dial(handshake(mode)))
         };
         let first = slot(self.mode(lifecycle));
         let second =
@@ -249,6 +263,8 @@ impl UpstreamBuilder {
                 second,
                 only: OnceLock::new(),
                 level: Mutex::default(),
+                claims,
+                counters,
             }),
         }
     }
@@ -265,20 +281,16 @@ impl UpstreamBuilder {
         }
     }
 
-    fn handshake(&self, upstream: &Arc<str>, lifecycle: ClientLifecycleMode) -> Handshake {
-        let mut info =
-            InitializeRequestParams::new(self.capabilities.clone(), self.client_info.clone());
+    fn info(&self) -> Arc<InitializeRequestParams> {
+        let capabilities = self.capabilities.clone().unwrap_or_else(every_capability);
+        let mut info = InitializeRequestParams::new(capabilities, self.client_info.clone());
         info.protocol_version = self.legacy_version.clone();
-        Handshake {
-            upstream: upstream.clone(),
-            info: Arc::new(info),
-            lifecycle,
-        }
+        Arc::new(info)
     }
 }
 
-/// What a connection that many callers share says it can do where it has to be said once for all. A
-/// request of the server for something that the caller in question cannot do is answered with an error.
+/// Everything that a caller may be asked for. A request of the server for something that the caller in question
+/// cannot do is answered with an error.
 fn every_capability() -> ClientCapabilities {
     let mut capabilities = ClientCapabilities::builder()
         .enable_elicitation()

@@ -20,7 +20,7 @@ use super::{
     connection::{Connection, Kind},
     errors,
     kinds::{self, method},
-    routes::{Mail, Mailbox, Route},
+    routes::{Mail, Mailbox, Reply, Route},
 };
 #[cfg(feature = "http-client")]
 use super::{
@@ -46,11 +46,18 @@ pub(super) struct Call {
 }
 
 /// Where what the server sends beside its answer goes, and under which names.
-struct Return {
+pub(super) struct Return {
     caller: Caller,
     id: RequestId,
     token: Option<ProgressToken>,
     era: Era,
+}
+
+/// A request that the bottom makes on its own behalf.
+pub(super) fn own(message: ClientRequest) -> McpRequest {
+    let mut request = McpRequest::new(message);
+    request.context.caller = Caller::detached().quiet();
+    request
 }
 
 impl Call {
@@ -139,7 +146,7 @@ impl Call {
         back: &Return,
     ) -> Result<Answer, Error> {
         let (route, mailbox) = Route::new(&back.caller, false);
-        let routes = &*self.connection.routes;
+        let routes = &self.connection.routes;
         let entered = Entered::new(routes, id, route.direct());
         let answer = direct.follow(opened, &entered.id, routes);
         let answer = Box::pin(answer.map(Ok::<_, Infallible>));
@@ -319,7 +326,19 @@ fn say_complete(result: &mut ServerResult) {
     result_type.get_or_insert(ResultType::COMPLETE);
 }
 
+/// A question of the server on its way to the caller and back.
+pub(super) type Asking<'a> = BoxFuture<'a, ()>;
+
 impl Return {
+    pub(super) fn new(caller: Caller, id: RequestId, era: Era) -> Self {
+        Self {
+            caller,
+            id,
+            token: None,
+            era,
+        }
+    }
+
     /// Takes mail to the caller.
     fn take<'a>(
         &'a self,
@@ -337,21 +356,25 @@ impl Return {
                     }));
                 }
             }
-            Mail::Request(request, reply)
-                if self.era == Era::Modern && !self.caller.answers_requests() =>
-            {
-                let _ = reply.send(Err(self.unanswerable(&request)));
-            }
-            Mail::Request(request, mut reply) => asked.push(Box::pin(async move {
-                tokio::select! {
-                    answer = self.caller.request(*request) => {
-                        let _ = reply.send(answer.map_err(ErrorData::from));
-                    }
-                    // The server does not wait for it any more.
-                    () = reply.closed() => {}
-                }
-            })),
+            Mail::Request(request, reply) => asked.extend(self.ask(request, reply)),
         }
+    }
+
+    /// Asks the caller, if it can be asked.
+    pub(super) fn ask(&self, request: Box<ServerRequest>, mut reply: Reply) -> Option<Asking<'_>> {
+        if self.era == Era::Modern && !self.caller.answers_requests() {
+            let _ = reply.send(Err(self.unanswerable(&request)));
+            return None;
+        }
+        Some(Box::pin(async move {
+            tokio::select! {
+                answer = self.caller.request(*request) => {
+                    let _ = reply.send(answer.map_err(ErrorData::from));
+                }
+                // The server does not wait for it any more.
+                () = reply.closed() => {}
+            }
+        }))
     }
 
     /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller over a
@@ -394,7 +417,7 @@ struct Entered<'a> {
 
 #[cfg(feature = "http-client")]
 impl<'a> Entered<'a> {
-    fn new(routes: &'a Routes, id: RequestId, route: Route) -> Self {
+    fn new(routes: &'a Arc<Routes>, id: RequestId, route: Route) -> Self {
         routes.enter(id.clone(), None, route);
         Self { routes, id }
     }

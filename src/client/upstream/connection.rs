@@ -22,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "http-client")]
 use super::dial::Direct;
 use super::{
+    claims::Claims,
     errors,
     listen::Subscribed,
     routes::Routes,
+    stats::Counters,
     tap::{Relay, Tap},
 };
-use crate::{Error, caller::Era};
+use crate::{CallContext, Error, caller::Era};
 
 /// A connection that has been established.
 pub(super) struct Connection {
@@ -56,6 +58,13 @@ pub(super) enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether the transport says which call a request of the server belongs to.
+    pub(super) fn names_calls(self) -> bool {
+        matches!(self, Self::InProcess | Self::Http)
+    }
+}
+
 /// What keeps a connection alive.
 pub(super) enum Keep {
     Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
@@ -71,6 +80,15 @@ pub(super) struct Handshake {
     pub(super) upstream: Arc<str>,
     pub(super) info: Arc<InitializeRequestParams>,
     pub(super) lifecycle: ClientLifecycleMode,
+    pub(super) claims: Arc<Claims>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Handshake {
+    /// The calls of a connection that is to be made.
+    fn routes(&self) -> Arc<Routes> {
+        Arc::new(Routes::new(self.counters.clone(), self.claims.clone()))
+    }
 }
 
 impl Connection {
@@ -100,9 +118,9 @@ impl Connection {
         A: 'static,
     {
         let relay = Relay {
-            routes: Arc::default(),
+            routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: handshake.info,
+            info: handshake.claims.said(&handshake.info, kind),
         };
         let tap = Tap::new(transport(relay.routes.clone()).into_transport(), &relay);
         let running = serve(relay.clone(), tap, handshake.lifecycle)
@@ -121,15 +139,15 @@ impl Connection {
     /// A connection that somebody else made and serves.
     pub(super) fn foreign(
         peer: Peer<RoleClient>,
-        upstream: &Arc<str>,
+        handshake: &Handshake,
         keep: Keep,
     ) -> Result<Self, Error> {
         let relay = Relay {
-            routes: Arc::default(),
+            routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: Arc::default(),
+            info: handshake.info.clone(),
         };
-        Self::over(peer, relay, Kind::Other, keep, upstream)
+        Self::over(peer, relay, Kind::Other, keep, &handshake.upstream)
     }
 
     fn over(
@@ -167,6 +185,15 @@ impl Connection {
     #[cfg(feature = "http-client")]
     pub(super) fn direct(&self) -> Option<&Direct> {
         self.direct.as_ref()
+    }
+
+    /// Takes note of the caller of a request, unless nothing can come that names no call.
+    pub(super) fn meet(&self, context: &CallContext) {
+        #[cfg(feature = "http-client")]
+        if self.direct.is_some() {
+            return;
+        }
+        self.routes.meet(context);
     }
 
     pub(super) fn is_lost(&self) -> bool {

@@ -3,15 +3,19 @@
 mod abandoned;
 mod builder;
 mod call;
+mod callers;
+mod claims;
 mod connection;
 mod dial;
 mod errors;
 mod kinds;
 mod listen;
 mod orphans;
+mod questions;
 mod rounds;
 mod routes;
 mod slot;
+mod stats;
 mod tap;
 
 use std::{
@@ -30,9 +34,10 @@ use rmcp::model::{
     ClientNotification, ClientRequest, EmptyResult, LoggingLevel, ServerResult, SetLevelRequest,
     SetLevelRequestParams,
 };
+pub use stats::UpstreamStats;
 use tower::Service;
 
-use self::{call::Call, connection::Connection, slot::Slot};
+use self::{call::Call, claims::Claims, connection::Connection, slot::Slot, stats::Counters};
 use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
@@ -55,11 +60,28 @@ use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code
 /// - `_meta` goes to the server as it came, except for what each hop says for itself: progress token,
 ///   protocol version and client info. Client capabilities are the caller's, so that the server asks for
 ///   nothing that this caller cannot answer.
-/// - Progress, logging, change notifications and (before 2026-07-28) requests of the server go to the
-///   caller whose request they belong to, in the order the server sent them. Where the transport does
-///   not say to whom they belong, they go to the one caller that has calls in flight. If several have, a
-///   request is refused with an error that says so, and a notification is dropped: never a guess between
-///   two users.
+/// - Progress, logging, change notifications and (before 2026-07-28) requests of the server go to
+///   the caller whose request they belong to, in the order the server sent them. A message belongs
+///   to a request by what it names itself (progress token, subscription) or by the response stream
+///   that it comes on (HTTP).
+/// - Log lines, custom notifications and requests that name nothing so go to a caller only if the
+///   connection has had no other caller in its whole life. A caller is a session and the principal
+///   that uses it; a request without a session is a caller of its own. A message goes to the
+///   caller's newest call, else to its open listen; a session of a revision before 2026-07-28 has
+///   one open by itself. Once there have been several callers, such requests are refused and such
+///   notifications dropped, whichever calls are in flight, because a server may go on with the work
+///   of a call that it has answered. [`stats`](Self::stats) counts both. A connection for each
+///   session avoids that: in a gateway,
+#[cfg_attr(
+    feature = "gateway",
+    doc = "  [`Member::per_caller`](crate::gateway::Member::per_caller)."
+)]
+#[cfg_attr(not(feature = "gateway"), doc = "  `Member::per_caller`.")]
+/// - While the only caller cannot be reached, or there was none yet, up to 16 such requests wait
+///   for at most 60 s, and up to 64 notifications.
+/// - Requests of the server that wait for an answer: at most 64 for one call, and 1,024 on one
+///   connection. More are refused. Of a server that reads no refusals, requests are dropped once
+///   1,024 refusals wait to be read.
 /// - Dropping the call's future sends `notifications/cancelled`. Over HTTP since 2026-07-28 it closes the
 ///   response instead, which says the same there (MCP 2026-07-28, basic/transports, streamable HTTP).
 /// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
@@ -111,6 +133,8 @@ struct Inner {
     only: OnceLock<Only>,
     /// The log level that somebody set last, where it is the connection that has one.
     level: Mutex<Option<LoggingLevel>>,
+    claims: Arc<Claims>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +187,11 @@ impl Upstream {
     /// Whether there is a connection now.
     pub fn is_connected(&self) -> bool {
         self.inner.slots().any(|slot| slot.ready().is_some())
+    }
+
+    /// What has been held back since the upstream was made.
+    pub fn stats(&self) -> UpstreamStats {
+        self.inner.counters.stats()
     }
 
     /// How many calls and listens are in flight.
@@ -219,7 +248,10 @@ impl Inner {
         }
         let connection = match self.ready(era) {
             Some(connection) => connection,
-            None => Box::pin(self.connection(era)).await?,
+            None => {
+                self.claims.wanted_for(&request.context);
+                Box::pin(self.connection(era)).await?
+            }
         };
         if connection.may_be_forgotten() {
             return Box::pin(self.dispatch_again(connection, era, request)).await;
@@ -319,6 +351,7 @@ impl Inner {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
+        connection.meet(&request.context);
         let call = Call {
             connection,
             upstream: self.name.clone(),
@@ -376,7 +409,7 @@ impl Inner {
         tokio::spawn(async move {
             let request = SetLevelRequest::new(SetLevelRequestParams::new(level));
             if let Err(error) = call
-                .run(McpRequest::new(ClientRequest::SetLevelRequest(request)))
+                .run(call::own(ClientRequest::SetLevelRequest(request)))
                 .await
             {
                 tracing::debug!(%error, "the log level could not be set again");
@@ -386,7 +419,8 @@ impl Inner {
 
     /// Passes a client's notification on, where it concerns the server.
     async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
-        match request.into_all_parts().take_notification() {
+        let mut parts = request.into_all_parts();
+        match parts.take_notification() {
             None => {}
             // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
             // by itself, and gives its own progress tokens.
@@ -397,6 +431,7 @@ impl Inner {
             ) => {}
             Some(notification) => {
                 let connection = self.connection(era).await?;
+                connection.meet(&parts.context);
                 let sent = connection.notify(notification).await;
                 sent.map_err(|error| errors::of_call(&self.name, error))?;
             }
