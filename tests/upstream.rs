@@ -12,6 +12,8 @@ mod common;
 mod floods;
 #[path = "upstream/roots.rs"]
 mod roots;
+#[path = "upstream/running.rs"]
+mod running;
 #[path = "upstream/unannounced.rs"]
 mod unannounced;
 #[path = "upstream/wire.rs"]

@@ -149,10 +149,11 @@ impl UpstreamBuilder {
 
     /// What a server that is told once for all callers is told that the client can do.
     ///
-    /// Default: what the caller can do that the connection is made for, of elicitation, roots and sampling. Where
-    /// no caller is known (see [`Upstream::connect`]), all three. Where the connection before had several callers,
-    /// none, until a caller needs another. Over HTTP and in this process, where the transport says which call
-    /// a request of the server belongs to, elicitation and sampling are always claimed.
+    /// Default: what the caller can do that the connection is made for, of elicitation, roots and
+    /// sampling. Where no caller is known (see [`Upstream::connect`]), all three. Where the
+    /// connection before had several callers, none, until a caller needs another. Over HTTP and in
+    /// this process, where the transport says which call a request of the server belongs to,
+    /// elicitation and sampling are always claimed.
     ///
     /// A server on 2026-07-28 is told with each request what its caller can do, whatever is set here.
     pub fn capabilities(mut self, capabilities: ClientCapabilities) -> Self {
@@ -193,10 +194,53 @@ impl UpstreamBuilder {
     /// An rmcp client that is connected already, and stays its owner's: it is not connected again when it
     /// is lost.
     ///
-    /// Such a client's notifications and the server's requests go to the handler it was made with, so
-    /// nothing but answers comes back through this upstream: no progress, no logging, no change
-    /// notifications (a `subscriptions/listen` to a server before 2026-07-28 yields nothing), no sampling,
-    /// elicitation or roots. Cancellation and `_meta` work as they always do.
+    /// Calls, lists, errors, cancellation, `_meta` and time limits work as over a connection of the
+    /// upstream's own, and progress starts the [`request_timeout`](Self::request_timeout) anew.
+    ///
+    /// rmcp gives such a client's notifications, and the server's requests, to the handler that the
+    /// client was made with. They come through the upstream if that handler passes them on:
+    ///
+    /// - [`Upstream::forward_notification`] for progress, log lines and changes. Without it,
+    ///   callers get no progress, and a `subscriptions/listen` yields nothing. rmcp handles each
+    ///   notification in a task of its own, so that two may change places, or come after the
+    ///   answer.
+    /// - [`Upstream::forward_request`] for sampling, elicitation and roots.
+    ///
+    /// What the client claimed in its handshake stays as it is.
+    ///
+    /// ```
+    /// use std::sync::{Arc, OnceLock};
+    ///
+    /// use rmcp::{
+    ///     ClientHandler, RoleClient, ServiceExt,
+    ///     model::{ProgressNotification, ProgressNotificationParam},
+    ///     service::NotificationContext,
+    /// };
+    /// use rmcp_layers::Upstream;
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Forwarding(Arc<OnceLock<Upstream>>);
+    ///
+    /// impl ClientHandler for Forwarding {
+    ///     async fn on_progress(
+    ///         &self,
+    ///         progress: ProgressNotificationParam,
+    ///         _context: NotificationContext<RoleClient>,
+    ///     ) {
+    ///         if let Some(upstream) = self.0.get() {
+    ///             upstream.forward_notification(ProgressNotification::new(progress));
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # async fn example(transport: tokio::io::DuplexStream) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handler = Forwarding::default();
+    /// let client = handler.clone().serve(transport).await?;
+    /// let upstream = Upstream::builder().peer(client.peer().clone());
+    /// let _ = handler.0.set(upstream.clone());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn peer(self, peer: Peer<RoleClient>) -> Upstream {
         self.build("peer", Lifecycle::Auto, move |handshake| {
             Box::new(Foreign {
@@ -208,7 +252,7 @@ impl UpstreamBuilder {
     }
 
     /// An rmcp client that is connected already. It is kept alive by the upstream; what
-    /// [`peer`](Self::peer) says of what it cannot observe holds here too.
+    /// [`peer`](Self::peer) says of notifications and requests of the server holds here too.
     pub fn running<H: Service<RoleClient>>(
         self,
         running: RunningService<RoleClient, H>,
@@ -289,8 +333,8 @@ impl UpstreamBuilder {
     }
 }
 
-/// Everything that a caller may be asked for. A request of the server for something that the caller in question
-/// cannot do is answered with an error.
+/// Everything that a caller may be asked for. A request of the server for something that the caller
+/// in question cannot do is answered with an error.
 fn every_capability() -> ClientCapabilities {
     let mut capabilities = ClientCapabilities::builder()
         .enable_elicitation()

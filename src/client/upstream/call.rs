@@ -1,15 +1,14 @@
 //! One call over a connection.
 
-#[cfg(feature = "http-client")]
-use std::convert::Infallible;
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
     model::{
-        ClientRequest, ErrorData, GetExtensions, GetMeta, NotificationMetaObject, ProgressToken,
-        RequestId, RequestMetaObject, ResultType, ServerNotification, ServerRequest, ServerResult,
+        CancelledNotification, CancelledNotificationParam, ClientRequest, ErrorData, GetExtensions,
+        GetMeta, NotificationMetaObject, ProgressToken, RequestId, RequestMetaObject, ResultType,
+        ServerNotification, ServerRequest, ServerResult,
     },
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
@@ -70,6 +69,9 @@ impl Call {
             ClientRequest::SubscriptionsListenRequest(_)
         );
         let timeout = if listens { None } else { self.timeout };
+        if self.connection.is_foreign() {
+            return Box::pin(self.send_by_owner(request, listens, timeout)).await;
+        }
         #[cfg(feature = "http-client")]
         if let Some(direct) = self.connection.direct()
             && direct.takes(&request.message)
@@ -121,6 +123,45 @@ impl Call {
             Posted::Stream(opened) => Box::pin(self.follow(direct, opened, id, &back)).await?,
         };
         let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        Ok(McpResponse::new(result))
+    }
+
+    /// The same over a client that its owner serves: nothing but the answer comes here by itself.
+    /// The time that the server may be silent is rmcp's to count, which sees the progress.
+    async fn send_by_owner(
+        &self,
+        request: McpRequest,
+        listens: bool,
+        timeout: Option<Duration>,
+    ) -> Result<McpResponse, Error> {
+        let (route, mailbox) = Route::new(&request.context.caller, listens);
+        let (message, meta, back) = self.outgoing(request);
+        let mut options = PeerRequestOptions::no_options();
+        options.meta = meta;
+        options.timeout = timeout;
+        options.reset_timeout_on_progress = true;
+        let sending = self
+            .connection
+            .peer
+            .send_request_with_option(message, options);
+        let handle = sending
+            .await
+            .map_err(|error| errors::of_call(&self.upstream, error))?;
+        let mut flight = OwnersFlight {
+            connection: &self.connection,
+            id: handle.id.clone(),
+            token: handle.progress_token.clone(),
+            answered: false,
+        };
+        let (id, token) = (flight.id.clone(), flight.token.clone());
+        self.connection.routes.enter(id, Some(token), route);
+        let coming = Box::pin(handle.await_response().map(Ok::<_, Infallible>));
+        let answer = self.wait(coming, mailbox, &back, None).await?;
+        flight.answered = true;
+        let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        if self.connection.era == Era::Legacy {
+            say_complete(&mut result);
+        }
         Ok(McpResponse::new(result))
     }
 
@@ -459,6 +500,39 @@ impl Drop for Flight<'_> {
         self.connection.runtime.spawn(async move {
             let reason = "the caller does not wait for it any more";
             if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
+                tracing::debug!(%error, "the server could not be told of a cancellation");
+            }
+        });
+    }
+}
+
+/// A request over a client that its owner serves. Dropped before the answer, it is cancelled at the
+/// server.
+struct OwnersFlight<'a> {
+    connection: &'a Arc<Connection>,
+    id: RequestId,
+    token: ProgressToken,
+    answered: bool,
+}
+
+impl Drop for OwnersFlight<'_> {
+    fn drop(&mut self) {
+        let routes = &self.connection.routes;
+        if self.answered {
+            routes.land(&self.id, &self.token);
+            return;
+        }
+        routes.abandon(&self.id, &self.token);
+        if self.connection.is_lost() {
+            return;
+        }
+        let peer = self.connection.peer.clone();
+        let reason = "the caller does not wait for it any more";
+        let params =
+            CancelledNotificationParam::new(Some(self.id.clone()), Some(reason.to_owned()));
+        self.connection.runtime.spawn(async move {
+            let cancelled = CancelledNotification::new(params);
+            if let Err(error) = peer.send_notification(cancelled.into()).await {
                 tracing::debug!(%error, "the server could not be told of a cancellation");
             }
         });

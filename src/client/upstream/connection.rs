@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rmcp::{
@@ -73,6 +74,9 @@ pub(super) enum Keep {
         _client: Option<Arc<dyn Any + Send + Sync>>,
     },
 }
+
+/// How often a connection of a client that its owner serves is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is needed to make a connection.
 #[derive(Clone)]
@@ -147,6 +151,7 @@ impl Connection {
             lost: CancellationToken::new(),
             info: handshake.info.clone(),
         };
+        relay.routes.keep_early_progress();
         Self::over(peer, relay, Kind::Other, keep, &handshake.upstream)
     }
 
@@ -222,9 +227,21 @@ impl Connection {
         !self.level_is_set.swap(true, Ordering::AcqRel)
     }
 
-    /// Ends when the connection is lost.
+    /// Whether the owner of its client serves the connection, so that only answers come here.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self.keep, Keep::Foreign { .. })
+    }
+
+    /// Ends when the connection is lost. rmcp does not tell of the end of a connection that the
+    /// client's owner serves, so that one is looked at now and then.
     pub(super) async fn until_lost(&self) {
-        self.lost.cancelled().await;
+        if self.is_foreign() {
+            while !self.is_lost() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        } else {
+            self.lost.cancelled().await;
+        }
     }
 
     /// What the server said of itself. The bottom translates between revisions, so it speaks them all.

@@ -83,8 +83,9 @@ impl Subscribed {
 
 /// Answers a listen until it is dropped or the connection is lost.
 ///
-/// It is told of whatever it asked for, also where the server announced no such changes: some servers tell of them
-/// nevertheless. The acknowledgment promises what the server announced, because callers rely on it.
+/// It is told of whatever it asked for, also where the server announced no such changes: some
+/// servers tell of them nevertheless. The acknowledgment promises what the server announced,
+/// because callers rely on it.
 pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, Error> {
     let (message, context) = request.into_parts();
     let requested = match message {
@@ -132,6 +133,9 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
                 Some(Mail::Request(request, reply)) => asked.extend(back.ask(request, reply)),
                 None => return Err(lost()),
             },
+            () = call.connection.until_lost(), if call.connection.is_foreign() => {
+                return Err(lost());
+            }
         }
     }
 }

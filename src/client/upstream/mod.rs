@@ -31,8 +31,8 @@ pub use dial::ChildProcess;
 pub use dial::HttpEndpoint;
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientNotification, ClientRequest, EmptyResult, LoggingLevel, ServerResult, SetLevelRequest,
-    SetLevelRequestParams,
+    ClientNotification, ClientRequest, ClientResult, EmptyResult, ErrorData, LoggingLevel,
+    ServerNotification, ServerRequest, ServerResult, SetLevelRequest, SetLevelRequestParams,
 };
 pub use stats::UpstreamStats;
 use tower::Service;
@@ -198,6 +198,40 @@ impl Upstream {
     pub fn in_flight(&self) -> usize {
         let connections = self.inner.slots().filter_map(|slot| slot.ready());
         connections.map(|connection| connection.routes.len()).sum()
+    }
+
+    /// Takes a notification of the server to the call or the listen that it belongs to: for the
+    /// handler of a client that the upstream was made with ([`peer`](UpstreamBuilder::peer),
+    /// [`running`](UpstreamBuilder::running)). What names neither goes to the connection's only
+    /// caller, as the [rule](Self#a-call) is.
+    ///
+    /// Over a connection of the upstream's own, notifications come by themselves.
+    pub fn forward_notification(&self, notification: impl Into<ServerNotification>) {
+        if let Some(connection) = self.inner.first.ready() {
+            connection.routes.deliver(notification.into());
+        }
+    }
+
+    /// Takes a request of the server to the caller that it is for, and brings the answer: for the
+    /// same handlers as [`forward_notification`](Self::forward_notification).
+    ///
+    /// # Errors
+    ///
+    /// What to answer the server: the caller's own error, or one that says why no caller is asked.
+    pub async fn forward_request(
+        &self,
+        request: impl Into<ServerRequest>,
+    ) -> Result<ClientResult, ErrorData> {
+        let Some(connection) = self.inner.first.ready() else {
+            return Err(ErrorData::internal_error("the connection was lost", None));
+        };
+        let request = request.into();
+        let admitted = connection.routes.admit(&request);
+        let admitted = admitted.inspect_err(|error| {
+            let counters = connection.routes.counters();
+            counters.refused(kinds::method(&request), error);
+        })?;
+        admitted.ask(&connection.routes, request).await
     }
 
     /// Ends the connection, and makes no other. Calls in flight fail; a child process is asked to end by

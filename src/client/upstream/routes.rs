@@ -31,6 +31,9 @@ use crate::{CallContext, Caller, lines::Why};
 /// the newest progress and log messages; a listen that falls so far behind ends with an error.
 const MAILBOX: usize = 4_096;
 
+/// How much progress is kept whose call is not known yet.
+const MAX_EARLY: usize = 64;
+
 /// What a server sends to a call beside its answer.
 pub(super) enum Mail {
     Notification(Box<ServerNotification>),
@@ -144,6 +147,9 @@ pub(super) struct Table {
     /// rmcp's own request, while the connection is being established.
     handshake: Option<RequestId>,
     orphans: Orphans,
+    /// Progress of calls whose tokens are not known yet, where rmcp gives a call its token as it
+    /// sends it.
+    early: Option<VecDeque<ServerNotification>>,
     /// Requests whose answers cannot be read, as long as rmcp has not been told.
     failed: VecDeque<(RequestId, Why)>,
 }
@@ -170,8 +176,8 @@ impl Routes {
         &self.counters
     }
 
-    /// Takes note of the caller of a request, before anything is done for it. What layers ask on their own behalf
-    /// has none.
+    /// Takes note of the caller of a request, before anything is done for it. What layers ask on
+    /// their own behalf has none.
     pub(super) fn meet(&self, context: &CallContext) {
         if self.shared.load(Ordering::Relaxed) || context.caller.is_quiet() {
             return;
@@ -226,6 +232,7 @@ impl Routes {
         table.next += 1;
         let order = table.next;
         if let Some(token) = token {
+            table.take_early_progress(&token, &route, &self.counters);
             table.tokens.insert(token, id.clone());
         }
         if !route.listens && !route.quiet {
@@ -233,6 +240,11 @@ impl Routes {
         }
         table.routes.insert(id, (order, route));
         self.hand_over(table);
+    }
+
+    /// Keeps progress that comes before its call is entered.
+    pub(super) fn keep_early_progress(&self) {
+        self.table().early = Some(VecDeque::new());
     }
 
     /// Enters a request of rmcp's own.
@@ -345,6 +357,16 @@ impl Routes {
 
     /// Puts a notification where it belongs. Gives back those that are rmcp's own business.
     pub(super) fn deliver(&self, notification: ServerNotification) -> Option<ServerNotification> {
+        self.deliver_for(None, notification)
+    }
+
+    /// The same for one that came on the response stream of a call, if the transport has such
+    /// streams.
+    pub(super) fn deliver_for(
+        &self,
+        call: Option<&RequestId>,
+        notification: ServerNotification,
+    ) -> Option<ServerNotification> {
         let mut table = self.table();
         if let ServerNotification::CancelledNotification(_) = &notification {
             return Some(notification);
@@ -358,7 +380,7 @@ impl Routes {
                 Some(route) => {
                     post(&route.mail, notification, &self.counters);
                 }
-                None => tracing::debug!("progress for a call that has ended"),
+                None => table.keep_early(notification),
             }
             return None;
         }
@@ -368,6 +390,8 @@ impl Routes {
         }
         if is_change(&notification) {
             table.deliver_change(&notification, &self.counters);
+        } else if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
+            post(&route.mail, notification, &self.counters);
         } else {
             table.deliver_to_only_caller(notification, &self.counters);
         }
@@ -406,8 +430,36 @@ impl Table {
         Some(route)
     }
 
-    /// Where a notification goes that names no call, if its only caller can be reached: to the newest call, else to
-    /// a listen.
+    /// Progress of a call that is not known: it has ended, unless its token is about to be known.
+    fn keep_early(&mut self, progress: ServerNotification) {
+        let Some(early) = &mut self.early else {
+            tracing::debug!("progress for a call that has ended");
+            return;
+        };
+        if early.len() >= MAX_EARLY {
+            early.pop_front();
+        }
+        early.push_back(progress);
+    }
+
+    fn take_early_progress(&mut self, token: &ProgressToken, route: &Route, counters: &Counters) {
+        let Some(early) = self.early.as_mut().filter(|early| !early.is_empty()) else {
+            return;
+        };
+        for progress in std::mem::take(early) {
+            match &progress {
+                ServerNotification::ProgressNotification(of)
+                    if of.params.progress_token == *token =>
+                {
+                    post(&route.mail, progress, counters);
+                }
+                _ => early.push_back(progress),
+            }
+        }
+    }
+
+    /// Where a notification goes that names no call, if its only caller can be reached: to the
+    /// newest call, else to a listen.
     fn told(&self) -> Option<&Route> {
         if !self.callers.is_one() {
             return None;
@@ -423,8 +475,8 @@ impl Table {
             .find(|route| route.takes_what_names_no_call())
     }
 
-    /// Where a request goes that names no call, if the only caller can be reached. A listen outlives what is
-    /// quickly done, so it comes before that.
+    /// Where a request goes that names no call, if the only caller can be reached. A listen
+    /// outlives what is quickly done, so it comes before that.
     pub(super) fn asked(&mut self) -> Option<(At, &mut Route)> {
         if !self.callers.is_one() {
             return None;
@@ -516,7 +568,8 @@ impl Table {
         });
     }
 
-    /// What names no call and no subscription goes to a caller only if the connection has had no other.
+    /// What names no call and no subscription goes to a caller only if the connection has had no
+    /// other.
     fn deliver_to_only_caller(&mut self, notification: ServerNotification, counters: &Counters) {
         if let Some(route) = self.told() {
             post(&route.mail, notification, counters);
