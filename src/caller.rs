@@ -361,6 +361,10 @@ impl Session {
         }
     }
 
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Cancelled when the session ends.
     pub(crate) fn closed(&self) -> &CancellationToken {
         &self.closed
