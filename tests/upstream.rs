@@ -14,6 +14,8 @@ mod floods;
 mod roots;
 #[path = "upstream/running.rs"]
 mod running;
+#[path = "upstream/streams.rs"]
+mod streams;
 #[path = "upstream/unannounced.rs"]
 mod unannounced;
 #[path = "upstream/wire.rs"]

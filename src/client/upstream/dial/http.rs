@@ -1,5 +1,6 @@
 mod client;
 mod direct;
+mod response_stream;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -289,9 +290,12 @@ impl Dial for Post {
             config.retry_config = Arc::new(Resume);
             let client = Client::new(client, bearer, gone.clone());
             let direct = Direct::new(client.clone(), &config, &handshake);
-            let transport = StreamableHttpClientTransport::with_client(client, config);
-            let transport = UntilGone { transport, gone };
-            let connection = Connection::establish(transport, handshake, Kind::Http).await?;
+            let transport = |routes| {
+                let client = client.with_routes(routes);
+                let transport = StreamableHttpClientTransport::with_client(client, config);
+                UntilGone { transport, gone }
+            };
+            let connection = Connection::establish_with(transport, handshake, Kind::Http).await?;
             Ok(connection.with_direct(direct))
         })
     }

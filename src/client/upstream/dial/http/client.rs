@@ -29,7 +29,8 @@ use rmcp::{
 use serde::{Deserialize, de::IgnoredAny};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, credential::OutboundCredential};
+use super::response_stream;
+use crate::{Error, client::upstream::routes::Routes, credential::OutboundCredential};
 
 /// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
 /// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
@@ -72,6 +73,8 @@ pub(super) struct Client {
     client: reqwest::Client,
     bearer: Option<BearerSource>,
     session: Arc<SessionStream>,
+    /// The calls of the connection.
+    routes: Option<Arc<Routes>>,
 }
 
 impl Client {
@@ -88,7 +91,14 @@ impl Client {
             client,
             bearer,
             session,
+            routes: None,
         }
+    }
+
+    /// The same, for a connection with these calls.
+    pub(super) fn with_routes(mut self, routes: Arc<Routes>) -> Self {
+        self.routes = Some(routes);
+        self
     }
 
     /// The bearer token that a request shows: its own, else the endpoint's.
@@ -283,7 +293,7 @@ fn text_of<'a>(event: Option<&str>, data: Option<&'a str>) -> Option<&'a str> {
 }
 
 /// The message in an event, if there is one that can be read.
-fn message_in(event: Option<&str>, data: Option<&str>) -> Option<ServerJsonRpcMessage> {
+pub(super) fn message_in(event: Option<&str>, data: Option<&str>) -> Option<ServerJsonRpcMessage> {
     let data = text_of(event, data)?;
     if let Some(answer) = answer_in::<ServerResult>(data) {
         return Some(answer);
@@ -333,6 +343,10 @@ impl StreamableHttpClient for Client {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
+        let id = match &message {
+            JsonRpcMessage::Request(request) => Some(request.id.clone()),
+            _ => None,
+        };
         let posted = self.client.post_message_with_response_limits(
             uri,
             message,
@@ -343,6 +357,12 @@ impl StreamableHttpClient for Client {
         );
         match posted.await.map_err(without_url)? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
+                let stream = match (id, &self.routes) {
+                    (Some(id), Some(routes)) => {
+                        response_stream::of_call(stream, id, routes.clone())
+                    }
+                    _ => stream,
+                };
                 Ok(answer_at_once(stream, session_id).await)
             }
             other => Ok(other),
