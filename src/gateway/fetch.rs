@@ -26,7 +26,9 @@ use super::{
     seat::Seat,
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, ServedBy, audience::PrivateTo, request::next_id,
+    Audience, CallContext, Error, McpRequest, ServedBy,
+    audience::PrivateTo,
+    request::{OnlyDeclared, next_id},
 };
 
 /// How many pages of one member's list are followed.
@@ -212,6 +214,7 @@ fn of_its_own(context: &CallContext) -> CallContext {
     own.extensions = context.extensions.clone();
     // Several members serve it.
     own.extensions.remove::<ServedBy>();
+    own.extensions.insert(OnlyDeclared);
     own.lift_sight();
     own.caller = context.caller.wrap(|_| Silent).quiet();
     own

@@ -8,12 +8,16 @@
 mod callers;
 #[path = "../common/mod.rs"]
 mod common;
+mod declared;
 mod hints;
 mod lists;
 mod live;
 mod names;
 mod routes;
 mod shop;
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "../upstream/wire.rs"]
+mod wire;
 
 use std::{
     collections::HashSet,

@@ -31,14 +31,17 @@ pub use dial::ChildProcess;
 pub use dial::HttpEndpoint;
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientNotification, ClientRequest, ClientResult, EmptyResult, ErrorData, LoggingLevel,
-    ServerNotification, ServerRequest, ServerResult, SetLevelRequest, SetLevelRequestParams,
+    ClientNotification, ClientRequest, ClientResult, EmptyResult, ErrorCode, ErrorData,
+    LoggingLevel, ServerNotification, ServerRequest, ServerResult, SetLevelRequest,
+    SetLevelRequestParams,
 };
 pub use stats::UpstreamStats;
 use tower::Service;
 
 use self::{call::Call, claims::Claims, connection::Connection, slot::Slot, stats::Counters};
-use crate::{Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code};
+use crate::{
+    Error, McpRequest, McpResponse, Refusal, ServedBy, caller::Era, code, request::OnlyDeclared,
+};
 
 /// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
 /// a server in this process, any rmcp transport, or an rmcp client that exists already.
@@ -394,6 +397,14 @@ impl Inner {
         };
         if !modern && !matches!(request.message, ClientRequest::SetLevelRequest(_)) {
             self.restore_level(&call);
+        }
+        if !modern
+            && request.context.extensions.get::<OnlyDeclared>().is_some()
+            && !kinds::is_declared(&request.message, &call.connection.info.capabilities)
+        {
+            // The answer of a server that has no such list, which this one may never give.
+            let method = request.method().to_owned();
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
         }
         match &request.message {
             ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
