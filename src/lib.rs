@@ -203,7 +203,7 @@ pub use client::ChildProcess;
 pub use client::HttpEndpoint;
 pub use client::{
     Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
-    UpstreamBuilder, UpstreamStats,
+    UpstreamBuilder, UpstreamStats, WeakUpstream,
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use except_listens::{ExceptListens, ExceptListensService};

@@ -308,7 +308,7 @@ async fn a_servers_request_goes_to_its_caller_or_to_nobody() {
         assert_eq!(ann.hear("the question").await, Heard::Asked("sampling"));
     }
 
-    // With two who could be meant, neither is asked, whoever has a call in flight.
+    // With two who could be meant, neither is asked, with or without a call in flight.
     let mut bob = Client::of(&server, "Bob", initialize).await;
     let refused = bob.call(tool("sample", json!({}))).await;
     assert_eq!(refused.is_error, Some(true));

@@ -27,7 +27,7 @@ use rmcp_layers::{
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer, util::BoxCloneService};
 
 use crate::{
-    config::Config,
+    config::{Config, Upstreams},
     demo::Demo,
     in_flight::InFlight,
     serve::{Doors, Told},
@@ -135,7 +135,10 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             let handle = gateway.handle();
             (BoxCloneService::new(gateway), Some(handle), upstreams)
         }
-        None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
+        None => {
+            let demo = BoxCloneService::new(Handler::new(Demo));
+            (demo, None, Upstreams::default())
+        }
     };
     let auth = config.auth.as_ref().map(|auth| auth.build()).transpose()?;
     if auth.is_some() && options.demo {
@@ -173,7 +176,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     if let Some(auth) = auth {
         auth.close().await;
     }
-    for upstream in upstreams {
+    for upstream in upstreams.all() {
         upstream.close().await;
     }
     outcome

@@ -4,8 +4,8 @@ use crate::{Audience, CallContext};
 
 /// The callers that a connection has had in its whole life.
 ///
-/// A server may go on with the work of a call that it has answered, so that the calls in flight do not say for
-/// which caller a message is. Only a connection that has never had another caller does.
+/// A server may go on with the work of a call that it has answered, so that the calls in flight do
+/// not say for which caller a message is. Only a connection that has never had another caller does.
 #[derive(Debug, Default)]
 pub(super) enum Callers {
     #[default]

@@ -9,9 +9,9 @@ use crate::{CallContext, caller::Era};
 
 /// What the next connection says that its client can do, where that is said once for all callers.
 ///
-/// A server is best told what its caller can do: it may use what a client claims in place of what it was configured
-/// with (`roots`), or wait for an answer that does not come. So a connection claims what the caller can do that it is
-/// made for.
+/// A server is best told what its caller can do: it may use what a client claims in place of what
+/// it was configured with (`roots`), or wait for an answer that does not come. So a connection
+/// claims what the caller can do that it is made for.
 #[derive(Debug)]
 pub(super) struct Claims {
     /// The operator has said what to claim.
@@ -19,7 +19,7 @@ pub(super) struct Claims {
     next: Mutex<Next>,
 }
 
-/// Who the next connection is made for, as far as is known.
+/// The callers that the next connection is made for, as far as is known.
 #[derive(Debug)]
 enum Next {
     /// Any caller may come.
@@ -60,7 +60,8 @@ impl Claims {
         *self.next() = next;
     }
 
-    /// Takes note that the connection has several callers. As long as none of them asks for another, that is so too.
+    /// Takes note that the connection has several callers. As long as none of them asks for
+    /// another, that is so too.
     pub(super) fn several(&self) {
         *self.next() = Next::Several;
     }
@@ -82,7 +83,8 @@ impl Claims {
         let mut said = (**info).clone();
         let claimed = &mut said.capabilities;
         claimed.roots = claimed.roots.take().and(able.roots);
-        // Where the transport says for which call a server asks, each of several callers can be asked.
+        // Where the transport says for which call a server asks, each of several callers can be
+        // asked.
         if !kind.names_calls() {
             claimed.sampling = claimed.sampling.take().and(able.sampling);
             claimed.elicitation = claimed.elicitation.take().and(able.elicitation);

@@ -19,7 +19,7 @@ mod stats;
 mod tap;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -123,6 +123,24 @@ use crate::{
 #[derive(Clone)]
 pub struct Upstream {
     inner: Arc<Inner>,
+}
+
+/// A reference to an [`Upstream`] that keeps neither it nor its connection: to close at the end
+/// what has been made for each caller, without keeping it until then.
+#[derive(Clone)]
+pub struct WeakUpstream(Weak<Inner>);
+
+impl WeakUpstream {
+    /// The upstream, if anything else keeps it.
+    pub fn upgrade(&self) -> Option<Upstream> {
+        self.0.upgrade().map(|inner| Upstream { inner })
+    }
+}
+
+impl std::fmt::Debug for WeakUpstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WeakUpstream").finish_non_exhaustive()
+    }
 }
 
 struct Inner {
@@ -235,6 +253,11 @@ impl Upstream {
             counters.refused(kinds::method(&request), error);
         })?;
         admitted.ask(&connection.routes, request).await
+    }
+
+    /// A reference that keeps neither the upstream nor its connection.
+    pub fn downgrade(&self) -> WeakUpstream {
+        WeakUpstream(Arc::downgrade(&self.inner))
     }
 
     /// Ends the connection, and makes no other. Calls in flight fail; a child process is asked to end by

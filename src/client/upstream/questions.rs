@@ -216,8 +216,8 @@ impl Admission {
                     .map_err(|_| no_session())?
                     .map_err(|_| several_callers())?,
             };
-            // A server asks for roots on its own account: they are not lost with the call that they happened to
-            // come with.
+            // A server asks for roots on its own account: they are not lost with the call that they
+            // happened to come with.
             let again = match &request {
                 ServerRequest::ListRootsRequest(_) if !self.names_call => Some(request.clone()),
                 _ => None,
@@ -236,7 +236,8 @@ impl Admission {
 }
 
 impl Reached {
-    /// Puts a request into the mailbox, and brings the answer. `None` if the call ends before there is one.
+    /// Puts a request into the mailbox, and brings the answer. `None` if the call ends before there
+    /// is one.
     async fn ask(&self, request: ServerRequest) -> Option<Result<ClientResult, ErrorData>> {
         let (reply, answer) = oneshot::channel();
         let mail = Mail::Request(Box::new(request), reply);
@@ -256,8 +257,7 @@ fn call_has_ended() -> ErrorData {
 fn several_callers() -> ErrorData {
     refuse(
         "this connection has had several callers, and the transport does not say for which of them \
-         the request is; give each session a connection of its own (in a gateway, a member for each \
-         session)",
+         the request is; give each session a connection of its own (a gateway member per session)",
     )
 }
 

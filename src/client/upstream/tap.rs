@@ -200,7 +200,7 @@ impl Service<RoleClient> for Relay {
         let asked = method(&request).to_owned();
         tokio::select! {
             answer = admission.ask(&self.routes, request) => answer.inspect_err(|error| {
-                tracing::debug!(method = asked, %error, "a server's request is answered with an error");
+                tracing::debug!(method = asked, %error, "a server's request has failed");
             }),
             () = context.ct.cancelled() => {
                 Err(ErrorData::invalid_request("the server cancelled its request", None))
