@@ -131,7 +131,6 @@ impl Caller {
 
     /// Says that a layer makes the request on its own behalf. What a server sends without saying to which
     /// call it belongs goes to a real caller's.
-    #[cfg(any(feature = "cache", feature = "gateway"))]
     pub(crate) fn quiet(mut self) -> Self {
         self.quiet = true;
         self
@@ -370,6 +369,10 @@ impl Session {
             closed: CancellationToken::new(),
             log_level: Mutex::default(),
         }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Cancelled when the session ends.

@@ -305,6 +305,7 @@ mod json_text;
 #[cfg(feature = "http-server")]
 mod lenient_http;
 mod lines;
+mod log_limit;
 mod outcome;
 mod outgoing;
 mod pages;
@@ -339,7 +340,7 @@ pub use client::ChildProcess;
 pub use client::HttpEndpoint;
 pub use client::{
     Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
-    UpstreamBuilder,
+    UpstreamBuilder, UpstreamStats, WeakUpstream,
 };
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
 pub use except_listens::{ExceptListens, ExceptListensService};

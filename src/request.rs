@@ -405,6 +405,13 @@ impl ToolCallBuilder {
     }
 }
 
+/// In the extensions of a list request that a layer makes of many servers on its own behalf: a
+/// server of a revision before 2026-07-28 is asked only if it declared what is listed. Some leave
+/// other methods unanswered.
+#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnlyDeclared;
+
 /// Ids for requests that start inside the process.
 pub(crate) fn next_id() -> RequestId {
     static NEXT: AtomicI64 = AtomicI64::new(1);

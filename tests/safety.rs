@@ -25,7 +25,7 @@ use std::{
 
 use axum::{body::Body, http::Response};
 use common::{
-    Client, Heard, demo::Demo, pipe_to, piped, progress, recorder, said, soon, text, token, tool,
+    Client, demo::Demo, pipe_to, piped, progress, recorder, said, soon, text, token, tool,
 };
 use futures::future::BoxFuture;
 use rmcp::{
@@ -42,15 +42,7 @@ use rmcp_layers::{
     Repeat, Upstream,
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{
-        AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, split,
-    },
-    net::TcpListener,
-    sync::watch,
-    task::AbortHandle,
-    time::Instant,
-};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle, time::Instant};
 use tower::ServiceExt;
 
 /// What has happened, for tests and servers to wait on. Clones are the same.
@@ -181,144 +173,6 @@ async fn nobody_else_is_asked_what_a_cancelled_call_asks() {
 #[tokio::test(start_paused = true)]
 async fn nobody_else_hears_the_log_of_a_cancelled_call() {
     crossing("logs", "logged").await;
-}
-
-/// The server's end of a pipe, in a test's own hands.
-struct Wire {
-    lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
-    write: WriteHalf<DuplexStream>,
-}
-
-impl Wire {
-    /// An upstream with one connection, which has begun.
-    async fn connect() -> (Upstream, Self) {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let (read, write) = split(far);
-        let lines = BufReader::new(read).lines();
-        let mut wire = Self { lines, write };
-        let near = Mutex::new(Some(near));
-        let builder = Upstream::builder().lifecycle(Lifecycle::Initialize);
-        let upstream = builder.transport(move || {
-            let near = near.lock().unwrap().take();
-            async move { near.ok_or_else(|| io::Error::other("there is one connection")) }
-        });
-        let handshake = async {
-            let request = wire.read(|message| message["method"] == "initialize").await;
-            let result = json!({
-                "protocolVersion": "2025-11-25",
-                "capabilities": { "tools": {} },
-                "serverInfo": { "name": "wire", "version": "1" },
-            });
-            wire.answer(&request["id"], result).await;
-        };
-        let connecting = async { tokio::join!(upstream.connect(), handshake).0 };
-        soon("a handshake", connecting).await.unwrap();
-        (upstream, wire)
-    }
-
-    /// The next message that is `wanted`.
-    async fn read(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let line = soon("a message", self.lines.next_line()).await.unwrap();
-            let message = serde_json::from_str(&line.expect("a connection")).unwrap();
-            if wanted(&message) {
-                return message;
-            }
-        }
-    }
-
-    async fn write(&mut self, message: Value) {
-        let line = format!("{message}\n");
-        let written = self.write.write_all(line.as_bytes());
-        soon("writing", written).await.unwrap();
-    }
-
-    /// The id of the next tool call.
-    async fn called(&mut self) -> Value {
-        let call = self.read(|message| message["method"] == "tools/call").await;
-        call["id"].clone()
-    }
-
-    async fn answer(&mut self, id: &Value, result: Value) {
-        self.write(json!({ "jsonrpc": "2.0", "id": id, "result": result }))
-            .await;
-    }
-
-    /// Asks a question, and brings what is said to it.
-    async fn ask(&mut self, id: &str) -> Value {
-        let params = serde_json::to_value(question()).unwrap();
-        self.request("sampling/createMessage", id, params).await
-    }
-
-    async fn request(&mut self, method: &str, id: &str, params: Value) -> Value {
-        self.write(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
-            .await;
-        self.read(|message| message["id"] == id && message.get("method").is_none())
-            .await
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_late_answer_to_a_cancelled_call_lets_others_be_asked_again() {
-    let (upstream, mut wire) = Wire::connect().await;
-    let ann = Client::legacy("ann", upstream.clone()).await;
-    let mut bob = Client::legacy("bob", upstream).await;
-    let cancelled = begin(&ann, "asks").await;
-    let anns = wire.called().await;
-    soon("cancelling", cancelled.cancel(None)).await.unwrap();
-    wire.read(|message| message["method"] == "notifications/cancelled")
-        .await;
-
-    let call = begin(&bob, "asks").await;
-    let bobs = wire.called().await;
-    let refused = wire.ask("too early").await;
-    assert!(refused["error"].is_object(), "{refused}");
-
-    let done = json!({ "content": [{ "type": "text", "text": "done" }] });
-    wire.answer(&anns, done.clone()).await;
-    let answered = wire.ask("in time").await;
-    assert_eq!(answered["result"]["content"]["text"], "I am bob");
-    assert_eq!(bob.hear("the question").await, Heard::Asked("sampling"));
-
-    wire.answer(&bobs, done).await;
-    soon("bob's answer", call.await_response()).await.unwrap();
-    assert!(bob.heard.try_recv().is_err(), "asked once only");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cancelled_list_keeps_nobody_from_being_asked_and_for_5_s_from_being_told() {
-    let (upstream, mut wire) = Wire::connect().await;
-    let ann = Client::legacy("ann", upstream.clone()).await;
-    let mut bob = Client::legacy("bob", upstream).await;
-    let list = ListToolsRequest::default().into();
-    let options = PeerRequestOptions::no_options();
-    let sent = ann.peer.send_cancellable_request(list, options);
-    let list = soon("sending a request", sent).await.unwrap();
-    wire.read(|message| message["method"] == "tools/list").await;
-    soon("cancelling", list.cancel(None)).await.unwrap();
-    wire.read(|message| message["method"] == "notifications/cancelled")
-        .await;
-
-    let call = begin(&bob, "asks").await;
-    let bobs = wire.called().await;
-    let line = |data: &str| {
-        let params = json!({ "level": "info", "data": data });
-        json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": params })
-    };
-    wire.write(line("whose?")).await;
-    let roots = wire.request("roots/list", "whose?", json!({})).await;
-    assert!(roots["error"].is_object(), "{roots}");
-    let answered = wire.ask("at once").await;
-    assert_eq!(answered["result"]["content"]["text"], "I am bob");
-    tokio::time::advance(Duration::from_secs(5)).await;
-    wire.write(line("bob's")).await;
-    let roots = wire.request("roots/list", "bob's", json!({})).await;
-    assert!(roots["result"].is_object(), "{roots}");
-    let done = json!({ "content": [{ "type": "text", "text": "done" }] });
-    wire.answer(&bobs, done).await;
-    soon("bob's answer", call.await_response()).await.unwrap();
-    assert_eq!(bob.hear("the question").await, Heard::Asked("sampling"));
-    assert_eq!(bob.hear("the line").await, Heard::Log(json!("bob's")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,21 @@
     reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
 )]
 
+#[path = "upstream/attribution.rs"]
+mod attribution;
 mod common;
+#[path = "upstream/floods.rs"]
+mod floods;
+#[path = "upstream/roots.rs"]
+mod roots;
+#[path = "upstream/running.rs"]
+mod running;
+#[path = "upstream/streams.rs"]
+mod streams;
+#[path = "upstream/unannounced.rs"]
+mod unannounced;
+#[path = "upstream/wire.rs"]
+mod wire;
 
 use std::{
     sync::{

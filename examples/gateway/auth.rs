@@ -32,7 +32,7 @@ use crate::{Result, config::check_tls};
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// The section.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthConfig {
     issuer: String,
@@ -63,7 +63,7 @@ enum Full {
     Refuse,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rule {
     tool: Option<String>,

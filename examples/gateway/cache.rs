@@ -23,7 +23,7 @@ use crate::{Result, config::in_the_files_words};
 const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
 /// The section. What it leaves out is the layer's own default.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
     max_entries: Option<usize>,

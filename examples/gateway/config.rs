@@ -22,6 +22,7 @@
 //! headers = { x-team = "search" }
 //! lifecycle = "match-caller"            # or auto, initialize, discover
 //! prefix = "find"                       # `find__query` instead of `search__query`
+//! per = "session"                       # a connection for each session; or "principal"
 //!
 //! [cache]                               # answers from memory; see cache.rs
 //! tools = { "search__*" = 60 }
@@ -38,22 +39,23 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::future::{join, join_all};
 use rmcp_layers::{
-    ChildProcess, HttpEndpoint, Lifecycle, Upstream,
+    ChildProcess, HttpEndpoint, Lifecycle, Refusal, Upstream, WeakUpstream,
     cache::CacheLayer,
-    gateway::{Gateway, Member, Prefix},
+    gateway::{Gateway, Member, PerCaller, Prefix},
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt, util::BoxCloneService};
 
 use crate::{
-    Limits, Result,
+    Limits, Result, Stack,
     auth::AuthConfig,
     cache::Cache,
     connections, reach,
@@ -61,7 +63,7 @@ use crate::{
 };
 
 /// The whole file.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     #[serde(default = "default_listen")]
@@ -91,8 +93,14 @@ pub struct Config {
     servers: BTreeMap<String, Server>,
 }
 
+/// A server with its layers.
+struct ServerStack {
+    upstream: Upstream,
+    layered: Stack,
+}
+
 /// One server: a command or a URL.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Server {
     command: Option<String>,
@@ -113,9 +121,36 @@ struct Server {
     connect_timeout_secs: Option<u64>,
     reconnect_max_secs: Option<u64>,
     prefix: Option<String>,
+    per: Option<Per>,
     retry: Option<bool>,
     #[serde(default)]
     trust_annotations: bool,
+}
+
+/// Which callers share a connection to a server.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Per {
+    Session,
+    Principal,
+}
+
+/// Every upstream that has been made, to be closed at the end.
+#[derive(Clone, Default)]
+pub struct Upstreams(Arc<Mutex<Vec<WeakUpstream>>>);
+
+impl Upstreams {
+    fn add(&self, upstream: &Upstream) {
+        let mut upstreams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        upstreams.retain(|upstream| upstream.upgrade().is_some());
+        upstreams.push(upstream.downgrade());
+    }
+
+    /// Those that are still there.
+    pub fn all(&self) -> Vec<Upstream> {
+        let upstreams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        upstreams.iter().filter_map(WeakUpstream::upgrade).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -177,28 +212,21 @@ impl Config {
 
     /// The configured servers as one, and each of them, to be closed at the end. Nothing if none is
     /// configured.
-    pub fn gateway(&self) -> Result<Option<(Gateway, Vec<Upstream>)>> {
+    pub fn gateway(&self) -> Result<Option<(Gateway, Upstreams)>> {
         if self.servers.is_empty() {
             return Ok(None);
         }
         let mut gateway = Gateway::builder();
-        let mut upstreams = Vec::new();
+        let upstreams = Upstreams::default();
         for (name, server) in &self.servers {
-            let upstream = server
-                .upstream(name, &self.secret_variables())
-                .map_err(|error| format!("[servers.{name}]: {error}"))?;
-            // Retry outside, so that the breaker counts every attempt, and what it refuses for now is tried again.
-            let stack = ServiceBuilder::new()
-                .option_layer(self.retry(server)?)
-                .option_layer(self.breaker(name)?)
-                .service(upstream.clone());
             let default = if self.servers.len() == 1 { "" } else { name };
             let member = match server.prefix.as_deref().unwrap_or(default) {
-                "" => Member::new(name, stack).prefix(Prefix::Never),
-                prefix => Member::new(prefix, stack),
+                "" => self
+                    .member(name, server, name, &upstreams)?
+                    .prefix(Prefix::Never),
+                prefix => self.member(name, server, prefix, &upstreams)?,
             };
             gateway = gateway.add_member(member.trust_annotations(server.trust_annotations));
-            upstreams.push(upstream);
         }
         Ok(Some((gateway.build()?, upstreams)))
     }
@@ -255,6 +283,53 @@ impl Config {
         let (servers, others) = join(join_all(servers), join_all(others)).await;
         let all = servers.into_iter().chain(others);
         all.filter_map(Result::err).collect()
+    }
+
+    /// The server `name` as a member that is called `called`.
+    fn member(
+        &self,
+        name: &str,
+        server: &Server,
+        called: &str,
+        upstreams: &Upstreams,
+    ) -> Result<Member> {
+        // What cannot work is found now, also where each caller's stack is made later.
+        let first = self.stack(name, server)?;
+        let by = match server.per {
+            None => {
+                upstreams.add(&first.upstream);
+                return Ok(Member::new(called, first.layered));
+            }
+            Some(Per::Session) => PerCaller::LegacySession,
+            Some(Per::Principal) if self.auth.is_none() => {
+                let message =
+                    "`per = \"principal\"` needs an [auth] section: else callers have no principal";
+                return Err(format!("[servers.{name}]: {message}").into());
+            }
+            Some(Per::Principal) => PerCaller::Principal,
+        };
+        let (config, server) = (self.clone(), server.clone());
+        let (name, upstreams) = (name.to_owned(), upstreams.clone());
+        Ok(Member::per_caller(called, by, move |_context| {
+            let stack = config.stack(&name, &server);
+            let stack = stack.map_err(|error| Refusal::new("gateway", error.to_string()))?;
+            upstreams.add(&stack.upstream);
+            Ok(stack.layered)
+        }))
+    }
+
+    fn stack(&self, name: &str, server: &Server) -> Result<ServerStack> {
+        let upstream = server
+            .upstream(name, &self.secret_variables())
+            .map_err(|error| format!("[servers.{name}]: {error}"))?;
+        // Retry outside, so that the breaker counts every attempt, and what it refuses for now is
+        // tried again.
+        let layered = ServiceBuilder::new()
+            .option_layer(self.retry(server)?)
+            .option_layer(self.breaker(name)?)
+            .service(upstream.clone());
+        let layered = BoxCloneService::new(layered.map_err(Into::into));
+        Ok(ServerStack { upstream, layered })
     }
 
     /// The cache over all servers.

@@ -31,7 +31,7 @@ use rmcp_layers::{
 use tower::{ServiceBuilder, util::BoxCloneService};
 
 use crate::{
-    config::Config,
+    config::{Config, Upstreams},
     demo::Demo,
     in_flight::InFlight,
     serve::{Doors, Told},
@@ -136,7 +136,10 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             let handle = gateway.handle();
             (BoxCloneService::new(gateway), Some(handle), upstreams)
         }
-        None => (BoxCloneService::new(Handler::new(Demo)), None, Vec::new()),
+        None => {
+            let demo = BoxCloneService::new(Handler::new(Demo));
+            (demo, None, Upstreams::default())
+        }
     };
     let auth = config.auth.as_ref().map(|auth| auth.build()).transpose()?;
     if auth.is_some() && options.demo {
@@ -156,6 +159,8 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     };
     let in_flight = InFlight::default();
     let stack = stack(layers, bottom, &in_flight);
+    // Connections are closed at the end, not when the last session is over.
+    let open = stack.clone();
     let config = Arc::new(config);
     let looking = config.clone();
     // Nothing waits for it, since a connection may take a while.
@@ -184,6 +189,8 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     };
     // From here on one signal more ends it at once.
     told.once.cancel();
+    let upstreams = upstreams.all();
+    drop(open);
     join_all(upstreams.iter().map(Upstream::close)).await;
     if let Some(auth) = auth {
         auth.close().await;

@@ -32,7 +32,7 @@ use serde::Deserialize;
 use crate::{Result, config::in_the_files_words};
 
 /// `[retry]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetryConfig {
     max_retries: Option<u32>,
@@ -83,7 +83,7 @@ impl RetryConfig {
 }
 
 /// `[breaker]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerConfig {
     failures: Option<u32>,

@@ -7,13 +7,13 @@ use std::{
 
 use futures::{Stream, future::BoxFuture};
 use rmcp::model::{
-    ClientResult, ErrorData, ServerNotification, ServerRequest, SubscriptionFilter,
+    ClientResult, ServerNotification, ServerRequest, SubscriptionFilter,
     SubscriptionsListenRequest, SubscriptionsListenRequestParams,
 };
 use tokio::sync::{mpsc, oneshot};
 use tower::{Service, ServiceExt};
 
-use super::McpClient;
+use super::{McpClient, way_back::Onward};
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, panics, request::next_id,
 };
@@ -40,12 +40,14 @@ where
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
         let (sender, mut acknowledged) = oneshot::channel();
         let sink = ListenSink {
+            onward: Onward::Handler(self.shared.handler.clone()),
             acknowledged: Mutex::new(Some(sender)),
             changes: changes_in,
         };
         let mut context = CallContext::new(next_id());
         context.meta = self.introduction();
-        context.caller = self.known(Caller::new(sink));
+        let answers = self.shared.handler.is_some();
+        context.caller = self.known(Caller::new(sink)).answering_requests(answers);
         let cancel = context.cancellation.clone().drop_guard();
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
@@ -141,6 +143,7 @@ impl fmt::Debug for Subscription {
 }
 
 struct ListenSink {
+    onward: Onward,
     acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
     changes: mpsc::Sender<ServerNotification>,
 }
@@ -166,11 +169,8 @@ impl CallerSink for ListenSink {
         })
     }
 
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(async {
-            let error =
-                ErrorData::invalid_request("a listen takes no requests from a server", None);
-            Err(error.into())
-        })
+    /// The server asks while no call of the client is in flight.
+    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
+        Box::pin(self.onward.request(request))
     }
 }

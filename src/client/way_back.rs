@@ -65,15 +65,19 @@ impl WayBack {
 
     async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
         let _at_work = self.activity.at_work();
-        match &self.onward {
-            Onward::Handler(Some(handler)) => {
-                Ok(handler.clone().request(request, next_id()).await?)
-            }
-            Onward::Handler(None) => match request {
+        self.onward.request(request).await
+    }
+}
+
+impl Onward {
+    pub(super) async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
+        match self {
+            Self::Handler(Some(handler)) => Ok(handler.clone().request(request, next_id()).await?),
+            Self::Handler(None) => match request {
                 ServerRequest::PingRequest(_) => Ok(ClientResult::empty(())),
                 _ => Err(unanswered().into()),
             },
-            Onward::Caller(caller) => caller.request(request).await,
+            Self::Caller(caller) => caller.request(request).await,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
     audience::PrivateTo,
     pages::{Next, Pages},
-    request::next_id,
+    request::{OnlyDeclared, next_id},
     unreadable::Listing,
 };
 
@@ -226,6 +226,7 @@ fn of_its_own(context: &CallContext) -> CallContext {
     own.extensions = context.extensions.clone();
     // Several members serve it.
     own.extensions.remove::<ServedBy>();
+    own.extensions.insert(OnlyDeclared);
     own.lift_sight();
     own.caller = context.caller.wrap(|_| Silent).quiet();
     own

@@ -24,7 +24,7 @@ use super::{
     seat::Seat,
     state::Seal,
 };
-use crate::{CallContext, McpResponse};
+use crate::{CallContext, McpResponse, caller::Era};
 
 /// Finds the member that a custom method is for, by method and params.
 pub(super) type CustomRule =
@@ -55,8 +55,8 @@ pub(super) struct Seats {
     pub(super) by_name: HashMap<Arc<str>, Arc<Seat>>,
     /// Those whose tools and prompts may be called by their own names.
     pub(super) bare: Vec<Arc<Seat>>,
-    /// One of them has a stack for each session.
-    pub(super) by_session: bool,
+    /// The eras whose callers have a stack for each session at one of them.
+    by_session: Vec<Era>,
     /// Names that an operator gave, by what they name.
     pub(super) renamed: HashMap<&'static str, Renamed>,
 }
@@ -83,7 +83,10 @@ impl Seats {
         Ok(Self {
             by_name,
             bare,
-            by_session: list.iter().any(|seat| seat.is_per_session()),
+            by_session: [Era::Legacy, Era::Modern]
+                .into_iter()
+                .filter(|era| list.iter().any(|seat| seat.is_per_session(*era)))
+                .collect(),
             renamed,
             list,
         })
@@ -98,7 +101,7 @@ impl Seats {
 
     /// Whose a list of theirs is.
     pub(super) fn class(&self, context: &CallContext) -> Class {
-        Class::of(context, self.by_session)
+        Class::of(context, self.by_session.contains(&context.era()))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Seat>> {

@@ -106,7 +106,7 @@ impl Seat {
     }
 
     pub(super) fn class(&self, context: &CallContext) -> Class {
-        Class::of(context, self.is_per_session())
+        Class::of(context, self.is_per_session(context.era()))
     }
 
     /// The list that is known for a class, if any, and whether it is one that the gateway itself would be given

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::member::Stack;
-use crate::{Audience, CallContext, Error, Refusal, code};
+use crate::{Audience, CallContext, Error, Refusal, caller::Era, code};
 
 /// How many stacks a per-caller member has at once, unless it says otherwise.
 pub(super) const MAX_STACKS: usize = 1_000;
@@ -37,6 +37,22 @@ pub enum PerCaller {
     /// requests come without sessions, as over stateless HTTP, that is one for each request: a listen there hears of
     /// its own stack alone, which no other request uses.
     Session,
+    /// One for each session of a caller that began with `initialize` (revisions before 2026-07-28),
+    /// whose server may ask it something at any time; and, for callers of later revisions, whose
+    /// requests need no session, one for each [`Principal`](crate::Principal) and one for all
+    /// without. For a server that is a process of its own, over HTTP as well as over stdio.
+    LegacySession,
+}
+
+impl PerCaller {
+    /// Whether callers of this era have a stack for each session.
+    pub(super) fn by_session(self, era: Era) -> bool {
+        match self {
+            Self::Principal => false,
+            Self::Session => true,
+            Self::LegacySession => era == Era::Legacy,
+        }
+    }
 }
 
 /// Where a member's stack comes from.
@@ -81,9 +97,11 @@ impl Factory {
     fn key(&self, context: &CallContext) -> Result<CallerKey, Error> {
         let principal = context.principal().map(Audience::principal);
         match (self.by, principal) {
-            (PerCaller::Session, principal) => Ok(CallerKey {
+            (PerCaller::Session | PerCaller::LegacySession, principal) => Ok(CallerKey {
                 audience: principal.unwrap_or(Audience::anonymous()),
-                session: context.caller.session_id(),
+                session: (self.by.by_session(context.era()))
+                    .then(|| context.caller.session_id())
+                    .flatten(),
             }),
             (PerCaller::Principal, Some(audience)) => Ok(CallerKey {
                 audience,

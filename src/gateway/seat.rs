@@ -193,8 +193,9 @@ impl Seat {
         matches!(self.source, Source::PerCaller(_))
     }
 
-    pub(super) fn is_per_session(&self) -> bool {
-        matches!(&self.source, Source::PerCaller(factory) if factory.by == PerCaller::Session)
+    /// Whether callers of this era have a stack for each session.
+    pub(super) fn is_per_session(&self, era: Era) -> bool {
+        matches!(&self.source, Source::PerCaller(factory) if factory.by.by_session(era))
     }
 
     /// Whether there may be anything that is not let out.
@@ -240,7 +241,7 @@ impl Seat {
     /// Marks an answer of a per-caller member as its caller's own.
     pub(super) fn mark(&self, response: &mut McpResponse, principal: Option<&Principal>) {
         match (&self.source, principal) {
-            (Source::PerCaller(factory), _) if factory.by == PerCaller::Session => {
+            (Source::PerCaller(factory), _) if factory.by != PerCaller::Principal => {
                 response.mark_session_private();
             }
             (Source::PerCaller(_), Some(principal)) => response.mark_private(principal),

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Either, select};
 use rmcp::model::{
-    ClientResult, ErrorCode, ErrorData, GetExtensions, NotificationMetaObject, RequestId,
-    ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
+    ClientResult, ErrorCode, GetExtensions, NotificationMetaObject, RequestId, ServerNotification,
+    ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
     SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
 };
 use tokio::{sync::watch, time::Instant};
@@ -139,11 +139,6 @@ impl CallerSink for InnerSink {
     }
 
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        let _ = request;
-        Box::pin(async {
-            let error =
-                ErrorData::invalid_request("a listen takes no requests from a server", None);
-            Err(error.into())
-        })
+        Box::pin(self.caller.request(request))
     }
 }

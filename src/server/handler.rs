@@ -1,5 +1,6 @@
 use std::{
-    sync::{Arc, OnceLock},
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     task::{Context, Poll},
 };
 
@@ -15,18 +16,19 @@ use rmcp::{
 use tower::Service;
 
 use crate::{
-    CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream, caller::Era, code,
-    protocol,
+    CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream,
+    caller::{Era, Session},
+    code, protocol,
 };
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
 ///
-/// Requests go to the handler directly, with the caller's own rmcp peer in their context: no channel, no
-/// task, no copy. Where a layer has put something between the handler and its caller, or nobody is
-/// served, the handler is reached over an in-process connection instead, so that what it sends back passes
-/// the layers. There the handler still sees who calls and what the caller can do, if the caller says so with
-/// each request (2026-07-28). One that began with a handshake shares its connection with others of that
-/// age, and to the handler they all are this crate.
+/// Requests go to the handler directly, with the caller's own rmcp peer in their context: no
+/// channel, no task, no copy. Where a layer has put something between the handler and its caller,
+/// or nobody is served, the handler is reached over an in-process connection instead, so that what
+/// it sends back passes the layers. There the handler still sees who calls and what the caller can
+/// do, if the caller says so with each request (2026-07-28). To the handler, one that began with a
+/// handshake is this crate. Each session has an in-process connection of its own.
 ///
 /// Dropping a call's future cancels the token in the handler's
 /// [`RequestContext`](rmcp::service::RequestContext) and drops the handler's future.
@@ -60,10 +62,46 @@ pub struct Handler<H> {
 
 struct Inner<H> {
     handler: Arc<H>,
-    /// The in-process connections, by the generation of the protocol.
+    /// The in-process connections of callers without a session, by the generation of the protocol.
     legacy: OnceLock<Upstream>,
     modern: OnceLock<Upstream>,
+    sessions: Mutex<Sessions>,
 }
+
+/// The in-process connections of sessions, as long as those last. What a handler says to no request
+/// in particular goes to its connection's only caller.
+#[derive(Default)]
+struct Sessions {
+    connections: HashMap<(Era, u64), (Weak<Session>, Upstream)>,
+    /// At this size, those of sessions that have ended are let go of.
+    sweep_at: usize,
+}
+
+impl Sessions {
+    fn get(
+        &mut self,
+        era: Era,
+        session: &Arc<Session>,
+        connect: impl FnOnce() -> Upstream,
+    ) -> Upstream {
+        let key = (era, session.id());
+        if let Some((_, upstream)) = self.connections.get(&key) {
+            return upstream.clone();
+        }
+        if self.connections.len() >= self.sweep_at {
+            self.connections
+                .retain(|_, (session, _)| session.strong_count() > 0);
+            self.sweep_at = (2 * self.connections.len()).max(SWEEP_AT);
+        }
+        let upstream = connect();
+        self.connections
+            .insert(key, (Arc::downgrade(session), upstream.clone()));
+        upstream
+    }
+}
+
+/// The fewest connections of sessions among which those are looked for that have ended.
+const SWEEP_AT: usize = 16;
 
 impl<H: ServerHandler> Handler<H> {
     /// Serves `handler`.
@@ -73,6 +111,7 @@ impl<H: ServerHandler> Handler<H> {
                 handler: Arc::new(handler),
                 legacy: OnceLock::new(),
                 modern: OnceLock::new(),
+                sessions: Mutex::default(),
             }),
         }
     }
@@ -141,20 +180,25 @@ impl<H: ServerHandler> Inner<H> {
             let error = ErrorData::method_not_found::<SubscriptionsListenRequestMethod>();
             return Box::pin(std::future::ready(Err(error.into())));
         }
-        let (connection, lifecycle) = if legacy {
-            (&self.legacy, Lifecycle::Initialize)
+        let (era, connection, lifecycle) = if legacy {
+            (Era::Legacy, &self.legacy, Lifecycle::Initialize)
         } else {
-            (&self.modern, Lifecycle::Discover)
+            (Era::Modern, &self.modern, Lifecycle::Discover)
         };
-        let mut upstream = connection
-            .get_or_init(|| {
-                Upstream::builder()
-                    .name("handler")
-                    .lifecycle(lifecycle)
-                    .without_request_timeout()
-                    .in_process(self.handler.clone())
-            })
-            .clone();
+        let connect = || {
+            Upstream::builder()
+                .name("handler")
+                .lifecycle(lifecycle)
+                .without_request_timeout()
+                .in_process(self.handler.clone())
+        };
+        let mut upstream = match caller.session() {
+            Some(session) => {
+                let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                sessions.get(era, session, connect)
+            }
+            None => connection.get_or_init(connect).clone(),
+        };
         upstream.call(request)
     }
 }

@@ -284,3 +284,36 @@ async fn two_principals_in_one_session_have_a_stack_each() {
     }
     assert_eq!(answers, ["stack 0", "stack 1", "stack 0"]);
 }
+
+#[tokio::test]
+async fn each_older_session_has_a_stack_of_its_own_and_later_callers_share_theirs() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let shop = Shop::with("shop", &["a"]);
+    let served = shop.clone();
+    let member = Member::per_caller("shop", PerCaller::LegacySession, move |_context| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(served.piped())
+    });
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    for sessions in 1..=3 {
+        let client = Client::legacy("older", gateway.clone()).await;
+        let tools = client.peer.list_tools(None).await.unwrap().tools;
+        assert_eq!(names(&tools), ["shop__a"]);
+        assert_eq!(made.load(Ordering::SeqCst), sessions);
+    }
+    for _ in 0..3 {
+        let client = Client::modern("later", gateway.clone()).await;
+        let tools = client.peer.list_tools(None).await.unwrap().tools;
+        assert_eq!(names(&tools), ["shop__a"]);
+    }
+    assert_eq!(made.load(Ordering::SeqCst), 4);
+    let by = |principal: &'static str| {
+        let request = McpRequest::call_tool("shop__a").principal(Principal::new(principal));
+        soon("a call", gateway.clone().oneshot(request.build()))
+    };
+    for principal in ["alice", "alice", "bob"] {
+        by(principal).await.unwrap();
+    }
+    assert_eq!(made.load(Ordering::SeqCst), 6);
+}

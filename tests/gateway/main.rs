@@ -10,6 +10,7 @@ mod callers;
 #[path = "../common/mod.rs"]
 mod common;
 mod deaths;
+mod declared;
 mod hints;
 mod lists;
 mod live;
@@ -18,6 +19,9 @@ mod routes;
 mod shop;
 mod unfit;
 mod updates;
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "../upstream/wire.rs"]
+mod wire;
 
 use std::{
     collections::HashSet,

@@ -15,9 +15,11 @@ use rmcp::{
 
 use super::{
     Inner, Upstream,
+    claims::Claims,
     connection::Handshake,
     dial::{Foreign, InProcess, Make},
     slot::{Dial, Settings, Slot},
+    stats::Counters,
 };
 use crate::{backoff::Backoff, unreadable::UnreadableLog};
 
@@ -56,7 +58,7 @@ pub enum Lifecycle {
 /// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
 /// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`] |
 /// | [`client_info`](Self::client_info) | this crate's name and version |
-/// | [`capabilities`](Self::capabilities) | elicitation, roots, sampling |
+/// | [`capabilities`](Self::capabilities) | those of the caller that the connection is made for |
 #[derive(Clone, Debug)]
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
@@ -67,7 +69,7 @@ pub struct UpstreamBuilder {
     in_background: bool,
     lifecycle: Option<Lifecycle>,
     client_info: Implementation,
-    capabilities: ClientCapabilities,
+    capabilities: Option<ClientCapabilities>,
     legacy_version: ProtocolVersion,
 }
 
@@ -81,7 +83,7 @@ impl UpstreamBuilder {
             in_background: true,
             lifecycle: None,
             client_info: Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
-            capabilities: every_capability(),
+            capabilities: None,
             legacy_version: ProtocolVersion::LATEST_WITH_INITIALIZE,
         }
     }
@@ -147,13 +149,17 @@ impl UpstreamBuilder {
         self
     }
 
-    /// What a server that is told once for all callers is told that the client can do: by default
-    /// everything (elicitation, roots, sampling), because any caller might. A server that uses what it
-    /// need not, say the roots of a client in place of its own arguments, wants less.
+    /// What a server that is told once for all callers is told that the client can do.
+    ///
+    /// Default: what the caller can do that the connection is made for, of elicitation, roots and
+    /// sampling. Where no caller is known (see [`Upstream::connect`]), all three. Where the
+    /// connection before had several callers, none, until a caller needs another. Over HTTP and in
+    /// this process, where the transport says which call a request of the server belongs to,
+    /// elicitation and sampling are always claimed.
     ///
     /// A server on 2026-07-28 is told with each request what its caller can do, whatever is set here.
     pub fn capabilities(mut self, capabilities: ClientCapabilities) -> Self {
-        self.capabilities = capabilities;
+        self.capabilities = Some(capabilities);
         self
     }
 
@@ -190,22 +196,65 @@ impl UpstreamBuilder {
     /// An rmcp client that is connected already, and stays its owner's: it is not connected again when it
     /// is lost.
     ///
-    /// Such a client's notifications and the server's requests go to the handler it was made with, so
-    /// nothing but answers comes back through this upstream: no progress, no logging, no change
-    /// notifications (a `subscriptions/listen` to a server before 2026-07-28 yields nothing), no sampling,
-    /// elicitation or roots. Cancellation and `_meta` work as they always do.
+    /// Calls, lists, errors, cancellation, `_meta` and time limits work as over a connection of the
+    /// upstream's own, and progress starts the [`request_timeout`](Self::request_timeout) anew.
+    ///
+    /// rmcp gives such a client's notifications, and the server's requests, to the handler that the
+    /// client was made with. They come through the upstream if that handler passes them on:
+    ///
+    /// - [`Upstream::forward_notification`] for progress, log lines and changes. Without it,
+    ///   callers get no progress, and a `subscriptions/listen` yields nothing. rmcp handles each
+    ///   notification in a task of its own, so that two may change places, or come after the
+    ///   answer.
+    /// - [`Upstream::forward_request`] for sampling, elicitation and roots.
+    ///
+    /// What the client claimed in its handshake stays as it is.
+    ///
+    /// ```
+    /// use std::sync::{Arc, OnceLock};
+    ///
+    /// use rmcp::{
+    ///     ClientHandler, RoleClient, ServiceExt,
+    ///     model::{ProgressNotification, ProgressNotificationParam},
+    ///     service::NotificationContext,
+    /// };
+    /// use rmcp_layers::Upstream;
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Forwarding(Arc<OnceLock<Upstream>>);
+    ///
+    /// impl ClientHandler for Forwarding {
+    ///     async fn on_progress(
+    ///         &self,
+    ///         progress: ProgressNotificationParam,
+    ///         _context: NotificationContext<RoleClient>,
+    ///     ) {
+    ///         if let Some(upstream) = self.0.get() {
+    ///             upstream.forward_notification(ProgressNotification::new(progress));
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # async fn example(transport: tokio::io::DuplexStream) -> Result<(), Box<dyn std::error::Error>> {
+    /// let handler = Forwarding::default();
+    /// let client = handler.clone().serve(transport).await?;
+    /// let upstream = Upstream::builder().peer(client.peer().clone());
+    /// let _ = handler.0.set(upstream.clone());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn peer(self, peer: Peer<RoleClient>) -> Upstream {
         self.build("peer", Lifecycle::Auto, move |handshake| {
             Box::new(Foreign {
                 peer: peer.clone(),
                 keep: None,
-                upstream: handshake.upstream,
+                handshake,
             })
         })
     }
 
     /// An rmcp client that is connected already. It is kept alive by the upstream; what
-    /// [`peer`](Self::peer) says of what it cannot observe holds here too.
+    /// [`peer`](Self::peer) says of notifications and requests of the server holds here too.
     pub fn running<H: Service<RoleClient>>(
         self,
         running: RunningService<RoleClient, H>,
@@ -217,7 +266,7 @@ impl UpstreamBuilder {
             Box::new(Foreign {
                 peer: peer.clone(),
                 keep,
-                upstream: handshake.upstream,
+                handshake,
             })
         })
     }
@@ -231,6 +280,15 @@ impl UpstreamBuilder {
     ) -> Upstream {
         let name = self.name.clone().unwrap_or_else(|| kind.into());
         let lifecycle = self.lifecycle.unwrap_or(lifecycle);
+        let claims = Arc::new(Claims::new(self.capabilities.is_some()));
+        let counters = Arc::new(Counters::new(name.clone()));
+        let handshake = |mode| Handshake {
+            upstream: name.clone(),
+            info: self.info(),
+            lifecycle: mode,
+            claims: claims.clone(),
+            counters: counters.clone(),
+        };
         let slot = |mode| {
             let settings = Settings {
                 name: name.clone(),
@@ -238,7 +296,7 @@ impl UpstreamBuilder {
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,
             };
-            Slot::new(settings, dial(self.handshake(&name, mode)))
+            Slot::new(settings, dial(handshake(mode)))
         };
         let first = slot(self.mode(lifecycle));
         let second =
@@ -252,6 +310,8 @@ impl UpstreamBuilder {
                 only: OnceLock::new(),
                 level: Mutex::default(),
                 unreadable: UnreadableLog::default(),
+                claims,
+                counters,
             }),
         }
     }
@@ -268,20 +328,16 @@ impl UpstreamBuilder {
         }
     }
 
-    fn handshake(&self, upstream: &Arc<str>, lifecycle: ClientLifecycleMode) -> Handshake {
-        let mut info =
-            InitializeRequestParams::new(self.capabilities.clone(), self.client_info.clone());
+    fn info(&self) -> Arc<InitializeRequestParams> {
+        let capabilities = self.capabilities.clone().unwrap_or_else(every_capability);
+        let mut info = InitializeRequestParams::new(capabilities, self.client_info.clone());
         info.protocol_version = self.legacy_version.clone();
-        Handshake {
-            upstream: upstream.clone(),
-            info: Arc::new(info),
-            lifecycle,
-        }
+        Arc::new(info)
     }
 }
 
-/// What a connection that many callers share says it can do where it has to be said once for all. A
-/// request of the server for something that the caller in question cannot do is answered with an error.
+/// Everything that a caller may be asked for. A request of the server for something that the caller
+/// in question cannot do is answered with an error.
 fn every_capability() -> ClientCapabilities {
     let mut capabilities = ClientCapabilities::builder()
         .enable_elicitation()

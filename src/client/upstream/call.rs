@@ -1,15 +1,14 @@
 //! One call over a connection.
 
-#[cfg(feature = "http-client")]
-use std::convert::Infallible;
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
     model::{
-        ClientRequest, ErrorData, GetExtensions, GetMeta, NotificationMetaObject, ProgressToken,
-        RequestId, RequestMetaObject, ResultType, ServerNotification, ServerRequest, ServerResult,
+        CancelledNotification, CancelledNotificationParam, ClientRequest, ErrorData, GetExtensions,
+        GetMeta, NotificationMetaObject, ProgressToken, RequestId, RequestMetaObject, ResultType,
+        ServerNotification, ServerRequest, ServerResult,
     },
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
@@ -21,7 +20,7 @@ use super::{
     connection::{Connection, Kind},
     errors,
     kinds::{self, method},
-    routes::{Mail, Mailbox, Route},
+    routes::{Mail, Mailbox, Reply, Route},
 };
 #[cfg(feature = "http-client")]
 use super::{
@@ -50,11 +49,18 @@ pub(super) struct Call {
 }
 
 /// Where what the server sends beside its answer goes, and under which names.
-struct Return {
+pub(super) struct Return {
     caller: Caller,
     id: RequestId,
     token: Option<ProgressToken>,
     era: Era,
+}
+
+/// A request that the bottom makes on its own behalf.
+pub(super) fn own(message: ClientRequest) -> McpRequest {
+    let mut request = McpRequest::new(message);
+    request.context.caller = Caller::detached().quiet();
+    request
 }
 
 impl Call {
@@ -67,6 +73,9 @@ impl Call {
             ClientRequest::SubscriptionsListenRequest(_)
         );
         let timeout = if listens { None } else { self.timeout };
+        if self.connection.is_foreign() {
+            return Box::pin(self.send_by_owner(request, listens, timeout)).await;
+        }
         #[cfg(feature = "http-client")]
         if let Some(direct) = self.connection.direct()
             && direct.takes(&request.message)
@@ -127,6 +136,45 @@ impl Call {
         Ok(McpResponse::new(expected.read(result, self.connection.era)))
     }
 
+    /// The same over a client that its owner serves: nothing but the answer comes here by itself.
+    /// The time that the server may be silent is rmcp's to count, which sees the progress.
+    async fn send_by_owner(
+        &self,
+        request: McpRequest,
+        listens: bool,
+        timeout: Option<Duration>,
+    ) -> Result<McpResponse, Error> {
+        let (route, mailbox) = Route::new(&request.context.caller, listens);
+        let (message, meta, back) = self.outgoing(request);
+        let mut options = PeerRequestOptions::no_options();
+        options.meta = meta;
+        options.timeout = timeout;
+        options.reset_timeout_on_progress = true;
+        let sending = self
+            .connection
+            .peer
+            .send_request_with_option(message, options);
+        let handle = sending
+            .await
+            .map_err(|error| errors::of_call(&self.upstream, error))?;
+        let mut flight = OwnersFlight {
+            connection: &self.connection,
+            id: handle.id.clone(),
+            token: handle.progress_token.clone(),
+            answered: false,
+        };
+        let (id, token) = (flight.id.clone(), flight.token.clone());
+        self.connection.routes.enter(id, Some(token), route);
+        let coming = Box::pin(handle.await_response().map(Ok::<_, Infallible>));
+        let answer = self.wait(coming, mailbox, &back, None).await?;
+        flight.answered = true;
+        let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        if self.connection.era == Era::Legacy {
+            say_complete(&mut result);
+        }
+        Ok(McpResponse::new(result))
+    }
+
     /// Waits for something of the server, as long as there is a connection, and as long as it may be silent.
     #[cfg(feature = "http-client")]
     async fn while_connected<F: Future + Unpin>(&self, coming: F) -> Result<F::Output, Error> {
@@ -149,7 +197,7 @@ impl Call {
         back: &Return,
     ) -> Result<Answer, Error> {
         let (route, mailbox) = Route::new(&back.caller, false);
-        let routes = &*self.connection.routes;
+        let routes = &self.connection.routes;
         let entered = Entered::new(routes, id, route.direct());
         let answer = direct.follow(opened, &entered.id, routes);
         let answer = Box::pin(answer.map(Ok::<_, Infallible>));
@@ -341,7 +389,19 @@ fn say_complete(result: &mut ServerResult) {
     result_type.get_or_insert(ResultType::COMPLETE);
 }
 
+/// A question of the server on its way to the caller and back.
+pub(super) type Asking<'a> = BoxFuture<'a, ()>;
+
 impl Return {
+    pub(super) fn new(caller: Caller, id: RequestId, era: Era) -> Self {
+        Self {
+            caller,
+            id,
+            token: None,
+            era,
+        }
+    }
+
     /// Takes mail to the caller.
     fn take<'a>(
         &'a self,
@@ -359,21 +419,25 @@ impl Return {
                     }));
                 }
             }
-            Mail::Request(request, reply)
-                if self.era == Era::Modern && !self.caller.answers_requests() =>
-            {
-                let _ = reply.send(Err(self.unanswerable(&request)));
-            }
-            Mail::Request(request, mut reply) => asked.push(Box::pin(async move {
-                tokio::select! {
-                    answer = self.caller.request(*request) => {
-                        let _ = reply.send(answer.map_err(ErrorData::from));
-                    }
-                    // The server does not wait for it any more.
-                    () = reply.closed() => {}
-                }
-            })),
+            Mail::Request(request, reply) => asked.extend(self.ask(request, reply)),
         }
+    }
+
+    /// Asks the caller, if it can be asked.
+    pub(super) fn ask(&self, request: Box<ServerRequest>, mut reply: Reply) -> Option<Asking<'_>> {
+        if self.era == Era::Modern && !self.caller.answers_requests() {
+            let _ = reply.send(Err(self.unanswerable(&request)));
+            return None;
+        }
+        Some(Box::pin(async move {
+            tokio::select! {
+                answer = self.caller.request(*request) => {
+                    let _ = reply.send(answer.map_err(ErrorData::from));
+                }
+                // The server does not wait for it any more.
+                () = reply.closed() => {}
+            }
+        }))
     }
 
     /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller over a
@@ -416,7 +480,7 @@ struct Entered<'a> {
 
 #[cfg(feature = "http-client")]
 impl<'a> Entered<'a> {
-    fn new(routes: &'a Routes, id: RequestId, route: Route) -> Self {
+    fn new(routes: &'a Arc<Routes>, id: RequestId, route: Route) -> Self {
         routes.enter(id.clone(), None, route);
         Self { routes, id }
     }
@@ -458,6 +522,39 @@ impl Drop for Flight<'_> {
         self.connection.runtime.spawn(async move {
             let reason = "the caller does not wait for it any more";
             if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
+                tracing::debug!(%error, "the server could not be told of a cancellation");
+            }
+        });
+    }
+}
+
+/// A request over a client that its owner serves. Dropped before the answer, it is cancelled at the
+/// server.
+struct OwnersFlight<'a> {
+    connection: &'a Arc<Connection>,
+    id: RequestId,
+    token: ProgressToken,
+    answered: bool,
+}
+
+impl Drop for OwnersFlight<'_> {
+    fn drop(&mut self) {
+        let routes = &self.connection.routes;
+        if self.answered {
+            routes.land(&self.id, &self.token);
+            return;
+        }
+        routes.abandon(&self.id, &self.token);
+        if self.connection.is_lost() {
+            return;
+        }
+        let peer = self.connection.peer.clone();
+        let reason = "the caller does not wait for it any more";
+        let params =
+            CancelledNotificationParam::new(Some(self.id.clone()), Some(reason.to_owned()));
+        self.connection.runtime.spawn(async move {
+            let cancelled = CancelledNotification::new(params);
+            if let Err(error) = peer.send_notification(cancelled.into()).await {
                 tracing::debug!(%error, "the server could not be told of a cancellation");
             }
         });

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rmcp::{
@@ -22,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "http-client")]
 use super::dial::Direct;
 use super::{
+    claims::Claims,
     end::End,
     errors,
     listen::Subscribed,
     routes::Routes,
+    stats::Counters,
     tap::{Relay, Tap},
 };
-use crate::{Error, caller::Era};
+use crate::{CallContext, Error, caller::Era};
 
 /// A connection that has been established.
 pub(super) struct Connection {
@@ -58,6 +61,13 @@ pub(super) enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether the transport says which call a request of the server belongs to.
+    pub(super) fn names_calls(self) -> bool {
+        matches!(self, Self::InProcess | Self::Http)
+    }
+}
+
 /// What keeps a connection alive.
 pub(super) enum Keep {
     Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
@@ -67,12 +77,24 @@ pub(super) enum Keep {
     },
 }
 
+/// How often a connection of a client that its owner serves is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What is needed to make a connection.
 #[derive(Clone)]
 pub(super) struct Handshake {
     pub(super) upstream: Arc<str>,
     pub(super) info: Arc<InitializeRequestParams>,
     pub(super) lifecycle: ClientLifecycleMode,
+    pub(super) claims: Arc<Claims>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Handshake {
+    /// The calls of a connection that is to be made.
+    fn routes(&self) -> Arc<Routes> {
+        Arc::new(Routes::new(self.counters.clone(), self.claims.clone()))
+    }
 }
 
 impl Connection {
@@ -102,9 +124,9 @@ impl Connection {
         A: 'static,
     {
         let relay = Relay {
-            routes: Arc::default(),
+            routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: handshake.info,
+            info: handshake.claims.said(&handshake.info, kind),
         };
         let tap = Tap::new(transport(relay.routes.clone()).into_transport(), &relay);
         let running = serve(relay.clone(), tap, handshake.lifecycle)
@@ -123,15 +145,16 @@ impl Connection {
     /// A connection that somebody else made and serves.
     pub(super) fn foreign(
         peer: Peer<RoleClient>,
-        upstream: &Arc<str>,
+        handshake: &Handshake,
         keep: Keep,
     ) -> Result<Self, Error> {
         let relay = Relay {
-            routes: Arc::default(),
+            routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: Arc::default(),
+            info: handshake.info.clone(),
         };
-        Self::over(peer, relay, Kind::Other, keep, upstream)
+        relay.routes.keep_early_progress();
+        Self::over(peer, relay, Kind::Other, keep, &handshake.upstream)
     }
 
     fn over(
@@ -184,6 +207,15 @@ impl Connection {
         self.direct.as_ref()
     }
 
+    /// Takes note of the caller of a request, unless nothing can come that names no call.
+    pub(super) fn meet(&self, context: &CallContext) {
+        #[cfg(feature = "http-client")]
+        if self.direct.is_some() {
+            return;
+        }
+        self.routes.meet(context);
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled() || self.peer.is_transport_closed()
     }
@@ -210,9 +242,21 @@ impl Connection {
         !self.level_is_set.swap(true, Ordering::AcqRel)
     }
 
-    /// Ends when the connection is lost.
+    /// Whether the owner of its client serves the connection, so that only answers come here.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self.keep, Keep::Foreign { .. })
+    }
+
+    /// Ends when the connection is lost. rmcp does not tell of the end of a connection that the
+    /// client's owner serves, so that one is looked at now and then.
     pub(super) async fn until_lost(&self) {
-        self.lost.cancelled().await;
+        if self.is_foreign() {
+            while !self.is_lost() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        } else {
+            self.lost.cancelled().await;
+        }
     }
 
     /// What the server said of itself. The bottom translates between revisions, so it speaks them all.

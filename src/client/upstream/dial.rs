@@ -134,18 +134,18 @@ where
 pub(super) struct Foreign {
     pub(super) peer: Peer<RoleClient>,
     pub(super) keep: Option<Arc<dyn Any + Send + Sync>>,
-    pub(super) upstream: Arc<str>,
+    pub(super) handshake: Handshake,
 }
 
 impl Dial for Foreign {
     fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
         let connection = if self.peer.is_transport_closed() {
-            Err(errors::lost_for_good(&self.upstream))
+            Err(errors::lost_for_good(&self.handshake.upstream))
         } else {
             let keep = Keep::Foreign {
                 _client: self.keep.clone(),
             };
-            Connection::foreign(self.peer.clone(), &self.upstream, keep)
+            Connection::foreign(self.peer.clone(), &self.handshake, keep)
         };
         Box::pin(std::future::ready(connection))
     }

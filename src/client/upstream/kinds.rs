@@ -1,8 +1,8 @@
 //! What kind of message a message of the server is.
 
 use rmcp::model::{
-    ClientRequest, ConstString, NumberOrString, RequestId, ServerNotification, ServerRequest,
-    SubscriptionFilter,
+    ClientRequest, ConstString, NumberOrString, RequestId, SKILLS_EXTENSION_ID, ServerCapabilities,
+    ServerNotification, ServerRequest, SubscriptionFilter,
 };
 
 use crate::subscriptions::has_part;
@@ -31,6 +31,28 @@ pub(super) fn lists(request: &ClientRequest) -> bool {
             | ClientRequest::ListResourcesRequest(_)
             | ClientRequest::ListResourceTemplatesRequest(_)
     )
+}
+
+/// Whether a server with these capabilities has declared the list that a request is for. One that
+/// declares no list at all says nothing of the matter, and may have any.
+pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities) -> bool {
+    let (tools, prompts) = (declared.tools.is_some(), declared.prompts.is_some());
+    let resources = declared.resources.is_some();
+    if !tools && !prompts && !resources {
+        return true;
+    }
+    match request {
+        ClientRequest::ListToolsRequest(_) => tools,
+        ClientRequest::ListPromptsRequest(_) => prompts,
+        ClientRequest::ListResourcesRequest(_) | ClientRequest::ListResourceTemplatesRequest(_) => {
+            resources
+        }
+        ClientRequest::ListSkillsRequest(_) => {
+            let extensions = declared.extensions.as_ref();
+            extensions.is_some_and(|declared| declared.contains_key(SKILLS_EXTENSION_ID))
+        }
+        _ => true,
+    }
 }
 
 /// Whether a notification tells of a change of lists or resources.

@@ -10,7 +10,7 @@ use std::{
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, Shared},
-    stream,
+    stream::{self, FuturesUnordered},
 };
 
 use rmcp::model::{
@@ -20,7 +20,7 @@ use rmcp::model::{
 };
 
 use super::{
-    call::Call,
+    call::{self, Asking, Call, Return},
     errors,
     routes::{Mail, Route},
 };
@@ -82,6 +82,10 @@ impl Subscribed {
 }
 
 /// Answers a listen until it is dropped or the connection is lost.
+///
+/// It is told of whatever it asked for, also where the server announced no such changes: some
+/// servers tell of them nevertheless. The acknowledgment promises what the server announced,
+/// because callers rely on it.
 pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, Error> {
     let (message, context) = request.into_parts();
     let requested = match message {
@@ -90,12 +94,12 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
     };
     let mut accepted = requested.supported_by(&call.connection.info.capabilities);
     // Some servers take subscriptions though they do not announce it.
-    let uris = requested.resource_subscriptions.unwrap_or_default();
+    let uris = requested.resource_subscriptions.clone().unwrap_or_default();
     accepted.resource_subscriptions = (!uris.is_empty()).then(|| uris.clone());
     let (route, mut mailbox) = Route::new(&context.caller, true);
     let routes = &call.connection.routes;
     let mut listening = Listening {
-        order: routes.enter_listener(route, accepted.clone()),
+        order: routes.enter_listener(route, requested),
         call: call.clone(),
         uris: Vec::new(),
     };
@@ -107,23 +111,42 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
         SubscriptionsAcknowledgedNotificationParams::new(accepted),
     );
     acknowledgment.extensions.insert(refused);
-    let mut next = Some(ServerNotification::from(acknowledgment));
+    let lost = || call.connection.end().explain(errors::lost(&call.upstream));
+    let back = Return::new(context.caller.clone(), context.id.clone(), call.era);
+    let mut asked = FuturesUnordered::<Asking<'_>>::new();
+    let tell = |mut notification: ServerNotification| {
+        let meta = notification
+            .extensions_mut()
+            .get_or_insert_with(NotificationMetaObject::new);
+        meta.set_subscription_id(context.id.clone());
+        Box::pin(context.caller.notify(notification))
+    };
+    let mut telling = Some(tell(acknowledgment.into()));
     loop {
-        if let Some(mut notification) = next.take() {
-            let meta = notification
-                .extensions_mut()
-                .get_or_insert_with(NotificationMetaObject::new);
-            meta.set_subscription_id(context.id.clone());
-            context.caller.notify(notification).await?;
-        }
-        match mailbox.recv().await {
-            Some(Mail::Notification(notification)) => next = Some(*notification),
-            Some(Mail::Request(..)) => {}
-            None => {
-                let lost = errors::lost(&call.upstream);
-                return Err(call.connection.end().explain(lost));
+        tokio::select! {
+            biased;
+            told = next(&mut telling), if telling.is_some() => {
+                told?;
+                telling = None;
+            }
+            Some(()) = asked.next(), if !asked.is_empty() => {}
+            mail = mailbox.recv(), if telling.is_none() => match mail {
+                Some(Mail::Notification(notification)) => telling = Some(tell(*notification)),
+                Some(Mail::Request(request, reply)) => asked.extend(back.ask(request, reply)),
+                None => return Err(lost()),
+            },
+            () = call.connection.until_lost(), if call.connection.is_foreign() => {
+                return Err(lost());
             }
         }
+    }
+}
+
+/// The outcome of what is under way, if anything is.
+async fn next<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
+    match under_way {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -161,7 +184,7 @@ impl Listening {
         let subscribing = self.call.connection.subscribed.add(&uri, || {
             let call = self.call.clone();
             let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
-            let request = McpRequest::new(ClientRequest::SubscribeRequest(request));
+            let request = call::own(ClientRequest::SubscribeRequest(request));
             let subscribing = async move { call.run(request).await.map(drop) };
             subscribing.boxed().shared()
         });
@@ -188,7 +211,7 @@ impl Drop for Listening {
 
 async fn unsubscribe(call: Call, uri: String) {
     let request = UnsubscribeRequest::new(UnsubscribeRequestParams::new(&uri));
-    let request = McpRequest::new(ClientRequest::UnsubscribeRequest(request));
+    let request = call::own(ClientRequest::UnsubscribeRequest(request));
     let told = tokio::time::timeout(TELL_WITHIN, call.run(request)).await;
     if !matches!(told, Ok(Ok(_))) {
         tracing::debug!(uri, "the server could not be told of an unsubscription");
@@ -196,7 +219,7 @@ async fn unsubscribe(call: Call, uri: String) {
     // Somebody may have come back to the resource while the server was told.
     if call.connection.subscribed.resources().contains_key(&uri) {
         let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
-        let request = McpRequest::new(ClientRequest::SubscribeRequest(request));
+        let request = call::own(ClientRequest::SubscribeRequest(request));
         let _ = tokio::time::timeout(TELL_WITHIN, call.run(request)).await;
     }
 }

@@ -4,6 +4,8 @@ mod abandoned;
 mod answers;
 mod builder;
 mod call;
+mod callers;
+mod claims;
 mod connection;
 mod dial;
 #[cfg_attr(
@@ -16,13 +18,15 @@ mod kinds;
 mod lenient;
 mod listen;
 mod orphans;
+mod questions;
 mod rounds;
 mod routes;
 mod slot;
+mod stats;
 mod tap;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -34,18 +38,21 @@ pub use dial::ChildProcess;
 pub use dial::HttpEndpoint;
 use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientNotification, ClientRequest, EmptyResult, LoggingLevel, ServerResult, SetLevelRequest,
+    ClientNotification, ClientRequest, ClientResult, EmptyResult, ErrorCode, ErrorData,
+    LoggingLevel, ServerNotification, ServerRequest, ServerResult, SetLevelRequest,
     SetLevelRequestParams,
 };
+pub use stats::UpstreamStats;
 use tower::Service;
 
-use self::{call::Call, connection::Connection, slot::Slot};
+use self::{call::Call, claims::Claims, connection::Connection, slot::Slot, stats::Counters};
 #[cfg(feature = "gateway")]
 use crate::unreadable::LeftOut;
 use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy, UnreadableItem,
     caller::Era,
     code, protocol,
+    request::OnlyDeclared,
     unreadable::{Listing, UnreadableLog},
 };
 
@@ -69,11 +76,28 @@ use crate::{
 /// - `_meta` goes to the server as it came, except for what each hop says for itself: progress token,
 ///   protocol version and client info. Client capabilities are the caller's, so that the server asks for
 ///   nothing that this caller cannot answer.
-/// - Progress, logging, change notifications and (before 2026-07-28) requests of the server go to the
-///   caller whose request they belong to, in the order the server sent them. Where the transport does
-///   not say to whom they belong, they go to the one caller that has calls in flight. If several have, a
-///   request is refused with an error that says so, and a notification is dropped: never a guess between
-///   two users.
+/// - Progress, logging, change notifications and (before 2026-07-28) requests of the server go to
+///   the caller whose request they belong to, in the order the server sent them. A message belongs
+///   to a request by what it names itself (progress token, subscription) or by the response stream
+///   that it comes on (HTTP).
+/// - Log lines, custom notifications and requests that name nothing so go to a caller only if the
+///   connection has had no other caller in its whole life. A caller is a session and the principal
+///   that uses it; a request without a session is a caller of its own. A message goes to the
+///   caller's newest call, else to its open listen; a session of a revision before 2026-07-28 has
+///   one open by itself. Once there have been several callers, such requests are refused and such
+///   notifications dropped, whichever calls are in flight, because a server may go on with the work
+///   of a call that it has answered. [`stats`](Self::stats) counts both. A connection for each
+///   session avoids that: in a gateway,
+#[cfg_attr(
+    feature = "gateway",
+    doc = "  [`Member::per_caller`](crate::gateway::Member::per_caller)."
+)]
+#[cfg_attr(not(feature = "gateway"), doc = "  `Member::per_caller`.")]
+/// - While the only caller cannot be reached, or there was none yet, up to 16 such requests wait
+///   for at most 60 s, and up to 64 notifications.
+/// - Requests of the server that wait for an answer: at most 64 for one call, and 1,024 on one
+///   connection. More are refused. Of a server that reads no refusals, requests are dropped once
+///   1,024 refusals wait to be read.
 /// - Dropping the call's future sends `notifications/cancelled`. Over HTTP since 2026-07-28 it closes the
 ///   response instead, which says the same there (MCP 2026-07-28, basic/transports, streamable HTTP).
 /// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
@@ -116,6 +140,24 @@ pub struct Upstream {
     inner: Arc<Inner>,
 }
 
+/// A reference to an [`Upstream`] that keeps neither it nor its connection: to close at the end
+/// what has been made for each caller, without keeping it until then.
+#[derive(Clone)]
+pub struct WeakUpstream(Weak<Inner>);
+
+impl WeakUpstream {
+    /// The upstream, if anything else keeps it.
+    pub fn upgrade(&self) -> Option<Upstream> {
+        self.0.upgrade().map(|inner| Upstream { inner })
+    }
+}
+
+impl std::fmt::Debug for WeakUpstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WeakUpstream").finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     name: Arc<str>,
     timeout: Option<Duration>,
@@ -128,6 +170,8 @@ struct Inner {
     /// The log level that somebody set last, where it is the connection that has one.
     level: Mutex<Option<LoggingLevel>>,
     unreadable: UnreadableLog,
+    claims: Arc<Claims>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +229,11 @@ impl Upstream {
         self.inner.slots().any(|slot| slot.ready().is_some())
     }
 
+    /// What has been held back since the upstream was made.
+    pub fn stats(&self) -> UpstreamStats {
+        self.inner.counters.stats()
+    }
+
     /// How many calls and listens are in flight.
     pub fn in_flight(&self) -> usize {
         let connections = self.inner.slots().filter_map(|slot| slot.ready());
@@ -195,6 +244,45 @@ impl Upstream {
     /// list. One item that cannot be read is left out, logged once, and costs no other.
     pub fn unreadable(&self) -> Vec<UnreadableItem> {
         self.inner.unreadable.items()
+    }
+
+    /// Takes a notification of the server to the call or the listen that it belongs to: for the
+    /// handler of a client that the upstream was made with ([`peer`](UpstreamBuilder::peer),
+    /// [`running`](UpstreamBuilder::running)). What names neither goes to the connection's only
+    /// caller, as the [rule](Self#a-call) is.
+    ///
+    /// Over a connection of the upstream's own, notifications come by themselves.
+    pub fn forward_notification(&self, notification: impl Into<ServerNotification>) {
+        if let Some(connection) = self.inner.first.ready() {
+            connection.routes.deliver(notification.into());
+        }
+    }
+
+    /// Takes a request of the server to the caller that it is for, and brings the answer: for the
+    /// same handlers as [`forward_notification`](Self::forward_notification).
+    ///
+    /// # Errors
+    ///
+    /// What to answer the server: the caller's own error, or one that says why no caller is asked.
+    pub async fn forward_request(
+        &self,
+        request: impl Into<ServerRequest>,
+    ) -> Result<ClientResult, ErrorData> {
+        let Some(connection) = self.inner.first.ready() else {
+            return Err(ErrorData::internal_error("the connection was lost", None));
+        };
+        let request = request.into();
+        let admitted = connection.routes.admit(&request);
+        let admitted = admitted.inspect_err(|error| {
+            let counters = connection.routes.counters();
+            counters.refused(kinds::method(&request), error);
+        })?;
+        admitted.ask(&connection.routes, request).await
+    }
+
+    /// A reference that keeps neither the upstream nor its connection.
+    pub fn downgrade(&self) -> WeakUpstream {
+        WeakUpstream(Arc::downgrade(&self.inner))
     }
 
     /// Ends the connection, and makes no other. Calls in flight fail. A child process is asked to end by
@@ -250,7 +338,10 @@ impl Inner {
         }
         let connection = match self.ready(era) {
             Some(connection) => connection,
-            None => Box::pin(self.connection(era)).await?,
+            None => {
+                self.claims.wanted_for(&request.context);
+                Box::pin(self.connection(era)).await?
+            }
         };
         if connection.may_be_forgotten() {
             return Box::pin(self.dispatch_again(connection, era, request)).await;
@@ -351,6 +442,7 @@ impl Inner {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
+        connection.meet(&request.context);
         let call = Call {
             connection,
             upstream: self.name.clone(),
@@ -359,6 +451,14 @@ impl Inner {
         };
         if !modern && !matches!(request.message, ClientRequest::SetLevelRequest(_)) {
             self.restore_level(&call);
+        }
+        if !modern
+            && request.context.extensions.get::<OnlyDeclared>().is_some()
+            && !kinds::is_declared(&request.message, &call.connection.info.capabilities)
+        {
+            // The answer of a server that has no such list, which this one may never give.
+            let method = request.method().to_owned();
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
         }
         match &request.message {
             ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
@@ -435,7 +535,7 @@ impl Inner {
         tokio::spawn(async move {
             let request = SetLevelRequest::new(SetLevelRequestParams::new(level));
             if let Err(error) = call
-                .run(McpRequest::new(ClientRequest::SetLevelRequest(request)))
+                .run(call::own(ClientRequest::SetLevelRequest(request)))
                 .await
             {
                 tracing::debug!(%error, "the log level could not be set again");
@@ -445,8 +545,8 @@ impl Inner {
 
     /// Passes a client's notification on, where it concerns the server.
     async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
-        let notification = request.into_all_parts().take_notification();
-        match notification.and_then(protocol::from_client) {
+        let mut parts = request.into_all_parts();
+        match parts.take_notification().and_then(protocol::from_client) {
             None => {}
             // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
             // by itself, and gives its own progress tokens.
@@ -457,6 +557,7 @@ impl Inner {
             ) => {}
             Some(notification) => {
                 let connection = self.connection(era).await?;
+                connection.meet(&parts.context);
                 let sent = connection.notify(notification).await;
                 sent.map_err(|error| errors::of_call(&self.name, error))?;
             }

@@ -1,49 +1,58 @@
 //! Which call a message from the server belongs to.
 
 #[cfg(feature = "http-client")]
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rmcp::{
     RoleClient,
     model::{
-        ClientResult, ErrorCode, ErrorData, GetExtensions, GetMeta, JsonRpcMessage, ProgressToken,
-        RequestId, ServerNotification, ServerRequest, SubscriptionFilter,
+        ClientResult, ErrorCode, ErrorData, GetMeta, JsonRpcMessage, ProgressToken, RequestId,
+        ServerNotification, ServerRequest, SubscriptionFilter,
     },
-    service::{InboundStreamOrigin, OriginatingRequestId, RequestContext, RxJsonRpcMessage},
+    service::RxJsonRpcMessage,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     abandoned::Abandoned,
+    callers::{CallerKey, Callers},
+    claims::Claims,
     kinds::{is_change, number_in, wants},
     orphans::{Orphan, Orphans},
+    questions::{At, Held, MAX_FOR_ONE, Questions},
+    stats::Counters,
 };
-use crate::{Caller, lines::Why, protocol};
+use crate::{CallContext, Caller, lines::Why, protocol};
 
 /// How many messages may wait for one call. A caller that takes them slower than the server sends loses
 /// the newest progress and log messages; a listen that falls so far behind ends with an error.
 const MAILBOX: usize = 4_096;
 
+/// How much progress is kept whose call is not known yet.
+const MAX_EARLY: usize = 64;
+
 /// What a server sends to a call beside its answer.
 pub(super) enum Mail {
     Notification(Box<ServerNotification>),
-    Request(
-        Box<ServerRequest>,
-        oneshot::Sender<Result<ClientResult, ErrorData>>,
-    ),
+    Request(Box<ServerRequest>, Reply),
 }
+
+/// Takes the answer to a request of the server.
+pub(super) type Reply = oneshot::Sender<Result<ClientResult, ErrorData>>;
 
 pub(super) type Mailbox = mpsc::Receiver<Mail>;
 
 /// Marks an outgoing request with the mailbox of its call, until the request's id is known.
 #[derive(Clone)]
 pub(super) struct Route {
-    mail: mpsc::Sender<Mail>,
-    session: Option<u64>,
+    pub(super) mail: mpsc::Sender<Mail>,
     listens: bool,
     /// Is quickly done, and asks nobody anything.
     lists: bool,
@@ -54,6 +63,8 @@ pub(super) struct Route {
     unreadable: Option<Why>,
     /// Is counted otherwise.
     counted: bool,
+    /// How many requests of the server wait for an answer by way of this call.
+    questions: usize,
 }
 
 impl Route {
@@ -75,16 +86,21 @@ impl Route {
         (
             Self {
                 mail,
-                session: caller.session_id(),
                 listens,
                 lists: false,
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
                 counted: false,
+                questions: 0,
             },
             mailbox,
         )
+    }
+
+    /// Whether what names no call may go here.
+    fn takes_what_names_no_call(&self) -> bool {
+        !self.quiet && !self.mail.is_closed()
     }
 }
 
@@ -95,9 +111,12 @@ struct Listener {
 }
 
 /// The calls in flight on one connection.
-#[derive(Default)]
 pub(super) struct Routes {
     table: Mutex<Table>,
+    /// Set once the connection has had several callers: then there is nothing left to take note of.
+    shared: AtomicBool,
+    counters: Arc<Counters>,
+    claims: Arc<Claims>,
     /// How many calls are in flight for which nothing needs to be found here.
     #[cfg(feature = "http-client")]
     direct: AtomicUsize,
@@ -115,8 +134,12 @@ impl Drop for Counted<'_> {
 }
 
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     closed: bool,
+    pub(super) callers: Callers,
+    /// What names no call, and waits for the only caller.
+    pub(super) held: Held,
+    pub(super) questions: Questions,
     /// Ordered, so that the newest call of a session is found.
     calls: BTreeMap<Order, RequestId>,
     routes: HashMap<RequestId, (Order, Route)>,
@@ -128,6 +151,9 @@ struct Table {
     /// rmcp's own request, while the connection is being established.
     handshake: Option<RequestId>,
     orphans: Orphans,
+    /// Progress of calls whose tokens are not known yet, where rmcp gives a call its token as it
+    /// sends it.
+    early: Option<VecDeque<ServerNotification>>,
     /// Requests whose answers came otherwise than to rmcp, as long as it has not been told.
     failed: VecDeque<(RequestId, Orphan)>,
 }
@@ -135,12 +161,73 @@ struct Table {
 pub(super) type Order = u64;
 
 impl Routes {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn new(counters: Arc<Counters>, claims: Arc<Claims>) -> Self {
+        Self {
+            table: Mutex::default(),
+            shared: AtomicBool::new(false),
+            counters,
+            claims,
+            #[cfg(feature = "http-client")]
+            direct: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Takes note of the caller of a request, before anything is done for it. What layers ask on
+    /// their own behalf has none.
+    pub(super) fn meet(&self, context: &CallContext) {
+        if self.shared.load(Ordering::Relaxed) || context.caller.is_quiet() {
+            return;
+        }
+        let caller = CallerKey::of(context);
+        let held = {
+            let mut table = self.table();
+            if !table.callers.meet(caller) {
+                return;
+            }
+            std::mem::take(&mut table.held)
+        };
+        self.shared.store(true, Ordering::Relaxed);
+        self.claims.several();
+        match held.notifications.len() {
+            0 => {}
+            dropped => self.counters.unattributed(dropped as u64),
+        }
+    }
+
+    /// Hands what was held to the only caller, who can be reached now.
+    fn hand_over(self: &Arc<Self>, mut table: MutexGuard<'_, Table>) {
+        if table.held.is_empty() {
+            return;
+        }
+        if let Some(route) = table.told() {
+            let (mail, held) = (route.mail.clone(), &mut table.held.notifications);
+            for notification in held.drain(..) {
+                post(&mail, notification, &self.counters);
+            }
+        }
+        let handed = table.hand_over_questions();
+        // What is taken back as a question is gone takes the lock itself.
+        drop(table);
+        for (waiting, mail, at) in handed {
+            let _ = waiting.send(self.reached(mail, at));
+        }
+    }
+
     /// Enters a call, just before its request is sent.
-    pub(super) fn enter(&self, id: RequestId, token: Option<ProgressToken>, route: Route) {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        id: RequestId,
+        token: Option<ProgressToken>,
+        route: Route,
+    ) {
         let mut table = self.table();
         // A call that was dropped before its request was sent has left already.
         if table.closed || route.mail.is_closed() {
@@ -149,12 +236,19 @@ impl Routes {
         table.next += 1;
         let order = table.next;
         if let Some(token) = token {
+            table.take_early_progress(&token, &route, &self.counters);
             table.tokens.insert(token, id.clone());
         }
         if !route.listens && !route.quiet {
             table.calls.insert(order, id.clone());
         }
         table.routes.insert(id, (order, route));
+        self.hand_over(table);
+    }
+
+    /// Keeps progress that comes before its call is entered.
+    pub(super) fn keep_early_progress(&self) {
+        self.table().early = Some(VecDeque::new());
     }
 
     /// Enters a request of rmcp's own.
@@ -176,9 +270,7 @@ impl Routes {
         };
         // Once answered, the server is done with it, also if nobody was there to take the answer.
         if !route.listens && !route.answered {
-            table
-                .abandoned
-                .insert(id.clone(), route.session, route.lists);
+            table.abandoned.insert(id.clone());
         }
     }
 
@@ -238,12 +330,17 @@ impl Routes {
     }
 
     /// Enters a listen that takes the connection's own notifications.
-    pub(super) fn enter_listener(&self, route: Route, filter: SubscriptionFilter) -> u64 {
+    pub(super) fn enter_listener(
+        self: &Arc<Self>,
+        route: Route,
+        filter: SubscriptionFilter,
+    ) -> u64 {
         let mut table = self.table();
         table.next += 1;
         let order = table.next;
         if !table.closed {
             table.listeners.insert(order, Listener { route, filter });
+            self.hand_over(table);
         }
         order
     }
@@ -262,6 +359,7 @@ impl Routes {
                 std::mem::take(&mut table.listeners),
                 std::mem::take(&mut table.calls),
                 std::mem::take(&mut table.tokens),
+                std::mem::take(&mut table.held),
             )
         };
         drop(lost);
@@ -288,6 +386,16 @@ impl Routes {
 
     /// Puts a notification where it belongs. Gives back those that are rmcp's own business.
     pub(super) fn deliver(&self, notification: ServerNotification) -> Option<ServerNotification> {
+        self.deliver_for(None, notification)
+    }
+
+    /// The same for one that came on the response stream of a call, if the transport has such
+    /// streams.
+    pub(super) fn deliver_for(
+        &self,
+        call: Option<&RequestId>,
+        notification: ServerNotification,
+    ) -> Option<ServerNotification> {
         let mut table = self.table();
         if let ServerNotification::CancelledNotification(_) = &notification {
             return Some(notification);
@@ -300,20 +408,22 @@ impl Routes {
                 .map(|(_, route)| route);
             match route {
                 Some(route) => {
-                    post(route, notification);
+                    post(&route.mail, notification, &self.counters);
                 }
-                None => tracing::debug!("progress for a call that has ended"),
+                None => table.keep_early(notification),
             }
             return None;
         }
         if let Some(id) = notification.get_meta().subscription_id() {
-            table.deliver_to_listen(&id, notification);
+            table.deliver_to_listen(&id, notification, &self.counters);
             return None;
         }
         if is_change(&notification) {
-            table.deliver_change(&notification);
+            table.deliver_change(&notification, &self.counters);
+        } else if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
+            post(&route.mail, notification, &self.counters);
         } else {
-            table.deliver_to_only_session(notification);
+            table.deliver_to_only_caller(notification, &self.counters);
         }
         None
     }
@@ -325,7 +435,7 @@ impl Routes {
             return;
         };
         if let Some((_, route)) = self.table().routes.get(id) {
-            post(route, notification);
+            post(&route.mail, notification, &self.counters);
         }
     }
 
@@ -343,55 +453,6 @@ impl Routes {
             table.calls.remove(&order);
         }
     }
-
-    /// The mailbox of the call that a request of the server belongs to.
-    pub(super) fn of_request(
-        &self,
-        request: &ServerRequest,
-        context: &RequestContext<RoleClient>,
-    ) -> Result<Route, ErrorData> {
-        let named = |extensions: &rmcp::model::Extensions| {
-            if let Some(InboundStreamOrigin::OutboundRequest(id)) = extensions.get() {
-                return Some(id.clone());
-            }
-            extensions
-                .get::<OriginatingRequestId>()
-                .map(|origin| origin.0.clone())
-        };
-        let id = named(&context.extensions).or_else(|| named(request.extensions()));
-        let mut table = self.table();
-        if let Some(id) = id {
-            // The transport knows the call, so nobody else's will do.
-            return match table.routes.get(&id) {
-                Some((_, route)) => Ok(route.clone()),
-                None => Err(refuse("its call has ended")),
-            };
-        }
-        table.abandoned.expire();
-        // Which tools there are may depend on a client's roots, and on nothing else that a client is asked.
-        let is_alone = match request {
-            ServerRequest::ListRootsRequest(_) => Abandoned::tell_only,
-            _ => Abandoned::ask_only,
-        };
-        match table.only_session(is_alone) {
-            Only::One(route) => Ok(route.clone()),
-            Only::None => Err(refuse("no call is in flight that it could belong to")),
-            Only::Several => Err(refuse(
-                "calls of several callers are in flight, and this transport does not say which of \
-                 them it belongs to; give each caller a connection of its own",
-            )),
-        }
-    }
-}
-
-fn refuse(why: &str) -> ErrorData {
-    ErrorData::invalid_request(format!("the request cannot be passed on: {why}"), None)
-}
-
-enum Only<'a> {
-    None,
-    One(&'a Route),
-    Several,
 }
 
 impl Table {
@@ -402,39 +463,84 @@ impl Table {
         Some(route)
     }
 
-    /// The newest call of the only session that the server may be at work for. `is_alone` says whether those that
-    /// have left may be any other.
-    fn only_session(&self, is_alone: fn(&Abandoned, Option<u64>) -> bool) -> Only<'_> {
-        let mut routes = self
-            .calls
-            .values()
-            .rev()
-            .filter_map(|id| self.routes.get(id).map(|(_, route)| route));
-        let Some(newest) = routes.next() else {
-            return Only::None;
+    /// Progress of a call that is not known: it has ended, unless its token is about to be known.
+    fn keep_early(&mut self, progress: ServerNotification) {
+        let Some(early) = &mut self.early else {
+            tracing::debug!("progress for a call that has ended");
+            return;
         };
-        // A call without a session is a caller of its own.
-        let alone = routes.all(|route| route.session.is_some() && route.session == newest.session);
-        if alone && is_alone(&self.abandoned, newest.session) {
-            Only::One(newest)
-        } else {
-            Only::Several
+        if early.len() >= MAX_EARLY {
+            early.pop_front();
+        }
+        early.push_back(progress);
+    }
+
+    fn take_early_progress(&mut self, token: &ProgressToken, route: &Route, counters: &Counters) {
+        let Some(early) = self.early.as_mut().filter(|early| !early.is_empty()) else {
+            return;
+        };
+        for progress in std::mem::take(early) {
+            match &progress {
+                ServerNotification::ProgressNotification(of)
+                    if of.params.progress_token == *token =>
+                {
+                    post(&route.mail, progress, counters);
+                }
+                _ => early.push_back(progress),
+            }
         }
     }
 
-    /// The only session that listens.
-    fn only_listener(&self) -> Option<&Route> {
-        let listens = self
-            .routes
-            .values()
-            .map(|(_, route)| route)
-            .filter(|route| route.listens);
-        let mut all = listens
-            .chain(self.listeners.values().map(|listener| &listener.route))
-            .filter(|route| !route.quiet);
-        let first = all.next()?;
-        let alone = all.all(|route| route.session.is_some() && route.session == first.session);
-        (alone && self.abandoned.tell_only(first.session)).then_some(first)
+    /// Where a notification goes that names no call, if its only caller can be reached: to the
+    /// newest call, else to a listen.
+    fn told(&self) -> Option<&Route> {
+        if !self.callers.is_one() {
+            return None;
+        }
+        let calls = self.calls.values().rev();
+        let calls = calls.filter_map(|id| self.routes.get(id).map(|(_, route)| route));
+        let listens = self.routes.values().map(|(_, route)| route);
+        let listens = listens.filter(|route| route.listens);
+        let listeners = self.listeners.values().map(|listener| &listener.route);
+        calls
+            .chain(listens)
+            .chain(listeners)
+            .find(|route| route.takes_what_names_no_call())
+    }
+
+    /// Where a request goes that names no call, if the only caller can be reached. A listen
+    /// outlives what is quickly done, so it comes before that.
+    pub(super) fn asked(&mut self) -> Option<(At, &mut Route)> {
+        if !self.callers.is_one() {
+            return None;
+        }
+        let newest = |lists: bool| {
+            let mut calls = self.calls.values().rev();
+            let found = calls.find(|id| {
+                let route = self.routes.get(id).map(|(_, route)| route);
+                route.is_some_and(|route| route.takes_what_names_no_call() && route.lists == lists)
+            });
+            found.cloned().map(At::Call)
+        };
+        let listener = || {
+            let listeners = self.listeners.iter();
+            let mut open = listeners.filter(|(_, one)| one.route.takes_what_names_no_call());
+            open.next().map(|(order, _)| At::Listener(*order))
+        };
+        let at = newest(false).or_else(listener).or_else(|| newest(true))?;
+        self.route_at(&at).map(|route| (at, route))
+    }
+
+    /// The call, or the listen, at this place.
+    pub(super) fn route_at(&mut self, at: &At) -> Option<&mut Route> {
+        match at {
+            At::Connection => None,
+            At::Call(id) => self.routes.get_mut(id).map(|(_, route)| route),
+            At::Listener(order) => {
+                let listener = self.listeners.get_mut(order);
+                listener.map(|listener| &mut listener.route)
+            }
+        }
     }
 
     /// Fails a call by an answer that rmcp has not seen.
@@ -474,64 +580,57 @@ impl Table {
         }
     }
 
-    fn deliver_to_listen(&mut self, id: &RequestId, notification: ServerNotification) {
+    fn deliver_to_listen(
+        &mut self,
+        id: &RequestId,
+        notification: ServerNotification,
+        counters: &Counters,
+    ) {
         let Some((_, route)) = self.routes.get(id) else {
             tracing::debug!("a notification for a subscription that has ended");
             return;
         };
-        if !post(route, notification) {
+        if !post(&route.mail, notification, counters) {
             // Its mailbox closes, and the listen ends with an error: it has missed something.
             self.routes.remove(id);
         }
     }
 
-    fn deliver_change(&mut self, change: &ServerNotification) {
+    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) {
         self.listeners.retain(|_, listener| {
-            !wants(&listener.filter, change) || post(&listener.route, change.clone())
+            !wants(&listener.filter, change) || post(&listener.route.mail, change.clone(), counters)
         });
     }
 
-    /// Messages that say of no call or subscription go to a caller only if there is no other.
-    fn deliver_to_only_session(&mut self, notification: ServerNotification) {
-        self.abandoned.expire();
-        let route = match self.only_session(Abandoned::tell_only) {
-            Only::One(route) => Some(route),
-            Only::None => self.only_listener(),
-            Only::Several => None,
-        };
-        match route {
-            Some(route) => {
-                post(route, notification);
-            }
-            None => tracing::debug!("a message of the server belongs to no caller in particular"),
+    /// What names no call and no subscription goes to a caller only if the connection has had no
+    /// other.
+    fn deliver_to_only_caller(&mut self, notification: ServerNotification, counters: &Counters) {
+        if let Some(route) = self.told() {
+            post(&route.mail, notification, counters);
+        } else if self.callers.are_several() || !self.held.keep(notification) {
+            counters.unattributed(1);
         }
     }
 }
 
 /// Puts a notification into a mailbox, if there is room.
-fn post(route: &Route, notification: ServerNotification) -> bool {
-    let mail = Mail::Notification(Box::new(notification));
-    let posted = route.mail.try_send(mail).is_ok();
-    if !posted {
-        tracing::warn!(
-            MAILBOX,
-            "a caller does not keep up; a notification for it is dropped"
-        );
+fn post(mail: &mpsc::Sender<Mail>, notification: ServerNotification, counters: &Counters) -> bool {
+    let posted = mail.try_send(Mail::Notification(Box::new(notification)));
+    if let Err(mpsc::error::TrySendError::Full(_)) = &posted {
+        counters.overflowed();
     }
-    posted
+    posted.is_ok()
 }
 
 impl Route {
-    /// Puts a request into the mailbox, and brings the call's answer.
-    pub(super) async fn ask(&self, request: ServerRequest) -> Result<ClientResult, ErrorData> {
-        let (reply, answer) = oneshot::channel();
-        let mail = Mail::Request(Box::new(request), reply);
-        if self.mail.send(mail).await.is_err() {
-            return Err(refuse("its call has ended"));
-        }
-        match answer.await {
-            Ok(answer) => answer,
-            Err(_) => Err(refuse("its call has ended")),
-        }
+    /// Takes one more question. `false` if too many wait for an answer.
+    pub(super) fn take_question(&mut self) -> bool {
+        let takes = self.questions < MAX_FOR_ONE;
+        self.questions += usize::from(takes);
+        takes
+    }
+
+    pub(super) fn let_go_of_question(&mut self) {
+        self.questions = self.questions.saturating_sub(1);
     }
 }

@@ -5,13 +5,18 @@
 //! until its handlers have finished. Here, on the transport's own path, a request is known before it leaves, notifications keep
 //! their order, and the end of the stream is seen at once.
 
-use std::{borrow::Cow, future::Future, sync::Arc};
+use std::{
+    borrow::Cow,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
     model::{
         ClientResult, ErrorData, GetExtensions, GetMeta, InitializeRequestParams, JsonRpcMessage,
-        ServerNotification, ServerRequest,
+        RequestId, ServerNotification, ServerRequest,
     },
     service::{NotificationContext, RequestContext, RxJsonRpcMessage, Service, TxJsonRpcMessage},
     transport::Transport,
@@ -20,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     kinds::method,
+    questions::Admission,
     routes::{Route, Routes},
 };
 use crate::{
@@ -27,10 +33,15 @@ use crate::{
     outgoing::{trim_notification, trim_request},
 };
 
+/// How many refusals may be on their way to a server. One that reads none of them gets no more.
+const MAX_REFUSALS: usize = 1_024;
+
 /// A transport whose traffic is sorted by call.
 pub(super) struct Tap<T> {
     inner: T,
     routes: Arc<Routes>,
+    /// The refusals that are on their way. rmcp's own answers have no bound.
+    refusals: FuturesUnordered<BoxFuture<'static, ()>>,
     lost: CancellationToken,
     _lost_on_drop: DropGuard,
 }
@@ -40,6 +51,7 @@ impl<T> Tap<T> {
         Self {
             inner,
             routes: relay.routes.clone(),
+            refusals: FuturesUnordered::new(),
             lost: relay.lost.clone(),
             _lost_on_drop: relay.lost.clone().drop_guard(),
         }
@@ -48,6 +60,50 @@ impl<T> Tap<T> {
     fn lose(&self) {
         self.routes.close();
         self.lost.cancel();
+    }
+}
+
+impl<T: Transport<RoleClient>> Tap<T> {
+    /// Finds the caller that a request is for. `false` if there is none, and the server is told so.
+    fn admit(&mut self, id: &RequestId, request: &mut ServerRequest) -> bool {
+        if let ServerRequest::PingRequest(_) = request {
+            return true;
+        }
+        match self.routes.admit(request) {
+            Ok(admission) => {
+                request.extensions_mut().insert(Admitted::new(admission));
+                true
+            }
+            Err(error) => {
+                self.routes.counters().refused(method(request), &error);
+                self.refuse(id.clone(), error);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, id: RequestId, error: ErrorData) {
+        if self.refusals.len() >= MAX_REFUSALS {
+            self.routes.counters().unanswered();
+            return;
+        }
+        let sent = begun(self.inner.send(JsonRpcMessage::error(error, Some(id))));
+        self.refusals.push(Box::pin(sent.map(drop)));
+    }
+}
+
+/// A request's [`Admission`], on its way through rmcp.
+#[derive(Clone)]
+struct Admitted(Arc<Mutex<Option<Admission>>>);
+
+impl Admitted {
+    fn new(admission: Admission) -> Self {
+        Self(Arc::new(Mutex::new(Some(admission))))
+    }
+
+    fn take(&self) -> Option<Admission> {
+        let mut admission = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        admission.take()
     }
 }
 
@@ -80,7 +136,17 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
-            match self.inner.receive().await {
+            let received = tokio::select! {
+                biased;
+                Some(()) = self.refusals.next(), if !self.refusals.is_empty() => continue,
+                received = self.inner.receive() => received,
+            };
+            match received {
+                Some(JsonRpcMessage::Request(mut message)) => {
+                    if self.admit(&message.id, &mut message.request) {
+                        return Some(JsonRpcMessage::Request(message));
+                    }
+                }
                 Some(JsonRpcMessage::Notification(mut message)) => {
                     match self.routes.deliver(message.notification) {
                         Some(kept) => {
@@ -127,21 +193,22 @@ impl Service<RoleClient> for Relay {
     async fn handle_request(
         &self,
         mut request: ServerRequest,
-        context: RequestContext<RoleClient>,
+        mut context: RequestContext<RoleClient>,
     ) -> Result<ClientResult, ErrorData> {
         if let ServerRequest::PingRequest(_) = request {
             return Ok(ClientResult::empty(()));
         }
-        let route = self
-            .routes
-            .of_request(&request, &context)
-            .inspect_err(|error| {
-                tracing::warn!(method = method(&request), %error, "a server's request is refused");
-            })?;
+        let admitted = context.extensions.remove::<Admitted>();
+        let Some(admission) = admitted.and_then(|admitted| admitted.take()) else {
+            return Err(ErrorData::internal_error("the request has no caller", None));
+        };
         *request.extensions_mut() = rmcp::model::Extensions::new();
         *request.get_meta_mut() = context.meta;
+        let asked = method(&request).to_owned();
         tokio::select! {
-            answer = route.ask(request) => answer,
+            answer = admission.ask(&self.routes, request) => answer.inspect_err(|error| {
+                tracing::debug!(method = asked, %error, "a server's request has failed");
+            }),
             () = context.ct.cancelled() => {
                 Err(ErrorData::invalid_request("the server cancelled its request", None))
             }

@@ -32,40 +32,23 @@ const LONG_LIVED: Duration = Duration::from_secs(60);
 /// How long the stack has to acknowledge a listen.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
 
-/// The changes that a stack with these capabilities announces unasked.
-fn list_changes(capabilities: &ServerCapabilities) -> SubscriptionFilter {
-    let announced = |flag: Option<bool>| (flag == Some(true)).then_some(true);
-    let mut filter = SubscriptionFilter::new();
-    filter.tools_list_changed = announced(
-        capabilities
-            .tools
-            .as_ref()
-            .and_then(|tools| tools.list_changed),
-    );
-    filter.prompts_list_changed = announced(
-        capabilities
-            .prompts
-            .as_ref()
-            .and_then(|prompts| prompts.list_changed),
-    );
-    filter.resources_list_changed = announced(
-        capabilities
-            .resources
-            .as_ref()
-            .and_then(|resources| resources.list_changed),
-    );
-    filter
+/// All changes of lists. Some servers tell of changes that they did not announce.
+fn list_changes() -> SubscriptionFilter {
+    SubscriptionFilter::builder()
+        .tools_list_changed()
+        .prompts_list_changed()
+        .resources_list_changed()
+        .build()
 }
 
-fn is_empty(filter: &SubscriptionFilter) -> bool {
-    *filter == SubscriptionFilter::new()
-        || (filter.tools_list_changed.is_none()
-            && filter.prompts_list_changed.is_none()
-            && filter.resources_list_changed.is_none()
-            && filter
-                .resource_subscriptions
-                .as_ref()
-                .is_none_or(Vec::is_empty))
+/// Whether a stack with these capabilities says that it tells of changes.
+fn announces(capabilities: &ServerCapabilities) -> bool {
+    let (tools, prompts) = (&capabilities.tools, &capabilities.prompts);
+    let resources = capabilities.resources.as_ref();
+    tools.as_ref().and_then(|tools| tools.list_changed) == Some(true)
+        || prompts.as_ref().and_then(|prompts| prompts.list_changed) == Some(true)
+        || resources.and_then(|resources| resources.list_changed) == Some(true)
+        || resources.and_then(|resources| resources.subscribe) == Some(true)
 }
 
 /// A listen. Dropping it lets go of it.
@@ -77,6 +60,8 @@ pub(super) struct SessionListen<S> {
     session: std::sync::Weak<Session>,
     extensions: Extensions,
     filter: SubscriptionFilter,
+    /// The stack has said that it tells of changes, so that a refusal is not its last word.
+    announced: bool,
     open: Option<ListenTask>,
     opened: Instant,
 }
@@ -99,7 +84,8 @@ where
             peer,
             session,
             extensions,
-            filter: list_changes(capabilities),
+            filter: list_changes(),
+            announced: announces(capabilities),
             open: None,
             opened: Instant::now(),
         }
@@ -108,9 +94,6 @@ where
     /// Opens the first listen, and lets go of the handshake that waits for it, whatever comes of it. False
     /// if the stack knows no listen.
     async fn begin(&mut self, begun: oneshot::Sender<()>) -> bool {
-        if is_empty(&self.filter) {
-            return true;
-        }
         match self.reopen(self.filter.clone()).await {
             Ok(accepted) => {
                 // If the handshake did not wait, something may have changed before this.
@@ -119,7 +102,7 @@ where
                 }
                 true
             }
-            Err(error) => !is_unsupported(&error),
+            Err(error) => !is_unsupported(&error) && (self.announced || !error.is_protocol()),
         }
     }
 
@@ -131,7 +114,7 @@ where
         let mut supported = self.begin(begun).await;
         let mut attempt = 0;
         loop {
-            let wanted = supported && self.open.is_none() && !is_empty(&self.filter);
+            let wanted = supported && self.open.is_none();
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) if supported => self.obey(command, &mut supported).await,
@@ -176,11 +159,6 @@ where
         }
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
         self.extensions = command.extensions;
-        if is_empty(&filter) {
-            (self.filter, self.open) = (filter, None);
-            let _ = command.reply.send(Some(Ok(())));
-            return;
-        }
         let answer = match self.open(filter.clone()).await {
             Ok((told, task)) if !command.subscribe || subscribes(&told.accepted, &command.uri) => {
                 self.keep(task);

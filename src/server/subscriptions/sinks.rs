@@ -53,18 +53,17 @@ impl SessionPeer {
             .with_handshake(self.peer.peer_info())
     }
 
-    async fn tell(&self, notification: ServerNotification) -> Result<(), Error> {
+    /// The session's own way back, once its handshake is finished.
+    async fn initialized(&self) -> Result<Caller, Error> {
         let mut initialized = self.initialized.clone();
-        if initialized
-            .wait_for(|initialized| *initialized)
-            .await
-            .is_err()
-        {
-            return Err(Error::cancelled("the session has ended"));
+        match initialized.wait_for(|initialized| *initialized).await {
+            Ok(_) => Ok(Caller::from_peer(self.peer.clone())),
+            Err(_) => Err(Error::cancelled("the session has ended")),
         }
-        Caller::from_peer(self.peer.clone())
-            .notify(notification)
-            .await
+    }
+
+    async fn tell(&self, notification: ServerNotification) -> Result<(), Error> {
+        self.initialized().await?.notify(notification).await
     }
 
     /// What changed while nobody listened is not known, so all of it may have.
@@ -188,8 +187,9 @@ impl CallerSink for SessionSink {
         })
     }
 
+    /// The server asks while nothing of the session is in flight.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        takes_no_requests(&request)
+        Box::pin(async move { self.peer.initialized().await?.request(request).await })
     }
 }
 

@@ -36,15 +36,16 @@ serve_stack() {
   start "$1.log" "$target/conformance_server" --layers
 }
 
-# The server behind the gateway is its own, so that columns can run side by side.
+# The server behind the gateway is its own, so that columns can run side by side. Each of the suite's sessions has a
+# connection of its own, as it has without the gateway: what the server says to no call in particular is for it.
 serve_gateway-http() {
   start "$1.upstream.log" "$target/conformance_server"
-  printf '[servers.bare]\nurl = "%s"\n' "$url" >"$1.toml"
+  printf '[servers.bare]\nurl = "%s"\nper = "session"\n' "$url" >"$1.toml"
   start "$1.log" "$gateway" --config "$1.toml" --listen 127.0.0.1:0
 }
 
 serve_gateway-stdio() {
-  printf '[servers.bare]\ncommand = "%s"\nargs = ["--stdio"]\n' "$target/conformance_server" >"$1.toml"
+  printf '[servers.bare]\ncommand = "%s"\nargs = ["--stdio"]\nper = "session"\n' "$target/conformance_server" >"$1.toml"
   start "$1.log" "$gateway" --config "$1.toml" --listen 127.0.0.1:0
 }
 

@@ -4,6 +4,7 @@ mod direct;
 mod event_stream;
 mod exchange;
 mod failure;
+mod response_stream;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -333,9 +334,12 @@ impl Dial for Post {
             config.retry_config = Arc::new(Resume);
             let client = Client::new(client, bearer, gone.clone());
             let direct = Direct::new(client.clone(), &config, &handshake);
-            let transport = StreamableHttpClientTransport::with_client(client, config);
-            let transport = UntilGone { transport, gone };
-            let connection = Connection::establish(transport, handshake, Kind::Http).await?;
+            let transport = |routes| {
+                let client = client.with_routes(routes);
+                let transport = StreamableHttpClientTransport::with_client(client, config);
+                UntilGone { transport, gone }
+            };
+            let connection = Connection::establish_with(transport, handshake, Kind::Http).await?;
             Ok(connection.with_direct(direct))
         })
     }

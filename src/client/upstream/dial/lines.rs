@@ -140,7 +140,7 @@ where
             tracing::debug!("a line of the server is no message, and passed over");
             return;
         }
-        tracing::warn!(?kind, %why, "a message of the server cannot be read");
+        self.routes.counters().unreadable(&why);
         match kind {
             lines::Kind::Answer(id) => self.routes.unreadable(id, why),
             lines::Kind::Request(id) => {

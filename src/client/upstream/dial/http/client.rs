@@ -31,8 +31,9 @@ use super::{
     event_stream::too_long,
     exchange::{Address, id_of},
     failure::{Failure, HttpResult},
+    response_stream,
 };
-use crate::{Error, credential::OutboundCredential};
+use crate::{Error, client::upstream::routes::Routes, credential::OutboundCredential};
 
 /// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
 /// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
@@ -75,6 +76,8 @@ pub(super) struct Client {
     client: reqwest::Client,
     bearer: Option<BearerSource>,
     session: Arc<SessionStream>,
+    /// The calls of the connection.
+    routes: Option<Arc<Routes>>,
 }
 
 impl Client {
@@ -93,7 +96,14 @@ impl Client {
             client,
             bearer,
             session,
+            routes: None,
         }
+    }
+
+    /// The same, for a connection with these calls.
+    pub(super) fn with_routes(mut self, routes: Arc<Routes>) -> Self {
+        self.routes = Some(routes);
+        self
     }
 
     /// The bearer token that a request shows: its own, else the endpoint's.
@@ -346,6 +356,12 @@ impl StreamableHttpClient for Client {
         let own = id_of(&message);
         match address.post(&message, limits, false).await? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
+                let stream = match (own, &self.routes) {
+                    (Some(id), Some(routes)) => {
+                        response_stream::of_call(stream, id.clone(), routes.clone())
+                    }
+                    _ => stream,
+                };
                 Ok(answer_at_once(stream, session_id, own.cloned()).await)
             }
             StreamableHttpPostResponse::Accepted

@@ -1,0 +1,60 @@
+//! The callers that a connection has had.
+
+use crate::{Audience, CallContext};
+
+/// The callers that a connection has had in its whole life.
+///
+/// A server may go on with the work of a call that it has answered, so that the calls in flight do
+/// not say for which caller a message is. Only a connection that has never had another caller does.
+#[derive(Debug, Default)]
+pub(super) enum Callers {
+    #[default]
+    None,
+    One(CallerKey),
+    Several,
+}
+
+/// One caller: a session and the identity it comes with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CallerKey {
+    audience: Audience,
+    session: Option<u64>,
+}
+
+impl CallerKey {
+    pub(super) fn of(context: &CallContext) -> Self {
+        Self {
+            audience: Audience::of(context),
+            session: context.caller.session_id(),
+        }
+    }
+
+    /// Whether both are the same caller. Requests without a session are callers of their own.
+    fn is(&self, other: &Self) -> bool {
+        self.session.is_some() && self == other
+    }
+}
+
+impl Callers {
+    /// Takes note of a caller. Returns `true` if there are several from now on.
+    pub(super) fn meet(&mut self, caller: CallerKey) -> bool {
+        match self {
+            Self::None => *self = Self::One(caller),
+            Self::One(known) if known.is(&caller) => {}
+            Self::One(_) => {
+                *self = Self::Several;
+                return true;
+            }
+            Self::Several => {}
+        }
+        false
+    }
+
+    pub(super) fn are_several(&self) -> bool {
+        matches!(self, Self::Several)
+    }
+
+    pub(super) fn is_one(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
+}

@@ -1,0 +1,40 @@
+//! Notifications on the response stream of a request.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use rmcp::{
+    model::{JsonRpcMessage, RequestId},
+    transport::common::client_side_sse::BoxedSseResponse,
+};
+
+use super::answer::{message_in, text_of};
+use crate::client::upstream::routes::Routes;
+
+/// What the data of an event with a notification holds.
+const NOTIFICATION: &[u8] = b"\"notifications/";
+
+/// Takes the notifications on the response stream of a request to its call. What rmcp reads of the
+/// stream says of requests on which stream they came, but not of notifications.
+pub(super) fn of_call(
+    stream: BoxedSseResponse,
+    id: RequestId,
+    routes: Arc<Routes>,
+) -> BoxedSseResponse {
+    let attributed = stream.map(move |event| {
+        let mut event = event?;
+        let may_be = |data: &String| memchr::memmem::find(data.as_bytes(), NOTIFICATION).is_some();
+        if event.data.as_ref().is_some_and(may_be)
+            && let Some(JsonRpcMessage::Notification(message)) =
+                text_of(&event).and_then(message_in)
+            && routes
+                .deliver_for(Some(&id), message.notification)
+                .is_none()
+        {
+            // The event's id is still needed, to take up the stream after it.
+            event.data = None;
+        }
+        Ok(event)
+    });
+    attributed.boxed()
+}

@@ -1,0 +1,274 @@
+//! Requests of a server: the caller each goes to, and how many may wait for an answer.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use rmcp::model::{
+    ClientResult, ErrorCode, ErrorData, Extensions, GetExtensions, RequestId, ServerNotification,
+    ServerRequest,
+};
+use rmcp::service::{InboundStreamOrigin, OriginatingRequestId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::routes::{Mail, Order, Routes, Table};
+
+/// How many requests of a server may wait for an answer by way of one call.
+pub(super) const MAX_FOR_ONE: usize = 64;
+/// How many may wait on one connection.
+const MAX_ON_CONNECTION: usize = 1_024;
+/// How many may wait until the connection's only caller can be reached.
+const MAX_HELD: usize = 16;
+/// How long they may wait.
+const HELD_FOR: Duration = Duration::from_secs(60);
+/// How many notifications may wait for the same.
+const MAX_HELD_NOTIFICATIONS: usize = 64;
+
+/// How many requests of the server wait for an answer.
+#[derive(Default)]
+pub(super) struct Questions(usize);
+
+/// What names no call, and came while the connection's only caller could not be reached.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) notifications: VecDeque<ServerNotification>,
+    questions: VecDeque<oneshot::Sender<Reached>>,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.notifications.is_empty() && self.questions.is_empty()
+    }
+
+    /// Keeps a notification. `false` if there is no room.
+    pub(super) fn keep(&mut self, notification: ServerNotification) -> bool {
+        let room = self.notifications.len() < MAX_HELD_NOTIFICATIONS;
+        if room {
+            self.notifications.push_back(notification);
+        }
+        room
+    }
+
+    fn hold(&mut self) -> Option<oneshot::Receiver<Reached>> {
+        self.questions.retain(|waiting| !waiting.is_closed());
+        let (sender, receiver) = oneshot::channel();
+        (self.questions.len() < MAX_HELD).then(|| {
+            self.questions.push_back(sender);
+            receiver
+        })
+    }
+}
+
+/// Where a question is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Connection,
+    Call(RequestId),
+    Listener(Order),
+}
+
+/// A question's place among those that may wait. Dropping it makes room for another.
+pub(super) struct Place {
+    routes: Arc<Routes>,
+    at: At,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self.routes.table();
+        match &self.at {
+            At::Connection => table.questions.0 = table.questions.0.saturating_sub(1),
+            at => {
+                if let Some(route) = table.route_at(at) {
+                    route.let_go_of_question();
+                }
+            }
+        }
+    }
+}
+
+/// A caller's mailbox, and the question's place at it.
+pub(super) struct Reached {
+    mail: mpsc::Sender<Mail>,
+    _place: Place,
+}
+
+enum Target {
+    Reached(Reached),
+    /// The connection's only caller, once it can be reached.
+    OnlyCaller(oneshot::Receiver<Reached>),
+}
+
+/// A question that may be asked.
+pub(super) struct Admission {
+    target: Target,
+    /// The transport says which call it belongs to.
+    names_call: bool,
+    _place: Place,
+}
+
+/// The call that a message belongs to, as far as the transport says so.
+fn named_call(extensions: &Extensions) -> Option<RequestId> {
+    if let Some(InboundStreamOrigin::OutboundRequest(id)) = extensions.get() {
+        return Some(id.clone());
+    }
+    let origin = extensions.get::<OriginatingRequestId>();
+    origin.map(|origin| origin.0.clone())
+}
+
+impl Routes {
+    /// Finds the caller that a request of the server is for.
+    ///
+    /// # Errors
+    ///
+    /// What the server is answered: there is no such caller, or there are several, or no room.
+    pub(super) fn admit(self: &Arc<Self>, request: &ServerRequest) -> Result<Admission, ErrorData> {
+        let named = named_call(request.extensions());
+        let names_call = named.is_some();
+        let mut table = self.table();
+        if table.questions.0 >= MAX_ON_CONNECTION {
+            return Err(too_many(MAX_ON_CONNECTION, "on this connection"));
+        }
+        let found = match named {
+            Some(id) => table.admit_to_call(id).map(Some),
+            None => table.admit_to_only_caller(),
+        };
+        let target = match found? {
+            Some((mail, at)) => Target::Reached(self.reached(mail, at)),
+            None => Target::OnlyCaller(table.held.hold().ok_or_else(|| {
+                too_many(MAX_HELD, "until the session of this connection has begun")
+            })?),
+        };
+        table.questions.0 += 1;
+        Ok(Admission {
+            target,
+            names_call,
+            _place: self.place(At::Connection),
+        })
+    }
+
+    fn place(self: &Arc<Self>, at: At) -> Place {
+        Place {
+            routes: self.clone(),
+            at,
+        }
+    }
+
+    pub(super) fn reached(self: &Arc<Self>, mail: mpsc::Sender<Mail>, at: At) -> Reached {
+        Reached {
+            mail,
+            _place: self.place(at),
+        }
+    }
+}
+
+impl Table {
+    fn admit_to_call(&mut self, id: RequestId) -> Result<(mpsc::Sender<Mail>, At), ErrorData> {
+        let at = At::Call(id);
+        let route = self.route_at(&at).ok_or_else(call_has_ended)?;
+        if !route.take_question() {
+            return Err(too_many(MAX_FOR_ONE, "for one call"));
+        }
+        Ok((route.mail.clone(), at))
+    }
+
+    /// The place of the connection's only caller. `None` if it cannot be reached yet.
+    fn admit_to_only_caller(&mut self) -> Result<Option<(mpsc::Sender<Mail>, At)>, ErrorData> {
+        if self.callers.are_several() {
+            return Err(several_callers());
+        }
+        let Some((at, route)) = self.asked() else {
+            return Ok(None);
+        };
+        if !route.take_question() {
+            return Err(too_many(MAX_FOR_ONE, "for one call"));
+        }
+        Ok(Some((route.mail.clone(), at)))
+    }
+
+    /// Finds the questions that were held a place at the only caller.
+    pub(super) fn hand_over_questions(
+        &mut self,
+    ) -> Vec<(oneshot::Sender<Reached>, mpsc::Sender<Mail>, At)> {
+        let mut handed = Vec::new();
+        while !self.held.questions.is_empty() {
+            let Ok(Some((mail, at))) = self.admit_to_only_caller() else {
+                break;
+            };
+            if let Some(waiting) = self.held.questions.pop_front() {
+                handed.push((waiting, mail, at));
+            }
+        }
+        handed
+    }
+}
+
+impl Admission {
+    /// Asks the question, and brings the caller's answer.
+    pub(super) async fn ask(
+        mut self,
+        routes: &Arc<Routes>,
+        mut request: ServerRequest,
+    ) -> Result<ClientResult, ErrorData> {
+        loop {
+            let reached = match self.target {
+                Target::Reached(reached) => reached,
+                Target::OnlyCaller(waiting) => tokio::time::timeout(HELD_FOR, waiting)
+                    .await
+                    .map_err(|_| no_session())?
+                    .map_err(|_| several_callers())?,
+            };
+            // A server asks for roots on its own account: they are not lost with the call that they
+            // happened to come with.
+            let again = match &request {
+                ServerRequest::ListRootsRequest(_) if !self.names_call => Some(request.clone()),
+                _ => None,
+            };
+            if let Some(answer) = reached.ask(request).await {
+                return answer;
+            }
+            drop(reached);
+            let Some(again) = again else {
+                return Err(call_has_ended());
+            };
+            self = routes.admit(&again)?;
+            request = again;
+        }
+    }
+}
+
+impl Reached {
+    /// Puts a request into the mailbox, and brings the answer. `None` if the call ends before there
+    /// is one.
+    async fn ask(&self, request: ServerRequest) -> Option<Result<ClientResult, ErrorData>> {
+        let (reply, answer) = oneshot::channel();
+        let mail = Mail::Request(Box::new(request), reply);
+        self.mail.send(mail).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+fn refuse(why: &str) -> ErrorData {
+    ErrorData::invalid_request(format!("the request cannot be passed on: {why}"), None)
+}
+
+fn call_has_ended() -> ErrorData {
+    refuse("its call has ended")
+}
+
+fn several_callers() -> ErrorData {
+    refuse(
+        "this connection has had several callers, and the transport does not say for which of them \
+         the request is; give each session a connection of its own (a gateway member per session)",
+    )
+}
+
+fn no_session() -> ErrorData {
+    refuse("no session of a client has begun that it could be for")
+}
+
+fn too_many(limit: usize, which: &str) -> ErrorData {
+    let message = format!(
+        "the request cannot be passed on: {limit} requests wait for an answer {which}; wait for \
+         those first"
+    );
+    ErrorData::new(ErrorCode::INVALID_REQUEST, message, None)
+}
