@@ -38,14 +38,6 @@ def is_same_number(difference: Difference) -> bool:
     return float(difference.bare) == float(difference.gateway)
 
 
-def is_refused_subscription(difference: Difference) -> bool:
-    """The server's -32601, told as the refusal of a subscription."""
-    return difference.path != "error.code" or (difference.bare, difference.gateway) == (
-        "-32601",
-        "-31403",
-    )
-
-
 # Objects whose fields the protocol names, which rmcp writes in an order of its own. JSON of the
 # server's own making is not among them: schemas, arguments, structured content, `_meta`.
 OF_THE_PROTOCOL = "|".join(
@@ -162,13 +154,6 @@ RULES = [
         lambda difference: difference.gateway == "form",
     ),
     # What is known of subscriptions.
-    Rule(
-        "subscribe",
-        r"error\.(code|message|data)",
-        "number|value|type|added",
-        "a server that refuses a subscription is told of in the gateway's words",
-        is_refused_subscription,
-    ),
     Rule(
         "unsubscribe",
         "error|result",

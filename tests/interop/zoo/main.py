@@ -16,7 +16,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from allowed import reason_for
+from allowed import RULES, reason_for
 from compare import LONE_SURROGATE, REPLACEMENT, Difference, of_transcripts, without_volatile
 from members import Member, members
 from probe import Number, Obj, read_json, transcribe
@@ -179,7 +179,8 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
     chosen = [name for name in everyone if name in names or not names]
     pens = {name: Pen(gateway, work, node, name) for name in chosen}
     table = (work / "zoo/differences.tsv").open("w")
-    reasons: Counter[str] = Counter()
+    # With those that allow nothing: their rules can go.
+    reasons = Counter({rule.reason: 0 for rule in RULES})
     failed = False
 
     def go(name: str) -> list[tuple[str, list[Difference] | Exception]]:
