@@ -9,15 +9,20 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CancelledNotificationMethod, ClientRequest, ConstString, CustomRequest, ErrorCode, ErrorData,
-    InitializedNotificationMethod, ProgressNotificationMethod, RootsListChangedNotificationMethod,
+    Extensions, InitializedNotificationMethod, ProgressNotificationMethod, RequestMetaObject,
+    RootsListChangedNotificationMethod,
 };
 use serde_json::{Value, json};
 
-use super::methods::{self, Method};
+use super::{
+    as_sent::SentOverHttp,
+    methods::{self, Method},
+};
 use crate::{Error, McpRequest, Refusal, code};
 
 /// How much is said of what does not fit, in characters.
 const MAX_WHY: usize = 256;
+const NO_OBJECT: &str = "expected an object";
 
 /// The names of a client's notifications. On a request they are no method.
 const NOTIFICATIONS: [&str; 4] = [
@@ -57,6 +62,14 @@ impl Unreadable {
         let none = Value::Object(serde_json::Map::new());
         let params = params.unwrap_or(&none);
         let target = method.target_in(params);
+        if !params.is_object() {
+            return Self::new(method.name, target, "params", NO_OBJECT);
+        }
+        // One that is an object stands in the request's context.
+        let meta = params.get("_meta");
+        if meta.is_some_and(|meta| !meta.is_null() && !meta.is_object()) {
+            return Self::new(method.name, target, "params._meta", NO_OBJECT);
+        }
         match (method.misfit)(params) {
             Some(misfit) => Self::new(method.name, target, &misfit.path, &misfit.why),
             None => {
@@ -137,19 +150,35 @@ pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
 
 /// Takes the params off a request that cannot be read, so that nothing further in can act on it.
 pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let unreadable = unreadable(request).or_else(|| odd_progress_token(request))?;
+    let unreadable = as_sent_over_http(&request.context.extensions, request.method())
+        .or_else(|| unreadable(request))
+        .or_else(|| odd_progress_token(request))?;
     let method = unreadable.method.clone();
     request.message = CustomRequest::new(method, None).into();
     request.context.unreadable = Some(unreadable.clone());
     Some(unreadable)
 }
 
-/// A progress token is a string or an integer (MCP 2026-07-28, basic/utilities/progress). rmcp reads anything
-/// else as none.
+/// Returns why a request over HTTP cannot be read, if rmcp has not kept its params as they were sent.
+pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option<Arc<Unreadable>> {
+    let http = extensions.get::<http::request::Parts>()?;
+    let sent = http.extensions.get::<SentOverHttp>()?.get()?;
+    let method = methods::named(&sent.method).filter(|known| known.name == method)?;
+    let unreadable = Unreadable::of_params(method, sent.params.as_ref());
+    Some(Arc::new(unreadable))
+}
+
+/// Whether there is a progress token that is none: one is a string or an integer (MCP 2026-07-28,
+/// basic/utilities/progress). rmcp reads anything else as absent.
+pub(crate) fn has_odd_progress_token(meta: &RequestMetaObject) -> bool {
+    meta.get(PROGRESS_TOKEN).is_some_and(|token| {
+        !(token.is_string() || token.is_i64() || token.is_u64() || token.is_null())
+    })
+}
+
 fn odd_progress_token(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let token = request.context.meta.get(PROGRESS_TOKEN)?;
-    let fits = token.is_string() || token.is_i64() || token.is_u64() || token.is_null();
-    if fits || request.as_notification().is_some() {
+    let is_odd = has_odd_progress_token(&request.context.meta);
+    if !is_odd || request.as_notification().is_some() {
         return None;
     }
     let target = request.target().map(str::to_owned);
