@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy, backoff::Backoff,
-    caller::Era, request::next_id, subscriptions::RefusedSubscriptions,
+    caller::Era, panics, request::next_id, subscriptions::RefusedSubscriptions,
 };
 
 /// How a member's listen that ended is opened again.
@@ -490,7 +490,7 @@ pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
                     .prompts_list_changed()
                     .resources_list_changed()
                     .build();
-                let ended = seat.call(listens(all, context)).await;
+                let ended = panics::caught(seat.call(listens(all, context))).await;
                 seat.set_live(era, [false; 3]);
                 if ended.as_ref().is_err_and(is_unsupported) {
                     return;
