@@ -113,7 +113,7 @@ impl Key {
     /// A key of a JWK set (RFC 7517).
     pub(super) fn jwk(jwk: Value) -> Result<Self, String> {
         if jwk.get("d").is_some() {
-            return Err("it is a private key, and whoever reads the set can sign".into());
+            return Err("it is a private key: every reader of the set could sign with it".into());
         }
         let jwk: Jwk = serde_json::from_value(jwk).map_err(|error| error.to_string())?;
         let common = &jwk.common;
@@ -155,7 +155,7 @@ impl Key {
                 Self::checked(kid, vec![Algorithm::EdDSA], key()?, &decode(&pair.x)?)?
             }
             AlgorithmParameters::OctetKey(_) => {
-                return Err("it is a shared secret, and whoever reads the set can sign".into());
+                return Err("it is a shared secret: every reader of the set could sign with it".into());
             }
             _ => return Err("its type is not known".into()),
         };
