@@ -13,7 +13,7 @@ use super::parse::Compact;
 
 /// Limit of keys in a set. Issuers usually have two or three.
 const MAX_KEYS: usize = 100;
-/// Limit of keys that are tried on a token without a `kid`.
+/// Limit of keys that are tried on one token.
 const MAX_TRIES: usize = 4;
 /// Minimum length of an RSA modulus in bytes (RFC 7518, section 3.3).
 const MIN_RSA_BYTES: usize = 2048 / 8;
@@ -265,7 +265,8 @@ impl KeySet {
         self.0.len() == other.0.len() && self.0.iter().all(|key| other.has(key.id))
     }
 
-    /// Verifies a signature with the key that the token names, or with keys that have no name.
+    /// Verifies a signature with the key that the token names. If the set does not have that key,
+    /// keys without a `kid` are tried. For a token without a `kid`, all keys are tried.
     pub(super) fn verify(&self, token: &Compact<'_>) -> Signed {
         let kid = token.kid.as_deref();
         let named = |key: &&Key| kid.is_some() && key.kid.as_deref() == kid;
