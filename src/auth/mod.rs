@@ -98,9 +98,9 @@
 //!
 //! # Errors
 //!
-//! A refused caller gets an [`AuthError`] as JSON-RPC code -31401 or -31403. Over HTTP, [`http`]
-//! sends the status and the challenge that clients understand. The error does not disclose how
-//! close a token came to being valid. The reason is in the log (`tracing`, at debug) and in the
+//! A refused caller gets an [`AuthError`] as JSON-RPC code -31401 or -31403, or -31503 if its token
+//! cannot be verified at the moment. Over HTTP, [`http`] sends the status and the challenge that
+//! clients understand. The error does not disclose how close a token came to being valid. The reason is in the log (`tracing`, at debug) and in the
 //! [`audit`] record.
 //!
 //! # Ordering
