@@ -213,9 +213,9 @@ impl Member {
     ///
     /// | | [read-only mode](super::GatewayBuilder::read_only) | the member's own layers |
     /// |---|---|---|
-    /// | nothing said, the default | lets none of its tools out | go by their own settings |
-    /// | `true` | lets out what says `readOnlyHint` | are given the [`ToolHints`](crate::ToolHints) of the tool, by the list that the caller would be given, unless a layer outside has said something of it |
-    /// | `false` | lets none of its tools out | are told that the tool does not say that it is harmless (only a `destructiveHint` is left), so that they neither keep nor repeat its calls on its word |
+    /// | not set (default) | exposes none of its tools | use their own settings |
+    /// | `true` | exposes tools with `readOnlyHint` | receive the [`ToolHints`](crate::ToolHints) of the tool from the caller's list, unless an outer layer has set hints |
+    /// | `false` | exposes none of its tools | receive no claim that a tool is harmless (only a `destructiveHint` is left), so that they neither cache nor repeat its calls on its word |
     ///
     /// Hints travel in a call's extensions. Each layer has its own setting for whether it acts on
     /// them.
