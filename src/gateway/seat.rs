@@ -39,7 +39,7 @@ const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum MemberState {
-    /// No request to the member has ended yet.
+    /// The gateway has not received an answer from the member yet.
     Connecting,
     /// The last request was answered.
     Connected,
@@ -123,7 +123,7 @@ impl Told {
             Self::Believed(hints) if extensions.get::<ToolHints>().is_none() => {
                 extensions.insert(hints);
             }
-            // Hints that an outer layer has set are replaced.
+            // Replaces the hints of an outer layer, except a claim that the tool is destructive.
             Self::Distrusted { destructive } => {
                 let before = extensions.get::<ToolHints>();
                 let hints = ToolHints {

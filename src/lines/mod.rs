@@ -83,7 +83,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (near, far) = tokio::io::duplex(4096);
-/// A program that its client starts serves `Lines::from(rmcp::transport::stdio())`.
+/// // A program that its client starts serves `Lines::from(rmcp::transport::stdio())`.
 /// let lines = Lines::from(tokio::io::split(far)).max_message_bytes(1024 * 1024);
 /// let server = tokio::spawn(McpServer::new(Handler::new(Empty)).serve(lines));
 ///
