@@ -70,8 +70,10 @@ where
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error; the handler's error, if it refuses the input; a refusal by
-    /// `mrtr` without a handler or after too many rounds; or any other error of the stack.
+    /// - The server's JSON-RPC error.
+    /// - The handler's error, if it refuses the input.
+    /// - A refusal by `mrtr`, without a handler or after too many rounds.
+    /// - Any other error of the stack.
     pub async fn get_prompt(
         &self,
         name: impl Into<String>,

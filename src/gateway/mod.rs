@@ -109,10 +109,10 @@
 //! The order is that of [priority](Member::priority), then of addition. A cursor names the item
 //! after which to continue, so it stays valid when members come and go.
 //!
-//! Some items are left out: an item that cannot be read (for example with `inputSchema: null`), and
-//! a tool whose `inputSchema` is not of an object, because official clients refuse the whole list
-//! for it. Each is logged once, and the member is [degraded](MemberState::Degraded) as long as its
-//! list has the item. A schema that only lacks its `type` is completed.
+//! An item that cannot be read is left out, for example one with `inputSchema: null`. So is a tool
+//! whose `inputSchema` is not of an object, because official clients refuse the whole list for it.
+//! Each is logged once, and the member is [degraded](MemberState::Degraded) as long as its list has
+//! the item. A schema that only lacks its `type` is completed.
 //!
 //! A list is cached as long as the member says (`ttlMs`), or, where the gateway listens to the
 //! member's own changes, until the next change. It is shared between callers if one of these holds:

@@ -234,10 +234,14 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a refusal (by `gateway`) of impossible settings: two members of one name, a name
-    /// that a member, a tool or a prompt cannot have, two items renamed to one name, or an
-    /// impossible separator or length limit. Names that only the members know are not checked; use
-    /// [`connect`](Self::connect) for it.
+    /// Returns a refusal (by `gateway`) if:
+    ///
+    /// - two members have one name,
+    /// - a member, a tool or a prompt has a name that is not allowed,
+    /// - two items are renamed to one name,
+    /// - the separator or the length limit is impossible.
+    ///
+    /// Names that only the members know are not checked; use [`connect`](Self::connect) for it.
     pub fn build(self) -> Result<Gateway, Error> {
         self.rules.style.check().map_err(impossible)?;
         let seal = self.seal.unwrap_or_else(Seal::random);
