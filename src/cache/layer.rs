@@ -162,8 +162,8 @@ impl CacheLayerBuilder {
 
     /// Sets whether the tool annotations of servers are trusted. Default: `false`.
     ///
-    /// If they are trusted, `readOnlyHint: true` is enough to cache a tool's responses. A server
-    /// that is wrong about this hint has calls answered from the cache that should have run. MCP
+    /// If they are trusted, `readOnlyHint: true` is enough to cache a tool's responses. If a server
+    /// is wrong about this hint, calls that should have run are answered from the cache. MCP
     /// 2026-07-28, Tools, says that clients MUST consider tool annotations untrusted unless they
     /// come from trusted servers. `ToolAnnotations` in its schema says not to base decisions on the
     /// annotations of untrusted servers. `destructiveHint: true` always counts, because it only
@@ -223,8 +223,8 @@ impl CacheLayerBuilder {
     ///
     /// The methods are `resources/read`, `resources/list`, `resources/templates/list`,
     /// `prompts/get`, `prompts/list`, `tools/list`, `skills/list`, `skills/get` and
-    /// `server/discover`. Entries are private to their caller unless the response has `cacheScope:
-    /// "public"`.
+    /// `server/discover`. Entries are private to their caller unless the response has
+    /// `cacheScope: "public"`.
     pub fn cache_method(mut self, method: impl Into<String>, time_to_live: Duration) -> Self {
         self.methods.push((method.into(), time_to_live));
         self
@@ -313,8 +313,8 @@ impl CacheLayerBuilder {
     /// Sets whether the cache opens its own `subscriptions/listen` for changes. Default: `true`.
     /// Otherwise it notices changes only while a caller listens through it.
     ///
-    /// The first cache miss opens the listen. It covers the lists of the inner stack and the cached
-    /// resources, where the stack has `resources.subscribe` in its capabilities.
+    /// The first cache miss opens the listen. It covers the lists of the inner stack. It also
+    /// covers the cached resources, if the stack has `resources.subscribe` in its capabilities.
     ///
     /// Changes between the first response and the acknowledgement of the listen are not noticed;
     /// such entries end by their time to live. After a lost connection, everything that the
@@ -326,10 +326,10 @@ impl CacheLayerBuilder {
     /// its own listen. Inner layers see these requests: a concurrency limit counts them and a
     /// timeout ends them unless they stand in [`ExceptListens`](crate::ExceptListens).
     ///
-    /// The listen has no principal. If the stack refuses it for any reason other than lack of room,
-    /// the cache does not ask again. Changes of a resource are not noticed if the stack refuses it
-    /// to this caller or does not acknowledge it. A listen that ends is reopened after one second,
-    /// and after up to one minute if it ends repeatedly.
+    /// The listen has no principal. If the stack refuses it, the cache does not ask again, except
+    /// after a lost connection, a timeout or a lack of room. Changes of a resource are not noticed
+    /// if the stack refuses it to this caller or does not acknowledge it. A listen that ends is
+    /// reopened after one second, and after up to one minute if it ends repeatedly.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;
         self
@@ -386,7 +386,7 @@ impl CacheLayerBuilder {
     ///
     /// Returns an error if a limit, a time to live or the store timeout is 0, or if
     /// `max_item_bytes` is more than `max_bytes`. It also returns an error if a named tool is in
-    /// the set that is never cached, or if the responses of a named method cannot be cached.
+    /// the never-cache set, or if a named method cannot be cached.
     pub fn build(self) -> Result<CacheLayer, Error> {
         self.check().map_err(impossible)?;
         Ok(self.make())

@@ -63,11 +63,11 @@
 //! Tools in the [never-cache set](CacheLayerBuilder::never_cache), and tools that a list marks with
 //! `destructiveHint: true`, are never cached.
 //!
-//! Only final results are cached: no error, `isError` result, task or round of a multi-round
-//! request. A response that an inner layer [marked](crate::McpResponse::mark_private) as private is
-//! not cached. The same holds for a call during which the server sent a request to its caller,
-//! because the response depends on the caller's reply. Progress and log messages belong to one run,
-//! so a hit has none.
+//! Only final results are cached. Errors, `isError` results, tasks and rounds of multi-round
+//! requests never are. A response that an inner layer [marked](crate::McpResponse::mark_private) as
+//! private is not cached. The same holds for a call during which the server sent a request to its
+//! caller, because the response depends on the caller's reply. Progress and log messages belong to
+//! one run, so a hit has none.
 //!
 //! # Cache key
 //!
@@ -89,8 +89,8 @@
 //! kind and the responses of what it lists. An updated resource invalidates its own entries and
 //! those of the resources that it is a part of. The cache receives notifications in two ways:
 //!
-//! - through [its own listen](CacheLayerBuilder::watch_changes), for the lists and for the [cached
-//!   resources](CacheLayerBuilder::max_watched_resources);
+//! - through [its own listen](CacheLayerBuilder::watch_changes), for the lists and for the
+//!   [cached resources](CacheLayerBuilder::max_watched_resources);
 //! - through a caller's listen that passes the cache.
 //!
 //! The cache does not see notifications that a server in a [`Handler`](crate::Handler) sends to its

@@ -24,8 +24,8 @@ const PHRASES: [&str; 9] = [
 ///
 /// This is a guess by words: a tool may mention rate limits for another reason. The guess is used
 /// only if the operator asks for it, with
-/// [`RetryPolicy::retry_rate_limits`](super::RetryPolicy::retry_rate_limits) or in a [custom
-/// rule](super::RetryPolicy::retry_tool_errors).
+/// [`RetryPolicy::retry_rate_limits`](super::RetryPolicy::retry_rate_limits) or in a
+/// [custom rule](super::RetryPolicy::retry_tool_errors).
 ///
 /// ```
 /// use rmcp::model::{CallToolResult, ContentBlock};

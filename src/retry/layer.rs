@@ -195,10 +195,9 @@ impl RetryLayerBuilder {
 
     /// Sets whether the tool annotations of servers are trusted. Default: `false`.
     ///
-    /// If they are trusted, tools with `readOnlyHint` or `idempotentHint` are safe to repeat. A
-    /// server with wrong annotations then has a tool run twice that must not be. MCP 2026-07-28,
-    /// Tools, requires clients to consider annotations untrusted unless they come from a trusted
-    /// server.
+    /// If they are trusted, tools with `readOnlyHint` or `idempotentHint` are safe to repeat. If
+    /// the annotations are wrong, a tool may run twice that must not. MCP 2026-07-28, Tools,
+    /// requires clients to consider annotations untrusted unless they come from a trusted server.
     ///
     /// The layer learns annotations from the `tools/list` responses that pass it, separately for
     /// each caller. A tool that was not listed to its caller has no annotations. If only some

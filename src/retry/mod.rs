@@ -86,9 +86,9 @@
 //! 4. All else is not safe, including custom methods, `tasks/update` and `tasks/cancel`.
 //!
 //! A later round of a multi-round request (MCP 2026-07-28, SEP-2322) is as safe as its tool. An
-//! attempt is not repeated if the caller received a request that a person or a model answers
-//! (sampling, elicitation), so that no person has to answer twice. A `subscriptions/listen` is
-//! repeated only if it did not run; a notification never.
+//! attempt is not repeated if the server asked the caller for sampling or elicitation, so that a
+//! person does not have to answer twice. A `subscriptions/listen` is repeated only if it did not
+//! run; a notification never.
 //!
 //! # Delays
 //!

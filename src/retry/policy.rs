@@ -10,11 +10,11 @@ pub(super) const MOST_RETRIES: u32 = 100;
 /// Maximum delay before a retry.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Sets the number of retries, their delays, and which calls are safe to repeat.
+/// The number of retries, their delays, and the calls that are safe to repeat.
 ///
-/// The layer has [one policy for all calls](super::RetryLayerBuilder::policy) and may have [others
-/// for some tools](super::RetryLayerBuilder::tool). Code in this process sets the policy of a
-/// single request in the request's extensions; it replaces both. Such a policy is not checked: a
+/// The layer has [one policy for all calls](super::RetryLayerBuilder::policy) and may have
+/// [others for some tools](super::RetryLayerBuilder::tool). Code in this process sets the policy of
+/// a single request in the request's extensions; it replaces both. Such a policy is not checked: a
 /// value over a limit counts as the limit.
 ///
 /// ```

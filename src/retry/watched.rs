@@ -8,7 +8,7 @@ use rmcp::model::{ClientResult, ServerNotification, ServerRequest};
 
 use crate::{Caller, CallerSink, Error};
 
-/// What the caller has received from the attempts of one call.
+/// Notes on what the caller has received from the attempts of one call.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     repeating: AtomicBool,

@@ -72,7 +72,8 @@ pub struct BreakerStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerCounts {
-    /// Keys that are tracked now: those with failures, and all called ones if rates are counted.
+    /// Keys that are tracked now: those with failures or a state change, and all called ones if
+    /// rates are counted.
     pub keys: usize,
     /// Times that a breaker has opened by itself.
     pub opened: u64,

@@ -11,7 +11,7 @@ const LONGEST_OPEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum number of calls in a span.
 const MOST_CALLS: u32 = 10_000;
 
-/// Sets when a breaker opens, for how long, and when it closes again.
+/// The rules by which a breaker opens and closes, and the time that it stays open.
 #[derive(Clone)]
 pub struct BreakerPolicy {
     pub(super) failures: Option<u32>,
@@ -32,7 +32,7 @@ pub struct BreakerPolicy {
 
 type Classifier = Arc<dyn Fn(&CallToolResult) -> bool + Send + Sync>;
 
-/// Sets which calls are slow, and the rate of slow calls that is too high.
+/// The time from which a call is slow, and the rate of slow calls that is too high.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slow {
     pub(super) after: Duration,
