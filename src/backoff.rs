@@ -16,7 +16,7 @@ impl Backoff {
         Self { first, most }
     }
 
-    /// Returns the delay after `failures` consecutive failures; 0 counts as 1.
+    /// Returns a delay of `first`, doubled for each earlier consecutive failure.
     pub(crate) fn delay(self, failures: u32) -> Duration {
         let doubled = self
             .first
