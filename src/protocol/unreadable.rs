@@ -1,9 +1,11 @@
 //! Requests of the protocol's own methods whose params do not fit the method.
 //!
-//! Such a request has no type, so no layer can decide by its target. The top of a stack takes its params
-//! off and sends what is left through the stack, so that it is on record where a layer keeps one; every
-//! bottom refuses it, and the top answers with the misfit whatever the stack says. A bottom and a layer that
-//! decides or keeps a record also refuse one that comes to them as it is, in a stack without a top.
+//! Such a request has no type, so no layer can decide by its target. The top of a stack removes its
+//! params and sends the rest through the stack, so that an audit layer records it. Every bottom
+//! refuses it, and the top answers with the invalid member whatever the stack returns.
+//!
+//! In a stack without a top, such a request arrives with its params. Bottoms refuse it then too,
+//! and so do layers that decide or keep a record.
 
 use std::sync::Arc;
 
@@ -20,11 +22,11 @@ use super::{
 };
 use crate::{Error, McpRequest, Refusal, code};
 
-/// How much is said of what does not fit, in characters.
+/// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
 const NO_OBJECT: &str = "expected an object";
 
-/// The names of a client's notifications. On a request they are no method.
+/// The names of a client's notifications. A request cannot have them as its method.
 const NOTIFICATIONS: [&str; 4] = [
     CancelledNotificationMethod::VALUE,
     ProgressNotificationMethod::VALUE,
@@ -32,7 +34,7 @@ const NOTIFICATIONS: [&str; 4] = [
     RootsListChangedNotificationMethod::VALUE,
 ];
 
-/// Why a request cannot be read.
+/// The reason why a request cannot be read.
 #[derive(Clone, Debug)]
 #[cfg_attr(
     not(feature = "auth"),
@@ -90,19 +92,19 @@ impl Unreadable {
         }
     }
 
-    /// What the request was about, as far as that can be read.
+    /// Returns the target of the request, as far as it can be read.
     #[cfg(feature = "auth")]
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
-    /// Why the request is refused, for the record. It quotes nothing of the params.
+    /// Returns the reason for the record. It quotes nothing of the params.
     #[cfg(feature = "auth")]
     pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The refusal. It is the crate's own, and so says nothing of an upstream's health.
+    /// Returns the refusal. It is the crate's own, so it says nothing about an upstream's health.
     pub(crate) fn refusal(&self) -> Error {
         let mut refusal =
             Refusal::new("protocol", self.error.message.clone()).with_code(self.error.code);
@@ -112,8 +114,8 @@ impl Unreadable {
         refusal.into()
     }
 
-    /// Returns the error that a caller hears, whatever the stack has answered. A caller that is unknown hears
-    /// only that.
+    /// Returns the error for the caller, whatever the stack has answered. An unauthenticated caller
+    /// receives only that error.
     pub(crate) fn answer<T>(&self, of_stack: Result<T, Error>) -> Error {
         match of_stack {
             Err(Error::Refused(refusal)) if refusal.code() == code::UNAUTHENTICATED => {
@@ -124,7 +126,8 @@ impl Unreadable {
     }
 }
 
-/// Returns why a request cannot be read, if it is a custom request of a method that the protocol has.
+/// Returns why a request cannot be read, if it is a custom request of a method that the protocol
+/// has.
 pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
     let ClientRequest::CustomRequest(custom) = &request.message else {
         return None;
@@ -148,7 +151,7 @@ pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
     unreadable(request).map(|unreadable| unreadable.refusal())
 }
 
-/// Takes the params off a request that cannot be read, so that nothing further in can act on it.
+/// Removes the params of a request that cannot be read, so that no inner layer can act on it.
 pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
     let unreadable = as_sent_over_http(&request.context.extensions, request.method())
         .or_else(|| unreadable(request))
@@ -159,7 +162,7 @@ pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
     Some(unreadable)
 }
 
-/// Returns why a request over HTTP cannot be read, if rmcp has not kept its params as they were sent.
+/// Returns the reason if the params of a request over HTTP do not fit, and rmcp has not kept them.
 pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option<Arc<Unreadable>> {
     let http = extensions.get::<http::request::Parts>()?;
     let sent = http.extensions.get::<SentOverHttp>()?.get()?;
@@ -168,8 +171,8 @@ pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option
     Some(Arc::new(unreadable))
 }
 
-/// Whether there is a progress token that is none: one is a string or an integer (MCP 2026-07-28,
-/// basic/utilities/progress). rmcp reads anything else as absent.
+/// Returns `true` if a progress token is not a string or an integer (MCP 2026-07-28,
+/// basic/utilities/progress). rmcp reads any other value as a missing token.
 pub(crate) fn has_odd_progress_token(meta: &RequestMetaObject) -> bool {
     meta.get(PROGRESS_TOKEN).is_some_and(|token| {
         !(token.is_string() || token.is_i64() || token.is_u64() || token.is_null())
