@@ -89,6 +89,11 @@ impl Wire {
         }
     }
 
+    /// Reads to the end of the connection.
+    pub async fn ends(&mut self) {
+        while let Ok(Some(_)) = soon("the end", self.lines.next_line()).await {}
+    }
+
     pub async fn write(&mut self, message: Value) {
         let line = format!("{message}\n");
         let written = self.write.write_all(line.as_bytes());
