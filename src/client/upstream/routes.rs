@@ -147,6 +147,8 @@ pub(super) struct Table {
     abandoned: Abandoned,
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
+    /// The server takes no subscriptions, so that it tells of the resources that it will.
+    updates_unasked: bool,
     next: Order,
     /// rmcp's own request, while the connection is being established.
     handshake: Option<RequestId>,
@@ -249,6 +251,11 @@ impl Routes {
     /// Keeps progress that comes before its call is entered.
     pub(super) fn keep_early_progress(&self) {
         self.table().early = Some(VecDeque::new());
+    }
+
+    /// Takes updates of resources to which there is no subscription, because the server takes none.
+    pub(super) fn take_unasked_updates(&self) {
+        self.table().updates_unasked = true;
     }
 
     /// Enters a request of rmcp's own.
@@ -419,7 +426,14 @@ impl Routes {
             return None;
         }
         if is_change(&notification) {
-            table.deliver_change(&notification, &self.counters);
+            let is_update = matches!(
+                notification,
+                ServerNotification::ResourceUpdatedNotification(_)
+            );
+            let wanted = table.deliver_change(&notification, &self.counters);
+            if is_update && !wanted && table.updates_unasked {
+                table.deliver_to_only_caller(notification, &self.counters);
+            }
         } else if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
             post(&route.mail, notification, &self.counters);
         } else {
@@ -586,7 +600,8 @@ impl Table {
         notification: ServerNotification,
         counters: &Counters,
     ) {
-        let Some((_, route)) = self.routes.get(id) else {
+        let listen = self.routes.get(id).filter(|(_, route)| route.listens);
+        let Some((_, route)) = listen else {
             tracing::debug!("a notification for a subscription that has ended");
             return;
         };
@@ -596,10 +611,17 @@ impl Table {
         }
     }
 
-    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) {
+    /// Returns `true` if a listen asked for the change.
+    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) -> bool {
+        let mut wanted = false;
         self.listeners.retain(|_, listener| {
-            !wants(&listener.filter, change) || post(&listener.route.mail, change.clone(), counters)
+            if !wants(&listener.filter, change) {
+                return true;
+            }
+            wanted = true;
+            post(&listener.route.mail, change.clone(), counters)
         });
+        wanted
     }
 
     /// What names no call and no subscription goes to a caller only if the connection has had no
