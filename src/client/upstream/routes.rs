@@ -65,6 +65,9 @@ pub(super) struct Route {
     counted: bool,
     /// How many requests of the server wait for an answer by way of this call.
     questions: usize,
+    /// The last event on its response stream, after which the stream is taken up again.
+    #[cfg(feature = "http-client")]
+    last_event: Option<String>,
 }
 
 impl Route {
@@ -93,6 +96,8 @@ impl Route {
                 unreadable: None,
                 counted: false,
                 questions: 0,
+                #[cfg(feature = "http-client")]
+                last_event: None,
             },
             mailbox,
         )
@@ -451,6 +456,27 @@ impl Routes {
         if let Some((_, route)) = self.table().routes.get(id) {
             post(&route.mail, notification, &self.counters);
         }
+    }
+
+    /// Takes note of an event on the response stream of a call.
+    #[cfg(feature = "http-client")]
+    pub(super) fn heard_event(&self, id: &RequestId, event: &str) {
+        if let Some((_, route)) = self.table().routes.get_mut(id) {
+            route.last_event = Some(event.to_owned());
+        }
+    }
+
+    /// The call whose response stream goes on after this event. `None` if the server has given
+    /// several streams the same event id.
+    #[cfg(feature = "http-client")]
+    pub(super) fn call_after(&self, event: &str) -> Option<RequestId> {
+        let table = self.table();
+        let mut calls = table
+            .routes
+            .iter()
+            .filter(|(_, (_, route))| route.last_event.as_deref() == Some(event));
+        let (id, _) = calls.next()?;
+        calls.next().is_none().then(|| id.clone())
     }
 
     #[cfg(feature = "http-client")]

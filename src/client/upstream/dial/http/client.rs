@@ -436,6 +436,10 @@ impl StreamableHttpClient for Client {
                 Err(_) => self.session.failed(),
             }
         }
+        let call = match (&last, &self.routes) {
+            (Some(event), Some(routes)) if !sessions => routes.call_after(event),
+            _ => None,
+        };
         let session = self.session.clone();
         let stream = opened?.inspect(move |event| match event {
             Ok(event) => {
@@ -449,7 +453,16 @@ impl StreamableHttpClient for Client {
             Err(error) if too_long(error).is_some() => *session.unreadable() = last.take(),
             Err(_) => {}
         });
-        Ok(stream.boxed())
+        // What rmcp takes up again is still the response to the call.
+        Ok(match (call, &self.routes) {
+            (Some(id), Some(routes)) => {
+                let stream = response_stream::of_call(stream.boxed(), id.clone(), routes.clone());
+                stream
+                    .map(move |event| answer::address(event, Some(&id)))
+                    .boxed()
+            }
+            _ => stream.boxed(),
+        })
     }
 }
 

@@ -1,0 +1,126 @@
+//! A response stream that breaks off and is taken up again is still the response to its call.
+
+use axum::http::Method;
+use rmcp::model::ServerNotification;
+use rmcp_layers::{ErrorKind, McpRequest};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::{
+    common::{recorder, said, soon},
+    server::{Era, Response, Seen, Server, body, done, status},
+};
+
+fn event(id: &str, data: &str) -> String {
+    format!("id: {id}\nretry: 1\ndata: {data}\n\n")
+}
+
+/// Breaks off each response before anything is said, and says `rest` of request `id` when the stream
+/// is taken up.
+fn broken(seen: &Seen, rest: fn(i64) -> Vec<Value>) -> Response {
+    let stream = |events: String| body(200, "text/event-stream", events);
+    if seen.method != Method::GET {
+        let id = &seen.message["id"];
+        return match id.is_null() {
+            true => status(202),
+            false => stream(event(&format!("of-{id}"), "")),
+        };
+    }
+    let Some(last) = seen.headers.get("last-event-id") else {
+        return status(405);
+    };
+    let id = last.to_str().unwrap().trim_start_matches("of-");
+    let rest = rest(id.parse().unwrap());
+    let events = rest.iter().enumerate();
+    stream(
+        events
+            .map(|(n, message)| event(&format!("{id}-{n}"), &message.to_string()))
+            .collect(),
+    )
+}
+
+fn answer(id: i64, text: &str) -> Value {
+    done(&json!({ "id": id, "method": "tools/call" }), text)
+}
+
+fn log(text: &str) -> Value {
+    let params = json!({ "level": "info", "data": text });
+    json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": params })
+}
+
+#[tokio::test]
+async fn a_log_line_on_a_stream_taken_up_again_reaches_its_own_caller_among_several() {
+    for era in [Era::Session, Era::Modern] {
+        let server = Server::serve(era, |seen| {
+            broken(&seen, |id| {
+                vec![log(&format!("for {id}")), answer(id, &format!("{id}"))]
+            })
+        });
+        let upstream = server.await.upstream(era);
+        let mut calls = Vec::new();
+        for _ in 0..4 {
+            let (caller, heard) = recorder();
+            let call = McpRequest::call_tool("x").caller(caller).build();
+            calls.push((tokio::spawn(upstream.clone().oneshot(call)), heard));
+        }
+        for (call, mut heard) in calls {
+            let id = said(soon("an answer", call).await.unwrap());
+            let Ok(ServerNotification::LoggingMessageNotification(line)) = heard.try_recv() else {
+                panic!("{era:?}: no line");
+            };
+            assert_eq!(line.params.data, json!(format!("for {id}")), "{era:?}");
+        }
+        assert_eq!(upstream.stats().unattributed_notifications, 0, "{era:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_another_request_on_a_stream_taken_up_again_is_used_for_none() {
+    for (era, list) in [
+        (Era::Session, false),
+        (Era::Session, true),
+        (Era::Modern, false),
+        (Era::Modern, true),
+    ] {
+        let server = Server::serve(era, |seen| {
+            broken(&seen, |id| vec![answer(id ^ 1, "another's")])
+        });
+        let upstream = server.await.upstream(era);
+        let calls = (0..4).map(|_| {
+            let request = match list {
+                true => McpRequest::call_tool("x").build(),
+                false => McpRequest::new(rmcp::model::ListPromptsRequest::default()),
+            };
+            tokio::spawn(upstream.clone().oneshot(request))
+        });
+        for call in calls.collect::<Vec<_>>() {
+            let error = soon("an answer", call).await.unwrap().unwrap_err();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Transport,
+                "{era:?} {list}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_on_a_stream_taken_up_again_is_its_calls_answer() {
+    for era in [Era::Session, Era::Modern] {
+        let server = Server::serve(era, |seen| {
+            broken(&seen, |_| {
+                let error = json!({ "code": -32000, "message": "overloaded" });
+                vec![json!({ "jsonrpc": "2.0", "id": null, "error": error })]
+            })
+        });
+        let upstream = server.await.upstream(era);
+        for request in [
+            McpRequest::call_tool("x").build(),
+            McpRequest::new(rmcp::model::ListToolsRequest::default()),
+        ] {
+            let error = soon("an answer", upstream.clone().oneshot(request)).await;
+            let error = error.unwrap_err();
+            assert!(error.to_string().contains("overloaded"), "{era:?}: {error}");
+        }
+    }
+}
