@@ -405,9 +405,9 @@ impl ToolCallBuilder {
     }
 }
 
-/// In the extensions of a list request that a layer makes of many servers on its own behalf: a
-/// server of a revision before 2026-07-28 is asked only if it declared what is listed. Some leave
-/// other methods unanswered.
+/// In the extensions of a request that a layer makes of many servers: a server of a revision before
+/// 2026-07-28 is asked only if it declared what the request is for, a list or log levels. Some
+/// servers leave other methods unanswered.
 #[cfg_attr(not(feature = "gateway"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnlyDeclared;

@@ -33,8 +33,8 @@ pub(super) fn lists(request: &ClientRequest) -> bool {
     )
 }
 
-/// Whether a server with these capabilities has declared the list that a request is for. One that
-/// declares no list at all says nothing of the matter, and may have any.
+/// Whether a server with these capabilities has declared what a request is for: a list, or log
+/// levels. One that declares no list at all says nothing of the matter, and may have any.
 pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities) -> bool {
     let (tools, prompts) = (declared.tools.is_some(), declared.prompts.is_some());
     let resources = declared.resources.is_some();
@@ -51,6 +51,7 @@ pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities
             let extensions = declared.extensions.as_ref();
             extensions.is_some_and(|declared| declared.contains_key(SKILLS_EXTENSION_ID))
         }
+        ClientRequest::SetLevelRequest(_) => declared.logging.is_some(),
         _ => true,
     }
 }
