@@ -317,14 +317,16 @@ impl Routes {
 
     /// Keeps back an error that names no request, which rmcp would drop: it is the answer to one of those in
     /// flight. One that says that there is no such method is not: a server that has read the method has read the
-    /// `id` too, and some servers answer notifications so.
+    /// `id` too, and some servers answer notifications so. Before the handshake has been answered, no
+    /// notification has been sent.
     pub(super) fn named(
         &self,
         message: RxJsonRpcMessage<RoleClient>,
     ) -> Option<RxJsonRpcMessage<RoleClient>> {
         match message {
             JsonRpcMessage::Error(error) if error.id.as_ref().and_then(number_in).is_none() => {
-                if error.error.code == ErrorCode::METHOD_NOT_FOUND {
+                let declines = error.error.code == ErrorCode::METHOD_NOT_FOUND;
+                if declines && self.table().handshake.is_none() {
                     tracing::debug!("an error that names no request is taken for no answer");
                 } else {
                     self.orphaned(None, Orphan::Error(Box::new(error.error)));
