@@ -12,6 +12,6 @@ mod answers;
 mod endpoints;
 mod events;
 mod gateway;
-mod resumption;
 mod server;
 mod sessions;
+mod streams;

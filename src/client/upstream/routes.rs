@@ -417,6 +417,12 @@ impl Routes {
         let notification = protocol::from_server(notification)?;
         if let ServerNotification::ProgressNotification(progress) = &notification {
             let id = table.tokens.get(&progress.params.progress_token);
+            if let (Some(stream), Some(id)) = (call, id)
+                && stream != id
+            {
+                tracing::debug!("progress of one call on the response stream of another");
+                return None;
+            }
             let route = id
                 .and_then(|id| table.routes.get(id))
                 .map(|(_, route)| route);

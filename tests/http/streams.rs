@@ -1,13 +1,18 @@
-//! A response stream that breaks off and is taken up again is still the response to its call.
+//! Response streams: each is the response to one call, also when it is taken up again.
 
-use axum::http::Method;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{body::Body, http::Method};
 use rmcp::model::ServerNotification;
 use rmcp_layers::{ErrorKind, McpRequest};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::{
-    common::{recorder, said, soon},
+    common::{recorder, said, soon, token},
     server::{Era, Response, Seen, Server, body, done, status},
 };
 
@@ -122,5 +127,63 @@ async fn an_error_without_an_id_on_a_stream_taken_up_again_is_its_calls_answer()
             let error = error.unwrap_err();
             assert!(error.to_string().contains("overloaded"), "{era:?}: {error}");
         }
+    }
+}
+
+/// Says something on the response stream of each call that names the other call.
+fn crossed(seen: &Seen, calls: &Arc<Mutex<Vec<Value>>>) -> Response {
+    if seen.method == Method::GET {
+        return status(405);
+    }
+    let request = seen.message.clone();
+    if request["id"].is_null() {
+        return status(202);
+    }
+    let calls = calls.clone();
+    calls.lock().unwrap().push(request.clone());
+    let said = async move {
+        let others: Vec<Value> = loop {
+            let calls = calls.lock().unwrap().clone();
+            if calls.len() == 2 {
+                break calls;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        // Both calls are known by then.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut events = String::new();
+        for other in others.iter().filter(|other| other["id"] != request["id"]) {
+            let token = &other["params"]["_meta"]["progressToken"];
+            let progress = json!({ "progressToken": token, "progress": 1 });
+            let meta = json!({ "io.modelcontextprotocol/subscriptionId": other["id"] });
+            let line = json!({ "level": "info", "data": "whose?", "_meta": meta });
+            for (method, params) in [("progress", progress), ("message", line)] {
+                let method = format!("notifications/{method}");
+                let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+                events += &format!("data: {message}\n\n");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        events += &format!("data: {}\n\n", done(&request, "done"));
+        Ok::<_, std::convert::Infallible>(events)
+    };
+    let said = Body::from_stream(futures::stream::once(said));
+    body(200, "text/event-stream", said)
+}
+
+#[tokio::test]
+async fn a_message_that_names_another_call_than_its_stream_reaches_neither_caller() {
+    let calls = Arc::<Mutex<Vec<Value>>>::default();
+    let server = Server::serve(Era::Session, move |seen| crossed(&seen, &calls));
+    let upstream = server.await.upstream(Era::Session);
+    let begun = ["ann", "bob"].map(|name| {
+        let (caller, heard) = recorder();
+        let call = McpRequest::call_tool(name).caller(caller);
+        let call = call.progress_token(token(name)).build();
+        (tokio::spawn(upstream.clone().oneshot(call)), heard)
+    });
+    for (call, mut heard) in begun {
+        assert_eq!(said(soon("an answer", call).await.unwrap()), "done");
+        assert!(heard.try_recv().is_err(), "a caller heard the other's");
     }
 }
