@@ -117,6 +117,16 @@ impl Wire {
         self.answer(id, done).await;
     }
 
+    /// Answers the next read of a resource.
+    pub async fn contents(&mut self) {
+        let read = self
+            .read(|message| message["method"] == "resources/read")
+            .await;
+        let contents = json!([{ "uri": read["params"]["uri"], "text": "contents" }]);
+        self.answer(&read["id"], json!({ "contents": contents }))
+            .await;
+    }
+
     pub async fn notify(&mut self, method: &str, params: Value) {
         self.write(json!({ "jsonrpc": "2.0", "method": method, "params": params }))
             .await;

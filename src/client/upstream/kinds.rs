@@ -30,7 +30,14 @@ pub(super) fn lists(request: &ClientRequest) -> bool {
             | ClientRequest::ListPromptsRequest(_)
             | ClientRequest::ListResourcesRequest(_)
             | ClientRequest::ListResourceTemplatesRequest(_)
+            | ClientRequest::ListSkillsRequest(_)
     )
+}
+
+/// Whether a server has nothing left to do for a request once it is answered, or, of a listen, only
+/// what the listen asked for.
+pub(super) fn begins_no_work(request: &ClientRequest) -> bool {
+    lists(request) || matches!(request, ClientRequest::SubscriptionsListenRequest(_))
 }
 
 /// Whether a server with these capabilities has declared what a request is for: a list, or log

@@ -442,7 +442,10 @@ impl Inner {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
-        connection.meet(&request.context);
+        // A server does no work for what layers list, and listen to, on their own behalf.
+        if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
+            connection.meet(&request.context);
+        }
         let call = Call {
             connection,
             upstream: self.name.clone(),

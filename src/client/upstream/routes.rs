@@ -187,10 +187,9 @@ impl Routes {
         &self.counters
     }
 
-    /// Takes note of the caller of a request, before anything is done for it. What layers ask on
-    /// their own behalf has none.
+    /// Takes note of the caller of a request, before anything is done for it.
     pub(super) fn meet(&self, context: &CallContext) {
-        if self.shared.load(Ordering::Relaxed) || context.caller.is_quiet() {
+        if self.shared.load(Ordering::Relaxed) {
             return;
         }
         let caller = CallerKey::of(context);
