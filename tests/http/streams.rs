@@ -80,6 +80,34 @@ async fn a_log_line_on_a_stream_taken_up_again_reaches_its_own_caller_among_seve
 }
 
 #[tokio::test]
+async fn an_update_on_a_calls_stream_reaches_its_caller_where_there_are_no_subscriptions() {
+    let server = Server::serve(Era::Session, |seen| {
+        broken(&seen, |id| {
+            let method = "notifications/resources/updated";
+            let params = json!({ "uri": format!("memo://{id}") });
+            let update = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+            vec![update, answer(id, &format!("{id}"))]
+        })
+    });
+    let upstream = server.await.upstream(Era::Session);
+    let begun: Vec<_> = (0..2)
+        .map(|_| {
+            let (caller, heard) = recorder();
+            let call = McpRequest::call_tool("x").caller(caller).build();
+            (tokio::spawn(upstream.clone().oneshot(call)), heard)
+        })
+        .collect();
+    for (call, mut heard) in begun {
+        let id = said(soon("an answer", call).await.unwrap());
+        let Ok(ServerNotification::ResourceUpdatedNotification(update)) = heard.try_recv() else {
+            panic!("no update");
+        };
+        assert_eq!(update.params.uri, format!("memo://{id}"));
+        assert!(heard.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
 async fn an_answer_of_another_request_on_a_stream_taken_up_again_is_used_for_none() {
     for (era, list) in [
         (Era::Session, false),

@@ -54,7 +54,7 @@ pub(super) type Mailbox = mpsc::Receiver<Mail>;
 pub(super) struct Route {
     pub(super) mail: mpsc::Sender<Mail>,
     listens: bool,
-    /// Is quickly done, and asks nobody anything.
+    /// Is quickly done, and its server asks nothing.
     lists: bool,
     /// Takes only what says that it belongs here.
     quiet: bool,
@@ -78,7 +78,7 @@ impl Route {
         self
     }
 
-    /// Of a request that is quickly done, and for which a server asks nobody anything.
+    /// Of a request that is quickly done, and for which a server asks nothing.
     pub(super) fn lists(mut self, lists: bool) -> Self {
         self.lists = lists;
         self
@@ -148,7 +148,7 @@ pub(super) struct Table {
     /// Ordered, so that the newest call of a session is found.
     calls: BTreeMap<Order, RequestId>,
     routes: HashMap<RequestId, (Order, Route)>,
-    /// Calls that nobody waits for, but the server may still be at work on.
+    /// Calls that no caller waits for, but the server may still be at work on.
     abandoned: Abandoned,
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
@@ -273,13 +273,13 @@ impl Routes {
         route.unreadable
     }
 
-    /// Forgets a call that nobody waits for any more. The server may go on with it, whatever it is told.
+    /// Forgets a call that no caller waits for any more. The server may go on with it, whatever it is told.
     pub(super) fn abandon(&self, id: &RequestId, token: &ProgressToken) {
         let mut table = self.table();
         let Some(route) = table.remove(id, token) else {
             return;
         };
-        // Once answered, the server is done with it, also if nobody was there to take the answer.
+        // Once it is answered, the server is done with it, also if the answer was not taken.
         if !route.listens && !route.answered {
             table.abandoned.insert(id.clone());
         }
@@ -438,15 +438,16 @@ impl Routes {
             return None;
         }
         if is_change(&notification) {
+            let wanted = table.deliver_change(&notification, &self.counters);
             let is_update = matches!(
                 notification,
                 ServerNotification::ResourceUpdatedNotification(_)
             );
-            let wanted = table.deliver_change(&notification, &self.counters);
-            if is_update && !wanted && table.updates_unasked {
-                table.deliver_to_only_caller(notification, &self.counters);
+            if wanted || !is_update || !table.updates_unasked {
+                return None;
             }
-        } else if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
+        }
+        if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
             post(&route.mail, notification, &self.counters);
         } else {
             table.deliver_to_only_caller(notification, &self.counters);
