@@ -453,7 +453,7 @@ impl StreamableHttpClient for Client {
             Err(error) if too_long(error).is_some() => *session.unreadable() = last.take(),
             Err(_) => {}
         });
-        // What rmcp takes up again is still the response to the call.
+        // A stream that is taken up again is still the response to its call.
         Ok(match (call, &self.routes) {
             (Some(id), Some(routes)) => {
                 let stream = response_stream::of_call(stream.boxed(), id.clone(), routes.clone());
