@@ -215,3 +215,32 @@ async fn a_message_that_names_another_call_than_its_stream_reaches_neither_calle
         assert!(heard.try_recv().is_err(), "a caller heard the other's");
     }
 }
+
+#[tokio::test]
+async fn a_request_that_was_only_accepted_fails_when_the_sessions_stream_ends_for_good() {
+    let opened = Arc::<Mutex<usize>>::default();
+    let server = Server::serve(Era::Session, move |seen| {
+        if seen.method != Method::GET {
+            return status(202);
+        }
+        let mut opened = opened.lock().unwrap();
+        *opened += 1;
+        if *opened > 1 {
+            return status(405);
+        }
+        let end = futures::stream::once(async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok::<_, std::convert::Infallible>(": the end\n\n")
+        });
+        body(200, "text/event-stream", Body::from_stream(end))
+    });
+    let upstream = server.await.upstream(Era::Session);
+    for _ in 0..2 {
+        let begun = std::time::Instant::now();
+        let call = McpRequest::call_tool("x").build();
+        let error = soon("an answer", upstream.clone().oneshot(call)).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{error}");
+    }
+}
