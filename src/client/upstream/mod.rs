@@ -81,7 +81,8 @@ use crate::{
 ///   to a request by what it names itself (progress token, subscription) or by the response stream
 ///   that it comes on (HTTP).
 /// - Log lines, custom notifications and requests that name nothing so go to a caller only if the
-///   connection has had no other caller in its whole life. A caller is a session and the principal
+///   connection has had no other caller in its whole life. So do updates of resources that no listen
+///   asked for, where the server takes no subscriptions. A caller is a session and the principal
 ///   that uses it; a request without a session is a caller of its own. A message goes to the
 ///   caller's newest call, else to its open listen; a session of a revision before 2026-07-28 has
 ///   one open by itself. Once there have been several callers, such requests are refused and such
