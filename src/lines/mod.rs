@@ -14,7 +14,7 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Mutex,
@@ -119,12 +119,15 @@ where
         self
     }
 
-    /// The next line, blank ones aside. Nothing is lost when this is dropped and begun again.
-    pub(crate) async fn next<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
+    /// The next message, as `read` reads it. Nothing is lost when this is dropped and begun again.
+    pub(crate) async fn next<M>(
+        &mut self,
+        read: impl Fn(&[u8]) -> serde_json::Result<M>,
+    ) -> Option<Result<M, Broken>> {
         if self.say_refusal().await.is_err() {
             return None;
         }
-        match self.reader.next().await {
+        match self.reader.next(&read).await {
             Ok(line) => line,
             Err(error) => {
                 tracing::warn!(%error, "a line cannot be read");
@@ -237,7 +240,7 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let broken = match self.next().await? {
+            let broken = match self.next(|line| serde_json::from_slice(line)).await? {
                 Ok(message) => return Some(message),
                 Err(broken) => broken,
             };

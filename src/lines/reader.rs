@@ -1,6 +1,6 @@
 use std::{fmt, io};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::bytes::{Buf, BytesMut};
 
@@ -75,16 +75,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// The next message, one a line that is not blank; `None` at the end, where an unfinished line is none.
-    pub(super) async fn next<M: DeserializeOwned>(
+    pub(super) async fn next<M>(
         &mut self,
+        read: &impl Read<M>,
     ) -> io::Result<Option<Result<M, Broken>>> {
         loop {
-            if let Some(read) = self.next_on_line() {
-                return Ok(Some(read));
+            if let Some(message) = self.next_on_line(read) {
+                return Ok(Some(message));
             }
             while let Some(line) = self.take_line() {
-                if let Some(read) = self.parse(line) {
-                    return Ok(Some(read));
+                if let Some(message) = self.parse(line, read) {
+                    return Ok(Some(message));
                 }
             }
             // Dropped here, nothing has been read; what has been is in the buffer.
@@ -118,7 +119,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(line)
     }
 
-    fn parse<M: DeserializeOwned>(&mut self, line: BytesMut) -> Option<Result<M, Broken>> {
+    fn parse<M>(&mut self, line: BytesMut, read: &impl Read<M>) -> Option<Result<M, Broken>> {
         let limit = self.max;
         if let Some(mut sketch) = self.skipping.take() {
             sketch.feed(&line);
@@ -134,59 +135,52 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if json.len() > limit {
             return Some(Err(Broken::new(&line, Why::TooLong { limit })));
         }
-        match serde_json::from_slice(json) {
+        match read(json) {
             Ok(message) => Some(Ok(message)),
-            Err(error) => Some(self.parse_otherwise(line, &error)),
+            Err(error) => Some(self.parse_otherwise(line, &error, read)),
         }
     }
 
     /// Reads a line that is not one message as it stands.
-    fn parse_otherwise<M: DeserializeOwned>(
+    fn parse_otherwise<M>(
         &mut self,
         line: BytesMut,
         error: &serde_json::Error,
+        read: &impl Read<M>,
     ) -> Result<M, Broken> {
         let line = match replace_lone_surrogates(&line) {
             Some(replaced) => BytesMut::from(&replaced[..]),
             None => line,
         };
         match Start::of(&line) {
-            Some(start) => self.parse_first(line, start),
+            Some(start) => self.parse_first(line, start, read),
             None => Err(Broken::new(&line, error.into())),
         }
     }
 
     /// The next message on the line of the last one.
-    fn next_on_line<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
+    fn next_on_line<M>(&mut self, read: &impl Read<M>) -> Option<Result<M, Broken>> {
         if self.rest.is_empty() {
             return None;
         }
         let rest = std::mem::take(&mut self.rest);
         let start = Start::of(&rest)?;
-        Some(self.parse_first(rest, start))
+        Some(self.parse_first(rest, start, read))
     }
 
     /// Reads the first of several documents. What follows it is read next, so a line takes time in proportion to
     /// its length.
-    fn parse_first<M: DeserializeOwned>(
+    fn parse_first<M>(
         &mut self,
         mut line: BytesMut,
         start: Start,
+        read: &impl Read<M>,
     ) -> Result<M, Broken> {
         line.advance(start.at);
-        let mut documents = serde_json::Deserializer::from_slice(&line).into_iter::<M>();
-        let read = match documents.next() {
-            Some(read) => read.map_err(|error| Why::from(&error)),
-            None => Err(Why::NoMessage),
-        };
-        let end = match &read {
-            Ok(_) => Some(documents.byte_offset()),
-            Err(Why::NoMessage) => end_of_document(&line),
-            Err(_) => None,
-        };
+        let end = end_of_document(&line);
         let document = line.split_to(end.unwrap_or(line.len()));
         self.rest = line;
-        match read {
+        match read(&document).map_err(|error| Why::from(&error)) {
             Ok(message) if !start.after_text => Ok(message),
             // A log line may quote any message. If it quotes an answer, the next one with its id is ignored.
             Ok(message) if matches!(Sketch::of(&document).kind(), Kind::Answer(_)) => Ok(message),
@@ -196,6 +190,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 }
+
+/// Reads a message from its text.
+pub(super) trait Read<M>: Fn(&[u8]) -> serde_json::Result<M> {}
+
+impl<M, F: Fn(&[u8]) -> serde_json::Result<M>> Read<M> for F {}
 
 /// Where the first JSON text in this one ends.
 fn end_of_document(line: &[u8]) -> Option<usize> {
@@ -244,6 +243,10 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::io::AsyncWriteExt;
 
+    fn value(line: &[u8]) -> serde_json::Result<Value> {
+        serde_json::from_slice(line)
+    }
+
     #[tokio::test]
     async fn a_line_of_any_length_takes_bounded_memory() {
         const LIMIT: usize = 32 * 1024;
@@ -262,7 +265,7 @@ mod tests {
         let mut most = 0;
         let broken = loop {
             // Dropped and begun again, as it is whenever something else happens.
-            let next = reader.next::<Value>();
+            let next = reader.next(&value);
             match tokio::time::timeout(std::time::Duration::ZERO, next).await {
                 Ok(line) => break line.unwrap().unwrap().unwrap_err(),
                 Err(_) => most = most.max(reader.buffer.capacity()),
@@ -271,10 +274,10 @@ mod tests {
         assert_eq!(broken.kind, Kind::Answer(Some(RequestId::Number(7))));
         assert_eq!(broken.why, Why::TooLong { limit: LIMIT });
         assert!(most <= 4 * LIMIT, "{most}");
-        let next = reader.next::<Value>().await.unwrap().unwrap().unwrap();
+        let next = reader.next(&value).await.unwrap().unwrap().unwrap();
         assert_eq!(next, json!({ "id": 8 }));
         drop(writing.await.unwrap());
-        assert!(reader.next::<Value>().await.unwrap().is_none());
+        assert!(reader.next(&value).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -282,11 +285,11 @@ mod tests {
         let text = b"\xEF\xBB\xBF{\"a\":1}\r\n\n  \r\n{\"a\":12}\n{\"a\":123}\n";
         let mut reader = Reader::new(&text[..], "{\"a\":12}".len());
         for number in [1, 12] {
-            let line = reader.next::<Value>().await.unwrap().unwrap().unwrap();
+            let line = reader.next(&value).await.unwrap().unwrap().unwrap();
             assert_eq!(line["a"], number);
         }
-        let broken = reader.next::<Value>().await.unwrap().unwrap().unwrap_err();
+        let broken = reader.next(&value).await.unwrap().unwrap().unwrap_err();
         assert_eq!(broken.why, Why::TooLong { limit: 8 });
-        assert!(reader.next::<Value>().await.unwrap().is_none());
+        assert!(reader.next(&value).await.unwrap().is_none());
     }
 }

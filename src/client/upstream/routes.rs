@@ -14,7 +14,7 @@ use rmcp::{
     RoleClient,
     model::{
         ClientResult, ErrorCode, ErrorData, GetMeta, JsonRpcMessage, ProgressToken, RequestId,
-        ServerNotification, ServerRequest, SubscriptionFilter,
+        ServerNotification, ServerRequest, ServerResult, SubscriptionFilter,
     },
     service::RxJsonRpcMessage,
 };
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     abandoned::Abandoned,
+    answers::{self, Expected},
     callers::{CallerKey, Callers},
     claims::Claims,
     kinds::{is_change, number_in, wants},
@@ -61,6 +62,11 @@ pub(super) struct Route {
     answered: bool,
     /// Why the answer cannot be read, if it cannot.
     unreadable: Option<Why>,
+    /// What the answer is to be read as.
+    expected: Option<Expected>,
+    /// The result, if it was read before rmcp came to it.
+    #[cfg(feature = "http-client")]
+    result: Option<Box<ServerResult>>,
     /// Is counted otherwise.
     counted: bool,
     /// How many requests of the server wait for an answer by way of this call.
@@ -81,6 +87,12 @@ impl Route {
         self
     }
 
+    /// Of a request that asks for this result.
+    pub(super) fn expects(mut self, expected: Expected) -> Self {
+        self.expected = Some(expected);
+        self
+    }
+
     pub(super) fn new(caller: &Caller, listens: bool) -> (Self, Mailbox) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         (
@@ -91,6 +103,9 @@ impl Route {
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
+                expected: None,
+                #[cfg(feature = "http-client")]
+                result: None,
                 counted: false,
                 questions: 0,
             },
@@ -149,7 +164,7 @@ pub(super) struct Table {
     listeners: HashMap<Order, Listener>,
     next: Order,
     /// rmcp's own request, while the connection is being established.
-    handshake: Option<RequestId>,
+    handshake: Option<(RequestId, Expected)>,
     orphans: Orphans,
     /// Progress of calls whose tokens are not known yet, where rmcp gives a call its token as it
     /// sends it.
@@ -252,8 +267,38 @@ impl Routes {
     }
 
     /// Enters a request of rmcp's own.
-    pub(super) fn enter_handshake(&self, id: RequestId) {
-        self.table().handshake = Some(id);
+    pub(super) fn enter_handshake(&self, id: RequestId, expected: Expected) {
+        self.table().handshake = Some((id, expected));
+    }
+
+    /// Reads a message of the server, an answer as what its request asks for.
+    pub(super) fn read(&self, text: &[u8]) -> serde_json::Result<RxJsonRpcMessage<RoleClient>> {
+        answers::message_in(text, |id| self.table().expected(id))
+    }
+
+    /// What the answer to a call is to be read as.
+    #[cfg(feature = "http-client")]
+    pub(super) fn expected(&self, id: &RequestId) -> Option<Expected> {
+        self.table().expected(id)
+    }
+
+    /// Keeps the result of a call until rmcp passes on its answer, and leaves an empty one in its place.
+    #[cfg(feature = "http-client")]
+    pub(super) fn keep_result(&self, id: &RequestId, result: &mut ServerResult) {
+        let mut table = self.table();
+        let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
+        if let Some((_, route)) = route {
+            let kept = std::mem::replace(result, ServerResult::empty(()));
+            route.result = Some(Box::new(kept));
+        }
+    }
+
+    /// The result that was kept.
+    #[cfg(feature = "http-client")]
+    pub(super) fn take_result(&self, id: &RequestId) -> Option<ServerResult> {
+        let mut table = self.table();
+        let (_, route) = table.routes.get_mut(&own_id(id)?)?;
+        route.result.take().map(|result| *result)
     }
 
     /// Forgets a call that was answered. Says why, if the answer cannot be read.
@@ -281,7 +326,7 @@ impl Routes {
             route.answered = true;
         } else {
             table.abandoned.remove(id);
-            table.handshake.take_if(|handshake| handshake == id);
+            table.handshake.take_if(|(handshake, _)| handshake == id);
         }
         table.settle_orphans();
     }
@@ -293,7 +338,8 @@ impl Routes {
 
     fn orphaned(&self, id: Option<RequestId>, orphan: Orphan) {
         let mut table = self.table();
-        match id.or_else(|| table.handshake.clone()) {
+        let handshake = table.handshake.as_ref().map(|(id, _)| id.clone());
+        match id.or(handshake) {
             Some(id) => table.fail(id, orphan),
             None => {
                 let until = table.next;
@@ -455,7 +501,22 @@ impl Routes {
     }
 }
 
+/// The id as this side gives it.
+fn own_id(id: &RequestId) -> Option<RequestId> {
+    number_in(id).map(RequestId::Number)
+}
+
 impl Table {
+    /// What the answer to this request is to be read as.
+    fn expected(&self, id: &RequestId) -> Option<Expected> {
+        let id = own_id(id)?;
+        if let Some((_, route)) = self.routes.get(&id) {
+            return route.expected;
+        }
+        let (handshake, expected) = self.handshake.as_ref()?;
+        (*handshake == id).then_some(*expected)
+    }
+
     fn remove(&mut self, id: &RequestId, token: &ProgressToken) -> Option<Route> {
         self.tokens.remove(token);
         let (order, route) = self.routes.remove(id)?;
@@ -549,7 +610,7 @@ impl Table {
             (Some((_, route)), _) if route.answered => return,
             (Some((_, route)), Orphan::Unreadable(why)) => route.unreadable = Some(*why),
             (Some(_), Orphan::Error(_)) => {}
-            (None, _) if self.handshake.as_ref() == Some(&id) => {}
+            (None, _) if self.handshake.as_ref().is_some_and(|(own, _)| *own == id) => {}
             (None, _) => {
                 self.abandoned.remove(&id);
                 return;

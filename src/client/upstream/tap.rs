@@ -24,6 +24,7 @@ use rmcp::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    answers::Expected,
     kinds::method,
     questions::Admission,
     routes::{Route, Routes},
@@ -123,12 +124,14 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
         }
         if let JsonRpcMessage::Request(request) = &mut item {
             trim_request(&mut request.request);
+            let expected = Expected::of(&request.request);
             match request.request.extensions_mut().remove::<Route>() {
                 Some(route) => {
                     let token = request.request.get_meta().get_progress_token();
+                    let route = route.expects(expected);
                     self.routes.enter(request.id.clone(), token, route);
                 }
-                None => self.routes.enter_handshake(request.id.clone()),
+                None => self.routes.enter_handshake(request.id.clone(), expected),
             }
         }
         begun(self.inner.send(item))
@@ -156,7 +159,13 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
                         None => continue,
                     }
                 }
-                Some(message) => {
+                Some(mut message) => {
+                    #[cfg(feature = "http-client")]
+                    if let JsonRpcMessage::Response(response) = &mut message
+                        && let Some(result) = self.routes.take_result(&response.id)
+                    {
+                        response.result = result;
+                    }
                     let answered = match &message {
                         JsonRpcMessage::Response(response) => Some(&response.id),
                         JsonRpcMessage::Error(error) => error.id.as_ref(),
