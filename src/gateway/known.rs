@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{CacheScope, MetaObject, Resource, Tool};
+use rmcp::model::{CacheScope, MetaObject, Resource, ResourceTemplate, Tool};
 use tokio::time::Instant;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     fetch::Fetching,
     listed::Listed,
     seat::Seat,
+    uris,
 };
 use crate::{CallContext, ToolHints, audience::PrivateTo};
 
@@ -163,6 +164,15 @@ impl Seat {
                 None => Has::NotBefore,
             },
         }
+    }
+
+    /// Whether the member has a template that this URI of its own fits, as far as is known for this caller.
+    pub(super) fn has_template_of(&self, context: &CallContext, uri: &str) -> bool {
+        let known = self.known::<ResourceTemplate>(&self.class(context));
+        known.is_some_and(|(list, _)| {
+            let mut templates = list.items.iter();
+            templates.any(|template| uris::fits(&template.uri_template, uri))
+        })
     }
 
     /// Whether the member lists a resource by this URI of its own, as far as is known for this caller.
