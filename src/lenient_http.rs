@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use memchr::memmem;
 use pin_project_lite::pin_project;
@@ -18,8 +18,9 @@ use crate::json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates};
 
 /// Mends messages on their way to and from rmcp's `StreamableHttpService`, as [`Lines`](crate::Lines) does.
 ///
-/// - In request bodies, an escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8 become
-///   U+FFFD. rmcp answers such a body with an error.
+/// - In request bodies of JSON, an escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8
+///   become U+FFFD. rmcp answers such a body with an error. A body of another media type, or with a
+///   `Content-Encoding`, is left as it is.
 /// - In event streams, a notification or request without params has no `params`. rmcp writes `"params":null`, which
 ///   JSON-RPC 2.0 (section 4.2) does not allow and other clients refuse.
 ///
@@ -91,10 +92,14 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        // A replaced byte makes the body longer.
-        parts.headers.remove(header::CONTENT_LENGTH);
+        let is_json = is_json(&parts.headers);
+        if is_json {
+            // A replaced byte makes the body longer.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
         let body = LenientBody {
             body,
+            is_json,
             held: BytesMut::new(),
             ended: false,
         };
@@ -102,6 +107,17 @@ where
             inner: self.inner.call(Request::from_parts(parts, body)),
         }
     }
+}
+
+/// Whether the body of a request with these headers is the text of JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    const JSON: &[u8] = b"application/json";
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(|kind| kind.as_bytes());
+    let kind = kind.and_then(|kind| kind.get(..JSON.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(JSON))
+        && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 pin_project! {
@@ -130,11 +146,12 @@ where
 }
 
 pin_project! {
-    /// A request body with U+FFFD in place of what no Rust string holds.
+    /// A request body with U+FFFD in place of what no Rust string holds, if it is JSON.
     #[derive(Debug)]
     pub struct LenientBody<B> {
         #[pin]
         body: B,
+        is_json: bool,
         // The start of an escape or of a character, whose rest is still to come.
         held: BytesMut,
         ended: bool,
@@ -150,6 +167,9 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
+        if !*this.is_json {
+            return this.body.poll_frame(cx);
+        }
         loop {
             if *this.ended {
                 return Poll::Ready(None);
@@ -191,6 +211,9 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if !self.is_json {
+            return self.body.size_hint();
+        }
         let mut hint = SizeHint::new();
         hint.set_lower(self.body.size_hint().lower());
         hint
