@@ -94,6 +94,8 @@ fn complete_object(schema: &mut Arc<JsonObject>) -> Result<(), &'static str> {
                     .collect::<Option<JsonObject>>();
                 Value::Object(properties.ok_or("one of its `properties` is not a schema")?)
             }
+            // An empty object, in languages that have arrays for both.
+            ("properties", Value::Array(none)) if none.is_empty() => json!({}),
             ("properties", _) => return Err("its `properties` are not an object"),
             ("required", required) if !is_names(required) => {
                 return Err("its `required` is not a list of names");

@@ -285,6 +285,7 @@ async fn a_tool_that_official_clients_refuse_is_completed_or_left_out() {
         { "name": "some", "inputSchema": { "properties": { "z": {}, "a": {} } } },
         { "name": "null", "inputSchema": { "type": null, "properties": null, "required": null } },
         { "name": "either", "inputSchema": { "type": ["object", "null"] } },
+        { "name": "array", "inputSchema": { "type": "object", "properties": [] } },
         { "name": "text", "inputSchema": { "type": "string" } },
         { "name": "list", "inputSchema": { "type": "object", "required": "all" } },
         { "name": "out", "inputSchema": { "type": "object" }, "outputSchema": output },
@@ -317,6 +318,8 @@ async fn a_tool_that_official_clients_refuse_is_completed_or_left_out() {
         assert_eq!(schema("some").0, completed);
         assert_eq!(schema("null").0, json!({ "type": "object" }));
         assert_eq!(schema("either").0, json!({ "type": "object" }));
+        let no_properties = json!({ "type": "object", "properties": {} });
+        assert_eq!(schema("array").0, no_properties);
         assert_eq!(json!(schema("out").1), completed);
         // Any schema is one of an output since 2026-07-28.
         assert_eq!(json!(schema("rows").1), json!({ "type": "array" }));
