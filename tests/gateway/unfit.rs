@@ -112,6 +112,29 @@ async fn one_unreadable_tool_is_left_out_of_the_list_and_said() {
 }
 
 #[tokio::test]
+async fn an_unreadable_item_of_any_size_is_left_out_at_once() {
+    let mut bad: serde_json::Map<_, _> = (0..50_000)
+        .map(|number| (format!("f{number}"), Value::Null))
+        .collect();
+    bad.insert("inputSchema".to_owned(), Value::Null);
+    bad.insert("name".to_owned(), "n".repeat(5_000).into());
+    let mut list = fifty(&bad.into());
+    for number in 0..50_000 {
+        list[format!("f{number}")] = Value::Null;
+    }
+    let gateway = Gateway::builder()
+        .member("odd", lines_of("odd", "tools/list", list))
+        .member("even", Shop::with("even", &["a"]).piped())
+        .build()
+        .unwrap();
+    assert_eq!(soon("a list", listed(&gateway)).await.len(), 50);
+    let MemberState::Degraded { reason } = state_of(&gateway, "odd") else {
+        panic!("{:?}", state_of(&gateway, "odd"))
+    };
+    assert!(reason.len() < 1_000, "{} bytes", reason.len());
+}
+
+#[tokio::test]
 async fn an_unreadable_item_of_any_list_is_left_out_alone() {
     let prompts = json!([{ "name": "good" }, { "name": "bad", "arguments": {} }, 5]);
     let resources = json!([
