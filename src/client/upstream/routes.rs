@@ -14,7 +14,7 @@ use rmcp::{
     RoleClient,
     model::{
         ClientResult, ErrorCode, ErrorData, GetMeta, JsonRpcMessage, ProgressToken, RequestId,
-        ServerNotification, ServerRequest, ServerResult, SubscriptionFilter,
+        ServerNotification, ServerRequest, SubscriptionFilter,
     },
     service::RxJsonRpcMessage,
 };
@@ -66,7 +66,7 @@ pub(super) struct Route {
     expected: Option<Expected>,
     /// The result, if it was read before rmcp came to it.
     #[cfg(feature = "http-client")]
-    result: Option<Box<ServerResult>>,
+    result: Option<Box<rmcp::model::ServerResult>>,
     /// Is counted otherwise.
     counted: bool,
     /// How many requests of the server wait for an answer by way of this call.
@@ -284,21 +284,13 @@ impl Routes {
 
     /// Keeps the result of a call until rmcp passes on its answer, and leaves an empty one in its place.
     #[cfg(feature = "http-client")]
-    pub(super) fn keep_result(&self, id: &RequestId, result: &mut ServerResult) {
+    pub(super) fn keep_result(&self, id: &RequestId, result: &mut rmcp::model::ServerResult) {
         let mut table = self.table();
         let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
         if let Some((_, route)) = route {
-            let kept = std::mem::replace(result, ServerResult::empty(()));
+            let kept = std::mem::replace(result, rmcp::model::ServerResult::empty(()));
             route.result = Some(Box::new(kept));
         }
-    }
-
-    /// The result that was kept.
-    #[cfg(feature = "http-client")]
-    pub(super) fn take_result(&self, id: &RequestId) -> Option<ServerResult> {
-        let mut table = self.table();
-        let (_, route) = table.routes.get_mut(&own_id(id)?)?;
-        route.result.take().map(|result| *result)
     }
 
     /// Forgets a call that was answered. Says why, if the answer cannot be read.
@@ -319,14 +311,26 @@ impl Routes {
         }
     }
 
-    /// Takes note that the server has answered a request.
-    pub(super) fn answered(&self, id: &RequestId) {
+    /// Takes note that the server has answered a request, and puts the result into the answer that was kept for it.
+    pub(super) fn answered(&self, message: &mut RxJsonRpcMessage<RoleClient>) {
+        let id = match message {
+            JsonRpcMessage::Response(response) => own_id(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref().and_then(own_id),
+            _ => None,
+        };
+        let Some(id) = id else { return };
         let mut table = self.table();
-        if let Some((_, route)) = table.routes.get_mut(id) {
+        if let Some((_, route)) = table.routes.get_mut(&id) {
             route.answered = true;
+            #[cfg(feature = "http-client")]
+            if let JsonRpcMessage::Response(response) = message
+                && let Some(result) = route.result.take()
+            {
+                response.result = *result;
+            }
         } else {
-            table.abandoned.remove(id);
-            table.handshake.take_if(|(handshake, _)| handshake == id);
+            table.abandoned.remove(&id);
+            table.handshake.take_if(|(handshake, _)| *handshake == id);
         }
         table.settle_orphans();
     }

@@ -160,20 +160,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
                     }
                 }
                 Some(mut message) => {
-                    #[cfg(feature = "http-client")]
-                    if let JsonRpcMessage::Response(response) = &mut message
-                        && let Some(result) = self.routes.take_result(&response.id)
-                    {
-                        response.result = result;
-                    }
-                    let answered = match &message {
-                        JsonRpcMessage::Response(response) => Some(&response.id),
-                        JsonRpcMessage::Error(error) => error.id.as_ref(),
-                        _ => None,
-                    };
-                    if let Some(id) = answered {
-                        self.routes.answered(id);
-                    }
+                    self.routes.answered(&mut message);
                     return Some(message);
                 }
                 None => {
