@@ -25,8 +25,9 @@ const MAX_COMPARED: usize = 16 * 1024;
 /// Repairs messages on their way to and from rmcp's `StreamableHttpService`, as
 /// [`Lines`](crate::Lines) does.
 ///
-/// - In request bodies, an escape of a surrogate without its other half (`"\ud83d"`) and a byte
-///   that is not UTF-8 become U+FFFD. rmcp answers such a body with an error.
+/// - In request bodies of JSON, an escape of a surrogate without its other half (`"\ud83d"`) and a
+///   byte that is not UTF-8 become U+FFFD. rmcp answers such a body with an error. A body of another
+///   media type, or with a `Content-Encoding`, is left as it is.
 /// - In a body of up to 16 KiB, a request whose `params` or `_meta` is not an object, or a list
 ///   request whose `cursor` is not a string, is answered by [`McpServer`](crate::McpServer) with
 ///   -32602 and the name of the misfit. rmcp answers the first two with HTTP 415, and the last with
@@ -104,12 +105,16 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        // A replaced byte makes the body longer.
-        parts.headers.remove(header::CONTENT_LENGTH);
+        let is_json = is_json(&parts.headers);
+        if is_json {
+            // A replaced byte makes the body longer.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
         let sent = SentOverHttp::default();
         parts.extensions.insert(sent.clone());
         let body = LenientBody {
             body,
+            is_json,
             held: BytesMut::new(),
             short: Some(BytesMut::new()),
             sent,
@@ -120,6 +125,17 @@ where
             inner: self.inner.call(Request::from_parts(parts, body)),
         }
     }
+}
+
+/// Whether the body of a request with these headers is the text of JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    const JSON: &[u8] = b"application/json";
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .map(|kind| kind.as_bytes());
+    let kind = kind.and_then(|kind| kind.get(..JSON.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(JSON))
+        && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 pin_project! {
@@ -148,11 +164,12 @@ where
 }
 
 pin_project! {
-    /// A request body with U+FFFD in place of text that a Rust string cannot hold.
+    /// A request body. If it is JSON, it has U+FFFD in place of text that a Rust string cannot hold.
     #[derive(Debug)]
     pub struct LenientBody<B> {
         #[pin]
         body: B,
+        is_json: bool,
         // The start of an escape or of a character whose rest has not arrived.
         held: BytesMut,
         // The whole body so far, unless it is too long to be compared.
@@ -172,6 +189,9 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
+        if !*this.is_json {
+            return this.body.poll_frame(cx);
+        }
         loop {
             if *this.ended {
                 let trailers = this.trailers.take();
@@ -226,6 +246,9 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if !self.is_json {
+            return self.body.size_hint();
+        }
         let mut hint = SizeHint::new();
         // A short body may become shorter.
         let lower = self.body.size_hint().lower();

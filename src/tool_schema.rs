@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rmcp::model::{JsonObject, Tool};
 use serde_json::{Value, json};
 
-use crate::unreadable::UnreadableItem;
+use crate::unreadable::{MAX_REPORTED, UnreadableItem, cut};
 
 /// Keywords that only a schema of an object has.
 const OF_OBJECTS: [&str; 4] = [
@@ -26,11 +26,13 @@ pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
     let mut index = 0;
     tools.retain_mut(|tool| {
         let misfit = complete_tool(tool).err();
-        if let Some((field, reason)) = misfit {
+        if let Some((field, reason)) = misfit
+            && left_out.len() < MAX_REPORTED
+        {
             left_out.push(UnreadableItem {
                 method: "tools/list",
                 index,
-                name: Some(tool.name.to_string()),
+                name: Some(cut(tool.name.to_string())),
                 field: Some(field.to_owned()),
                 reason: reason.to_owned(),
             });
@@ -94,6 +96,8 @@ fn complete_object(schema: &mut Arc<JsonObject>) -> Result<(), &'static str> {
                     .collect::<Option<JsonObject>>();
                 Value::Object(properties.ok_or("one of its `properties` is not a schema")?)
             }
+            // An empty object, in languages that have arrays for both.
+            ("properties", Value::Array(none)) if none.is_empty() => json!({}),
             ("properties", _) => return Err("its `properties` are not an object"),
             ("required", required) if !is_names(required) => {
                 return Err("its `required` is not a list of names");

@@ -12,6 +12,8 @@ use rmcp::model::{ClientRequest, PaginatedRequestParams};
 
 /// The maximum number of reported items of one list. Further items are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
+/// The maximum length of a name or a reason that is reported, in bytes.
+const MAX_TEXT: usize = 200;
 /// The maximum number of different items that are logged.
 const MAX_LOGGED: usize = 1_000;
 
@@ -43,6 +45,16 @@ impl fmt::Display for UnreadableItem {
         }
         write!(f, ": {}", self.reason)
     }
+}
+
+/// The part of a server's text that is reported.
+pub(crate) fn cut(mut text: String) -> String {
+    let mut end = MAX_TEXT.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }
 
 /// The items that were left out of a list, in its response's extensions.

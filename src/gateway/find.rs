@@ -131,9 +131,8 @@ impl Hub {
         });
         let bare = || seats.list.iter().filter(|seat| !seat.prefixes_uris());
         let found = match prefixed {
-            // A view's own URI may begin like the outward URIs of its member.
             Some((seat, inner)) if uris::is_ui(uri) => {
-                match seat.lists_uri(context, uri) && !seat.lists_uri(context, &inner) {
+                match self.is_own_view(&seat, uri, &inner, context).await {
                     true => return self.let_out_bare(seat, uri, context),
                     false => Some((seat, inner)),
                 }
@@ -152,6 +151,33 @@ impl Hub {
                 let seat = self.find_own(&seats, uri, context).await?;
                 self.let_out_bare(seat, uri, context)
             }
+        }
+    }
+
+    /// Returns `true` if the URI of a view is the member's own. Such a URI often begins with the
+    /// server's name, as outward URIs do with the member's.
+    async fn is_own_view(
+        &self,
+        seat: &Arc<Seat>,
+        uri: &str,
+        inner: &str,
+        context: &CallContext,
+    ) -> bool {
+        self.seek::<Resource>(seat, context).await;
+        if seat.lists_uri(context, uri) || seat.lists_uri(context, inner) {
+            return !seat.lists_uri(context, inner);
+        }
+        self.seek::<ResourceTemplate>(seat, context).await;
+        seat.has_template_of(context, uri) && !seat.has_template_of(context, inner)
+    }
+
+    /// Asks a member briefly for a list that is not known, once in the time that a list is kept.
+    async fn seek<T: Listed>(&self, seat: &Arc<Seat>, context: &CallContext) {
+        if seat.known::<T>(&seat.class(context)).is_none() && seat.seeks::<T>(context) {
+            let patience = PATIENCE.min(self.rules.deadline);
+            let part = seat.part::<T>(context, Age::Any, self.rules.deadline, &self.bell);
+            // Without the list, the URI is taken as an outward one.
+            let _ = tokio::time::timeout(patience, part).await;
         }
     }
 
@@ -187,9 +213,9 @@ impl Hub {
             let templates = self.at_hand::<ResourceTemplate>(seats, context).await;
             let entries = templates.iter().flat_map(|known| &known.entries);
             for entry in entries.filter(|entry| entry.is_prefixed()) {
-                let literal = uris::literal(&entry.inner);
-                let fits = literal.contains(':') && uri.starts_with(literal);
-                if fits && owners.iter().all(|owner| owner.id != entry.seat.id) {
+                if uris::fits(&entry.inner, uri)
+                    && owners.iter().all(|owner| owner.id != entry.seat.id)
+                {
                     owners.push(entry.seat.clone());
                 }
             }

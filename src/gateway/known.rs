@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{CacheScope, MetaObject, Resource, Tool};
+use rmcp::model::{CacheScope, MetaObject, Resource, ResourceTemplate, Tool};
 use tokio::time::Instant;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     fetch::Fetching,
     listed::Listed,
     seat::Seat,
+    uris,
 };
 use crate::{CallContext, ToolHints, audience::PrivateTo};
 
@@ -164,6 +165,16 @@ impl Seat {
                 None => Has::NotBefore,
             },
         }
+    }
+
+    /// Returns `true` if the list known for this caller has a template that fits this URI of the
+    /// member.
+    pub(super) fn has_template_of(&self, context: &CallContext, uri: &str) -> bool {
+        let known = self.known::<ResourceTemplate>(&self.class(context));
+        known.is_some_and(|(list, _)| {
+            let mut templates = list.items.iter();
+            templates.any(|template| uris::fits(&template.uri_template, uri))
+        })
     }
 
     /// Returns `true` if the list known for this caller has a resource with this URI of the member.

@@ -77,6 +77,12 @@ pub(super) fn literal(template: &str) -> &str {
     template.split('{').next().unwrap_or(template)
 }
 
+/// Whether a URI may be made of a template. One without a scheme fits none.
+pub(super) fn fits(template: &str, uri: &str) -> bool {
+    let literal = literal(template);
+    literal.contains(':') && uri.starts_with(literal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

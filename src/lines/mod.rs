@@ -26,10 +26,10 @@ use tokio_util::{
 
 use self::reader::Reader;
 pub(crate) use self::{
-    reader::{Broken, Message, Why},
+    reader::{Broken, Why},
     sketch::Kind,
 };
-use crate::{json_text::before_null_params, outgoing::trim_request};
+use crate::{json_text::before_null_params, outgoing::trim_request, protocol};
 
 /// The default limit of a line's length: 16 MiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -132,12 +132,15 @@ where
         self
     }
 
-    /// Returns the next line that is not blank. It is cancel-safe.
-    pub(crate) async fn next<M: Message>(&mut self) -> Option<Result<M, Broken>> {
+    /// Returns the next message, as `read` reads it. It is cancel-safe.
+    pub(crate) async fn next<M>(
+        &mut self,
+        read: impl Fn(&[u8]) -> serde_json::Result<M>,
+    ) -> Option<Result<M, Broken>> {
         if self.say_refusal().await.is_err() {
             return None;
         }
-        match self.reader.next().await {
+        match self.reader.next(&read).await {
             Ok(line) => line,
             Err(error) => {
                 tracing::warn!(%error, "a line cannot be read");
@@ -250,7 +253,7 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let broken = match self.next().await? {
+            let broken = match self.next(protocol::read_from_client).await? {
                 Ok(message) => return Some(message),
                 Err(broken) => broken,
             };

@@ -1,7 +1,6 @@
 use std::{fmt, io};
 
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::bytes::{Buf, BytesMut};
 
@@ -9,7 +8,7 @@ use super::{
     sketch::{Kind, Sketch},
     start::Start,
 };
-use crate::{json_text::replace_lone_surrogates, protocol};
+use crate::json_text::replace_lone_surrogates;
 
 /// The minimum free space of a read.
 const READ: usize = 8 * 1024;
@@ -46,22 +45,6 @@ impl fmt::Display for Why {
     }
 }
 
-/// A message as it is read off a line.
-pub(crate) trait Message: DeserializeOwned {
-    /// Returns the message that a text was meant as, if `read`, what was read of it, is not that.
-    fn as_sent(_read: Option<&Self>, _text: &[u8]) -> Option<Self> {
-        None
-    }
-}
-
-impl Message for ServerJsonRpcMessage {}
-
-impl Message for ClientJsonRpcMessage {
-    fn as_sent(read: Option<&Self>, text: &[u8]) -> Option<Self> {
-        protocol::message_as_sent(read, text)
-    }
-}
-
 /// Lines of bounded length.
 pub(super) struct Reader<R> {
     read: R,
@@ -93,14 +76,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Returns the next message, one for each line that is not blank. Returns `None` at the end; an
     /// unfinished line is not a message.
-    pub(super) async fn next<M: Message>(&mut self) -> io::Result<Option<Result<M, Broken>>> {
+    pub(super) async fn next<M>(
+        &mut self,
+        read: &impl Read<M>,
+    ) -> io::Result<Option<Result<M, Broken>>> {
         loop {
-            if let Some(read) = self.next_on_line() {
-                return Ok(Some(read));
+            if let Some(message) = self.next_on_line(read) {
+                return Ok(Some(message));
             }
             while let Some(line) = self.take_line() {
-                if let Some(read) = self.parse(line) {
-                    return Ok(Some(read));
+                if let Some(message) = self.parse(line, read) {
+                    return Ok(Some(message));
                 }
             }
             // If the future is dropped here, nothing is lost: read bytes are in the buffer.
@@ -135,7 +121,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(line)
     }
 
-    fn parse<M: Message>(&mut self, line: BytesMut) -> Option<Result<M, Broken>> {
+    fn parse<M>(&mut self, line: BytesMut, read: &impl Read<M>) -> Option<Result<M, Broken>> {
         let limit = self.max;
         if let Some(mut sketch) = self.skipping.take() {
             sketch.feed(&line);
@@ -151,70 +137,67 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if json.len() > limit {
             return Some(Err(Broken::new(&line, Why::TooLong { limit })));
         }
-        match serde_json::from_slice(json) {
-            Ok(message) => Some(Ok(M::as_sent(Some(&message), json).unwrap_or(message))),
-            Err(error) => Some(self.parse_otherwise(line, &error)),
+        match read(json) {
+            Ok(message) => Some(Ok(message)),
+            Err(error) => Some(self.parse_otherwise(line, &error, read)),
         }
     }
 
     /// Reads a line that is not exactly one message.
-    fn parse_otherwise<M: Message>(
+    fn parse_otherwise<M>(
         &mut self,
         line: BytesMut,
         error: &serde_json::Error,
+        read: &impl Read<M>,
     ) -> Result<M, Broken> {
         let line = match replace_lone_surrogates(&line) {
             Some(replaced) => BytesMut::from(&replaced[..]),
             None => line,
         };
         match Start::of(&line) {
-            Some(start) => self.parse_first(line, start),
+            Some(start) => self.parse_first(line, start, read),
             None => Err(Broken::new(&line, error.into())),
         }
     }
 
     /// Reads the next message on the line of the last one.
-    fn next_on_line<M: Message>(&mut self) -> Option<Result<M, Broken>> {
+    fn next_on_line<M>(&mut self, read: &impl Read<M>) -> Option<Result<M, Broken>> {
         if self.rest.is_empty() {
             return None;
         }
         let rest = std::mem::take(&mut self.rest);
         let start = Start::of(&rest)?;
-        Some(self.parse_first(rest, start))
+        Some(self.parse_first(rest, start, read))
     }
 
     /// Reads the first of several documents. The rest of the line is read by the next call, so a
     /// line takes time in proportion to its length.
-    fn parse_first<M: Message>(&mut self, mut line: BytesMut, start: Start) -> Result<M, Broken> {
+    fn parse_first<M>(
+        &mut self,
+        mut line: BytesMut,
+        start: Start,
+        read: &impl Read<M>,
+    ) -> Result<M, Broken> {
         line.advance(start.at);
-        let mut documents = serde_json::Deserializer::from_slice(&line).into_iter::<M>();
-        let read = match documents.next() {
-            Some(read) => read.map_err(|error| Why::from(&error)),
-            None => Err(Why::NoMessage),
-        };
-        let end = match &read {
-            Ok(_) => Some(documents.byte_offset()),
-            Err(Why::NoMessage) => end_of_document(&line),
-            Err(_) => None,
-        };
+        let end = end_of_document(&line);
         let document = line.split_to(end.unwrap_or(line.len()));
         self.rest = line;
-        match read {
-            Ok(message) if !start.after_text => {
-                Ok(M::as_sent(Some(&message), &document).unwrap_or(message))
-            }
+        match read(&document).map_err(|error| Why::from(&error)) {
+            Ok(message) if !start.after_text => Ok(message),
             // A log line may quote any message. If it quotes an answer, the next answer with its id
             // is ignored.
             Ok(message) if matches!(Sketch::of(&document).kind(), Kind::Answer(_)) => Ok(message),
             Ok(_) => Err(Broken::noise(Why::NoMessage)),
             Err(why) if start.after_text => Err(Broken::noise(why)),
-            Err(Why::NoMessage) => {
-                M::as_sent(None, &document).ok_or_else(|| Broken::new(&document, Why::NoMessage))
-            }
             Err(why) => Err(Broken::new(&document, why)),
         }
     }
 }
+
+/// Reads a message from its text.
+pub(super) trait Read<M>: Fn(&[u8]) -> serde_json::Result<M> {}
+
+impl<M, F: Fn(&[u8]) -> serde_json::Result<M>> Read<M> for F {}
 
 /// Returns the end of the first JSON text in `line`.
 fn end_of_document(line: &[u8]) -> Option<usize> {
@@ -263,7 +246,9 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::io::AsyncWriteExt;
 
-    impl Message for Value {}
+    fn value(line: &[u8]) -> serde_json::Result<Value> {
+        serde_json::from_slice(line)
+    }
 
     #[tokio::test]
     async fn a_line_of_any_length_takes_bounded_memory() {
@@ -283,7 +268,7 @@ mod tests {
         let mut most = 0;
         let broken = loop {
             // The future is dropped and restarted, as it is in a `select!` loop.
-            let next = reader.next::<Value>();
+            let next = reader.next(&value);
             match tokio::time::timeout(std::time::Duration::ZERO, next).await {
                 Ok(line) => break line.unwrap().unwrap().unwrap_err(),
                 Err(_) => most = most.max(reader.buffer.capacity()),
@@ -292,10 +277,10 @@ mod tests {
         assert_eq!(broken.kind, Kind::Answer(Some(RequestId::Number(7))));
         assert_eq!(broken.why, Why::TooLong { limit: LIMIT });
         assert!(most <= 4 * LIMIT, "{most}");
-        let next = reader.next::<Value>().await.unwrap().unwrap().unwrap();
+        let next = reader.next(&value).await.unwrap().unwrap().unwrap();
         assert_eq!(next, json!({ "id": 8 }));
         drop(writing.await.unwrap());
-        assert!(reader.next::<Value>().await.unwrap().is_none());
+        assert!(reader.next(&value).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -303,11 +288,11 @@ mod tests {
         let text = b"\xEF\xBB\xBF{\"a\":1}\r\n\n  \r\n{\"a\":12}\n{\"a\":123}\n";
         let mut reader = Reader::new(&text[..], "{\"a\":12}".len());
         for number in [1, 12] {
-            let line = reader.next::<Value>().await.unwrap().unwrap().unwrap();
+            let line = reader.next(&value).await.unwrap().unwrap().unwrap();
             assert_eq!(line["a"], number);
         }
-        let broken = reader.next::<Value>().await.unwrap().unwrap().unwrap_err();
+        let broken = reader.next(&value).await.unwrap().unwrap().unwrap_err();
         assert_eq!(broken.why, Why::TooLong { limit: 8 });
-        assert!(reader.next::<Value>().await.unwrap().is_none());
+        assert!(reader.next(&value).await.unwrap().is_none());
     }
 }

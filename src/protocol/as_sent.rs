@@ -49,8 +49,17 @@ fn as_sent(text: &[u8]) -> Option<(RequestId, CustomRequest)> {
     Some((sent.id, request))
 }
 
+/// Reads a message of a client from its text.
+pub(crate) fn read_from_client(text: &[u8]) -> serde_json::Result<ClientJsonRpcMessage> {
+    match serde_json::from_slice(text) {
+        Ok(message) => Ok(message_as_sent(Some(&message), text).unwrap_or(message)),
+        Err(error) if error.is_data() => message_as_sent(None, text).ok_or(error),
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns the message that a text was meant as, if `read` is not it: what rmcp has made of the text, if anything.
-pub(crate) fn message_as_sent(
+fn message_as_sent(
     read: Option<&ClientJsonRpcMessage>,
     text: &[u8],
 ) -> Option<ClientJsonRpcMessage> {

@@ -12,7 +12,7 @@ mod methods;
 mod notifications;
 mod unreadable;
 
-pub(crate) use as_sent::message_as_sent;
+pub(crate) use as_sent::read_from_client;
 #[cfg(feature = "http-server")]
 pub(crate) use as_sent::{SentOverHttp, body_as_sent};
 #[cfg(any(feature = "auth", feature = "cache"))]

@@ -421,6 +421,20 @@ async fn a_bare_uri_that_one_member_has_leads_to_it() {
     ] {
         assert_eq!(read(&client, uri).await.1, served, "{uri}");
     }
+    // Also if nothing was listed before, and by a template.
+    for (uri, served) in [
+        (VIEW, "chart serves ui://chart/view.html"),
+        ("ui://chart/by/7", "chart serves ui://chart/by/7"),
+        ("ui://chart/chart/by/7", "chart serves ui://chart/by/7"),
+    ] {
+        let gateway = Gateway::builder()
+            .member("bars", app("bars", "ui://bars", "bars-poll"))
+            .member("chart", app("chart", VIEW, "poll"))
+            .build()
+            .unwrap();
+        let client = Client::modern("m", gateway).await;
+        assert_eq!(read(&client, uri).await.1, served, "{uri}");
+    }
     // Several have it: the error names the URIs that each is read by.
     let client = Client::modern("m", apps()).await;
     let read = client

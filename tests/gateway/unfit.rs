@@ -112,6 +112,29 @@ async fn one_unreadable_tool_is_left_out_of_the_list_and_said() {
 }
 
 #[tokio::test]
+async fn an_unreadable_item_of_any_size_is_left_out_at_once() {
+    let mut bad: serde_json::Map<_, _> = (0..50_000)
+        .map(|number| (format!("f{number}"), Value::Null))
+        .collect();
+    bad.insert("inputSchema".to_owned(), Value::Null);
+    bad.insert("name".to_owned(), "n".repeat(5_000).into());
+    let mut list = fifty(&bad.into());
+    for number in 0..50_000 {
+        list[format!("f{number}")] = Value::Null;
+    }
+    let gateway = Gateway::builder()
+        .member("odd", lines_of("odd", "tools/list", list))
+        .member("even", Shop::with("even", &["a"]).piped())
+        .build()
+        .unwrap();
+    assert_eq!(soon("a list", listed(&gateway)).await.len(), 50);
+    let MemberState::Degraded { reason } = state_of(&gateway, "odd") else {
+        panic!("{:?}", state_of(&gateway, "odd"))
+    };
+    assert!(reason.len() < 1_000, "{} bytes", reason.len());
+}
+
+#[tokio::test]
 async fn an_unreadable_item_of_any_list_is_left_out_alone() {
     let prompts = json!([{ "name": "good" }, { "name": "bad", "arguments": {} }, 5]);
     let resources = json!([
@@ -285,6 +308,7 @@ async fn a_tool_that_official_clients_refuse_is_completed_or_left_out() {
         { "name": "some", "inputSchema": { "properties": { "z": {}, "a": {} } } },
         { "name": "null", "inputSchema": { "type": null, "properties": null, "required": null } },
         { "name": "either", "inputSchema": { "type": ["object", "null"] } },
+        { "name": "array", "inputSchema": { "type": "object", "properties": [] } },
         { "name": "text", "inputSchema": { "type": "string" } },
         { "name": "list", "inputSchema": { "type": "object", "required": "all" } },
         { "name": "out", "inputSchema": { "type": "object" }, "outputSchema": output },
@@ -317,6 +341,8 @@ async fn a_tool_that_official_clients_refuse_is_completed_or_left_out() {
         assert_eq!(schema("some").0, completed);
         assert_eq!(schema("null").0, json!({ "type": "object" }));
         assert_eq!(schema("either").0, json!({ "type": "object" }));
+        let no_properties = json!({ "type": "object", "properties": {} });
+        assert_eq!(schema("array").0, no_properties);
         assert_eq!(json!(schema("out").1), completed);
         // Any schema is one of an output since 2026-07-28.
         assert_eq!(json!(schema("rows").1), json!({ "type": "array" }));

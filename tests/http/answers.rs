@@ -239,7 +239,9 @@ async fn an_accepted_request_is_answered_on_the_sessions_own_stream() {
                 axum::body::Body::from_stream(events),
             );
         }
-        let answer = done(&seen.message, "over there");
+        let mut answer = done(&seen.message, "over there");
+        // To rmcp, a list of tools.
+        answer["result"]["tools"] = json!([]);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(300)).await;
             let _ = sender.0.send(format!("data: {answer}\n\n"));

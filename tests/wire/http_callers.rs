@@ -111,6 +111,36 @@ async fn a_callers_lone_surrogate_becomes_the_replacement_character_over_http() 
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_the_text_of_json_is_left_as_it_is() {
+    let echo = axum::routing::post(|body: axum::body::Bytes| async { body });
+    let router = axum::Router::new()
+        .route("/", echo)
+        .layer(LenientHttpLayer::new());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let body = b"\x1f\x8b\xff \\ud83d \xe9\\";
+    for (kind, encoding, kept) in [
+        ("application/octet-stream", None, true),
+        ("text/plain", None, true),
+        ("application/json", Some("gzip"), true),
+        ("application/json", None, false),
+        ("Application/JSON; charset=utf-8", None, false),
+    ] {
+        let mut post = reqwest::Client::new()
+            .post(&url)
+            .header("content-type", kind)
+            .body(&body[..]);
+        if let Some(encoding) = encoding {
+            post = post.header("content-encoding", encoding);
+        }
+        let echoed = soon("an echo", post.send()).await.unwrap();
+        let echoed = echoed.bytes().await.unwrap();
+        assert_eq!(echoed == body[..], kept, "{kind} {encoding:?} {echoed:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_notification_without_params_is_written_without_over_http() {
     let (server, _) = Server::new(LEGACY, |_| {
         vec![

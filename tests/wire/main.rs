@@ -9,6 +9,7 @@
 mod common;
 mod documents;
 mod http_callers;
+mod kinds;
 mod order;
 mod params;
 mod peers;

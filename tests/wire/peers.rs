@@ -41,6 +41,7 @@ type Answer = Arc<dyn Fn(&Value) -> Vec<String> + Send + Sync>;
 pub struct Server {
     revision: &'static str,
     capabilities: &'static str,
+    session: bool,
     answer: Answer,
     seen: mpsc::UnboundedSender<String>,
 }
@@ -81,6 +82,7 @@ impl Server {
         let server = Self {
             revision,
             capabilities: r#"{"tools":{"listChanged":true},"prompts":{},"resources":{},"completions":{},"logging":{}}"#,
+            session: false,
             answer: Arc::new(answer),
             seen: sender,
         };
@@ -91,6 +93,12 @@ impl Server {
     pub fn answering(revision: &'static str, result: &str) -> (Self, Seen) {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#);
         Self::new(revision, move |_| vec![answer.clone()])
+    }
+
+    /// Over HTTP, with a session.
+    pub fn with_session(mut self) -> Self {
+        self.session = true;
+        self
     }
 
     pub fn with_capabilities(mut self, capabilities: &'static str) -> Self {
@@ -146,6 +154,10 @@ impl Server {
 
     async fn post(self, events: bool, body: String) -> axum::response::Response<String> {
         let response = axum::response::Response::builder();
+        let response = match self.session {
+            true => response.header("mcp-session-id", "one"),
+            false => response,
+        };
         let answers = self.answers(&body);
         let response = match answers.last() {
             None => response.status(202).body(String::new()),

@@ -1,45 +1,114 @@
-//! Results that say less than their method's type requires.
+//! Answers, read as the result that their request's method asks for.
+//!
+//! rmcp reads a result as the first type of a union that fits. Members that no method asked for make it another
+//! type than the method's: a tool's result with `"tools": []` beside its content is a list of tools to it, without
+//! the content. Here the request is known, so its method decides.
 
-use rmcp::model::{ClientRequest, CustomResult, ServerResult};
+use rmcp::model::{
+    CallToolResult, ClientRequest, CompleteResult, CreateTaskResult, CustomResult, DiscoverResult,
+    GetPromptResult, GetSkillResult, GetTaskResult, InitializeResult, InputRequiredResult,
+    JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
+    ReadResourceResult, RequestId, ServerJsonRpcMessage, ServerResult, SubscriptionsListenResult,
+};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Map, Value, json};
 
 use crate::caller::Era;
 
-/// The result that a request asks for, as far as it has to be known to read a short one.
+type Read<T> = serde_json::Result<T>;
+
+/// The result that a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    short: Short,
+    in_text: fn(&[u8]) -> Read<Answer<ServerResult>>,
+    in_json: fn(Value) -> Read<ServerResult>,
+}
+
+/// The meaning of `null` and of an empty object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
-    /// An object with this member.
+enum Short {
+    /// The method's result, in which this member is empty.
     Member(&'static str),
     /// An empty object.
     Nothing,
-    /// A result without a form that means "nothing".
+    /// None.
     Other,
-    /// Any JSON.
+    /// What it says: any JSON is a result.
     Custom,
+}
+
+impl Short {
+    fn has_meaning(self) -> bool {
+        matches!(self, Self::Member(_) | Self::Nothing)
+    }
 }
 
 impl Expected {
     pub(super) fn of(request: &ClientRequest) -> Self {
+        use Short::{Custom, Member, Nothing, Other};
         match request {
-            ClientRequest::CallToolRequest(_) => Self::Member("content"),
-            ClientRequest::GetPromptRequest(_) => Self::Member("messages"),
-            ClientRequest::ReadResourceRequest(_) => Self::Member("contents"),
-            ClientRequest::CompleteRequest(_) => Self::Member("completion"),
-            ClientRequest::ListToolsRequest(_) => Self::Member("tools"),
-            ClientRequest::ListPromptsRequest(_) => Self::Member("prompts"),
+            ClientRequest::CallToolRequest(_) => Self::a::<CallToolResult>(Member("content")),
+            ClientRequest::GetPromptRequest(_) => Self::a::<GetPromptResult>(Member("messages")),
+            ClientRequest::ReadResourceRequest(_) => {
+                Self::a::<ReadResourceResult>(Member("contents"))
+            }
+            ClientRequest::CompleteRequest(_) => Self::a::<CompleteResult>(Member("completion")),
+            ClientRequest::ListToolsRequest(_) => Self::a::<ListToolsResult>(Member("tools")),
+            ClientRequest::ListPromptsRequest(_) => Self::a::<ListPromptsResult>(Member("prompts")),
             ClientRequest::ListResourcesRequest(_)
-            | ClientRequest::ReadResourceDirectoryRequest(_) => Self::Member("resources"),
-            ClientRequest::ListResourceTemplatesRequest(_) => Self::Member("resourceTemplates"),
-            ClientRequest::ListSkillsRequest(_) => Self::Member("skills"),
+            | ClientRequest::ReadResourceDirectoryRequest(_) => {
+                Self::a::<ListResourcesResult>(Member("resources"))
+            }
+            ClientRequest::ListResourceTemplatesRequest(_) => {
+                Self::a::<ListResourceTemplatesResult>(Member("resourceTemplates"))
+            }
+            ClientRequest::ListSkillsRequest(_) => Self::a::<ListSkillsResult>(Member("skills")),
+            ClientRequest::InitializeRequest(_) => Self::a::<InitializeResult>(Other),
+            ClientRequest::DiscoverRequest(_) => Self::a::<DiscoverResult>(Other),
+            ClientRequest::SubscriptionsListenRequest(_) => {
+                Self::a::<SubscriptionsListenResult>(Other)
+            }
+            ClientRequest::GetTaskRequest(_) => Self::a::<GetTaskResult>(Other),
+            ClientRequest::GetSkillRequest(_) => Self::a::<GetSkillResult>(Other),
             ClientRequest::PingRequest(_)
             | ClientRequest::SetLevelRequest(_)
             | ClientRequest::SubscribeRequest(_)
             | ClientRequest::UnsubscribeRequest(_)
             | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => Self::Nothing,
-            ClientRequest::CustomRequest(_) => Self::Custom,
-            _ => Self::Other,
+            | ClientRequest::CancelTaskRequest(_) => Self::a::<CustomResult>(Nothing),
+            _ => Self::a::<CustomResult>(Custom),
         }
+    }
+
+    fn a<R: DeserializeOwned + Into<ServerResult> + 'static>(short: Short) -> Self {
+        Self {
+            short,
+            in_text: |text| {
+                let answer: Answer<R> = serde_json::from_slice(text)?;
+                Ok(answer.map(R::into))
+            },
+            in_json: |json| serde_json::from_value::<R>(json).map(R::into),
+        }
+    }
+
+    /// Whether the result is one of a method that the protocol does not have.
+    pub(super) fn is_custom(self) -> bool {
+        self.short == Short::Custom
+    }
+
+    /// Reads an answer to the request. A result that is none of the method's is read as a custom one.
+    pub(super) fn answer_in(self, text: &[u8]) -> Read<JsonRpcResponse<ServerResult>> {
+        let is_typed = matches!(self.short, Short::Member(_) | Short::Other);
+        if is_typed && let Ok(answer) = (self.in_text)(text) {
+            return answer.into_response();
+        }
+        let answer: Answer<Value> = serde_json::from_slice(text)?;
+        answer.map(other_result).into_response()
     }
 
     /// Reads a result leniently: `null` and an empty object are the method's empty result, and a member that is
@@ -52,16 +121,20 @@ impl Expected {
                     .take_if(|content| content.is_null());
                 ServerResult::CallToolResult(result)
             }
-            ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_) => {
+            ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)
+                if self.short.has_meaning() =>
+            {
                 match serde_json::to_value(&result) {
                     Ok(json) => self.read_short(json).unwrap_or(result),
                     Err(_) => result,
                 }
             }
-            ServerResult::CustomResult(CustomResult(json)) => match self.read_short(json.clone()) {
-                Some(result) => result,
-                None => ServerResult::CustomResult(CustomResult(json)),
-            },
+            ServerResult::CustomResult(CustomResult(json)) if self.short.has_meaning() => {
+                match self.read_short(json.clone()) {
+                    Some(result) => result,
+                    None => ServerResult::CustomResult(CustomResult(json)),
+                }
+            }
             result => result,
         }
     }
@@ -78,21 +151,88 @@ impl Expected {
             && members
                 .get("resultType")
                 .is_none_or(|kind| kind == "complete");
-        match self {
-            Self::Other | Self::Custom => return None,
-            Self::Nothing if is_empty => return Some(ServerResult::empty(())),
-            Self::Member(name) if is_empty => {
+        match self.short {
+            Short::Nothing => return is_empty.then(|| ServerResult::empty(())),
+            Short::Member(name) if is_empty => {
                 let value = match name {
                     "completion" => json!({ "values": [] }),
                     _ => json!([]),
                 };
                 members.insert(name.to_owned(), value);
             }
-            Self::Nothing | Self::Member(_) => {}
+            Short::Member(_) | Short::Other | Short::Custom => {}
         }
-        match serde_json::from_value(Value::Object(members)) {
-            Ok(ServerResult::CustomResult(_)) | Err(_) => None,
-            Ok(result) => Some(result),
+        (self.in_json)(Value::Object(members)).ok()
+    }
+}
+
+/// Reads a message of a server. An answer is read as what `expected` finds by its id.
+pub(super) fn message_in(
+    text: &[u8],
+    expected: impl FnOnce(&RequestId) -> Option<Expected>,
+) -> Read<ServerJsonRpcMessage> {
+    match answer_in(text, expected) {
+        Some(answer) => answer.map(JsonRpcMessage::Response),
+        None => serde_json::from_slice(text),
+    }
+}
+
+/// The same for an answer with a result. `None` if the text is none to a request that is known.
+pub(super) fn answer_in(
+    text: &[u8],
+    expected: impl FnOnce(&RequestId) -> Option<Expected>,
+) -> Option<Read<JsonRpcResponse<ServerResult>>> {
+    let answer: Answer<IgnoredAny> = serde_json::from_slice(text).ok()?;
+    let expected = expected(&answer.id).filter(|_| answer.is_one())?;
+    Some(expected.answer_in(text))
+}
+
+/// A result that its method's type does not fit. Any method may ask for input or begin a task instead (MCP
+/// 2026-07-28, basic, results).
+fn other_result(json: Value) -> ServerResult {
+    let read = match json.get("resultType").and_then(Value::as_str) {
+        Some("input_required") => InputRequiredResult::deserialize(&json).map(Into::into).ok(),
+        Some("task") => CreateTaskResult::deserialize(&json).map(Into::into).ok(),
+        _ => None,
+    };
+    read.unwrap_or_else(|| CustomResult(json).into())
+}
+
+/// What a message has that is an answer with a result, and what it has not.
+#[derive(Deserialize)]
+struct Answer<R> {
+    jsonrpc: JsonRpcVersion2_0,
+    id: RequestId,
+    result: R,
+    error: Option<IgnoredAny>,
+    method: Option<IgnoredAny>,
+}
+
+impl<R> Answer<R> {
+    fn is_one(&self) -> bool {
+        self.error.is_none() && self.method.is_none()
+    }
+
+    fn map<T>(self, of: impl FnOnce(R) -> T) -> Answer<T> {
+        Answer {
+            jsonrpc: self.jsonrpc,
+            id: self.id,
+            result: of(self.result),
+            error: self.error,
+            method: self.method,
         }
+    }
+
+    fn into_response(self) -> Read<JsonRpcResponse<R>> {
+        if !self.is_one() {
+            return Err(serde::de::Error::custom(
+                "it is not an answer with a result",
+            ));
+        }
+        Ok(JsonRpcResponse {
+            jsonrpc: self.jsonrpc,
+            id: self.id,
+            result: self.result,
+        })
     }
 }

@@ -108,7 +108,7 @@ impl Call {
             direct.saw(&result);
         }
         result = expected.read(result, self.connection.era);
-        if self.connection.era == Era::Legacy && expected != Expected::Custom {
+        if self.connection.era == Era::Legacy && !expected.is_custom() {
             say_complete(&mut result);
         }
         Ok(McpResponse::new(result))
@@ -122,10 +122,12 @@ impl Call {
         let posting = direct.prepare(message, meta);
         let id = posting.id.clone();
         let _counted = self.connection.routes.count();
-        let posted = self.while_connected(Box::pin(direct.post(posting)));
+        let posted = self.while_connected(Box::pin(direct.post(posting, expected)));
         let answer = match posted.await? {
             Posted::Answer(answer) => *answer,
-            Posted::Stream(opened) => Box::pin(self.follow(direct, opened, id, &back)).await?,
+            Posted::Stream(opened) => {
+                Box::pin(self.follow(direct, opened, expected, id, &back)).await?
+            }
         };
         let result = answer.map_err(|error| {
             if errors::ends_connection(&error) {
@@ -193,13 +195,14 @@ impl Call {
         &self,
         direct: &Direct,
         opened: Opened,
+        expected: Expected,
         id: RequestId,
         back: &Return,
     ) -> Result<Answer, Error> {
         let (route, mailbox) = Route::new(&back.caller, false);
         let routes = &self.connection.routes;
         let entered = Entered::new(routes, id, route.direct());
-        let answer = direct.follow(opened, &entered.id, routes);
+        let answer = direct.follow(opened, expected, &entered.id, routes);
         let answer = Box::pin(answer.map(Ok::<_, Infallible>));
         self.wait(answer, mailbox, back, self.timeout).await
     }

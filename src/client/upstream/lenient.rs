@@ -4,13 +4,13 @@ use rmcp::model::{
     ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult,
     ListToolsResult, Prompt, Resource, ResourceTemplate, ResultType, ServerResult, Skill, Tool,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, value::MapDeserializer};
 use serde_json::{Map, Value};
 
-use crate::unreadable::{Listing, MAX_REPORTED, UnreadableItem};
+use crate::unreadable::{Listing, MAX_REPORTED, UnreadableItem, cut};
 
-/// How much of a name or a reason is reported, in bytes.
-const MAX_TEXT: usize = 200;
+/// How many fields an item may have for the one at fault to be looked for: each is tried by itself.
+const MAX_FIELDS: usize = 64;
 
 /// Reads a list that rmcp found no type for, without the items that cannot be read. `None` if it is no list
 /// at all.
@@ -59,11 +59,10 @@ where
         }
     }
     let mut readable = Map::new();
-    readable.insert(key.to_owned(), Value::Array(Vec::new()));
+    let no_items = Value::Array(Vec::new());
     for (name, value) in answer.iter().filter(|(name, _)| *name != key) {
-        let mut alone = readable.clone();
-        alone.insert(name.clone(), value.clone());
-        match L::deserialize(&Value::Object(alone)) {
+        let alone = [(key, &no_items), (name, value)].into_iter();
+        match L::deserialize(MapDeserializer::<_, serde_json::Error>::new(alone)) {
             Ok(_) => drop(readable.insert(name.clone(), value.clone())),
             Err(error) => {
                 let method = listing.method;
@@ -122,22 +121,16 @@ fn field_at_fault<T: DeserializeOwned>(fields: &Map<String, Value>, error: &str)
     if let Some(name) = missing(error) {
         return Some(name);
     }
+    if fields.len() > MAX_FIELDS {
+        return None;
+    }
     let mut names = fields.keys().filter(|name| {
-        let mut others = fields.clone();
-        others.shift_remove(*name);
-        match T::deserialize(&Value::Object(others)) {
+        let others = fields.iter().filter(|(other, _)| other != name);
+        let others = others.map(|(name, value)| (name.as_str(), value));
+        match T::deserialize(MapDeserializer::<_, serde_json::Error>::new(others)) {
             Ok(_) => true,
             Err(error) => missing(&error.to_string()).as_ref() == Some(*name),
         }
     });
     names.next().cloned()
-}
-
-fn cut(mut text: String) -> String {
-    let mut end = MAX_TEXT.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
 }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     abandoned::Abandoned,
+    answers::{self, Expected},
     callers::{CallerKey, Callers},
     claims::Claims,
     kinds::{is_change, number_in, wants},
@@ -61,6 +62,11 @@ pub(super) struct Route {
     answered: bool,
     /// Why the answer cannot be read, if it cannot.
     unreadable: Option<Why>,
+    /// What the answer is to be read as.
+    expected: Option<Expected>,
+    /// The result, if it was read before rmcp came to it.
+    #[cfg(feature = "http-client")]
+    result: Option<Box<rmcp::model::ServerResult>>,
     /// Is counted otherwise.
     counted: bool,
     /// How many requests of the server wait for an answer by way of this call.
@@ -84,6 +90,12 @@ impl Route {
         self
     }
 
+    /// Of a request that asks for this result.
+    pub(super) fn expects(mut self, expected: Expected) -> Self {
+        self.expected = Some(expected);
+        self
+    }
+
     pub(super) fn new(caller: &Caller, listens: bool) -> (Self, Mailbox) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         (
@@ -94,6 +106,9 @@ impl Route {
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
+                expected: None,
+                #[cfg(feature = "http-client")]
+                result: None,
                 counted: false,
                 questions: 0,
                 #[cfg(feature = "http-client")]
@@ -156,7 +171,7 @@ pub(super) struct Table {
     updates_unasked: bool,
     next: Order,
     /// rmcp's own request, while the connection is being established.
-    handshake: Option<RequestId>,
+    handshake: Option<(RequestId, Expected)>,
     orphans: Orphans,
     /// Progress of calls whose tokens are not known yet, where rmcp gives a call its token as it
     /// sends it.
@@ -263,8 +278,30 @@ impl Routes {
     }
 
     /// Enters a request of rmcp's own.
-    pub(super) fn enter_handshake(&self, id: RequestId) {
-        self.table().handshake = Some(id);
+    pub(super) fn enter_handshake(&self, id: RequestId, expected: Expected) {
+        self.table().handshake = Some((id, expected));
+    }
+
+    /// Reads a message of the server, an answer as what its request asks for.
+    pub(super) fn read(&self, text: &[u8]) -> serde_json::Result<RxJsonRpcMessage<RoleClient>> {
+        answers::message_in(text, |id| self.table().expected(id))
+    }
+
+    /// What the answer to a call is to be read as.
+    #[cfg(feature = "http-client")]
+    pub(super) fn expected(&self, id: &RequestId) -> Option<Expected> {
+        self.table().expected(id)
+    }
+
+    /// Keeps the result of a call until rmcp passes on its answer, and leaves an empty one in its place.
+    #[cfg(feature = "http-client")]
+    pub(super) fn keep_result(&self, id: &RequestId, result: &mut rmcp::model::ServerResult) {
+        let mut table = self.table();
+        let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
+        if let Some((_, route)) = route {
+            let kept = std::mem::replace(result, rmcp::model::ServerResult::empty(()));
+            route.result = Some(Box::new(kept));
+        }
     }
 
     /// Forgets a call that was answered. Says why, if the answer cannot be read.
@@ -285,14 +322,26 @@ impl Routes {
         }
     }
 
-    /// Takes note that the server has answered a request.
-    pub(super) fn answered(&self, id: &RequestId) {
+    /// Takes note that the server has answered a request, and puts the result into the answer that was kept for it.
+    pub(super) fn answered(&self, message: &mut RxJsonRpcMessage<RoleClient>) {
+        let id = match message {
+            JsonRpcMessage::Response(response) => own_id(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref().and_then(own_id),
+            _ => None,
+        };
+        let Some(id) = id else { return };
         let mut table = self.table();
-        if let Some((_, route)) = table.routes.get_mut(id) {
+        if let Some((_, route)) = table.routes.get_mut(&id) {
             route.answered = true;
+            #[cfg(feature = "http-client")]
+            if let JsonRpcMessage::Response(response) = message
+                && let Some(result) = route.result.take()
+            {
+                response.result = *result;
+            }
         } else {
-            table.abandoned.remove(id);
-            table.handshake.take_if(|handshake| handshake == id);
+            table.abandoned.remove(&id);
+            table.handshake.take_if(|(handshake, _)| *handshake == id);
         }
         table.settle_orphans();
     }
@@ -304,7 +353,8 @@ impl Routes {
 
     fn orphaned(&self, id: Option<RequestId>, orphan: Orphan) {
         let mut table = self.table();
-        match id.or_else(|| table.handshake.clone()) {
+        let handshake = table.handshake.as_ref().map(|(id, _)| id.clone());
+        match id.or(handshake) {
             Some(id) => table.fail(id, orphan),
             None => {
                 let until = table.next;
@@ -503,7 +553,22 @@ impl Routes {
     }
 }
 
+/// The id as this side gives it.
+fn own_id(id: &RequestId) -> Option<RequestId> {
+    number_in(id).map(RequestId::Number)
+}
+
 impl Table {
+    /// What the answer to this request is to be read as.
+    fn expected(&self, id: &RequestId) -> Option<Expected> {
+        let id = own_id(id)?;
+        if let Some((_, route)) = self.routes.get(&id) {
+            return route.expected;
+        }
+        let (handshake, expected) = self.handshake.as_ref()?;
+        (*handshake == id).then_some(*expected)
+    }
+
     fn remove(&mut self, id: &RequestId, token: &ProgressToken) -> Option<Route> {
         self.tokens.remove(token);
         let (order, route) = self.routes.remove(id)?;
@@ -597,7 +662,7 @@ impl Table {
             (Some((_, route)), _) if route.answered => return,
             (Some((_, route)), Orphan::Unreadable(why)) => route.unreadable = Some(*why),
             (Some(_), Orphan::Error(_)) => {}
-            (None, _) if self.handshake.as_ref() == Some(&id) => {}
+            (None, _) if self.handshake.as_ref().is_some_and(|(own, _)| *own == id) => {}
             (None, _) => {
                 self.abandoned.remove(&id);
                 return;

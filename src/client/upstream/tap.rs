@@ -24,6 +24,7 @@ use rmcp::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    answers::Expected,
     kinds::method,
     questions::Admission,
     routes::{Route, Routes},
@@ -127,12 +128,14 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
         }
         if let JsonRpcMessage::Request(request) = &mut item {
             trim_request(&mut request.request);
+            let expected = Expected::of(&request.request);
             match request.request.extensions_mut().remove::<Route>() {
                 Some(route) => {
                     let token = request.request.get_meta().get_progress_token();
+                    let route = route.expects(expected);
                     self.routes.enter(request.id.clone(), token, route);
                 }
-                None => self.routes.enter_handshake(request.id.clone()),
+                None => self.routes.enter_handshake(request.id.clone(), expected),
             }
         }
         begun(self.inner.send(item))
@@ -160,15 +163,8 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
                         None => continue,
                     }
                 }
-                Some(message) => {
-                    let answered = match &message {
-                        JsonRpcMessage::Response(response) => Some(&response.id),
-                        JsonRpcMessage::Error(error) => error.id.as_ref(),
-                        _ => None,
-                    };
-                    if let Some(id) = answered {
-                        self.routes.answered(id);
-                    }
+                Some(mut message) => {
+                    self.routes.answered(&mut message);
                     return Some(message);
                 }
                 None => {

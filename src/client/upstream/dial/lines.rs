@@ -113,7 +113,7 @@ where
             if let Some(failed) = self.routes.next_failed() {
                 return Some(failed);
             }
-            match self.lines.next().await? {
+            match self.lines.next(|line| self.routes.read(line)).await? {
                 Ok(message) => {
                     if let Some(named) = self.routes.named(message) {
                         return Some(named);

@@ -32,11 +32,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{self, Said, said, text_of},
     event_stream::too_long,
-    exchange::{Address, id_of},
+    exchange::{self, Address},
     failure::{Failure, HttpResult},
     response_stream,
 };
-use crate::{Error, client::upstream::routes::Routes, credential::OutboundCredential};
+use crate::{
+    Error,
+    client::upstream::{answers::Expected, routes::Routes},
+    credential::OutboundCredential,
+};
 
 /// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
 /// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
@@ -144,7 +148,7 @@ impl Client {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let auth = self.bearer(auth).await?;
         let address = self.address(&uri, None, auth, headers);
-        match address.post(&message, limits, true).await? {
+        match address.post(&message, limits).await? {
             StreamableHttpPostResponse::Accepted => Err(no_stream()),
             posted => Ok(posted),
         }
@@ -261,7 +265,8 @@ fn no_stream() -> StreamableHttpError<Failure> {
 async fn answer_at_once(
     mut stream: BoxedSseResponse,
     session_id: Option<String>,
-    own: Option<RequestId>,
+    own: Option<(RequestId, Expected)>,
+    routes: Option<Arc<Routes>>,
 ) -> StreamableHttpPostResponse {
     let first = match tokio::time::timeout(SOON, stream.next()).await {
         Ok(Some(first)) => Some(first),
@@ -273,16 +278,16 @@ async fn answer_at_once(
     let said = own
         .as_ref()
         .zip(text)
-        .and_then(|(own, text)| said(text, own, false));
-    let answer = match (said, own) {
-        (Some(Said::Answer { message, .. }), _) => message,
-        (Some(Said::Stray), own) => JsonRpcMessage::error(answer::stray(), own),
-        (Some(Said::Unreadable), own) => {
-            JsonRpcMessage::error(answer::unreadable(answer::NO_MESSAGE), own)
-        }
-        (_, own) => {
+        .and_then(|((id, expected), text)| said(text, id, *expected));
+    let error = |error| JsonRpcMessage::error(error, own.as_ref().map(|(id, _)| id.clone()));
+    let answer = match said {
+        Some(Said::Answer { message, .. }) => message,
+        Some(Said::Stray) => error(answer::stray()),
+        Some(Said::Unreadable) => error(answer::unreadable(answer::NO_MESSAGE)),
+        Some(Said::Aside(_)) | None => {
             let whole = stream::iter(first).chain(stream);
-            let addressed = whole.map(move |event| answer::address(event, own.as_ref()));
+            let addressed =
+                whole.map(move |event| answer::address(event, own.as_ref(), routes.as_deref()));
             return StreamableHttpPostResponse::Sse(addressed.boxed(), session_id);
         }
     };
@@ -363,16 +368,17 @@ impl StreamableHttpClient for Client {
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
         let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
-        let own = id_of(&message);
-        match address.post(&message, limits, false).await? {
+        let own = exchange::own(&message);
+        match address.post(&message, limits).await? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
                 let stream = match (own, &self.routes) {
-                    (Some(id), Some(routes)) => {
+                    (Some((id, _)), Some(routes)) => {
                         response_stream::of_call(stream, id.clone(), routes.clone())
                     }
                     _ => stream,
                 };
-                Ok(answer_at_once(stream, session_id, own.cloned()).await)
+                let own = own.map(|(id, expected)| (id.clone(), expected));
+                Ok(answer_at_once(stream, session_id, own, self.routes.clone()).await)
             }
             StreamableHttpPostResponse::Accepted
                 if own.is_some()
@@ -466,15 +472,21 @@ impl StreamableHttpClient for Client {
             Err(error) if too_long(error).is_some() => *session.unreadable() = last.take(),
             Err(_) => {}
         });
+        let Some(routes) = self.routes.clone() else {
+            return Ok(stream.boxed());
+        };
+        let call = call.and_then(|id| {
+            let expected = routes.expected(&id)?;
+            Some((id, expected))
+        });
         // A stream that is taken up again is still the response to its call.
-        Ok(match (call, &self.routes) {
-            (Some(id), Some(routes)) => {
-                let stream = response_stream::of_call(stream.boxed(), id.clone(), routes.clone());
-                stream
-                    .map(move |event| answer::address(event, Some(&id)))
-                    .boxed()
-            }
-            _ => stream.boxed(),
+        Ok(match call {
+            Some(own) => response_stream::of_call(stream.boxed(), own.0.clone(), routes.clone())
+                .map(move |event| answer::address(event, Some(&own), Some(&routes)))
+                .boxed(),
+            None => stream
+                .map(move |event| event.map(|event| answer::keep_result(event, &routes)))
+                .boxed(),
         })
     }
 }

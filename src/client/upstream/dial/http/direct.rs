@@ -38,7 +38,9 @@ use super::{
     event_stream::too_long,
     failure::{HttpError, HttpResult},
 };
-use crate::client::upstream::{call::CLIENT_CAPABILITIES, connection::Handshake, routes::Routes};
+use crate::client::upstream::{
+    answers::Expected, call::CLIENT_CAPABILITIES, connection::Handshake, routes::Routes,
+};
 use crate::outgoing::trim_request;
 
 /// The first id here. rmcp counts its own from zero.
@@ -182,7 +184,11 @@ impl Direct {
 
     /// Posts it. Dropped before the answer is here, it closes the connection, as does the stream; that tells
     /// the server that nobody waits any more (MCP 2026-07-28, basic/transports, cancellation).
-    pub(in crate::client::upstream) async fn post(&self, posting: Posting) -> Posted {
+    pub(in crate::client::upstream) async fn post(
+        &self,
+        posting: Posting,
+        expected: Expected,
+    ) -> Posted {
         let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
         let id = posting.id;
         let room = self.room.acquire().await;
@@ -198,7 +204,7 @@ impl Direct {
         Posted::Answer(Box::new(match response {
             Ok(StreamableHttpPostResponse::Json(message, _)) => answered(message),
             Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
-                return first(stream, auth, &id).await;
+                return first(stream, auth, &id, expected).await;
             }
             Ok(_) => Err(closed()),
             Err(error) => Err(failed(error)),
@@ -210,6 +216,7 @@ impl Direct {
     pub(in crate::client::upstream) async fn follow(
         &self,
         opened: Opened,
+        expected: Expected,
         id: &RequestId,
         routes: &Routes,
     ) -> Answer {
@@ -233,7 +240,7 @@ impl Direct {
                 }
             };
             pause = event.retry.map(Duration::from_millis).or(pause);
-            let said = text_of(&event).and_then(|text| said(text, id, true));
+            let said = text_of(&event).and_then(|text| said(text, id, expected));
             last = event.id.or(last);
             let answer = match said {
                 Some(Said::Answer { message, .. }) => answered(message),
@@ -307,13 +314,18 @@ impl Direct {
 }
 
 /// Takes the answer out of a stream that has nothing else in it.
-async fn first(mut stream: BoxedSseResponse, auth: Option<String>, id: &RequestId) -> Posted {
+async fn first(
+    mut stream: BoxedSseResponse,
+    auth: Option<String>,
+    id: &RequestId,
+    expected: Expected,
+) -> Posted {
     let event = match stream.next().await {
         Some(Ok(event)) => event,
         Some(Err(error)) => return Posted::Answer(Box::new(unreadable(&error))),
         None => return Posted::Answer(Box::new(Err(closed()))),
     };
-    let answer = match text_of(&event).and_then(|text| said(text, id, true)) {
+    let answer = match text_of(&event).and_then(|text| said(text, id, expected)) {
         Some(Said::Answer { message, .. }) => answered(message),
         Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
         Some(Said::Unreadable) => no_message(),

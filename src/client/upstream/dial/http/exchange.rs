@@ -32,7 +32,7 @@ use super::{
     event_stream::events,
     failure::{Failure, HttpError, HttpResult, http},
 };
-use crate::json_text;
+use crate::{client::upstream::answers::Expected, json_text};
 
 /// How much of a response that holds no message is quoted.
 const QUOTED: usize = 256;
@@ -65,12 +65,10 @@ impl Address<'_> {
         self,
         message: &ClientJsonRpcMessage,
         limits: StreamableHttpResponseLimits,
-        to_call: bool,
     ) -> HttpResult<StreamableHttpPostResponse> {
         let posted = Posted {
             message,
-            own: id_of(message),
-            to_call,
+            own: own(message),
             in_session: self.session.is_some(),
             limits,
         };
@@ -127,9 +125,10 @@ impl Address<'_> {
     }
 }
 
-pub(super) fn id_of(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
+/// The id of a request, and what its answer is to be read as.
+pub(super) fn own(message: &ClientJsonRpcMessage) -> Option<(&RequestId, Expected)> {
     match message {
-        JsonRpcMessage::Request(request) => Some(&request.id),
+        JsonRpcMessage::Request(request) => Some((&request.id, Expected::of(&request.request))),
         _ => None,
     }
 }
@@ -137,9 +136,8 @@ pub(super) fn id_of(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
 /// A message that was posted.
 struct Posted<'a> {
     message: &'a ClientJsonRpcMessage,
-    /// The id, if an answer is due.
-    own: Option<&'a RequestId>,
-    to_call: bool,
+    /// The id, and what the answer is to be read as, if one is due.
+    own: Option<(&'a RequestId, Expected)>,
     in_session: bool,
     limits: StreamableHttpResponseLimits,
 }
@@ -182,7 +180,7 @@ impl Posted<'_> {
         let after = retry_after(&response);
         let body = whole_body(response, self.limits.max_json_response_size).await?;
         let text = text_in(&body);
-        let Some(own) = self.own else {
+        let Some((own, expected)) = self.own else {
             return Ok(match answer::message_in(&text) {
                 Some(aside @ (JsonRpcMessage::Notification(_) | JsonRpcMessage::Request(_))) => {
                     StreamableHttpPostResponse::Json(aside, session)
@@ -190,7 +188,7 @@ impl Posted<'_> {
                 _ => StreamableHttpPostResponse::Accepted,
             });
         };
-        let message = match said(&text, own, self.to_call) {
+        let message = match said(&text, own, expected) {
             Some(Said::Answer { mut message, named }) => {
                 if let JsonRpcMessage::Error(error) = &message
                     && self.in_session
@@ -234,15 +232,18 @@ impl Posted<'_> {
                 text_in(&body).into_owned()
             }
         };
-        let found = self.own.and_then(|own| match said(&text, own, false) {
-            Some(Said::Answer { message, named }) => match message {
-                JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
-                _ => None,
-            },
-            Some(Said::Stray) => Some(Err(answer::stray())),
-            Some(Said::Unreadable | Said::Aside(_)) | None => None,
-        });
-        let error = match (found, self.own) {
+        let found = self
+            .own
+            .and_then(|(own, expected)| match said(&text, own, expected) {
+                Some(Said::Answer { message, named }) => match message {
+                    JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
+                    _ => None,
+                },
+                Some(Said::Stray) => Some(Err(answer::stray())),
+                Some(Said::Unreadable | Said::Aside(_)) | None => None,
+            });
+        let own = self.own.map(|(own, _)| own);
+        let error = match (found, own) {
             (Some(Err(stray)), own) => {
                 let message = JsonRpcMessage::error(stray, own.cloned());
                 return Ok(StreamableHttpPostResponse::Json(message, session));
@@ -259,7 +260,7 @@ impl Posted<'_> {
         }
         let error = error.map(|(error, _)| error);
         if let Some(error) = error.or_else(|| self.declined_discover(status, &text)) {
-            let mut message = JsonRpcMessage::error(error, self.own.cloned());
+            let mut message = JsonRpcMessage::error(error, own.cloned());
             answer::keep_retry_after(&mut message, after.as_deref());
             return Ok(StreamableHttpPostResponse::Json(message, session));
         }
@@ -276,9 +277,9 @@ impl Posted<'_> {
         while let Some(Ok(event)) = events.next().await {
             let text = answer::text_of(&event);
             if let Some(text) = text
-                && let Some(own) = self.own
+                && let Some((own, expected)) = self.own
                 && matches!(
-                    said(text, own, false),
+                    said(text, own, expected),
                     Some(Said::Answer { .. } | Said::Stray)
                 )
             {
