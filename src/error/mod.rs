@@ -262,8 +262,8 @@ fn typed<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Opti
     error.downcast_ref().or_else(boxed).or_else(shared)
 }
 
-/// Returns the error that this one is around. An `io::Error` and a shared error name as their source only what
-/// comes after it.
+/// Returns the error that this one wraps. The source of an `io::Error` and of a shared error is that
+/// of the wrapped error.
 fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(shared) = error.downcast_ref::<Source>() {
         return Some(&**shared);

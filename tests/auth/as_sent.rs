@@ -178,7 +178,8 @@ async fn params_that_rmcp_does_not_keep_are_refused_over_http() {
     };
     for (method, params, path) in table() {
         if method == "skills/list" || method == "server/discover" {
-            // rmcp's own checks come first: the session was offered no skills, and `_meta` is required.
+            // rmcp's own checks come first: the session was offered no skills, and `_meta` is
+            // required.
             continue;
         }
         let answer = ask(method, &params).await;
