@@ -10,6 +10,7 @@ use rmcp::{
     model::ErrorData,
     service::{ClientInitializeError, ServiceError},
 };
+#[cfg(feature = "http-client")]
 use serde_json::{Map, Value};
 
 #[cfg(feature = "http-client")]
