@@ -1,7 +1,7 @@
 use crate::McpResponse;
 
-/// How many attempts a call took: in the extensions of the response, where it was more than one. An answer from a
-/// cache says nothing of those that it took to fetch it.
+/// The number of attempts of a call. It is in the response's extensions if there was more than one.
+/// A cached response does not have the attempts of the call that fetched it.
 ///
 /// ```
 /// use rmcp::model::CallToolResult;
@@ -13,12 +13,12 @@ use crate::McpResponse;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempts {
-    /// The number of attempts, the one that was answered included.
+    /// The number of attempts, including the last one.
     pub count: u32,
 }
 
 impl Attempts {
-    /// How many attempts this answer took: 1 if nothing was repeated.
+    /// Returns the number of attempts for a response: 1 if the call was not repeated.
     pub fn of(response: &McpResponse) -> u32 {
         let attempts = response.extensions.get::<Self>();
         attempts.map_or(1, |attempts| attempts.count)

@@ -4,17 +4,18 @@ use rmcp::model::sha256_digest;
 
 use crate::{CallContext, McpResponse, Principal};
 
-/// Who asks, as far as sharing answers is concerned: whatever is stored, shared or coalesced is keyed by it,
-/// so that two users never meet.
+/// The set of callers that may share a response. Layers that store, share or coalesce responses use
+/// the audience as a key, so that responses never reach another user.
 ///
-/// A caller with a [`Principal`] is that principal, whatever session it comes from. One without, who comes over
-/// HTTP, is known by a digest of its headers, because somebody further in may know it by one of them: by
-/// `Authorization` or `Cookie`, by a key, by what a proxy says of it. Headers that are never about who asks, but
-/// about the connection, the format or the tracing of a message, are left out. All others are one audience:
-/// nothing tells them apart.
+/// - A caller with a [`Principal`] is that principal, whatever its session.
+/// - A caller over HTTP without a principal is identified by a digest of its headers, because an
+///   inner layer or server may identify it by one of them: `Authorization`, `Cookie`, an API key,
+///   or a header that a proxy adds. Headers about the connection, the format or the tracing of a
+///   message are left out.
+/// - All other callers are one audience, because they cannot be distinguished.
 ///
-/// An inner layer that answers one caller only says so by [`McpResponse::mark_private`], and
-/// [`McpResponse::is_for`] is what a store asks before it keeps an answer.
+/// An inner layer that answers for one caller only calls [`McpResponse::mark_private`]. A store
+/// calls [`McpResponse::is_for`] before it keeps a response.
 ///
 /// ```
 /// use rmcp_layers::{Audience, McpRequest, Principal};
@@ -36,11 +37,11 @@ pub struct Audience(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    /// Everybody, whoever asks.
+    /// All callers.
     Everybody,
-    /// Those of whom nothing is known.
+    /// Callers without any identifying data.
     Anonymous,
-    /// Whoever comes with these headers, by their digest.
+    /// Callers with these headers, by their digest.
     Shown(Arc<str>),
     Principal {
         issuer: Option<Arc<str>>,
@@ -49,7 +50,7 @@ enum Kind {
 }
 
 impl Audience {
-    /// Who makes this call.
+    /// Returns the audience of the caller in this context.
     pub fn of(context: &CallContext) -> Self {
         match context.principal() {
             Some(principal) => Self::principal(principal),
@@ -57,7 +58,7 @@ impl Audience {
         }
     }
 
-    /// This principal.
+    /// Returns the audience of this principal.
     pub fn principal(principal: &Principal) -> Self {
         let (issuer, subject) = principal.shared_identity();
         Self(Kind::Principal {
@@ -66,30 +67,31 @@ impl Audience {
         })
     }
 
-    /// Everybody: for answers that are declared public (`cacheScope: "public"`, MCP 2026-07-28, SEP-2549).
-    /// No call is made by everybody.
+    /// Returns the audience of all callers, for responses that are declared public (`cacheScope:
+    /// "public"`, MCP 2026-07-28, SEP-2549). [`of`](Self::of) never returns it.
     pub const fn everybody() -> Self {
         Self(Kind::Everybody)
     }
 
-    /// Callers of whom nothing is known: no principal, and no header that says anything of them.
+    /// Returns the audience of callers without a principal and without identifying headers.
     pub const fn anonymous() -> Self {
         Self(Kind::Anonymous)
     }
 
-    /// Whether this is a principal.
+    /// Returns `true` if this is the audience of a principal.
     pub fn is_principal(&self) -> bool {
         matches!(self.0, Kind::Principal { .. })
     }
 
-    /// Bytes that differ for any two audiences, and are the same in every process: for keys in a shared store.
+    /// Returns bytes that differ between audiences and are equal in every process, as a key in a
+    /// shared store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes);
         bytes
     }
 
-    /// Adds what [`to_bytes`](Self::to_bytes) gives.
+    /// Appends the bytes of [`to_bytes`](Self::to_bytes).
     pub(crate) fn write_to(&self, bytes: &mut Vec<u8>) {
         fn part(bytes: &mut Vec<u8>, text: &str) {
             bytes.extend(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -111,8 +113,9 @@ impl Audience {
     }
 }
 
-/// Headers that say nothing of who is calling. One that is not here and is another for each request makes each
-/// request a caller of its own: that costs, and is safe. Those that begin with `mcp-` are MCP's own.
+/// Headers that do not identify the caller, besides MCP's own, which begin with `mcp-`. A missing
+/// entry is safe but costs: a header that changes with each request makes each request a separate
+/// audience.
 const ABOUT_THE_MESSAGE: [&str; 28] = [
     "accept",
     "accept-encoding",
@@ -153,7 +156,7 @@ fn shown(context: &CallContext) -> Option<Arc<str>> {
         .filter(|(name, _)| !name.starts_with("mcp-"))
         .filter(|(name, _)| ABOUT_THE_MESSAGE.binary_search(name).is_err())
         .collect();
-    // The order of values under one name is theirs; that of the names is nobody's.
+    // The order of values under one name is significant; the order of names is not.
     headers.sort_by_key(|(name, _)| *name);
     let mut shown = Vec::new();
     for (name, value) in headers {
@@ -165,12 +168,13 @@ fn shown(context: &CallContext) -> Option<Arc<str>> {
     (!shown.is_empty()).then(|| sha256_digest(&shown).into())
 }
 
-/// Whom an answer is for, if not for everybody who asks the same: in a response's extensions.
+/// The callers that a response is restricted to, in its extensions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PrivateTo {
-    /// This one and nobody else.
+    /// The only principal that may receive the response.
     principal: Option<Principal>,
-    /// Nobody that a caller's identity tells: it is for one session, or for two principals at once.
+    /// `true` if no audience may keep the response: it belongs to one session, or to two
+    /// principals.
     nobody: bool,
 }
 
@@ -182,7 +186,7 @@ impl PrivateTo {
         }
     }
 
-    /// Whom what is made of both is for.
+    /// Returns the restriction of a response that is made from both.
     #[cfg(feature = "gateway")]
     pub(crate) fn and(mut self, other: &Self) -> Self {
         if let Some(principal) = &other.principal {
@@ -194,34 +198,34 @@ impl PrivateTo {
 }
 
 impl McpResponse {
-    /// Whom the answer is for, if not for everybody who asks the same.
+    /// Returns the restriction of the response, if there is one.
     #[cfg(feature = "gateway")]
     pub(crate) fn private_to(&self) -> Option<&PrivateTo> {
         self.extensions.get()
     }
 
-    /// Says that the answer is made of another one that is for these.
+    /// Restricts the response, because it is made from another one with this restriction.
     #[cfg(feature = "gateway")]
     pub(crate) fn mark_private_to(&mut self, private: &PrivateTo) {
         let own = self.extensions.get_or_insert_default::<PrivateTo>();
         *own = std::mem::take(own).and(private);
     }
 
-    /// Says that the answer is for this principal and nobody else. A layer that decides by who is calling
-    /// (auth, a filter of lists) marks what it lets through, so that a cache outside of it, which may not know
-    /// the caller, keeps nothing for others.
+    /// Restricts the response to this principal. A layer whose responses depend on the caller (auth, a
+    /// filter of lists) calls this. An outer cache, which may not know the caller, then does not keep
+    /// the response for others.
     pub fn mark_private(&mut self, principal: &Principal) {
         let private = self.extensions.get_or_insert_default::<PrivateTo>();
         private.add(principal);
     }
 
-    /// Says that the answer is for one session of its caller: it comes from a server that keeps state by
-    /// session. Nothing that is keyed by caller keeps or shares it.
+    /// Restricts the response to one session of its caller, because its server keeps state by
+    /// session. Layers that key responses by caller then neither keep nor share it.
     pub fn mark_session_private(&mut self) {
         self.extensions.get_or_insert_default::<PrivateTo>().nobody = true;
     }
 
-    /// Whether what is kept under `audience` may include this answer.
+    /// Returns `true` if a store may keep this response under `audience`.
     pub fn is_for(&self, audience: &Audience) -> bool {
         match self.extensions.get::<PrivateTo>() {
             None => true,

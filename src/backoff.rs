@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-/// Waiting times that double from `first` to `most`, each drawn between half of itself and the whole, so
-/// that many who lost the same thing do not come back at the same moment.
+/// Delays that double from `first` to `most`. Each is random between one half and the whole, so
+/// that peers that failed together do not retry together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
 }
 
-/// No longer than this is ever waited, so that a time that far from now can be told.
+/// Maximum delay, so that the end of a delay is always within the clock's range.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Backoff {
@@ -16,7 +16,7 @@ impl Backoff {
         Self { first, most }
     }
 
-    /// How long to wait after `failures` failures in a row, at least one.
+    /// Returns a delay of `first`, doubled for each earlier consecutive failure.
     pub(crate) fn delay(self, failures: u32) -> Duration {
         let doubled = self
             .first

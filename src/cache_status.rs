@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::McpResponse;
 
-/// How a cache came by an answer.
+/// The cache status of a response.
 ///
 /// ```
 /// use rmcp::model::CallToolResult;
@@ -14,32 +14,36 @@ use crate::McpResponse;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheStatus {
-    /// From memory, or the shared store.
+    /// Returned from memory or the shared store.
     Hit {
-        /// For how long it has been kept.
+        /// Time since the response was cached.
         age: Duration,
-        /// For how long it still will be.
+        /// Remaining time for which the entry is fresh.
         ttl: Duration,
     },
-    /// From memory, though it has expired: while a fresh one is fetched, or because that failed.
+    /// Returned from memory after it has expired: while a new response is fetched, or because that
+    /// failed.
     Stale {
-        /// For how long it has been kept.
+        /// Time since the response was cached.
         age: Duration,
     },
-    /// Fetched for somebody else who asked the same at the same time.
+    /// Fetched by another caller that sent the same request at the same time.
     Shared,
-    /// Fetched.
+    /// Fetched for this request.
     Miss,
 }
 
 impl CacheStatus {
-    /// How a cache came by this answer: of several in a stack, the innermost that was asked. `None` if it concerned
-    /// none, because its method or tool is not kept, or the request said `no-store`.
+    /// Returns the cache status of a response. If several caches in a stack have handled the
+    /// request, it is the status of the innermost one.
+    ///
+    /// Returns `None` if no cache applied: the method or tool is not cached, or the request had
+    /// `no-store`.
     pub fn of(response: &McpResponse) -> Option<Self> {
         response.cache_status
     }
 
-    /// The status in one word: `hit`, `stale`, `shared` or `miss`.
+    /// Returns the status in one word: `hit`, `stale`, `shared` or `miss`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit { .. } => "hit",

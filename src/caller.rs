@@ -23,13 +23,13 @@ use crate::{
     outgoing::{WithoutProgress, trim_notification},
 };
 
-/// The way back to whoever made a request: notifications while it runs and, for callers on a revision
-/// before 2026-07-28, requests (sampling, elicitation, roots).
+/// The caller of a request, as a destination for messages: notifications while the request runs
+/// and, for callers on a revision before 2026-07-28, requests (sampling, elicitation, roots).
 ///
-/// Everything sent through it belongs to the request whose [`CallContext`](crate::CallContext) holds it:
-/// a progress notification carries the caller's own token, a change notification the caller's own
-/// subscription id. A layer that wants to see or change what goes back puts another `Caller` in the
-/// context before it calls the inner service:
+/// Every message belongs to the request whose [`CallContext`](crate::CallContext) holds this
+/// `Caller`. A progress notification carries the caller's own token, and a change notification the
+/// caller's own subscription id. To inspect or change these messages, a layer puts another `Caller`
+/// in the context before it calls the inner service:
 ///
 /// ```
 /// use rmcp::model::ServerNotification;
@@ -50,18 +50,19 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`notify`](Self::notify) and [`request`](Self::request) fail with a transport error when the caller is
-/// gone, and [`request`](Self::request) with the caller's own JSON-RPC error where it answers with one.
+/// [`notify`](Self::notify) and [`request`](Self::request) fail with a transport error when the
+/// caller is gone. [`request`](Self::request) also fails with the caller's own JSON-RPC error.
 #[derive(Clone)]
 pub struct Caller {
     route: Route,
     session: Option<Arc<Session>>,
     handshake: Option<Arc<InitializeRequestParams>>,
-    /// A layer stands between the caller and whoever holds this.
+    /// A layer has wrapped the caller.
     layered: bool,
-    /// Requests of a server are answered, whatever revision the caller speaks.
+    /// The caller answers requests of a server, whatever revision it speaks.
     answers: bool,
-    /// Nobody made the request: what the server sends to no call in particular is not for it.
+    /// A layer made the request on its own behalf. Messages that belong to no particular call are
+    /// not sent to it.
     quiet: bool,
 }
 
@@ -72,28 +73,29 @@ enum Route {
     Sink(Arc<dyn CallerSink>),
 }
 
-/// What stands behind a [`Caller`] that a layer, or an end of a stack, made.
+/// The implementation behind a [`Caller`] that a layer or an end of a stack made.
 pub trait CallerSink: Send + Sync + 'static {
-    /// Takes a notification to the caller. Notifications arrive in the order of the calls, if each is
-    /// awaited before the next.
+    /// Sends a notification to the caller. Notifications arrive in the order of the calls, if each
+    /// is awaited before the next.
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Takes a request to the caller and brings its answer.
+    /// Sends a request to the caller and returns its answer.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>>;
 }
 
 impl Caller {
-    /// Nobody to go back to: notifications are dropped, and requests answered with "method not found".
+    /// Creates a caller that cannot be reached: notifications are dropped, and requests are
+    /// answered with "method not found".
     pub fn detached() -> Self {
         Self::over(Route::Detached)
     }
 
-    /// A caller reached through `sink`.
+    /// Creates a caller that is reached through `sink`.
     pub fn new(sink: impl CallerSink) -> Self {
         Self::over(Route::Sink(Arc::new(sink)))
     }
 
-    /// A caller served by rmcp.
+    /// Creates the caller that rmcp serves through `peer`.
     pub fn from_peer(peer: Peer<RoleServer>) -> Self {
         Self::over(Route::Peer(peer))
     }
@@ -122,15 +124,15 @@ impl Caller {
         self
     }
 
-    /// Says that requests of a server are answered though the caller speaks a revision without them: it
-    /// is in this process, and no wire forbids it.
+    /// Sets that requests of a server are answered, even if the caller speaks a revision without
+    /// them. It is in this process, so no wire format forbids them.
     pub(crate) fn answering_requests(mut self, answers: bool) -> Self {
         self.answers = answers;
         self
     }
 
-    /// Says that a layer makes the request on its own behalf. What a server sends without saying to which
-    /// call it belongs goes to a real caller's.
+    /// Marks the request as made by a layer on its own behalf. A server's messages that name no
+    /// call then go to the call of a real caller.
     pub(crate) fn quiet(mut self) -> Self {
         self.quiet = true;
         self
@@ -144,7 +146,7 @@ impl Caller {
         self.answers
     }
 
-    /// Puts `wrap` between this caller and whoever sends to it. The new caller is in the same session.
+    /// Puts `wrap` between this caller and its senders. The new caller is in the same session.
     #[must_use]
     pub fn wrap<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
         Self {
@@ -157,8 +159,9 @@ impl Caller {
         }
     }
 
-    /// Puts `wrap` between this caller and whoever tells a listen of changes, without hiding anything from them:
-    /// a bottom that tells its caller of changes in another way may go on doing so.
+    /// Puts `wrap` between this caller and the sender of a listen's notifications, and does not
+    /// count as a layer. A bottom that announces changes to its caller in another way may go on
+    /// doing so.
     #[cfg(any(feature = "cache", feature = "registry"))]
     pub(crate) fn overhear<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
         let mut caller = self.wrap(wrap);
@@ -166,7 +169,7 @@ impl Caller {
         caller
     }
 
-    /// Lets `map` see, change or drop each notification before it goes to the caller.
+    /// Passes each notification through `map`, which may inspect, change or drop it.
     #[must_use]
     pub fn filter_map_notifications(
         &self,
@@ -179,7 +182,7 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// A transport error, if the caller is gone.
+    /// Fails with a transport error if the caller is gone.
     pub async fn notify(&self, mut notification: ServerNotification) -> Result<(), Error> {
         match &self.route {
             Route::Detached => Ok(()),
@@ -193,13 +196,13 @@ impl Caller {
 
     /// Sends a request to the caller and waits for its answer.
     ///
-    /// Over streamable HTTP rmcp ties the request to the one being served by a task-local value, so call
+    /// Over streamable HTTP, rmcp ties the request to the served one by a task-local value. Call
     /// this inside the future of the request it belongs to, never from a spawned task.
     ///
     /// # Errors
     ///
-    /// The caller's JSON-RPC error, if it answers with one; "method not found" if nobody is there to
-    /// answer; a transport error, if the caller is gone.
+    /// Fails with the caller's JSON-RPC error, with "method not found" if the caller is
+    /// [detached](Self::detached), and with a transport error if the caller is gone.
     pub async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
         match &self.route {
             Route::Detached => Err(ErrorData::new(
@@ -213,7 +216,7 @@ impl Caller {
         }
     }
 
-    /// The rmcp peer, as long as no layer has put anything in between.
+    /// Returns the rmcp peer, unless a layer has wrapped the caller.
     pub(crate) fn peer(&self) -> Option<&Peer<RoleServer>> {
         match &self.route {
             Route::Peer(peer) => Some(peer),
@@ -221,7 +224,7 @@ impl Caller {
         }
     }
 
-    /// The rmcp peer, where [`peer`](Self::peer) has one.
+    /// Returns the same peer as [`peer`](Self::peer), by value.
     pub(crate) fn into_peer(self) -> Option<Peer<RoleServer>> {
         match self.route {
             Route::Peer(peer) => Some(peer),
@@ -229,8 +232,8 @@ impl Caller {
         }
     }
 
-    /// A number for the caller's session: the same for all requests of one connection, never used again.
-    /// `None` for a caller that is in no session.
+    /// Returns the number of the caller's session. It is the same for all requests of one
+    /// connection, and is never reused. Returns `None` for a caller without a session.
     pub fn session_id(&self) -> Option<u64> {
         self.session.as_deref().map(|session| session.id)
     }
@@ -239,8 +242,8 @@ impl Caller {
         self.session.as_ref()
     }
 
-    /// What the caller said of itself when its session began: its handshake (revisions before
-    /// 2026-07-28). Later revisions say it with each request;
+    /// Returns the params of the caller's handshake (revisions before 2026-07-28). Callers of later
+    /// revisions send the same facts with each request;
     /// [`CallContext::client_capabilities`](crate::CallContext::client_capabilities) reads both.
     pub fn handshake(&self) -> Option<Arc<InitializeRequestParams>> {
         match &self.route {
@@ -249,12 +252,12 @@ impl Caller {
         }
     }
 
-    /// Whether there is nobody to go back to.
+    /// Returns `true` if the caller cannot be reached.
     pub(crate) fn is_detached(&self) -> bool {
         matches!(self.route, Route::Detached)
     }
 
-    /// Whether a layer stands between the caller and whoever asks.
+    /// Returns `true` if a layer has wrapped the caller.
     pub(crate) fn is_layered(&self) -> bool {
         self.layered
     }
@@ -280,7 +283,7 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// Asks a caller that rmcp serves. Dropping the future withdraws the question.
+/// Sends a request to a caller that rmcp serves. Dropping the future cancels the request.
 async fn ask(peer: &Peer<RoleServer>, mut request: ServerRequest) -> Result<ClientResult, Error> {
     if request.get_meta().get_progress_token().is_none() {
         request.extensions_mut().insert(WithoutProgress);
@@ -298,7 +301,7 @@ async fn ask(peer: &Peer<RoleServer>, mut request: ServerRequest) -> Result<Clie
         .map_err(gone)
 }
 
-/// A question that is not answered.
+/// A request without an answer yet.
 struct Question(Option<RequestHandle<RoleServer>>);
 
 impl Drop for Question {
@@ -316,7 +319,7 @@ impl Drop for Question {
     }
 }
 
-/// The caller's connection failed, or the caller answered with an error.
+/// Converts the failure of a caller's connection, or the caller's error.
 fn gone(error: ServiceError) -> Error {
     match error {
         ServiceError::McpError(error) => error.into(),
@@ -353,7 +356,7 @@ where
     }
 }
 
-/// One connection of a caller, as the end that serves it knows it.
+/// One connection of a caller, in the view of the end that serves it.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: u64,
@@ -375,12 +378,12 @@ impl Session {
         self.id
     }
 
-    /// Cancelled when the session ends.
+    /// Returns the token that is cancelled when the session ends.
     pub(crate) fn closed(&self) -> &CancellationToken {
         &self.closed
     }
 
-    /// The level a legacy caller set with `logging/setLevel`.
+    /// Returns the level that a legacy caller set with `logging/setLevel`.
     pub(crate) fn log_level(&self) -> Option<LoggingLevel> {
         *self
             .log_level
@@ -402,13 +405,13 @@ impl Drop for Session {
     }
 }
 
-/// Which generation of the protocol somebody speaks: 2026-07-28 did away with the handshake and with
-/// requests from the server.
+/// A generation of the protocol. Revision 2026-07-28 removed the handshake and the requests from
+/// the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Era {
     /// `initialize`, then a session.
     Legacy,
-    /// Every request says what it needs in its `_meta`.
+    /// Every request carries its context in its `_meta`.
     Modern,
 }
 

@@ -1,9 +1,9 @@
-//! What a stack shows its upstream for one call.
+//! The credential for an upstream in a single call.
 
 use std::fmt;
 
-/// A bearer token for the upstream, in the extensions of one call's context: it goes with that call's HTTP request
-/// and with no other.
+/// A bearer token for the upstream, in the extensions of one call's context. It is sent with that
+/// call's HTTP request only.
 #[derive(Clone)]
 pub(crate) struct OutboundCredential(String);
 

@@ -1,4 +1,4 @@
-//! A layer for requests that are answered, around those that stay open.
+//! A layer for all requests except `subscriptions/listen`.
 
 use std::task::{Context, Poll};
 
@@ -11,13 +11,14 @@ use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::{Error, McpRequest, McpResponse};
 
-/// Puts a layer around every request but `subscriptions/listen`.
+/// Applies a layer to every request except `subscriptions/listen`.
 ///
-/// A listen is a request that stays open as long as its subscription (MCP 2026-07-28, basic/patterns/
-/// subscriptions), and [`McpServer`](crate::McpServer) keeps one open for every session of an older caller
-/// that may be told of changes. A layer that counts requests while they are open counts subscribers and
-/// sessions then: under `concurrency_limit(256)` the 257th session waits until another ends. One that bounds
-/// how long a request takes, as tower's `timeout` does, ends subscriptions. Put such layers in here:
+/// A listen is a request that stays open as long as its subscription (MCP 2026-07-28,
+/// basic/patterns/subscriptions). [`McpServer`](crate::McpServer) also keeps one open for each
+/// session of an older caller that may receive change notifications. A layer that counts open
+/// requests therefore counts subscribers and sessions: under `concurrency_limit(256)` the 257th
+/// session waits until another ends. A layer that limits the duration of requests, such as tower's
+/// `timeout`, ends subscriptions. Wrap such layers:
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,13 +41,14 @@ use crate::{Error, McpRequest, McpResponse};
 /// let server = McpServer::new(stack);
 /// ```
 ///
-/// While the layer is not ready, a listen waits too: that it is one shows only once it is there. How many listens
-/// there are is then bounded by nothing in the stack, but by what bounds connections and sessions in front of it.
+/// A listen also waits while the wrapped layer is not ready, because readiness is checked before
+/// the request is known. No limit in the stack applies to the number of listens, so limit the
+/// connections and sessions in front of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ExceptListens<L>(L);
 
 impl<L> ExceptListens<L> {
-    /// Wraps a layer. A [`ServiceBuilder`](tower::ServiceBuilder) is one too.
+    /// Wraps a layer, such as a [`ServiceBuilder`](tower::ServiceBuilder).
     pub const fn new(layer: L) -> Self {
         Self(layer)
     }
@@ -96,7 +98,7 @@ where
         ) {
             return Either::Left(self.layered.call(request).err_into());
         }
-        // The room that the layer has made ready goes back with the clone that holds it.
+        // Replacing the ready service releases the capacity that it has reserved.
         self.layered = self.layered.clone();
         Either::Right(self.inner.clone().oneshot(request).err_into())
     }

@@ -1,9 +1,9 @@
 //! Globs over names: `*` stands for any characters, `?` for one.
 
-/// Whether `glob` matches the whole of `text`. Takes at most the product of their lengths, and allocates
-/// nothing.
+/// Returns `true` if `glob` matches the whole of `text`. The time is at most the product of their
+/// lengths, and there are no allocations.
 pub(crate) fn matches(glob: &str, text: &str) -> bool {
-    // What is left to match of both, and what was left at the last star.
+    // The rest of both to match, and their rest at the last star.
     let (mut glob, mut text) = (glob.chars(), text.chars());
     let mut star = None;
     loop {

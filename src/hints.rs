@@ -1,12 +1,12 @@
 use rmcp::model::Tool;
 
-/// What a server says of how harmless one of its tools is (MCP 2025-03-26 and later, `ToolAnnotations`).
+/// Behaviour hints of a tool from its server (MCP 2025-03-26 and later, `ToolAnnotations`).
 ///
-/// They are hints: a server may be wrong about them, or lie. A layer that acts on them lets the operator
-/// distrust them, and takes what the operator says of a tool over what its server says.
+/// Hints may be wrong, by mistake or on purpose. A layer that acts on them lets the operator
+/// distrust them. The operator's own settings for a tool override them.
 ///
-/// An outer layer that knows the tool of a call puts them into the request's extensions; a layer that finds
-/// none there goes by the lists that it has seen pass.
+/// An outer layer that knows the tool of a call puts the hints into the request's extensions.
+/// Otherwise, a layer uses the tool lists that have passed it.
 ///
 /// ```
 /// use rmcp::model::{JsonObject, Tool, ToolAnnotations};
@@ -20,17 +20,17 @@ use rmcp::model::Tool;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ToolHints {
-    /// It says that it changes nothing (`readOnlyHint: true`).
+    /// The tool does not change anything (`readOnlyHint: true`).
     pub read_only: bool,
-    /// It says that a repeated call has no further effect (`idempotentHint: true`).
+    /// A repeated call has no further effect (`idempotentHint: true`).
     pub idempotent: bool,
-    /// It says that it may destroy something (`destructiveHint: true`). A tool that says nothing of it does not
-    /// count as one here, though it does in the specification.
+    /// The tool may destroy something (`destructiveHint: true`). A missing hint counts as `false`
+    /// here, but as `true` in the specification.
     pub destructive: bool,
 }
 
 impl ToolHints {
-    /// What a tool says of itself. What it does not say is `false`.
+    /// Returns the hints of a tool. Missing hints are `false`.
     pub fn of(tool: &Tool) -> Self {
         let Some(says) = &tool.annotations else {
             return Self::default();
@@ -42,7 +42,7 @@ impl ToolHints {
         }
     }
 
-    /// Whether running it twice does no harm, as far as it is to be believed.
+    /// Returns `true` if the hints say that the tool can safely run twice.
     pub fn is_safe_to_repeat(self) -> bool {
         self.read_only || self.idempotent
     }

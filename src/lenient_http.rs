@@ -1,4 +1,4 @@
-//! [`LenientHttpLayer`]: HTTP in front of rmcp's `StreamableHttpService` (feature `http-server`).
+//! [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` (feature `http-server`).
 
 use std::{
     fmt,
@@ -16,16 +16,19 @@ use tower::{Layer, Service};
 
 use crate::json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates};
 
-/// Mends messages on their way to and from rmcp's `StreamableHttpService`, as [`Lines`](crate::Lines) does.
+/// Repairs messages on their way to and from rmcp's `StreamableHttpService`, as
+/// [`Lines`](crate::Lines) does.
 ///
-/// - In request bodies, an escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8 become
-///   U+FFFD. rmcp answers such a body with an error.
-/// - In event streams, a notification or request without params has no `params`. rmcp writes `"params":null`, which
-///   JSON-RPC 2.0 (section 4.2) does not allow and other clients refuse.
+/// - In request bodies, an escape of a surrogate without its other half (`"\ud83d"`) and a byte
+///   that is not UTF-8 become U+FFFD. rmcp answers such a body with an error.
+/// - In event streams, a notification or request without params has no `params`. rmcp writes
+///   `"params":null`, which JSON-RPC 2.0 (section 4.2) does not allow and other clients refuse.
 ///
-/// Bodies are not collected: 12 bytes at most are held back between two pieces of one. Put the layer outside of an
-/// [`HttpAuthLayer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/auth/http/struct.HttpAuthLayer.html), which
-/// reads request bodies too.
+/// Bodies are not buffered. Limit: 12 bytes are held back between two pieces of a body.
+///
+/// Put the layer outside of an
+/// [`HttpAuthLayer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/auth/http/struct.HttpAuthLayer.html),
+/// which also reads request bodies.
 ///
 /// ```
 /// use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -130,12 +133,12 @@ where
 }
 
 pin_project! {
-    /// A request body with U+FFFD in place of what no Rust string holds.
+    /// A request body with U+FFFD in place of text that a Rust string cannot hold.
     #[derive(Debug)]
     pub struct LenientBody<B> {
         #[pin]
         body: B,
-        // The start of an escape or of a character, whose rest is still to come.
+        // The start of an escape or of a character whose rest has not arrived.
         held: BytesMut,
         ended: bool,
     }
@@ -198,7 +201,7 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
 }
 
 pin_project! {
-    /// A response body. Messages in an event stream have no `params` that are `null`.
+    /// A response body without `"params":null` in the messages of an event stream.
     #[derive(Debug)]
     pub struct EventBody<B> {
         #[pin]
@@ -220,7 +223,7 @@ impl<B: Body<Data = Bytes>> Body for EventBody<B> {
         if !*this.events {
             return Poll::Ready(frame);
         }
-        // rmcp writes an event in one piece.
+        // rmcp writes each event in one piece.
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(without_null_params))))
     }
 
@@ -236,7 +239,8 @@ impl<B: Body<Data = Bytes>> Body for EventBody<B> {
     }
 }
 
-/// An event whose message has no `params` that are `null`. They end the message, which ends its line.
+/// Removes a `"params":null` from the message of an event. It is at the end of the message, and the
+/// message at the end of its line.
 fn without_null_params(event: Bytes) -> Bytes {
     let mut ends = memmem::find_iter(&event, NULL_PARAMS);
     let Some(at) = ends.find(|at| event.get(at + NULL_PARAMS.len()) == Some(&b'\n')) else {

@@ -1,7 +1,8 @@
 //! tower layers for the Model Context Protocol, on the official Rust SDK, [`rmcp`].
 //!
-//! What flows is rmcp's own typed messages, so nothing is turned into JSON to be looked at; what they flow
-//! through is a [`tower::Service`], so any tower layer stacks anywhere. One picture holds the crate:
+//! The messages are rmcp's own types, so no layer converts them to JSON to read them. They flow
+//! through a [`tower::Service`], so any tower layer stacks anywhere. The whole crate in one
+//! picture:
 //!
 //! ```text
 //!  caller: an MCP client, an agent, a host
@@ -19,9 +20,9 @@
 //! ```
 //!
 //! A *stack* is any `Service<McpRequest, Response = McpResponse>` whose error goes [into](Into)
-//! [`Error`]; the trait [`Stack`] says so in one word. Everything in the crate makes one, wraps
-//! one, or stands at one of its two ends. A layer never knows between which ends it stands, so one
-//! layer serves clients and servers alike.
+//! [`Error`]. The trait [`Stack`] is the short form of this bound. Every part of the crate makes a
+//! stack, wraps one, or stands at one of its two ends. A layer does not know between which ends it
+//! stands, so the same layer serves clients and servers.
 //!
 //! # A client
 //!
@@ -98,8 +99,8 @@
 //!
 //! # A layer
 //!
-//! A layer is an ordinary tower layer. A function that acts before and after a request is one by
-//! [`from_fn()`], and tower's own `filter` and `map_request` match on the request:
+//! A layer is an ordinary tower layer. [`from_fn()`] turns a function that acts before and after a
+//! request into a layer. tower's own `filter` and `map_request` match on the request:
 //!
 //! ```
 //! use rmcp_layers::{Error, McpRequest, McpResponse, Refusal, code};
@@ -223,34 +224,37 @@
 //!   # let _ = client;
 //!   ```
 //! - **`map_err(Into::<Error>::into)` goes inside, over a generic stack.** tower's layers require
-//!   an error that converts into `BoxError`; of an `impl Stack` it is only known that it converts
+//!   an error that converts into `BoxError`. The error of an `impl Stack` is only known to convert
 //!   into [`Error`].
 //!
-//! # What holds everywhere
+//! # Guarantees
 //!
 //! - **Order changes cost, never safety.** Layers stack in any order.
-//! - **Transparent.** What a layer does not understand it passes on untouched: unknown methods, unknown
-//!   `_meta`, multi-round and task results.
-//! - **Cancel-safe.** Dropping a call's future, wherever it waits, releases what it holds and tells the
-//!   server (`notifications/cancelled`).
-//! - **Bounded.** Every map and queue has a stated bound, and a stated behaviour at the bound.
-//! - **Two users never meet.** What the server sends for one call goes to that call's caller, or nowhere.
-//! - **One outcome.** How a request ended is read once, by [`Outcome`], and every layer asks it.
+//! - **Transparent.** A layer passes on unchanged what it does not understand: unknown methods,
+//!   unknown `_meta`, multi-round and task results.
+//! - **Cancel-safe.** Dropping a call's future, wherever it waits, releases its resources and
+//!   notifies the server (`notifications/cancelled`).
+//! - **Bounded.** Every map and queue has a documented limit, and a documented behaviour at the
+//!   limit.
+//! - **Users are separated.** A server's messages for a call go to that call's caller, or are
+//!   dropped.
+//! - **One outcome.** [`Outcome`] is the only place that decides how a request ended, and every
+//!   layer uses it.
 //!
 //! # Revisions of the protocol
 //!
-//! MCP 2024-11-05 to 2026-07-28, as rmcp speaks them, on either side. The model inside a stack is that of
-//! 2026-07-28: a request carries what it needs, and notifications flow while a request
-//! (`subscriptions/listen`, if need be) is open. The ends translate for older callers and servers; see
-//! [`McpServer`] and [`Upstream`].
+//! MCP 2024-11-05 to 2026-07-28 are supported on either side, as rmcp speaks them. Inside a stack,
+//! the model is that of 2026-07-28. A request carries its own context, and notifications flow while
+//! a request (`subscriptions/listen`, if need be) is open. The ends translate for older callers and
+//! servers; see [`McpServer`] and [`Upstream`].
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `auth` | [`auth`]: who is calling, what they may do, and a record of it |
-//! | `auth-client` | `auth` with what asks an authorization server over HTTP |
-//! | `cache` | the [`cache`] layer: answers from memory, for each caller apart; and [`store`] for what processes share |
+//! | `auth` | [`auth`]: authentication, authorization and an audit record |
+//! | `auth-client` | `auth` with requests to an authorization server over HTTP |
+//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; and [`store`] for state that processes share |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
@@ -258,9 +262,9 @@
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | `cache` with a store in Redis or Valkey |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
-//! | `retry` | the [`retry`] layer: repeats what is safe to repeat; and the circuit [`breaker`](retry::breaker) |
+//! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
 //!
-//! None is on by default. Serving over HTTP needs nothing here: it is rmcp's
+//! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
 
 #![expect(

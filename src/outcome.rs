@@ -2,9 +2,9 @@ use rmcp::model::{ErrorCode, ServerResult};
 
 use crate::{Error, McpResponse, code};
 
-/// How a request ended: the one reading of it, for every layer.
+/// The outcome of a request, interpreted in one place for all layers.
 ///
-/// Retry, breaker, cache, metrics and audit ask [`Outcome::of`] and none decides for itself:
+/// Retry, breaker, cache, metrics and audit use [`Outcome::of`], so that they agree:
 ///
 /// | outcome | success? | may be sent again? | counts against a breaker? | may be cached? |
 /// |---|---|---|---|---|
@@ -24,14 +24,15 @@ use crate::{Error, McpResponse, code};
 /// | `Refused` (by a layer), not delivered, as [`UNAVAILABLE`](code::UNAVAILABLE) or [`TOO_MANY`](code::TOO_MANY) | no | yes, any method, after the time it names if it names one | no | no |
 /// | `Refused` otherwise | no | no | no | no |
 ///
-/// Of the HTTP statuses only 429 says that nothing has been done: a proxy may answer 503 for a request that it
-/// has passed on. What another stack says of delivery is the word of a peer, and proves nothing here.
+/// Only HTTP status 429 proves that the request was not run: a proxy may answer 503 for a request
+/// that it has passed on. A peer's statement about delivery is not proof either.
 ///
-/// [`is_success`](Self::is_success), [`repeat`](Self::repeat), [`counts_against`](Self::counts_against)
-/// and [`is_cacheable`](Self::is_cacheable) are the four columns.
+/// The four columns are [`is_success`](Self::is_success), [`repeat`](Self::repeat),
+/// [`counts_against`](Self::counts_against) and [`is_cacheable`](Self::is_cacheable).
 ///
-/// Input-required results are MRTR rounds (MCP 2026-07-28, SEP-2322); a task is a `CreateTaskResult` of
-/// the Tasks extension (SEP-2663): both are the server doing its work, not failing at it.
+/// Input-required results are MRTR rounds (MCP 2026-07-28, SEP-2322). A task is a
+/// `CreateTaskResult` of the Tasks extension (SEP-2663). With both, the server is still working and
+/// has not failed.
 ///
 /// ```
 /// use rmcp::model::{CallToolResult, ContentBlock};
@@ -45,57 +46,57 @@ use crate::{Error, McpResponse, code};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The request was answered.
+    /// The request has its final result.
     Complete,
-    /// The tool ran and reported failure: `isError: true`.
+    /// The tool ran and reported a failure: `isError: true`.
     ToolError,
-    /// The server wants input before it goes on.
+    /// The server needs input before it continues.
     InputRequired,
-    /// The server made a task of it.
+    /// The server created a task for the request.
     Task,
-    /// The peer answered with a JSON-RPC error.
+    /// The peer returned a JSON-RPC error.
     Protocol {
-        /// Its code.
+        /// The error's code.
         code: i32,
     },
     /// The connection failed.
     Transport {
-        /// Whether the request provably never reached the server.
+        /// `true` if the request provably never reached the server.
         not_delivered: bool,
-        /// The HTTP status, where there was one.
+        /// The HTTP status, if there was one.
         status: Option<u16>,
     },
-    /// No answer came in time.
+    /// No response came in time.
     Timeout,
     /// The request was cancelled.
     Cancelled,
-    /// A layer refused it.
+    /// A layer refused the request.
     Refused {
-        /// Which layer.
+        /// The layer that refused.
         layer: &'static str,
-        /// Its JSON-RPC code.
+        /// The refusal's JSON-RPC code.
         code: i32,
-        /// Whether it did so before the request reached the server.
+        /// `true` if the request had not reached the server before.
         not_delivered: bool,
     },
 }
 
-/// Whether a request that ended so may be sent again; see the table on [`Outcome`].
+/// The condition for repeating a request; see the table on [`Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Repeat {
     /// Never: it succeeded, or would fail the same way again.
     Never,
-    /// Only if running it twice does no harm: the first run may have happened.
+    /// Only if the request can safely run twice, because the first attempt may have run.
     IfSafe,
     /// Always: it provably did not run.
     Always,
-    /// Only if the operator says what this error means.
+    /// Only if the operator has classified this error as repeatable.
     IfClassified,
 }
 
 impl Outcome {
-    /// Reads how a request ended.
+    /// Returns the outcome of a request.
     pub fn of(result: &Result<McpResponse, Error>) -> Self {
         match result {
             Ok(response) => Self::of_result(&response.result),
@@ -103,7 +104,7 @@ impl Outcome {
         }
     }
 
-    /// Reads how a request ended that was answered with a result.
+    /// Returns the outcome of a request with a result.
     pub fn of_result(result: &ServerResult) -> Self {
         match result {
             ServerResult::CallToolResult(tool) if tool.is_error == Some(true) => Self::ToolError,
@@ -113,7 +114,7 @@ impl Outcome {
         }
     }
 
-    /// Reads how a request ended that failed.
+    /// Returns the outcome of a failed request.
     pub fn of_error(error: &Error) -> Self {
         match error {
             Error::Protocol(error) => Self::Protocol { code: error.code.0 },
@@ -131,12 +132,12 @@ impl Outcome {
         }
     }
 
-    /// Whether the server did what it was asked, or is on its way to.
+    /// Returns `true` if the server has done its work, or is still doing it.
     pub fn is_success(self) -> bool {
         matches!(self, Self::Complete | Self::InputRequired | Self::Task)
     }
 
-    /// Whether the request may be sent again.
+    /// Returns the condition for repeating the request.
     pub fn repeat(self) -> Repeat {
         match self {
             Self::Complete | Self::InputRequired | Self::Task | Self::Cancelled => Repeat::Never,
@@ -161,7 +162,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the outcome speaks against the upstream's health. `ToolError` does not by itself.
+    /// Returns `true` if the outcome indicates an unhealthy upstream. `ToolError` alone does not.
     pub fn counts_against(self) -> bool {
         match self {
             Self::Protocol { code } => is_own_failure(code),
@@ -171,24 +172,25 @@ impl Outcome {
         }
     }
 
-    /// Whether the outcome shows that the upstream is there and answers, be it that it does not like the request:
-    /// any answer that does not [count against](Self::counts_against) it.
+    /// Returns `true` if the outcome shows that the upstream is reachable and responds, even if it
+    /// rejects the request. This is any response that does not
+    /// [count against](Self::counts_against) it.
     pub fn is_answer(self) -> bool {
         match self {
             Self::Complete | Self::ToolError | Self::InputRequired | Self::Task => true,
-            // Another stack that refuses has not asked its own upstream.
+            // Another stack that refuses has not called its own upstream.
             Self::Protocol { code } => !is_own_failure(code) && !is_for_now(code),
             Self::Transport { status, .. } => status.is_some_and(speaks_of_request),
             Self::Timeout | Self::Cancelled | Self::Refused { .. } => false,
         }
     }
 
-    /// Whether the answer may be kept for later callers, as far as the outcome is concerned.
+    /// Returns `true` if the outcome allows a cache to keep the response.
     pub fn is_cacheable(self) -> bool {
         self == Self::Complete
     }
 
-    /// The outcome's name in logs, metrics and audit records.
+    /// Returns the outcome's name in logs, metrics and audit records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -204,18 +206,19 @@ impl Outcome {
     }
 }
 
-/// Codes by which a server says that it failed by itself.
+/// Returns `true` for the codes of a server's own failure.
 fn is_own_failure(code: i32) -> bool {
     [ErrorCode::INTERNAL_ERROR, code::TRANSPORT, code::TIMEOUT].contains(&ErrorCode(code))
 }
 
-/// Codes of refusals that may be different a little later.
+/// Returns `true` for the codes of refusals that may end soon.
 fn is_for_now(code: i32) -> bool {
     [code::UNAVAILABLE, code::TOO_MANY].contains(&ErrorCode(code))
 }
 
-/// HTTP statuses by which a server that works does not take this request, or not from this sender (RFC 9110,
-/// section 15.5). Those by which it has nothing at all there may as well come of a server that is gone.
+/// Returns `true` for HTTP statuses by which a working server rejects this request or its sender
+/// (RFC 9110, section 15.5). Statuses for a missing resource may also come from a server that is
+/// gone.
 fn speaks_of_request(status: u16) -> bool {
     (400..500).contains(&status) && ![404, 405, 406, 410].contains(&status)
 }

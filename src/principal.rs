@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-/// Who is calling: the subject an authenticated token speaks for.
+/// The authenticated caller: the subject that a token speaks for.
 ///
-/// A request has no principal until something authenticates its caller (the auth layer, or your own
-/// middleware through [`CallContext::set_principal`](crate::CallContext::set_principal)). Everything that
-/// stores, shares or coalesces answers keys them by the [identity](Principal::identity) of the principal,
-/// so that two users never meet.
+/// A request has no principal until a layer authenticates its caller: the auth layer, or your own
+/// middleware through [`CallContext::set_principal`](crate::CallContext::set_principal). Layers
+/// that store, share or coalesce responses use the principal's [identity](Principal::identity) as a
+/// key, so that responses never reach another user.
 ///
-/// Cloning is one reference count.
+/// A clone costs one reference count.
 ///
 /// ```
 /// use rmcp_layers::Principal;
@@ -33,7 +33,7 @@ struct Parts {
 }
 
 impl Principal {
-    /// A principal known by its subject (RFC 7519, `sub`) alone.
+    /// Creates a principal with this subject (RFC 7519, `sub`) only.
     pub fn new(subject: impl Into<String>) -> Self {
         Self(Arc::new(Parts {
             subject: subject.into().into(),
@@ -41,7 +41,7 @@ impl Principal {
         }))
     }
 
-    /// Names who vouches for the subject (RFC 7519, `iss`).
+    /// Sets the issuer that vouches for the subject (RFC 7519, `iss`).
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).issuer = Some(issuer.into().into());
@@ -62,38 +62,39 @@ impl Principal {
         self
     }
 
-    /// The subject: unique within its issuer.
+    /// Returns the subject, which is unique within its issuer.
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
 
-    /// The issuer, if one is known.
+    /// Returns the issuer, if it is known.
     pub fn issuer(&self) -> Option<&str> {
         self.0.issuer.as_deref()
     }
 
-    /// The granted scopes, in the order they were given.
+    /// Returns the granted scopes, in the order in which they were given.
     pub fn scopes(&self) -> &[String] {
         &self.0.scopes
     }
 
-    /// Whether `scope` was granted. Scopes are compared as RFC 6749 says: exactly, by case.
+    /// Returns `true` if `scope` was granted. Scopes are case-sensitive (RFC 6749, section 3.3).
     pub fn has_scope(&self, scope: &str) -> bool {
         self.0.scopes.iter().any(|granted| granted == scope)
     }
 
-    /// The claims that came with the token.
+    /// Returns the claims of the token.
     pub fn claims(&self) -> &Map<String, Value> {
         &self.0.claims
     }
 
-    /// What tells this principal from every other one: issuer and subject, because a subject is unique
-    /// only within its issuer (RFC 7519, section 4.1.2). Scopes and claims are no part of it.
+    /// Returns the issuer and subject, which together identify the principal. A subject is unique
+    /// only within its issuer (RFC 7519, section 4.1.2). Scopes and claims are not part of the
+    /// identity.
     pub fn identity(&self) -> (Option<&str>, &str) {
         (self.issuer(), self.subject())
     }
 
-    /// The [identity](Self::identity), to be kept without a copy.
+    /// Returns the [identity](Self::identity) without copying it.
     pub(crate) fn shared_identity(&self) -> (Option<&Arc<str>>, &Arc<str>) {
         (self.0.issuer.as_ref(), &self.0.subject)
     }

@@ -17,18 +17,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Caller, Principal, caller::Era, protocol::Unreadable};
 
-/// The tool that a registry shows in place of a catalogue: it calls the one that its argument `name` names.
+/// The tool that a registry lists in place of a catalogue. It calls the tool named by its argument
+/// `name`.
 #[cfg(any(feature = "auth", feature = "registry"))]
 pub(crate) const CALL_TOOL: &str = "call_tool";
 
-/// One request on its way down through a stack.
+/// A request on its way through a stack.
 ///
-/// It dereferences to its [`RequestParts`]: `request.message` is rmcp's own [`ClientRequest`] and
-/// `request.context` what belongs to the call but not to the message. The parts are boxed: rmcp's message
-/// is several hundred bytes, and a stack passes a request through many futures.
+/// It dereferences to its [`RequestParts`]: `request.message` is rmcp's own [`ClientRequest`], and
+/// `request.context` has the facts of the call that are not in the message. The parts are boxed,
+/// because rmcp's message is several hundred bytes and a stack moves a request through many
+/// futures.
 ///
-/// A client's notifications (`notifications/roots/list_changed`, custom ones) take the same way down as
-/// requests that nobody waits for; see [`McpRequest::notification`].
+/// A client's notifications (`notifications/roots/list_changed`, custom ones) pass through the
+/// stack as requests without a waiting caller; see [`McpRequest::notification`].
 ///
 /// ```
 /// use rmcp_layers::McpRequest;
@@ -44,39 +46,39 @@ pub struct McpRequest(Box<RequestParts>);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RequestParts {
-    /// What is asked. Its `_meta` and extensions are empty: they are in the context.
+    /// The message. Its `_meta` and extensions are empty: they are in the context.
     pub message: ClientRequest,
-    /// What belongs to this call.
+    /// The facts of this call beside its message.
     pub context: CallContext,
 }
 
-/// What belongs to one call beside its message.
+/// The facts of one call beside its message.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CallContext {
-    /// The caller's id for the request. An upstream sees another one.
+    /// The caller's id for the request. An upstream receives another one.
     pub id: RequestId,
     /// The request's `_meta`, as the caller sent it.
     pub meta: RequestMetaObject,
-    /// Facts for inner layers: the HTTP request's parts where rmcp serves HTTP, the [`Principal`] once
-    /// somebody has authenticated it, and what layers add. They never reach the wire.
+    /// Facts for inner layers: the HTTP request's parts where rmcp serves HTTP, the [`Principal`]
+    /// after authentication, and additions of layers. They are never sent to a server.
     pub extensions: Extensions,
-    /// Cancelled when the caller cancels the request or goes away. The stack's future is dropped at that
-    /// moment; this is for work that was spawned beside it.
+    /// Cancelled when the caller cancels the request or goes away. The stack's future is dropped at
+    /// the same moment; the token is for spawned work.
     pub cancellation: CancellationToken,
-    /// The way back to the caller.
+    /// The caller, as a destination for notifications and requests.
     pub caller: Caller,
-    /// When the caller stops waiting, if it said so.
+    /// The time at which the caller stops waiting, if it is known.
     pub deadline: Option<Instant>,
-    /// The notification, if the request carries one: here it stays with the request when that is taken
-    /// apart.
+    /// The notification, if the request carries one. It is kept here so that it survives
+    /// [`McpRequest::into_parts`].
     pub(crate) notification: Option<Box<ClientNotification>>,
-    /// Why the request cannot be read, if the top has found that it cannot.
+    /// The reason why the request cannot be read, if the top of the stack has found one.
     pub(crate) unreadable: Option<Arc<Unreadable>>,
 }
 
 impl McpRequest {
-    /// What a call of [`CALL_TOOL`] stands for: the call of the tool that it names.
+    /// Returns the call for which a call of [`CALL_TOOL`] stands.
     #[cfg(feature = "auth")]
     pub(crate) fn meant(&self) -> Option<Self> {
         let name = self.called_tool()?.to_owned();
@@ -90,9 +92,10 @@ impl McpRequest {
         Some(meant)
     }
 
-    /// A request with this message and a context of its own: a fresh id, nobody to go back to.
+    /// Creates a request with this message and a new context: a fresh id and a
+    /// [detached](Caller::detached) caller.
     ///
-    /// `_meta` and extensions that the message carries move into the context.
+    /// The `_meta` and extensions of the message move into the context.
     pub fn new(message: impl Into<ClientRequest>) -> Self {
         let mut message = message.into();
         let meta = std::mem::take(message.get_meta_mut());
@@ -104,17 +107,18 @@ impl McpRequest {
         Self::from_parts(message, context)
     }
 
-    /// Puts a message and a context together.
+    /// Creates a request from a message and a context.
     pub fn from_parts(message: ClientRequest, context: CallContext) -> Self {
         Self(Box::new(RequestParts { message, context }))
     }
 
-    /// A client's notification, as the request that takes it down a stack.
+    /// Creates the request that carries a client's notification through a stack.
     ///
-    /// Its [`method`](RequestParts::method) is the notification's, its message a custom request of that method
-    /// without params; the notification itself is in [`as_notification`](Self::as_notification). A stack
-    /// answers it with an empty result, as soon as the notification has been passed on. Layers that know
-    /// nothing of it pass it on like any method they do not know.
+    /// Its [`method`](RequestParts::method) is that of the notification. Its message is a custom
+    /// request of that method without params, and [`as_notification`](Self::as_notification)
+    /// returns the notification itself. A stack answers it with an empty result as soon as the
+    /// notification has been passed on. Layers without support for notifications pass it on like
+    /// any unknown method.
     pub fn notification(
         notification: impl Into<ClientNotification>,
         mut context: CallContext,
@@ -125,7 +129,7 @@ impl McpRequest {
         Self::from_parts(CustomRequest::new(method, None).into(), context)
     }
 
-    /// Starts a `tools/call`.
+    /// Returns a builder of a `tools/call`.
     pub fn call_tool(name: impl Into<String>) -> ToolCallBuilder {
         ToolCallBuilder {
             params: CallToolRequestParams::new(name.into()),
@@ -133,27 +137,27 @@ impl McpRequest {
         }
     }
 
-    /// A `tools/list` for the first page.
+    /// Creates a `tools/list` for the first page.
     pub fn list_tools() -> Self {
         Self::new(ListToolsRequest::default())
     }
 
-    /// A `resources/read`.
+    /// Creates a `resources/read`.
     pub fn read_resource(uri: impl Into<String>) -> Self {
         Self::new(ReadResourceRequest::new(ReadResourceRequestParams::new(
             uri,
         )))
     }
 
-    /// A `prompts/get` with these arguments.
+    /// Creates a `prompts/get` with these arguments.
     pub fn get_prompt(name: impl Into<String>, arguments: JsonObject) -> Self {
         Self::new(GetPromptRequest::new(
             GetPromptRequestParams::new(name).with_arguments(arguments),
         ))
     }
 
-    /// Takes the request apart. [`from_parts`](Self::from_parts) makes the same of both again, a notification
-    /// too, as long as the message is the one it came with.
+    /// Returns the message and the context. [`from_parts`](Self::from_parts) restores the request
+    /// from them, including a notification, as long as the message is the original one.
     pub fn into_parts(self) -> (ClientRequest, CallContext) {
         (self.0.message, self.0.context)
     }
@@ -162,7 +166,7 @@ impl McpRequest {
         *self.0
     }
 
-    /// The notification, if that is what this carries.
+    /// Returns the notification, if the request carries one.
     pub fn as_notification(&self) -> Option<&ClientNotification> {
         let notification = self.0.context.notification.as_deref()?;
         (notification_method(notification) == self.0.method()).then_some(notification)
@@ -184,13 +188,13 @@ impl DerefMut for McpRequest {
 }
 
 impl RequestParts {
-    /// The JSON-RPC method.
+    /// Returns the JSON-RPC method.
     pub fn method(&self) -> &str {
         self.message.method()
     }
 
-    /// What the request is about, where it is about one thing: the tool's or prompt's name, the
-    /// resource's or skill's URI, the task's id, the reference that is being completed.
+    /// Returns the target of the request, if it has exactly one: the name of a tool or prompt, the
+    /// URI of a resource or skill, the id of a task, or the reference of a completion.
     pub fn target(&self) -> Option<&str> {
         match &self.message {
             ClientRequest::CallToolRequest(request) => Some(&request.params.name),
@@ -212,14 +216,14 @@ impl RequestParts {
         }
     }
 
-    /// The tool that a call of [`CALL_TOOL`] is a call of.
+    /// Returns the name of the tool that a call of [`CALL_TOOL`] calls.
     #[cfg(feature = "auth")]
     pub(crate) fn called_tool(&self) -> Option<&str> {
         let call = self.as_tool_call().filter(|call| call.name == CALL_TOOL)?;
         call.arguments.as_ref()?.get("name")?.as_str()
     }
 
-    /// The params of a `tools/call`, if this is one.
+    /// Returns the params of a `tools/call`.
     pub fn as_tool_call(&self) -> Option<&CallToolRequestParams> {
         match &self.message {
             ClientRequest::CallToolRequest(request) => Some(&request.params),
@@ -227,7 +231,7 @@ impl RequestParts {
         }
     }
 
-    /// The params of a `tools/call`, to change them.
+    /// Returns the params of a `tools/call` for changes.
     pub fn as_tool_call_mut(&mut self) -> Option<&mut CallToolRequestParams> {
         match &mut self.message {
             ClientRequest::CallToolRequest(request) => Some(&mut request.params),
@@ -235,8 +239,9 @@ impl RequestParts {
         }
     }
 
-    /// Whether the method only reads, by the specification: running it twice does no harm. A `tools/call` is not
-    /// one, whatever its tool says of itself; see [`ToolHints`](crate::ToolHints) for that.
+    /// Returns `true` if the method only reads, by the specification, so that it can be repeated
+    /// without harm. A `tools/call` is not a read, whatever its tool declares; see
+    /// [`ToolHints`](crate::ToolHints) for such declarations.
     pub fn is_read(&self) -> bool {
         matches!(
             self.message,
@@ -256,8 +261,8 @@ impl RequestParts {
         )
     }
 
-    /// Whether this is a later round of a multi-round request (MCP 2026-07-28, SEP-2322): it answers
-    /// what the server asked, or brings back its state.
+    /// Returns `true` if this is a later round of a multi-round request (MCP 2026-07-28, SEP-2322):
+    /// it has answers to the server's requests for input, or the server's state.
     pub fn is_mrtr_round(&self) -> bool {
         match &self.message {
             ClientRequest::CallToolRequest(request) => {
@@ -280,7 +285,8 @@ impl RequestParts {
 }
 
 impl CallContext {
-    /// The context of a request with this id: no `_meta`, nobody to go back to, no deadline.
+    /// Creates the context of a request with this id: no `_meta`, a [detached](Caller::detached)
+    /// caller and no deadline.
     pub fn new(id: RequestId) -> Self {
         Self {
             id,
@@ -294,22 +300,23 @@ impl CallContext {
         }
     }
 
-    /// Who is calling, if something has authenticated it.
+    /// Returns the authenticated caller, if there is one.
     pub fn principal(&self) -> Option<&Principal> {
         self.extensions.get::<Principal>()
     }
 
-    /// Says who is calling, for every layer further in.
+    /// Sets the authenticated caller for all inner layers.
     pub fn set_principal(&mut self, principal: Principal) {
         self.extensions.insert(principal);
     }
 
-    /// The token by which the caller wants to hear of progress, if it wants to.
+    /// Returns the token for progress notifications, if the caller asked for them.
     pub fn progress_token(&self) -> Option<ProgressToken> {
         self.meta.get_progress_token()
     }
 
-    /// The revision the caller speaks: what the request's `_meta` says, else the handshake.
+    /// Returns the revision that the caller speaks, from the request's `_meta` or else from the
+    /// handshake.
     pub fn protocol_version(&self) -> Option<ProtocolVersion> {
         self.meta.protocol_version().or_else(|| {
             let handshake = self.caller.handshake()?;
@@ -317,14 +324,15 @@ impl CallContext {
         })
     }
 
-    /// The generation of the protocol the caller speaks. One that says nothing is in this process.
+    /// Returns the generation of the protocol that the caller speaks. A caller without a revision
+    /// is in this process.
     pub(crate) fn era(&self) -> Era {
         self.protocol_version()
             .as_ref()
             .map_or(Era::Modern, Era::of)
     }
 
-    /// What the caller can do: what the request's `_meta` says, else the handshake.
+    /// Returns the caller's capabilities, from the request's `_meta` or else from the handshake.
     pub fn client_capabilities(&self) -> Option<ClientCapabilities> {
         self.meta.client_capabilities().or_else(|| {
             let handshake = self.caller.handshake()?;
@@ -332,7 +340,7 @@ impl CallContext {
         })
     }
 
-    /// Which implementation the caller is: what the request's `_meta` says, else the handshake.
+    /// Returns the caller's implementation, from the request's `_meta` or else from the handshake.
     pub fn client_info(&self) -> Option<Implementation> {
         self.meta.client_info().or_else(|| {
             let handshake = self.caller.handshake()?;
@@ -375,44 +383,44 @@ impl ToolCallBuilder {
         self
     }
 
-    /// Asks for progress under this token.
+    /// Asks for progress notifications with this token.
     pub fn progress_token(mut self, token: ProgressToken) -> Self {
         self.context.meta.set_progress_token(token);
         self
     }
 
-    /// Says who is calling.
+    /// Sets the principal on whose behalf the call is made.
     pub fn principal(mut self, principal: Principal) -> Self {
         self.context.set_principal(principal);
         self
     }
 
-    /// Says where notifications and requests of the server go.
+    /// Sets the destination of the server's notifications and requests.
     pub fn caller(mut self, caller: Caller) -> Self {
         self.context.caller = caller;
         self
     }
 
-    /// Says when the caller stops waiting.
+    /// Sets the time at which the caller stops waiting.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.context.deadline = Some(deadline);
         self
     }
 
-    /// Makes the request.
+    /// Returns the request.
     pub fn build(self) -> McpRequest {
         McpRequest::from_parts(CallToolRequest::new(self.params).into(), self.context)
     }
 }
 
-/// In the extensions of a list request that a layer makes of many servers on its own behalf: a
-/// server of a revision before 2026-07-28 is asked only if it declared what is listed. Some leave
-/// other methods unanswered.
+/// Marks a list request that a layer makes of many servers on its own behalf, in its extensions. A
+/// server of a revision before 2026-07-28 is asked only if it declared the listed capability,
+/// because some servers leave other methods unanswered.
 #[cfg_attr(not(feature = "gateway"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnlyDeclared;
 
-/// Ids for requests that start inside the process.
+/// Returns a new id for a request that starts inside the process.
 pub(crate) fn next_id() -> RequestId {
     static NEXT: AtomicI64 = AtomicI64::new(1);
     RequestId::Number(NEXT.fetch_add(1, Ordering::Relaxed))

@@ -4,12 +4,12 @@ use rmcp::model::{Extensions, ServerResult};
 
 use crate::error::retry_after_in;
 
-/// One answer on its way up through a stack.
+/// A response on its way up through a stack.
 ///
-/// It dereferences to its [`ResponseParts`], so `response.result` is rmcp's own [`ServerResult`] and
-/// `response.extensions` what inner layers want outer ones to know (whom it is for, a count of attempts). The
-/// parts are boxed: rmcp's result is several hundred bytes, and a stack passes a response through many
-/// futures.
+/// It dereferences to its [`ResponseParts`]. `response.result` is rmcp's own [`ServerResult`], and
+/// `response.extensions` has facts from inner layers for outer ones (such as its audience and the
+/// number of attempts). The parts are boxed, because rmcp's result has several hundred bytes and a
+/// stack passes a response through many futures.
 ///
 /// ```
 /// use rmcp::model::{CallToolResult, ContentBlock};
@@ -25,19 +25,19 @@ pub struct McpResponse(Box<ResponseParts>);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ResponseParts {
-    /// The answer, as the upstream or the handler gave it.
+    /// The result from the upstream or the handler.
     pub result: ServerResult,
-    /// Facts for outer layers. They never reach the wire. A cache keeps them with the answer, but not those that tell
-    /// how it was fetched: how many attempts that took.
+    /// Facts for outer layers. They never reach the wire. A cache keeps them with the response,
+    /// except those about the fetch: the number of attempts.
     pub extensions: Extensions,
-    /// How a cache came by the answer. A place of its own, because each hit has one: in the extensions it takes three
-    /// allocations, a fifth of what a hit takes.
+    /// The cache status. It has its own field because each hit has one. In the extensions it would
+    /// take three allocations, a fifth of the cost of a hit.
     #[cfg(feature = "cache")]
     pub(crate) cache_status: Option<crate::cache_status::CacheStatus>,
 }
 
 impl McpResponse {
-    /// A response with this result and no extensions.
+    /// Creates a response with this result and no extensions.
     pub fn new(result: impl Into<ServerResult>) -> Self {
         Self(Box::new(ResponseParts {
             result: result.into(),
@@ -47,17 +47,17 @@ impl McpResponse {
         }))
     }
 
-    /// Takes the response apart.
+    /// Splits the response into its parts.
     pub fn into_parts(self) -> ResponseParts {
         *self.0
     }
 
-    /// The result alone, without the extensions.
+    /// Returns the result without the extensions.
     pub fn into_result(self) -> ServerResult {
         self.0.result
     }
 
-    /// The result of a finished `tools/call`, if this is one.
+    /// Returns the result of a finished `tools/call`, if this is one.
     pub fn as_tool_result(&self) -> Option<&rmcp::model::CallToolResult> {
         match &self.0.result {
             ServerResult::CallToolResult(result) => Some(result),
@@ -65,8 +65,8 @@ impl McpResponse {
         }
     }
 
-    /// How long to wait before it is worth trying again, where a tool that failed (`isError`) says so: the
-    /// `retryAfterMs` or `retryAfter` (seconds) entry of its result's `_meta`.
+    /// Returns the time after which a retry is useful, if a failed tool (`isError`) names one. It
+    /// is `retryAfterMs` or `retryAfter` (seconds) in the result's `_meta`.
     pub fn retry_after(&self) -> Option<std::time::Duration> {
         let failed = self.as_tool_result()?;
         (failed.is_error == Some(true))
@@ -77,8 +77,8 @@ impl McpResponse {
 
 #[cfg(feature = "cache")]
 impl ResponseParts {
-    /// The extensions, without what tells of the call that fetched the answer: for whoever gives it again, without
-    /// that call. (Who served it is not among them: that is in the request, and without a call stays empty.)
+    /// Returns the extensions without facts about the call that fetched the response, for a cache.
+    /// (The name of the serving upstream is not one of them: it is in the request.)
     pub(crate) fn facts_of_the_answer(&self) -> Extensions {
         let mut facts = self.extensions.clone();
         facts.remove::<crate::attempts::Attempts>();

@@ -7,19 +7,19 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, TransportError};
 
-/// A result type that one method answers with.
+/// The result type of one method.
 pub(crate) trait MethodResult: Sized {
-    /// Takes the result out of the union, or gives the union back.
+    /// Extracts the result from the union, or returns the union.
     fn take(result: ServerResult) -> Result<Self, Box<ServerResult>>;
-    /// Reads the result from its JSON.
+    /// Parses the result from its JSON.
     fn read(json: serde_json::Value) -> Result<Self, serde_json::Error>;
 }
 
-/// The result as the type its method answers with.
+/// Returns the result as the type of its method.
 ///
-/// rmcp reads an upstream's answer without knowing the method, as the first type of a union that fits, and
-/// that is sometimes another one (a tool's result without content reads as an empty result). Then the
-/// answer is read again, as what it must be.
+/// rmcp parses an upstream's response without knowing the method, as the first type of a union that
+/// fits. This is sometimes the wrong type: a tool result without content is parsed as an empty
+/// result. The response is then parsed again as the right type.
 pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, Error> {
     T::take(result).or_else(|other| {
         serde_json::to_value(&other)

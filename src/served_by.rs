@@ -2,11 +2,13 @@ use std::sync::{Arc, OnceLock};
 
 use rmcp::model::Extensions;
 
-/// Who serves a call, as far as it has a name: a slot that an outer layer puts into a request's extensions, and
-/// that the gateway (the member's name) or an [`Upstream`](crate::Upstream) fills in when the call goes there.
+/// The name of the upstream that serves a call. An outer layer puts this slot into a request's
+/// extensions. The gateway (with the member's name) or an [`Upstream`](crate::Upstream) sets it
+/// when the call goes there.
 ///
-/// It says so too of a call that fails, or is dropped. What no single upstream serves (a merged list, an answer
-/// from memory) leaves it empty. Without a slot nothing is noted, and nothing is paid.
+/// The name is also set for a call that fails or is dropped. The slot stays empty if no single
+/// upstream serves the call, as for a merged list or a cached response. Without a slot nothing is
+/// recorded, at no cost.
 ///
 /// ```
 /// use rmcp_layers::{McpRequest, ServedBy, Upstream};
@@ -27,17 +29,18 @@ use rmcp::model::Extensions;
 pub struct ServedBy(Arc<OnceLock<Arc<str>>>);
 
 impl ServedBy {
-    /// The slot in these extensions, put there if there is none.
+    /// Returns the slot in these extensions, and adds one if there is none.
     pub fn slot(extensions: &mut Extensions) -> Self {
         extensions.get_or_insert_default::<Self>().clone()
     }
 
-    /// Who serves the call. The first who said so: of a gateway's member and the upstream behind it, the member.
+    /// Returns the name of the upstream that serves the call. The first name is kept: of a
+    /// gateway's member and the upstream behind it, the member.
     pub fn name(&self) -> Option<Arc<str>> {
         self.0.get().cloned()
     }
 
-    /// Fills in the slot, if there is one that is empty.
+    /// Sets the name, if there is an empty slot.
     pub(crate) fn say(extensions: &Extensions, name: &Arc<str>) {
         if let Some(slot) = extensions.get::<Self>() {
             slot.0.get_or_init(|| name.clone());

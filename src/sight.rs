@@ -4,7 +4,8 @@ use rmcp::model::ErrorData;
 
 use crate::{CallContext, Error, McpRequest};
 
-/// Something that a caller can name, by its name where that is asked.
+/// An item that a caller can name. Each variant contains the name, as it is known where the
+/// question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Item<'a> {
@@ -20,15 +21,16 @@ pub enum Item<'a> {
     Skill(&'a str),
 }
 
-/// What a caller may know of, and which calls it may make, as layers further in can ask it.
+/// The items that a caller may know of and call, for inner layers to ask.
 ///
-/// A layer that guards a stack decides on requests and filters lists by the names that pass it. Further in there are
-/// names that never do so by themselves: what a search finds, what comes near an unknown name, the tool that another
-/// tool calls. Whoever is about to say such a name asks [`CallContext::sees`]; whoever makes of a call the call of
-/// another tool asks [`McpRequest::admit`]. A layer that renames things [turns the names](CallContext::map_sight)
-/// into those that its callers know. Where nothing limits it, a caller sees everything.
+/// A guarding layer decides on requests and filters lists by the names that pass through it. Inner
+/// layers have names that do not pass through it: search results, suggestions for an unknown name,
+/// and tools that another tool calls. A layer that is about to disclose such a name asks
+/// [`CallContext::sees`]. A layer that turns a call into a call of another tool asks
+/// [`McpRequest::admit`]. A layer that renames items [maps the names](CallContext::map_sight) to
+/// the ones that its callers know. Without a limit, a caller sees everything.
 ///
-/// It is in the request's extensions, and goes where they go: not to a server in another process.
+/// A sight is stored in the request's extensions, so it does not reach a server in another process.
 ///
 /// ```
 /// use rmcp_layers::{Item, McpRequest, Sight};
@@ -48,17 +50,17 @@ pub enum Item<'a> {
 /// assert!(request.admit().unwrap_err().to_string().contains("Unknown tool: secret_plan"));
 /// ```
 pub trait Sight: Send + Sync + 'static {
-    /// Whether the caller may know that this is there. It is asked for many names at once, so it has to be quick, and
-    /// must not block.
+    /// Returns `true` if the caller may know that this item exists. It is asked for many names at
+    /// once, so it has to be quick and must not block.
     fn sees(&self, item: Item<'_>) -> bool;
 
-    /// Decides on a call that a layer further in makes of another one. `tool` is the name of the tool that is called
-    /// as it is known here, `call` the call as it goes on there. By default a tool that is seen may be called, and
-    /// one that is not is unknown.
+    /// Decides on a call that an inner layer makes from another call. `tool` is the called tool's
+    /// name as it is known here, and `call` is the call as the inner layer makes it. The default
+    /// implementation allows tools that the caller sees, and reports others as unknown.
     ///
     /// # Errors
     ///
-    /// What the caller is answered instead.
+    /// The error that the caller receives instead.
     fn admits(&self, tool: &str, call: &McpRequest) -> Result<(), Error> {
         if self.sees(Item::Tool(tool)) {
             return Ok(());
@@ -68,15 +70,15 @@ pub trait Sight: Send + Sync + 'static {
     }
 }
 
-/// What limits a caller's sight, in its request's extensions.
+/// The limit of a caller's sight, in the extensions of its request.
 #[derive(Clone)]
 struct Limit {
     by: Arc<dyn Sight>,
-    /// Something is kept from the caller, and not only noted.
+    /// `true` if the limit hides items, `false` if it only records calls.
     hides: bool,
 }
 
-/// What both let be seen.
+/// The intersection of two sights.
 struct Both(Arc<dyn Sight>, Arc<dyn Sight>);
 
 impl Sight for Both {
@@ -91,18 +93,19 @@ impl Sight for Both {
 }
 
 impl CallContext {
-    /// Whether the caller may know that this is there; see [`Sight`].
+    /// Returns `true` if the caller may know that this item exists; see [`Sight`].
     pub fn sees(&self, item: Item<'_>) -> bool {
         self.limit().is_none_or(|limit| limit.by.sees(item))
     }
 
-    /// Whether something limits what the caller may know of. An answer that depends on it is better not kept: the
-    /// next time it may be decided otherwise.
+    /// Returns `true` if the caller's sight is limited. A response that depends on the sight should
+    /// not be kept, because a later decision may differ.
     pub fn has_limited_sight(&self) -> bool {
         self.limit().is_some_and(|limit| limit.hides)
     }
 
-    /// Limits what the caller may know of, for every layer further in, and besides what limits it already.
+    /// Limits the items that the caller may know of, for every inner layer. Earlier limits stay in
+    /// effect.
     pub fn limit_sight(&mut self, sight: impl Sight) {
         self.limit_sight_to(Arc::new(sight));
     }
@@ -111,7 +114,7 @@ impl CallContext {
         self.add_sight(sight, true);
     }
 
-    /// Has calls that are made of this one noted by something that hides nothing.
+    /// Adds an observer of inner calls that hides nothing.
     #[cfg(feature = "auth")]
     pub(crate) fn note_calls(&mut self, by: Arc<dyn Sight>) {
         self.add_sight(by, false);
@@ -128,8 +131,8 @@ impl CallContext {
         self.extensions.insert(limit);
     }
 
-    /// Changes the question on its way in, where something limits what the caller may know of: a layer that renames
-    /// things asks by the names that they have outside of it.
+    /// Replaces the caller's sight, if it is limited. A layer that renames items uses this to ask
+    /// by the names that the items have outside of it.
     pub fn map_sight<S: Sight>(&mut self, map: impl FnOnce(Arc<dyn Sight>) -> S) {
         if let Some(Limit { by, hides }) = self.extensions.remove::<Limit>() {
             let by = Arc::new(map(by));
@@ -137,14 +140,14 @@ impl CallContext {
         }
     }
 
-    /// Whether anything is to be asked at all.
+    /// Returns `true` if there is any sight to ask.
     #[cfg(feature = "gateway")]
     pub(crate) fn asks_outside(&self) -> bool {
         self.limit().is_some()
     }
 
-    /// Takes away what limits the caller's sight: what is fetched for several callers in common depends on none of
-    /// them.
+    /// Removes the limit of the caller's sight. A fetch that several callers share must not depend
+    /// on one of them.
     #[cfg(feature = "gateway")]
     pub(crate) fn lift_sight(&mut self) {
         self.extensions.remove::<Limit>();
@@ -156,12 +159,12 @@ impl CallContext {
 }
 
 impl McpRequest {
-    /// Asks whether the caller may make this call of a tool, for a layer that has made it of another call; see
-    /// [`Sight`]. Whatever is no `tools/call` may be made.
+    /// Checks that the caller may make this call of a tool. For layers that have made it from
+    /// another call; see [`Sight`]. A request other than `tools/call` is always allowed.
     ///
     /// # Errors
     ///
-    /// What to answer instead: that there is no such tool, or a refusal.
+    /// The error that the caller receives instead: an unknown tool, or a refusal.
     pub fn admit(&self) -> Result<(), Error> {
         match (self.context.limit(), self.as_tool_call()) {
             (Some(limit), Some(call)) => limit.by.admits(&call.name, self),

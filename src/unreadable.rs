@@ -10,25 +10,25 @@ use std::{
 
 use rmcp::model::{ClientRequest, PaginatedRequestParams};
 
-/// How many items of one list are reported. What comes after them is only counted.
+/// The maximum number of reported items of one list. Further items are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
-/// How many different items are logged.
+/// The maximum number of different items that are logged.
 const MAX_LOGGED: usize = 1_000;
 
-/// An item that was left out of a server's list because it could not be read, or because official clients
-/// refuse a list that has it; see [`Upstream::unreadable`](crate::Upstream::unreadable).
+/// An item that was left out of a server's list. Either it could not be read, or official clients
+/// refuse a list that contains it; see [`Upstream::unreadable`](crate::Upstream::unreadable).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnreadableItem {
-    /// The method that lists it, `tools/list` say.
+    /// The method of the list, for example `tools/list`.
     pub method: &'static str,
-    /// Its place in its page, from 0.
+    /// The item's index in its page, from 0.
     pub index: usize,
-    /// Its name or URI, if that can be read.
+    /// The item's name or URI, if it can be read.
     pub name: Option<String>,
-    /// The field that is at fault, if it can be told.
+    /// The invalid field, if it is known.
     pub field: Option<String>,
-    /// What is wrong with it.
+    /// The reason why the item was left out.
     pub reason: String,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for UnreadableItem {
     }
 }
 
-/// What was left out of a list, in its response's extensions.
+/// The items that were left out of a list, in its response's extensions.
 #[cfg(feature = "gateway")]
 #[derive(Clone, Debug)]
 pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
@@ -77,7 +77,8 @@ impl Listing {
     }
 }
 
-/// What one server's lists lacked when they were read last. Limit: 100 items a list.
+/// The items that the lists of one server lacked when they were last read. Limit: 100 items of each
+/// list.
 #[derive(Default)]
 pub(crate) struct UnreadableLog(Mutex<State>);
 
@@ -92,7 +93,7 @@ impl UnreadableLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a page that was read. The first one begins the list anew.
+    /// Records the items of a page. The first page replaces the record of the list.
     pub(crate) fn read(&self, listing: Listing, items: &[UnreadableItem]) {
         let mut state = self.state();
         if items.is_empty() && state.lists.is_empty() {
@@ -104,13 +105,13 @@ impl UnreadableLog {
         state.add(listing.method, items);
     }
 
-    /// Takes note of items that are left out of a list for another reason.
+    /// Records items that were left out of a list for another reason.
     #[cfg(feature = "gateway")]
     pub(crate) fn add(&self, method: &'static str, items: &[UnreadableItem]) {
         self.state().add(method, items);
     }
 
-    /// Says, once for each item, that it was left out.
+    /// Logs, once for each item, that it was left out.
     pub(crate) fn log(&self, server: &str, items: &[UnreadableItem]) {
         let mut state = self.state();
         for item in items {
@@ -135,7 +136,7 @@ impl UnreadableLog {
         items
     }
 
-    /// The first of them, and how many more there are, in one line.
+    /// Returns the first item and the number of further ones, in one line.
     #[cfg(feature = "gateway")]
     pub(crate) fn summary(&self) -> Option<String> {
         let items = self.items();

@@ -1,4 +1,4 @@
-//! Who may use the gateway: the `[auth]` section of `gateway.toml`.
+//! Authentication and authorization: the `[auth]` section of `gateway.toml`.
 //!
 //! ```toml
 //! [auth]
@@ -15,7 +15,7 @@
 //! all_of = ["files:read"]                         # or any_of
 //! ```
 //!
-//! What no rule matches needs the scope that `unmatched` names, `admin` by default.
+//! A request that no rule matches needs the scope in `unmatched`. Default: `admin`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -31,10 +31,10 @@ use crate::{
     config::{check_tls, in_the_files_words},
 };
 
-/// How long the audit may take to be written at the end.
+/// The time limit for writing the audit record at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// The section.
+/// The `[auth]` section.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthConfig {
@@ -77,7 +77,7 @@ struct Rule {
     any_of: Option<Vec<String>>,
 }
 
-/// What guards the gateway.
+/// The guards of the gateway.
 pub struct Auth {
     verifier: JwtVerifier,
     rules: Rules,
@@ -95,7 +95,7 @@ impl AuthConfig {
         variables.into_iter().flatten().map(String::as_str)
     }
 
-    /// Where the issuer's keys are, if that is a URL.
+    /// Returns the URL of the issuer's keys, if it is set.
     pub fn jwks_url(&self) -> Option<&str> {
         self.jwks_url.as_deref()
     }
@@ -124,7 +124,8 @@ impl AuthConfig {
                 tokens.secret(secret)
             }
             (None, Some(path), None) => {
-                // It is read when it is needed; one that is not there is a slip of the pen.
+                // The file is read when it is needed. A missing file is reported at the start as a
+                // probable typo.
                 std::fs::File::open(path).map_err(|error| {
                     format!(
                         "[auth]: cannot read `jwks_file` {}: {error}",
@@ -203,7 +204,8 @@ impl Rule {
 }
 
 impl Auth {
-    /// The layer of the stack. Over stdio the session's token is in the environment, if the section says where.
+    /// Returns the layer of the stack. Over stdio, the session's token is read from the
+    /// environment, if `token_env` is set.
     pub fn layer(&self, stdio: bool) -> Result<AuthLayer> {
         let mut layer = AuthLayer::builder(self.verifier.clone()).rules(self.rules.clone());
         if let Some(audit) = &self.audit {
@@ -215,7 +217,7 @@ impl Auth {
         Ok(layer.build()?)
     }
 
-    /// The layer in front of HTTP, for a gateway that listens at `url`.
+    /// Returns the layer in front of HTTP, for a gateway that listens at `url`.
     pub fn guard(&self, url: &str) -> Result<HttpAuthLayer> {
         let resource = ProtectedResource::new(self.resource.as_deref().unwrap_or(url))
             .map_err(|error| format!("[auth]: {error}"))?
@@ -230,7 +232,7 @@ impl Auth {
         Ok(guard.build()?)
     }
 
-    /// Waits until what happened is on record.
+    /// Waits until the audit record is written.
     pub async fn close(self) {
         let Some(audit) = self.audit else { return };
         let flushed = tokio::time::timeout(FLUSH, audit.handle().flush()).await;

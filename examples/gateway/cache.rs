@@ -1,4 +1,5 @@
-//! The `[cache]` section of `gateway.toml`: answers from memory, and from Redis where several gateways share them.
+//! The `[cache]` section of `gateway.toml`: answers from memory, and from Redis if several gateways
+//! share them.
 //!
 //! ```toml
 //! [cache]
@@ -19,10 +20,10 @@ use serde::Deserialize;
 
 use crate::{Result, config::in_the_files_words};
 
-/// Tools that change something, whatever anybody says of them.
+/// Tools that change something, whatever their annotations say.
 const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
-/// The section. What it leaves out is the layer's own default.
+/// The `[cache]` section. A missing setting has the layer's default.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
@@ -41,13 +42,13 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The URL of the Redis.
+    /// Returns the URL of Redis.
     pub fn redis(&self) -> Option<&str> {
         self.redis.as_deref()
     }
 
-    /// The layer that the section describes, over all servers. `distrusted` is one of them whose annotations are
-    /// not to be believed, if there is one.
+    /// Returns the layer of the section, over all servers. `distrusted` is a server whose
+    /// annotations are not trusted, if there is one.
     pub fn layer(&self, distrusted: Option<&str>) -> Result<CacheLayer> {
         if let (true, Some(server)) = (self.trust_annotations, distrusted) {
             return Err(format!(
@@ -92,7 +93,7 @@ impl Cache {
                 ttl => builder.cache_tool_for(tool, seconds(*ttl)),
             };
         }
-        // The layer knows them by their own names; here a server's may stand in front.
+        // The layer has these tools by their own names. Here, a server's name may stand in front.
         for tool in NEVER {
             if let Some(kept) = self
                 .tools

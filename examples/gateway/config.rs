@@ -1,4 +1,4 @@
-//! What `gateway.toml` says.
+//! The settings in `gateway.toml`.
 //!
 //! ```toml
 //! listen = "127.0.0.1:8931"
@@ -28,10 +28,11 @@
 //! tools = { "search__*" = 60 }
 //! ```
 //!
-//! `[auth]` says who may use it; see `auth.rs`. With it, and without servers, it guards the demo server.
+//! `[auth]` sets who may use the gateway; see `auth.rs`. With it and without servers, it guards the
+//! demo server.
 //!
-//! The tools of several servers are called by their server's name, those of an only one by their own.
-//! `prefix = ""` has them called by their own either way.
+//! With several servers, tools have the server's name in front. With one server, they have their
+//! own names. `prefix = ""` keeps their own names in both cases.
 //!
 //! `[retry]` and `[breaker]` are in `resilience.rs`.
 
@@ -68,23 +69,24 @@ use crate::{
 pub struct Config {
     #[serde(default = "default_listen")]
     pub listen: String,
-    /// Against DNS rebinding: requests to other hosts are answered with 403.
+    /// Protects against DNS rebinding: requests to other hosts are answered with 403.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
-    /// Against web pages of others: requests with another `Origin` are answered with 403.
+    /// Protects against other web pages: requests with another `Origin` are answered with 403.
     pub allowed_origins: Option<Vec<String>>,
-    /// How many connections may be open over HTTP. Further ones wait.
+    /// The maximum number of open HTTP connections. Further ones wait.
     max_connections: Option<u64>,
-    /// Whether the gateway has a tool of its own that says how the servers are.
+    /// Adds the gateway's own tool that returns the state of the servers.
     #[serde(default = "yes")]
     pub status_tool: bool,
-    /// How many requests may be in flight at once, and how many of one caller. What is above is refused.
+    /// Limits on requests in flight: of all callers, and of one caller. Requests above them are
+    /// refused.
     #[serde(default = "default_max_in_flight")]
     max_in_flight: usize,
     max_in_flight_per_caller: Option<usize>,
-    /// Who may use it. By default everybody who reaches it.
+    /// Authentication. Default: none, every caller may use the gateway.
     pub auth: Option<AuthConfig>,
-    /// Answers from memory, if the section is there.
+    /// The response cache, if the section is present.
     cache: Option<Cache>,
     retry: Option<RetryConfig>,
     breaker: Option<BreakerConfig>,
@@ -126,7 +128,7 @@ struct Server {
     trust_annotations: bool,
 }
 
-/// Which callers share a connection to a server.
+/// The callers that share a connection to a server.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Per {
@@ -134,7 +136,7 @@ enum Per {
     Principal,
 }
 
-/// Every upstream that has been made, to be closed at the end.
+/// All upstreams that were created, to be closed at the end.
 #[derive(Clone, Default)]
 pub struct Upstreams(Arc<Mutex<Vec<WeakUpstream>>>);
 
@@ -145,7 +147,7 @@ impl Upstreams {
         upstreams.push(upstream.downgrade());
     }
 
-    /// Those that are still there.
+    /// Returns the upstreams that still exist.
     pub fn all(&self) -> Vec<Upstream> {
         let upstreams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         upstreams.iter().filter_map(WeakUpstream::upgrade).collect()
@@ -208,8 +210,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The configured servers as one, and each of them, to be closed at the end. Nothing if none is
-    /// configured.
+    /// Returns the configured servers as one gateway, and each upstream, to be closed at the end.
+    /// Returns `None` without configured servers.
     pub fn gateway(&self) -> Result<Option<(Gateway, Upstreams)>> {
         if self.servers.is_empty() {
             return Ok(None);
@@ -233,7 +235,7 @@ impl Config {
         Ok(Some((built?, upstreams)))
     }
 
-    /// How many requests may be in flight.
+    /// Returns the limits on requests in flight.
     pub fn limits(&self) -> Result<Limits> {
         let all = self.max_in_flight;
         let per_caller = self
@@ -256,18 +258,18 @@ impl Config {
         })
     }
 
-    /// How many connections may be open over HTTP.
+    /// Returns the maximum number of open HTTP connections.
     pub fn max_connections(&self) -> Result<usize> {
         let Some(max) = self.max_connections else {
             return Ok(connections::default_max());
         };
         at_least_one("max_connections", max)?;
-        // More than a semaphore counts is no limit.
+        // More than a semaphore can count means no limit.
         let max = usize::try_from(max).unwrap_or(usize::MAX);
         Ok(max.min(Semaphore::MAX_PERMITS))
     }
 
-    /// What will not work as things are, a line each.
+    /// Returns the problems that the start-up checks find, one line each.
     pub async fn look(&self) -> Vec<String> {
         let servers = self.servers.iter().map(async |(name, server)| {
             let found = match (&server.command, &server.url) {
@@ -294,7 +296,7 @@ impl Config {
         all.filter_map(Result::err).collect()
     }
 
-    /// The server `name` as a member that is called `called`.
+    /// Returns the server `name` as a member with the name `called`.
     fn member(
         &self,
         name: &str,
@@ -302,7 +304,7 @@ impl Config {
         called: &str,
         upstreams: &Upstreams,
     ) -> Result<Member> {
-        // What cannot work is found now, also where each caller's stack is made later.
+        // Invalid settings are reported now, even if each caller's stack is made later.
         let first = self.stack(name, server)?;
         let by = match server.per {
             None => {
@@ -331,8 +333,8 @@ impl Config {
         let upstream = server
             .upstream(name, &self.secret_variables())
             .map_err(|error| format!("[servers.{name}]: {error}"))?;
-        // Retry outside, so that the breaker counts every attempt, and what it refuses for now is
-        // tried again.
+        // Retry is outside, so that the breaker counts every attempt, and a call that the breaker
+        // refuses is retried.
         let layered = ServiceBuilder::new()
             .option_layer(self.retry(server)?)
             .option_layer(self.breaker(name)?)
@@ -341,7 +343,7 @@ impl Config {
         Ok(ServerStack { upstream, layered })
     }
 
-    /// The cache over all servers.
+    /// Returns the cache over all servers.
     pub fn cache(&self) -> Result<Option<CacheLayer>> {
         let mut servers = self.servers.iter();
         let distrusted = servers.find(|(_, server)| !server.trust_annotations);
@@ -350,7 +352,7 @@ impl Config {
         layer.transpose()
     }
 
-    /// The environment variables that no server is given.
+    /// Returns the environment variables that no server receives.
     fn secret_variables(&self) -> Vec<&str> {
         let auth = self.auth.iter();
         auth.flat_map(AuthConfig::secret_variables).collect()
@@ -471,7 +473,7 @@ fn at_least_one(key: &str, value: u64) -> Result<()> {
     }
 }
 
-/// Says at the start what would else be an error of every request.
+/// Returns an error at the start that otherwise every request would have.
 pub fn check_tls(key: &str, url: &str) -> Result<()> {
     let has_tls = cfg!(any(feature = "rustls", feature = "native-tls"));
     let wants_tls = url
@@ -487,7 +489,8 @@ pub fn check_tls(key: &str, url: &str) -> Result<()> {
     }
 }
 
-/// What a layer says of its settings, by the names that they have in the file: pairs of theirs and the file's.
+/// Returns a layer's configuration error with the option names of the file. `names` has pairs of
+/// the layer's name and the file's.
 pub fn in_the_files_words(section: &str, error: impl Display, names: &[(&str, &str)]) -> String {
     let said = names
         .iter()

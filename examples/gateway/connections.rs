@@ -1,6 +1,6 @@
-//! Connections over HTTP, bounded in number and in the time that a request may take to arrive.
-//! `axum::serve` has neither bound, so that clients that send half a request could keep all others
-//! out.
+//! Connections over HTTP, with limits on their number and on the time that a request may take to
+//! arrive. `axum::serve` has neither limit, so that clients that send half a request could keep all
+//! others out.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -18,18 +18,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long a connection may be open without the head of a request.
+/// The time limit for the head of a request on an open connection.
 const HEAD: Duration = Duration::from_secs(15);
-/// How long the body of a request may take to arrive.
+/// The time limit for the body of a request.
 const BODY: Duration = Duration::from_secs(60);
-/// How long accepting pauses when the process has no file descriptor left.
+/// The pause of accepting when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many connections there are at most where the file does not say.
+/// The bounds of the default maximum number of connections.
 const FEWEST: usize = 64;
 const MOST: usize = 16_384;
 
-/// How many connections may be open: half of the files that the process may open, so that its
-/// servers have the rest.
+/// Returns the default maximum number of open connections: half of the files that the process may
+/// open, so that its servers have the rest.
 pub fn default_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files = limits
@@ -40,8 +40,8 @@ pub fn default_max() -> usize {
     (files.unwrap_or(1_024) / 2).clamp(FEWEST, MOST)
 }
 
-/// Serves until `stop`, and then until the connections that are open have ended. Connections beyond
-/// `max` wait in the listener's queue.
+/// Serves until `stop`, and then until the open connections have ended. Connections beyond `max`
+/// wait in the listener's queue.
 pub async fn serve(listener: TcpListener, router: Router, max: usize, stop: CancellationToken) {
     let router = router.layer(axum::middleware::from_fn(bound_body));
     let slots = Arc::new(Semaphore::new(max));
@@ -67,7 +67,7 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, S
     }
 }
 
-/// A connection's place among those that may be open.
+/// A connection's share of the limit.
 type Slot = Option<OwnedSemaphorePermit>;
 
 fn connection(
@@ -76,7 +76,7 @@ fn connection(
     slot: Slot,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> {
-    // Without this a small event waits up to 40 ms for the acknowledgment of the one before it.
+    // Without it, a small event waits up to 40 ms for the acknowledgement of the previous one.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
@@ -102,7 +102,7 @@ fn connection(
     }
 }
 
-/// Ends a body that does not arrive in time with an error.
+/// Ends a request body with an error if it does not arrive in time.
 async fn bound_body(request: Request, next: Next) -> Response {
     let until = Instant::now() + BODY;
     let request = request.map(|body| {

@@ -1,4 +1,4 @@
-//! The embedded demo server: a little of everything MCP has.
+//! The embedded demo server, with one or more examples of each MCP primitive.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[derive(Clone, Default)]
 pub struct Demo;
 
-/// A tool, its description and the schema of its arguments.
+/// Returns a tool with its description and the schema of its arguments.
 fn tool(
     name: &'static str,
     description: &'static str,
@@ -90,7 +90,8 @@ impl Demo {
                 let progress = ProgressNotificationParam::new(token, step as f64)
                     .with_total(steps as f64)
                     .with_message(format!("step {step} of {steps}"));
-                // A caller that is gone cancels the call; until then there is no harm in a lost step.
+                // If the caller is gone, the call is cancelled. Until then, a lost step does no
+                // harm.
                 let _ = call.context.peer.notify_progress(progress).await;
             }
         }
@@ -129,7 +130,7 @@ impl Demo {
         }))
     }
 
-    /// Asks the client's model, likewise.
+    /// Asks the client's model, in the same way.
     #[expect(deprecated, reason = "sampling is what older clients have")]
     async fn think(&self, call: &Call<'_>) -> Result<CallToolResponse, ErrorData> {
         let prompt = SamplingMessage::user_text(call.text("prompt")?);
@@ -189,7 +190,7 @@ impl Call<'_> {
             .is_some_and(|version| !version.has_initialize())
     }
 
-    /// What this round brings in answer to what the round before wanted.
+    /// Returns the answer of this round to the input request of the round before.
     fn answered<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ErrorData> {
         let Some(answer) = self
             .params
@@ -329,7 +330,7 @@ impl ServerHandler for Demo {
         let name = PromptArgument::new("name")
             .with_description("whom to greet")
             .with_required(true);
-        let greet = Prompt::new("greet", Some("Greets somebody"), Some(vec![name]));
+        let greet = Prompt::new("greet", Some("Greets a person"), Some(vec![name]));
         Ok(ListPromptsResult::with_all_items(vec![greet]))
     }
 
@@ -349,7 +350,7 @@ impl ServerHandler for Demo {
             .as_ref()
             .and_then(|all| all.get("name"))
             .and_then(Value::as_str);
-        let greeting = format!("Say hello to {}.", name.unwrap_or("whoever is there"));
+        let greeting = format!("Say hello to {}.", name.unwrap_or("everyone"));
         let message = PromptMessage::new_text(Role::User, greeting);
         Ok(GetPromptResult::new(vec![message]).into())
     }

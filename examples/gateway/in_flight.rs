@@ -1,4 +1,5 @@
-//! A layer of one's own: it counts the calls in flight, so that a shutdown can wait for them.
+//! An example of a custom layer: it counts the calls in flight, so that a shutdown can wait for
+//! them.
 
 use std::{
     sync::{
@@ -14,7 +15,7 @@ use rmcp_layers::McpRequest;
 use tokio::sync::Notify;
 use tower::{Layer, Service, layer::layer_fn};
 
-/// The count, shared by the layer and whoever waits.
+/// The count, shared by the layer and the shutdown.
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Count>);
 
@@ -25,7 +26,7 @@ struct Count {
 }
 
 impl InFlight {
-    /// The layer that counts.
+    /// Returns the layer that counts.
     pub fn layer<S>(&self) -> impl Layer<S, Service = Counted<S>> + Clone + use<S> {
         let count = self.clone();
         layer_fn(move |inner| Counted {
@@ -34,7 +35,7 @@ impl InFlight {
         })
     }
 
-    /// Resolves when no call is in flight.
+    /// Waits until no call is in flight.
     pub async fn idle(&self) {
         loop {
             let idle = self.0.idle.notified();
@@ -51,7 +52,7 @@ impl InFlight {
     }
 }
 
-/// One call. It is counted out however it ends: answered, failed or dropped.
+/// One call. It leaves the count however it ends: answered, failed or dropped.
 struct Guard(InFlight);
 
 impl Drop for Guard {
@@ -84,7 +85,7 @@ where
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
-        // A listen ends only when it is told to, so nobody waits for it.
+        // A listen stays open until its session ends, so a shutdown does not wait for it.
         let listens = matches!(
             request.message,
             ClientRequest::SubscriptionsListenRequest(_)

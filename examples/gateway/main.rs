@@ -1,5 +1,5 @@
-//! A gateway: MCP servers behind a stack of layers, served over streamable HTTP or standard input and
-//! output.
+//! A gateway: MCP servers behind a stack of layers, served over streamable HTTP or standard input
+//! and output.
 //!
 //! ```sh
 //! cargo run --example gateway                          # embedded demo server, over HTTP on loopback
@@ -37,13 +37,13 @@ use crate::{
     serve::{Doors, Told},
 };
 
-/// What a step of the program may fail with.
+/// The result of a step of the program.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The stack that is served, whatever stands at its bottom.
+/// The stack that is served, with any bottom.
 type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 
-/// How long the tasks that are left may take to be dropped.
+/// The time for dropping the remaining tasks.
 const LAST: Duration = Duration::from_millis(100);
 
 const USAGE: &str = "\
@@ -99,8 +99,8 @@ fn main() -> ExitCode {
         .map_err(Into::into)
         .and_then(|runtime| {
             let outcome = runtime.block_on(run());
-            // A read of standard input cannot be called off, so nothing may wait for it. Everything else
-            // is dropped, and child processes are killed with that.
+            // A read of standard input cannot be cancelled, so the exit does not wait for it. All
+            // other tasks are dropped, which also kills child processes.
             runtime.shutdown_timeout(LAST);
             outcome
         });
@@ -159,11 +159,11 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     };
     let in_flight = InFlight::default();
     let stack = stack(layers, bottom, &in_flight);
-    // Connections are closed at the end, not when the last session is over.
+    // Connections are closed at the end, not after the last session.
     let open = stack.clone();
     let config = Arc::new(config);
     let looking = config.clone();
-    // Nothing waits for it, since a connection may take a while.
+    // It runs in the background, because a connection may take a while.
     tokio::spawn(async move {
         for line in looking.look().await {
             eprintln!("gateway: {line}");
@@ -187,7 +187,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         };
         serve::http(&listen, doors, stack, &in_flight, told, demo).await
     };
-    // From here on one signal more ends it at once.
+    // From here on, one more signal stops the gateway immediately.
     told.once.cancel();
     let upstreams = upstreams.all();
     drop(open);
@@ -198,7 +198,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     outcome
 }
 
-/// The layers that the configuration asks for.
+/// The configured layers.
 struct Layers {
     auth: Option<AuthLayer>,
     status: Option<RegistryLayer>,
@@ -206,26 +206,29 @@ struct Layers {
     limits: Limits,
 }
 
-/// How many requests may be in flight at once, listens aside: those are open as long as their sessions.
+/// Limits on requests in flight. Listens are not counted, because they are open as long as their
+/// sessions.
 struct Limits {
     all: usize,
     per_caller: usize,
 }
 
-/// The layers in the recommended order, outermost first, over the configured servers or the demo server. No other
-/// order is unsafe; this one does the least work.
+/// Builds the layers in the recommended order, outermost first, over the configured servers or the
+/// demo server. Other orders are safe too, but this one does the least work.
 ///
-/// - What counts all calls, and what bounds them, is outside of all that is counted and bounded. What is above
-///   the bound is refused at once.
-/// - The bound on one caller's calls is well below the common one, so that no caller fills it. It stands inside
-///   of `auth`, which knows who the caller is.
-/// - `auth` comes before whatever answers or does something, so that nothing is done for nobody, its rules
-///   guard the gateway's own tool too, and all that is further in knows who is calling.
-/// - `registry` is outside of the cache, so that its tool says how the servers are now.
-/// - `cache` is over the gateway: what it has is neither routed nor sent. It goes by outward names.
-/// - `retry` and its breaker are below, over each server for itself (`config.rs`): a server that is down
-///   stops nobody else's calls, and what is trusted is said of each. Retry is the outer one, so that the breaker
-///   counts every attempt.
+/// - The call counter and the common limit are outermost, so that they include every call. A call
+///   above the limit is refused at once.
+/// - The limit on one caller's calls is well below the common limit, so that no caller uses it up.
+///   It is inside of `auth`, which identifies the caller.
+/// - `auth` is outside of every layer that answers or acts, so that nothing is done for an
+///   unauthenticated caller. Its rules also guard the gateway's own tool, and inner layers know the
+///   principal.
+/// - `registry` is outside of the cache, so that its tool returns the servers' current state.
+/// - `cache` is over the gateway: a cached answer is neither routed nor sent. It uses outward
+///   names.
+/// - `retry` and its breaker are below the gateway, over each server (`config.rs`). A failing
+///   server therefore does not stop calls to other servers, and trust is set for each. Retry is the
+///   outer one, so that the breaker counts every attempt.
 fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
     let limits = layers.limits;
     let common = ServiceBuilder::new()

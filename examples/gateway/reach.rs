@@ -1,6 +1,6 @@
-//! A look at the start for what will not work, so that the operator reads of it before a caller
-//! does. A line is printed for each; the gateway starts all the same, because a server may come up
-//! later.
+//! Checks at the start for configuration that will not work, so that the operator learns of it
+//! before a caller does. Each problem is printed as a line. The gateway starts anyway, because a
+//! server may come up later.
 
 use std::{
     env, io,
@@ -11,21 +11,21 @@ use std::{
 use axum::http::Uri;
 use tokio::net::TcpStream;
 
-/// How long a connection may take.
+/// The time limit of a connection attempt.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Says what is wrong with a command that cannot be started in `cwd`.
+/// Returns an error if a command cannot be started in `cwd`.
 pub fn command(command: &str, cwd: Option<&Path>, path: Option<&str>) -> Result<(), String> {
     if let Some(cwd) = cwd.filter(|cwd| !cwd.is_dir()) {
         return Err(format!("`cwd` {} is not a directory", cwd.display()));
     }
-    // On Windows a name may lack its extension.
+    // On Windows, a command may lack its extension.
     if cfg!(windows) {
         return Ok(());
     }
     if command.contains('/') {
         let file = cwd.unwrap_or(Path::new("")).join(command);
-        // A relative path is looked for in the one directory or the other, as the system likes.
+        // A relative path is resolved against one directory or the other, depending on the system.
         return match is_program(&file) || is_program(Path::new(command)) {
             true => Ok(()),
             false => Err(format!(
@@ -53,7 +53,7 @@ fn is_program(path: &Path) -> bool {
     path.is_file()
 }
 
-/// Says why nothing listens at a URL.
+/// Returns an error if no server listens at a URL.
 pub async fn url(key: &str, url: &str) -> Result<(), String> {
     let Ok(uri) = url.parse::<Uri>() else {
         return Ok(());
@@ -67,7 +67,7 @@ pub async fn url(key: &str, url: &str) -> Result<(), String> {
         "redis" | "rediss" => (6379, ""),
         _ => return Ok(()),
     };
-    // What a proxy reaches cannot be told from here.
+    // Servers behind a proxy cannot be checked from here.
     let proxied = [
         proxy.to_owned(),
         proxy.to_lowercase(),

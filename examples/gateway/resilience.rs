@@ -1,4 +1,4 @@
-//! What `gateway.toml` says of calls that fail.
+//! Retries and circuit breakers: the `[retry]` and `[breaker]` sections of `gateway.toml`.
 //!
 //! ```toml
 //! [retry]                               # repeats calls that failed, where that does no harm
@@ -31,7 +31,7 @@ use serde::Deserialize;
 
 use crate::{Result, config::in_the_files_words};
 
-/// `[retry]`.
+/// The `[retry]` section.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetryConfig {
@@ -48,7 +48,7 @@ pub struct RetryConfig {
 }
 
 impl RetryConfig {
-    /// The layer over one server.
+    /// Returns the layer over one server.
     pub fn layer(&self, trust_annotations: bool) -> Result<RetryLayer> {
         let mut policy = RetryPolicy::new();
         if let Some(retries) = self.max_retries {
@@ -82,7 +82,7 @@ impl RetryConfig {
     }
 }
 
-/// `[breaker]`.
+/// The `[breaker]` section.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerConfig {
@@ -101,7 +101,7 @@ enum Per {
 }
 
 impl BreakerConfig {
-    /// The layer over the server of this name.
+    /// Returns the layer over the server of this name.
     pub fn layer(&self, server: &str) -> Result<CircuitBreakerLayer> {
         let mut policy = BreakerPolicy::new();
         if let Some(failures) = self.failures {

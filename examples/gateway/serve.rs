@@ -1,4 +1,4 @@
-//! Serving the stack until the process is told to stop.
+//! Serves the stack until the process is stopped.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -14,42 +14,44 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Result, Stack, auth::Auth, connections, in_flight::InFlight, transport};
 
-/// How long calls in flight may go on once the gateway is told to stop. Then they are cancelled.
+/// The time that calls in flight may take after the first signal to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long the answers of calls that have ended may take to be sent.
+/// The time for sending the answers of calls that have ended.
 const ANSWERS: Duration = Duration::from_millis(200);
-/// How long connections may take to close after that.
+/// The time for closing connections after that.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// How long calls in flight over standard input and output may go on once the host has closed
-/// the input. Hosts wait about 4 s before they kill a server, and up to 2.5 s of that are for its
-/// child processes.
+/// The time that calls in flight over standard input and output may take after the host has closed
+/// the input. Hosts wait about 4 s before they kill a server. The gateway's child processes need up
+/// to 2.5 s of that.
 const HOST_LEFT: Duration = Duration::from_millis(1_200);
 
-/// How much of standard input is read before it is needed, in bytes.
+/// How much of standard input is read ahead, in bytes.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// How often the process was told to stop, by SIGINT, SIGTERM, SIGHUP, SIGQUIT or Ctrl-C.
+/// Signals to stop: SIGINT, SIGTERM, SIGHUP, SIGQUIT or Ctrl-C.
 #[derive(Clone, Default)]
 pub struct Told {
-    /// Ends in good order. The end of a session over standard input and output counts too.
+    /// Cancelled by the first signal: the gateway shuts down gracefully. The end of a session over
+    /// standard input and output counts as a signal.
     pub once: CancellationToken,
-    /// Ends at once.
+    /// Cancelled by the second signal: the gateway stops immediately.
     pub twice: CancellationToken,
 }
 
-/// Who is let in over HTTP.
+/// Access settings of the HTTP server.
 pub struct Doors<'a> {
-    /// What requests may name as their `Host`; this machine, if there is none.
+    /// Permitted `Host` headers. If empty, only those of this machine are permitted.
     pub hosts: &'a [String],
-    /// What they may name as their `Origin`; pages of this machine and of `hosts`, if it is `None`.
+    /// Permitted `Origin` headers. `None`: pages of this machine and of `hosts`.
     pub origins: Option<&'a [String]>,
     pub auth: Option<&'a Auth>,
-    /// How many connections may be open at once.
+    /// The maximum number of open connections.
     pub max_connections: usize,
 }
 
-/// Serves streamable HTTP at `listen`. With `demo`, drives that against the gateway and then stops.
+/// Serves streamable HTTP at `listen`. With `demo`, runs the demo session against the gateway and
+/// then stops.
 pub async fn http<F, Fut>(
     listen: &str,
     doors: Doors<'_>,
@@ -114,7 +116,8 @@ where
     };
     stop.cancel();
     drain(in_flight).await;
-    // A call is over before its answer has been sent. The streams of those who listen end only when told to.
+    // A call ends before its answer is sent. The streams of listens end only when they are closed
+    // here.
     let closed = match tokio::time::timeout(ANSWERS, &mut served).await {
         Err(_) => {
             streams.cancel();
@@ -163,7 +166,7 @@ pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()
     };
     if left {
         told.once.cancel();
-        // The calls go on until their answers are written, which a host that has left may not read.
+        // Calls continue until their answers are written. A host that has left may not read them.
         tokio::select! {
             _ = &mut ended => {}
             () = &mut given_up => {
@@ -184,7 +187,7 @@ async fn drain(in_flight: &InFlight) {
     }
 }
 
-/// Listens for signals from now on.
+/// Returns the stop signals, and listens for them from now on.
 pub fn told_to_stop() -> Result<Told> {
     let told = Told::default();
     let mut signals = Signals::new()?;

@@ -1,4 +1,5 @@
-//! A short session against the gateway, as any MCP client would have it: rmcp's own, over HTTP.
+//! A short session against the gateway with rmcp's own client over HTTP, as any MCP client would
+//! have it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rmcp::{
 
 use crate::Result;
 
-/// A client with a user who answers everything with "blue".
+/// A client whose user answers every question with "blue".
 #[derive(Clone)]
 struct User;
 
@@ -52,7 +53,7 @@ fn text(result: &CallToolResult) -> String {
         .join(" ")
 }
 
-/// Drives the session and prints what happens.
+/// Runs the session and prints its steps.
 pub async fn drive(url: String) -> Result<()> {
     let transport = StreamableHttpClientTransport::from_uri(url);
     let client = User.serve(transport).await?;

@@ -1,5 +1,5 @@
-//! A tool of the gateway's own, registered over whatever stands behind it: `gateway__status` says how the
-//! servers are.
+//! The gateway's own tool `gateway__status`, which returns the state of the servers. It is
+//! registered over the served stack.
 
 use rmcp::{
     Json,
@@ -14,10 +14,10 @@ use rmcp_layers::{
 use serde::Serialize;
 use serde_json::json;
 
-/// What the tool is called. A member called `gateway` cannot have one of that name: it would be hidden.
+/// The name of the tool. A tool of this name of a member called `gateway` would be hidden.
 pub const NAME: &str = "gateway__status";
 
-/// What the tool answers.
+/// The answer of the tool.
 #[derive(Serialize, JsonSchema)]
 struct Status {
     servers: Vec<Server>,
@@ -26,9 +26,9 @@ struct Status {
 #[derive(Serialize, JsonSchema)]
 struct Server {
     name: String,
-    /// As far as requests have shown: connecting, connected, degraded or failed.
+    /// The last state that requests have shown: connecting, connected, degraded or failed.
     state: &'static str,
-    /// What is amiss.
+    /// The reason for a degraded or failed state.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Tools and prompts that are not shown, because another server has their names.
@@ -54,7 +54,8 @@ impl From<MemberStatus> for Server {
     }
 }
 
-/// The layer that adds the tool. Without a gateway there is only the demo server, in this process.
+/// Returns the layer that adds the tool. Without a gateway, there is only the demo server in this
+/// process.
 pub fn layer(gateway: Option<GatewayHandle>) -> Result<RegistryLayer, RegistryError> {
     let status = move || match &gateway {
         Some(gateway) => gateway.members().into_iter().map(Server::from).collect(),

@@ -1,14 +1,14 @@
-//! How rmcp's service for streamable HTTP is set up.
+//! The configuration of rmcp's service for streamable HTTP.
 
 use rmcp::transport::StreamableHttpServerConfig;
 
-/// The settings. `hosts` are those that requests may name as their `Host`, this machine's names if there is none.
-/// `origins` are the web pages that they may come from; `None` stands for those of this machine and of `hosts`
-/// (MCP 2026-07-28, basic/transports: servers MUST validate `Origin`).
+/// Returns the configuration. `hosts` are the permitted `Host` headers; if there are none, those of
+/// this machine. `origins` are the permitted web pages; `None` stands for those of this machine and
+/// of `hosts` (MCP 2026-07-28, basic/transports: servers MUST validate `Origin`).
 ///
 /// # Errors
 ///
-/// If a host or an origin is malformed. rmcp would pass it over.
+/// Fails if a host or an origin is malformed. rmcp would ignore it.
 pub fn config(
     hosts: &[String],
     origins: Option<&[String]>,
@@ -22,12 +22,13 @@ pub fn config(
     };
     if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
         return Err(format!(
-            "`allowed_hosts`: `{host}` is no host: give the name alone, \"mcp.example\", or with a \
-             port, \"mcp.example:8443\""
+            "`allowed_hosts`: `{host}` is not a host: give the name alone, \"mcp.example\", or with \
+             a port, \"mcp.example:8443\""
         ));
     }
-    // A caller on 2026-07-28 gets a result as one body where nothing came before it: some clients refuse events of
-    // more than 1 MiB. Sessions, which only earlier revisions have, are answered with events.
+    // A caller on 2026-07-28 receives a result as one body where nothing came before it, because
+    // some clients refuse events of more than 1 MiB. Sessions, which only earlier revisions have,
+    // are answered with events.
     let config = StreamableHttpServerConfig::default()
         .with_json_response(true)
         .with_allowed_origins(origins)
@@ -48,14 +49,15 @@ fn own_origins(hosts: &[String]) -> Vec<String> {
                 Ok(address) => format!("[{address}]"),
                 Err(_) => host.to_owned(),
             };
-            // A host that is named with a port is reached at that.
+            // A host with a port is reached at that port.
             let any = if has_port(&host) { "" } else { ":*" };
             ["http", "https"].map(|scheme| format!("{scheme}://{host}{any}"))
         })
         .collect()
 }
 
-/// Without a port, an origin has its scheme's (RFC 6454, section 6.2). rmcp takes it for any.
+/// Without a port, an origin has its scheme's default port (RFC 6454, section 6.2). rmcp matches it
+/// with any port.
 fn with_port(origin: &str) -> Result<String, String> {
     if origin == "null" {
         return Ok(origin.to_owned());

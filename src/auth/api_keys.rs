@@ -6,14 +6,14 @@ use sha2::{Digest, Sha256};
 use super::{AuthError, Verified, Verifier, rules::impossible};
 use crate::{Error, Principal};
 
-/// The shortest API key, in bytes. A key is drawn at random, so that nobody guesses it.
+/// Minimum length of an API key in bytes. Keys have to be random, so that they cannot be guessed.
 const MIN_BYTES: usize = 12;
 
 /// A table of API keys: opaque tokens that this process knows.
 ///
-/// No key is kept: the table has their SHA-256, and what is shown is hashed before it is looked up, so that how
-/// long it takes says nothing of a key. That is for keys drawn at random; what people make up needs a slow hash,
-/// and is no API key.
+/// The table contains the SHA-256 hashes of the keys, not the keys. A presented key is hashed
+/// before the lookup, so the time of the lookup does not disclose anything about a key. Use random
+/// keys only. A secret that a person made up needs a slow hash and is not suitable as an API key.
 ///
 /// ```
 /// use rmcp_layers::{Principal, auth::ApiKeys};
@@ -31,17 +31,17 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// A table without keys.
+    /// Creates an empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets in whoever shows this key, as this principal.
+    /// Adds a key, which authenticates as this principal.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the key is shorter than 12 bytes, has characters that no bearer token can have
-    /// (RFC 6750, section 2.1), or is in the table.
+    /// A refusal (by `auth`) if the key is shorter than 12 bytes, if it has characters that no
+    /// bearer token can have (RFC 6750, section 2.1), or if it is already in the table.
     pub fn key(self, key: impl AsRef<str>, principal: Principal) -> Result<Self, Error> {
         let key = key.as_ref();
         if key.len() < MIN_BYTES || super::bearer::check_characters(key).is_err() {
@@ -53,11 +53,11 @@ impl ApiKeys {
         self.hashed(Sha256::digest(key).into(), principal)
     }
 
-    /// As [`key`](Self::key), for a key of which only the SHA-256 is known.
+    /// Adds a key of which only the SHA-256 is known; see [`key`](Self::key).
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the key is in the table.
+    /// A refusal (by `auth`) if the key is already in the table.
     pub fn hashed(mut self, sha256: [u8; 32], principal: Principal) -> Result<Self, Error> {
         let subject = principal.subject().to_owned();
         match self.principals.insert(sha256, principal) {

@@ -2,16 +2,17 @@ use http::{HeaderMap, Uri, header::AUTHORIZATION};
 
 use super::AuthError;
 
-/// How long a token may be, unless said otherwise, in bytes. What real issuers make has one or two KiB.
+/// Default limit of a token's length in bytes. Typical issuers use one or two KiB.
 pub(crate) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1). `None` if there is no such header, it
-/// has another scheme, or it has the scheme alone.
+/// Returns the token of an `Authorization: Bearer` header (RFC 6750, section 2.1). Returns `None`
+/// if there is no such header, if it has another scheme, or if it has no token.
 ///
 /// # Errors
 ///
-/// [`Malformed`](super::AuthErrorKind::Malformed) if there are several `Authorization` headers,
-/// [`Invalid`](super::AuthErrorKind::Invalid) if the token has characters that none can have.
+/// [`Malformed`](super::AuthErrorKind::Malformed) if there are several `Authorization` headers.
+/// [`Invalid`](super::AuthErrorKind::Invalid) if the header is not ASCII, or if the token has
+/// characters that a token cannot have.
 pub fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
@@ -32,12 +33,12 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     Ok(Some(token))
 }
 
-/// Refuses a request that has a token in its query string (RFC 6750, section 2.3; MCP 2026-07-28,
-/// Authorization, "Token Requirements"): what is in a URL ends up in logs.
+/// Refuses a request with a token in its query string (RFC 6750, section 2.3; MCP 2026-07-28,
+/// Authorization, "Token Requirements"), because URLs are written to logs.
 ///
 /// # Errors
 ///
-/// [`Malformed`](super::AuthErrorKind::Malformed), if it has one.
+/// [`Malformed`](super::AuthErrorKind::Malformed) if there is such a token.
 pub fn no_token_in_query(uri: &Uri) -> Result<(), AuthError> {
     let query = uri.query().unwrap_or_default();
     let named = |pair: &str| {
@@ -50,7 +51,7 @@ pub fn no_token_in_query(uri: &Uri) -> Result<(), AuthError> {
     Ok(())
 }
 
-/// Whether a query's name, percent-decoded, is `access_token`.
+/// Returns `true` if a query parameter's name, percent-decoded, is `access_token`.
 fn is_access_token(name: &str) -> bool {
     let mut bytes = name.bytes();
     let decoded = std::iter::from_fn(|| {
@@ -66,7 +67,7 @@ fn is_access_token(name: &str) -> bool {
         .eq(b"access_token".iter().copied())
 }
 
-/// The characters that a token can have (`b64token`, RFC 6750, section 2.1).
+/// Checks the characters of a token (`b64token`, RFC 6750, section 2.1).
 pub(crate) fn check_characters(token: &str) -> Result<(), AuthError> {
     let body = token.trim_end_matches('=');
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);

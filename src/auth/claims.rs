@@ -1,4 +1,4 @@
-//! What a verified token claims, checked.
+//! Checks of a verified token's claims.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,22 +9,22 @@ use crate::{
     auth::{AuthError, Verified},
 };
 
-/// The latest time that a claim may name, in seconds: the year 9999.
+/// The latest time that a claim may name, in seconds: the end of the year 9999.
 const LATEST: f64 = 253_402_300_799.0;
 
-/// What claims have to say. See [`JwtVerifierBuilder`](super::JwtVerifierBuilder) for each.
+/// The requirements on claims; see [`JwtVerifierBuilder`](super::JwtVerifierBuilder).
 ///
-/// By default nothing but a time that is not over, with a leeway of 30 s.
+/// Default: only an expiry that has not passed is required, with a leeway of 30 s.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
-    /// None if any will do.
+    /// `None` accepts any issuer.
     pub(super) issuers: Option<Vec<String>>,
-    /// None if any will do.
+    /// `None` accepts any audience.
     pub(super) audiences: Option<Vec<String>>,
     pub(super) expires: bool,
     pub(super) leeway: Duration,
     pub(super) subject: String,
-    /// The first that is there holds.
+    /// The first claim that is present is used.
     pub(super) scopes: Vec<String>,
 }
 
@@ -68,12 +68,12 @@ impl Expected {
             principal = principal.with_issuer(issuer);
         }
         let mut verified = Verified::new(principal.with_claims(claims));
-        // A remembered token ends when a new one would: after the leeway.
+        // A remembered token ends when a new one would be refused: after the leeway.
         verified.expires_at = expires_at.and_then(|time| time.checked_add(self.leeway));
         Ok(verified)
     }
 
-    /// `exp`, `nbf` and `iat` (RFC 7519, section 4.1). Gives the first.
+    /// Checks `exp`, `nbf` and `iat` (RFC 7519, section 4.1). Returns `exp`.
     fn check_times(
         &self,
         claims: &Map<String, Value>,
@@ -97,8 +97,8 @@ impl Expected {
         }
     }
 
-    /// A string is a list with spaces in between (RFC 8693, section 4.2), an array a list of single scopes, as
-    /// some issuers have it.
+    /// Reads the scopes. A string is a list separated by spaces (RFC 8693, section 4.2). An array
+    /// is a list of single scopes, which some issuers use.
     fn scopes(&self, claims: &Map<String, Value>) -> Result<Vec<String>, AuthError> {
         let wrong = || AuthError::invalid("the claim of the scopes is no list of scopes");
         let Some(claim) = self.scopes.iter().find_map(|name| claims.get(name)) else {
@@ -133,7 +133,7 @@ fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str
     }
 }
 
-/// A `NumericDate` (RFC 7519, section 2).
+/// Reads a `NumericDate` (RFC 7519, section 2).
 fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, AuthError> {
     let wrong = || AuthError::invalid(format!("`{name}` is no time"));
     let seconds = match claims.get(name) {
@@ -148,8 +148,8 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, A
     UNIX_EPOCH.checked_add(since).map(Some).ok_or_else(wrong)
 }
 
-/// Whether an audience is among those that are meant (RFC 7519, section 4.1.3). A list with anything but
-/// strings is none.
+/// Returns `true` if the claim contains an accepted audience (RFC 7519, section 4.1.3). An array
+/// with an element that is not a string never matches.
 fn is_for(claim: Option<&Value>, audiences: &[String]) -> bool {
     let known = |name: &str| audiences.iter().any(|audience| audience == name);
     match claim {

@@ -1,4 +1,4 @@
-//! One answer for what is not there and for what the caller may not know of.
+//! The common error for unknown items and for items that the caller may not know of.
 
 use rmcp::model::{ClientRequest, ErrorCode, ErrorData, Reference};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Item;
 use crate::{Error, McpRequest, McpResponse, caller::Era};
 
-/// What a request names, and how its being unknown is told.
+/// The target of a request, and the form of the error if it is unknown.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     kind: Kind,
@@ -14,7 +14,7 @@ pub(super) struct Named {
     era: Era,
 }
 
-/// What is said in front of what is not there.
+/// Words before the noun in an error for an unknown item.
 const BEFORE: [&[&str]; 6] = [
     &["unknown"],
     &["unrecognized"],
@@ -23,7 +23,7 @@ const BEFORE: [&[&str]; 6] = [
     &["cannot", "find"],
     &["not", "found"],
 ];
-/// What is said after it.
+/// Words after the noun in such an error.
 const AFTER: [&[&str]; 7] = [
     &["not", "found"],
     &["not", "exist"],
@@ -43,7 +43,7 @@ enum Kind {
 }
 
 impl Named {
-    /// What the request names, if it names one thing.
+    /// Returns the target of the request, if it has a single one.
     pub(super) fn of(request: &McpRequest) -> Option<Self> {
         let kind = match &request.message {
             ClientRequest::CallToolRequest(_) => Kind::Tool,
@@ -70,7 +70,7 @@ impl Named {
         })
     }
 
-    /// The tool that a call of a tool that calls others is a call of.
+    /// Returns the tool that is called by a call of a tool that calls others.
     pub(super) fn called(request: &McpRequest) -> Option<Self> {
         request.called_tool().map(|name| Self {
             kind: Kind::Tool,
@@ -79,7 +79,7 @@ impl Named {
         })
     }
 
-    /// As a list would name it. Tasks are on no list.
+    /// Returns the target as a list item. Tasks are not listed.
     pub(super) fn item(&self) -> Option<Item<'_>> {
         match self.kind {
             Kind::Tool => Some(Item::Tool(&self.name)),
@@ -89,7 +89,8 @@ impl Named {
         }
     }
 
-    /// The answer where nothing has the name (MCP 2026-07-28, Tools, Prompts and Resources, "Error Handling").
+    /// Returns the error for an unknown name (MCP 2026-07-28, Tools, Prompts and Resources, "Error
+    /// Handling").
     pub(super) fn unknown(&self) -> Error {
         let name = &self.name;
         let (code, message, data) = match self.kind {
@@ -109,7 +110,7 @@ impl Named {
                 json!({ "taskId": name }),
             ),
             Kind::Resource => {
-                // Revisions before 2026-07-28 have a code of its own for it.
+                // Revisions before 2026-07-28 have a separate code for unknown resources.
                 let code = match self.era {
                     Era::Modern => ErrorCode::INVALID_PARAMS,
                     Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
@@ -121,11 +122,12 @@ impl Named {
         ErrorData::new(code, message, Some(data)).into()
     }
 
-    /// Whether the stack says that nothing has the name. Servers say it in their own words, as an error or as a
-    /// tool's failure, some with names that come near it; told apart from a refusal, they would say what is there.
+    /// Returns `true` if the response says that the name is unknown. Servers use different words,
+    /// in an error or in a tool's failure, and may suggest similar names. If such a response were
+    /// distinguishable from a refusal, it would disclose which names exist.
     pub(super) fn is_unknown(&self, answer: &Result<McpResponse, Error>) -> bool {
         match answer {
-            // The code says it of what was asked for, in whatever words.
+            // This code is specific to an unknown resource, whatever the message says.
             Err(Error::Protocol(error)) if error.code == ErrorCode::RESOURCE_NOT_FOUND => {
                 self.kind == Kind::Resource || self.is_said_unknown(&error.message, false)
             }
@@ -150,7 +152,7 @@ impl Named {
         }
     }
 
-    /// `strict` demands the name: a tool's own failures say "not found" of many things.
+    /// `strict` requires the name in the text, because tools report "not found" about many things.
     fn is_said_unknown(&self, said: &str, strict: bool) -> bool {
         /// Longer texts are not about a name alone.
         const SHORT: usize = 1_000;
@@ -164,14 +166,15 @@ impl Named {
             Kind::Task => "task",
         };
         let says_so = |said: &str| says_unknown(noun, said, strict);
-        // The name has words of its own. It may as well be part of one that says so: then it stands as it is.
+        // The name is removed first, because it may contain such words itself. If it does not, the
+        // full text is tried too: the name may occur within such a word.
         says_so(&said.replace(&self.name, " ")) || (!says_so(&self.name) && says_so(said))
     }
 }
 
-/// Whether a text says of a `noun` that there is none.
+/// Returns `true` if a text says that a `noun` does not exist.
 fn says_unknown(noun: &str, said: &str, strict: bool) -> bool {
-    // What stands between colons stands for itself: "error executing tool x: file not found" is no such word.
+    // Parts between colons are separate: "error executing tool x: file not found" does not match.
     said.to_ascii_lowercase()
         .split([':', ';', '\n'])
         .any(|part| {

@@ -22,15 +22,16 @@ use crate::{
     Error, McpRequest, McpResponse, Principal, Refusal, code, credential::OutboundCredential,
 };
 
-/// How long before its end a credential is replaced.
+/// Time before its expiry at which a credential is replaced.
 const AHEAD: Duration = Duration::from_secs(30);
-/// How long a fetch may take.
+/// Timeout of a fetch.
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
-/// How many credentials are kept: one for each token that is exchanged. The least recently used goes first.
+/// Limit of kept credentials, for example one for each exchanged token (the least recently used is
+/// evicted).
 const KEPT: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// The caller's token, for the exchange of tokens alone: nothing outside of this module can name the type, or read
-/// what is in it.
+/// The caller's token, for the token exchange only. The type is private to this module, so no other
+/// layer can read it.
 #[derive(Clone, Debug)]
 #[cfg_attr(
     not(feature = "auth-client"),
@@ -44,7 +45,7 @@ impl Delegation {
     }
 }
 
-/// A bearer token for an upstream, and until when it is good.
+/// A bearer token for an upstream, with its expiry.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Credential {
@@ -53,7 +54,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// A token that is good until further notice.
+    /// Creates a credential that does not expire.
     pub fn new(token: impl AsRef<str>) -> Self {
         Self {
             token: Secret::new(token.as_ref()),
@@ -61,7 +62,7 @@ impl Credential {
         }
     }
 
-    /// Says until when. It is replaced 30 s before.
+    /// Sets the expiry. The credential is replaced 30 s before.
     #[must_use]
     pub fn expires_at(mut self, time: SystemTime) -> Self {
         self.expires_at = Some(time);
@@ -74,17 +75,18 @@ impl Credential {
     }
 }
 
-/// Where the credentials for an upstream come from.
+/// The source of the credentials for an upstream.
 ///
-/// | | one credential for |
+/// | Source | One credential for |
 /// |---|---|
 /// | [`fixed`](Self::fixed) | all callers |
 /// | [`refreshed`](Self::refreshed) | all callers, replaced 30 s before it expires |
 /// | [`per_principal`](Self::per_principal) | each principal, with the same scopes and claims |
 /// | `TokenExchange` (feature `auth-client`) | each token of a caller (RFC 8693) |
 ///
-/// What is fetched is kept until it expires, up to 10,000 credentials. All who wait for the same credential wait
-/// for one fetch, which has 30 s and goes on when they go away; a failure is kept for nobody.
+/// Fetched credentials are kept until they expire. Limit: 10,000 (the least recently used is
+/// evicted). All callers that need the same credential wait for one fetch, which continues when
+/// they go away. Timeout of a fetch: 30 s. Failures are not kept.
 #[derive(Clone)]
 pub struct Credentials {
     source: Source,
@@ -104,22 +106,22 @@ enum Source {
     Exchange(super::client::TokenExchange),
 }
 
-/// Whose a credential is.
+/// The owner of a credential.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Everybody,
     Principal(Alike),
-    /// A caller's, by the SHA-256 of the token that was exchanged.
+    /// A caller's token, by its SHA-256.
     #[cfg(feature = "auth-client")]
     Token([u8; 32]),
 }
 
-/// A principal as its token describes it. One who comes back with fewer scopes is another.
+/// A principal with its scopes and claims. The same principal with fewer scopes is not equal.
 #[derive(Clone)]
 struct Alike(Principal);
 
 impl Alike {
-    /// Claims, but for those that tell one token from the next and nothing of the principal.
+    /// Returns the claims without those that differ from token to token.
     fn claims(&self) -> impl Iterator<Item = (&String, &Value)> {
         let claims = self.0.claims().iter();
         claims.filter(|(name, _)| !matches!(&***name, "exp" | "nbf" | "iat" | "jti"))
@@ -143,7 +145,7 @@ impl Hash for Alike {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.identity().hash(state);
         self.0.scopes().hash(state);
-        // The order of claims says nothing.
+        // The order of claims is irrelevant.
         let hashed = self.claims().map(|claim| {
             let mut hasher = DefaultHasher::new();
             claim.hash(&mut hasher);
@@ -161,19 +163,19 @@ impl Credentials {
         }
     }
 
-    /// This one, always.
+    /// Uses this token for all callers.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if it has characters that no bearer token can have.
+    /// A refusal (by `auth`) if the token has characters that no bearer token can have.
     pub fn fixed(token: impl AsRef<str>) -> Result<Self, Error> {
         let token = token.as_ref();
         check_characters(token).map_err(|error| impossible(error.reason().to_owned()))?;
         Ok(Self::over(Source::Fixed(Credential::new(token))))
     }
 
-    /// What `fetch` brings, for all callers: a token of this server's own, say by client credentials (RFC 6749,
-    /// section 4.4).
+    /// Uses the credential that `fetch` returns, for all callers. It is this server's own token,
+    /// for example by client credentials (RFC 6749, section 4.4).
     pub fn refreshed<F, Fut>(fetch: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -182,9 +184,10 @@ impl Credentials {
         Self::over(Source::Shared(Arc::new(move || fetch().boxed())))
     }
 
-    /// What `fetch` brings for each principal, which it may make of all that the principal's token says: what was
-    /// brought for one token is for those tokens alone that have the same issuer, subject, scopes and claims, but for
-    /// `exp`, `nbf`, `iat` and `jti` (RFC 7519). Calls without a principal are refused.
+    /// Uses the credential that `fetch` returns for each principal. `fetch` may use all scopes and
+    /// claims of the principal. A credential is therefore shared only by tokens with the same
+    /// issuer, subject, scopes and claims, except for `exp`, `nbf`, `iat` and `jti` (RFC 7519).
+    /// Calls without a principal are refused.
     pub fn per_principal<F, Fut>(fetch: F) -> Self
     where
         F: Fn(Principal) -> Fut + Send + Sync + 'static,
@@ -195,8 +198,9 @@ impl Credentials {
         })))
     }
 
-    /// Shows these with every HTTP request to an endpoint: its handshake, calls, streams, and the end of its session.
-    /// A call under a [`CredentialLayer`] shows what that says.
+    /// Sends these credentials with every HTTP request to an endpoint: its handshake, calls,
+    /// streams, and the end of its session. In a call through a [`CredentialLayer`], the layer's
+    /// credential is sent instead.
     ///
     /// ```
     /// use rmcp_layers::{HttpEndpoint, auth::{Credential, Credentials}};
@@ -211,8 +215,8 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if these are each principal's or token's own: all callers share a connection and its
-    /// handshake.
+    /// A refusal (by `auth`) if the credentials depend on the principal or the token, because all
+    /// callers share a connection and its handshake.
     #[cfg(feature = "http-client")]
     pub fn for_endpoint(
         &self,
@@ -284,7 +288,7 @@ impl Credentials {
         self.fetched(key, fetch).await.map_err(Into::into)
     }
 
-    /// What is kept, or being fetched, under the key; else what `fetch` brings.
+    /// Returns the kept or pending credential of the key, otherwise the one that `fetch` returns.
     async fn fetched(
         &self,
         key: Key,
@@ -310,8 +314,8 @@ impl Credentials {
     }
 }
 
-/// Runs a fetch in a task of its own: what is left of it when all who waited are gone would be picked up much later,
-/// and one that panics would take everybody with it who ever asks again.
+/// Runs a fetch in its own task. Otherwise a fetch whose waiters have gone away would be resumed
+/// much later, and a panic would propagate to every later caller.
 fn apart(
     fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<Credential, AuthError>> + Send>,
 ) -> impl Future<Output = Result<Credential, AuthError>> + Send {
@@ -349,18 +353,26 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Shows an upstream over HTTP a credential of its own: put it directly around the [`Upstream`](crate::Upstream).
+/// Sends a separate credential to an upstream over HTTP. Place it directly around the
+/// [`Upstream`](crate::Upstream).
 ///
-/// The credential goes with the HTTP request of the one call, in place of what
-/// [`HttpEndpoint::bearer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/struct.HttpEndpoint.html#method.bearer)
-/// says, and is never another's. Upstreams that are not over HTTP do not get it.
+/// The credential is sent with the HTTP request of that one call, in place of
+/// [`HttpEndpoint::bearer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/struct.HttpEndpoint.html#method.bearer),
+/// and never with another call's request. Upstreams that are not over HTTP do not get it.
 ///
-/// What no call causes (the handshake, the stream of a session and its end) has the endpoint's own credential. Where
-/// that one is for all callers, [`Credentials::for_endpoint`] shows it with every request, and this layer is not
-/// needed. Credentials of each principal or token cannot be shown there, because all callers share the connection: an
-/// upstream that demands one for its handshake needs a bearer of this server's own beside them. A server of a revision
-/// before 2026-07-28 that keeps sessions and binds them to who opened them takes calls of that one alone. For both,
-/// the way out is an upstream for each caller, as a gateway's member for each caller is.
+/// # Limits
+///
+/// Requests that do not belong to a call (the handshake, a session's stream and its end) carry the
+/// endpoint's own credential. If the credential is the same for all callers,
+/// [`Credentials::for_endpoint`] sends it with every request, and this layer is not needed.
+/// Credentials of a principal or a token cannot be used there, because all callers share the
+/// connection:
+///
+/// - An upstream that requires a credential for its handshake needs a bearer of this server's own.
+/// - A server of a revision before 2026-07-28 that binds sessions to the principal that opened them
+///   accepts calls of that principal only.
+///
+/// In both cases, use one upstream for each caller, such as a gateway's member for each caller.
 ///
 /// ```
 /// use rmcp_layers::auth::{CredentialLayer, Credentials};
@@ -383,7 +395,7 @@ pub struct CredentialLayer {
 }
 
 impl CredentialLayer {
-    /// Shows these.
+    /// Creates a layer that sends these credentials.
     pub fn new(credentials: Credentials) -> Self {
         Self { credentials }
     }

@@ -5,15 +5,16 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Refusal, code};
 
-/// Why a caller is not let in, or not let do this.
+/// The error for a caller that is not authenticated, or not allowed to make a request.
 ///
-/// What a caller hears of it is [`Display`](fmt::Display), the [challenge](Self::www_authenticate) and the
-/// [refusal](Refusal) it becomes: enough for an honest client to do better, and nothing of how close a token came
-/// to being good. The precise [reason](Self::reason) is for logs and for the audit record.
+/// A caller receives only the [`Display`](fmt::Display) text, the
+/// [challenge](Self::www_authenticate) and the [refusal](Refusal) made from this error. They help
+/// an honest client, but do not disclose how close a token came to being valid. The precise
+/// [reason](Self::reason) is for logs and the audit record.
 ///
 /// | [`AuthErrorKind`] | HTTP status | JSON-RPC code | `error` (RFC 6750, section 3.1) |
 /// |---|---|---|---|
-/// | [`MissingToken`](AuthErrorKind::MissingToken) | 401 | -31401 | none, as the RFC has it |
+/// | [`MissingToken`](AuthErrorKind::MissingToken) | 401 | -31401 | none (as the RFC requires) |
 /// | [`Malformed`](AuthErrorKind::Malformed) | 400 | -31401 | `invalid_request` |
 /// | [`Invalid`](AuthErrorKind::Invalid) | 401 | -31401 | `invalid_token` |
 /// | [`Expired`](AuthErrorKind::Expired) | 401 | -31401 | `invalid_token` |
@@ -37,27 +38,27 @@ pub struct AuthError {
     retry_after: Option<Duration>,
 }
 
-/// The ways in which somebody is not let in; see [`AuthError`].
+/// The kinds of [`AuthError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
     /// The request has no token.
     MissingToken,
-    /// The request brings its token in a way that is not allowed: two of them, two that differ, or in the
-    /// query string.
+    /// The request sends its token in a way that is not allowed: several tokens, different tokens,
+    /// or a token in the query string.
     Malformed,
-    /// The token is not good.
+    /// The token is invalid.
     Invalid,
-    /// The token was good once.
+    /// The token has expired.
     Expired,
-    /// It cannot be said whether the token is good: who knows cannot be asked.
+    /// The token cannot be verified at the moment, because its verifier is unavailable.
     Unavailable,
-    /// The token is good, but not for this.
+    /// The token is valid, but does not allow the request.
     InsufficientScope,
 }
 
 impl AuthErrorKind {
-    /// The kind's name in logs and audit records.
+    /// Returns the name of the kind, as used in logs and audit records.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MissingToken => "missing_token",
@@ -86,32 +87,33 @@ impl AuthError {
         }
     }
 
-    /// There is no token.
+    /// Creates the error for a request without a token.
     pub fn missing_token() -> Self {
         Self::new(AuthErrorKind::MissingToken, "there is no token")
     }
 
-    /// The token comes in a way that is not allowed. `reason` is for logs: keep the token out of it.
+    /// Creates the error for a token that was sent in a wrong way. `reason` is for logs and must
+    /// not contain the token.
     pub fn malformed(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::new(AuthErrorKind::Malformed, reason)
     }
 
-    /// The token is not good. `reason` is for logs: keep the token out of it.
+    /// Creates the error for an invalid token. `reason` is for logs and must not contain the token.
     pub fn invalid(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::new(AuthErrorKind::Invalid, reason)
     }
 
-    /// The token was good once.
+    /// Creates the error for an expired token.
     pub fn expired() -> Self {
         Self::new(AuthErrorKind::Expired, "the token has expired")
     }
 
-    /// Nobody can say whether the token is good. `reason` is for logs.
+    /// Creates the error for a token that cannot be verified at the moment. `reason` is for logs.
     pub fn unavailable(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::new(AuthErrorKind::Unavailable, reason)
     }
 
-    /// The token lacks these scopes. With none, nothing that could be granted would help.
+    /// Creates the error for a token that lacks these scopes. Pass no scopes if none would help.
     pub fn insufficient_scope(missing: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             missing: missing.into_iter().map(Into::into).collect(),
@@ -119,41 +121,42 @@ impl AuthError {
         }
     }
 
-    /// Says more, for logs.
+    /// Sets the reason, for logs.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
         self.reason = reason.into();
         self
     }
 
-    /// Says when it is worth trying again.
+    /// Sets the time after which a retry makes sense.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// Which of the ways this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> AuthErrorKind {
         self.kind
     }
 
-    /// What happened, for logs and audit records. It may help an attacker, so it is not for callers.
+    /// Returns the reason, for logs and audit records. It may help an attacker, so do not send it
+    /// to callers.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// All scopes that are missing.
+    /// Returns all missing scopes.
     pub fn missing_scopes(&self) -> &[String] {
         &self.missing
     }
 
-    /// When it is worth trying again, if that is known.
+    /// Returns the time after which a retry makes sense, if it is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The HTTP status that says it.
+    /// Returns the HTTP status for this error.
     pub fn status(&self) -> StatusCode {
         match self.kind {
             AuthErrorKind::Malformed => StatusCode::BAD_REQUEST,
@@ -165,7 +168,8 @@ impl AuthError {
         }
     }
 
-    /// The `error` of RFC 6750, section 3.1. A request without a token has none, as that section says.
+    /// Returns the `error` code of RFC 6750, section 3.1. That section defines none for a request
+    /// without a token.
     pub fn error_code(&self) -> Option<&'static str> {
         match self.kind {
             AuthErrorKind::MissingToken | AuthErrorKind::Unavailable => None,
@@ -175,9 +179,10 @@ impl AuthError {
         }
     }
 
-    /// The value of a `WWW-Authenticate` header that says it (RFC 6750, section 3). `resource_metadata` is the
-    /// URL of the protected resource's metadata (RFC 9728, section 5.1), `realm` as RFC 9110 has it. Characters
-    /// that a quoted string cannot have are left out.
+    /// Returns the value of the `WWW-Authenticate` header (RFC 6750, section 3).
+    /// `resource_metadata` is the URL of the protected resource's metadata (RFC 9728, section 5.1).
+    /// `realm` is the parameter of RFC 9110. Characters that a quoted string cannot contain are
+    /// omitted.
     pub fn www_authenticate(&self, resource_metadata: Option<&str>, realm: Option<&str>) -> String {
         let scope = (!self.missing.is_empty()).then(|| self.missing.join(" "));
         let parameters = [
@@ -228,8 +233,8 @@ impl fmt::Display for AuthError {
 
 impl StdError for AuthError {}
 
-/// The refusal's data has `reason` (the `error` of RFC 6750, or `missing_token`, `unavailable`) and `scopes`, all
-/// that are missing.
+/// The refusal's data contains `reason` (the `error` code of RFC 6750, or `missing_token`,
+/// `unavailable`), and `scopes` with all missing scopes.
 impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         let code = match error.kind {

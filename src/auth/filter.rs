@@ -1,4 +1,4 @@
-//! Lists and notifications, without what the caller may not know of.
+//! Removes items that the caller may not know of from lists and notifications.
 
 use rmcp::model::{
     CacheScope, ClientRequest, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
@@ -8,11 +8,11 @@ use rmcp::model::{
 use super::Item;
 use crate::{Error, protocol, results};
 
-/// Whether something is shown.
+/// A function that returns `true` if an item is shown.
 pub(super) trait Sight: Fn(Item<'_>) -> bool {}
 impl<F: Fn(Item<'_>) -> bool> Sight for F {}
 
-/// Which list a request asks for.
+/// The kind of list that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum List {
     Tools,
@@ -35,7 +35,7 @@ impl List {
         }
     }
 
-    /// Whether a result is a list, of whatever kind.
+    /// Returns `true` if a result is a list of any kind.
     pub(super) fn is_one(result: &ServerResult) -> bool {
         matches!(
             result,
@@ -47,7 +47,8 @@ impl List {
         )
     }
 
-    /// The answer as this list. rmcp may have read it as something else, which no filter would know.
+    /// Converts the result into this list. rmcp may have parsed it as another type, which no filter
+    /// would recognize.
     pub(super) fn expect(self, result: ServerResult) -> Result<ServerResult, Error> {
         Ok(match self {
             Self::Tools => ServerResult::ListToolsResult(results::expect(result)?),
@@ -59,7 +60,7 @@ impl List {
     }
 }
 
-/// Takes off a list what is not shown. Order and cursor stay: a page may come out short, or empty.
+/// Removes hidden items from a list. Order and cursor stay, so a page may be short or empty.
 pub(super) fn filter(result: &mut ServerResult, shows: impl Sight) {
     match result {
         ServerResult::ListToolsResult(ListToolsResult { tools, .. }) => {
@@ -85,15 +86,15 @@ pub(super) fn filter(result: &mut ServerResult, shows: impl Sight) {
     }
 }
 
-/// Says on the wire that an answer is for its caller alone, where its server says that it is for everybody (MCP
-/// 2026-07-28, SEP-2549): what is behind a guard is not, and caches on the way to the caller go by it.
+/// Sets the cache scope of a result to private (MCP 2026-07-28, SEP-2549). A server may declare it
+/// public, but behind a guard it is not, and caches between here and the caller obey the scope.
 pub(super) fn close(result: &mut ServerResult) {
     if let (_, Some(scope)) = protocol::cache_hints(result) {
         *scope = CacheScope::Private;
     }
 }
 
-/// The notification, if it names nothing that is not shown.
+/// Returns `true` if the notification names no hidden item.
 pub(super) fn lets_pass(notification: &ServerNotification, shows: impl Sight) -> bool {
     match notification {
         ServerNotification::ResourceUpdatedNotification(updated) => {

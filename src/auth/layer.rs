@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{Error, McpRequest};
 
-/// Lets in only who is known, and to only what they may do; see the [module](super).
+/// Authenticates callers and guards a stack; see the [module](super).
 ///
-/// Clones, and everything they are laid over, share their rules. So does each [`handle`](Self::handle).
+/// Clones, all services made from them, and each [`handle`](Self::handle) share the same rules.
 #[derive(Clone)]
 pub struct AuthLayer {
     shared: Arc<Shared>,
 }
 
-/// What all services of a layer have in common.
+/// The state that all services of a layer share.
 pub(super) struct Shared {
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) sources: Sources,
@@ -44,7 +44,7 @@ impl Shared {
 }
 
 impl AuthLayer {
-    /// Starts a layer that believes this verifier.
+    /// Starts a builder for a layer with this verifier.
     pub fn builder(verifier: impl Verifier) -> AuthLayerBuilder {
         AuthLayerBuilder {
             verifier: Arc::new(verifier),
@@ -60,7 +60,7 @@ impl AuthLayer {
         }
     }
 
-    /// The handle that changes the rules while the layer serves.
+    /// Returns the handle that changes the rules while the layer serves.
     pub fn handle(&self) -> AuthHandle {
         AuthHandle {
             shared: self.shared.clone(),
@@ -85,20 +85,21 @@ impl fmt::Debug for AuthLayer {
     }
 }
 
-/// Reads and changes what an [`AuthLayer`] goes by. Cheap to clone.
+/// Reads and changes the rules of an [`AuthLayer`]. Cheap to clone.
 #[derive(Clone)]
 pub struct AuthHandle {
     shared: Arc<Shared>,
 }
 
 impl AuthHandle {
-    /// The rules as they are.
+    /// Returns the current rules.
     pub fn rules(&self) -> Arc<Rules> {
         self.shared.rules()
     }
 
-    /// Replaces the rules, for every request from now on, and for what open listens will hear. Requests that are
-    /// under way were decided on before; the list that one of them brings is filtered by the new rules.
+    /// Replaces the rules for all later requests, and for later notifications of open listens.
+    /// Requests in flight were decided before, but the lists that they return are filtered by the
+    /// new rules.
     pub fn set_rules(&self, rules: Rules) {
         *self
             .shared
@@ -132,41 +133,44 @@ pub struct AuthLayerBuilder {
 }
 
 impl AuthLayerBuilder {
-    /// What principals may do. By default everything that is not how the protocol works needs the scope `admin`.
+    /// Sets the rules. Default: everything except basic protocol methods needs the scope `admin`.
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = Some(rules);
         self
     }
 
-    /// Asks this besides, once the rules allow something. All policies have to allow it.
+    /// Adds a policy that is asked after the rules have allowed a request. All policies have to
+    /// allow it.
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policies.push(Arc::new(policy));
         self
     }
 
-    /// Whether the `Authorization` header of an HTTP request is looked at. Yes by default. It is taken off either
-    /// way.
+    /// Sets whether the `Authorization` header of an HTTP request is read. It is removed in any
+    /// case. Default: `true`.
     pub fn token_from_http(mut self, yes: bool) -> Self {
         self.sources.http = yes;
         self
     }
 
-    /// Whether [`TOKEN_META_KEY`](super::TOKEN_META_KEY) of a request's `_meta` is looked at. Yes by default. It is
-    /// taken off either way.
+    /// Sets whether [`TOKEN_META_KEY`](super::TOKEN_META_KEY) of a request's `_meta` is read. It is
+    /// removed in any case. Default: `true`.
     pub fn token_from_meta(mut self, yes: bool) -> Self {
         self.sources.meta = yes;
         self
     }
 
-    /// Takes the token of every request that is not over HTTP from this environment variable, which is read once,
-    /// by [`build`](Self::build): over stdio the session is one user's, and its host starts the server with the
-    /// credentials (MCP 2026-07-28, Authorization, "Protocol Requirements"). A request over HTTP never has it.
+    /// Uses the token in this environment variable for all requests that are not over HTTP. The
+    /// variable is read once, by [`build`](Self::build). Over stdio a session belongs to one user,
+    /// and its host starts the server with the credentials (MCP 2026-07-28, Authorization,
+    /// "Protocol Requirements"). Default: none.
     pub fn token_from_env(mut self, variable: impl Into<String>) -> Self {
         self.environment = Some(variable.into());
         self
     }
 
-    /// Takes the token from wherever this function finds it. It is called for each request, on its way in.
+    /// Uses the token that this function returns. It is called for each request, before the token
+    /// is removed.
     pub fn token_from(
         mut self,
         function: impl Fn(&McpRequest) -> Option<String> + Send + Sync + 'static,
@@ -175,50 +179,56 @@ impl AuthLayerBuilder {
         self
     }
 
-    /// Lets these methods through without a token. A token that is there and not good is refused all the same.
-    /// None by default. Only `ping`, `initialize`, `server/discover` and `notifications/*` can be opened: a client
-    /// of an older revision that brings its token in `_meta` often cannot do so in its handshake, which becomes a
-    /// `server/discover` here.
+    /// Lets these methods through without a token. A request with an invalid token is refused
+    /// anyway. Default: none.
+    ///
+    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be opened. A client
+    /// of an older revision that sends its token in `_meta` often cannot do so in its handshake,
+    /// which becomes a `server/discover` here.
     pub fn open(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.open = methods.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Writes every decision to this audit, and how the call then ended.
+    /// Records every decision, and the result of the call, in this audit.
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(audit);
         self
     }
 
-    /// Lets a [`CredentialLayer`](super::CredentialLayer) further in exchange the caller's token for one of an
-    /// upstream's (RFC 8693). Off by default. No layer can read the token either way.
+    /// Sets whether an inner [`CredentialLayer`](super::CredentialLayer) may exchange the caller's
+    /// token for one of an upstream (RFC 8693). No other layer can read the token in either case.
+    /// Default: `false`.
     pub fn delegate(mut self, yes: bool) -> Self {
         self.delegates = yes;
         self
     }
 
-    /// Lets every principal at tasks of which this layer does not know who began them, if it has their id. Off by
-    /// default: `tasks/get`, `tasks/update` and `tasks/cancel` are for who began the task through this layer, of the
-    /// last 10,000 tasks; when there are more, whoever has the most loses the one asked for least recently. On where
-    /// tasks outlive this process, or are asked for at another replica than began them, and their ids cannot be
-    /// guessed. Notifications of such tasks reach nobody: they say the id.
+    /// Sets whether every principal may use tasks whose owner is unknown, if it has their id.
+    /// Default: `false`.
+    ///
+    /// By default, `tasks/get`, `tasks/update` and `tasks/cancel` are allowed only to the principal
+    /// that began the task through this layer. Limit: 10,000 tasks (the principal with the most
+    /// tasks loses its least recently used one). Enable this if tasks outlive this process, or are
+    /// polled at another replica than the one that began them, and if their ids cannot be guessed.
+    /// Notifications of such tasks are never delivered, because they contain the id.
     pub fn unknown_tasks(mut self, yes: bool) -> Self {
         self.unknown_tasks = yes;
         self
     }
 
-    /// Reads the time from here. For tests.
+    /// Sets the clock. Intended for tests.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Makes the layer.
+    /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`): an environment variable that is not there, nowhere left to look for a token, or a
-    /// method that cannot be open.
+    /// A refusal (by `auth`) if the environment variable is not set, if no token source is left, or
+    /// if a method cannot be open.
     pub fn build(mut self) -> Result<AuthLayer, Error> {
         if let Some(variable) = &self.environment {
             let token = std::env::var(variable).map_err(|_| {
@@ -234,7 +244,7 @@ impl AuthLayerBuilder {
             && self.sources.function.is_none();
         if nowhere {
             return Err(impossible(
-                "there is nowhere to look for a token, so nobody would be let in".to_owned(),
+                "there is nowhere to look for a token, so no caller would be let in".to_owned(),
             ));
         }
         for method in &self.open {

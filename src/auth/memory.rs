@@ -1,4 +1,4 @@
-//! Tokens that were verified, until they expire.
+//! A bounded cache of verified tokens.
 
 use std::{
     fmt,
@@ -13,36 +13,37 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::Verified;
 
-/// How many tokens are remembered, unless said otherwise. One takes about 300 bytes and its claims.
+/// Default limit of remembered tokens. Each takes about 300 bytes plus its claims.
 pub(crate) const REMEMBERED: usize = 10_000;
 
-/// A bounded memory of good tokens: the one that was asked for least recently goes first.
+/// A bounded cache of valid tokens (the least recently used is evicted).
 ///
-/// No token is in it. One is known by its SipHash-1-3 of 128 bits under a key that this process drew, and tells
-/// nobody, as it tells nobody a hash: a keyed function that takes a sixth of the time of SHA-256. Without the key, and
-/// without ever seeing what it gives, nobody can find another token that has the same. So a token that comes again costs no comparison of
-/// secrets whose time would tell something, and a dump of the memory shows no token.
+/// Tokens are not stored. The key of an entry is the token's 128-bit SipHash-1-3 under a random key
+/// of this process, which takes a sixth of the time of SHA-256. Neither the key nor a hash ever
+/// leaves the process, so an attacker cannot construct a token with the same hash. The lookup does
+/// not compare secrets, so its time discloses nothing, and a memory dump of the cache shows no
+/// token.
 pub(crate) struct Memory {
     key: (u64, u64),
     kept: Mutex<Kept>,
 }
 
 struct Kept {
-    /// None if nothing is remembered.
+    /// `None` if no tokens are remembered.
     tokens: Option<LruCache<u128, Entry>>,
-    /// Counts how often [`Memory::forget`] was called.
+    /// The number of calls of [`Memory::forget`].
     generation: u64,
 }
 
 struct Entry {
     verified: Verified,
-    /// When it is forgotten, if it is not pushed out before.
+    /// The time at which the entry expires.
     until: SystemTime,
-    /// Which key vouches for it.
+    /// The id of the key that signed the token.
     key: u64,
 }
 
-/// Which [`Memory::forget`] was the last.
+/// The value of the counter of [`Memory::forget`] calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u64);
 
@@ -79,12 +80,12 @@ impl Memory {
         Some(entry.verified.clone())
     }
 
-    /// To be read before the keys are that a token is verified with.
+    /// Returns the current generation. Read it before the keys with which a token is verified.
     pub(crate) fn generation(&self) -> Generation {
         Generation(self.kept().generation)
     }
 
-    /// Remembers a token until then, unless keys were taken away since `seen`.
+    /// Remembers a token until that time, unless keys were removed since `seen`.
     pub(crate) fn put(
         &self,
         token: &str,
@@ -111,7 +112,7 @@ impl Memory {
         }
     }
 
-    /// Forgets what no key that is left vouches for.
+    /// Removes the tokens that were signed by a removed key.
     pub(crate) fn forget(&self, is_left: impl Fn(u64) -> bool) {
         let mut kept = self.kept();
         kept.generation += 1;

@@ -1,8 +1,8 @@
-//! Who is calling, what they may do, and a record of it.
+//! Authentication, authorization, and an audit record of both.
 //!
-//! [`AuthLayer`] guards any stack. It finds out whose a request is by the token that comes with it, lets through only
-//! what that principal may do, and takes off what comes back what the principal may not know of. Nobody is let in
-//! without a token, and what no rule names needs the scope `admin`:
+//! [`AuthLayer`] guards any stack. It identifies the caller of a request by the request's token,
+//! refuses requests that the caller's principal may not make, and filters responses accordingly.
+//! Requests without a token are refused. A target that no rule matches needs the scope `admin`:
 //!
 //! ```
 //! use rmcp_layers::{
@@ -50,62 +50,75 @@
 //! # }
 //! ```
 //!
-//! # Who
+//! # Authentication
 //!
-//! A [`Verifier`] says whom a token speaks for:
+//! A [`Verifier`] determines the principal that a token speaks for:
 //!
-//! | | |
+//! | Verifier | Tokens |
 //! |---|---|
-//! | [`JwtVerifier`] | signed tokens, by secrets, PEM keys, and JWK sets that are kept up to date |
-//! | `Introspection` (feature `auth-client`) | opaque tokens, about which an authorization server is asked (RFC 7662) |
-//! | [`ApiKeys`] | a table of keys |
-//! | [`AnyOf`] | several of these in turn |
+//! | [`JwtVerifier`] | signed tokens, verified with secrets, PEM keys, and JWK sets that are kept up to date |
+//! | `Introspection` (feature `auth-client`) | opaque tokens, verified by a request to an authorization server (RFC 7662) |
+//! | [`ApiKeys`] | API keys from a table |
+//! | [`AnyOf`] | tokens of several verifiers, tried in turn |
 //!
-//! Layers further in find the [`Principal`](crate::Principal) in the request's context.
+//! Inner layers find the [`Principal`](crate::Principal) in the request's context.
 //!
-//! # Where the token is
+//! # Token sources
 //!
-//! In the `Authorization` header of the HTTP request, or under [`TOKEN_META_KEY`] of the request's `_meta`; where the
-//! builder says so, in an environment variable for a whole session over stdio, or wherever a function finds it. All
-//! that are there have to be the same, or the request is refused; so is one with a token in its URL. The token is
-//! taken off before the request goes on: no layer and no upstream further in sees it. What an upstream is shown is the
-//! [`CredentialLayer`]'s affair.
+//! The token is read from the `Authorization` header of the HTTP request, and from
+//! [`TOKEN_META_KEY`] in the request's `_meta`. The builder can add an environment variable, for a
+//! whole session over stdio, and a function. If a request has several tokens, they have to be
+//! equal, otherwise it is refused. A request with a token in its URL is refused as well.
 //!
-//! # What
+//! The token is removed before the request goes on, so no inner layer and no upstream sees it. To
+//! send a credential to an upstream, use a [`CredentialLayer`].
 //!
-//! [`Rules`] say which scopes a tool, a prompt, a resource or a method needs; a [`Policy`] decides on anything more.
-//! Both guard calls and filter lists, so that what is shown is what can be used. What a caller may not use is to it as
-//! if it were not there, unless the rules [say otherwise](RulesBuilder::reveal_forbidden):
+//! # Authorization
 //!
-//! - A forbidden name is answered by the same error as one that nothing has, before anything further in is asked. An
-//!   inner stack's own words for an unknown name are replaced by that error, together with the names that it says
-//!   come near. They are known by their form, and those of a server that says it quite differently pass.
-//! - A list loses what is forbidden; its order and its cursor stay. Change notifications that name a forbidden
-//!   resource do not reach the caller. A listen ends when its token does.
-//! - How long an answer takes is not hidden: what is forbidden is refused sooner than what is unknown further in.
-//! - What names other things further in asks the rules about them, by the names that they have here
-//!   ([`Sight`](crate::Sight)): a registry's search finds what its caller may know of, its `call_tool` calls what it
-//!   may call, and a gateway says which names come near an unknown one. So it is behind any prefix, for what is in
-//!   this process. A search in a server that is reached by an `Upstream` finds what that server lets it; of its
-//!   `call_tool` the rules know the tool that it calls if it has no prefix, and no other tool that calls tools.
+//! [`Rules`] define the scopes that a tool, a prompt, a resource or a method needs. A [`Policy`]
+//! can add any other condition. Both guard calls and filter lists, so that a caller sees what it
+//! can use. A forbidden item is treated as if it did not exist, unless the rules [say
+//! otherwise](RulesBuilder::reveal_forbidden):
 //!
-//! # What a caller hears
+//! - A call with a forbidden name gets the same error as a call with an unknown name, before any
+//!   inner layer is asked. An inner stack's own error for an unknown name is replaced by that
+//!   error, including any suggestions of similar names. Such errors are recognized by their form;
+//!   an error in an unusual form passes unchanged.
+//! - Forbidden items are removed from lists; the order and the cursor stay. Change notifications
+//!   for a forbidden resource do not reach the caller. A listen ends when its token expires.
+//! - Response times are not hidden: a forbidden name is refused sooner than an inner layer can
+//!   refuse an unknown one.
+//! - Inner layers that mention or call other items ask the rules about them, by their outward names
+//!   ([`Sight`](crate::Sight)). A registry's search finds, and its `call_tool` calls, only what the
+//!   caller may use, and a gateway suggests only such names. This works behind any prefix, within
+//!   this process.
+//! - A search in a server behind an `Upstream` finds what that server allows. For the `call_tool`
+//!   of such a server, the rules are applied to the called tool only if `call_tool` has no prefix.
+//!   Other tools that call tools are not recognized.
 //!
-//! An [`AuthError`], as JSON-RPC code -31401 or -31403; over HTTP, [`http`] makes of it the status and the challenge
-//! that clients understand. Nothing in it says how close a token came to being good. Why it was not is in the log
-//! (`tracing`, at debug) and in the [`audit`] record.
+//! # Errors
 //!
-//! # In which order
+//! A refused caller gets an [`AuthError`] as JSON-RPC code -31401 or -31403, or -31503 if its token
+//! cannot be verified at the moment. Over HTTP, [`http`] sends the status and the challenge that
+//! clients understand. The error does not disclose how close a token came to being valid. The reason is in the log (`tracing`, at debug) and in the
+//! [`audit`] record.
 //!
-//! Outermost, so that nothing is done for nobody. A cache or a single flight outside of it is safe, because each
-//! answer is [marked](crate::McpResponse::mark_private) as its principal's, and of no use for the same reason.
+//! # Ordering
 //!
-//! # Bounds
+//! Place this layer outermost, so that no work is done for unauthenticated callers. A cache or a
+//! single flight outside of it is safe, because each response is
+//! [marked](crate::McpResponse::mark_private) as its principal's, but for the same reason has no
+//! effect.
 //!
-//! 10,000 remembered tokens for each verifier, 10,000 credentials of upstreams: at each bound what was used least
-//! recently goes first. 10,000 tasks: beyond, whoever has the most loses one, which is nobody's then. 64 tokens that
-//! are asked about at once, 1,000 that wait until a key set may be fetched again, one fetch of a set at a time: who
-//! comes beyond is told to come again.
+//! # Limits
+//!
+//! - Remembered tokens: 10,000 for each verifier (the least recently used is evicted).
+//! - Kept upstream credentials: 10,000 (the least recently used is evicted).
+//! - Tasks: 10,000. Above it, the principal with the most tasks loses one, which is then unknown.
+//! - Concurrent introspections: 64. Further tokens are refused with a time to retry.
+//! - Tokens that wait until a key set may be fetched again: 1,000. Further ones are refused with a
+//!   time to retry.
+//! - Fetches of a key set: one at a time.
 
 mod api_keys;
 pub mod audit;

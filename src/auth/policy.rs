@@ -3,12 +3,13 @@ use std::borrow::Cow;
 use super::AuthError;
 use crate::{Item, McpRequest, Principal};
 
-/// Decides what a principal may do: [`Rules`](super::Rules) by scopes, or anything more (arguments included).
+/// Decides what a principal may do: [`Rules`](super::Rules) by scopes, or your own conditions,
+/// which may include arguments.
 ///
 /// ```
 /// use rmcp_layers::{McpRequest, Principal, auth::{Decision, Policy}};
 ///
-/// /// Each looks into nothing but the own folder.
+/// /// A principal may read only its own folder.
 /// struct OwnFolder;
 ///
 /// impl Policy for OwnFolder {
@@ -24,41 +25,41 @@ use crate::{Item, McpRequest, Principal};
 /// }
 /// ```
 pub trait Policy: Send + Sync + 'static {
-    /// Decides on a request. It is called on the request's way in, so it has to be quick, and must not block. On a
-    /// call of a registry's `call_tool` it is asked on that, and on the call that it stands for, which may be more than
-    /// once.
+    /// Decides on a request. It is called before the request goes on, so it has to be quick and
+    /// must not block. For a call of a registry's `call_tool` it is called for that call and for
+    /// the call that it stands for, possibly more than once.
     fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision;
 
-    /// Whether a list shows this to the principal, a search finds it, and a notification or an error may name it.
-    /// Everything by default.
+    /// Returns `true` if the item may be shown to the principal: in a list, a search, a
+    /// notification or an error. The default implementation returns `true`.
     fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {
         let _ = (item, principal);
         true
     }
 }
 
-/// What is decided on a request.
+/// The decision on a request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Decision {
-    /// It goes on.
+    /// The request goes on.
     Allow,
-    /// It does not.
+    /// The request is denied.
     Deny(Denial),
 }
 
-/// Why a request is denied.
+/// The reason for which a request is denied.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Denial {
-    /// All scopes that would have to be granted. None if no scope would help.
+    /// All scopes that would have to be granted. Empty if no scope would help.
     pub missing_scopes: Vec<String>,
-    /// For logs and audit records. The caller does not hear it.
+    /// The reason for logs and audit records. It is not sent to the caller.
     pub reason: Cow<'static, str>,
 }
 
 impl Decision {
-    /// Denies, whatever the scopes. The reason is for logs and audit records.
+    /// Denies the request, whatever the scopes. The reason is for logs and audit records.
     pub fn deny(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Deny(Denial {
             missing_scopes: Vec::new(),
@@ -66,7 +67,7 @@ impl Decision {
         })
     }
 
-    /// Denies because these scopes are missing.
+    /// Denies the request because these scopes are missing.
     pub fn missing(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::Deny(Denial {
             missing_scopes: scopes.into_iter().map(Into::into).collect(),
@@ -74,7 +75,7 @@ impl Decision {
         })
     }
 
-    /// Whether it goes on.
+    /// Returns `true` if the request goes on.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow)
     }

@@ -8,27 +8,27 @@ use rmcp::model::{ClientRequest, Reference};
 use super::{AuthError, Decision, Item, Policy, Scopes};
 use crate::{Error, McpRequest, Principal, Refusal, code, glob};
 
-/// Which scopes tools, prompts, resources and methods need, by their outward names.
+/// The scopes that tools, prompts, resources and methods need, by their outward names.
 ///
-/// A rule names one thing exactly, or many by a glob (`*` for any characters, `?` for one). **The first rule that
-/// matches holds**, in the order they were added; what none matches needs the scope `admin`
-/// ([`unmatched`](RulesBuilder::unmatched) says otherwise). The same rules guard calls, filter lists, and hold
-/// back notifications.
+/// A rule matches one name exactly, or many by a glob (`*` for any characters, `?` for one). **The
+/// first matching rule applies**, in the order in which rules were added. A name without a matching
+/// rule needs the scope `admin`; [`unmatched`](RulesBuilder::unmatched) changes this. The same
+/// rules guard calls, filter lists, and filter notifications.
 ///
-/// | Method | What it needs |
+/// | Method | Required scopes |
 /// |---|---|
-/// | `tools/call` | what the rules say of the tool; of `call_tool`, by which a registry calls others, what they say of the tool that its argument `name` names besides |
-/// | `prompts/get` | what they say of the prompt |
-/// | `resources/read`, `resources/directory/read`, `resources/subscribe`, `resources/unsubscribe`, `skills/get` | what they say of the resource, by its URI |
-/// | `completion/complete` | what they say of the prompt or the resource that is completed |
-/// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | nothing: they are filtered |
-/// | `subscriptions/listen` | nothing: what would be heard of is filtered |
-/// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | nothing: they are how the protocol works |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | nothing, but a task is unknown to all but the principal who began it, in this process and among the last 10,000; see [`AuthLayerBuilder::unknown_tasks`](super::AuthLayerBuilder::unknown_tasks) |
-/// | any other method | what is unmatched needs |
+/// | `tools/call` | those of the tool; for a registry's `call_tool`, also those of the tool that its argument `name` names |
+/// | `prompts/get` | those of the prompt |
+/// | `resources/read`, `resources/directory/read`, `resources/subscribe`, `resources/unsubscribe`, `skills/get` | those of the resource, by its URI |
+/// | `completion/complete` | those of the prompt or the resource that is completed |
+/// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | none: the lists are filtered |
+/// | `subscriptions/listen` | none: the notifications are filtered |
+/// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | none: the protocol needs them |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel` | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::unknown_tasks`](super::AuthLayerBuilder::unknown_tasks) |
+/// | any other method | those of [`unmatched`](RulesBuilder::unmatched), unless a [`method`](RulesBuilder::method) rule matches |
 ///
-/// A [`method`](RulesBuilder::method) rule stands before all of that: it is asked first, and what it demands is
-/// demanded besides. "Nothing" is a good token all the same.
+/// The scopes of a [`method`](RulesBuilder::method) rule are required in addition to those in the
+/// table. A method that needs no scopes still needs a valid token.
 ///
 /// ```
 /// use rmcp_layers::{Principal, auth::{Rules, Scopes}};
@@ -60,15 +60,15 @@ pub struct Rules {
     reveal: bool,
 }
 
-/// What one kind of thing needs.
+/// The rules for one kind of item.
 #[derive(Clone, Debug, Default)]
 struct Table {
-    /// Exact names, and at which place of the order they stand.
+    /// Exact names with their position in the order of rules.
     exact: HashMap<String, (usize, Scopes)>,
-    /// Globs, in order, with their places.
+    /// Globs with their positions, in order.
     globs: Vec<(usize, String, Scopes)>,
     next: usize,
-    /// A name that stands twice, or behind a glob that matches it.
+    /// A rule that can never match: a duplicate, or one after a glob that matches the same names.
     idle: Option<String>,
 }
 
@@ -96,8 +96,8 @@ impl Table {
         self.first(name, |glob| glob::matches(glob, name))
     }
 
-    /// The scopes of `name@version`, which is `whole`: a rule for the name holds for each of its versions, and a
-    /// glob with an `@` for what is written so.
+    /// Returns the scopes of `name@version`, which is `whole`. A rule for the name applies to each
+    /// of its versions. A glob with an `@` applies to the written form.
     fn of_version(&self, name: &str, whole: &str) -> Option<&Scopes> {
         self.first(name, |glob| {
             glob::matches(glob, if glob.contains('@') { whole } else { name })
@@ -132,7 +132,7 @@ fn is_custom(request: &McpRequest) -> bool {
     matches!(request.message, ClientRequest::CustomRequest(_))
 }
 
-/// Whether a URI has a segment that leads up, percent-encoded or not.
+/// Returns `true` if a URI has a `..` segment, percent-encoded or not.
 fn has_dot_segments(uri: &str) -> bool {
     if !uri.contains("..") && !uri.contains('%') {
         return false;
@@ -156,13 +156,14 @@ fn is_glob(name: &str) -> bool {
     name.contains(['*', '?'])
 }
 
-/// Whether a rule for `glob` leaves nothing for one for `name` behind it, as far as that is plain.
+/// Returns `true` if a rule for `glob` leaves no match to a later rule for `name`, as far as this
+/// is easy to decide.
 fn covers(glob: &str, name: &str) -> bool {
-    // A `*` of the name stands for whatever it may: only a `*` of the glob takes it.
+    // A `*` in `name` stands for any text, which only a `*` in `glob` is certain to match.
     glob == name || (glob::matches(glob, name) && (!name.contains('*') || !glob.contains('?')))
 }
 
-/// What kind of thing a method is about.
+/// The kind of a method's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum About {
     Tool,
@@ -172,7 +173,7 @@ enum About {
     Reference,
     Nothing,
     Unknown,
-    /// A method that is known, with params that are not its own.
+    /// A known method whose params do not fit it.
     Misshapen,
 }
 
@@ -204,7 +205,7 @@ fn about(method: &str) -> About {
     }
 }
 
-/// Something that one needs, and perhaps something else besides.
+/// The required scopes of a request: those of its target, and those of its method.
 #[derive(Clone, Copy, Debug)]
 pub struct Required<'a> {
     method: Option<&'a Scopes>,
@@ -212,14 +213,14 @@ pub struct Required<'a> {
 }
 
 impl Required<'_> {
-    /// Whether the principal has all of it.
+    /// Returns `true` if the principal has all required scopes.
     pub fn are_granted(&self, principal: &Principal) -> bool {
         self.method
             .is_none_or(|scopes| scopes.are_granted(principal))
             && self.target.are_granted(principal)
     }
 
-    /// All scopes that do for it: those that are granted of them, and those that are missing.
+    /// Returns a set of scopes that suffices: the granted ones that count, and the missing ones.
     pub fn needed(&self, principal: &Principal) -> Vec<String> {
         let mut needed = self
             .method
@@ -233,7 +234,7 @@ impl Required<'_> {
         needed
     }
 
-    /// All scopes that the principal would have to be granted besides.
+    /// Returns all scopes that the principal would additionally need.
     pub fn missing(&self, principal: &Principal) -> Vec<String> {
         let mut missing = self
             .method
@@ -249,7 +250,8 @@ impl Required<'_> {
 }
 
 impl Rules {
-    /// Starts with no rules: everything that is not how the protocol works needs the scope `admin`.
+    /// Starts a builder without rules: everything except basic protocol methods needs the scope
+    /// `admin`.
     pub fn builder() -> RulesBuilder {
         RulesBuilder(Self {
             tools: Table::default(),
@@ -262,9 +264,10 @@ impl Rules {
         })
     }
 
-    /// What a method needs for its target: the tool's or prompt's name, the resource's URI, what a completion
-    /// refers to. A method that is [about something](Self::needs_target) and is asked about without it needs
-    /// what is unmatched.
+    /// Returns the scopes that a method needs for its target: the tool's or prompt's name, the
+    /// resource's URI, or the reference of a completion. If a method that [has a
+    /// target](Self::needs_target) is passed without one, the scopes of
+    /// [`unmatched`](RulesBuilder::unmatched) are required.
     pub fn required(&self, method: &str, target: Option<&str>) -> Required<'_> {
         self.required_for(about(method), method, target)
     }
@@ -281,7 +284,7 @@ impl Rules {
         let by_method = self.methods.of(method);
         let target = match by_target {
             Some(scopes) => scopes,
-            // A method that nothing else is known of needs what its own rule says, and no more.
+            // A method that is otherwise unknown needs only the scopes of its own rule.
             None if about == About::Unknown && by_method.is_some() => &self.free,
             None => &self.unmatched,
         };
@@ -291,8 +294,8 @@ impl Rules {
         }
     }
 
-    /// A registry takes `name@version` for a version of `name`, so that a rule for the name holds for each of its
-    /// versions.
+    /// A registry reads `name@version` as a version of `name`, so a rule for the name applies to
+    /// each of its versions.
     fn of_tool(&self, name: &str) -> Option<&Scopes> {
         match name.rsplit_once('@') {
             None => self.tools.of(name),
@@ -303,7 +306,8 @@ impl Rules {
         }
     }
 
-    /// A glob grants nothing that is written with `..`: what a server makes of that may be outside of the glob.
+    /// A glob never matches a URI with `..`, which the server may resolve to a URI outside of the
+    /// glob.
     fn of_resource(&self, uri: &str) -> Option<&Scopes> {
         match has_dot_segments(uri) {
             true => self.resources.exactly(uri),
@@ -311,7 +315,7 @@ impl Rules {
         }
     }
 
-    /// A prompt has no colon in front of slashes; a resource has a scheme.
+    /// A resource URI has a scheme; a prompt's name does not contain `://`.
     fn of_reference(&self, reference: &str) -> Option<&Scopes> {
         if reference.contains("://") {
             self.of_resource(reference)
@@ -320,7 +324,7 @@ impl Rules {
         }
     }
 
-    /// Whether the method is about one thing that has to be known to decide.
+    /// Returns `true` if the decision on the method depends on a target.
     pub fn needs_target(&self, method: &str) -> bool {
         !matches!(about(method), About::Nothing | About::Unknown)
     }
@@ -329,8 +333,8 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// [`AuthErrorKind::InsufficientScope`](super::AuthErrorKind::InsufficientScope), with all scopes that are
-    /// missing.
+    /// [`AuthErrorKind::InsufficientScope`](super::AuthErrorKind::InsufficientScope), with all
+    /// missing scopes.
     pub fn check(
         &self,
         method: &str,
@@ -345,14 +349,14 @@ impl Rules {
         }
     }
 
-    /// Whether the caller may know that what it may not use is there; see
+    /// Returns `true` if the caller may learn that a forbidden item exists; see
     /// [`reveal_forbidden`](RulesBuilder::reveal_forbidden).
     pub fn reveals_forbidden(&self) -> bool {
         self.reveal
     }
 
-    /// All scopes that the rules name, each once and in alphabetical order: what a protected resource's metadata
-    /// calls `scopes_supported` (RFC 9728, section 2).
+    /// Returns all scopes that the rules name, without duplicates and in alphabetical order, as for
+    /// `scopes_supported` in a protected resource's metadata (RFC 9728, section 2).
     pub fn scopes(&self) -> Vec<&str> {
         let tables = [&self.tools, &self.prompts, &self.resources, &self.methods];
         let named = tables.into_iter().flat_map(Table::scopes);
@@ -371,15 +375,16 @@ impl Policy for Rules {
     fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision {
         let method = request.method();
         let about = match about(method) {
-            // A notification is a custom request here; a request that calls itself one is none.
+            // A notification is a custom request here. A request whose method is that of a
+            // notification is malformed.
             About::Nothing if method.starts_with("notifications/") => {
                 match request.as_notification() {
                     Some(_) => About::Nothing,
                     None => About::Misshapen,
                 }
             }
-            // Params that do not fit their method: the target is somewhere in them, or the answer is a list that
-            // is none.
+            // The params do not fit the method, so the target cannot be read, or the response is
+            // not the list that would be filtered.
             known if known != About::Unknown && is_custom(request) => About::Misshapen,
             About::Reference => match &request.message {
                 ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
@@ -391,7 +396,7 @@ impl Policy for Rules {
             },
             known => known,
         };
-        // Whoever may call what calls others may not call all of them.
+        // Permission for a tool that calls others does not include the others.
         let called = request.called_tool();
         let called = called.map(|tool| self.required_for(about, method, Some(tool)));
         let all = || {
@@ -442,60 +447,62 @@ impl fmt::Debug for Rules {
 pub struct RulesBuilder(Rules);
 
 impl RulesBuilder {
-    /// What a tool needs, or the tools that a glob matches.
+    /// Sets the scopes of a tool, or of the tools that a glob matches.
     ///
-    /// A rule for a name holds for each of its versions (`name@version`). One that is written with an `@` holds for
-    /// calls that are written so, and does not guard a version: a registry takes the newest for the name alone, and
-    /// a version that `_meta` names.
+    /// A rule for a name applies to each of its versions (`name@version`). A rule with an `@`
+    /// applies only to calls that are written in this form. It does not guard the version: a
+    /// registry also resolves the plain name to the newest version, and accepts a version in
+    /// `_meta`.
     pub fn tool(mut self, name: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
         self.0.tools.add(name.into(), scopes.into());
         self
     }
 
-    /// What a prompt needs, or the prompts that a glob matches.
+    /// Sets the scopes of a prompt, or of the prompts that a glob matches.
     pub fn prompt(mut self, name: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
         self.0.prompts.add(name.into(), scopes.into());
         self
     }
 
-    /// What a resource needs, or the resources whose URIs a glob matches. Templates are shown by their URI
-    /// template as it stands, skills by their URI.
+    /// Sets the scopes of a resource, or of the resources whose URIs a glob matches. Templates are
+    /// listed by their URI template, and skills by their URI.
     ///
-    /// URIs are compared as they are written. A glob matches none that is written with `..`, because what a server
-    /// makes of that may lie outside of it.
+    /// URIs are compared as they are written. A glob never matches a URI with `..`, which the
+    /// server may resolve to a URI outside of the glob.
     pub fn resource(mut self, uri: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
         self.0.resources.add(uri.into(), scopes.into());
         self
     }
 
-    /// What a method needs besides, or the methods that a glob matches: `logging/setLevel`, `tasks/*`,
-    /// `acme/reindex`.
+    /// Sets additional scopes of a method, or of the methods that a glob matches:
+    /// `logging/setLevel`, `tasks/*`, `acme/reindex`.
     pub fn method(mut self, method: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
         self.0.methods.add(method.into(), scopes.into());
         self
     }
 
-    /// What is needed where no rule matches: the scope `admin` by default. [`Scopes::never`] denies it to
-    /// everybody, [`Scopes::none`] opens it to all who are authenticated.
+    /// Sets the scopes of names that no rule matches. [`Scopes::never`] denies them to all callers,
+    /// [`Scopes::none`] allows them to all authenticated callers. Default: `admin`.
     pub fn unmatched(mut self, scopes: impl Into<Scopes>) -> Self {
         self.0.unmatched = scopes.into();
         self
     }
 
-    /// Lets callers know that something is there that they may not use: they are refused with all the scopes
-    /// that are missing, and a client can ask its user for more (step-up). Off by default: a forbidden name is
-    /// answered as if nothing had it. Lists are filtered either way.
+    /// Sets whether callers may learn that a forbidden item exists. If `true`, they are refused
+    /// with all missing scopes, and a client can ask its user for more (step-up). Otherwise a
+    /// forbidden name is answered like an unknown one. Lists are filtered in both cases. Default:
+    /// `false`.
     pub fn reveal_forbidden(mut self, reveal: bool) -> Self {
         self.0.reveal = reveal;
         self
     }
 
-    /// Makes the rules.
+    /// Builds the rules.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) that names a rule that can never hold, because one before it matches all it does,
-    /// or a scope that no token can have (RFC 6749, section 3.3).
+    /// A refusal (by `auth`) that names a rule which can never match because of an earlier rule, or
+    /// a scope that no token can have (RFC 6749, section 3.3).
     pub fn build(self) -> Result<Rules, Error> {
         let rules = self.0;
         let tables = [
@@ -524,7 +531,7 @@ impl RulesBuilder {
     }
 }
 
-/// A configuration that cannot be.
+/// Builds the error for an invalid configuration.
 pub(super) fn impossible(message: String) -> Error {
     Refusal::new("auth", message)
         .with_code(code::FORBIDDEN)

@@ -1,6 +1,6 @@
 use crate::Principal;
 
-/// Which scopes something needs.
+/// The scopes that a request needs.
 ///
 /// ```
 /// use rmcp_layers::{Principal, auth::Scopes};
@@ -20,28 +20,28 @@ enum Needs {
 }
 
 impl Scopes {
-    /// None: whoever is authenticated may.
+    /// Requires no scopes: every authenticated caller is allowed.
     pub const fn none() -> Self {
         Self(Needs::All(Vec::new()))
     }
 
-    /// Nobody may, whatever the scopes.
+    /// Denies every caller, whatever its scopes.
     pub const fn never() -> Self {
         Self(Needs::Never)
     }
 
-    /// All of these. Of no scopes at all: [`none`](Self::none).
+    /// Requires all of these scopes. Without scopes, this is the same as [`none`](Self::none).
     pub fn all_of(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self(Needs::All(scopes.into_iter().map(Into::into).collect()))
     }
 
-    /// One of these. The first is what a caller without any is told to ask for. Of no scopes at all:
-    /// [`never`](Self::never).
+    /// Requires one of these scopes. A caller without any is told to ask for the first. Without
+    /// scopes, this is the same as [`never`](Self::never).
     pub fn any_of(scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self(Needs::Any(scopes.into_iter().map(Into::into).collect()))
     }
 
-    /// Whether the principal has what is needed.
+    /// Returns `true` if the principal has the required scopes.
     pub fn are_granted(&self, principal: &Principal) -> bool {
         match &self.0 {
             Needs::Never => false,
@@ -50,7 +50,7 @@ impl Scopes {
         }
     }
 
-    /// All scopes that the principal would have to be granted besides; of alternatives, the first.
+    /// Returns all scopes that the principal would additionally need; of alternatives, the first.
     pub fn missing(&self, principal: &Principal) -> Vec<String> {
         match &self.0 {
             Needs::Never => Vec::new(),
@@ -63,8 +63,9 @@ impl Scopes {
         }
     }
 
-    /// All scopes that do for it: those that are granted of them, and those that are missing. What a challenge names,
-    /// because not every client adds what it is told to what it has (RFC 6750, section 3.1).
+    /// Returns a set of scopes that suffices: the granted ones that count, and the missing ones. A
+    /// challenge names this set, because some clients replace their scopes by the named ones (RFC
+    /// 6750, section 3.1).
     pub fn needed(&self, principal: &Principal) -> Vec<String> {
         match &self.0 {
             Needs::Never => Vec::new(),
@@ -76,7 +77,7 @@ impl Scopes {
         }
     }
 
-    /// All scopes that are named, for a resource's metadata (`scopes_supported`, RFC 9728).
+    /// Returns all named scopes, for a resource's metadata (`scopes_supported`, RFC 9728).
     pub fn named(&self) -> &[String] {
         match &self.0 {
             Needs::Never => &[],
@@ -84,7 +85,7 @@ impl Scopes {
         }
     }
 
-    /// A scope that no token can have, if one is named (RFC 6749, section 3.3).
+    /// Returns the first named scope that no token can have (RFC 6749, section 3.3).
     pub(super) fn impossible(&self) -> Option<&str> {
         let token = |scope: &str| {
             !scope.is_empty()
@@ -98,7 +99,7 @@ impl Scopes {
 }
 
 impl From<&str> for Scopes {
-    /// This one scope.
+    /// Requires this scope.
     fn from(scope: &str) -> Self {
         Self::all_of([scope])
     }

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{Error, McpRequest, McpResponse, Principal, protocol};
 
-/// How old an authentication of the HTTP companion may be. It is milliseconds old, but where a session keeps a copy
-/// of its first request for its listen.
+/// Limit of the age of an authentication by the HTTP companion. It usually is milliseconds old, but
+/// a session keeps a copy of its first request for its listen.
 const AUTHENTICATED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The service of an [`AuthLayer`](super::AuthLayer).
@@ -71,17 +71,17 @@ where
     }
 
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
-        // The service that said it was ready is the one to call; its clone waits for the next.
+        // The instance that `poll_ready` made ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, clone);
         let shared = &self.shared;
-        // Whatever was said before of who is calling, it is said anew.
+        // Any principal that was set before is replaced.
         request.context.extensions.remove::<Principal>();
         let shown = shared.sources.take(&mut request);
         if shared.audit.is_none()
             && let Some(known) = shared.remembered(&shown, &mut request)
         {
-            // Nothing has to be waited for before the inner service is called, so the future is a small one.
+            // Nothing has to be awaited before the inner call, which keeps the future small.
             return match shared.decide(Some(known), &mut request) {
                 Ok(guard) => {
                     let call = inner.call(request);
@@ -98,7 +98,8 @@ where
                     Err(refused) => Err(refused.answer),
                 };
             };
-            // Begun before anything is decided: whoever goes away meanwhile is on record too.
+            // The entry begins before the decision, so that calls cancelled meanwhile are recorded
+            // too.
             let mut entry = audit.begin(&mut request);
             let admitted = entry.during(shared.admit(shown, &mut request)).await;
             let refused = admitted.as_ref().err();
@@ -129,12 +130,12 @@ where
     }
 }
 
-/// A request that does not go on.
+/// A request that is refused.
 struct Refused {
     principal: Option<Principal>,
-    /// For the record.
+    /// The reason for the audit record.
     reason: String,
-    /// What the caller hears, which may be less.
+    /// The error for the caller, which may contain less.
     answer: Error,
 }
 
@@ -161,20 +162,20 @@ impl Refused {
     }
 }
 
-/// What an answer has to be seen through on its way back.
+/// The checks and filters that apply to a response.
 struct Guard {
-    /// When the caller's token expires.
+    /// The expiry of the caller's token.
     expires_at: Option<SystemTime>,
     list: Option<List>,
-    /// What the request names, where the caller may not learn whether it is there.
+    /// The target of the request, if the caller may not learn whether it exists.
     named: Option<Named>,
-    /// Who the caller is, if it is anybody, and what was asked of it further in.
+    /// The caller's sight, if the caller is known, with the inner calls that it decided on.
     sight: Option<Arc<CallerSight>>,
     listens: bool,
 }
 
 impl Shared {
-    /// Finds out whose request it is, and whether it goes on.
+    /// Authenticates a request and decides whether it goes on.
     async fn admit(
         self: &Arc<Self>,
         shown: Result<Shown, AuthError>,
@@ -184,7 +185,7 @@ impl Shared {
         self.decide(known, request)
     }
 
-    /// Whose request it is. `None` if it needs to be nobody's.
+    /// Returns the verified caller of a request. Returns `None` if the method needs no token.
     async fn authenticate(
         &self,
         shown: Result<Shown, AuthError>,
@@ -229,7 +230,7 @@ impl Shared {
         self.unexpired(known).map(Some)
     }
 
-    /// Whose request it is, if its token was verified before.
+    /// Returns the verified caller if the token is remembered.
     fn remembered(
         &self,
         shown: &Result<Shown, AuthError>,
@@ -243,7 +244,7 @@ impl Shared {
         if self.delegates {
             request.context.extensions.insert(Delegation::new(text));
         }
-        // What is remembered is good: it is not asked twice whether it has expired.
+        // A remembered token is valid, so its expiry is not checked again.
         Some(known)
     }
 
@@ -256,7 +257,7 @@ impl Shared {
         }
     }
 
-    /// Whether the request goes on, and what becomes of its answer.
+    /// Decides whether the request goes on, and how its response is handled.
     fn decide(
         self: &Arc<Self>,
         known: Option<Verified>,
@@ -291,7 +292,7 @@ impl Shared {
         }
         if self.is_anothers_task(request, &principal) {
             let error = AuthError::insufficient_scope(NONE)
-                .with_reason("the task is another's, or nobody's");
+                .with_reason("the task belongs to another principal, or is unknown");
             return Err(self.deny(&rules, &principal, true, request, error));
         }
         let listens = matches!(
@@ -315,7 +316,7 @@ impl Shared {
         })
     }
 
-    /// Asks the rules, and all policies as long as nothing denies it.
+    /// Asks the rules, and then the policies until one denies.
     pub(super) fn judge(
         &self,
         rules: &Rules,
@@ -350,7 +351,7 @@ impl Shared {
             reason = error.reason(),
             "a request is denied"
         );
-        // What the caller can see on a list it may be told about.
+        // The caller may be told about items that it can see on a list.
         let named = [Named::of(request), Named::called(request)];
         let hidden = named.into_iter().flatten().find(|named| {
             hides
@@ -380,7 +381,8 @@ impl Shared {
         }
     }
 
-    /// Leaves to a listen only resources that the caller may know of, also when the rules change later.
+    /// Removes resources that the caller may not see from a listen, also when the rules change
+    /// later.
     fn narrow_listen(self: &Arc<Self>, request: &mut McpRequest, principal: &Principal) {
         if let ClientRequest::SubscriptionsListenRequest(listen) = &mut request.message
             && let Some(uris) = &mut listen.params.notifications.resource_subscriptions
@@ -395,7 +397,7 @@ impl Shared {
                 let shows = |item: Item<'_>| shared.shows(item, &principal);
                 let passes = match &notification {
                     ServerNotification::TaskStatusNotification(status) => {
-                        // It says a task's id, and what became of it, to whoever listens.
+                        // A status contains the id and the result of a task.
                         let task = &status.params.task.task.task_id;
                         shared.tasks.is_known_as(task, &principal)
                     }
@@ -419,7 +421,8 @@ impl Shared {
     }
 }
 
-/// Whether an open method is the request's. A request that is none is not opened by the name of a notification.
+/// Returns `true` if an open method covers the request. A request with the method name of a
+/// notification is not covered.
 fn covers(open: &str, request: &McpRequest) -> bool {
     let method = request.method();
     let same = match open.strip_suffix('*') {
@@ -431,7 +434,7 @@ fn covers(open: &str, request: &McpRequest) -> bool {
 }
 
 impl Guard {
-    /// Waits for the answer, and takes off it what is not the caller's to know.
+    /// Waits for the response, and filters it for the caller.
     async fn watch<E: Into<Error>>(
         self,
         call: impl Future<Output = Result<McpResponse, E>>,
@@ -466,7 +469,7 @@ impl Guard {
             ServerResult::CreateTaskResult(created) => {
                 shared.tasks.began(&created.task.task_id, principal);
             }
-            // Whatever was asked for: what names things is filtered.
+            // Every result that is a list is filtered, whatever the request was.
             result if List::is_one(result) => {
                 let rules = shared.rules();
                 filter::filter(result, |item: Item<'_>| {

@@ -1,19 +1,19 @@
-//! What a caller may know of and call, where layers further in ask.
+//! Lets inner layers ask which items a caller may know of and call.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{AuthError, Decision, conceal::Named, layer::Shared};
 use crate::{Error, Item, McpRequest, Principal, Sight};
 
-/// Asks the rules and the policies as they are when somebody further in has a name to ask about.
+/// Applies the current rules and policies when an inner layer asks about a name.
 pub(super) struct CallerSight {
     pub(super) shared: Arc<Shared>,
     pub(super) principal: Principal,
-    /// In a box, because few calls have one, and every call has a sight.
+    /// Boxed because few calls need it, but every call has a `CallerSight`.
     meant: Mutex<Option<Box<Meant>>>,
 }
 
-/// The call that the caller's turned out to be, if a layer further in made another one of it.
+/// The inner call that a layer made from the caller's call.
 struct Meant {
     named: Option<Named>,
     denied: Option<AuthError>,
@@ -32,12 +32,12 @@ impl CallerSight {
         self.meant.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tool that was called in the end, by the name that it has there.
+    /// Returns the target of the inner call, by its name there.
     pub(super) fn named(&self) -> Option<Named> {
         self.meant().as_ref()?.named.clone()
     }
 
-    /// Why that was denied, if it was.
+    /// Returns the error of the inner call, if it was denied.
     pub(super) fn denied(&self) -> Option<AuthError> {
         self.meant().as_ref()?.denied.clone()
     }

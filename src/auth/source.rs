@@ -1,4 +1,4 @@
-//! Where a request's token is, and how it is taken off.
+//! Reads a request's token from its sources and removes it.
 
 use std::{fmt, sync::Arc};
 
@@ -13,13 +13,14 @@ use super::{
 };
 use crate::McpRequest;
 
-/// The key of a request's `_meta` under which a caller brings its token where there are no headers, as over stdio:
-/// a string, the token alone. It is taken off before the request goes on.
+/// The key in a request's `_meta` for the caller's token, for transports without headers such as
+/// stdio. The value is a string that contains only the token. It is removed before the request goes
+/// on.
 pub const TOKEN_META_KEY: &str = "rmcp-layers/token";
 
 type Function = Arc<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
 
-/// Where tokens are looked for.
+/// The sources of tokens.
 #[derive(Clone)]
 pub(super) struct Sources {
     pub(super) http: bool,
@@ -40,17 +41,17 @@ impl Default for Sources {
     }
 }
 
-/// What a request brought.
+/// The credentials that a request contained.
 pub(super) enum Shown {
     Nothing,
     Token(Token),
-    /// The HTTP companion has verified the token.
+    /// The HTTP companion has already verified the token.
     Authenticated(Authenticated),
 }
 
-/// A token, where it was.
+/// A token, in the form in which it was found.
 pub(super) enum Token {
-    /// Behind this many bytes of a header.
+    /// A header value, and the offset of the token in it.
     Header(HeaderValue, usize),
     Text(String),
     Session(Secret),
@@ -59,7 +60,7 @@ pub(super) enum Token {
 impl Token {
     /// # Errors
     ///
-    /// If it is not UTF-8.
+    /// The token is not UTF-8.
     pub(super) fn as_str(&self) -> Result<&str, AuthError> {
         match self {
             Self::Header(value, start) => std::str::from_utf8(&value.as_bytes()[*start..])
@@ -69,17 +70,17 @@ impl Token {
         }
     }
 
-    /// Whether its characters can be a token's. Not needed for one that is known.
+    /// Checks that the token has only allowed characters. A remembered token need not be checked.
     pub(super) fn check(&self) -> Result<(), AuthError> {
         check_characters(self.as_str()?)
     }
 }
 
-/// All that was taken off a request.
+/// All credentials that were removed from a request.
 #[derive(Default)]
 struct Taken {
     header: Option<HeaderValue>,
-    /// There is more than one.
+    /// `true` if there are several `Authorization` headers.
     several: bool,
     meta: Option<Value>,
     authenticated: Option<Authenticated>,
@@ -88,7 +89,7 @@ struct Taken {
 }
 
 impl Sources {
-    /// Takes the token off a request, wherever it is, whether or not it is looked for there.
+    /// Removes the token from all sources of a request, including the ones that are disabled.
     pub(super) fn take(&self, request: &mut McpRequest) -> Result<Shown, AuthError> {
         let by_function = self
             .function
@@ -106,7 +107,7 @@ impl Sources {
                 .extensions
                 .get_mut::<NotificationContext<RoleServer>>()
         {
-            // rmcp's own copies of both.
+            // rmcp keeps its own copies of both.
             notice.meta.shift_remove(TOKEN_META_KEY);
             Taken::default().strip_http(&mut notice.extensions);
         }
@@ -147,7 +148,8 @@ impl Sources {
 }
 
 impl Shown {
-    /// Two tokens have to be the same: one of them is somebody else's otherwise, and nobody can say which is meant.
+    /// Combines two sources. Different tokens are refused, because it is unknown which one is
+    /// meant.
     fn and(self, other: Token) -> Result<Self, AuthError> {
         let same = match &self {
             Self::Nothing => return Ok(Self::Token(other)),
@@ -177,7 +179,7 @@ impl Taken {
     }
 }
 
-/// The token of an `Authorization` header, if its scheme is `Bearer`; see
+/// Returns the token of an `Authorization` header with the scheme `Bearer`; see
 /// [`bearer_token`](super::bearer_token).
 fn bearer(value: HeaderValue) -> Option<Token> {
     let bytes = value.as_bytes();

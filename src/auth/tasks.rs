@@ -1,4 +1,4 @@
-//! Whose a task is.
+//! The owners of tasks.
 
 use std::{
     cmp::Reverse,
@@ -11,34 +11,34 @@ use sha2::{Digest, Sha256};
 
 use crate::{Audience, Principal};
 
-/// How many tasks are remembered, of all principals.
+/// Limit of remembered tasks of all principals.
 const REMEMBERED: usize = 10_000;
 
-/// A task's id, by its SHA-256: a server makes them as long as it likes.
+/// The SHA-256 of a task's id, because servers choose the length of ids.
 type Id = [u8; 32];
 
 fn id_of(task: &str) -> Id {
     Sha256::digest(task).into()
 }
 
-/// Who began which task (SEP-2663). A task's id is all that a server asks for; what one principal began is not
-/// another's to read or to end.
+/// The principals that began tasks (SEP-2663). A server accepts a task's id from any caller, so
+/// this map keeps principals from reading or ending each other's tasks.
 ///
-/// When there are too many, whoever has the most loses the one that was asked for least recently: nobody's tasks push
-/// out those of a principal who has fewer. Of those who have as many it is the one whose was not asked for for
-/// longest. One that is forgotten is nobody's.
+/// Above the limit, the principal with the most tasks loses its least recently used one, so that no
+/// principal can evict the tasks of one with fewer. Among principals with equally many tasks, the
+/// least recently used task is evicted. An evicted task is unknown.
 pub(super) struct Tasks {
     owners: Mutex<Owners>,
-    /// Whether a task that is nobody's is everybody's, by its id.
+    /// `true` if a caller with the id may use a task without a known owner.
     opens_unknown: bool,
 }
 
 #[derive(Default)]
 struct Owners {
     by_task: HashMap<Id, Audience>,
-    /// In the order in which they were asked for, each with when it was.
+    /// The tasks of each principal in order of last use, with a counter of that use.
     by_owner: HashMap<Audience, LruCache<Id, u64>>,
-    /// How often any was.
+    /// The counter of uses.
     asked: u64,
 }
 
@@ -67,14 +67,14 @@ impl Tasks {
         }
     }
 
-    /// Whether this principal is known to have begun the task.
+    /// Returns `true` if this principal is known to have begun the task.
     pub(super) fn is_known_as(&self, task: &str, of: &Principal) -> bool {
         let owners = self.owners();
         let owner = owners.by_task.get(&id_of(task));
         owner.is_some_and(|owner| *owner == Audience::principal(of))
     }
 
-    /// Whether the task is not this principal's.
+    /// Returns `true` if this principal may not use the task.
     pub(super) fn is_anothers(&self, task: &str, than: &Principal) -> bool {
         let (task, than) = (id_of(task), Audience::principal(than));
         let mut owners = self.owners();

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::AuthError;
 use crate::Principal;
 
-/// Says whom a token speaks for.
+/// Determines the principal that a token speaks for.
 ///
-/// A verifier asks whoever knows (a key, an authorization server, a table), and fails closed: where it cannot
-/// tell, it refuses. It never logs the token, and keeps it in clear no longer than it needs to.
+/// A verifier checks the token with a key, an authorization server or a table. It fails closed: if
+/// it cannot decide, it refuses the token. It must not log the token, and should keep it in clear
+/// no longer than necessary.
 ///
 /// ```
 /// use futures::{FutureExt, future::BoxFuture};
@@ -38,10 +39,9 @@ pub trait Verifier: Send + Sync + 'static {
     /// Verifies a token.
     fn verify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Verified, AuthError>>;
 
-    /// What is known of a token without asking anybody: it was verified before, and is good still, so that its expiry
-    /// is not looked at again. Asked before
-    /// [`verify`](Self::verify), so that a token that comes again costs no more than a lookup. `None` by
-    /// default.
+    /// Returns the result for a token that was verified before and is still valid, without waiting.
+    /// It is called before [`verify`](Self::verify), so that a known token costs only a lookup. The
+    /// expiry of the result is not checked again. The default implementation returns `None`.
     fn remembered(&self, token: &str) -> Option<Verified> {
         let _ = token;
         None
@@ -58,18 +58,19 @@ impl<V: Verifier + ?Sized> Verifier for Arc<V> {
     }
 }
 
-/// What a token that is good says.
+/// The content of a valid token.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Whom it speaks for.
+    /// The principal that the token speaks for.
     pub principal: Principal,
-    /// Until when, if it says so, with the verifier's leeway. A listen that is still open then is closed.
+    /// The expiry of the token, including the verifier's leeway, if it has one. A listen that is
+    /// still open then is closed.
     pub expires_at: Option<SystemTime>,
 }
 
 impl Verified {
-    /// A token that speaks for `principal`, and does not say until when.
+    /// Creates the content of a token that speaks for `principal` and does not expire.
     pub fn new(principal: Principal) -> Self {
         Self {
             principal,
@@ -77,7 +78,7 @@ impl Verified {
         }
     }
 
-    /// Says until when.
+    /// Sets the expiry.
     #[must_use]
     pub fn expires_at(mut self, time: SystemTime) -> Self {
         self.expires_at = Some(time);
@@ -85,17 +86,19 @@ impl Verified {
     }
 }
 
-/// Tries verifiers in turn: API keys beside JWTs, two issuers at once.
+/// Tries several verifiers in turn: API keys beside JWTs, or two issuers.
 ///
-/// The first that finds the token good decides. If none does, and one could not tell, the answer is that nobody
-/// can; else it is the last one's, but an expired token is told from one that nobody knows.
+/// The first verifier that accepts the token decides. If none accepts it and one was unavailable,
+/// the result is [unavailable](super::AuthErrorKind::Unavailable). Otherwise it is
+/// [expired](super::AuthErrorKind::Expired) if one verifier found the token expired, and the last
+/// verifier's error if none did.
 ///
-/// Give to a verifier only tokens it should see: each one that is asked learns the token.
+/// Each verifier that is tried learns the token, so add only verifiers that may see all tokens.
 #[derive(Clone)]
 pub struct AnyOf(Arc<[Arc<dyn Verifier>]>);
 
 impl AnyOf {
-    /// Tries these, in this order.
+    /// Creates a verifier that tries these in this order.
     pub fn new(verifiers: impl IntoIterator<Item = Arc<dyn Verifier>>) -> Self {
         Self(verifiers.into_iter().collect())
     }
@@ -133,11 +136,11 @@ impl Verifier for AnyOf {
     }
 }
 
-/// Says that whoever sent an HTTP request has been authenticated on the way in, so that the token is not verified
-/// twice: the HTTP companion puts it in the request's extensions, and [`AuthLayer`](super::AuthLayer) takes it
-/// from the [`http::request::Parts`] that rmcp hands on.
+/// Proof that the sender of an HTTP request has been authenticated, so that the token is not
+/// verified twice. The HTTP companion adds it to the request's extensions.
+/// [`AuthLayer`](super::AuthLayer) takes it from the [`http::request::Parts`] that rmcp passes on.
 ///
-/// Only this crate makes one, and nothing that a client sends turns into one.
+/// Only this crate can create one; no input from a client is turned into one.
 #[derive(Clone)]
 pub struct Authenticated {
     verified: Verified,
@@ -146,7 +149,8 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
-    /// After `token` has been verified. It is kept for the exchange of tokens alone, and nobody can read it.
+    /// Creates the proof after `token` has been verified. The token is kept for the token exchange
+    /// only and cannot be read by other code.
     pub(crate) fn new(verified: Verified, token: &str) -> Self {
         Self {
             verified,
@@ -155,22 +159,22 @@ impl Authenticated {
         }
     }
 
-    /// Whether this is the token that was verified.
+    /// Returns `true` if this is the token that was verified.
     pub(super) fn is_by(&self, token: &str) -> bool {
         self.token.reveal() == token
     }
 
-    /// How long ago it was verified. A session's copies of its first request may be old.
+    /// Returns the time since the verification. A session's copy of its first request may be old.
     pub(super) fn age(&self) -> Duration {
         self.at.elapsed()
     }
 
-    /// Who it is.
+    /// Returns the authenticated principal.
     pub fn principal(&self) -> &Principal {
         &self.verified.principal
     }
 
-    /// What its token says.
+    /// Returns the content of its token.
     pub fn verified(&self) -> &Verified {
         &self.verified
     }
@@ -188,7 +192,7 @@ impl fmt::Debug for Authenticated {
     }
 }
 
-/// A text that is not shown.
+/// A text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Arc<str>);
 

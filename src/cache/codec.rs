@@ -1,8 +1,8 @@
-//! Answers as bytes, for the shared store.
+//! Encoding of cache entries for the shared store.
 //!
-//! A value is a mark of its version, the SHA-256 of the rest, and the rest: the whole key, the generations, what an
-//! inner layer said of whom it is for, the time it is kept, and the result as JSON. Whatever is not exactly that is
-//! as good as nothing.
+//! A stored value is a version mark, the SHA-256 of the rest, and the rest. The rest holds the
+//! whole key, the generations, the private mark of an inner layer, the time to live and the result
+//! as JSON. Any other value is treated as missing.
 
 use std::time::Duration;
 
@@ -24,18 +24,18 @@ use crate::store::Stored;
 const VERSION: &[u8; 4] = b"rlc1";
 const DIGEST: usize = 32;
 
-/// An answer out of the store.
+/// A cache entry that was read from the store.
 pub(super) struct Read {
     pub subject: Subject,
     pub result: ServerResult,
-    /// An inner layer said that it is for its caller only.
+    /// An inner layer marked the response as private to its caller.
     pub private: bool,
     pub fresh_for: Duration,
-    /// For how long it still is fresh.
+    /// Remaining time for which the entry is fresh.
     pub left: Duration,
 }
 
-/// Under what an answer is stored.
+/// Returns the store key of an entry.
 pub(super) fn name(subject: &Subject) -> Vec<u8> {
     let mut name = b"a:".to_vec();
     for byte in Sha256::digest(&*subject.key.bytes) {
@@ -45,7 +45,7 @@ pub(super) fn name(subject: &Subject) -> Vec<u8> {
     name
 }
 
-/// An answer as bytes.
+/// Encodes an entry for the store.
 pub(super) fn write(entry: &Entry, private: bool, under: Generations) -> Option<Vec<u8>> {
     let key = &entry.subject.key.bytes;
     let mut bytes = Vec::with_capacity(entry.size.min(1 << 20));
@@ -66,7 +66,7 @@ pub(super) fn write(entry: &Entry, private: bool, under: Generations) -> Option<
     Some(bytes)
 }
 
-/// The answer that is stored, if it is one to exactly this request and not outdated.
+/// Decodes a stored value, if it belongs to exactly this request and is not outdated.
 pub(super) fn read(
     stored: &Stored,
     subject: &Subject,
@@ -97,7 +97,7 @@ pub(super) fn read(
         return None;
     }
     let fresh_for = Duration::from_millis(u64::from_be_bytes(millis.try_into().ok()?));
-    // Without an end it was not stored by this.
+    // Entries are always stored with an expiry, so a value without one is not an entry.
     let left = stored.left?.min(fresh_for);
     Some(Read {
         subject: subject.clone(),
@@ -108,7 +108,7 @@ pub(super) fn read(
     })
 }
 
-/// Reads a result as the type its method answers with: read as any result, it may fit another one.
+/// Parses a result as the type of its method. An untagged parse could pick another type that fits.
 fn result(kind: Kind, json: &[u8]) -> Option<ServerResult> {
     fn of<T: DeserializeOwned>(json: &[u8], make: fn(T) -> ServerResult) -> Option<ServerResult> {
         serde_json::from_slice(json).ok().map(make)

@@ -1,9 +1,9 @@
-//! What the cache has done, counted and told.
+//! Counters and metric events of the cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One number for each thing that happens. Each is an event of the target `rmcp_layers::cache` too, in the form
-/// that `tracing-opentelemetry` makes metrics of.
+/// One counter for each kind of event. Each count is also an event of the target
+/// `rmcp_layers::cache`, in the form that `tracing-opentelemetry` turns into metrics.
 #[derive(Default)]
 pub(super) struct Counters {
     hits: AtomicU64,
@@ -18,7 +18,7 @@ pub(super) struct Counters {
 
 macro_rules! counted {
     ($($event:ident $field:ident $($metric:ident).+;)*) => {
-        /// Something that is counted.
+        /// An event that is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Event {
             $($event,)*

@@ -1,4 +1,4 @@
-//! An answer that is kept.
+//! Cache entries.
 
 use std::{
     io,
@@ -17,22 +17,22 @@ use super::{
 };
 use crate::{Audience, McpResponse, cache_status::CacheStatus, subscriptions::has_part};
 
-/// What an entry takes beside its key and its result's content: the entry itself, its place in the map and in the
-/// order of use, and what allocators round up.
+/// Bytes of an entry beside its key and the content of its result: the entry itself, its place in
+/// the map and in the order of use, and allocator rounding.
 const OVERHEAD: usize = 768;
 
-/// Whom and what an answer concerns: what invalidations go by.
+/// The request and the audience of a response. Invalidations are matched against it.
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub stack: u32,
     pub kind: Kind,
-    /// The tool's or prompt's name, or the resource's URI.
+    /// The name of the tool or prompt, or the URI of the resource.
     pub target: Arc<str>,
     pub audience: Audience,
     pub key: Key,
 }
 
-/// Which answers are to go.
+/// Selects the entries to invalidate.
 #[derive(Clone, Debug)]
 pub(super) enum Concerned<'a> {
     All,
@@ -40,7 +40,7 @@ pub(super) enum Concerned<'a> {
         stack: u32,
         group: Group,
     },
-    /// The same in every stack.
+    /// The group in every stack.
     Groups(Group),
     Resource {
         stack: Option<u32>,
@@ -48,7 +48,7 @@ pub(super) enum Concerned<'a> {
     },
     Tool(&'a str),
     Audience(&'a Audience),
-    /// What this audience, or everybody, is answered to one message.
+    /// The responses to one message for this audience, and the public ones.
     Request {
         message: &'a [u8],
         audience: &'a Audience,
@@ -80,20 +80,21 @@ impl Concerned<'_> {
     }
 }
 
-/// An answer that is kept.
+/// A cache entry.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub subject: Subject,
-    /// Of two answers to one request, the one with the higher number was asked for later.
+    /// Sequence number of the fetch. Of two responses to one request, the higher number was
+    /// requested later.
     pub fetch: u64,
     pub result: ServerResult,
     pub extensions: Extensions,
-    /// When the answer came.
+    /// Time at which the response arrived.
     pub stored: Instant,
-    /// How long it is fresh from then on.
+    /// Time for which the entry is fresh, counted from `stored`.
     pub fresh_for: Duration,
     pub size: usize,
-    /// The version of the tools' hints under which the tool was last found to be safe.
+    /// The version of the tool hints under which the tool was last found to be safe.
     pub checked: AtomicU64,
 }
 
@@ -102,7 +103,7 @@ impl Entry {
         now.saturating_duration_since(self.stored)
     }
 
-    /// The answer for one more caller.
+    /// Returns the cached response for one more caller.
     pub fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
         let mut response = McpResponse::new(self.result.clone());
         response.extensions = self.extensions.clone();
@@ -110,7 +111,7 @@ impl Entry {
         if let (Some(ttl), _) = said(&mut response.result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
-                // What others wait for may come from the shared store.
+                // A follower may receive an entry from the shared store, which already has an age.
                 CacheStatus::Shared | CacheStatus::Miss => self.age(Instant::now()),
             };
             *ttl = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
@@ -121,7 +122,7 @@ impl Entry {
         response
     }
 
-    /// How this answers a request now, if it is fresh.
+    /// Returns the status of a hit at this time, or `None` if the entry has expired.
     pub fn status(&self, now: Instant) -> Option<CacheStatus> {
         let age = self.age(now);
         let ttl = self.fresh_for.checked_sub(age)?;
@@ -129,7 +130,8 @@ impl Entry {
     }
 }
 
-/// What an answer takes in memory, by the length of its JSON: `None` if its content is over `limit` bytes.
+/// Returns the bytes that a response takes in memory, by the length of its JSON. Returns `None` if
+/// its content is over `limit` bytes.
 pub(super) fn size_of(
     key: &Key,
     target: &str,
@@ -140,7 +142,8 @@ pub(super) fn size_of(
     Some(content + key.bytes.len() + target.len() + OVERHEAD)
 }
 
-/// How long a value's JSON is, if it is not over `limit`. Nothing is written anywhere.
+/// Returns the length of a value's JSON, or `None` if it is over `limit`. The JSON is only counted,
+/// not stored.
 fn json_length(value: &impl Serialize, limit: usize) -> Option<usize> {
     struct Count {
         length: usize,

@@ -1,4 +1,4 @@
-//! What is being fetched: once for all who ask the same at the same time.
+//! Request coalescing: one fetch for all callers that send the same request at the same time.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::Error;
 
-/// All calls that fetch. There are as many as calls in flight: each is entered by the future of its call, and leaves
-/// when that ends or is dropped.
+/// All fetches under way. The future of a call adds its fetch, and removes it when it ends or is
+/// dropped.
 #[derive(Default)]
 pub(super) struct Flights {
     table: Mutex<Table>,
@@ -28,14 +28,14 @@ pub(super) struct Flights {
 struct Table {
     next: u64,
     fetches: HashMap<u64, Arc<Fetch>>,
-    /// Those that others may join, by the hash of their key.
+    /// The fetches that other callers may join, by the hash of their key.
     open: HashMap<u128, Arc<Flight>, BuildHasherDefault<Hashed>>,
 }
 
-/// One call that fetches.
+/// A fetch under way.
 struct Fetch {
     subject: Subject,
-    /// What it fetches has changed meanwhile: nobody keeps it.
+    /// The target has changed since the fetch began, so the response is not cached.
     outdated: AtomicBool,
 }
 
@@ -45,29 +45,29 @@ struct Flight {
     phase: watch::Sender<Phase>,
 }
 
-/// How far a flight is.
+/// The progress of a shared fetch.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Running,
-    /// The answer, for all who wait.
+    /// The response, for all followers.
     Landed(Arc<Entry>),
-    /// The answer is the leader's alone: each who waits calls for itself.
+    /// The response is for the leader only: each follower makes its own call.
     Apart,
-    /// The leader failed. The error is for those who wait only if the operator says so.
+    /// The leader failed. The error is set only if the operator lets followers share errors.
     Failed(Option<Error>),
-    /// The leader went away: the next one leads.
+    /// The leader was dropped: the next follower leads.
     Abandoned,
 }
 
-/// What somebody who asks finds.
+/// The role of a caller that joins a fetch.
 pub(super) enum Join {
-    /// It is the one that fetches.
+    /// The caller fetches.
     Lead(Lead),
-    /// Somebody fetches already.
+    /// Another caller fetches already.
     Follow(Followed),
 }
 
-/// What is waited for.
+/// A fetch that a follower waits for.
 pub(super) struct Followed {
     pub fetch: u64,
     pub phase: watch::Receiver<Phase>,
@@ -78,7 +78,7 @@ impl Flights {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches for all who ask the same, or waits for whoever does.
+    /// Leads a new fetch, or follows the one that is under way for the same request.
     pub fn join(self: &Arc<Self>, subject: Subject) -> Join {
         let mut table = self.table();
         let key = subject.key.clone();
@@ -88,7 +88,7 @@ impl Flights {
                 phase: open.phase.subscribe(),
             }),
             Some(_) => {
-                // Two keys of one hash: this one goes alone.
+                // Two keys share one hash: this caller fetches alone.
                 Join::Lead(self.enter(&mut table, subject, None))
             }
             None => {
@@ -98,8 +98,8 @@ impl Flights {
         }
     }
 
-    /// Fetches in place of one that takes too long: those who ask from now on wait for this one. If somebody else
-    /// has done so already, it is for one caller alone.
+    /// Leads a fetch in place of one that takes too long: later callers follow this one. If another
+    /// caller has replaced it already, this fetch is for one caller alone.
     pub fn overtake(self: &Arc<Self>, subject: Subject, fetch: u64) -> Lead {
         let mut table = self.table();
         let open = table.open.get(&subject.key.hash);
@@ -109,7 +109,7 @@ impl Flights {
         self.enter(&mut table, subject, phase)
     }
 
-    /// Fetches for one caller alone.
+    /// Leads a fetch that no other caller may join.
     pub fn alone(self: &Arc<Self>, subject: Subject) -> Lead {
         let mut table = self.table();
         self.enter(&mut table, subject, None)
@@ -146,7 +146,8 @@ impl Flights {
         }
     }
 
-    /// What is being fetched of this is not kept, and nobody joins it any more.
+    /// Marks the matching fetches as outdated: their responses are not cached and no further caller
+    /// joins them.
     pub fn invalidate(&self, concerned: &Concerned<'_>) {
         let mut table = self.table();
         let Table { fetches, open, .. } = &mut *table;
@@ -163,13 +164,13 @@ impl Flights {
         }
     }
 
-    /// How many calls fetch now.
+    /// Returns the number of fetches under way.
     pub fn len(&self) -> usize {
         self.table().fetches.len()
     }
 }
 
-/// Whoever fetches. Dropped without an end, it hands the flight on.
+/// The leader of a fetch. If it is dropped without [`end`](Self::end), a follower takes over.
 pub(super) struct Lead {
     flights: Arc<Flights>,
     number: u64,
@@ -186,12 +187,12 @@ impl Lead {
         &self.fetch.subject
     }
 
-    /// Whether what it fetches has changed since it began.
+    /// Returns `true` if the target has changed since the fetch began.
     pub fn is_outdated(&self) -> bool {
         self.fetch.outdated.load(Ordering::SeqCst)
     }
 
-    /// Tells those who wait how it ended.
+    /// Ends the fetch and tells its followers the outcome.
     pub fn end(mut self, phase: Phase) {
         self.leave(phase);
     }

@@ -3,47 +3,48 @@ use std::{fmt, sync::Arc};
 use super::{counters::Event, entry::Concerned, key::message, rules::Kind, state::Shared};
 use crate::{Audience, McpRequest, Principal};
 
-/// Reads what a cache does, and empties it, from anywhere in the program. Cloning is one reference count.
+/// Reads the statistics of a cache and invalidates its entries, from anywhere in the program.
+/// Cloning is one reference count.
 ///
-/// What is invalidated is not kept either if it is being fetched at that moment, and whoever asks afterwards does
-/// not get it.
+/// An invalidation also covers fetches that are under way: their responses are not cached, and
+/// later callers do not receive them.
 #[derive(Clone)]
 pub struct CacheHandle {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a cache has done since it was made, and what is in it now.
+/// Counters since the cache was made, and its current size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Answers from memory or the shared store.
+    /// Responses from memory or the shared store.
     pub hits: u64,
-    /// Answers from memory that had expired.
+    /// Expired responses from memory.
     pub stale_hits: u64,
-    /// Answers that were fetched for somebody else who asked at the same time.
+    /// Responses of a fetch that another caller made at the same time.
     pub shared: u64,
-    /// Calls of the inner stack for answers that might be kept.
+    /// Calls to the inner stack whose responses could have been cached.
     pub misses: u64,
-    /// Calls that the cache had nothing to do with, of methods that it knows.
+    /// Calls of known methods that went past the cache.
     pub bypasses: u64,
-    /// Answers that went for want of room, or because they had expired.
+    /// Entries removed for lack of room or because they had expired.
     pub evictions: u64,
-    /// Answers that went because they were said to have changed, or by this handle.
+    /// Entries removed because of a change notification or through this handle.
     pub invalidations: u64,
     /// Hits that came from the shared store.
     pub store_hits: u64,
-    /// Times that the shared store failed.
+    /// Failures of the shared store.
     pub store_failures: u64,
-    /// Answers that are kept now.
+    /// Entries in the cache now.
     pub entries: usize,
-    /// How many bytes they take, as [`max_bytes`](super::CacheLayerBuilder::max_bytes) counts them.
+    /// Bytes in the cache now, as [`max_bytes`](super::CacheLayerBuilder::max_bytes) counts them.
     pub bytes: usize,
-    /// Calls that fetch now.
+    /// Fetches under way now.
     pub in_flight: usize,
 }
 
 impl CacheHandle {
-    /// What the cache has done so far, and what is in it.
+    /// Returns the counters so far and the current size.
     pub fn stats(&self) -> CacheStats {
         let of = |event| self.shared.counters.get(event);
         let (entries, bytes) = self.shared.memory.usage();
@@ -67,30 +68,33 @@ impl CacheHandle {
         }
     }
 
-    /// Forgets the answers of the tools that this name or glob matches, and says how many they were.
+    /// Invalidates the entries of all tools that this name or glob matches. Returns their number.
     pub fn invalidate_tool(&self, tool: &str) -> u64 {
         self.shared.invalidate(&Concerned::Tool(tool))
     }
 
-    /// Forgets what was read from this resource, and from those that it is a part of.
+    /// Invalidates the entries of this resource and of the resources that it is a part of. Returns
+    /// their number.
     pub fn invalidate_resource(&self, uri: &str) -> u64 {
         self.shared
             .invalidate(&Concerned::Resource { stack: None, uri })
     }
 
-    /// Forgets what is kept for this principal alone.
+    /// Invalidates the entries that are private to this principal. Returns their number.
     pub fn invalidate_principal(&self, principal: &Principal) -> u64 {
         self.invalidate_audience(&Audience::principal(principal))
     }
 
-    /// Forgets what is kept for this audience alone.
+    /// Invalidates the entries that are private to this audience. Returns their number.
     pub fn invalidate_audience(&self, audience: &Audience) -> u64 {
         self.shared.invalidate(&Concerned::Audience(audience))
     }
 
-    /// Forgets the answers to this message (method, name and arguments) of the caller that the request names, and
-    /// those that are everybody's: in all stacks under the layer, and whatever its client and its token can do, its
-    /// `_meta` says, or [`vary_by`](super::CacheLayerBuilder::vary_by) adds.
+    /// Invalidates the entries for this message (method, name and arguments). Returns their number.
+    ///
+    /// This covers the entries of the request's caller and the public ones, in all stacks under the
+    /// layer. It ignores differences in client capabilities, token rights, `_meta` and
+    /// [`vary_by`](super::CacheLayerBuilder::vary_by).
     pub fn invalidate_request(&self, request: &McpRequest) -> u64 {
         let Some(kind) = Kind::of(request) else {
             return 0;
@@ -101,7 +105,7 @@ impl CacheHandle {
         })
     }
 
-    /// Forgets everything.
+    /// Invalidates all entries. Returns their number.
     pub fn clear(&self) -> u64 {
         self.shared.invalidate(&Concerned::All)
     }

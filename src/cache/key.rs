@@ -1,4 +1,4 @@
-//! What makes two requests the same.
+//! Cache keys: two requests are the same if their keys are equal.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -9,27 +9,27 @@ use siphasher::sip128::SipHasher13;
 use super::rules::{Kind, Rules};
 use crate::{Audience, CallContext, McpRequest, Principal};
 
-/// What a token says of itself rather than of whom it speaks for (RFC 7519, section 4.1; OpenID Connect Core,
-/// section 2): it differs from one token to the next of the same principal.
+/// Claims about the token rather than its subject (RFC 7519, section 4.1; OpenID Connect Core,
+/// section 2). They differ between two tokens of the same principal.
 const OF_THE_TOKEN: [&str; 7] = ["auth_time", "exp", "iat", "jti", "nbf", "nonce", "at_hash"];
 
-/// A longer buffer is not kept for the next request.
+/// Largest buffer that is reused for the next request, in bytes.
 const KEPT: usize = 16 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A request's key, and its hash.
+/// A request's key and its hash.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub hash: u128,
     pub bytes: Arc<[u8]>,
-    /// How many of the bytes say what is asked; the others say by whom.
+    /// Length of the part that identifies the request. The rest identifies the caller.
     asked: usize,
 }
 
-/// A key while it is looked up: nothing is allocated for it.
+/// A key during a lookup, in a reused buffer.
 pub(super) struct Draft<'a> {
     bytes: &'a mut Vec<u8>,
     asked: usize,
@@ -45,7 +45,7 @@ impl Draft<'_> {
         self.hasher.hash(self.bytes).as_u128()
     }
 
-    /// Lets `look` see the same key as everybody's.
+    /// Calls `look` with the public form of the key.
     pub fn as_everybody<T>(&mut self, look: impl FnOnce(u128, &[u8]) -> T) -> T {
         let own = self.bytes.split_off(self.asked);
         self.bytes.extend(Audience::everybody().to_bytes());
@@ -65,13 +65,13 @@ impl Draft<'_> {
 }
 
 impl Key {
-    /// Whether it is that of this [message](message), in any stack and by anybody.
+    /// Returns `true` if the key is for this [message](message), in any stack and from any caller.
     pub fn is_of(&self, message: &[u8]) -> bool {
         let of_all_stacks = self.bytes.get(STACK..);
         of_all_stacks.is_some_and(|bytes| bytes.starts_with(message))
     }
 
-    /// What everybody has in common who asks this.
+    /// Returns the public form of the key, without the caller.
     pub fn for_everybody(&self, hasher: &SipHasher13) -> Self {
         let asked = self.bytes.get(..self.asked);
         let mut bytes = asked.unwrap_or(&self.bytes).to_vec();
@@ -84,18 +84,18 @@ impl Key {
     }
 }
 
-/// How many bytes say which stack is asked.
+/// Length of the stack number, in bytes.
 const STACK: usize = size_of::<u32>();
 
-/// The part of a request's key that its message alone makes. It ends where it says, so no other message's key begins
-/// with it.
+/// Returns the part of a request's key that depends on its message alone. The part is
+/// self-delimiting, so the key of another message never begins with it.
 pub(super) fn message(kind: Kind, request: &McpRequest) -> Vec<u8> {
     let mut bytes = vec![kind as u8];
     write_message(&mut bytes, request);
     bytes
 }
 
-/// Lets `look` see the request's key.
+/// Calls `look` with the request's key.
 pub(super) fn with_key<T>(
     stack: u32,
     kind: Kind,
@@ -105,7 +105,7 @@ pub(super) fn with_key<T>(
     hasher: &SipHasher13,
     look: impl FnOnce(&mut Draft<'_>) -> T,
 ) -> T {
-    // Whoever looks may look again while it does: then the buffer is taken, and the next one is empty.
+    // `look` may compute another key meanwhile: it then finds an empty buffer.
     let mut bytes = BUFFER.with(RefCell::take);
     bytes.clear();
     bytes.extend(stack.to_le_bytes());
@@ -117,7 +117,7 @@ pub(super) fn with_key<T>(
         bytes.extend([0; 4]);
         vary(request, &mut bytes);
         let length = u32::try_from(bytes.len() - at - 4).unwrap_or(u32::MAX);
-        // The operator's part is framed, whatever is in it.
+        // The operator's bytes are framed by their length, since they may hold any value.
         if let Some(frame) = bytes.get_mut(at..at + 4) {
             frame.copy_from_slice(&length.to_le_bytes());
         }
@@ -138,7 +138,8 @@ pub(super) fn with_key<T>(
     found
 }
 
-/// Every part is tagged or preceded by its length, so that different parts never make the same bytes.
+/// Every part is tagged or preceded by its length, so that different parts never produce the same
+/// bytes.
 fn write_message(bytes: &mut Vec<u8>, request: &McpRequest) {
     text(bytes, request.target().unwrap_or_default());
     match &request.message {
@@ -166,7 +167,7 @@ fn write_message(bytes: &mut Vec<u8>, request: &McpRequest) {
 fn write_context(bytes: &mut Vec<u8>, context: &CallContext, rules: &Rules) {
     object(bytes, &context.meta.0.0, |key| rules.ignores(key));
     let caller = &context.caller;
-    // A server that may ask its caller something may answer otherwise than one that may not.
+    // A server's response may depend on whether it can send requests to its caller.
     bytes.push(u8::from(caller.is_detached()) | u8::from(caller.answers_requests()) << 1);
     let Some(handshake) = caller.handshake() else {
         bytes.push(0);
@@ -176,10 +177,11 @@ fn write_context(bytes: &mut Vec<u8>, context: &CallContext, rules: &Rules) {
     text(bytes, handshake.protocol_version.as_str());
     let capabilities = &handshake.capabilities;
     if capabilities.experimental.is_none() && capabilities.extensions.is_none() {
-        // JSON says where it ends. What cannot be written is left out the same way each time.
+        // JSON is self-delimiting. A part that cannot be written is left out the same way each
+        // time.
         let _ = serde_json::to_writer(&mut *bytes, capabilities);
     } else if let Ok(capabilities) = serde_json::to_value(capabilities) {
-        // The settings of an extension are an object whose members have any order.
+        // The members of an extension's settings may come in any order, so their keys are sorted.
         value(bytes, &capabilities);
     }
     if !rules.ignores(CLIENT_INFO) {
@@ -187,10 +189,11 @@ fn write_context(bytes: &mut Vec<u8>, context: &CallContext, rules: &Rules) {
     }
 }
 
-/// Where a caller of 2026-07-28 says which implementation it is.
+/// `_meta` key in which a caller of 2026-07-28 names its implementation.
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
-/// What a principal may do: an answer under one token is none under another one with fewer scopes.
+/// Writes the rights of a principal: a response under one token is not valid for a token with fewer
+/// scopes.
 fn write_rights(bytes: &mut Vec<u8>, principal: &Principal) {
     for scope in principal.scopes() {
         text(bytes, scope);
@@ -234,7 +237,7 @@ mod tag {
     pub const END: u8 = 11;
 }
 
-/// Writes an object's members by the order of their keys, whatever order the map has.
+/// Writes an object's members in the order of their keys, independent of the map's order.
 fn object(bytes: &mut Vec<u8>, object: &JsonObject, skip: impl Fn(&str) -> bool) {
     let mut member = |key: &String, member: &Value| {
         if !skip(key) {
@@ -277,12 +280,12 @@ fn value(bytes: &mut Vec<u8>, json: &Value) {
     }
 }
 
-/// 2^63 and 2^64, which `f64` has exactly.
+/// 2^63 and 2^64, which `f64` represents exactly.
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 const TWO_64: f64 = 18_446_744_073_709_551_616.0;
 
-/// Writes a number by its value, not its form: `1`, `1.0` and `1e0` are one, and so are 0 and -0 (RFC 8785,
-/// section 3.2.2.3). Integers are compared as integers: 2^53 and 2^53 + 1 are two.
+/// Writes a number by its value, not its form: `1`, `1.0` and `1e0` are equal, and so are 0 and -0
+/// (RFC 8785, section 3.2.2.3). Integers are compared as integers: 2^53 and 2^53 + 1 differ.
 fn number(bytes: &mut Vec<u8>, number: &Number) {
     if let Some(natural) = number.as_u64() {
         return natural_number(bytes, natural);
@@ -293,7 +296,7 @@ fn number(bytes: &mut Vec<u8>, number: &Number) {
         return;
     }
     match number.as_f64() {
-        // With serde_json's `arbitrary_precision` a number may be more than a float can tell.
+        // With serde_json's `arbitrary_precision` a number may have more digits than a float holds.
         Some(float) if Number::from_f64(float).as_ref() == Some(number) => {
             if float.fract() == 0.0 && (0.0..TWO_64).contains(&float) {
                 natural_number(bytes, float as u64);

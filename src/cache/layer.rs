@@ -12,27 +12,27 @@ use super::{
 };
 use crate::{Error, McpRequest, Refusal, code, store::Store};
 
-/// Answers from memory what the inner stack has answered already; see the [module](super).
+/// Caches responses of the inner stack; see the [module](super).
 ///
-/// Clones share one memory and one [`handle`](Self::handle). Each stack that the layer is laid over keeps its
-/// answers apart from those of the others: two stacks may answer the same request differently.
+/// Clones share one memory and one [`handle`](Self::handle). Each stack under the layer has its own
+/// entries, because two stacks may respond differently to the same request.
 #[derive(Clone)]
 pub struct CacheLayer {
     shared: Arc<Shared>,
 }
 
 impl CacheLayer {
-    /// A cache with every setting at its default.
+    /// Creates a cache with default settings.
     pub fn new() -> Self {
         CacheLayerBuilder::default().make()
     }
 
-    /// Begins a cache with settings of its own.
+    /// Returns a builder with default settings.
     pub fn builder() -> CacheLayerBuilder {
         CacheLayerBuilder::default()
     }
 
-    /// The handle that reads what the cache does, and empties it.
+    /// Returns a handle that reads the statistics and invalidates entries.
     pub fn handle(&self) -> CacheHandle {
         CacheHandle {
             shared: self.shared.clone(),
@@ -60,10 +60,10 @@ impl fmt::Debug for CacheLayer {
     }
 }
 
-/// The tools that are never kept unless the operator says otherwise.
+/// The tools that are never cached unless the operator clears this set.
 const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
-/// `_meta` keys that change nothing about an answer: how the call is traced and reported, and how it is repeated.
+/// `_meta` keys that do not affect a response: tracing, reporting and retries of a call.
 const IRRELEVANT_META: [&str; 9] = [
     "progressToken",
     "traceparent",
@@ -129,113 +129,136 @@ impl Default for CacheLayerBuilder {
 }
 
 impl CacheLayerBuilder {
-    /// How many answers are kept at most: 1,000 by default. Beyond, those go that were not used for longest.
+    /// Sets the maximum number of entries. Default: 1,000 (the least recently used is evicted).
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self
     }
 
-    /// How many bytes they take at most: 64 MiB by default. An answer counts with the length of its JSON, its key,
-    /// and 768 bytes for what is around it.
+    /// Sets the maximum size of all entries in bytes. Default: 64 MiB (the least recently used is
+    /// evicted).
+    ///
+    /// An entry counts as the length of its JSON and its key, plus 768 bytes of overhead.
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// The longest answer that is kept, in bytes of its JSON: 1 MiB by default. A longer one is still shared with
-    /// those who wait for it.
+    /// Sets the maximum size of one response in bytes of its JSON. Default: 1 MiB.
+    ///
+    /// A longer response is not cached, but still shared with the callers that wait for it.
     pub fn max_item_bytes(mut self, max_item_bytes: usize) -> Self {
         self.max_item_bytes = max_item_bytes;
         self
     }
 
-    /// How long an answer is kept at most: 300 s by default. A server that gives a `ttlMs` may shorten it.
+    /// Sets the maximum time to live of an entry. Default: 300 s.
+    ///
+    /// A server's `ttlMs` may shorten it.
     pub fn time_to_live(mut self, time_to_live: Duration) -> Self {
         self.time_to_live = time_to_live;
         self
     }
 
-    /// Whether what tools say of themselves is believed: `readOnlyHint: true` is then enough to keep a tool's
-    /// answers. Not by default: a server that is wrong about it, or lies, has a call answered from memory that
-    /// should have run, and MCP 2026-07-28, Tools, says that clients MUST consider tool annotations untrusted
-    /// unless they come from trusted servers (`ToolAnnotations` in its schema: no decisions by those of others).
-    /// `destructiveHint: true` is believed either way, because it only keeps a tool out.
+    /// Sets whether the tool annotations of servers are trusted. Default: `false`.
     ///
-    /// It goes for every server behind the cache. Where some are trusted and others not, name the tools
-    /// ([`cache_tool`](Self::cache_tool)), or lay one cache over each. Tools of a trusted server whose answers change
-    /// by themselves, a clock for instance, go into the [set that is never kept](Self::never_cache).
+    /// If they are trusted, `readOnlyHint: true` is enough to cache a tool's responses. If a server
+    /// is wrong about this hint, calls that should have run are answered from the cache. MCP
+    /// 2026-07-28, Tools, says that clients MUST consider tool annotations untrusted unless they
+    /// come from trusted servers. `ToolAnnotations` in its schema says not to base decisions on the
+    /// annotations of untrusted servers. `destructiveHint: true` always counts, because it only
+    /// excludes a tool.
     ///
-    /// Annotations are learned from the `tools/list` answers that pass, for each caller apart.
+    /// The setting covers every server behind the cache. If only some servers are trusted, name
+    /// their tools with [`cache_tool`](Self::cache_tool), or use one cache per server. Exclude
+    /// tools of a trusted server whose responses change over time, such as a clock, with
+    /// [`never_cache`](Self::never_cache).
+    ///
+    /// The cache learns annotations from the `tools/list` responses that pass it, separately for
+    /// each caller.
     pub fn trust_annotations(mut self, trusted: bool) -> Self {
         self.trust_annotations = trusted;
         self
     }
 
-    /// Keeps the answers of the tools that this name or glob matches (`*` for any characters, `?` for one), though
-    /// their servers say nothing of them, or are not trusted. Of several rules that match a tool the first counts.
+    /// Caches the responses of tools that match this name or glob (`*` for any characters, `?` for
+    /// one). Annotations and trust in the server are not needed. The first rule that matches a tool
+    /// applies.
     pub fn cache_tool(mut self, tool: impl Into<String>) -> Self {
         self.tools.push((tool.into(), None));
         self
     }
 
-    /// The same for so long rather than [`time_to_live`](Self::time_to_live).
+    /// Like [`cache_tool`](Self::cache_tool), with a time to live in place of
+    /// [`time_to_live`](Self::time_to_live).
     pub fn cache_tool_for(mut self, tool: impl Into<String>, time_to_live: Duration) -> Self {
         self.tools.push((tool.into(), Some(time_to_live)));
         self
     }
 
-    /// Never keeps the answers of tools that this name or glob matches, whatever else is said of them. It is compared
-    /// with the whole name and with each end of it that leaves two characters or more in front: `deploy` is
-    /// `ci__deploy` too, and `ci.deploy`, because a gateway puts a member's name and any separator in front of names.
-    /// `redeploy` it is as well: too much is left out rather than too little. A name that a gateway has shortened or
-    /// an operator has changed has to be given as it is outside.
+    /// Excludes tools that match this name or glob from the cache; this overrides all other rules.
+    /// Default: `write_file`, `send_email`, `deploy` and `delete`.
     ///
-    /// `write_file`, `send_email`, `deploy` and `delete` are in this set from the start.
+    /// The glob is compared with the whole name, and with every suffix of it that leaves at least
+    /// two characters in front. A gateway prefixes names with its member's name and any separator,
+    /// so `deploy` also matches `ci__deploy` and `ci.deploy`. It matches `redeploy` as well: the
+    /// rule excludes too many tools rather than too few. If a gateway or the operator has shortened
+    /// or changed a name, give it as callers see it.
     pub fn never_cache(mut self, tool: impl Into<String>) -> Self {
         self.never.push(tool.into());
         self
     }
 
-    /// Takes everything out of the set of tools that are never kept, so that it can be made anew.
+    /// Empties the set of tools that are never cached, including its defaults.
     pub fn clear_never_cache(mut self) -> Self {
         self.never.clear();
         self
     }
 
-    /// Keeps answers of this method for so long where the server says nothing of it: servers before 2026-07-28, and
-    /// `prompts/get` in any revision. A server that says `ttlMs: 0` has said something; see
-    /// [`ignore_zero_ttl`](Self::ignore_zero_ttl).
+    /// Sets a time to live for the responses of a method that carry no cache hints. Default: none,
+    /// so such responses are not cached.
     ///
-    /// The methods are `resources/read`, `resources/list`, `resources/templates/list`, `prompts/get`,
-    /// `prompts/list`, `tools/list`, `skills/list`, `skills/get` and `server/discover`. Without it, answers of these
-    /// methods are kept by their servers' `ttlMs` alone. Such answers are kept for their caller alone, unless they
-    /// say `cacheScope: "public"`.
+    /// Servers before 2026-07-28 send no cache hints, and `prompts/get` has none in any revision.
+    /// `ttlMs: 0` counts as a hint; see [`ignore_zero_ttl`](Self::ignore_zero_ttl).
+    ///
+    /// The methods are `resources/read`, `resources/list`, `resources/templates/list`,
+    /// `prompts/get`, `prompts/list`, `tools/list`, `skills/list`, `skills/get` and
+    /// `server/discover`. Entries are private to their caller unless the response has
+    /// `cacheScope: "public"`.
     pub fn cache_method(mut self, method: impl Into<String>, time_to_live: Duration) -> Self {
         self.methods.push((method.into(), time_to_live));
         self
     }
 
-    /// Takes `ttlMs: 0` for nothing said, so that [`cache_method`](Self::cache_method) applies: not by default. Servers
-    /// of 2026-07-28 must say something, and SDKs, rmcp's among them, say this for those that do not.
+    /// Sets whether `ttlMs: 0` counts as no hint, so that [`cache_method`](Self::cache_method)
+    /// applies. Default: `false`.
+    ///
+    /// Servers of 2026-07-28 must send a `ttlMs`. SDKs such as rmcp send 0 for servers that do not
+    /// set one.
     pub fn ignore_zero_ttl(mut self, ignore: bool) -> Self {
         self.zero_is_silence = ignore;
         self
     }
 
-    /// Says that a `_meta` key of requests changes nothing about the answer. Any key that is not known to be so makes
-    /// a request another one. Known are `progressToken`, `traceparent`, `tracestate`, `baggage`,
-    /// `io.modelcontextprotocol/logLevel`, idempotency keys, and [`CACHE_META_KEY`].
+    /// Adds a `_meta` key of requests that does not affect the response. Any other key makes
+    /// requests differ.
     ///
-    /// `io.modelcontextprotocol/clientInfo` here means that of a handshake too. Then the users of different clients
-    /// share what is public.
+    /// Default: `progressToken`, `traceparent`, `tracestate`, `baggage`,
+    /// `io.modelcontextprotocol/logLevel`, idempotency keys, `rmcp-layers/retry` and
+    /// [`CACHE_META_KEY`].
+    ///
+    /// `io.modelcontextprotocol/clientInfo` also covers the client info of a handshake. With it,
+    /// users of different clients share public entries.
     pub fn ignore_meta(mut self, key: impl Into<String>) -> Self {
         self.ignored_meta.push(key.into());
         self
     }
 
-    /// Adds to what tells requests apart, for inner stacks that go by more than the message and the caller: an HTTP
-    /// header of the tenant, a setting in the request's extensions. `vary` appends bytes; the same bytes mean the
-    /// same answer.
+    /// Adds bytes to the cache key, for inner stacks whose responses depend on more than the
+    /// message and the caller. Examples are a tenant's HTTP header or a setting in the request's
+    /// extensions.
+    ///
+    /// `vary` appends bytes; requests with equal bytes may share a response.
     pub fn vary_by(
         mut self,
         vary: impl Fn(&McpRequest, &mut Vec<u8>) + Send + Sync + 'static,
@@ -244,92 +267,114 @@ impl CacheLayerBuilder {
         self
     }
 
-    /// Whether those who wait for somebody else's call get its failure too, an `isError` result included: no by
-    /// default, and each calls for itself then. Cancellations and timeouts are never passed on.
+    /// Sets whether callers that wait for a shared call also receive its failure, including an
+    /// `isError` result. Default: `false`, so each of them makes its own call.
+    ///
+    /// Cancellations and timeouts are never shared.
     pub fn share_errors(mut self, share: bool) -> Self {
         self.share_errors = share;
         self
     }
 
-    /// How long anybody waits for somebody else's call before making the same one: 30 s by default, which few calls
-    /// take, and a small part of the 5 minutes of silence after which an [`Upstream`](crate::Upstream) gives a call
-    /// up. So one call that hangs holds up each of the others for that long at most. The first to lose patience
-    /// takes the place of the one that hangs, for those who come after; the others call for themselves.
+    /// Sets the maximum time that a caller waits for the same call of another caller. Default: 30
+    /// s.
     ///
-    /// A caller's own deadline ends its waiting sooner. [`Duration::MAX`] has everybody wait for as long as it takes.
+    /// Few calls take that long, and it is much less than the 5 minutes of silence after which an
+    /// [`Upstream`](crate::Upstream) gives up a call. A hanging call therefore delays each waiting
+    /// caller by at most this time. The first caller whose wait ends replaces the hanging call for
+    /// later callers; the others make their own calls.
+    ///
+    /// A caller's own deadline ends its wait earlier. With [`Duration::MAX`] the wait has no limit.
     pub fn follower_wait(mut self, patience: Duration) -> Self {
         self.follower_wait = patience;
         self
     }
 
-    /// For how long an expired answer may still be given while a new one is fetched in the background (RFC 5861,
-    /// section 3): not at all by default. The new one is fetched with the request of whoever found the old one, its
-    /// principal included. Callers whom the server might ask something are not answered so.
+    /// Sets the time after expiry during which an entry is still returned while a new response is
+    /// fetched in the background (RFC 5861, section 3). Default: 0 s (off).
+    ///
+    /// The background fetch uses the request that found the expired entry, including its principal.
+    /// Callers to which the server might send requests do not receive expired entries this way.
     pub fn stale_while_revalidate(mut self, grace: Duration) -> Self {
         self.stale_while_revalidate = grace;
         self
     }
 
-    /// For how long an expired answer may still be given when the inner stack fails: connection lost, timeout,
-    /// internal error, or refused before anything was done (RFC 5861, section 4). Not at all by default.
+    /// Sets the time after expiry during which an entry is still returned if the inner stack fails
+    /// (RFC 5861, section 4). Default: 0 s (off).
+    ///
+    /// Failures are a lost connection, a timeout, an internal error, or a refusal before any work
+    /// was done.
     pub fn stale_if_error(mut self, grace: Duration) -> Self {
         self.stale_if_error = grace;
         self
     }
 
-    /// Whether the cache listens for changes itself (`subscriptions/listen`), from the first call that it has no
-    /// answer for: for those of the inner stack's lists, and of the resources that it keeps something of, where the
-    /// stack tells of them (`resources.subscribe` in its capabilities). Yes by default. Otherwise it hears of changes
-    /// only while a caller listens through it.
+    /// Sets whether the cache opens its own `subscriptions/listen` for changes. Default: `true`.
+    /// Otherwise it notices changes only while a caller listens through it.
     ///
-    /// What changes between the first answer and the moment that the listen is open is noticed by its time alone.
-    /// When the connection is lost and a listen is open again, all that it tells of counts as changed.
+    /// The first cache miss opens the listen. It covers the lists of the inner stack. It also
+    /// covers the cached resources, if the stack has `resources.subscribe` in its capabilities.
     ///
-    /// It is one request that stays open, and for a moment two where it is opened anew for another resource (four
-    /// times a second at most); and as many again where callers of both ways to speak call, those of 2026-07-28 and
-    /// those before: an upstream may have a connection for each. Further in, a concurrency limit counts it and a
-    /// timeout ends it, unless they stand in [`ExceptListens`](crate::ExceptListens). It is made without a principal: a
-    /// stack that refuses it, and not for want of room alone, is not asked again, and of resources that it refuses
-    /// this caller, or does not acknowledge, changes are not heard. One that ends is opened again: after a second, and
-    /// after up to a minute where that happens again and again.
+    /// Changes between the first response and the acknowledgement of the listen are not noticed;
+    /// such entries end by their time to live. After a lost connection, everything that the
+    /// reopened listen covers counts as changed.
+    ///
+    /// The listen is one request that stays open. For a moment there are two, when it is reopened
+    /// for another resource (at most four times a second). An upstream may have separate
+    /// connections for callers of 2026-07-28 and of earlier revisions, so each kind of caller has
+    /// its own listen. Inner layers see these requests: a concurrency limit counts them and a
+    /// timeout ends them unless they stand in [`ExceptListens`](crate::ExceptListens).
+    ///
+    /// The listen has no principal. If the stack refuses it, the cache does not ask again, except
+    /// after a lost connection, a timeout or a lack of room. Changes of a resource are not noticed
+    /// if the stack refuses it to this caller or does not acknowledge it. A listen that ends is
+    /// reopened after up to one second, and after up to one minute if it ends repeatedly.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;
         self
     }
 
-    /// How many resources it listens for at most: 256 by default, and 0 for none. A resource is listened for until
-    /// the last answer that was kept of it would have expired, and for half a minute longer at most.
-    /// Answers of resources that find no room are kept as well, and go by their time alone.
+    /// Sets the maximum number of resources that the cache listens for. Default: 256; 0 turns it
+    /// off.
+    ///
+    /// The cache listens for a resource until its last entry would have expired, and up to 30 s
+    /// longer. Resources beyond the limit are cached as well, and expire by their time to live
+    /// alone.
     pub fn max_watched_resources(mut self, resources: usize) -> Self {
         self.max_watched_resources = resources;
         self
     }
 
-    /// Whether answers tell their callers how the cache came by them, in their `_meta` under [`CACHE_META_KEY`]
-    /// (`status`, `ageMs`, `ttlMs`): no by default. Outer layers read it by [`CacheStatus::of`](super::CacheStatus::of) either way.
+    /// Sets whether responses carry their cache status in `_meta` under [`CACHE_META_KEY`]
+    /// (`status`, `ageMs`, `ttlMs`). Default: `false`.
+    ///
+    /// Outer layers can always read it with [`CacheStatus::of`](super::CacheStatus::of).
     pub fn report_in_meta(mut self, report: bool) -> Self {
         self.report_in_meta = report;
         self
     }
 
-    /// Shares answers with other processes, behind the memory of this one; none by default.
+    /// Sets a store that shares entries with other processes, behind the memory of this one.
+    /// Default: none.
     ///
-    /// Whoever has to fetch an answer looks for it there first, and puts it there afterwards. What one process
-    /// forgets the others find outdated in the store at once, and in their memories within a second: by groups, so
-    /// that they forget more than was said (all tools for one tool, everything for one principal). Of what inner
-    /// layers said in a response's extensions only whom it is for is kept there.
+    /// A cache miss looks in the store before it calls the inner stack, and writes the response to
+    /// the store afterwards. An invalidation in one process makes the entries in the store outdated
+    /// at once, and those in the memory of other processes within one second. It covers whole
+    /// groups: all tools for one tool, everything for one principal. Of the response's extensions,
+    /// the store keeps only the mark that a response is private.
     ///
-    /// Processes that share a store must have the same servers behind their caches, in the same order where one layer
-    /// is laid over several.
+    /// Processes that share a store must have the same servers behind their caches. If one layer
+    /// wraps several stacks, they must be wrapped in the same order.
     ///
-    /// A store that fails, or has something else than was put there, is no answer and a warning, twice a minute at
-    /// most. For a second after a failure nobody asks it.
+    /// A store that fails or returns invalid data counts as a miss. It logs a warning at most twice
+    /// a minute. After a failure the store is not used for one second.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
         self
     }
 
-    /// How long anybody waits for the shared store: 100 ms by default.
+    /// Sets the maximum time that a call waits for the shared store. Default: 100 ms.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = timeout;
         self
@@ -339,8 +384,9 @@ impl CacheLayerBuilder {
     ///
     /// # Errors
     ///
-    /// If nothing could ever be kept, if a tool is to be kept that never is, if a method is named whose answers are
-    /// not, or if nobody would wait for the store.
+    /// Returns an error if a limit, a time to live or the store timeout is 0, or if
+    /// `max_item_bytes` is more than `max_bytes`. It also returns an error if a named tool is in
+    /// the never-cache set, or if a named method cannot be cached.
     pub fn build(self) -> Result<CacheLayer, Error> {
         self.check().map_err(impossible)?;
         Ok(self.make())
@@ -381,7 +427,7 @@ impl CacheLayerBuilder {
             return Err("store_timeout is 0, so the store would never be heard".to_owned());
         }
         for (tool, _) in &self.tools {
-            // Of a glob some tools may still be kept.
+            // Other tools that match a glob may still be cached.
             let is_name = !tool.contains(['*', '?']);
             if self.never.contains(tool) || is_name && is_never(&self.never, tool) {
                 return Err(format!(
@@ -409,7 +455,7 @@ impl CacheLayerBuilder {
         kinds.collect()
     }
 
-    /// Makes what has been checked.
+    /// Makes the layer from checked settings.
     fn make(self) -> CacheLayer {
         let memory = Memory::new(self.max_entries, self.max_bytes, self.max_item_bytes);
         let rules = Rules {

@@ -1,4 +1,4 @@
-//! The answers in this process, by when they were last used.
+//! The cache entries of this process, in order of use.
 
 use std::{
     hash::{BuildHasherDefault, Hasher},
@@ -9,11 +9,11 @@ use lru::LruCache;
 
 use super::entry::{Concerned, Entry};
 
-/// A shard is worth having for this many entries.
+/// Number of entries that justify one more shard.
 const PER_SHARD: usize = 4_096;
 const MAX_SHARDS: usize = 16;
 
-/// The hash is a keyed one already.
+/// Passes the hash through: the key is already a keyed hash.
 #[derive(Default)]
 pub(super) struct Hashed(u64);
 
@@ -38,16 +38,17 @@ struct Shard {
     bytes: usize,
 }
 
-/// The answers, in shards that each hold their part of the bounds: so the bounds hold for all of them. There are
-/// few entries by default, and then there is one shard and the order of use is exact; with many entries a shard
-/// that happens to get more than its part lets go of some before the whole is full.
+/// The entries, in shards that each have an equal part of the limits.
+///
+/// Small caches, including the default, have one shard and an exact order of use. In a large cache,
+/// a shard that gets more than its part evicts entries before the whole cache is full.
 pub(super) struct Memory {
     shards: Box<[Mutex<Shard>]>,
     max_entries: usize,
     max_bytes: usize,
 }
 
-/// What an insertion did.
+/// The outcome of an insertion.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Inserted {
     pub kept: bool,
@@ -57,7 +58,7 @@ pub(super) struct Inserted {
 impl Memory {
     pub fn new(max_entries: usize, max_bytes: usize, max_item_bytes: usize) -> Self {
         let by_entries = max_entries / PER_SHARD;
-        // Several of the largest items fit into a shard.
+        // A shard must have room for several of the largest entries.
         let by_bytes = max_bytes / max_item_bytes.saturating_mul(4).max(1);
         let most = by_entries.min(by_bytes).clamp(1, MAX_SHARDS);
         let count = if most.is_power_of_two() {
@@ -79,22 +80,22 @@ impl Memory {
     }
 
     fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
-        // The map goes by the low half.
+        // The map uses the low half of the hash.
         let at = (hash >> 64) as usize & (self.shards.len() - 1);
         self.shards[at]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer to exactly this key.
+    /// Returns the entry for exactly this key.
     pub fn get(&self, hash: u128, key: &[u8]) -> Option<Arc<Entry>> {
         let mut shard = self.shard(hash);
         let entry = shard.map.get(&hash)?;
         (*entry.subject.key.bytes == *key).then(|| entry.clone())
     }
 
-    /// Keeps an answer, if `allowed` says so while nothing else can be done to its shard, and nothing newer is
-    /// there.
+    /// Inserts an entry, unless there is a newer one or `allowed` returns `false`. `allowed` runs
+    /// while the shard is locked.
     pub fn insert(&self, entry: Arc<Entry>, allowed: impl FnOnce() -> bool) -> Inserted {
         let hash = entry.subject.key.hash;
         let mut gone = Vec::new();
@@ -123,13 +124,13 @@ impl Memory {
             inserted.evicted += 1;
             gone.push(least);
         }
-        // What is let go of is dropped after the lock.
+        // Evicted entries are dropped outside of the lock.
         drop(shard);
         drop(gone);
         inserted
     }
 
-    /// Lets go of exactly this entry.
+    /// Removes exactly this entry.
     pub fn remove(&self, entry: &Arc<Entry>) {
         let hash = entry.subject.key.hash;
         let mut shard = self.shard(hash);
@@ -143,7 +144,7 @@ impl Memory {
         }
     }
 
-    /// Lets go of what is concerned, and says of how much.
+    /// Removes the matching entries and returns their number.
     pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
         let mut count = 0;
         for shard in &self.shards {
@@ -165,7 +166,7 @@ impl Memory {
         count
     }
 
-    /// How many entries there are, and how many bytes they take.
+    /// Returns the number of entries and the bytes that they take.
     pub fn usage(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,8 @@
-//! Answers from memory, for each caller apart.
+//! A response cache with separate entries for each caller.
 //!
-//! [`CacheLayer`] stands in front of any stack. It returns only what the stack would have returned to this same
-//! caller, and calls it once for those who ask the same at the same time:
+//! [`CacheLayer`] wraps any stack. A caller receives only responses that the stack would have
+//! returned to this same caller. The cache makes one call for callers that send the same request at
+//! the same time:
 //!
 //! ```
 //! use std::time::Duration;
@@ -28,7 +29,7 @@
 //! # let weather = Weather::default();
 //! # let asked = weather.0.clone();
 //! let layer = CacheLayer::builder()
-//!     // What tools say of themselves counts only where the operator trusts their servers.
+//!     // Tool annotations count only if the operator trusts the servers.
 //!     .cache_tool_for("forecast", Duration::from_secs(600))
 //!     .never_cache("order_*")
 //!     .build()?;
@@ -48,54 +49,72 @@
 //! # }
 //! ```
 //!
-//! # What is kept
+//! # Cached responses
 //!
-//! - `tools/call`, where the operator says so ([`cache_tool`](CacheLayerBuilder::cache_tool)), or where the operator
-//!   [trusts](CacheLayerBuilder::trust_annotations) the servers and the tool says that it changes nothing
-//!   (`readOnlyHint: true`, in a `tools/list` that has passed the cache). Never the tools in the
-//!   [never-cache set](CacheLayerBuilder::never_cache), or of which such a list said `destructiveHint: true`.
-//! - `resources/read`, the lists and `server/discover` by their `ttlMs` and `cacheScope` (MCP 2026-07-28,
-//!   `server/utilities/caching`), these and `prompts/get` by
-//!   [`cache_method`](CacheLayerBuilder::cache_method) where the server says nothing.
+//! - `tools/call`, if the operator names the tool with
+//!   [`cache_tool`](CacheLayerBuilder::cache_tool). If the operator
+//!   [trusts](CacheLayerBuilder::trust_annotations) the servers, tools with `readOnlyHint: true` in
+//!   a `tools/list` that has passed the cache are cached too.
+//! - `resources/read`, the lists and `server/discover`, by their `ttlMs` and `cacheScope` (MCP
+//!   2026-07-28, `server/utilities/caching`).
+//! - These methods and `prompts/get` by [`cache_method`](CacheLayerBuilder::cache_method), if the
+//!   response has no cache hints.
 //!
-//! Of those, finished answers only: no error, no `isError`, no task, no round of a multi-round request. Nothing
-//! that an inner layer [marked](crate::McpResponse::mark_private) as somebody else's, and no call during which the
-//! server asked its caller something, because the answer depends on what that said. Progress and log messages are
-//! about the run, not the answer: a hit has none.
+//! Tools in the [never-cache set](CacheLayerBuilder::never_cache), and tools that a list marks with
+//! `destructiveHint: true`, are never cached.
 //!
-//! # For whom
+//! Only final results are cached. Errors, `isError` results, tasks and rounds of multi-round
+//! requests never are. A response that an inner layer [marked](crate::McpResponse::mark_private) as
+//! private is not cached. The same holds for a call during which the server sent a request to its
+//! caller, because the response depends on the caller's reply. Progress and log messages belong to
+//! one run, so a hit has none.
 //!
-//! An answer is kept for its caller's [`Audience`](crate::Audience), and within it for the same scopes and claims;
-//! what says `cacheScope: "public"` is kept for everybody. A request is the same if its method, name and arguments
-//! are (neither the order of keys nor the form of numbers matters), and its `_meta`, except for
-//! [keys that change nothing](CacheLayerBuilder::ignore_meta); and if its caller speaks the same revision with the
-//! same capabilities.
+//! # Cache key
 //!
-//! # For how long
+//! An entry is for its caller's [`Audience`](crate::Audience), and within it for the same scopes
+//! and claims. A response with `cacheScope: "public"` is for all callers. Two requests are the same
+//! if all of these are equal:
 //!
-//! At most [`time_to_live`](CacheLayerBuilder::time_to_live), or what its rule says, and no longer than the server's
-//! `ttlMs`. A hit's own `ttlMs` is what is left of it. Times are those of a monotonic clock: the wall clock may jump.
-//! Change notifications end it sooner: a changed list takes with it the lists and the answers of what it lists, and
-//! an updated resource what was read from it and from those that it is a part of. They are heard by a
-//! [listen of the cache's own](CacheLayerBuilder::watch_changes), for the lists and for the
-//! [resources](CacheLayerBuilder::max_watched_resources) that something is kept of, and where a caller's listen passes
-//! the cache. Not heard is what a server in a [`Handler`](crate::Handler) tells its callers' peers past the stack:
-//! put such a server behind [`Upstream::in_process`](crate::Upstream::in_process).
+//! - the method, name and arguments; the order of keys and the form of numbers do not matter;
+//! - the `_meta`, except for [ignored keys](CacheLayerBuilder::ignore_meta);
+//! - the caller's protocol revision and capabilities.
 //!
-//! # One call for many
+//! # Freshness and invalidation
 //!
-//! Those who ask the same while a call is under way wait for its answer. When the one who made the call goes away,
-//! the next in line makes it again. When the call fails, or its answer is for its caller alone, each of the others
-//! makes a call of its own, all at once: so nobody waits for more than one failure, and nobody gets somebody else's.
-//! Nobody waits for longer than its own deadline and [`follower_wait`](CacheLayerBuilder::follower_wait) (30 s) for a
-//! call that hangs.
-//! For ten seconds after an answer that was its caller's alone, nobody waits for such calls. Calls of tools that are
-//! not kept are never made one: a payment that is ordered twice is ordered twice.
+//! An entry is fresh for [`time_to_live`](CacheLayerBuilder::time_to_live) or the time of its rule,
+//! but no longer than the server's `ttlMs`. The `ttlMs` of a hit is the remaining time. Ages are
+//! measured with a monotonic clock, because the wall clock may jump.
 //!
-//! # In which order
+//! Change notifications invalidate entries earlier. A changed list invalidates the lists of its
+//! kind and the responses of what it lists. An updated resource invalidates its own entries and
+//! those of the resources that it is a part of. The cache receives notifications in two ways:
 //!
-//! Outside of layers that cost something (retry, budgets), so that hits cost nothing. A layer that decides by who
-//! is calling may stand on either side: it [marks](crate::McpResponse::mark_private) what it lets through.
+//! - through [its own listen](CacheLayerBuilder::watch_changes), for the lists and for the
+//!   [cached resources](CacheLayerBuilder::max_watched_resources);
+//! - through a caller's listen that passes the cache.
+//!
+//! The cache does not see notifications that a server in a [`Handler`](crate::Handler) sends to its
+//! callers' peers directly. Put such a server behind
+//! [`Upstream::in_process`](crate::Upstream::in_process).
+//!
+//! # Request coalescing
+//!
+//! Callers that send a request while the same call is under way wait for its response. If the
+//! caller that made the call goes away, the next one repeats it. If the call fails, or its response
+//! is for its caller only, each of the others makes its own call at once. A caller therefore waits
+//! for at most one failure, and never receives the failure of another caller (unless
+//! [`share_errors`](CacheLayerBuilder::share_errors) is on).
+//!
+//! A caller waits at most until its own deadline and for
+//! [`follower_wait`](CacheLayerBuilder::follower_wait) (default: 30 s). After a response that was
+//! for its caller only, such calls are not coalesced for 10 s. Calls of tools that are not cached
+//! are never coalesced: two orders of a payment run twice.
+//!
+//! # Ordering
+//!
+//! Put the cache outside of layers that do costly work (retry, budgets), so that hits avoid that
+//! work. A layer that decides by the caller may stand on either side: it
+//! [marks](crate::McpResponse::mark_private) the responses that it lets through.
 
 mod codec;
 mod counters;

@@ -1,10 +1,13 @@
-//! The answers that several processes share.
+//! The shared store: cache entries that several processes share.
 //!
-//! The shared store stands behind the memory of each process: it is asked by whoever leads a flight, and told
-//! afterwards. Four *generations*, random numbers in the store, say what is outdated: an answer is stored with those
-//! that it was asked under, and holds as long as they are the same. To invalidate is to put another number there. So
-//! nothing has to be found in the store to be forgotten, an answer that was in flight meanwhile is outdated as it
-//! arrives, and each process that sees another number forgets what it has in memory too.
+//! The store stands behind the memory of each process. The leader of a fetch reads it first and
+//! writes to it afterwards.
+//!
+//! Four *generations*, random numbers in the store, mark outdated entries. An entry is stored with
+//! the generations that were current at its request, and is valid while they are the same. An
+//! invalidation replaces a generation with a new number, so no entry has to be found in the store.
+//! A response that was in flight meanwhile is outdated on arrival. Each process that sees a new
+//! number also invalidates its memory.
 
 use std::{
     future::Future,
@@ -31,16 +34,16 @@ use crate::{
     store::{Store, StoreError, Stored},
 };
 
-/// How long the store is left alone after it failed.
+/// Time for which the store is not used after a failure.
 const LEFT_ALONE: Duration = Duration::from_secs(1);
-/// A failing store is warned of this often at most.
+/// Minimum time between two warnings about a failing store.
 const WARNED: Duration = Duration::from_secs(30);
-/// How often a process looks whether another one has invalidated something.
+/// Interval at which a process looks for invalidations of other processes.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many answers are being stored at once. Those beyond are not.
+/// Maximum number of writes at once. Further ones are skipped.
 const MAX_WRITES: usize = 64;
 
-/// What is invalidated together in the store.
+/// Index of the generation that covers all entries.
 const ALL: usize = 0;
 const COUNT: usize = 4;
 
@@ -55,7 +58,8 @@ fn index(group: Group) -> usize {
 
 const NAMES: [&str; COUNT] = ["g:all", "g:tools", "g:prompts", "g:resources"];
 
-/// The generations that an answer of one kind was asked under: those of everything, and of its group.
+/// The generations at the time of a request: the one of all entries, and the one of the request's
+/// group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Generations(pub [u128; 2]);
 
@@ -76,18 +80,18 @@ struct State {
 
 #[derive(Clone, Copy, Default)]
 struct Generation {
-    /// What was in the store when it was last seen there.
+    /// The value when the store was last read.
     seen: Option<u128>,
-    /// How often it is to be put anew, and how often it was.
+    /// Number of replacements that were requested; `done` counts those that were written.
     wanted: u64,
     done: u64,
 }
 
-/// What the store has for a request.
+/// The result of a lookup in the store.
 #[derive(Default)]
 pub(super) struct Looked {
     pub entry: Option<codec::Read>,
-    /// With what the answer may be stored. Nothing while the store is not to be used.
+    /// The generations to store the response with, or `None` while the store is not usable.
     pub generations: Option<Generations>,
 }
 
@@ -110,8 +114,8 @@ impl Remote {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store says, if it says anything in time. After a failure it is left alone for a while, so that
-    /// nobody waits for it.
+    /// Runs a store operation, and returns `None` if it fails or takes too long. After a failure
+    /// the store is skipped for a while, so that callers do not wait for it.
     async fn ask<T, F>(&self, ask: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -145,7 +149,7 @@ impl Remote {
         None
     }
 
-    /// Looks for an answer to this request, the caller's own or everybody's.
+    /// Looks up an entry for this request, the caller's own or a public one.
     pub async fn look(&self, core: &Core, subject: &Subject, wanted: bool) -> Looked {
         let mut keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
         let public = subject.kind.has_scope().then(|| Subject {
@@ -157,7 +161,7 @@ impl Remote {
         if wanted {
             keys.extend(subjects.iter().map(|subject| codec::name(subject)));
         }
-        // Once more if the generations are new, or were to be made so.
+        // Tried a second time if the generations were missing or about to be replaced.
         for _ in 0..2 {
             if !self.is_settled() {
                 self.settle().await;
@@ -183,7 +187,8 @@ impl Remote {
         Looked::default()
     }
 
-    /// Notes the generations in the store, and forgets what is outdated by them. Nothing if they are not to be used.
+    /// Notes the generations in the store and invalidates the memory that they make outdated.
+    /// Returns `None` if the generations are not usable.
     fn see(&self, core: &Core, seen: &[Option<u128>]) -> Option<[u128; COUNT]> {
         let mut current = [0; COUNT];
         let mut usable = seen.len() == COUNT;
@@ -197,7 +202,7 @@ impl Remote {
                     current[at] = now;
                 }
                 None => {
-                    // Nobody knows what was there before.
+                    // The earlier number is unknown, so a new one is written.
                     generation.wanted += 1;
                 }
             }
@@ -212,13 +217,13 @@ impl Remote {
         usable.then_some(current)
     }
 
-    /// Whether the store knows of everything that was invalidated here.
+    /// Returns `true` if all invalidations of this process have reached the store.
     fn is_settled(&self) -> bool {
         let state = self.state();
         state.groups.iter().all(|group| group.wanted == group.done)
     }
 
-    /// Notes that something is outdated. Until the store knows, it is not used.
+    /// Notes an invalidation. The store is not used until it has been written there.
     pub fn invalidate(&self, concerned: &Concerned<'_>) {
         let at = match concerned {
             Concerned::Group { group, .. } | Concerned::Groups(group) => index(*group),
@@ -229,7 +234,7 @@ impl Remote {
         self.state().groups[at].wanted += 1;
     }
 
-    /// Tells the store what is outdated, if it can be reached.
+    /// Writes pending invalidations to the store, if it can be reached.
     pub async fn settle(&self) {
         for (at, name) in NAMES.iter().enumerate() {
             let wanted = {
@@ -249,13 +254,13 @@ impl Remote {
             let mut state = self.state();
             let group = &mut state.groups[at];
             group.done = group.done.max(wanted);
-            // What was in memory went when it was invalidated. Should somebody else have put another one there in
-            // between, the next look finds that.
+            // The memory was invalidated before. If another process has written a different number
+            // meanwhile, the next lookup finds it.
             group.seen = Some(fresh);
         }
     }
 
-    /// Stores an answer, later.
+    /// Stores an entry in the background.
     pub fn put(
         self: &Arc<Self>,
         core: &Core,
@@ -279,7 +284,7 @@ impl Remote {
         });
     }
 
-    /// Looks again and again whether another process has invalidated something.
+    /// Polls for invalidations of other processes.
     pub async fn follow(&self, core: &Core) {
         let keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
         loop {
@@ -295,7 +300,7 @@ impl Remote {
     }
 }
 
-/// The generation that is stored, if it is one.
+/// Parses a stored generation.
 fn generation(stored: Option<Stored>) -> Option<u128> {
     Some(u128::from_be_bytes(stored?.value.try_into().ok()?))
 }

@@ -1,4 +1,4 @@
-//! What may be kept, and for how long.
+//! Rules for which responses are cached, and for how long.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use rmcp::model::{CacheScope, ClientRequest, ServerResult};
 
 use crate::{McpRequest, ToolHints, glob, protocol};
 
-/// The methods whose answers may be kept.
+/// The methods whose responses may be cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     CallTool,
@@ -21,13 +21,13 @@ pub(super) enum Kind {
     Discover,
 }
 
-/// What a change notification speaks of.
+/// The entries that one kind of change notification covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Group {
     Tools,
     Prompts,
     Resources,
-    /// Nothing tells of changes here.
+    /// `server/discover`, for which there are no change notifications.
     Server,
 }
 
@@ -45,7 +45,7 @@ impl Kind {
         Self::Discover,
     ];
 
-    /// The kind of a request, if its answer may be kept at all.
+    /// Returns the kind of a request, if its response may be cached at all.
     pub fn of(request: &McpRequest) -> Option<Self> {
         Some(match &request.message {
             ClientRequest::CallToolRequest(_) => Self::CallTool,
@@ -86,12 +86,12 @@ impl Kind {
         }
     }
 
-    /// Whether a result can say who may keep it. What cannot is never everybody's.
+    /// Returns `true` if a result of this kind can carry a `cacheScope`. Others are never public.
     pub fn has_scope(self) -> bool {
         !matches!(self, Self::CallTool | Self::GetPrompt)
     }
 
-    /// Whether this is what the method answers with when it is done.
+    /// Returns `true` if this is the final result type of the method.
     pub fn fits(self, result: &ServerResult) -> bool {
         matches!(
             (self, result),
@@ -112,25 +112,26 @@ impl Kind {
     }
 }
 
-/// What a result says of how long and by whom it may be kept (MCP 2026-07-28, `server/utilities/caching`).
+/// Returns the `ttlMs` and the `cacheScope` of a result (MCP 2026-07-28,
+/// `server/utilities/caching`).
 pub(super) fn said(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
     let (ttl, scope) = protocol::cache_hints(result);
     (ttl, scope.map(|scope| *scope))
 }
 
-/// Adds what the key must hold beside the request.
+/// Appends the operator's part of the cache key.
 pub(super) type VaryBy = Arc<dyn Fn(&McpRequest, &mut Vec<u8>) + Send + Sync>;
 
-/// The operator's settings, as they are asked.
+/// The operator's settings.
 pub(super) struct Rules {
     pub time_to_live: Duration,
-    /// Globs of tools, the first that matches.
+    /// Globs of tools. The first match applies.
     pub tools: Vec<(String, Option<Duration>)>,
     pub never: Vec<String>,
     pub trust_annotations: bool,
-    /// How long answers are kept of servers that do not say it.
+    /// Time to live of responses without cache hints.
     pub methods: Vec<(Kind, Duration)>,
-    /// A server that says `ttlMs: 0` is taken for one that does not say it.
+    /// `ttlMs: 0` counts as no hint.
     pub zero_is_silence: bool,
     pub ignored_meta: Vec<String>,
     pub vary_by: Option<VaryBy>,
@@ -144,11 +145,12 @@ pub(super) struct Rules {
     pub max_item_bytes: usize,
 }
 
-/// How few characters a gateway puts in front of a name: a member's name and a separator.
+/// Minimum length of a gateway's prefix: a member's name and a separator.
 const SHORTEST_PREFIX: usize = 2;
 
-/// Whether a tool is in the set that is never kept: by its name, or by any end of it that a gateway may have put
-/// something in front of. A separator may be any characters of names, letters too, so nothing says where that ends.
+/// Returns `true` if a tool is in the never-cache set, by its name or by any suffix that follows a
+/// possible gateway prefix. A separator may consist of any characters, so the end of a prefix is
+/// unknown.
 pub(super) fn is_never(never: &[String], tool: &str) -> bool {
     let is_in_set = |name: &str| never.iter().any(|glob| glob::matches(glob, name));
     let ends = tool.char_indices().skip(SHORTEST_PREFIX);
@@ -160,7 +162,7 @@ impl Rules {
         self.ignored_meta.iter().any(|ignored| ignored == meta)
     }
 
-    /// How long a tool's answers are kept, if it may be kept at all.
+    /// Returns the time to live of a tool's responses, if they may be cached at all.
     pub fn tool_ttl(
         &self,
         tool: &str,
@@ -184,13 +186,13 @@ impl Rules {
         }
     }
 
-    /// How long an answer of this method is kept whose server does not say it.
+    /// Returns the time to live of this method's responses without cache hints.
     pub fn silent_ttl(&self, kind: Kind) -> Option<Duration> {
         let rule = self.methods.iter().find(|(of, _)| *of == kind);
         rule.map(|(_, ttl)| *ttl)
     }
 
-    /// How long what has expired may still be of use.
+    /// Returns the time after expiry for which an entry may still be used.
     pub fn grace(&self) -> Duration {
         self.stale_while_revalidate.max(self.stale_if_error)
     }

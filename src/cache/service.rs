@@ -35,11 +35,11 @@ use crate::{
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
 ///
-/// It is always ready: only a request that goes to the inner stack waits until that is. So what is kept is
-/// answered while the inner stack is busy.
+/// It is always ready, so hits are answered while the inner stack is busy. Only a request that goes
+/// to the inner stack waits for that stack's readiness.
 pub struct Cache<S> {
     core: Arc<Core>,
-    /// What runs in the background ends with the last clone.
+    /// Stops the background tasks when the last clone is dropped.
     life: Arc<DropGuard>,
     inner: S,
 }
@@ -80,10 +80,10 @@ impl<S> fmt::Debug for Cache<S> {
     }
 }
 
-/// What memory has for a request.
+/// The result of a lookup in memory.
 enum Found {
     Fresh(Arc<Entry>, CacheStatus),
-    /// Expired, and good enough while a new one is fetched.
+    /// Expired, and usable while a new response is fetched.
     Stale(Arc<Entry>, Key),
     Missing(Key, Option<Arc<Entry>>),
 }
@@ -163,7 +163,7 @@ where
         Either::Right(Box::pin(inner.oneshot(request).map_err(Into::into)))
     }
 
-    /// Passes on a request whose answer is not kept.
+    /// Passes on a request whose response is not cached.
     fn bypass(
         &self,
         kind: Kind,
@@ -218,7 +218,7 @@ where
         )
     }
 
-    /// Fetches a new answer in the background, if nobody does.
+    /// Fetches a new response in the background, unless such a fetch is under way.
     fn refresh(&self, request: &McpRequest, audience: Audience, key: Key, plan: Plan) {
         let core = self.core.clone();
         let Ok(permit) = core.shared.refreshes.clone().try_acquire_owned() else {
@@ -254,7 +254,7 @@ fn fresh(
     Some((entry.take()?, status))
 }
 
-/// The same request, without its caller: it may be gone before the answer comes.
+/// Returns the same request without its caller, which may be gone before the response arrives.
 fn on_own_behalf(request: &McpRequest) -> McpRequest {
     let asked = &request.context;
     let mut context = CallContext::new(next_id());
@@ -283,11 +283,11 @@ where
     answer
 }
 
-/// One call that memory has no answer for.
+/// A call that has no entry in memory.
 struct Call {
     core: Arc<Core>,
     plan: Plan,
-    /// What has expired, for the case that nothing newer can be had.
+    /// The expired entry, used if no newer response can be had.
     stale: Option<Arc<Entry>>,
 }
 
@@ -309,7 +309,7 @@ impl Call {
         loop {
             let phase = match flights.join(subject.clone()) {
                 Join::Lead(lead) => {
-                    // Somebody may have landed since memory was asked.
+                    // Another fetch may have ended since the lookup.
                     if let Some(hit) = self.landed(&subject.key) {
                         return Ok(hit);
                     }
@@ -349,7 +349,7 @@ impl Call {
         }
     }
 
-    /// What has come into memory for this key or for everybody's meanwhile.
+    /// Returns a hit that has come into memory meanwhile, for this key or its public form.
     fn landed(&self, key: &Key) -> Option<McpResponse> {
         let shared = &self.core.shared;
         let take = |key: &Key| {
@@ -363,7 +363,7 @@ impl Call {
         })
     }
 
-    /// Fetches the answer.
+    /// Fetches the response.
     async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Lead) -> Answer
     where
         S: Service<McpRequest, Response = McpResponse>,
@@ -399,7 +399,8 @@ impl Call {
     }
 }
 
-/// Waits for the end of somebody else's call, but not beyond the own deadline. Nothing if patience ends first.
+/// Waits for the end of another caller's call, up to this caller's own deadline. Returns `None` if
+/// `patience` ends first.
 async fn wait(
     mut followed: Followed,
     began: Instant,
@@ -422,11 +423,11 @@ async fn wait(
             Err(_) => return Ok(None),
         },
     };
-    // Whoever leads says how it ends, even when dropped.
+    // A leader always sends an outcome, even when it is dropped.
     Ok(Some(ended.map_or(Phase::Abandoned, |phase| phase.clone())))
 }
 
-/// Whether a server may ask the caller of this something while it answers.
+/// Returns `true` if the server may send requests to this caller during the call.
 fn may_be_asked(context: &CallContext) -> bool {
     let caller = &context.caller;
     if caller.is_detached() {
@@ -440,7 +441,7 @@ fn may_be_asked(context: &CallContext) -> bool {
             })
 }
 
-/// Notes whether the server asks the caller something: then the answer depends on what it said.
+/// Notes whether the server sends a request to the caller: the response then depends on the reply.
 fn notice_questions(request: &mut McpRequest) -> Arc<AtomicBool> {
     let asked = Arc::new(AtomicBool::new(false));
     let flag = asked.clone();
@@ -467,7 +468,7 @@ impl CallerSink for NoticesQuestions {
     }
 }
 
-/// Takes to the caller of a listen what it is told, once the cache knows.
+/// Forwards notifications of a caller's listen, after the cache has seen them.
 struct Overhears {
     core: Arc<Core>,
     caller: Caller,
@@ -475,7 +476,8 @@ struct Overhears {
 
 impl CallerSink for Overhears {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        // First, so that a caller who asks at once hears of what has changed.
+        // The cache comes first, so that a caller that reacts at once does not get an outdated
+        // entry.
         self.core.heard(&notification);
         Box::pin(self.caller.notify(notification))
     }

@@ -1,4 +1,4 @@
-//! What the clones of a cache share.
+//! State that the clones of a cache share.
 
 use std::{
     num::NonZeroUsize,
@@ -32,66 +32,68 @@ use crate::{
     hints::{Asked, KnownHints},
 };
 
-/// For how many requests it is remembered that their answers are shared with nobody, and for how long.
+/// Limits of the memory for requests whose responses are for their callers only.
 const MAX_APART: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
 const APART_FOR: Duration = Duration::from_secs(10);
-/// How many answers are fetched anew in the background at once. Those beyond are tried again with the next request.
+/// Maximum number of background fetches at once. Beyond it, the next request tries again.
 const MAX_REFRESHES: usize = 64;
 
 pub(super) type Answer = Result<McpResponse, Error>;
 
-/// What all stacks under one layer share, and its handles.
+/// State of all stacks under one layer and of its handles.
 pub(super) struct Shared {
     pub rules: Rules,
     pub memory: Memory,
     pub flights: Arc<Flights>,
     pub counters: Counters,
     pub hasher: SipHasher13,
-    /// Requests whose answers were for their callers alone: whoever asks the same does not wait for others.
+    /// Requests whose responses were for their callers only: equal requests do not wait for each
+    /// other.
     apart: Mutex<LruCache<u128, Instant>>,
     pub refreshes: Arc<Semaphore>,
     pub next_stack: AtomicU32,
-    /// What is shared with other processes.
+    /// The store that is shared with other processes.
     pub remote: Option<Arc<Remote>>,
 }
 
-/// What belongs to one stack under the layer.
+/// State of one stack under the layer.
 pub(super) struct Core {
     pub shared: Arc<Shared>,
     pub number: u32,
     pub hints: KnownHints,
-    /// Cancelled when the last clone of the service is gone.
+    /// Cancelled when the last clone of the service is dropped.
     pub stop: CancellationToken,
-    /// Whether what runs in the background does.
+    /// The background tasks that have been started.
     pub begun: Begun,
-    /// What the cache wants to be told of.
+    /// The resources to listen for.
     pub watched: Watched,
 }
 
-/// What runs in the background.
+/// The background tasks that have been started.
 #[derive(Default)]
 pub(super) struct Begun {
     pub follows: AtomicBool,
-    /// For callers before 2026-07-28, and for others.
+    /// One for each era: callers before 2026-07-28, and others.
     pub listens: [AtomicBool; 2],
 }
 
-/// How a request is answered.
+/// The rules for one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub kind: Kind,
     pub directives: Directives,
-    /// How long the answer is kept, if the server does not say it.
+    /// The time to live without cache hints of the server.
     pub ttl: Option<Duration>,
     /// The version of the hints by which the tool is safe.
     pub checked: u64,
 }
 
-/// No version of hints: they came with the request.
+/// Stands for hints that came with the request and have no version.
 const UNVERSIONED: u64 = u64::MAX;
 
 impl Plan {
-    /// What the request itself says. How long its answer is kept is [settled](Core::settle) later.
+    /// Returns the plan by the request's own directives. Its time to live is
+    /// [settled](Core::settle) later.
     pub fn of(kind: Kind, request: &McpRequest) -> Self {
         Self {
             kind,
@@ -101,19 +103,19 @@ impl Plan {
         }
     }
 
-    /// Whether the answer is good for this request.
+    /// Returns the status of a hit if the entry is usable for this request.
     pub fn takes(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
         let status = entry.status(now)?;
         (self.is_young(entry, now) && !self.directives.no_cache).then_some(status)
     }
 
-    /// Whether the answer is no older than the request wants it.
+    /// Returns `true` if the entry is within the request's `max-age`.
     pub fn is_young(&self, entry: &Entry, now: Instant) -> bool {
         let most = self.directives.max_age;
         most.is_none_or(|most| entry.age(now) <= most)
     }
 
-    /// Whether the answer is good enough though it has expired less than `grace` ago.
+    /// Returns `true` if an entry that expired less than `grace` ago is usable for this request.
     pub fn takes_stale(&self, entry: &Entry, now: Instant, grace: Duration) -> bool {
         let Directives {
             no_cache, max_age, ..
@@ -137,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Lets go of what is concerned, here and where it is shared.
+    /// Invalidates the matching entries, here and in the shared store.
     pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
         if let Some(remote) = &self.remote {
             remote.invalidate(concerned);
@@ -149,9 +151,10 @@ impl Shared {
         self.forget(concerned)
     }
 
-    /// Lets go of what is concerned, and of what is being fetched of it.
+    /// Invalidates the matching entries in memory and the matching fetches.
     pub fn forget(&self, concerned: &Concerned<'_>) -> u64 {
-        // In this order: what was being fetched is either found in memory, or sees that it may not go there.
+        // Fetches come first: a response is then either in memory already, or sees that it is
+        // outdated.
         self.flights.invalidate(concerned);
         let count = self.memory.invalidate(concerned);
         self.counters.count(Event::Invalidation, "", count);
@@ -179,7 +182,7 @@ impl Shared {
         }
     }
 
-    /// Takes an answer out of memory that nobody can use any more.
+    /// Removes an entry that can no longer be used.
     pub fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
         if entry.age(now) >= entry.fresh_for.saturating_add(self.rules.grace()) {
             self.memory.remove(entry);
@@ -190,13 +193,13 @@ impl Shared {
 }
 
 impl Core {
-    /// Whether a tool is as safe as when its answer was kept.
+    /// Returns `true` if the tool hints have not changed since the entry was last checked.
     pub fn is_checked(&self, request: &McpRequest, entry: &Entry) -> bool {
         request.context.extensions.get::<ToolHints>().is_none()
             && entry.checked.load(Ordering::Relaxed) == self.hints.version()
     }
 
-    /// Settles how long the answer may be kept. Nothing if it may not be at all.
+    /// Sets the time to live of the response. Returns `None` if it may not be cached at all.
     pub fn settle(&self, plan: &mut Plan, request: &McpRequest, audience: &Audience) -> Option<()> {
         let rules = &self.shared.rules;
         let Some(call) = request.as_tool_call() else {
@@ -232,14 +235,14 @@ impl Core {
         }
     }
 
-    /// Notes what a listing says of tools, if that was asked for.
+    /// Learns tool hints from the response to a list request.
     pub fn learn(&self, asked: Option<&Asked>, response: Option<&McpResponse>) {
         if let (Some(asked), Some(response)) = (asked, response) {
             self.hints.learn(asked, response);
         }
     }
 
-    /// Takes what a server says has changed out of memory.
+    /// Invalidates the entries that a server's notification covers.
     pub fn heard(&self, notification: &ServerNotification) {
         let group = |group| {
             self.shared.invalidate(&Concerned::Group {
@@ -264,7 +267,7 @@ impl Core {
         }
     }
 
-    /// What becomes of an answer that was fetched.
+    /// Processes the outcome of a fetch.
     pub fn conclude(
         &self,
         lead: Lead,
@@ -288,7 +291,7 @@ impl Core {
         }
     }
 
-    /// Whether an expired answer stands in for this failure.
+    /// Returns `true` if an expired entry may replace this failure.
     fn bridges(&self, plan: &Plan, stale: &Entry, error: &Error) -> bool {
         let outcome = Outcome::of_error(error);
         let speaks_of_upstream = outcome.counts_against() || error.is_not_delivered();
@@ -312,7 +315,7 @@ impl Core {
         self.hit(entry, CacheStatus::Stale { age })
     }
 
-    /// Keeps an answer as far as that may be, and gives it to all who wait for it.
+    /// Caches a response as far as allowed, and hands it to all followers.
     fn land(
         &self,
         lead: Lead,
@@ -377,7 +380,8 @@ impl Core {
         })
     }
 
-    /// Keeps an answer in memory, if it may be. Says whether it is worth keeping elsewhere too.
+    /// Inserts an entry into memory, if allowed. Returns `true` if it should also be stored for
+    /// other processes.
     fn keep(&self, entry: &Arc<Entry>, lead: &Lead) -> bool {
         let shared = &self.shared;
         shared.set_apart(lead.subject().key.hash, false);
@@ -398,7 +402,7 @@ impl Core {
         inserted.kept
     }
 
-    /// Takes over an answer that another process fetched.
+    /// Takes over an entry that another process stored.
     pub fn adopt(
         &self,
         lead: &Lead,
@@ -414,13 +418,13 @@ impl Core {
         let size = size_of(&subject.key, &subject.target, &response.result, limit)?;
         let now = Instant::now();
         let age = read.fresh_for.saturating_sub(read.left);
-        // A clock that has not run for so long cannot tell the age: then the entry is a younger one that ends at the
-        // same time.
+        // The clock may have started after the entry was stored. The entry is then treated as new,
+        // with the same expiry.
         let (stored, fresh_for) = match now.checked_sub(age) {
             Some(stored) => (stored, read.fresh_for),
             None => (now, read.left),
         };
-        // Whoever stored it may keep answers for longer than this process does.
+        // The process that stored it may have a longer time to live than this one.
         let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
         let fresh_for = fresh_for.min(most);
         let parts = response.into_parts();
@@ -441,7 +445,7 @@ impl Core {
         Some((entry, response))
     }
 
-    /// How far an answer reaches.
+    /// Returns the callers that may receive a response.
     fn reach(
         &self,
         subject: &Subject,
@@ -471,8 +475,9 @@ impl Core {
         }
     }
 
-    /// How long the answer is fresh: what the operator says, and no longer than the server does. The server's word
-    /// alone is enough where it is the specification's.
+    /// Returns the time for which the response is fresh: the operator's time to live, limited by
+    /// the server's. A server's hint alone is enough for methods that have cache hints in the
+    /// specification.
     fn fresh_for(&self, plan: &Plan, result: &mut ServerResult) -> Option<Duration> {
         let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
         let ttl = match said(result).0 {
@@ -484,22 +489,23 @@ impl Core {
     }
 }
 
-/// What else is known of an answer that was fetched.
+/// Other facts about a fetch.
 pub(super) struct Fetched<'a> {
-    /// The server asked the caller something meanwhile.
+    /// The server sent a request to the caller meanwhile.
     pub asked_caller: bool,
-    /// What had expired before.
+    /// The expired entry.
     pub stale: Option<&'a Arc<Entry>>,
-    /// Under what it may be stored for other processes.
+    /// The generations to store the response with.
     pub generations: Option<Generations>,
 }
 
-/// How far an answer reaches.
+/// The callers that may receive a response.
 enum Reach {
-    /// Its caller. The next answer to the same request will be so `again`.
+    /// Its own caller. If `again`, the next response to the same request is expected to be private
+    /// too.
     Alone { again: bool },
-    /// Those who wait for it.
+    /// The callers that wait for it.
     Waiting,
-    /// All who ask while it is fresh.
+    /// All callers while it is fresh.
     Later { fresh_for: Duration, public: bool },
 }

@@ -1,4 +1,4 @@
-//! What a cache tells of an answer, and what a request tells a cache.
+//! The cache status of a response, and the cache directives of a request.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 
 use crate::cache_status::CacheStatus;
 
-/// The `_meta` key of a request's directives and, where the operator wants it, of an answer's status.
+/// The `_meta` key for the cache directives of a request and, if the operator turns it on, for the
+/// cache status of a response.
 ///
-/// On a request its value is an object with any of these members, which mean what they mean in HTTP's
+/// On a request, its value is an object with any of these members. They have the meaning of HTTP's
 /// `Cache-Control` (RFC 9111, section 5.2.1):
 ///
-/// - `"no-store": true`: the answer is not kept, not shared, and not taken from memory. (HTTP would take it from
-///   memory; here one word keeps a call out of the cache altogether.)
-/// - `"no-cache": true`: the answer is fetched anew, and then kept.
-/// - `"max-age": SECONDS`: an older answer is fetched anew.
+/// - `"no-store": true`: the response is not cached, not shared, and not taken from the cache.
+///   (HTTP would allow a cached response; here one directive bypasses the cache altogether.)
+/// - `"no-cache": true`: the response is fetched anew, and then cached.
+/// - `"max-age": SECONDS`: an older response is fetched anew.
 ///
-/// A value that is none of that counts as `no-store`. The directives go on inward with the request, for caches
-/// further in.
+/// Any other value counts as `no-store`. The directives stay in the request, for caches further in.
 pub const CACHE_META_KEY: &str = "rmcp-layers/cache";
 
-/// Says it in the answer's `_meta`.
+/// Writes the status to the `_meta` of a result.
 pub(super) fn report(status: CacheStatus, result: &mut ServerResult) {
     let Some(meta) = meta_of(result) else { return };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -52,7 +52,7 @@ fn meta_of(result: &mut ServerResult) -> Option<&mut Option<MetaObject>> {
     })
 }
 
-/// What a request says of how it is to be answered.
+/// The cache directives of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Directives {
     pub no_store: bool,

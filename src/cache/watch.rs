@@ -1,4 +1,4 @@
-//! The cache's own ear for changes, so that it hears of them when no caller does.
+//! The cache's own `subscriptions/listen`, so that it sees changes while no caller listens.
 
 use std::{
     collections::BTreeSet,
@@ -32,20 +32,21 @@ use crate::{
     caller::Era, code, request::next_id,
 };
 
-/// How the listen is opened again after the connection was lost.
+/// Delays before a lost listen is reopened.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// How long the stack has to acknowledge a listen.
+/// Time for the stack to acknowledge a listen.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
-/// One that was open for so long was no failure to listen.
+/// A listen that was open for this long resets the failure count.
 const LASTING: Duration = Duration::from_secs(60);
-/// A listen is asked for this often at most, whatever is read.
+/// Minimum time between two listen requests.
 const PACE: Duration = Duration::from_millis(250);
-/// How soon a resource is let go of that nothing is kept of any more.
+/// Interval at which resources without entries are dropped from the listen.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// Listens to the inner stack for changes of its lists and of what is kept of its resources, and follows what other
-/// processes forget: once, and until the last clone of the service is gone. An upstream may have another connection,
-/// and another child process, for callers of another era, so it is listened to as one of each that calls.
+/// Starts the background tasks, once per stack: the listen for changes of lists and cached
+/// resources, and the poll for invalidations of other processes. They run until the last clone of
+/// the service is dropped. An upstream may use another connection or child process for callers of
+/// the other era, so each era has its own listen.
 pub(super) fn begin<S>(core: &Arc<Core>, inner: &S, era: Era)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -76,7 +77,7 @@ fn is_first(begun: &AtomicBool) -> bool {
     !begun.load(Ordering::Relaxed) && !begun.swap(true, Ordering::Relaxed)
 }
 
-/// Listens until the inner stack will not have it.
+/// Listens until the inner stack refuses it for good.
 async fn listen<S>(core: Arc<Core>, inner: S, era: Era)
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -84,7 +85,7 @@ where
     S::Future: Send,
 {
     let mut more = core.watched.more.subscribe();
-    // What is wanted already.
+    // Some resources may be wanted already.
     more.mark_changed();
     let mut listener = Listener {
         core,
@@ -103,7 +104,7 @@ where
     while let ControlFlow::Continue(()) = listener.turn().await {}
 }
 
-/// By which an upstream knows callers of this era.
+/// Returns the handshake that identifies a caller of this era to an upstream.
 fn handshake(era: Era) -> Option<Arc<InitializeRequestParams>> {
     let own = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     let mut shaken = InitializeRequestParams::new(ClientCapabilities::default(), own);
@@ -113,27 +114,27 @@ fn handshake(era: Era) -> Option<Arc<InitializeRequestParams>> {
 
 type Uris = BTreeSet<Arc<str>>;
 
-/// One `subscriptions/listen` for all lists and for the resources that are kept. As these change, another one is
-/// opened, and then the one before is let go of, so that nothing is missed in between.
+/// One `subscriptions/listen` for all lists and the cached resources. When the resources change, a
+/// new listen is opened before the old one is closed, so that no notification is missed.
 struct Listener<S> {
     core: Arc<Core>,
-    /// More resources are wanted.
+    /// Signals that more resources are wanted.
     more: watch::Receiver<()>,
     handshake: Option<Arc<InitializeRequestParams>>,
     inner: S,
     open: Option<Open>,
-    /// When the next listen may be asked for.
+    /// Earliest time of the next listen request.
     next: Instant,
-    /// Since when there is one without a gap.
+    /// Start of the current period without a gap between listens.
     since: Instant,
-    /// What was told of before the last listen was lost.
+    /// Resources that the lost listen covered.
     missed: Option<Uris>,
     failures: u32,
-    /// One of several resources was refused, so each is asked for alone.
+    /// One of several resources was refused, so they are added one at a time.
     singly: bool,
-    /// Of what the stack does not tell, or not the cache.
+    /// Resources that the stack refuses to the cache.
     refused: Uris,
-    /// Whether the stack tells of resources at all, once that is known.
+    /// `true` if the stack supports resource subscriptions, `None` while that is unknown.
     subscribes: Option<bool>,
 }
 
@@ -173,17 +174,17 @@ where
         self.missed = self.open.take().map(|open| open.uris);
         self.subscribes = None;
         self.settle();
-        // However it ended: it was acknowledged, so that is no refusal.
+        // The listen had been acknowledged, so its end is not a refusal.
         self.pause(ended.err().as_ref()).await;
         ControlFlow::Continue(())
     }
 
-    /// The resources to listen for.
+    /// Returns the resources to listen for.
     async fn wanted(&mut self) -> Uris {
         let mut wanted = self.core.watched.now();
         self.refused.retain(|uri| wanted.contains(uri));
         wanted.retain(|uri| !self.refused.contains(uri));
-        // The lists come first: they need no resource, and nothing need be known for them.
+        // The lists come first, because they need neither a resource nor the capabilities.
         if self.open.is_none() && self.missed.is_none() || wanted.is_empty() {
             return Uris::new();
         }
@@ -203,7 +204,7 @@ where
         wanted
     }
 
-    /// Whether the stack can tell of resources. One that does not say may be asked for each.
+    /// Returns `true` if the stack supports resource subscriptions, or does not say.
     async fn subscribes(&mut self) -> bool {
         if let Some(known) = self.subscribes {
             return known;
@@ -227,7 +228,7 @@ where
         *self.subscribes.insert(says.unwrap_or(true))
     }
 
-    /// Opens a listen, and waits until it tells of what.
+    /// Opens a listen and waits for its acknowledgement.
     async fn open(&mut self, uris: Uris) -> Result<(Listen, SubscriptionFilter), Error> {
         self.next = Instant::now() + PACE;
         let (sender, acknowledged) = oneshot::channel();
@@ -264,7 +265,7 @@ where
         }
     }
 
-    /// Goes on with a listen that was acknowledged.
+    /// Switches to a listen that was acknowledged.
     fn begin(&mut self, listen: Listen, mut uris: Uris, told: &SubscriptionFilter) {
         let of = told.resource_subscriptions.as_deref().unwrap_or_default();
         let is_told = |uri: &Arc<str>| of.iter().any(|told| **told == **uri);
@@ -272,7 +273,7 @@ where
             .extend(uris.iter().filter(|uri| !is_told(uri)).cloned());
         uris.retain(is_told);
         if let Some(missed) = self.missed.take() {
-            // What changed meanwhile was not heard.
+            // Notifications were missed while there was no listen.
             self.core.unheard(told, missed.union(&uris));
         }
         if self.open.replace(Open { listen, uris }).is_some() {
@@ -282,14 +283,14 @@ where
         }
     }
 
-    /// What failed before a listen that has lasted is no reason to wait after it.
+    /// Resets the failure count after a listen that has lasted.
     fn settle(&mut self) {
         if self.since.elapsed() >= LASTING {
             self.failures = 0;
         }
     }
 
-    /// Goes on without a listen that could not be opened.
+    /// Handles a listen that could not be opened.
     async fn refuse(&mut self, wanted: &Uris, error: Error) -> ControlFlow<()> {
         let before = self.open.as_ref().map(|open| &open.uris);
         let mut new = wanted
@@ -316,7 +317,7 @@ where
 
 type Listen = AbortOnDropHandle<Result<(), Error>>;
 
-/// Whether it may be another time that there is a listen: the connection failed, or somebody had no room for it.
+/// Returns `true` if a listen may succeed later: the connection failed, or the stack had no room.
 fn may_pass(error: &Error) -> bool {
     let is_busy = |refusal: &Refusal| [code::UNAVAILABLE, code::TOO_MANY].contains(&refusal.code());
     error.is_transport()
@@ -325,14 +326,14 @@ fn may_pass(error: &Error) -> bool {
         || matches!(error, Error::Refused(refusal) if is_busy(refusal))
 }
 
-/// There is no listen here, or none without a caller who may.
+/// Stops listening: the stack has no listens, or none without an authorized caller.
 fn give_up(error: &Error) -> ControlFlow<()> {
     tracing::debug!(target: "rmcp_layers::cache", %error, "the inner stack tells the cache of no changes");
     ControlFlow::Break(())
 }
 
 impl Core {
-    /// Takes for changed what may have changed while nothing was heard.
+    /// Treats everything as changed that may have changed while there was no listen.
     fn unheard<'a>(&self, told: &SubscriptionFilter, uris: impl Iterator<Item = &'a Arc<str>>) {
         if told.tools_list_changed == Some(true) {
             self.heard(&ToolListChangedNotification::default().into());
@@ -350,7 +351,7 @@ impl Core {
     }
 }
 
-/// Hears what the inner stack tells.
+/// Receives the notifications of the inner stack.
 struct Ear {
     core: Arc<Core>,
     acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,

@@ -1,4 +1,4 @@
-//! Of which resources the cache wants to be told.
+//! The resources that the cache wants update notifications for.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,17 +7,17 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-/// The resources that something is kept of, and until when.
+/// The cached resources, each with the end of its interest.
 #[derive(Default)]
 pub(super) struct Watched {
     most: usize,
     until: Mutex<HashMap<Arc<str>, Instant>>,
-    /// There is one more.
+    /// Signals that a resource was added.
     pub more: watch::Sender<()>,
 }
 
 impl Watched {
-    /// At most so many at once.
+    /// Creates a set of at most `most` resources.
     pub fn new(most: usize) -> Self {
         Self {
             most,
@@ -25,7 +25,7 @@ impl Watched {
         }
     }
 
-    /// Wants to be told of this resource until then. Those that find no room are not told of.
+    /// Adds a resource until this time. If the set is full, the resource is not added.
     pub fn want(&self, uri: &Arc<str>, until: Instant) {
         let mut wanted = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = wanted.get_mut(uri) {
@@ -43,7 +43,7 @@ impl Watched {
         }
     }
 
-    /// The resources that are wanted now. The others are forgotten.
+    /// Returns the current resources and removes the others.
     pub fn now(&self) -> BTreeSet<Arc<str>> {
         let now = Instant::now();
         let mut wanted = self.until.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,23 +4,24 @@ use tower::Layer;
 
 use super::service::{CallerLimit, Callers};
 
-/// Limits how many calls each caller has in flight, so that no caller takes up all the room of a stack.
+/// Limits the number of calls that each caller has in flight, so that one caller cannot use a
+/// stack's whole capacity.
 ///
-/// A caller is a [principal](crate::Principal), whatever session it comes from; without a principal, a caller
-/// is a session. A call above the limit is refused at once with [`code::UNAVAILABLE`](crate::code::UNAVAILABLE)
-/// (-31503): nothing waits. Room is given back when the call's future ends or is dropped. Notifications are not
-/// counted.
+/// A caller is a [principal](crate::Principal), in any session. Without a principal, a caller is a
+/// session. A call above the limit is refused at once with
+/// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) (-31503); it is not queued. A call ends when its
+/// future ends or is dropped. Notifications are not counted.
 ///
 /// # Configuration
 ///
-/// `max_in_flight` is how many calls each caller may have in flight. At least 1.
+/// `max_in_flight` is the maximum number of calls in flight for each caller. Limit: at least 1.
 ///
 /// # Ordering
 ///
-/// Put it inside the layer that authenticates, which says who the principal is, and inside
-/// [`ExceptListens`](crate::ExceptListens), because a listen stays open as long as its subscription. A common
-/// limit stands further out and is larger by several times. With tower's `load_shed` it refuses too what is
-/// above it:
+/// Put it inside the authentication layer, which sets the principal. Put it inside
+/// [`ExceptListens`](crate::ExceptListens), because a listen stays open as long as its
+/// subscription. A common limit for all callers stands further out and is several times as large.
+/// With tower's `load_shed`, it also refuses calls above the limit at once:
 ///
 /// ```
 /// use rmcp_layers::{CallerLimitLayer, ExceptListens, Handler, McpServer};
@@ -41,17 +42,17 @@ use super::service::{CallerLimit, Callers};
 ///
 /// # Limits
 ///
-/// The layer keeps an entry for each caller that has a call in flight, and none for any other. A request that
-/// comes over HTTP without a session (MCP 2026-07-28) and without a principal is a caller of its own: only a
-/// common limit bounds such requests.
+/// The layer has one entry for each caller with a call in flight. An HTTP request without a session
+/// (MCP 2026-07-28) and without a principal counts as a separate caller. Only a common limit
+/// applies to such requests.
 #[derive(Clone, Debug)]
 pub struct CallerLimitLayer {
     callers: Arc<Callers>,
 }
 
 impl CallerLimitLayer {
-    /// Lets each caller have up to `max_in_flight` calls in flight; 0 counts as 1. All services that the layer
-    /// makes count together.
+    /// Creates a layer with this limit for each caller. 0 counts as 1. All services of the layer
+    /// share the counts.
     pub fn new(max_in_flight: usize) -> Self {
         Self {
             callers: Arc::new(Callers::new(max_in_flight.max(1))),

@@ -33,7 +33,7 @@ impl<S> fmt::Debug for CallerLimit<S> {
     }
 }
 
-/// How many calls each caller has in flight.
+/// The number of calls in flight for each caller.
 pub(super) struct Callers {
     max_in_flight: usize,
     in_flight: Mutex<HashMap<Key, usize>>,
@@ -43,7 +43,7 @@ pub(super) struct Callers {
 enum Key {
     Principal(Audience),
     Session(u64),
-    /// In this process, and in no session.
+    /// A caller in this process, without a session.
     Unknown,
 }
 
@@ -99,7 +99,7 @@ impl fmt::Debug for Callers {
     }
 }
 
-/// A call's place among its caller's.
+/// The place of a call within its caller's limit.
 struct Place {
     callers: Arc<Callers>,
     key: Key,
@@ -147,7 +147,7 @@ where
 }
 
 pin_project! {
-    /// A call that is counted as long as its future is there.
+    /// A call that counts until its future is dropped.
     pub struct Counted<F> {
         #[pin]
         call: F,

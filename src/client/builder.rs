@@ -18,8 +18,7 @@ use crate::{
     caller::{Era, Session},
 };
 
-/// How long a server may be silent about a request by default: see
-/// [`McpClientBuilder::idle_timeout`].
+/// The default of [`McpClientBuilder::idle_timeout`].
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Builds an [`McpClient`]; see [`McpClient::builder`].
@@ -39,7 +38,7 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// The defaults, over `stack`.
+    /// The builder with its defaults.
     pub(super) fn new(stack: S) -> Self {
         Self {
             stack,
@@ -51,17 +50,20 @@ where
         }
     }
 
-    /// Who answers the server's requests for input (sampling, elicitation, roots) and hears its
-    /// notifications. Default: nobody; such requests are then errors, and notifications are dropped.
+    /// Sets the handler that answers the server's requests for input (sampling, elicitation, roots)
+    /// and receives its notifications. Default: none; such requests are then errors, and
+    /// notifications are dropped.
     ///
-    /// The handler's [`get_info`](ClientHandler::get_info) becomes the client's name and capabilities, so
-    /// call [`client_info`](Self::client_info) and [`capabilities`](Self::capabilities) after this, if at
-    /// all. Its `protocol_version` is not taken over: rmcp's default is an older revision.
+    /// The handler's [`get_info`](ClientHandler::get_info) becomes the client's name and
+    /// capabilities. Call [`client_info`](Self::client_info) and
+    /// [`capabilities`](Self::capabilities) after this method, if at all. The handler's
+    /// `protocol_version` is not used, because rmcp's default is an older revision.
     ///
-    /// The handler's methods run inside the call they belong to, one after another. While one runs, the
-    /// call's idle timeout stands still and the server's further messages wait; when the call ends early
-    /// (dropped, timed out), it is dropped too. Progress of a call that yields it as a stream goes there
-    /// and not to the handler. Requests through the peer in the handler's context go down the same stack.
+    /// The handler's methods run inside the call they belong to, one after another. While one runs,
+    /// the call's idle timeout is suspended and the server's further messages wait. When the call
+    /// ends early (dropped, timed out), the running method is dropped too. Progress of a call with
+    /// a progress stream goes to the stream and not to the handler. Requests through the peer in
+    /// the handler's context go through the same stack.
     pub fn handler(mut self, handler: impl ClientHandler) -> Self {
         let info = handler.get_info();
         self.config.client_info = info.client_info;
@@ -70,52 +72,54 @@ where
         self
     }
 
-    /// How long the server may be silent about a request. Default: 60 s, as the official TypeScript SDK
-    /// has it, so servers are used to be heard of within it. `None`: as long as it likes.
+    /// Sets how long the server may be silent about a request. `None`: no limit. Default: 60 s, as
+    /// in the official TypeScript SDK, so servers are likely to send a message within it.
     ///
-    /// Progress, logging, any other notification and any request of the server for the call start it
-    /// anew; while the client's handler is at work it stands still. Each round of a call and each poll of
-    /// a task is a request with its own. A call that exceeds it fails with a timeout
-    /// ([`Error::is_timeout`]) and is cancelled.
+    /// Progress, logging, any other notification and any request of the server for the call restart
+    /// the timeout. It is suspended while the client's handler runs. Each round of a call and each
+    /// poll of a task is a request with its own timeout. A call that exceeds it fails with a
+    /// timeout ([`Error::is_timeout`]) and is cancelled.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
     }
 
-    /// How long a call may take at all, with all its rounds, the handler's answers and its task. Default:
-    /// `None`, without a limit: a server that goes on reporting progress is alive, and only the caller
-    /// knows what it is worth waiting for. Inner layers see it as the request's
+    /// Sets the maximum duration of a call, with all its rounds, the handler's answers and its
+    /// task. Default: `None`, no limit, because only the caller knows how long a server that
+    /// reports progress is worth waiting for. Inner layers see it as the request's
     /// [deadline](crate::CallContext::deadline).
     ///
-    /// For `list_all_*` it holds for each page, and for [`listen`](McpClient::listen) not at all.
+    /// For `list_all_*` it applies to each page. It does not apply to
+    /// [`listen`](McpClient::listen).
     pub fn total_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.total_timeout = limit.into();
         self
     }
 
-    /// How many times one call answers a server that wants input (MRTR rounds, SEP-2322, and requests
-    /// for input within a task, SEP-2663) before it fails. Default: rmcp's
-    /// [`DEFAULT_MRTR_MAX_ROUNDS`], 10.
+    /// Sets the number of times that one call answers a server's requests for input before it
+    /// fails. It counts MRTR rounds (SEP-2322) and requests for input within a task (SEP-2663).
+    /// Default: rmcp's [`DEFAULT_MRTR_MAX_ROUNDS`], 10.
     pub fn mrtr_max_rounds(mut self, rounds: usize) -> Self {
         self.mrtr_max_rounds = rounds;
         self
     }
 
-    /// The revision the client speaks. Default: [`ProtocolVersion::LATEST`].
+    /// Sets the revision that the client speaks. Default: [`ProtocolVersion::LATEST`].
     ///
-    /// With a revision before 2026-07-28, servers may send requests of their own, and do not use MRTR.
+    /// With a revision before 2026-07-28, servers may send requests of their own, and do not use
+    /// MRTR.
     pub fn protocol_version(mut self, version: ProtocolVersion) -> Self {
         self.config.protocol_version = version;
         self
     }
 
-    /// Which implementation the client says it is. Default: the handler's, else rmcp's own.
+    /// Sets the client's implementation info. Default: the handler's, otherwise rmcp's own.
     pub fn client_info(mut self, info: Implementation) -> Self {
         self.config.client_info = info;
         self
     }
 
-    /// What the client says it can do. Default: the handler's capabilities, else none.
+    /// Sets the client's capabilities. Default: the handler's, otherwise none.
     ///
     /// Servers make tasks of slow calls only for a client that declares the Tasks extension here
     /// ([`enable_tasks`](rmcp::model::ClientCapabilitiesBuilder::enable_tasks)).
@@ -124,7 +128,7 @@ where
         self
     }
 
-    /// Makes the client.
+    /// Returns the client.
     #[must_use]
     pub fn build(self) -> McpClient<S> {
         let config = self.config;

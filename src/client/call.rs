@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, request::next_id};
 
-/// What may be said of one call.
+/// The options of one call.
 pub(super) struct Options {
     pub(super) meta: RequestMetaObject,
     pub(super) extensions: Extensions,
@@ -25,7 +25,7 @@ pub(super) struct Options {
     pub(super) progress: Option<mpsc::Sender<ProgressNotificationParam>>,
 }
 
-/// One call, with all the requests it takes: rounds, and polls of its task.
+/// One call, with all of its requests: rounds, and polls of its task.
 pub(super) struct Call<'a, S> {
     pub(super) client: &'a McpClient<S>,
     way_back: Arc<WayBack>,
@@ -34,7 +34,8 @@ pub(super) struct Call<'a, S> {
     idle_timeout: Option<Duration>,
     total_timeout: Option<Duration>,
     deadline: Option<Instant>,
-    /// Cancelled with the call, also when its future is dropped: inner layers may have spawned work.
+    /// Cancelled with the call, also when its future is dropped: inner layers may have spawned
+    /// work.
     cancellation: CancellationToken,
     _cancel: DropGuard,
 }
@@ -73,7 +74,7 @@ where
         }
     }
 
-    /// Does the call's work, as long as it may take.
+    /// Runs the call's work within the total timeout.
     pub(super) async fn run<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,

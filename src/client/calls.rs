@@ -1,4 +1,4 @@
-//! The requests that are one request and one answer.
+//! Requests with a single answer.
 
 use rmcp::model::{
     CancelTaskParams, CancelTaskRequest, ClientNotification, ClientRequest, CompleteRequest,
@@ -24,8 +24,8 @@ use crate::{
     CallContext, Error, McpRequest, McpResponse, request::next_id, results, results::MethodResult,
 };
 
-/// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a timeout of
-/// the client, and with whatever else the stack fails with.
+/// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a
+/// timeout of the client, and with any other error of the stack.
 impl<S> McpClient<S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -37,39 +37,43 @@ where
         results::expect(call.run(call.request(message)).await?)
     }
 
-    /// Sends a request whose answer says nothing.
+    /// Sends a request with an empty answer.
     async fn tell(&self, message: impl Into<ClientRequest>) -> Result<(), Error> {
         let call = self.call();
         call.run(call.request(message)).await?;
         Ok(())
     }
 
-    /// What the stack is and can do: `server/discover` (MCP 2026-07-28, SEP-2575).
+    /// Returns the identity and capabilities of the stack: `server/discover` (MCP 2026-07-28,
+    /// SEP-2575).
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn discover(&self) -> Result<DiscoverResult, Error> {
         self.ask(DiscoverRequest::new(DiscoverRequestParams {}))
             .await
     }
 
-    /// Whether the server still answers: `ping` (revisions before 2026-07-28). For a newer server an
-    /// [`Upstream`](crate::Upstream) answers itself, once it is connected.
+    /// Checks that the server answers: `ping` (revisions before 2026-07-28). For a newer server, an
+    /// [`Upstream`](crate::Upstream) answers by itself once it is connected.
     ///
     /// # Errors
     ///
-    /// Whatever the stack fails with.
+    /// Any error of the stack.
     pub async fn ping(&self) -> Result<(), Error> {
         self.tell(PingRequest::default()).await
     }
 
-    /// The text of a prompt: `prompts/get`. Rounds for input (MRTR) are answered by the handler.
+    /// Returns the text of a prompt: `prompts/get`. The handler answers the server's requests for
+    /// input (MRTR).
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error; the handler's, if it refuses the input; a refusal by `mrtr` without a
-    /// handler or after too many rounds; and whatever else the stack fails with.
+    /// - The server's JSON-RPC error.
+    /// - The handler's error, if it refuses the input.
+    /// - A refusal by `mrtr`, without a handler or after too many rounds.
+    /// - Any other error of the stack.
     pub async fn get_prompt(
         &self,
         name: impl Into<String>,
@@ -80,11 +84,12 @@ where
         call.run(call.rounds(params)).await
     }
 
-    /// One round of a `prompts/get`: what the server wants to know is given back to the caller.
+    /// Runs one round of a `prompts/get`. The server's requests for input are returned to the
+    /// caller.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn get_prompt_once(
         &self,
         params: GetPromptRequestParams,
@@ -92,22 +97,24 @@ where
         self.ask(params.into_request()).await
     }
 
-    /// What a resource contains: `resources/read`. Rounds for input (MRTR) are answered by the handler.
+    /// Returns the contents of a resource: `resources/read`. The handler answers the server's
+    /// requests for input (MRTR).
     ///
     /// # Errors
     ///
-    /// As for [`get_prompt`](Self::get_prompt).
+    /// Fails as [`get_prompt`](Self::get_prompt) does.
     pub async fn read_resource(&self, uri: impl Into<String>) -> Result<ReadResourceResult, Error> {
         let call = self.call();
         call.run(call.rounds(ReadResourceRequestParams::new(uri)))
             .await
     }
 
-    /// One round of a `resources/read`: what the server wants to know is given back to the caller.
+    /// Runs one round of a `resources/read`. The server's requests for input are returned to the
+    /// caller.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn read_resource_once(
         &self,
         params: ReadResourceRequestParams,
@@ -115,11 +122,12 @@ where
         self.ask(params.into_request()).await
     }
 
-    /// One page of what a directory resource contains: `resources/directory/read` (SEP-2640).
+    /// Returns one page of the contents of a directory resource: `resources/directory/read`
+    /// (SEP-2640).
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn read_resource_directory(
         &self,
         uri: impl Into<String>,
@@ -130,32 +138,33 @@ where
         self.ask(ReadResourceDirectoryRequest::new(params)).await
     }
 
-    /// One skill: `skills/get` (SEP-2640).
+    /// Returns one skill: `skills/get` (SEP-2640).
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn get_skill(&self, uri: impl Into<String>) -> Result<GetSkillResult, Error> {
         self.ask(GetSkillRequest::new(GetSkillRequestParams::new(uri)))
             .await
     }
 
-    /// How an argument of a prompt or a resource template may go on: `completion/complete`.
+    /// Returns completions for an argument of a prompt or a resource template:
+    /// `completion/complete`.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn complete(&self, params: CompleteRequestParams) -> Result<CompleteResult, Error> {
         self.ask(CompleteRequest::new(params)).await
     }
 
-    /// The least severe log messages the client wants to hear: `logging/setLevel` (revisions before
-    /// 2026-07-28). Once the stack accepts it, later requests also say it in their `_meta`, which is
-    /// where newer revisions look for it.
+    /// Sets the minimum severity of log messages: `logging/setLevel` (revisions before 2026-07-28).
+    /// Once the stack accepts it, later requests also have the level in their `_meta`, which newer
+    /// revisions read.
     ///
     /// # Errors
     ///
-    /// Whatever the stack fails with. The level is then as it was.
+    /// Any error of the stack. The level is then unchanged.
     pub async fn set_level(&self, level: LoggingLevel) -> Result<(), Error> {
         self.tell(SetLevelRequest::new(SetLevelRequestParams::new(level)))
             .await?;
@@ -163,45 +172,45 @@ where
         Ok(())
     }
 
-    /// Asks to hear of changes of a resource: `resources/subscribe` (revisions before 2026-07-28). Use
-    /// [`listen`](Self::listen), which works with all revisions.
+    /// Subscribes to changes of a resource: `resources/subscribe` (revisions before 2026-07-28).
+    /// Use [`listen`](Self::listen) instead, which works with all revisions.
     ///
     /// # Errors
     ///
-    /// "Method not found" from a server that speaks only newer revisions, and whatever else the stack
-    /// fails with.
+    /// "Method not found" from a server that speaks only newer revisions, or any other error of the
+    /// stack.
     pub async fn subscribe(&self, uri: impl Into<String>) -> Result<(), Error> {
         self.tell(SubscribeRequest::new(SubscribeRequestParams::new(uri)))
             .await
     }
 
-    /// Takes a [`subscribe`](Self::subscribe) back: `resources/unsubscribe` (revisions before
+    /// Ends a [`subscribe`](Self::subscribe): `resources/unsubscribe` (revisions before
     /// 2026-07-28).
     ///
     /// # Errors
     ///
-    /// As for [`subscribe`](Self::subscribe).
+    /// Fails as [`subscribe`](Self::subscribe) does.
     pub async fn unsubscribe(&self, uri: impl Into<String>) -> Result<(), Error> {
         self.tell(UnsubscribeRequest::new(UnsubscribeRequestParams::new(uri)))
             .await
     }
 
-    /// How far a task is: `tasks/get` (Tasks extension, SEP-2663). [`call_tool`](Self::call_tool) does
-    /// this by itself.
+    /// Returns the state of a task: `tasks/get` (Tasks extension, SEP-2663).
+    /// [`call_tool`](Self::call_tool) polls tasks by itself.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn get_task(&self, task_id: impl Into<String>) -> Result<GetTaskResult, Error> {
         self.ask(GetTaskRequest::new(GetTaskParams::new(task_id)))
             .await
     }
 
-    /// Gives a task the input it asked for: `tasks/update` (Tasks extension, SEP-2663).
+    /// Sends the input that a task asked for: `tasks/update` (Tasks extension, SEP-2663).
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn update_task(
         &self,
         task_id: impl Into<String>,
@@ -214,21 +223,21 @@ where
         .await
     }
 
-    /// Asks the server to stop a task: `tasks/cancel` (Tasks extension, SEP-2663).
+    /// Asks the server to cancel a task: `tasks/cancel` (Tasks extension, SEP-2663).
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn cancel_task(&self, task_id: impl Into<String>) -> Result<(), Error> {
         self.tell(CancelTaskRequest::new(CancelTaskParams::new(task_id)))
             .await
     }
 
-    /// A request of a method that the protocol does not know.
+    /// Sends a request of a method that is not part of the protocol.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, or any other error of the stack.
     pub async fn custom_request(&self, request: CustomRequest) -> Result<CustomResult, Error> {
         let own = McpRequest::new(request);
         let mut options = self.options();
@@ -239,11 +248,11 @@ where
         results::expect(call.run(call.request(message)).await?)
     }
 
-    /// Sends a notification down the stack, and waits until it has been passed on.
+    /// Sends a notification through the stack, and waits until it has been passed on.
     ///
     /// # Errors
     ///
-    /// Whatever the stack fails with.
+    /// Any error of the stack.
     pub async fn notify(&self, notification: impl Into<ClientNotification>) -> Result<(), Error> {
         let mut notification = notification.into();
         let way_back = WayBack::new(None, Onward::Handler(self.shared.handler.clone()));

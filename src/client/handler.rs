@@ -1,4 +1,4 @@
-//! An rmcp [`ClientHandler`], driven without a connection of its own.
+//! Calls to an rmcp [`ClientHandler`] without a connection to a server.
 
 use std::{
     any::Any,
@@ -21,7 +21,7 @@ use tower::Service;
 
 use crate::{Error, McpRequest, McpResponse, McpServer, panics};
 
-/// Whoever answers for the client, whatever its type.
+/// The type-erased handler of a client.
 pub(super) trait Answers: Send + Sync + 'static {
     /// Answers a server's request. Dropping the future cancels the token in the handler's context.
     fn request(
@@ -30,16 +30,16 @@ pub(super) trait Answers: Send + Sync + 'static {
         id: RequestId,
     ) -> BoxFuture<'static, Result<ClientResult, ErrorData>>;
 
-    /// Takes a notification to the handler, and ends when the handler is done with it.
+    /// Passes a notification to the handler, and completes when the handler has processed it.
     fn notify(self: Arc<Self>, notification: ServerNotification) -> BoxFuture<'static, ()>;
 }
 
-/// A handler, and the connection that rmcp's contexts want.
+/// A handler, and the connection that rmcp's contexts require.
 ///
-/// rmcp gives nobody a `Peer<RoleClient>` without a connection. So there is one, in this process, to an
-/// [`McpServer`] over the same stack: requests that the handler sends through its context's peer go down
-/// the stack. What goes to the handler does not take it: that is called directly, in order, inside the
-/// call it belongs to.
+/// rmcp creates a `Peer<RoleClient>` only for a connection. So there is one, in this process, to an
+/// [`McpServer`] over the same stack: requests that the handler sends through its context's peer go
+/// through the stack. Messages to the handler do not use the connection. The handler is called
+/// directly, in order, inside the call they belong to.
 pub(super) struct Linked<H, S> {
     handler: Arc<H>,
     stack: Mutex<S>,
@@ -48,11 +48,11 @@ pub(super) struct Linked<H, S> {
 
 struct Link {
     context: NotificationContext<RoleClient>,
-    /// Both ends: letting go of them closes the connection.
+    /// Both ends: dropping them closes the connection.
     _ends: [Box<dyn Any + Send + Sync>; 2],
 }
 
-/// How many messages either side of the link may be ahead of the other.
+/// The number of messages that are buffered in either direction of the connection.
 const LINK_BUFFER: usize = 64;
 
 impl<H, S> Linked<H, S>
@@ -70,7 +70,7 @@ where
         }
     }
 
-    /// The contexts' model. The link is made when it is first wanted.
+    /// Returns the template for contexts. The connection is made at first use.
     async fn context(&self) -> Result<&NotificationContext<RoleClient>, ErrorData> {
         let link = self.link.get_or_try_init(|| self.connect()).await?;
         Ok(&link.context)
@@ -153,8 +153,8 @@ where
     }
 }
 
-/// The handler at the end of the link. It keeps the context of the first notification, of which the
-/// contexts of all others are made: rmcp lets nobody else construct one.
+/// The handler at the end of the connection. It keeps the context of the first notification as the
+/// template for all others, because rmcp has no public constructor for one.
 struct Introduced<H> {
     handler: Arc<H>,
     waiting: Mutex<Option<oneshot::Sender<NotificationContext<RoleClient>>>>,

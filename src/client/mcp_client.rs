@@ -17,23 +17,26 @@ use super::{
 };
 use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, panics, protocol};
 
-/// The top of a stack on the client side: typed calls into it.
+/// The client end of a stack: typed calls into it.
 ///
-/// Every call takes `&self`, so one client serves many tasks at once; cloning it is cheap and gives
-/// another handle on the same session. What it does for its caller:
+/// Every call takes `&self`, so one client serves many tasks concurrently. Cloning is cheap and
+/// returns another handle on the same session. The client adds:
 ///
-/// - **Types.** A method for every request of the protocol, with rmcp's own params and results. Failures
-///   are [`Error`]s.
+/// - **Types.** There is a method for every request of the protocol, with rmcp's own params and
+///   results. Failures are [`Error`]s.
 /// - **Pages.** `list_all_*` follows `nextCursor` to the end.
-/// - **Progress.** [`call_tool`](Self::call_tool) can yield it as a stream beside the result.
-/// - **Time.** An idle timeout that any word of the server resets, and a total one that nothing does.
-/// - **Cancellation.** Dropping a call's future, or its timeout, cancels it all the way down.
-/// - **Input.** With a [handler](McpClientBuilder::handler), a server's requests for input are answered:
-///   as rounds of the call (MRTR, MCP 2026-07-28, SEP-2322) or, by an older server, as requests of its own.
-/// - **Tasks.** A tool call that the server makes a task (SEP-2663) is polled to its end.
+/// - **Progress.** [`call_tool`](Self::call_tool) can yield progress as a stream beside the result.
+/// - **Timeouts.** Every message of the server resets the idle timeout. Nothing resets the total
+///   timeout.
+/// - **Cancellation.** Dropping a call's future, or its timeout, cancels the call at the server.
+/// - **Input.** With a [handler](McpClientBuilder::handler), the client answers a server's requests
+///   for input: as rounds of the call (MRTR, MCP 2026-07-28, SEP-2322) or, from an older server, as
+///   separate requests.
+/// - **Tasks.** A tool call that the server turns into a task (SEP-2663) is polled to its end.
 ///
-/// It speaks as a 2026-07-28 caller: each request's `_meta` says the revision, who the client is and what
-/// it can do. There is no handshake; [`discover`](Self::discover) asks the stack what it is.
+/// The client speaks as a 2026-07-28 caller: each request's `_meta` has the revision, the client's
+/// identity and its capabilities. There is no handshake. [`discover`](Self::discover) returns the
+/// identity and capabilities of the stack.
 ///
 /// It runs on tokio, with the time driver enabled.
 ///
@@ -68,11 +71,11 @@ pub struct McpClient<S> {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What all clones of a client have in common.
+/// State that all clones of a client share.
 pub(super) struct Shared {
-    /// What each request says of the client.
+    /// The description of the client in each request.
     pub(super) introduction: RequestMetaObject,
-    /// The same as a handshake, where the client speaks an older revision.
+    /// The same description as a handshake, if the client speaks an older revision.
     pub(super) handshake: Option<Arc<InitializeRequestParams>>,
     pub(super) supports_tasks: bool,
     pub(super) mrtr_max_rounds: usize,
@@ -88,7 +91,7 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// A client of `stack` with the builder's defaults and no handler.
+    /// Creates a client of `stack` with the builder's defaults and no handler.
     #[must_use]
     pub fn new(stack: S) -> Self {
         Self::builder(stack).build()
@@ -101,20 +104,21 @@ where
         }
     }
 
-    /// Starts a client of `stack`.
+    /// Returns a builder of a client of `stack`.
     pub fn builder(stack: S) -> McpClientBuilder<S> {
         McpClientBuilder::new(stack)
     }
 
-    /// Sends one request as it is, and brings the one answer to it as it is: no rounds, no polling.
+    /// Sends one request without rounds or polling, and returns its answer unchanged.
     ///
-    /// What the request does not say is added: the client's description in its `_meta`, and a way back to
-    /// the client's handler if it is [detached](Caller::detached). The client's timeouts hold for it, and
-    /// so does the request's own [deadline](crate::CallContext::deadline), if that is earlier.
+    /// Only missing facts are added: the client's description in `_meta`, and the client's handler
+    /// as the caller if the request's caller is [detached](Caller::detached). The client's timeouts
+    /// apply, and so does the request's own [deadline](crate::CallContext::deadline), if it is
+    /// earlier.
     ///
     /// # Errors
     ///
-    /// Whatever the stack fails with, and a timeout.
+    /// A timeout, or any other error of the stack.
     pub async fn send(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let context = &mut request.context;
         let detached = context.caller.is_detached();
@@ -158,7 +162,7 @@ where
         }
     }
 
-    /// Takes one request down a clone of the stack, until the server has been silent for too long.
+    /// Sends one request through a clone of the stack, until the idle timeout.
     pub(super) async fn dispatch(
         &self,
         mut request: McpRequest,
@@ -187,7 +191,7 @@ where
             .clone()
     }
 
-    /// The caller of a request whose way back this is.
+    /// Returns the caller for a request with this destination.
     pub(super) fn caller(&self, way_back: &Arc<WayBack>) -> Caller {
         self.known(Caller::new(Sink(way_back.clone())))
             .answering_requests(self.shared.handler.is_some())
@@ -200,7 +204,7 @@ where
             .with_handshake(self.shared.handshake.clone())
     }
 
-    /// What a request says of the client.
+    /// Returns the description of the client for a request.
     pub(super) fn introduction(&self) -> RequestMetaObject {
         let mut meta = self.shared.introduction.clone();
         if let Some(level) = self.shared.session.log_level() {
@@ -209,7 +213,7 @@ where
         meta
     }
 
-    /// A call with the client's own options.
+    /// Returns a call with the client's own options.
     pub(super) fn call(&self) -> Call<'_, S> {
         Call::new(self, self.options())
     }

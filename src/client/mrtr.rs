@@ -1,5 +1,5 @@
-//! Requests that take several rounds (MCP 2026-07-28, SEP-2322): the server answers with what it wants to
-//! know, and the client asks again with the answers.
+//! Multi-round requests (MCP 2026-07-28, SEP-2322): the server answers with requests for input, and
+//! the client sends the request again with the answers.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use tower::Service;
 use super::{McpClient, call::Call};
 use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, backoff::Backoff, code, results};
 
-/// How many things a server may want to know at once.
+/// The maximum number of inputs that a server may request in one round.
 const MAX_INPUTS: usize = 100;
 
-/// How long to wait before a round in which there is nothing to tell the server.
+/// The wait before a round without answers for the server.
 pub(crate) const EMPTY_ROUND: Backoff =
     Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
 
-/// The params of a request that may take rounds.
+/// The params of a multi-round request.
 pub(super) trait Rounds: Clone + Send {
-    /// What the last round ends with.
+    /// The result of the last round.
     type End;
 
     fn into_request(self) -> ClientRequest;
@@ -34,13 +34,13 @@ pub(super) trait Rounds: Clone + Send {
     fn read(result: ServerResult) -> Result<Round<Self::End>, Error>;
 }
 
-/// What a round ends with.
+/// The result of a round.
 pub(super) enum Round<T> {
     Last(T),
     Wants(InputRequiredResult),
 }
 
-/// What the last round of a tool call ends with.
+/// The result of the last round of a tool call.
 pub(super) enum ToolEnd {
     Result(CallToolResult),
     Task(CreateTaskResult),
@@ -91,7 +91,7 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Asks until the server has no more questions.
+    /// Repeats the request until the server has no more requests for input.
     pub(super) async fn rounds<P: Rounds>(&self, mut params: P) -> Result<P::End, Error> {
         let mut empty_rounds = 0;
         let most = self.client.shared.mrtr_max_rounds;
@@ -120,7 +120,7 @@ where
 }
 
 impl<S> McpClient<S> {
-    /// Lets the handler answer what a server wants to know, all of it at once.
+    /// Lets the handler answer a server's requests for input, concurrently.
     pub(super) async fn answers(&self, requests: InputRequests) -> Result<InputResponses, Error> {
         if requests.len() > MAX_INPUTS {
             let message = format!("the server asks for more than {MAX_INPUTS} inputs at once");
@@ -163,7 +163,7 @@ impl<S> McpClient<S> {
 }
 
 fn unanswered() -> Error {
-    let message = "the server asks for input and this client has nobody to answer: give it a handler \
+    let message = "the server asks for input and this client has no handler: give it one \
                    (`McpClient::builder(..).handler(..)`), or answer by hand what the `once` variant of \
                    the call returns";
     Refusal::new("mrtr", message)

@@ -1,4 +1,4 @@
-//! Lists that come in pages.
+//! Paginated lists.
 
 use std::future::Future;
 
@@ -30,7 +30,7 @@ macro_rules! lists {
             ///
             /// # Errors
             ///
-            /// The server's JSON-RPC error, and whatever else the stack fails with.
+            /// The server's JSON-RPC error, or any other error of the stack.
             pub async fn $one(&self, cursor: Option<Cursor>) -> Result<$Result, Error> {
                 let params = PaginatedRequestParams::default().with_cursor(cursor);
                 let call = self.call();
@@ -42,10 +42,10 @@ macro_rules! lists {
             ///
             /// # Errors
             ///
-            /// As for one page.
+            /// Fails as for one page.
             ///
-            /// The list ends, with a warning in the log, where a cursor is empty or comes again, and after
-            /// 1000 pages. What was read until then is returned.
+            /// The list ends, with a warning in the log, where a cursor is empty or repeats, and
+            /// after 1000 pages. The items read until then are returned.
             pub async fn $all(&self) -> Result<Vec<$Item>, Error> {
                 follow($method, |cursor| async move {
                     let page = self.$one(cursor).await?;

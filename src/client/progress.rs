@@ -11,18 +11,20 @@ use tokio::sync::mpsc;
 
 use crate::Error;
 
-/// How much progress may wait to be read.
+/// The number of progress notifications that are buffered for the reader.
 const PROGRESS_BUFFER: usize = 64;
 
-/// A tool call that yields its progress; see [`ToolCall::with_progress`](crate::ToolCall::with_progress).
+/// A tool call with a progress stream; see
+/// [`ToolCall::with_progress`](crate::ToolCall::with_progress).
 ///
-/// It is a [`Stream`] of the call's progress, in order, which ends when the call has: then, or at any time
-/// before, await it for the result. Reading the stream is what drives the call, so neither can wait
-/// for the other:
+/// It is a [`Stream`] of the call's progress notifications, in order, which ends when the call has
+/// ended. Await it, then or at any earlier time, for the result. Reading the stream drives the
+/// call:
 ///
-/// - Awaited, it drops the progress that nobody reads.
-/// - Read slowly, it holds up to 64 notifications, and the server's further ones wait: nothing is lost,
-///   and the idle timeout stands still as long as they do.
+/// - Once the result is awaited, unread progress is dropped.
+/// - With a slow reader, up to 64 notifications are buffered, and the server's further messages
+///   wait. None is lost, and the idle timeout is suspended meanwhile.
+/// - Dropping the stream cancels the call.
 /// - Dropped, it cancels the call.
 #[must_use = "a call does nothing unless its stream is read or its result awaited"]
 pub struct ProgressCall {
@@ -59,7 +61,8 @@ impl Stream for ProgressCall {
             self.result = Some(result);
         }
         if self.result.is_some() {
-            // Whoever still holds the way back may not end it: what is there now is all there is.
+            // A remaining clone of the sender must not keep the stream open after the call: only
+            // buffered progress is returned.
             return Poll::Ready(self.progress.try_recv().ok());
         }
         match self.progress.poll_recv(cx) {
@@ -83,7 +86,7 @@ impl IntoFuture for ProgressCall {
             if let Some(result) = result {
                 return result;
             }
-            // From here on, whoever sends progress finds the stream closed and goes on.
+            // From here on, senders of progress find the stream closed and continue.
             progress.close();
             while progress.try_recv().is_ok() {}
             call.as_mut().await

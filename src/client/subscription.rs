@@ -18,7 +18,7 @@ use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, panics, request::next_id,
 };
 
-/// How many changes may wait to be read.
+/// The number of change notifications that are buffered for the reader.
 const CHANGE_BUFFER: usize = 64;
 
 impl<S> McpClient<S>
@@ -27,15 +27,16 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). Ends as soon as the server
-    /// has said which of them it will tell.
+    /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). It returns once the
+    /// server has acknowledged the kinds of changes that it will announce.
     ///
-    /// The client's idle timeout holds for that; the subscription itself has none.
+    /// The client's idle timeout applies to the acknowledgement. The subscription itself has no
+    /// timeout.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error ("method not found" from one that has no changes to tell), a timeout,
-    /// and whatever else the stack fails with.
+    /// The server's JSON-RPC error ("method not found" from a server that announces no changes), a
+    /// timeout, or any other error of the stack.
     pub async fn listen(&self, filter: SubscriptionFilter) -> Result<Subscription, Error> {
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
         let (sender, mut acknowledged) = oneshot::channel();
@@ -64,7 +65,7 @@ where
             biased;
             Ok(accepted) = &mut acknowledged => accepted,
             ended = &mut call => match acknowledged.try_recv() {
-                // It was acknowledged and ended in one go: that is for the stream to tell.
+                // It was acknowledged and has already ended: the stream reports the end.
                 Ok(accepted) => {
                     call = Box::pin(std::future::ready(ended));
                     accepted
@@ -86,23 +87,24 @@ where
     }
 }
 
-/// The changes that a server tells of; see [`McpClient::listen`].
+/// The change notifications of a server; see [`McpClient::listen`].
 ///
-/// It is a [`Stream`] that ends when the server ends the subscription, and whose last item is an error if
-/// the subscription failed (a lost connection, say): then changes may have been missed, and it is for the
-/// caller to listen again and look. Dropping it ends the subscription at the server.
+/// It is a [`Stream`] that ends when the server ends the subscription. Its last item is an error if
+/// the subscription failed, for example by a lost connection. Changes may then have been missed,
+/// and the caller has to listen again and read the current state. Dropping the subscription ends it
+/// at the server.
 ///
-/// Read slowly, it holds up to 64 notifications, and the server's further ones wait.
+/// With a slow reader, up to 64 notifications are buffered, and the server's further ones wait.
 #[must_use = "dropping a subscription ends it"]
 pub struct Subscription {
     accepted: SubscriptionFilter,
-    /// `None` once it has ended.
+    /// `None` after the end.
     call: Option<BoxFuture<'static, Result<(), Error>>>,
     changes: mpsc::Receiver<ServerNotification>,
 }
 
 impl Subscription {
-    /// What the server will tell of, out of what was asked.
+    /// Returns the part of the requested filter that the server has accepted.
     pub fn accepted(&self) -> &SubscriptionFilter {
         &self.accepted
     }
@@ -125,7 +127,7 @@ impl Stream for Subscription {
             };
         };
         if let Ok(change) = self.changes.try_recv() {
-            // The end is told after all that came before it.
+            // The end is reported after all earlier changes.
             self.call = Some(Box::pin(std::future::ready(ended)));
             return Poll::Ready(Some(Ok(change)));
         }
@@ -163,13 +165,13 @@ impl CallerSink for ListenSink {
                 }
                 return Ok(());
             }
-            // Nobody reads a subscription that was let go.
+            // The subscription may have been dropped.
             let _ = self.changes.send(notification).await;
             Ok(())
         })
     }
 
-    /// The server asks while no call of the client is in flight.
+    /// The server sends a request while no call of the client is in flight.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
         Box::pin(self.onward.request(request))
     }

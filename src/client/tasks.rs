@@ -1,4 +1,4 @@
-//! Tool calls that the server made a task (Tasks extension, SEP-2663).
+//! Tool calls that the server turned into a task (Tasks extension, SEP-2663).
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,16 +12,16 @@ use tower::Service;
 use super::{call::Call, mrtr::too_many_rounds};
 use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, TransportError, code, results};
 
-/// How often a task is polled at most, whatever interval its server names.
+/// The minimum interval between polls of a task, whatever interval its server names.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// How often a task is polled at least.
+/// The maximum interval between polls of a task.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
-/// How often a task is polled whose server names no interval.
+/// The interval between polls of a task whose server names none.
 const USUAL_INTERVAL: Duration = Duration::from_secs(1);
-/// How many polls in a row may fail before the task is given up: a poll changes nothing, and a lost
-/// connection does not end a task.
+/// The number of consecutive failed polls after which the task is given up. A poll changes nothing,
+/// and a lost connection does not end a task.
 const FAILED_POLLS: usize = 3;
-/// How long the server has to hear that nobody waits for a task any more.
+/// The time limit for cancelling an abandoned task at its server.
 const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 
 impl<S> Call<'_, S>
@@ -30,7 +30,7 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Polls the task to its end. It is cancelled if this future is dropped before.
+    /// Polls the task to its end. The task is cancelled if this future is dropped before the end.
     pub(super) async fn follow(&self, created: CreateTaskResult) -> Result<CallToolResult, Error> {
         let task_id = created.task.task_id;
         let abandoned = self.cancel_if_dropped(task_id.clone());
@@ -82,7 +82,7 @@ where
                     tracing::debug!(%error, task_id, "a poll of a task failed");
                     continue;
                 }
-                // A server that answers with an error knows the task no more, or never ran it.
+                // A server that answers with an error no longer knows the task, or never ran it.
                 Err(error) if error.is_protocol() => return Err(Stopped::Ended(error)),
                 Err(error) => return Err(Stopped::Left(error)),
             };
@@ -99,7 +99,7 @@ where
                     return Err(Stopped::Ended(Error::cancelled(reason)));
                 }
                 TaskPayload::InputRequired { mut input_requests } => {
-                    // The server goes on asking until it has taken the answer in.
+                    // The server repeats its requests until it has processed the answers.
                     input_requests.retain(|key, _| !answered.contains(key));
                     if input_requests.is_empty() {
                         continue;
@@ -128,7 +128,7 @@ where
     fn cancel_if_dropped(&self, task_id: String) -> OnDrop {
         let client = self.client.clone();
         OnDrop(Some(Box::new(move || {
-            // Without a runtime there is nobody left who could tell the server.
+            // Without a runtime, the server cannot be notified.
             let Ok(runtime) = tokio::runtime::Handle::try_current() else {
                 return;
             };
@@ -148,16 +148,16 @@ fn interval(named: Option<u64>) -> Duration {
         .clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
-/// Whether a poll may succeed the next time.
+/// Returns `true` if the next poll may succeed.
 fn may_pass(error: &Error) -> bool {
     error.is_transport() || error.is_timeout() || error.is_refused()
 }
 
-/// Why polling stopped without a result.
+/// The reason why polling stopped without a result.
 enum Stopped {
-    /// The task has ended so.
+    /// The task has ended with this error.
     Ended(Error),
-    /// The task may be running still.
+    /// The task may still be running.
     Left(Error),
 }
 

@@ -1,4 +1,4 @@
-//! How long a call may take: in silence, and at all.
+//! The idle and the total timeout of a call.
 
 use std::{
     sync::{
@@ -10,12 +10,12 @@ use std::{
 
 use tokio::time::Instant;
 
-/// When the server was last heard of, while a call runs.
+/// The time of the server's last message while a call runs.
 #[derive(Debug)]
 pub(super) struct Activity {
     heard: Mutex<Instant>,
-    /// How many messages of the server this side is still dealing with. As long as it does, the server
-    /// waits for us and not we for the server.
+    /// The number of the server's messages that the client is still handling. Until it is zero, the
+    /// server waits for the client, so the idle timeout is suspended.
     at_work: AtomicUsize,
 }
 
@@ -27,19 +27,19 @@ impl Activity {
         }
     }
 
-    /// The server has just been heard of, or asked something new.
+    /// Records a message of the server, or a new request to it.
     pub(super) fn heard(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// The server has just been heard of, and waits for this side until the guard is dropped.
+    /// Records a message of the server, and suspends the idle timeout until the guard is dropped.
     pub(super) fn at_work(&self) -> AtWork<'_> {
         self.at_work.fetch_add(1, Ordering::AcqRel);
         self.heard();
         AtWork(self)
     }
 
-    /// Ends when the server has been silent for `limit`; never, if there is none.
+    /// Completes when the server has been silent for `limit`; never without a limit.
     pub(super) async fn silent_for(&self, limit: Option<Duration>) {
         let Some(limit) = limit else {
             return std::future::pending().await;
@@ -55,7 +55,7 @@ impl Activity {
             match since.checked_add(limit) {
                 Some(end) if end <= now => return,
                 Some(end) => tokio::time::sleep_until(end).await,
-                // Further away than the clock can say.
+                // The end is beyond the range of the clock.
                 None => std::future::pending().await,
             }
         }
@@ -72,12 +72,13 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// The end of a call that may take `limit`, if there is one and the clock reaches that far.
+/// Returns the end of a call that may take `limit`. Returns `None` without a limit, and if the end
+/// is beyond the range of the clock.
 pub(super) fn end_of(limit: Option<Duration>) -> Option<Instant> {
     Instant::now().checked_add(limit?)
 }
 
-/// Ends at `end`; never, if there is none.
+/// Completes at `end`; never without one.
 pub(super) async fn reached(end: Option<Instant>) {
     match end {
         Some(end) => tokio::time::sleep_until(end).await,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, McpRequest, McpResponse, Principal, results};
 
-/// A tool call on its way; see [`McpClient::call_tool`].
+/// A tool call that has not been sent yet; see [`McpClient::call_tool`].
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct ToolCall<S> {
     client: McpClient<S>,
@@ -29,24 +29,32 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Calls a tool: `tools/call`. Await what this returns, or say more about the call first.
+    /// Calls a tool: `tools/call`. Set options on the returned [`ToolCall`], then await it.
     ///
-    /// The call goes on until there is a result: the [handler](crate::McpClientBuilder::handler) answers
-    /// what the server wants to know, round by round (MRTR, SEP-2322), and a call that the server makes a
-    /// task (SEP-2663) is polled at the interval the server names (between 100 ms and 60 s; 1 s if it
-    /// names none) until it ends. Three polls in a row may fail before the call does.
+    /// The call continues until there is a result:
     ///
-    /// Dropping the future cancels the call all the way down; a task is cancelled by `tasks/cancel`, sent
-    /// from a spawned task.
+    /// - The [handler](crate::McpClientBuilder::handler) answers the server's requests for input,
+    ///   round by round (MRTR, SEP-2322).
+    /// - A call that the server turns into a task (SEP-2663) is polled to its end, at the interval
+    ///   that the server names. Default: 1 s. Limit: 100 ms to 60 s. The call fails after three
+    ///   consecutive failed polls.
+    ///
+    /// Dropping the future cancels the call at the server. A task is cancelled by `tasks/cancel`,
+    /// sent from a spawned task.
     ///
     /// # Errors
     ///
-    /// A tool that ran and failed is a result with `is_error`, not an error. Errors are: the server's
-    /// JSON-RPC error, or that of a failed task; a timeout; a cancellation, also of the task; a
-    /// refusal by `mrtr` where the server wants input and there is no handler, or more rounds than
-    /// [allowed](crate::McpClientBuilder::mrtr_max_rounds); a refusal by `tasks` where the server made a
-    /// task for a client that does not [declare](crate::McpClientBuilder::capabilities) them; the
-    /// handler's own error; and whatever else the stack fails with.
+    /// A tool that ran and failed is a result with `is_error`, not an error. Errors are:
+    ///
+    /// - The server's JSON-RPC error, or that of a failed task.
+    /// - A timeout.
+    /// - A cancellation, also of the task.
+    /// - A refusal by `mrtr`, if the server wants input and there is no handler, or after more
+    ///   rounds than [allowed](crate::McpClientBuilder::mrtr_max_rounds).
+    /// - A refusal by `tasks`, if the server made a task for a client that does not
+    ///   [declare](crate::McpClientBuilder::capabilities) them.
+    /// - The handler's own error.
+    /// - Any other error of the stack.
     ///
     /// ```
     /// use std::time::Duration;
@@ -125,47 +133,47 @@ impl<S> ToolCall<S> {
         self
     }
 
-    /// Asks for progress under this token. By default the client picks one of its own.
+    /// Sets the token for progress notifications. Default: a token that the client picks.
     pub fn progress_token(mut self, token: ProgressToken) -> Self {
         self.options.meta.set_progress_token(token);
         self
     }
 
-    /// Says on whose behalf the call is made, to the layers of the stack.
+    /// Sets the principal on whose behalf the call is made, for the layers of the stack.
     pub fn principal(mut self, principal: Principal) -> Self {
         self.options.extensions.insert(principal);
         self
     }
 
-    /// Adds a fact for the layers of the stack. It never reaches the wire.
+    /// Adds a fact for the layers of the stack. It is never sent to the server.
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, fact: T) -> Self {
         self.options.extensions.insert(fact);
         self
     }
 
-    /// How long the server may be silent about one request of this call. Default: the
+    /// Sets how long the server may be silent about one request of this call. Default: the
     /// [client's](crate::McpClientBuilder::idle_timeout).
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.idle_timeout = limit.into();
         self
     }
 
-    /// How long this call may take at all, from when it is first polled. Default: the
+    /// Sets the maximum duration of this call, from its first poll. Default: the
     /// [client's](crate::McpClientBuilder::total_timeout).
     pub fn total_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.options.total_timeout = limit.into();
         self
     }
 
-    /// Cancels the call when `token` is cancelled, as dropping its future would. The call then fails with
+    /// Sets a token that cancels the call, as dropping its future would. The call then fails with
     /// [`Error::Cancelled`].
     pub fn cancelled_by(mut self, token: CancellationToken) -> Self {
         self.options.cancellation = token;
         self
     }
 
-    /// Goes on with a call that [`once`](Self::once) gave back: the answers to what the server wanted to
-    /// know, and its state exactly as it came (MRTR, SEP-2322).
+    /// Continues a call that [`once`](Self::once) returned: the answers to the server's requests
+    /// for input, and the server's state, unchanged (MRTR, SEP-2322).
     pub fn input(
         mut self,
         responses: Option<InputResponses>,
@@ -183,19 +191,19 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Makes one round of the call: what the server wants to know, or the task it made, is given back to
-    /// the caller.
+    /// Runs one round of the call. The server's requests for input, or the task it made, are
+    /// returned to the caller.
     ///
     /// # Errors
     ///
-    /// The server's JSON-RPC error, a timeout, and whatever else the stack fails with.
+    /// The server's JSON-RPC error, a timeout, or any other error of the stack.
     pub async fn once(self) -> Result<CallToolResponse, Error> {
         let call = Call::new(&self.client, self.options);
         let result = call.run(call.request(self.params.into_request())).await?;
         results::expect(result)
     }
 
-    /// Yields the call's progress beside its result.
+    /// Returns the call with a stream of its progress.
     pub fn with_progress(mut self) -> ProgressCall {
         ProgressCall::new(|progress| {
             self.options.progress = Some(progress);

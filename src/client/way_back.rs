@@ -1,4 +1,4 @@
-//! Where the notifications and requests of a call's server go.
+//! Destinations for the notifications and requests that a server sends for a call.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{handler::Answers, timeouts::Activity};
 use crate::{Caller, CallerSink, Error, request::next_id};
 
-/// The way back of one call, through all of its rounds.
+/// The destination of the server's messages for one call, in all of its rounds.
 pub(super) struct WayBack {
     pub(super) activity: Activity,
     /// The call's progress stream, if it has one.
@@ -20,11 +20,11 @@ pub(super) struct WayBack {
     onward: Onward,
 }
 
-/// Who hears of what the call itself has no use for.
+/// The destination of messages that the call itself does not use.
 pub(super) enum Onward {
     /// The client's handler, if it has one.
     Handler(Option<Arc<dyn Answers>>),
-    /// The caller that a hand-made request came with.
+    /// The caller of a hand-made request.
     Caller(Caller),
 }
 
@@ -44,7 +44,7 @@ impl WayBack {
         let _at_work = self.activity.at_work();
         let notification = match (notification, &self.progress) {
             (ServerNotification::ProgressNotification(progress), Some(stream)) => {
-                // Nobody reads a stream that was let go.
+                // The stream may have been dropped.
                 let _ = stream.send(progress.params).await;
                 return Ok(());
             }
@@ -90,7 +90,7 @@ fn unanswered() -> ErrorData {
     )
 }
 
-/// The [`WayBack`] as a [`Caller`] wants it.
+/// The [`WayBack`] as a sink for a [`Caller`].
 pub(super) struct Sink(pub(super) Arc<WayBack>);
 
 impl CallerSink for Sink {

@@ -4,7 +4,7 @@ use tower::BoxError;
 
 use super::Source;
 
-/// A failed connection: to which upstream, and whether the request can have reached it.
+/// A failed connection, with the upstream and whether the request can have reached it.
 #[derive(Clone, Debug)]
 pub struct TransportError {
     pub(super) upstream: Option<Arc<str>>,
@@ -16,18 +16,19 @@ pub struct TransportError {
     source: Option<Source>,
 }
 
-/// Whether a failed request can have reached the server.
+/// The knowledge about whether a failed request has reached the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Delivered {
-    /// It provably did not: the server has done nothing for it, and any method may be sent again.
+    /// It provably did not reach the server. The server has done nothing for it, so any method may
+    /// be repeated.
     No,
-    /// It may have: the server may have run it, wholly or in part.
+    /// It may have reached the server, which may have run it wholly or in part.
     Unknown,
 }
 
 impl TransportError {
-    /// A failure that may have happened after the request was delivered.
+    /// Creates a failure after which the request may have been delivered.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             upstream: None,
@@ -40,7 +41,7 @@ impl TransportError {
         }
     }
 
-    /// A failure that happened before anything was delivered.
+    /// Creates a failure that happened before anything was delivered.
     pub fn not_delivered(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             delivered: Delivered::No,
@@ -48,35 +49,35 @@ impl TransportError {
         }
     }
 
-    /// Names the upstream.
+    /// Sets the name of the upstream.
     #[must_use]
     pub fn with_upstream(mut self, upstream: impl Into<Arc<str>>) -> Self {
         self.upstream = Some(upstream.into());
         self
     }
 
-    /// Says when it is worth trying again.
+    /// Sets the time after which a retry is useful.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// Says with which HTTP status the upstream answered.
+    /// Sets the HTTP status of the upstream's response.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// Keeps what caused it.
+    /// Sets the cause of the error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Adds what the operator may read and callers must not, because it may hold secrets.
+    /// Adds details for the operator. Callers never see them, because they may contain secrets.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Arc<str>>) -> Self {
         self.detail = Some(detail.into());
@@ -89,7 +90,7 @@ impl TransportError {
         self
     }
 
-    /// Says in the message what it came from.
+    /// Appends the reason to the message.
     pub(crate) fn with_reason(self, reason: &str) -> Self {
         let message = format!("{}: {reason}", self.message);
         self.with_message(message)
@@ -105,23 +106,23 @@ impl TransportError {
         }
     }
 
-    /// What the operator may read beside the message, in several lines: of a child process that ended, the
-    /// last lines of its standard error. It never reaches the wire.
+    /// Returns the details for the operator, in several lines. For a child process that ended,
+    /// these are the last lines of its standard error. They never reach the wire.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
-    /// The upstream's name, if it has one.
+    /// Returns the upstream's name, if it has one.
     pub fn upstream(&self) -> Option<&str> {
         self.upstream.as_deref()
     }
 
-    /// Whether the request can have reached the server.
+    /// Returns whether the request can have reached the server.
     pub fn delivered(&self) -> Delivered {
         self.delivered
     }
 
-    /// The HTTP status the upstream answered with, where it answered over HTTP.
+    /// Returns the HTTP status of the upstream's response, if there was one.
     pub fn status(&self) -> Option<u16> {
         self.status
     }
@@ -142,14 +143,14 @@ impl StdError for TransportError {
     }
 }
 
-/// No answer within a limit.
+/// No response within a time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeoutError {
     pub(super) after: Option<Duration>,
 }
 
 impl TimeoutError {
-    /// The limit that passed.
+    /// Returns the time limit that passed.
     pub fn after(&self) -> Option<Duration> {
         self.after
     }

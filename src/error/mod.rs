@@ -1,4 +1,4 @@
-//! How requests fail, and what the wire hears of it.
+//! Errors of requests, and their form on the wire.
 
 mod failure;
 mod refusal;
@@ -13,9 +13,9 @@ use tower::BoxError;
 pub use wire::code;
 pub(crate) use wire::retry_after_in;
 
-/// Why a request did not end with a result.
+/// An error that ended a request without a result.
 ///
-/// Errors stay typed inside a stack; only its top turns them into wire errors, by
+/// Errors stay typed inside a stack. Only the top of the stack converts them into wire errors, by
 /// [`ErrorData::from`], so the mapping is in one place:
 ///
 /// | [`ErrorKind`] | JSON-RPC code | message and data |
@@ -26,40 +26,44 @@ pub(crate) use wire::retry_after_in;
 /// | [`Cancelled`](ErrorKind::Cancelled) | -31499 | data: `kind` |
 /// | [`Refused`](ErrorKind::Refused) | the layer's own, -31403 or -31503 by default | data: `kind`, `layer`, `retryAfterMs`, and what the layer adds |
 ///
-/// Fields without a value are left out. A layer that refuses picks a code by the same rule
+/// Fields without a value are left out. A layer that refuses chooses its code by the same rule
 /// (-31000 less the HTTP status).
 ///
-/// Errors of tower's own layers become this type at the top by [`From<BoxError>`](#impl-From%3CBox%3Cdyn+Error+%2B+Send+%2B+Sync%3E%3E-for-Error):
-/// `timeout::error::Elapsed` is a timeout, `load_shed::error::Overloaded` and `buffer::error::Closed`
-/// are refusals. A [`Refusal`], a [`TransportError`], a [`TimeoutError`] and rmcp's [`ErrorData`] are what they
-/// say, anything that wraps one of them or an [`Error`] is that error, and a foreign error is a refusal by
-/// `layer`, with code -31403.
+/// Errors of tower's own layers are converted at the top by
+/// [`From<BoxError>`](#impl-From%3CBox%3Cdyn+Error+%2B+Send+%2B+Sync%3E%3E-for-Error):
 ///
-/// Cloning is cheap: a shared failure can be told to every caller that waits for it.
+/// - `timeout::error::Elapsed` becomes a timeout.
+/// - `load_shed::error::Overloaded` and `buffer::error::Closed` become refusals.
+/// - A [`Refusal`], a [`TransportError`], a [`TimeoutError`] and rmcp's [`ErrorData`] become the
+///   matching kind.
+/// - A type that wraps one of these or an [`Error`] becomes that error.
+/// - Any other error becomes a refusal by `layer`, with code -31403.
+///
+/// Cloning is cheap, so that all callers that wait for a shared call can receive its error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The upstream, or the handler, answered with a JSON-RPC error. It arrives at the caller as it was.
+    /// The upstream or the handler returned a JSON-RPC error. The caller receives it unchanged.
     #[error("{0}")]
     Protocol(Box<ErrorData>),
-    /// The connection failed before an answer came.
+    /// The connection failed before a response came.
     #[error(transparent)]
     Transport(Box<TransportError>),
-    /// No answer came in time.
+    /// No response came in time.
     #[error(transparent)]
     Timeout(TimeoutError),
-    /// The caller, or somebody on its behalf, cancelled the request.
+    /// The caller cancelled the request, or another component did so on its behalf.
     #[error("the request was cancelled{}", .reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default())]
     Cancelled {
-        /// What the canceller said.
+        /// The given reason.
         reason: Option<Arc<str>>,
     },
-    /// A layer did not let the request through.
+    /// A layer refused the request.
     #[error(transparent)]
     Refused(Box<Refusal>),
 }
 
-/// The five ways a request can fail; see [`Error`].
+/// The five kinds of errors; see [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -67,7 +71,7 @@ pub enum ErrorKind {
     Protocol,
     /// The connection failed.
     Transport,
-    /// No answer in time.
+    /// No response in time.
     Timeout,
     /// Cancelled.
     Cancelled,
@@ -76,7 +80,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The kind's name, as it stands in the wire error's `data.kind`, in logs and in metrics.
+    /// Returns the kind's name in the wire error's `data.kind`, in logs and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Protocol => "protocol",
@@ -97,24 +101,24 @@ impl fmt::Display for ErrorKind {
 type Source = Arc<dyn StdError + Send + Sync>;
 
 impl Error {
-    /// A JSON-RPC error that reaches the caller as it is.
+    /// Creates an error from a JSON-RPC error, which the caller receives unchanged.
     pub fn protocol(error: ErrorData) -> Self {
         Self::Protocol(Box::new(error))
     }
 
-    /// No answer within `after`.
+    /// Creates a timeout error: no response within `after`.
     pub fn timeout(after: Duration) -> Self {
         Self::Timeout(TimeoutError { after: Some(after) })
     }
 
-    /// Cancelled, for `reason`.
+    /// Creates a cancellation error with this reason.
     pub fn cancelled(reason: impl Into<Arc<str>>) -> Self {
         Self::Cancelled {
             reason: Some(reason.into()),
         }
     }
 
-    /// Which of the five ways this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Protocol(_) => ErrorKind::Protocol,
@@ -125,32 +129,32 @@ impl Error {
         }
     }
 
-    /// Whether the peer answered with a JSON-RPC error.
+    /// Returns `true` if the peer returned a JSON-RPC error.
     pub fn is_protocol(&self) -> bool {
         self.kind() == ErrorKind::Protocol
     }
 
-    /// Whether the connection failed.
+    /// Returns `true` if the connection failed.
     pub fn is_transport(&self) -> bool {
         self.kind() == ErrorKind::Transport
     }
 
-    /// Whether no answer came in time.
+    /// Returns `true` if no response came in time.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// Whether the request was cancelled.
+    /// Returns `true` if the request was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
     }
 
-    /// Whether a layer refused the request.
+    /// Returns `true` if a layer refused the request.
     pub fn is_refused(&self) -> bool {
         self.kind() == ErrorKind::Refused
     }
 
-    /// Whether the failure proves that no server has done anything for the request.
+    /// Returns `true` if the failure proves that no server has done anything for the request.
     pub fn is_not_delivered(&self) -> bool {
         match self {
             Self::Transport(error) => error.delivered == Delivered::No,
@@ -159,7 +163,7 @@ impl Error {
         }
     }
 
-    /// The peer's JSON-RPC error, if that is what this is.
+    /// Returns the peer's JSON-RPC error, if this is one.
     pub fn as_protocol(&self) -> Option<&ErrorData> {
         match self {
             Self::Protocol(error) => Some(error),
@@ -167,9 +171,9 @@ impl Error {
         }
     }
 
-    /// How long to wait before it is worth trying again, where somebody said so: the HTTP `Retry-After`
-    /// header, the `retryAfterMs` or `retryAfter` (seconds) member of a JSON-RPC error's data,
-    /// or a layer.
+    /// Returns the time after which a retry is useful, if it is known. It comes from the HTTP
+    /// `Retry-After` header, from `retryAfterMs` or `retryAfter` (seconds) in a JSON-RPC error's
+    /// data, or from a layer.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Transport(error) => error.retry_after,
@@ -179,8 +183,7 @@ impl Error {
         }
     }
 
-    /// Reads an error that stands for one of the five ways by its type: one of this crate's, or rmcp's for a
-    /// JSON-RPC error.
+    /// Converts an error of one of this crate's error types, or rmcp's JSON-RPC error.
     fn own(error: &(dyn StdError + 'static)) -> Option<Self> {
         if let Some(own) = error.downcast_ref::<Self>() {
             return Some(own.clone());
@@ -207,7 +210,8 @@ impl Error {
         None
     }
 
-    /// The message and the [detail](TransportError::detail): for the operator, not for callers.
+    /// Returns the message with the [detail](TransportError::detail), for the operator and not for
+    /// callers.
     pub(crate) fn in_full(&self) -> String {
         match self {
             Self::Transport(error) => match error.detail() {
@@ -218,7 +222,7 @@ impl Error {
         }
     }
 
-    /// The same error with its [detail](TransportError::detail) in the message.
+    /// Adds the [detail](TransportError::detail) to the message.
     pub(crate) fn with_detail_shown(self) -> Self {
         match self {
             Self::Transport(error) => error.with_detail_shown().into(),
@@ -226,8 +230,8 @@ impl Error {
         }
     }
 
-    /// Finds an error of [its own kind](Self::own) in a chain of sources, else reads what tower's own layers
-    /// say.
+    /// Converts the first error in a chain of sources that is [one of the own types](Self::own),
+    /// else an error of tower's own layers.
     fn from_chain(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(current) = next {

@@ -6,7 +6,7 @@ use tower::BoxError;
 
 use super::{Delivered, Source, code};
 
-/// A layer's refusal: which layer, why, and when it may be different.
+/// A layer's refusal, with the layer, the reason and the time after which a retry is useful.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub(super) layer: &'static str,
@@ -19,7 +19,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal by `layer` (its name in lower case: `auth`, `breaker`), as [`code::UNAVAILABLE`].
+    /// Creates a refusal by `layer` (its name in lower case: `auth`, `breaker`), with
+    /// [`code::UNAVAILABLE`].
     pub fn new(layer: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             layer,
@@ -32,48 +33,49 @@ impl Refusal {
         }
     }
 
-    /// Sets the JSON-RPC code. Stay outside -32768 to -32000: -31000 less an HTTP status is the rule here.
+    /// Sets the JSON-RPC code. Default: [`code::UNAVAILABLE`]. Codes from -32768 to -32000 are
+    /// reserved; use -31000 less an HTTP status.
     #[must_use]
     pub fn with_code(mut self, code: ErrorCode) -> Self {
         self.code = code;
         self
     }
 
-    /// Adds to the wire error's data. An object's members are merged with the crate's own; any other
-    /// value stands under `detail`.
+    /// Adds to the wire error's data. The members of an object are merged with the crate's own; any
+    /// other value is put under `detail`.
     #[must_use]
     pub fn with_data(mut self, data: Value) -> Self {
         self.data = Some(Box::new(data));
         self
     }
 
-    /// Says when it is worth trying again.
+    /// Sets the time after which a retry is useful.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// Says that a server had already been asked when the layer refused to go on.
+    /// Sets whether a server can have received the request before the layer refused it.
     #[must_use]
     pub fn with_delivered(mut self, delivered: Delivered) -> Self {
         self.delivered = delivered;
         self
     }
 
-    /// Keeps what caused it. A source is for logs: it never reaches the wire.
+    /// Sets the cause of the refusal. It is for logs and never reaches the wire.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// The layer that refused.
+    /// Returns the layer that refused.
     pub fn layer(&self) -> &'static str {
         self.layer
     }
 
-    /// The JSON-RPC code the caller sees.
+    /// Returns the JSON-RPC code that the caller receives.
     pub fn code(&self) -> ErrorCode {
         self.code
     }

@@ -1,4 +1,4 @@
-//! The one mapping between errors and JSON-RPC.
+//! The mapping between errors and JSON-RPC.
 
 use std::time::Duration;
 
@@ -7,18 +7,19 @@ use serde_json::{Map, Value, json};
 
 use super::{Delivered, Error, Refusal, TransportError};
 
-/// The JSON-RPC codes of errors that arise in the crate itself.
+/// JSON-RPC codes of errors that originate in this crate.
 ///
-/// JSON-RPC reserves -32768 to -32000, and MCP assigns meanings inside that range, so the crate stays out
-/// of it: a code is -31000 less the HTTP status that says the same. See the table on [`Error`].
+/// JSON-RPC reserves -32768 to -32000, and MCP assigns meanings within that range. The crate's
+/// codes are therefore outside of it: -31000 less the HTTP status of the same meaning. See the
+/// table on [`Error`].
 pub mod code {
     use rmcp::model::ErrorCode;
 
-    /// Nobody knows who is calling, and this needs somebody known.
+    /// The caller is not authenticated, and the request needs a principal.
     pub const UNAUTHENTICATED: ErrorCode = ErrorCode(-31401);
-    /// A layer does not let this caller do this.
+    /// A layer does not allow this request for this caller.
     pub const FORBIDDEN: ErrorCode = ErrorCode(-31403);
-    /// The caller has asked for too much lately, and may ask again later.
+    /// The caller has sent too many requests, and may retry later.
     pub const TOO_MANY: ErrorCode = ErrorCode(-31429);
     /// The call was cancelled before it ended.
     pub const CANCELLED: ErrorCode = ErrorCode(-31499);
@@ -26,11 +27,11 @@ pub mod code {
     pub const TRANSPORT: ErrorCode = ErrorCode(-31502);
     /// A layer or an upstream has no room for the call now.
     pub const UNAVAILABLE: ErrorCode = ErrorCode(-31503);
-    /// The upstream did not answer in time.
+    /// The upstream did not respond in time.
     pub const TIMEOUT: ErrorCode = ErrorCode(-31504);
 }
 
-/// How long to wait, as a JSON-RPC error's data or a result's `_meta` says it.
+/// Returns the retry delay in a JSON-RPC error's data or a result's `_meta`.
 pub(crate) fn retry_after_in(fields: &Map<String, Value>) -> Option<Duration> {
     if let Some(millis) = fields.get("retryAfterMs").and_then(Value::as_u64) {
         return Some(Duration::from_millis(millis));

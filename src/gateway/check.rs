@@ -1,4 +1,4 @@
-//! Names that two members have where neither may be prefixed.
+//! Names that two members have and that may not be prefixed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{CallContext, Error, request::next_id};
 
 impl Hub {
-    /// Asks all members that can be asked on behalf of nobody, all lists at once.
+    /// Asks all members that need no caller for all their lists, concurrently.
     pub(super) async fn check(&self) -> Result<(), Error> {
         let seats: Vec<_> = self
             .seats()
@@ -24,7 +24,7 @@ impl Hub {
             .filter(|seat| !seat.is_per_caller())
             .cloned()
             .collect();
-        // What calls go by has to be made of all members.
+        // The merged lists for routing must be made of all members.
         let merged = Merged::default();
         let found = tokio::join!(
             self.contested::<Tool>(&seats, &merged),

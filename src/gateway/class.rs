@@ -1,4 +1,4 @@
-//! Whose a list is, and a bounded memory by that.
+//! The audience of a list, and a bounded map by audience.
 
 use std::{
     collections::HashMap,
@@ -10,11 +10,11 @@ use std::{
 
 use crate::{Audience, CallContext, caller::Era};
 
-/// For how many callers a member's lists, and the merged ones, are remembered. Past it the longest unused
-/// is forgotten.
+/// The maximum number of callers for which a member's lists, and the merged lists, are remembered.
+/// Past it the least recently used is forgotten.
 const MAX_CLASSES: usize = 256;
 
-/// Whose a list is. Two classes never see each other's.
+/// The audience of a list. Two classes never see each other's lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Class {
     pub(super) era: Era,
@@ -31,7 +31,7 @@ impl Class {
         }
     }
 
-    /// The class of a caller that says nothing of itself.
+    /// The class of an anonymous caller without a session.
     pub(super) fn anybody() -> Self {
         Self {
             era: Era::Modern,
@@ -40,7 +40,7 @@ impl Class {
         }
     }
 
-    /// The class of what is the same for everybody.
+    /// The class of lists that are the same for every caller.
     pub(super) fn everybody(&self) -> Self {
         Self {
             era: self.era,
@@ -49,13 +49,13 @@ impl Class {
         }
     }
 
-    /// Whether nothing tells its callers from the gateway itself.
+    /// Returns `true` if callers of the class are indistinguishable from the gateway itself.
     pub(super) fn is_anybody(&self) -> bool {
         self.audience == Audience::anonymous() && self.session.is_none()
     }
 }
 
-/// A bounded memory by class.
+/// A bounded map by class.
 pub(super) struct ByClass<V>(Mutex<HashMap<Class, (V, u64)>>);
 
 impl<V> Default for ByClass<V> {
@@ -95,7 +95,7 @@ impl<V: Clone> ByClass<V> {
     }
 }
 
-/// A number that is greater each time.
+/// Returns a number that is greater at each call.
 pub(super) fn tick() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

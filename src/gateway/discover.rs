@@ -1,4 +1,4 @@
-//! What the members are, together: `server/discover`.
+//! The merged answer to `server/discover`.
 
 use futures::future::join_all;
 use rmcp::model::{
@@ -14,8 +14,8 @@ use super::{
 use crate::{Error, McpRequest, McpResponse, ServedBy, audience::PrivateTo, results};
 
 impl Hub {
-    /// Asks every member what it is. One that is down, or silent past the deadline, is left out; an error
-    /// comes only if there are members and none of them answers.
+    /// Asks every member for its description. A member that is down, or silent past the deadline,
+    /// is left out. It fails only if there are members and none of them answers.
     pub(super) async fn discover(
         &self,
         seats: &Seats,
@@ -28,7 +28,7 @@ impl Hub {
         let deadline = self.rules.deadline;
         let context = request.context.clone();
         for seat in &seats.list {
-            // Lists come next.
+            // List requests usually come next.
             notices::watch_member(seat, &request.context);
         }
         let asked = seats.list.iter().map(|seat| {
@@ -88,7 +88,7 @@ impl Hub {
         if public && !described.is_empty() && failed_none(seats, described.len()) {
             result.cache_scope = CacheScope::Public;
         } else {
-            // A member that is missing may say otherwise soon.
+            // A missing member may change the answer soon.
             result.ttl_ms = match failed_none(seats, described.len()) {
                 true => result.ttl_ms,
                 false => 0,
@@ -113,7 +113,7 @@ fn failed_none(seats: &Seats, described: usize) -> bool {
     seats.list.len() == described
 }
 
-/// The revisions that all speak, in the first one's order.
+/// Returns the revisions that all members speak, in the first one's order.
 fn versions<'a>(mut all: impl Iterator<Item = &'a [ProtocolVersion]>) -> Vec<ProtocolVersion> {
     let Some(first) = all.next() else {
         return ProtocolVersion::KNOWN_VERSIONS.to_vec();
@@ -132,7 +132,7 @@ fn versions<'a>(mut all: impl Iterator<Item = &'a [ProtocolVersion]>) -> Vec<Pro
     common
 }
 
-/// Adds what one member can do.
+/// Adds the capabilities of one member.
 fn merge(all: &mut ServerCapabilities, one: &ServerCapabilities) {
     fn either(a: &mut Option<bool>, b: Option<bool>) {
         *a = match (*a, b) {
@@ -169,7 +169,8 @@ fn merge(all: &mut ServerCapabilities, one: &ServerCapabilities) {
     }
 }
 
-/// What one of them can, the gateway can; of other settings the first one's stays.
+/// Merges settings: a capability of any member is one of the gateway; of other settings the first
+/// member's is kept.
 fn merge_settings(all: &mut JsonObject, one: &JsonObject) {
     for (key, value) in one {
         match all.get_mut(key) {
@@ -184,7 +185,7 @@ fn merge_settings(all: &mut JsonObject, one: &JsonObject) {
     }
 }
 
-/// Members come and go, and the gateway tells of it.
+/// Adds the list changes that the gateway announces itself when members come and go.
 fn announce_changes(all: &mut ServerCapabilities) {
     all.tools.get_or_insert_default().list_changed = Some(true);
     if let Some(prompts) = &mut all.prompts {

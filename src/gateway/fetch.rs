@@ -1,4 +1,4 @@
-//! A member's lists, fetched once for all who want them.
+//! Fetches of a member's lists, each shared by all callers that wait for it.
 
 use std::{
     collections::HashMap,
@@ -33,40 +33,41 @@ use crate::{
     unreadable::Listing,
 };
 
-/// How long a fetch goes on that no list waits for any more.
+/// The maximum duration of a fetch for which no list request waits any more.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many fetches of one member's list go on by themselves, those included that nobody waits for.
+/// The maximum number of detached fetches of one member's list, including those without a waiting
+/// caller.
 const MAX_FETCHING: usize = 256;
 
-/// For how long a method that a member does not know is not asked for again.
+/// The time for which a method that a member does not implement is not requested again.
 const UNSUPPORTED_FOR: Duration = Duration::from_secs(60);
 
-/// A day: whatever a server says, a list is looked at again after it.
+/// The maximum lifetime of a list, whatever the server says. Value: one day.
 const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 
 pub(super) type Fetched<T> = Result<Arc<Known<T>>, Error>;
 
-/// A fetch that all who want the list wait for.
+/// A fetch that all callers of the list share.
 pub(super) struct Fetching<T> {
     id: u64,
     change: u64,
     since: Instant,
-    /// Somebody was served without it.
+    /// A caller was answered without this list.
     late: Arc<AtomicBool>,
     done: Shared<BoxFuture<'static, Fetched<T>>>,
 }
 
-/// A fetch that somebody waits for.
+/// A fetch that a caller waits for.
 pub(super) struct Begun<T> {
     done: Shared<BoxFuture<'static, Fetched<T>>>,
     since: Instant,
     late: Arc<AtomicBool>,
-    /// It was begun for this caller.
+    /// The fetch was begun for this caller.
     own: bool,
 }
 
-/// What a member contributes to a list.
+/// The contribution of one member to a list.
 pub(super) struct Part<T> {
     pub(super) seat: Arc<Seat>,
     pub(super) list: Option<Arc<Known<T>>>,
@@ -75,7 +76,7 @@ pub(super) struct Part<T> {
 }
 
 impl Seat {
-    /// The member's list, by the deadline.
+    /// Returns the member's list, or the best known one at the deadline.
     pub(super) async fn part<T: Listed>(
         self: &Arc<Self>,
         context: &CallContext,
@@ -116,8 +117,8 @@ impl Seat {
         }
     }
 
-    /// What a fetch brings, if it is for this caller too. One that turns out to be somebody else's, by what
-    /// an inner layer says, is done again by itself.
+    /// Returns the result of a fetch, if it is for this caller too. If an inner layer marks it as
+    /// private to another audience, the list is fetched again for this caller alone.
     async fn joined<T: Listed>(
         self: &Arc<Self>,
         begun: Begun<T>,
@@ -140,8 +141,9 @@ impl Seat {
         .await
     }
 
-    /// Begins to fetch, or joins the fetch that has begun. It goes on when nobody waits: the next list has
-    /// it. Where too many go on so, it is the caller's own, and ends with it.
+    /// Starts a fetch, or joins the one in progress. It continues without a waiting caller, so that
+    /// the next list request has its result. Past the limit of such fetches, the fetch belongs to
+    /// the caller and ends with it.
     pub(super) fn fetch<T: Listed>(
         self: &Arc<Self>,
         context: &CallContext,
@@ -184,7 +186,7 @@ impl Seat {
             .map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
             .boxed()
             .shared();
-        // A member that is being waited for already is not waited for anew because its list has changed.
+        // A list that changes while callers wait for it does not restart their wait.
         let since = fetching
             .get(&class)
             .map_or_else(Instant::now, |begun| begun.since);
@@ -206,7 +208,7 @@ impl Seat {
 }
 
 impl Seat {
-    /// Says, once for each kind of list, that not all of it is read.
+    /// Logs, once for each kind of list, that the list is not read to its end.
     fn cut_short<T: Listed>(&self, why: &str) {
         if !T::shelf(&self.lists)
             .cut_short
@@ -218,8 +220,8 @@ impl Seat {
     }
 }
 
-/// A context for what is asked on behalf of several callers: it says what `context` does, but nothing comes
-/// back.
+/// Returns a context for a request on behalf of several callers. It has the `_meta` of `context`,
+/// but notifications and requests do not reach a caller.
 fn of_its_own(context: &CallContext) -> CallContext {
     let mut own = CallContext::new(next_id());
     own.meta = without_progress(&context.meta);
@@ -232,7 +234,8 @@ fn of_its_own(context: &CallContext) -> CallContext {
     own
 }
 
-/// Progress goes to the caller's request, not to what was made of it.
+/// Removes the progress token: progress goes to the caller's own request, not to requests derived
+/// from it.
 pub(super) fn without_progress(meta: &RequestMetaObject) -> RequestMetaObject {
     let mut meta = meta.clone();
     if meta.get_progress_token().is_some() {
@@ -253,7 +256,7 @@ struct Fetch {
 }
 
 impl Fetch {
-    /// Makes a list of what came, and remembers it for whom it is.
+    /// Builds a list from the fetched pages, and caches it for its audience.
     fn keep<T: Listed>(&self, listing: Whole<T>, now: Instant) -> Arc<Known<T>> {
         let page = listing.page;
         let for_nobody_alone = listing.private.is_none();
@@ -283,8 +286,8 @@ impl Fetch {
     }
 }
 
-/// Takes a fetch off the shelf when it ends, also by a panic further in or with its runtime: nobody may wait
-/// for one that brings nothing any more.
+/// Removes a fetch from the shelf when it ends, also by a panic in an inner layer or with its
+/// runtime. Otherwise callers would wait for a fetch that never completes.
 struct UnderWay<'a, T: Listed> {
     fetch: &'a Fetch,
     of: PhantomData<fn(T)>,
@@ -330,7 +333,7 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     known
 }
 
-/// Where things are, by their own names or URIs; the first of those that share one.
+/// Returns the positions of the items by their own names or URIs. Of duplicates, the first is used.
 fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
     let mut keys = HashMap::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -339,18 +342,18 @@ fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
     keys
 }
 
-/// All pages of a list, as one.
+/// All pages of a list, joined.
 struct Whole<T> {
     page: Page<T>,
     expires: Option<Instant>,
-    /// Every page says that it may be shown to any caller.
+    /// Every page is marked as public.
     public: bool,
     private: Option<PrivateTo>,
     shareable: bool,
 }
 
 impl<T> Whole<T> {
-    /// What a member has that does not know the method.
+    /// The list of a member that does not implement the method: empty.
     fn nothing(expires: Instant) -> Self {
         Self {
             page: Page {
@@ -384,7 +387,7 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Wh
         let listing = Listing::of(&request.message);
         let response = seat.call(request).await?;
         if let Some(page) = response.private_to() {
-            // Something further in may know better who is calling.
+            // An inner layer may identify the caller more precisely.
             shareable &= response.is_for(&audience);
             private = Some(private.unwrap_or_default().and(page));
         }

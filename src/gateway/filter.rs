@@ -1,11 +1,12 @@
-//! Which of a member's tools, prompts and resources are let out.
+//! Filters for the tools, prompts and resources of a member.
 
 use crate::glob::matches;
 
-/// Allows and denies by glob on outward names (for resources: outward URIs). Deny wins; with any `allow`,
-/// only what one of them matches is let out.
+/// Allows and denies items by glob patterns on outward names (for resources: outward URIs).
 ///
-/// In a glob `*` stands for any characters, `?` for one.
+/// Deny wins. With at least one `allow`, only items that match one of them are exposed.
+///
+/// In a glob, `*` stands for any characters and `?` for one character.
 ///
 /// ```
 /// use rmcp_layers::gateway::Filter;
@@ -22,26 +23,27 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Lets everything out.
+    /// Creates a filter that exposes everything.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets out what `glob` matches, and of the rest only what another `allow` does.
+    /// Exposes the items that `glob` matches. Other items are exposed only if another `allow`
+    /// matches them.
     #[must_use]
     pub fn allow(mut self, glob: impl Into<String>) -> Self {
         self.allow.push(glob.into());
         self
     }
 
-    /// Keeps back what `glob` matches.
+    /// Hides the items that `glob` matches.
     #[must_use]
     pub fn deny(mut self, glob: impl Into<String>) -> Self {
         self.deny.push(glob.into());
         self
     }
 
-    /// Whether this name is let out.
+    /// Returns `true` if this name is exposed.
     pub fn lets_out(&self, outward: &str) -> bool {
         let allows = || self.allow.iter().any(|glob| matches(glob, outward));
         (self.allow.is_empty() || allows()) && !self.denies(outward)

@@ -1,4 +1,4 @@
-//! Which member has a name, or a URI.
+//! Look-up of the member that has a name or a URI.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,13 +17,14 @@ use super::{
 };
 use crate::{CallContext, Error, Item, ToolHints, caller::Era};
 
-/// How long an unknown name waits for lists of which nothing is known: it is answered without them then.
+/// The time that an unknown name waits for lists that are not cached. After that it is answered
+/// without them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// How many outward names an error lists for a name that several members have.
+/// The maximum number of outward names in an error about an ambiguous name.
 const MAX_NAMED: usize = 20;
 
 impl Hub {
-    /// The member that has this name, and its own name for it.
+    /// Returns the member that has this name, and the member's own name for it.
     pub(super) async fn find_name<T: Listed>(
         &self,
         name: &str,
@@ -49,7 +50,7 @@ impl Hub {
                 if !has_bare(known.as_deref(), name) {
                     return Err(unknown(name, known.as_deref(), context));
                 }
-                // A list that is at hand may be old.
+                // The cached list may be outdated.
                 let gathered = self.gather::<T>(&seats, context, Age::Walk).await;
                 return bare(name, &gathered.catalogue, context);
             }
@@ -59,7 +60,8 @@ impl Hub {
         if let Some(way) = gathered.catalogue.get(name).filter(|way| way.shown) {
             return Ok(Found::by(way, name));
         }
-        // It may be one of those that could not be asked: then the member says what is amiss.
+        // The name may belong to a member that could not be asked. That member's error then says
+        // what is wrong.
         let report = &gathered.report;
         let unasked = |seat: &Seat| {
             report
@@ -77,7 +79,7 @@ impl Hub {
         }
     }
 
-    /// What a name says by itself.
+    /// Reads the member from a name alone, without any list.
     fn read_name<T: Listed>(&self, seats: &Seats, name: &str, context: &CallContext) -> Read {
         let style = &self.rules.style;
         let renamed = seats.renamed.get(T::NOUN);
@@ -107,7 +109,7 @@ impl Hub {
         let as_it_says = Found::unlisted(seat, inner);
         match seat.has::<T>(context, inner) {
             Has::Yes(says) => Read::As(Found { says, ..as_it_says }),
-            // A name that had to be changed is known by the list alone.
+            // The original of a shortened name is known only from the list.
             _ if style.may_be_fitted(name) => Read::Ask(Some(as_it_says)),
             Has::No if !seat.options.unlisted => Read::Unknown,
             Has::NotBefore if !seat.options.unlisted => Read::Ask(Some(as_it_says)),
@@ -115,7 +117,7 @@ impl Hub {
         }
     }
 
-    /// The member that has this resource, and its own URI.
+    /// Returns the member that has this resource, and the member's own URI for it.
     pub(super) async fn find_uri(
         &self,
         uri: &str,
@@ -129,7 +131,7 @@ impl Hub {
         });
         let bare = || seats.list.iter().filter(|seat| !seat.prefixes_uris());
         let found = match prefixed {
-            // A view's own URI may begin as the outward ones of its member do.
+            // A view's own URI may begin like the outward URIs of its member.
             Some((seat, inner)) if uris::is_ui(uri) => {
                 match seat.lists_uri(context, uri) && !seat.lists_uri(context, &inner) {
                     true => return self.let_out_bare(seat, uri, context),
@@ -153,7 +155,7 @@ impl Hub {
         }
     }
 
-    /// What was found by the member's own URI, if the caller may know of the outward one.
+    /// Returns the member found by its own URI, if the caller may see the outward URI.
     fn let_out_bare(
         &self,
         seat: Arc<Seat>,
@@ -168,8 +170,9 @@ impl Hub {
         }
     }
 
-    /// The one member that has a URI as its own, though it is prefixed outside: an app reads what its own
-    /// server calls so (SEP-1865). It is the one that lists it, else the one with a template that it fits.
+    /// Returns the one member that has a URI as its own, though it is prefixed outside: an app
+    /// reads its own server's resources by the server's URIs (SEP-1865). The member that lists the
+    /// URI has precedence over one with a matching template.
     async fn find_own(
         &self,
         seats: &Seats,
@@ -197,8 +200,8 @@ impl Hub {
         }
     }
 
-    /// Which of several members that prefix nothing has a URI: the one that lists it, else the one with the
-    /// template that says most of it.
+    /// Returns the member that has a URI, of several members without prefixes: the one that lists
+    /// it, or else the one with the most specific matching template.
     async fn find_bare(
         &self,
         seats: &Seats,
@@ -231,8 +234,9 @@ impl Hub {
             .map(|(_, entry)| (entry.seat.clone(), uri.to_owned()))
     }
 
-    /// What is known of the members' names. A member of which no list is known is asked for one, briefly, and not
-    /// again for as long as a list would be good for: unknown names are no way to have members asked.
+    /// Returns the known names of the members. A member without a cached list is asked for one,
+    /// briefly, and not again while a list would be valid. Unknown names therefore do not cause a
+    /// request each.
     async fn at_hand<T: Listed>(
         &self,
         seats: &Seats,
@@ -251,7 +255,8 @@ impl Hub {
         if sought.is_empty() && (merged.is_some() || known.is_empty()) {
             return merged;
         }
-        // Not among the merged lists, by which calls are routed: it may not be all members'.
+        // It is kept apart from the merged lists, by which calls are routed, because it may be
+        // incomplete.
         let near = |of: Vec<Arc<Seat>>| {
             let class = class.clone();
             async move {
@@ -273,11 +278,11 @@ impl Hub {
     }
 }
 
-/// A resource that nothing has, or that several members have as their own.
+/// The error for a resource that no member has, or that several members have as their own.
 fn not_found(uri: &str, owners: &[Arc<Seat>], context: &CallContext) -> Error {
     let code = match context.era() {
         Era::Modern => ErrorCode::INVALID_PARAMS,
-        // Revisions before 2026-07-28 have a code of its own for it.
+        // Revisions before 2026-07-28 define an error code for it.
         Era::Legacy => ErrorCode::RESOURCE_NOT_FOUND,
     };
     let outward = owners.iter().filter_map(|owner| {
@@ -293,7 +298,7 @@ fn not_found(uri: &str, owners: &[Arc<Seat>], context: &CallContext) -> Error {
     ErrorData::new(code, message, Some(json!({ "uri": uri }))).into()
 }
 
-/// The entries that members call so themselves.
+/// Returns the entries with this name among the members' own names.
 fn of_bare<'a, T: Listed>(
     catalogue: &'a Catalogue<T>,
     bare: &str,
@@ -306,9 +311,9 @@ fn has_bare<T: Listed>(catalogue: Option<&Catalogue<T>>, name: &str) -> bool {
     catalogue.is_some_and(|catalogue| of_bare(catalogue, name).next().is_some())
 }
 
-/// What a member calls by a name that nothing has outside, as an app does that calls the tools of its own
-/// server (SEP-1865). Where several members have it the name says nothing, also if the caller may see but
-/// one of them: it may be another's that is meant.
+/// Looks up a member's own name that is not an outward name: an app calls the tools of its own
+/// server by the server's names (SEP-1865). A name of several members is ambiguous even if the
+/// caller may see only one of them, because another one may be meant.
 fn bare<T: Listed>(
     name: &str,
     catalogue: &Catalogue<T>,
@@ -330,7 +335,7 @@ fn bare<T: Listed>(
     }
 }
 
-/// A name of several members'. It says what each is called outside, as far as the caller may know of it.
+/// The error for a name of several members. It lists those outward names that the caller may see.
 fn ambiguous<T: Listed>(name: &str, catalogue: &Catalogue<T>, context: &CallContext) -> Error {
     let names = of_bare(catalogue, name).filter(|entry| entry.shown);
     let names = names.map(|entry| entry.item.key());
@@ -338,7 +343,8 @@ fn ambiguous<T: Listed>(name: &str, catalogue: &Catalogue<T>, context: &CallCont
     did_you_mean::<T>(name, names.take(MAX_NAMED).map(str::to_owned).collect())
 }
 
-/// A name that nothing has (MCP 2026-07-28, Tools, "Error Handling"; Prompts likewise).
+/// The error for a name that no member has (MCP 2026-07-28, Tools, "Error Handling"; Prompts
+/// likewise).
 fn unknown<T: Listed>(name: &str, known: Option<&Catalogue<T>>, context: &CallContext) -> Error {
     let known = known.iter().flat_map(|known| known.names());
     did_you_mean::<T>(
@@ -357,14 +363,15 @@ fn did_you_mean<T: Listed>(name: &str, nearest: Vec<String>) -> Error {
     ErrorData::invalid_params(message, Some(data)).into()
 }
 
-/// What an outward name stands for.
+/// The target of an outward name.
 pub(super) struct Found {
     pub(super) seat: Arc<Seat>,
     /// The member's own name.
     pub(super) inner: String,
-    /// What the tool says of itself, if a list is known that has it.
+    /// The tool's own annotations, if a list that has it is known.
     pub(super) says: Option<ToolHints>,
-    /// The outward name, where it was found by the member's own. Layers outside have not decided on it.
+    /// The outward name, if the item was found by the member's own name. Outer layers have not
+    /// decided on it.
     pub(super) outward: Option<String>,
 }
 
@@ -388,10 +395,11 @@ impl Found {
     }
 }
 
-/// What a name says by itself.
+/// The information in a name alone.
 enum Read {
     As(Found),
     Unknown,
-    /// Only the lists know. Where they cannot be had, it is as it says, if it says something.
+    /// Only the lists can tell. Without them, the name is taken literally if it has a literal
+    /// reading.
     Ask(Option<Found>),
 }

@@ -5,25 +5,27 @@ use super::{
 };
 use crate::Error;
 
-/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, and says how they
-/// are. Every clone steers the same gateway.
+/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, and returns
+/// their states.
 ///
-/// Callers with an open listen are told that the lists have changed.
+/// Every clone controls the same gateway. Callers with an open listen are told that the lists have
+/// changed.
 #[derive(Clone)]
 pub struct GatewayHandle {
     pub(super) hub: Arc<Hub>,
 }
 
-/// A member, as it is now.
+/// The current status of a member.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemberStatus {
-    /// Its name.
+    /// The member's name.
     pub name: Arc<str>,
-    /// How it is doing, as far as requests have shown.
+    /// The member's state, as far as requests have shown it.
     pub state: MemberState,
-    /// Its tools and prompts that callers do not see, because another member has their outward names and
-    /// they may not be prefixed. As the last list of a caller without a principal had it; at most 100.
+    /// The tools and prompts of this member that callers do not see, because another member has
+    /// their outward names and they may not be prefixed. They are taken from the last list of a
+    /// caller without a principal. Limit: 100.
     pub left_out: Vec<String>,
 }
 
@@ -32,27 +34,29 @@ impl GatewayHandle {
     ///
     /// # Errors
     ///
-    /// As for [`GatewayBuilder::build`](super::GatewayBuilder::build); then nothing has changed.
+    /// Fails as [`GatewayBuilder::build`](super::GatewayBuilder::build) does. Nothing has changed
+    /// then.
     pub fn add(&self, member: Member) -> Result<(), Error> {
         self.hub.seat(member, false).map_err(impossible)
     }
 
-    /// Puts another stack in the place of the member of the same name. Calls in flight end on the old one,
-    /// listens go over to the new.
+    /// Replaces the stack of the member of the same name. Calls in flight end on the old stack, and
+    /// listens move to the new one.
     ///
     /// # Errors
     ///
-    /// If there is no member of that name, and as for [`add`](Self::add).
+    /// Fails if there is no member of that name, and as [`add`](Self::add) does.
     pub fn replace(&self, member: Member) -> Result<(), Error> {
         self.hub.seat(member, true).map_err(impossible)
     }
 
-    /// Removes a member. False if there is none of that name. Calls in flight still end.
+    /// Removes a member. Returns `false` if there is no member of that name. Calls in flight still
+    /// end.
     pub fn remove(&self, name: &str) -> bool {
         self.hub.unseat(name)
     }
 
-    /// The members, in the order of their lists.
+    /// Returns the members, in the order of their lists.
     pub fn members(&self) -> Vec<MemberStatus> {
         let seats = self.hub.seats();
         let tools = self.contested::<rmcp::model::Tool>();

@@ -1,4 +1,4 @@
-//! What all clones of a gateway have in common, and the members at one moment.
+//! State that all clones of a gateway share, and the members at one moment.
 
 use std::{
     collections::HashMap,
@@ -26,11 +26,11 @@ use super::{
 };
 use crate::{CallContext, McpResponse, caller::Era};
 
-/// Finds the member that a custom method is for, by method and params.
+/// Returns the member for a custom method, given the method, its params and the call's context.
 pub(super) type CustomRule =
     Box<dyn Fn(&str, Option<&Value>, &CallContext) -> Option<String> + Send + Sync>;
 
-/// What all clones of a gateway have in common.
+/// State that all clones of a gateway share.
 pub(super) struct Hub {
     seats: Mutex<Arc<Seats>>,
     pub(super) rules: Rules,
@@ -38,13 +38,14 @@ pub(super) struct Hub {
     pub(super) seal: Seal,
     pub(super) bell: Bell,
     pub(super) merged: Merged,
-    /// What names may come near an unknown one, where the merged lists are not there to say it.
+    /// The partial lists that are used to suggest names near an unknown one, where no complete
+    /// merged list is cached.
     pub(super) near: Merged,
     pub(super) custom: Option<CustomRule>,
     pub(super) server_info: Option<Implementation>,
     pub(super) instructions: Option<String>,
     next_place: AtomicU64,
-    /// Cancelled when nobody holds the gateway any more.
+    /// Cancelled when the last clone and handle are dropped.
     ended: CancellationToken,
 }
 
@@ -53,15 +54,15 @@ pub(super) struct Hub {
 pub(super) struct Seats {
     pub(super) list: Vec<Arc<Seat>>,
     pub(super) by_name: HashMap<Arc<str>, Arc<Seat>>,
-    /// Those whose tools and prompts may be called by their own names.
+    /// The members whose tools and prompts may be called by their own names.
     pub(super) bare: Vec<Arc<Seat>>,
-    /// The eras whose callers have a stack for each session at one of them.
+    /// The eras whose callers have a stack for each session at one of the members.
     by_session: Vec<Era>,
-    /// Names that an operator gave, by what they name.
+    /// Names that an operator gave, by the kind of item.
     pub(super) renamed: HashMap<&'static str, Renamed>,
 }
 
-/// The member, and its own name for it.
+/// Outward names that an operator gave, with the member and its own name.
 pub(super) type Renamed = HashMap<String, (Arc<Seat>, String)>;
 
 impl Seats {
@@ -92,14 +93,14 @@ impl Seats {
         })
     }
 
-    /// Marks what they answered together.
+    /// Marks an answer of all these members together as private, where one of them requires it.
     pub(super) fn mark(&self, response: &mut McpResponse, context: &CallContext) {
         for seat in &self.list {
             seat.mark(response, context.principal());
         }
     }
 
-    /// Whose a list of theirs is.
+    /// Returns the class of a merged list for this caller.
     pub(super) fn class(&self, context: &CallContext) -> Class {
         Class::of(context, self.by_session.contains(&context.era()))
     }
@@ -109,7 +110,7 @@ impl Seats {
     }
 }
 
-/// What the operator has renamed.
+/// Returns the names that the operator gave to items of this kind.
 fn renamed<T: Listed>(list: &[Arc<Seat>]) -> Result<Renamed, String> {
     let mut renamed = Renamed::new();
     for seat in list {
@@ -129,7 +130,7 @@ fn renamed<T: Listed>(list: &[Arc<Seat>]) -> Result<Renamed, String> {
     Ok(renamed)
 }
 
-/// The only one, if there is one and no more.
+/// Returns the only element, if there is exactly one.
 pub(super) fn only<'a>(mut seats: impl Iterator<Item = &'a Arc<Seat>>) -> Option<&'a Arc<Seat>> {
     seats.next().filter(|_| seats.next().is_none())
 }
@@ -160,11 +161,11 @@ impl Hub {
         self.slot().clone()
     }
 
-    /// Puts a member in its place: a new one, or that of the member it replaces.
+    /// Adds a member, or replaces the one of the same name.
     pub(super) fn seat(&self, member: Member, replaces: bool) -> Result<(), String> {
         let style = &self.rules.style;
         match member.prefix.unwrap_or(self.prefix) {
-            // It shows nowhere.
+            // The name is never shown to callers.
             Prefix::Never if member.name.is_empty() || member.name.contains('\n') => {
                 return Err("a member's name is one line".to_owned());
             }
@@ -216,7 +217,7 @@ impl Hub {
         };
         let mut list = slot.list.clone();
         list.retain(|other| other.id != present.id);
-        // Fewer members have no new conflict.
+        // Removing a member causes no new conflict.
         *slot = Arc::new(Seats::of(list).unwrap_or_default());
         drop(slot);
         self.members_changed(Some(present));
@@ -232,7 +233,7 @@ impl Hub {
         self.bell.members_changed();
     }
 
-    /// The only member, where nothing has to be changed between it and its callers.
+    /// Returns the only member, if nothing has to be changed between it and its callers.
     pub(super) fn sole(&self, seats: &Seats) -> Option<Arc<Seat>> {
         only(seats.list.iter())
             .filter(|seat| seat.is_plain() && !self.rules.read_only)

@@ -1,4 +1,4 @@
-//! What is known of a member's lists.
+//! The cached lists of a member.
 
 use std::{
     collections::HashMap,
@@ -17,20 +17,20 @@ use super::{
 };
 use crate::{CallContext, ToolHints, audience::PrivateTo};
 
-/// How old a list may be that a caller is in the middle of.
+/// The maximum age of a list while a caller walks through its pages.
 const WALK: Duration = Duration::from_secs(60);
 
-/// A member's list as it was fetched.
+/// A fetched list of a member.
 pub(super) struct Known<T> {
     pub(super) items: Vec<T>,
-    /// Where they are, by their own names or URIs.
+    /// The positions of the items, by the member's own names or URIs.
     pub(super) keys: HashMap<Box<str>, usize>,
-    /// Whom it is for, as an inner layer has it, if not for all of the class.
+    /// The audience that an inner layer set, if it is narrower than the class.
     pub(super) private: Option<PrivateTo>,
-    /// Others of its class may be shown it too.
+    /// Other callers of the class may be shown it too.
     pub(super) shareable: bool,
     pub(super) stamp: u64,
-    /// How often the list had changed when the fetch began.
+    /// The list's change count when the fetch began.
     pub(super) change: u64,
     pub(super) fetched: Instant,
     pub(super) expires: Option<Instant>,
@@ -39,15 +39,15 @@ pub(super) struct Known<T> {
     pub(super) meta: Option<MetaObject>,
 }
 
-/// One of a member's lists, by whose it is.
+/// One list of a member, cached by class.
 pub(super) struct Shelf<T> {
     pub(super) known: ByClass<Arc<Known<T>>>,
     pub(super) fetching: Mutex<HashMap<Class, Fetching<T>>>,
-    /// When the list was last fetched only to say which names come near an unknown one.
+    /// The last fetch of the list that was made only to suggest names near an unknown one.
     sought: ByClass<Instant>,
-    /// When the list was last fetched only for the hints of its tools.
+    /// The last fetch of the list that was made only for its tool hints.
     hinted: ByClass<Instant>,
-    /// It was said that not all pages of the list are read.
+    /// The warning that not all pages of the list are read was logged.
     pub(super) cut_short: AtomicBool,
 }
 
@@ -69,18 +69,18 @@ impl<T> Shelf<T> {
     }
 }
 
-/// Whether a member has something.
+/// The result of a look-up in a cached list.
 #[derive(Clone, Copy)]
 pub(super) enum Has {
-    /// And what it says of itself.
+    /// The item is listed, with its hints if they are known.
     Yes(Option<ToolHints>),
     No,
-    /// Not when it was asked, which may be long ago.
+    /// The item is not in a list that may be outdated.
     NotBefore,
     NothingKnown,
 }
 
-/// Whether something was done last longer ago than this. Then it is taken to be done now.
+/// Returns `true` if the last run is older than `interval`, and records a run now.
 fn is_due(last: &ByClass<Instant>, class: &Class, interval: Duration) -> bool {
     let now = Instant::now();
     let due = last.get(class).is_none_or(|then| now - then >= interval);
@@ -90,13 +90,13 @@ fn is_due(last: &ByClass<Instant>, class: &Class, interval: Duration) -> bool {
     due
 }
 
-/// How old a list may be.
+/// The age that a list may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
     Fresh,
     /// As old as a walk through its pages takes.
     Walk,
-    /// However old: it is only to be known at all.
+    /// Any age: only a list is needed, current or not.
     Any,
 }
 
@@ -109,8 +109,8 @@ impl Seat {
         Class::of(context, self.is_per_session(context.era()))
     }
 
-    /// The list that is known for a class, if any, and whether it is one that the gateway itself would be given
-    /// too, so that it is told when it changes.
+    /// Returns the cached list for a class, if there is one. The second value is `true` if the
+    /// gateway itself would be given the same list, so that its own listen is told of changes.
     pub(super) fn known<T: Listed>(&self, class: &Class) -> Option<(Arc<Known<T>>, bool)> {
         let known = &T::shelf(&self.lists).known;
         match known.get(class) {
@@ -140,19 +140,20 @@ impl Seat {
                 || (age == Age::Walk && now - list.fetched < WALK))
     }
 
-    /// Whether a list of which nothing is known is to be fetched because of an unknown name: not if it was within the
-    /// time that a list is good for.
+    /// Returns `true` if a missing list is to be fetched because of an unknown name: at most once
+    /// in [`WALK`].
     pub(super) fn seeks<T: Listed>(&self, context: &CallContext) -> bool {
         let class = self.class(context);
         is_due(&T::shelf(&self.lists).sought, &class, WALK)
     }
 
-    /// Whether the tools are to be listed for their hints: not if they were within this time.
+    /// Returns `true` if the tools are to be listed for their hints. It is not done twice `within`
+    /// this time.
     pub(super) fn asks_for_hints(&self, class: &Class, within: Duration) -> bool {
         is_due(&Tool::shelf(&self.lists).hinted, class, within)
     }
 
-    /// Whether the member has this, as far as the list says that is known for this caller.
+    /// Looks up an item in the list that is known for this caller.
     pub(super) fn has<T: Listed>(&self, context: &CallContext, inner: &str) -> Has {
         let class = self.class(context);
         match self.known::<T>(&class) {
@@ -165,7 +166,7 @@ impl Seat {
         }
     }
 
-    /// Whether the member lists a resource by this URI of its own, as far as is known for this caller.
+    /// Returns `true` if the list known for this caller has a resource with this URI of the member.
     pub(super) fn lists_uri(&self, context: &CallContext, uri: &str) -> bool {
         matches!(self.has::<Resource>(context, uri), Has::Yes(_))
     }

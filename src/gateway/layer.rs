@@ -9,10 +9,12 @@ use tower::{Layer, Service};
 use super::{Gateway, Member, service::impossible};
 use crate::{Error, McpRequest, McpResponse};
 
-/// Puts a name in front of what one stack exposes: `query` becomes `db__query`, `file:///a` becomes
-/// `db+file:///a`, and `ui://chart/view.html` becomes `ui://db/chart/view.html`.
+/// Puts a name in front of the items that one stack exposes: `query` becomes `db__query`,
+/// `file:///a` becomes `db+file:///a`, and `ui://chart/view.html` becomes
+/// `ui://db/chart/view.html`.
 ///
-/// It is a [`Gateway`] with this stack as its only member, so everything that is said there holds.
+/// It is a [`Gateway`] with this stack as its only member, so the documentation of [`Gateway`]
+/// applies.
 ///
 /// ```
 /// use rmcp_layers::{Upstream, gateway::NamespaceLayer};
@@ -34,11 +36,11 @@ pub struct NamespaceLayer {
 }
 
 impl NamespaceLayer {
-    /// A layer that puts `name` in front.
+    /// Creates a layer that puts `name` in front.
     ///
     /// # Errors
     ///
-    /// If that cannot be a member's name; see [`Member::new`].
+    /// Fails if `name` cannot be a member's name; see [`Member::new`].
     pub fn new(name: impl Into<String>) -> Result<Self, Error> {
         let name = name.into();
         let style = super::names::Style::default();

@@ -1,4 +1,4 @@
-//! What can be listed.
+//! The kinds of items that members list.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Item, ToolHints, UnreadableItem, results, tool_schema};
 
-/// One page, of any kind.
+/// One page of a list of any kind.
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     pub(super) next_cursor: Option<String>,
@@ -28,13 +28,13 @@ pub(super) struct Page<T> {
     pub(super) meta: Option<MetaObject>,
 }
 
-/// What can be listed.
+/// A kind of item that members list.
 pub(super) trait Listed: Clone + Send + Sync + 'static {
-    /// What one is called.
+    /// The word for one item in error texts.
     const NOUN: &'static str;
-    /// Whether members' names are put before names, or before URIs.
+    /// `true` if items are identified by name, `false` if by URI.
     const NAMED: bool;
-    /// By which changes a list of these ends to hold.
+    /// The kind of change that invalidates a list of these items.
     const CHANGE: Option<Change>;
 
     fn request(cursor: Option<String>) -> ClientRequest;
@@ -43,35 +43,36 @@ pub(super) trait Listed: Clone + Send + Sync + 'static {
     fn shelf(lists: &Lists) -> &Shelf<Self>;
     fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>>;
     fn key(&self) -> &str;
-    /// What has this name, or URI.
+    /// Returns the item with this name or URI, for a visibility question.
     fn item(key: &str) -> Item<'_>;
     fn set_key(&mut self, key: String);
-    /// Completes what official clients want of one, and takes out those that they refuse a list for.
+    /// Completes items for official clients, and removes items for which they refuse a whole list.
     fn complete(_items: &mut Vec<Self>) -> Vec<UnreadableItem> {
         Vec::new()
     }
-    /// What the operator says of single ones.
+    /// The operator's overrides for single items of this kind.
     fn overrides(_options: &Options) -> Option<&Overrides> {
         None
     }
-    /// Makes what it names beside its own name outward: URIs in `_meta`, a skill's files.
+    /// Makes URIs outward that the item mentions beside its own: URIs in `_meta`, and a skill's
+    /// files.
     fn put_mentions_outward(&mut self, seat: &Seat);
-    /// The same for its files.
+    /// Makes the URIs of the item's files outward.
     fn put_files_outward(&mut self, _seat: &Seat) {}
-    /// Makes all that it names outward.
+    /// Makes all names and URIs of the item outward.
     fn put_outward(&mut self, seat: &Seat) {
         self.put_mentions_outward(seat);
         let mut key = self.key().to_owned();
         seat.put_outward(&mut key);
         self.set_key(key);
     }
-    /// Puts the member's name and what the operator says into the description.
+    /// Adds the member's name and the operator's text to the description.
     fn describe(&mut self, _seat: &Seat, _inner: &str, _prefixed: bool) {}
-    /// What it says of how harmless it is.
+    /// Returns the item's own claims of how harmless it is.
     fn hints(&self) -> Option<ToolHints> {
         None
     }
-    /// Whether it changes nothing, as far as the member is to be believed.
+    /// Returns `true` if the item changes nothing, as far as the member is trusted.
     fn is_read_only(&self, _seat: &Seat) -> bool {
         true
     }
@@ -80,7 +81,7 @@ pub(super) trait Listed: Clone + Send + Sync + 'static {
 macro_rules! listed {
     ($($Item:ident $noun:literal $named:literal $change:expr, $Request:ident -> $Result:ident { $items:ident },
        $shelf:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
-        /// A member's lists.
+        /// The lists of one member.
         #[derive(Default)]
         pub(super) struct Lists { $($shelf: Shelf<$Item>,)* }
 
@@ -89,7 +90,7 @@ macro_rules! listed {
         pub(super) struct Merged { $($shelf: ByClass<Arc<Catalogue<$Item>>>,)* }
 
         impl Merged {
-            /// Forgets all: the members have changed.
+            /// Clears all merged lists, because the members have changed.
             pub(super) fn clear(&self) {
                 $(self.$shelf.clear();)*
             }
@@ -214,7 +215,7 @@ listed! {
         }
 }
 
-/// The description that is shown, if it is not the member's own.
+/// Returns the description to show, if it is not the member's own.
 fn described<T: Listed>(
     seat: &Seat,
     inner: &str,

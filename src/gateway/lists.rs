@@ -1,4 +1,4 @@
-//! What the members list, asked for and answered together.
+//! Merged lists: collected from the members, and answered page by page.
 
 use std::sync::Arc;
 
@@ -17,25 +17,27 @@ use super::{
 };
 use crate::{CallContext, Error, McpResponse};
 
-/// Who a list was not complete for; in the extensions of a list's response, and in its `_meta` under
-/// `rmcp-layers/stale` and `rmcp-layers/missing`.
+/// The members for which a merged list is not complete.
+///
+/// It is in the extensions of a list's response, and in its `_meta` under `rmcp-layers/stale` and
+/// `rmcp-layers/missing`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListReport {
     /// Members whose last known list was served, because they did not answer in time or failed.
     pub stale: Vec<Arc<str>>,
-    /// Members of which no list is known: theirs is left out.
+    /// Members without a known list: their items are left out.
     pub missing: Vec<Arc<str>>,
 }
 
-/// What a merged list was made of, and who is missing in it.
+/// A merged list, and the members that are missing from it.
 pub(super) struct Gathered<T> {
     pub(super) catalogue: Arc<Catalogue<T>>,
     pub(super) report: ListReport,
     pub(super) errors: Vec<Error>,
 }
 
-/// Asks all members at once, and merges what is known by the deadline.
+/// Asks all members concurrently, and merges the lists that are known by the deadline.
 pub(super) async fn gather<T: Listed>(
     seats: &[Arc<Seat>],
     class: Class,
@@ -115,7 +117,7 @@ pub(super) fn page<T: Listed>(
             meta.insert(format!("rmcp-layers/{key}"), Value::Array(members));
         }
     }
-    // A caller had better ask again soon.
+    // An incomplete list is not cached, so that the caller asks again soon.
     let ttl_ms = match report == ListReport::default() {
         true => catalogue.ttl_ms,
         false => catalogue.ttl_ms.map(|_| 0),
@@ -134,12 +136,12 @@ pub(super) fn page<T: Listed>(
     Ok(response)
 }
 
-/// A place in a merged list: after one thing of one member. It needs no key and outlives a restart, and
-/// what other members do does not move it.
+/// A position in a merged list: after one item of one member. It needs no key and stays valid
+/// across restarts and changes of other members.
 struct Cursor {
     priority: i32,
     place: u64,
-    /// How many of the member's things come before.
+    /// The number of the member's items before the position.
     offset: usize,
     after: String,
 }
@@ -174,7 +176,7 @@ impl Cursor {
         read.ok_or_else(|| ErrorData::invalid_params("Invalid cursor", None).into())
     }
 
-    /// Where the next page begins.
+    /// Returns the index at which the next page begins.
     fn position<T: Listed>(&self, catalogue: &Catalogue<T>) -> usize {
         let order = |entry: &Entry<T>| (std::cmp::Reverse(entry.seat.priority), entry.seat.place);
         let here = (std::cmp::Reverse(self.priority), self.place);

@@ -15,10 +15,11 @@ use super::{
 };
 use crate::{CallContext, Error, McpRequest, McpResponse};
 
-/// A member's stack, whatever it is made of.
+/// The type-erased stack of a member.
 pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 
-/// A stack under a name, and how it shows; see [`GatewayBuilder::member`](super::GatewayBuilder::member).
+/// A stack under a name, and its exposure options; see
+/// [`GatewayBuilder::member`](super::GatewayBuilder::member).
 ///
 /// ```
 /// use rmcp_layers::{Upstream, gateway::{Filter, Member, Prefix}};
@@ -40,22 +41,22 @@ pub struct Member {
     pub(super) source: Source,
 }
 
-/// What an operator says of a member.
+/// The operator's options for a member.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     pub(super) tools: Overrides,
     pub(super) prompts: Overrides,
     pub(super) filter: Filter,
-    /// What the operator says of the tools' annotations, if anything.
+    /// The operator's trust in the tools' annotations, if it is set.
     pub(super) trusted: Option<bool>,
     pub(super) shared_lists: bool,
     pub(super) unlisted: bool,
 }
 
-/// What an operator says of single tools, or prompts, by the member's names for them.
+/// The operator's overrides for single tools or prompts, by the member's own names.
 pub(super) type Overrides = HashMap<String, Override>;
 
-/// What an operator says of one tool, or prompt.
+/// The operator's override for one tool or prompt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Override {
     pub(super) name: Option<String>,
@@ -64,8 +65,10 @@ pub(super) struct Override {
 }
 
 impl Member {
-    /// A member that all callers share. Its name is a letter, then letters, digits, `_`, `-` and `.`; it
-    /// must not hold the gateway's separator. One that is never a prefix may be any line of text.
+    /// Creates a member that all callers share.
+    ///
+    /// The name is a letter, then letters, digits, `_`, `-` and `.`. It must not contain the
+    /// gateway's separator. The name of a member that is never prefixed may be any line of text.
     pub fn new<S>(name: impl Into<String>, stack: S) -> Self
     where
         S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -75,22 +78,26 @@ impl Member {
         Self::of(name.into(), Source::Shared(Mutex::new(boxed(stack))))
     }
 
-    /// A member whose stack is made for each principal or session, for upstreams that hold state of one
-    /// user. `make` is called with the context of the first request; what it fails with is that request's
-    /// answer.
+    /// Creates a member with one stack for each principal or session, for upstreams that hold state
+    /// of one user.
     ///
-    /// What such a member answers is marked as its caller's own
-    /// ([`mark_private`](McpResponse::mark_private), [`mark_session_private`](McpResponse::mark_session_private)),
-    /// and so are lists and descriptions that it has a part in: a cache outside of the gateway shares none of it.
+    /// `make` is called with the context of the first request. An error of `make` is the answer to
+    /// that request.
     ///
-    /// The gateway does not listen to such stacks on its own behalf, or it would keep one open for every caller
-    /// that has ever called. A caller that listens hears what its own stack tells, and is then served the new
-    /// lists. Where nobody listens, a list is kept for as long as the stack says (`ttlMs`), else asked for anew
-    /// each time.
+    /// Answers of such a member are marked as private to their caller
+    /// ([`mark_private`](McpResponse::mark_private),
+    /// [`mark_session_private`](McpResponse::mark_session_private)). So are the lists and
+    /// descriptions to which it contributes. A cache outside of the gateway therefore shares none
+    /// of them.
     ///
-    /// A stack that was not used for 10 minutes is dropped ([`idle_timeout`](Self::idle_timeout)). At most
-    /// 1000 are kept ([`max_stacks`](Self::max_stacks)): past it the longest unused is dropped, and where
-    /// all are in use the call is refused.
+    /// The gateway does not listen to such stacks on its own behalf, because it would keep one open
+    /// for every caller that has ever called. A caller that listens is told of its own stack's
+    /// changes, and is then served the new lists. Without a listen, a list is kept for as long as
+    /// the stack says (`ttlMs`), and is otherwise fetched again each time.
+    ///
+    /// - [`idle_timeout`](Self::idle_timeout): an unused stack is dropped. Default: 10 minutes.
+    /// - [`max_stacks`](Self::max_stacks): the least recently used stack is dropped past it. Where
+    ///   all are in use, the call is refused. Default: 1000.
     pub fn per_caller<S>(
         name: impl Into<String>,
         by: PerCaller,
@@ -124,45 +131,49 @@ impl Member {
         }
     }
 
-    /// Whether the member's name goes in front of its names; the gateway's setting by default.
+    /// Sets whether the member's name is put in front of its names. Default: the gateway's setting.
     #[must_use]
     pub fn prefix(mut self, prefix: Prefix) -> Self {
         self.prefix = Some(prefix);
         self
     }
 
-    /// Who has a name that several members have: the highest. 0 by default; of equals, the one that was
-    /// added first. Lists are in the same order.
+    /// Sets the priority: a name that several members have belongs to the one with the highest.
+    /// Among equals, the member that was added first has it. Lists are in the same order. Default:
+    /// 0.
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Lets out only what the filter does. It is asked with outward names and, of resources and skills, with
-    /// outward URIs; what it keeps back can be neither listed nor used, in no version, and is neither found nor called
-    /// by a registry's search in the member ([`Sight`](crate::Sight)).
+    /// Exposes only the items that the filter allows.
+    ///
+    /// The filter is asked with outward names and, for resources and skills, with outward URIs. A
+    /// hidden item can be neither listed nor used, in any version. A registry's search inside the
+    /// member neither finds nor calls it ([`Sight`](crate::Sight)).
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.options.filter = filter;
         self
     }
 
-    /// Calls the member's tool `inner` by `outward`, as it stands: no prefix is put before it.
+    /// Exposes the member's tool `inner` as exactly `outward`: no prefix is put before it.
     #[must_use]
     pub fn rename(mut self, inner: impl Into<String>, outward: impl Into<String>) -> Self {
         self.options.tools.entry(inner.into()).or_default().name = Some(outward.into());
         self
     }
 
-    /// Keeps the member's tool `inner` back, as a [filter](Self::filter) does: it can be neither listed nor called.
+    /// Hides the member's tool `inner`, as a [filter](Self::filter) does: it can be neither listed
+    /// nor called.
     #[must_use]
     pub fn hide(mut self, inner: impl Into<String>) -> Self {
         self.options.tools.entry(inner.into()).or_default().hidden = true;
         self
     }
 
-    /// Describes the member's tool `inner` so, instead of as the member does.
+    /// Replaces the description of the member's tool `inner`.
     #[must_use]
     pub fn describe(mut self, inner: impl Into<String>, description: impl Into<String>) -> Self {
         let tool = self.options.tools.entry(inner.into()).or_default();
@@ -196,45 +207,51 @@ impl Member {
         self
     }
 
-    /// Whether what the member's tools say of themselves (`ToolAnnotations`) is believed. MCP 2026-07-28,
-    /// Tools, has clients consider annotations untrusted unless they come from a trusted server. What it
-    /// governs:
+    /// Sets whether the annotations of the member's tools (`ToolAnnotations`) are believed. MCP
+    /// 2026-07-28, Tools, has clients consider annotations untrusted unless they come from a
+    /// trusted server. The setting governs:
     ///
     /// | | [read-only mode](super::GatewayBuilder::read_only) | the member's own layers |
     /// |---|---|---|
-    /// | nothing said, the default | lets none of its tools out | go by their own settings |
-    /// | `true` | lets out what says `readOnlyHint` | are given the [`ToolHints`](crate::ToolHints) of the tool, by the list that the caller would be given, unless a layer outside has said something of it |
-    /// | `false` | lets none of its tools out | are told that the tool does not say that it is harmless (only a `destructiveHint` is left), so that they neither keep nor repeat its calls on its word |
+    /// | not set (default) | exposes none of its tools | use their own settings |
+    /// | `true` | exposes tools with `readOnlyHint` | receive the [`ToolHints`](crate::ToolHints) of the tool from the caller's list, unless an outer layer has set hints |
+    /// | `false` | exposes none of its tools | receive no claim that a tool is harmless (only a `destructiveHint` is left), so that they neither cache nor repeat its calls on its word |
     ///
-    /// Hints travel in a call's extensions, and whether a layer acts on them is still a setting of its own. The
-    /// list of a trusted member is fetched for them where none is known: the first call waits up to 1 s for it. A
-    /// list holds until the next one is there. It is fetched again, beside the calls, when it has changed, and
-    /// where the member does not tell of changes, every 60 s. Clients see the annotations in any
-    /// case, as the member gives them. So do layers outside of the gateway, a cache or a retry over all
-    /// members: what they believe is a setting of theirs, by outward name.
+    /// Hints travel in a call's extensions. Each layer has its own setting for whether it acts on
+    /// them.
+    ///
+    /// The list of a trusted member is fetched for its hints where none is known: the first call
+    /// waits up to 1 s for it. A list is used until the next one has arrived. It is fetched again,
+    /// concurrently with calls, when it has changed. Where the member does not announce changes, it
+    /// is fetched every 60 s.
+    ///
+    /// Clients see the annotations in any case, as the member gives them. So do layers outside of
+    /// the gateway, such as a cache or a retry layer over all members. Those layers have their own
+    /// trust settings, by outward name.
     #[must_use]
     pub fn trust_annotations(mut self, trusted: bool) -> Self {
         self.options.trusted = Some(trusted);
         self
     }
 
-    /// Whether tools and prompts can be called that the member does not list. Not by default, as long as the
-    /// gateway knows its list: such a name is answered with the nearest ones that there are.
+    /// Sets whether tools and prompts that the member does not list can be called. Otherwise, once
+    /// the gateway knows the member's list, such a name is answered with the nearest existing
+    /// names. Default: `false`.
     #[must_use]
     pub fn call_unlisted(mut self, unlisted: bool) -> Self {
         self.options.unlisted = unlisted;
         self
     }
 
-    /// Whether the member lists the same to everybody, whoever asks. Not by default: a list that is not
-    /// marked public is kept for the principal it was made for.
+    /// Sets whether the member lists the same items to every caller. Otherwise, a list that is not
+    /// marked public is kept for the principal for which it was fetched. Default: `false`.
     #[must_use]
     pub fn shared_lists(mut self, shared: bool) -> Self {
         self.options.shared_lists = shared;
         self
     }
 
-    /// How many stacks a [per-caller](Self::per_caller) member keeps at once, 1000 by default.
+    /// Sets the maximum number of stacks of a [per-caller](Self::per_caller) member. Default: 1000.
     #[must_use]
     pub fn max_stacks(mut self, max: usize) -> Self {
         if let Source::PerCaller(factory) = &mut self.source {
@@ -243,8 +260,8 @@ impl Member {
         self
     }
 
-    /// How long a [per-caller](Self::per_caller) member keeps a stack that nobody uses, 10 minutes by
-    /// default.
+    /// Sets how long a [per-caller](Self::per_caller) member keeps an unused stack. Default: 10
+    /// minutes.
     #[must_use]
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
         if let Source::PerCaller(factory) = &mut self.source {

@@ -1,4 +1,4 @@
-//! The members' lists as one, under outward names.
+//! Merging of the members' lists under outward names.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,10 +11,10 @@ use rmcp::model::{CacheScope, MetaObject};
 use super::{Prefix, fetch::Part, listed::Listed, names::Style, seat::Seat, uris};
 use crate::{ToolHints, audience::PrivateTo};
 
-/// How many names that were left out are remembered for the handle.
+/// The maximum number of omitted names that are remembered for the handle.
 const MAX_LEFT_OUT: usize = 100;
 
-/// What is needed to merge.
+/// The settings of a merge.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     pub(super) style: Arc<Style>,
@@ -23,7 +23,7 @@ pub(super) struct Rules {
     pub(super) deadline: Duration,
 }
 
-/// One thing under its outward name.
+/// One item under its outward name.
 pub(super) struct Entry<T> {
     pub(super) seat: Arc<Seat>,
     pub(super) inner: Box<str>,
@@ -32,25 +32,25 @@ pub(super) struct Entry<T> {
 }
 
 impl<T: Listed> Entry<T> {
-    /// Whether the outward name is another than the member's own.
+    /// Returns `true` if the outward name differs from the member's own.
     pub(super) fn is_prefixed(&self) -> bool {
         *self.inner != *self.item.key()
     }
 }
 
-/// Where an outward name leads. Beside the entries, so that a call touches little memory however long the
-/// list is.
+/// The target of an outward name. It is stored apart from the entries, so that a call touches
+/// little memory even if the list is long.
 pub(super) struct Way {
     pub(super) seat: Arc<Seat>,
     inner: Inner,
     pub(super) shown: bool,
-    /// What a tool says of itself.
+    /// The tool's own annotations.
     pub(super) says: Option<ToolHints>,
 }
 
 /// The member's own name.
 enum Inner {
-    /// What is left of the outward one past so many bytes.
+    /// The outward name without its first bytes, of which this is the number.
     After(usize),
     Other(Box<str>),
 }
@@ -69,7 +69,7 @@ impl Way {
         }
     }
 
-    /// The member's own name for what is called so outside.
+    /// Returns the member's own name for this outward name.
     pub(super) fn inner<'a>(&'a self, outward: &'a str) -> &'a str {
         match &self.inner {
             Inner::After(start) => outward.get(*start..).unwrap_or(outward),
@@ -80,11 +80,12 @@ impl Way {
 
 /// A merged list.
 pub(super) struct Catalogue<T> {
-    /// Which lists it was made of.
+    /// The ids and stamps of the lists that were merged.
     pub(super) made_of: Vec<(u64, u64)>,
     pub(super) entries: Vec<Entry<T>>,
     pub(super) ways: HashMap<Box<str>, Way>,
-    /// Names that two members have, where neither may be prefixed: the name, who has it, who does not.
+    /// Names that two members have and that may not be prefixed: the name, the member that has it,
+    /// and the member whose item is omitted.
     pub(super) contested: Vec<(String, Arc<str>, Arc<str>)>,
     pub(super) ttl_ms: Option<u64>,
     pub(super) cache_scope: Option<CacheScope>,
@@ -93,12 +94,12 @@ pub(super) struct Catalogue<T> {
 }
 
 impl<T: Listed> Catalogue<T> {
-    /// Where this outward name leads.
+    /// Returns the target of this outward name.
     pub(super) fn get(&self, outward: &str) -> Option<&Way> {
         self.ways.get(outward)
     }
 
-    /// The outward names that can be used.
+    /// Returns the outward names that can be used.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
@@ -110,10 +111,11 @@ impl<T: Listed> Catalogue<T> {
 struct Draft {
     part: usize,
     item: usize,
-    /// Lower claims first: what an operator named, then what needs no change.
+    /// The order of claims, lowest first: names given by an operator, then names that need no
+    /// change.
     rank: u8,
     wanted: String,
-    /// What it is called where that is taken, if it may be.
+    /// The name to use if the wanted one is taken, if such a name is allowed.
     instead: Option<String>,
     may_change: bool,
 }
@@ -135,7 +137,8 @@ fn draft<T: Listed>(
         return (0, name, None, false);
     }
     let prefixed = style.prefixed(&seat.name, inner);
-    // A name that reads as another member's is that member's, whether or not it has it now.
+    // A name that reads as another member's belongs to that member, even if the member does not
+    // have it now.
     let foreign = style
         .split(inner)
         .is_some_and(|(member, _)| reserved.contains(member));
@@ -154,7 +157,7 @@ fn draft<T: Listed>(
     (rank, wanted, instead, may_change)
 }
 
-/// Puts the members' lists together, in the members' order.
+/// Merges the members' lists, in the members' order.
 pub(super) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T> {
     let drafts = drafts(parts, &rules.style);
     let mut catalogue = Catalogue {
@@ -185,7 +188,7 @@ pub(super) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T>
     catalogue
 }
 
-/// What each thing would be called.
+/// Returns the name that each item would like to have.
 fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
     let reserved: HashSet<&str> = parts
         .iter()
@@ -215,7 +218,7 @@ fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
     drafts
 }
 
-/// What each is called: nothing where its name is another's, and it may have no other.
+/// Returns the name of each item. An item has none if its name is taken and no other is allowed.
 fn claim<T: Listed>(
     drafts: &[Draft],
     parts: &[Part<T>],
@@ -277,7 +280,7 @@ fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -
     }
 }
 
-/// The strictest of the parts' cache hints (MCP 2026-07-28, Caching).
+/// Sets the strictest of the members' cache hints (MCP 2026-07-28, Caching).
 fn hints<T: Listed>(catalogue: &mut Catalogue<T>, parts: &[Part<T>]) {
     let lists = || parts.iter().filter_map(|part| part.list.as_ref());
     let any = lists().any(|list| list.ttl_ms.is_some());
@@ -289,7 +292,7 @@ fn hints<T: Listed>(catalogue: &mut Catalogue<T>, parts: &[Part<T>]) {
         .reduce(strictest)
         .flatten();
     let mut metas = lists().filter_map(|list| list.meta.clone());
-    // What one member says of its list does not hold for another's.
+    // The `_meta` of one member's list does not apply to the lists of others.
     catalogue.meta = match parts.len() {
         1 => metas.next(),
         _ => None,

@@ -1,7 +1,7 @@
-//! Many stacks as one: [`Gateway`], and [`NamespaceLayer`] for the names alone.
+//! Combines many stacks into one: [`Gateway`], and [`NamespaceLayer`] for the names alone.
 //!
-//! A member is any stack under a name, with its own layers: its own retry, its own breaker, its own
-//! budget. Callers see one server.
+//! A member is any stack under a name, with its own layers: for example its own retry layer and
+//! circuit breaker. Callers see one server.
 //!
 //! ```
 //! use rmcp_layers::{McpClient, Upstream, gateway::Gateway};
@@ -53,72 +53,93 @@
 //! # Names
 //!
 //! Tools and prompts of the member `db` are called `db__query` and described as `[db] …`, unless
-//! [`Prefix`] says otherwise; its resources are `db+file:///…`, also in what it answers: links, embedded
-//! resources, templates, skills and notifications. A member may
-//! [rename](Member::rename), [hide](Member::hide) and [describe](Member::describe) single tools and prompts.
-//! Names that
-//! break the specification's rules, or are longer than
-//! [64 characters](GatewayBuilder::max_name_length), end with a hash instead, the same at every start.
-//! Two things never have one name: where prefixes cannot part them, [`GatewayBuilder::connect`] fails and names
-//! both members, and one that comes later is left out.
+//! [`Prefix`] says otherwise. Its resources are `db+file:///…`. The same holds for URIs in its
+//! answers: links, embedded resources, templates, skills and notifications. A member may
+//! [rename](Member::rename), [hide](Member::hide) and [describe](Member::describe) single tools and
+//! prompts.
 //!
-//! The views of MCP Apps (SEP-1865) keep their scheme, because hosts render no other: `ui://chart/view.html`
-//! is `ui://db/chart/view.html`, also in the `_meta` of tools and results (`ui.resourceUri`, `ui/resourceUri`
-//! and other entries that are a `ui://` URI). Origins and permissions in `_meta.ui` stay as they are. An app
-//! calls its server's tools, and reads its resources, by the server's own names. Such a name, or URI, leads to
-//! the one member that has it, if it is let out and the caller [may know of it](crate::Sight); layers outside
-//! are asked about the outward name. Where several members have it, the error lists the outward names. The
-//! names of a gateway inside a gateway are found so one level deep.
+//! A name that breaks the specification's rules, or is longer than
+//! [64 characters](GatewayBuilder::max_name_length), ends with a hash instead. The hash is the same
+//! at every start.
 //!
-//! A member that is alone, with [`Prefix::Never`] and nothing hidden or filtered, is passed through: what
-//! its callers see is what they would see without the gateway, except that `requestState` and task ids are
+//! Outward names are unique. Where prefixes are off and two members have one name,
+//! [`GatewayBuilder::connect`] fails and names both members. An item that collides later is left
+//! out.
+//!
+//! The views of MCP Apps (SEP-1865) keep their scheme, because hosts render no other:
+//! `ui://chart/view.html` is `ui://db/chart/view.html`. This includes the `_meta` of tools and
+//! results (`ui.resourceUri`, `ui/resourceUri` and other entries that are a `ui://` URI). Origins
+//! and permissions in `_meta.ui` stay as they are.
+//!
+//! An app calls its server's tools, and reads its resources, by the server's own names. Such a name
+//! or URI leads to the one member that has it, if it is exposed and the caller
+//! [may see it](crate::Sight). Outer layers are asked about the outward name. Where several members
+//! have it, the error lists the outward names. Names of a gateway inside a gateway are resolved
+//! this way one level deep.
+//!
+//! A single member with [`Prefix::Never`] and nothing hidden or filtered is passed through. Its
+//! callers see what they would see without the gateway, except that `requestState` and task ids are
 //! sealed.
 //!
-//! # Where a request goes
+//! # Routing
 //!
-//! A name or URI leads to its member by itself, whatever number of tools there are: no list is fetched for
-//! a call, except where the name alone says nothing (two members without prefixes, a name that was cut,
-//! [read-only](GatewayBuilder::read_only) mode) and no list is known. A task goes to the member that
-//! made it, and so does what a
-//! member wants to have back (`requestState`, SEP-2322): both are sealed, so that a caller can neither make
-//! one up nor use another principal's. `logging/setLevel` and a client's notifications go to all members;
-//! custom methods where [a rule](GatewayBuilder::route_custom) says.
+//! A name or URI alone identifies its member, and the number of tools does not matter. A call
+//! fetches a list only if no list is cached and the name alone is not enough: two members without
+//! prefixes, a name that was cut, or [read-only](GatewayBuilder::read_only) mode.
 //!
-//! A member's error arrives with its code, message and data unchanged; a lost connection says whose it was
-//! and, where known, when it is tried again. A name that nothing has is answered with -32602 and the
-//! nearest names that there are, as far as the caller [may know of them](crate::Sight). For that a member of which no
-//! list is known is asked for one, for a second, and not again within a minute.
+//! A task goes to the member that made it, and a `requestState` (SEP-2322) to the member that
+//! issued it. Both are sealed, so that a caller can neither forge one nor use another principal's.
+//! `logging/setLevel` and a client's notifications go to all members. Custom methods are routed by
+//! [a rule](GatewayBuilder::route_custom).
+//!
+//! A member's error arrives with its code, message and data unchanged. The error for a lost
+//! connection names the member and, where known, when it is tried again.
+//!
+//! An unknown name is answered with -32602 and the nearest existing names that the caller
+//! [may see](crate::Sight). For this, a member without a cached list is asked for one. The limit
+//! for it is 1 s, and it is repeated after a minute at the earliest.
 //!
 //! # Lists
 //!
-//! Members are asked at once and each has [5 s](GatewayBuilder::list_deadline). One that is late or fails
-//! is served from its last known list, or left out, and both are said: in [`ListReport`], in the result's
-//! `_meta`, and by [`GatewayHandle::members`]. What comes late is used for the next list, and callers are
-//! told that there is one. Order is that of [priority](Member::priority), then of addition; a cursor says
-//! after what to go on, so it holds when members come and go.
+//! Members are asked concurrently, and each has [5 s](GatewayBuilder::list_deadline). A member that
+//! is late or fails is served from its last known list, or left out. Both are reported: in
+//! [`ListReport`], in the result's `_meta`, and by [`GatewayHandle::members`]. A late list is used
+//! for the next request, and callers are told that the lists have changed.
 //!
-//! An item that cannot be read (`inputSchema: null`, say), or a tool for which official clients refuse the whole
-//! list because its `inputSchema` is not of an object, is left out: it is logged once, and the member is
-//! [degraded](MemberState::Degraded) as long as its list has it. A schema that only lacks its `type` is completed.
+//! The order is that of [priority](Member::priority), then of addition. A cursor names the item
+//! after which to continue, so it stays valid when members come and go.
 //!
-//! A list is remembered as long as the member says (`ttlMs`), or, where the gateway listens to the member's
-//! own changes, until there is one. It is shared between callers if it is public (`cacheScope`), if
-//! [the operator says so](Member::shared_lists), or if they neither have a principal nor showed an
-//! `Authorization` or `Cookie` header over HTTP; else it is that caller's alone.
+//! An item that cannot be read is left out, for example one with `inputSchema: null`. So is a tool
+//! whose `inputSchema` is not of an object, because official clients refuse the whole list for it.
+//! Each is logged once, and the member is [degraded](MemberState::Degraded) as long as its list has
+//! the item. A schema that only lacks its `type` is completed.
 //!
-//! # Layers inside and outside
+//! A list is cached as long as the member says (`ttlMs`), or, where the gateway listens to the
+//! member's own changes, until the next change. It is shared between callers if one of these holds:
 //!
-//! A member's own layers are given the [`ToolHints`](crate::ToolHints) of the tool that is called, where the
-//! operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see
-//! the lists as clients do, annotations included, and trust by a setting of their own. Answers of
-//! [per-caller](Member::per_caller) members are marked as their caller's, so that no cache outside shares them.
+//! - It is public (`cacheScope`).
+//! - [The operator says so](Member::shared_lists).
+//! - The callers have no principal and sent no `Authorization` or `Cookie` header over HTTP.
 //!
-//! # Bounds
+//! Otherwise it belongs to its caller alone.
 //!
-//! Lists are remembered for 256 callers a member, and a per-caller member has
-//! [1000 stacks](Member::max_stacks): past them the longest unused is forgotten. Of a list 1000 pages
-//! are read; it ends, with a warning, after them and where a cursor is empty or comes again. 256 fetches of a member's list go on when their callers have left, each for a
-//! minute at most; past them a fetch ends with its caller.
+//! # Ordering
+//!
+//! A member's own layers receive the [`ToolHints`](crate::ToolHints) of the called tool, where the
+//! operator [trusts the member](Member::trust_annotations). Layers outside of the gateway see the
+//! lists as clients do, annotations included, and have trust settings of their own. Answers of
+//! [per-caller](Member::per_caller) members are marked as private to their caller, so that no outer
+//! cache shares them.
+//!
+//! # Limits
+//!
+//! - Lists are cached for 256 callers of each member (the least recently used is evicted).
+//! - A per-caller member has [1000 stacks](Member::max_stacks) (the least recently used is
+//!   dropped).
+//! - A list is read for at most 1000 pages. It ends, with a warning, after them, and where a cursor
+//!   is empty or repeats.
+//! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
+//!   a minute. Past that a fetch ends with its caller.
 
 mod check;
 mod class;

@@ -1,34 +1,36 @@
-//! Outward names: what a caller calls a member's tool or prompt.
+//! Outward names: the names by which callers know a member's tools and prompts.
 
 use std::borrow::Cow;
 
 use rmcp::model::sha256_digest;
 
-/// Whether a member's tools and prompts are called by their own names or with the member's name in front.
+/// The rule for putting a member's name in front of the names of its tools and prompts.
 ///
-/// Resource URIs follow the same setting, except that [`OnCollision`](Self::OnCollision) prefixes them
-/// always: a link inside a result has to lead back without knowing what other members have.
+/// Resource URIs follow the same setting, except that [`OnCollision`](Self::OnCollision) always
+/// prefixes them: a link inside a result must identify its member without the other members' lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Prefix {
-    /// `db__query`. A name is found without knowing any list.
+    /// `db__query`. A name is resolved without any list.
     #[default]
     Always,
     /// `query`, unless a member of higher priority has that name too: then `db__query`.
     OnCollision,
-    /// `query`. Where two members have it, [`connect`](super::GatewayBuilder::connect) fails and names both. So
-    /// it is with URIs. Of members that [`build`](super::GatewayBuilder::build) did not ask, or that came later,
-    /// the one of higher priority has the name, and the other's is left out and
-    /// [reported](super::GatewayHandle::members).
+    /// `query`. Where two members have a name or URI, [`connect`](super::GatewayBuilder::connect)
+    /// fails and names both.
+    ///
+    /// [`build`](super::GatewayBuilder::build) does not ask members, and members may be added
+    /// later. The member of higher priority then has the name. The other member's item is left out
+    /// and [reported](super::GatewayHandle::members).
     Never,
 }
 
-/// How long an outward name may be. Hosts of models refuse longer ones.
+/// The default maximum length of an outward name. Hosts of models refuse longer ones.
 pub(super) const MAX_NAME_LENGTH: usize = 64;
-/// How many characters of a name that had to be changed are its hash.
+/// The number of hash characters in a changed name.
 const HASH_LENGTH: usize = 10;
 
-/// How names are put together.
+/// The rules by which names are built.
 #[derive(Clone, Debug)]
 pub(super) struct Style {
     pub(super) separator: String,
@@ -45,7 +47,7 @@ impl Default for Style {
 }
 
 impl Style {
-    /// Says why `member` cannot be a member's name.
+    /// Returns an error if `member` cannot be a member's name.
     pub(super) fn check_member(&self, member: &str) -> Result<(), String> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if !member.starts_with(|c: char| c.is_ascii_alphabetic()) || !member.chars().all(legal) {
@@ -90,19 +92,20 @@ impl Style {
         format!("{member}{}", self.separator)
     }
 
-    /// The name as wished for, with the member's in front.
+    /// Returns the name with the member's name in front, before it is fitted.
     pub(super) fn prefixed(&self, member: &str, inner: &str) -> String {
         let mut name = self.prefix(member);
         name.push_str(inner);
         name
     }
 
-    /// Takes a prefixed name apart.
+    /// Splits a prefixed name.
     pub(super) fn split<'a>(&self, outward: &'a str) -> Option<(&'a str, &'a str)> {
         outward.split_once(self.separator.as_str())
     }
 
-    /// Whether a name is within the rules (MCP 2026-07-28, Tools, "Tool Names") and the limit.
+    /// Returns `true` if a name conforms to the rules (MCP 2026-07-28, Tools, "Tool Names") and to
+    /// the length limit.
     pub(super) fn fits(&self, name: &str) -> bool {
         !name.is_empty()
             && name.len() <= self.max_length
@@ -111,8 +114,8 @@ impl Style {
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
     }
 
-    /// The name within the rules: itself, or what is left of it and a hash of the whole. `again` counts
-    /// how often that was taken.
+    /// Returns a name that conforms to the rules: the name itself, or the legal rest of it and a
+    /// hash of the whole. `again` is the number of results that were already taken.
     pub(super) fn fit<'a>(&self, name: &'a str, again: usize) -> Cow<'a, str> {
         if again == 0 && self.fits(name) {
             return Cow::Borrowed(name);
@@ -135,7 +138,8 @@ impl Style {
         Cow::Owned(fitted)
     }
 
-    /// Whether a name may be one that [`fit`](Self::fit) changed, so that only a list says what it was.
+    /// Returns `true` if [`fit`](Self::fit) may have changed this name, so that only a list has the
+    /// original.
     pub(super) fn may_be_fitted(&self, name: &str) -> bool {
         name.len() > HASH_LENGTH
             && name
@@ -148,7 +152,7 @@ impl Style {
     }
 }
 
-/// A tool's name, and the version that calls write behind it, with its `@`.
+/// Splits a tool name into the base name and the version that a call appends, with its `@`.
 pub(super) fn versioned(tool: &str) -> (&str, &str) {
     match tool.rfind('@') {
         Some(at) => tool.split_at(at),
@@ -156,14 +160,14 @@ pub(super) fn versioned(tool: &str) -> (&str, &str) {
     }
 }
 
-/// The known names nearest to one that is not known, nearest first. At most three, none too far off, and none that
-/// may not be said.
+/// Returns the known names that are nearest to an unknown one, nearest first. Limit: three names,
+/// none too different and none that the caller may not see.
 pub(super) fn nearest<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str>,
     may_be_said: impl Fn(&str) -> bool,
 ) -> Vec<String> {
-    /// Past it a name is looked for only among as many: this is an answer to a mistake.
+    /// The maximum number of names that are compared: the answer to a mistake should be cheap.
     const LOOKED_AT: usize = 10_000;
     let limit = (name.chars().count() / 3).clamp(2, 8);
     let mut near: Vec<(usize, &str)> = known
@@ -184,7 +188,7 @@ pub(super) fn nearest<'a>(
     near.into_iter().map(|(_, name)| name.to_owned()).collect()
 }
 
-/// How many characters have to be changed, added or taken away; `None` past `limit`.
+/// Returns the number of characters to change, add or remove; `None` past `limit`.
 fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > limit {
         return None;

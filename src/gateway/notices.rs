@@ -1,4 +1,5 @@
-//! Change notifications: one `subscriptions/listen` of a caller over all members, and the gateway's own.
+//! Change notifications: one `subscriptions/listen` of a caller over all members, and the gateway's
+//! own.
 
 use std::{
     collections::HashSet,
@@ -27,10 +28,10 @@ use crate::{
     caller::Era, request::next_id, subscriptions::RefusedSubscriptions,
 };
 
-/// How a member's listen that ended is opened again.
+/// The delays before a lost listen to a member is opened again.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-/// How often what all callers are told of has changed.
+/// Counters of the changes that every caller is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Versions {
     members: u64,
@@ -39,7 +40,7 @@ pub(super) struct Versions {
     resources: u64,
 }
 
-/// Tells every open listen of what the gateway itself has to say.
+/// Notifies every open listen of the gateway's own changes.
 #[derive(Clone)]
 pub(super) struct Bell(watch::Sender<Versions>);
 
@@ -61,7 +62,7 @@ impl Bell {
     }
 }
 
-/// Takes what a request yields that nobody made.
+/// Discards notifications of requests that no caller made.
 pub(super) struct Silent;
 
 impl CallerSink for Silent {
@@ -90,13 +91,13 @@ fn is_unsupported(error: &Error) -> bool {
         .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
-/// How long to wait before a listen that ended so is opened again.
+/// Returns the wait before a listen that ended with `error` is opened again.
 fn wait_after(error: Option<&Error>, attempt: u32) -> Duration {
     let said = error.and_then(Error::retry_after).unwrap_or_default();
     REOPEN.delay(attempt).max(said.min(Duration::from_secs(60)))
 }
 
-/// Answers a caller's listen, until the caller lets go of it.
+/// Serves a caller's listen until the caller ends it.
 pub(super) async fn listen(
     hub: Arc<Hub>,
     filter: SubscriptionFilter,
@@ -171,13 +172,14 @@ struct Listen {
     hub: Arc<Hub>,
     filter: SubscriptionFilter,
     context: CallContext,
-    /// Cancelled once the caller has been told what it will hear of: nothing else may come before.
+    /// Cancelled after the acknowledgement was sent to the caller: no other notification may
+    /// precede it.
     acknowledged: CancellationToken,
     settled: Notify,
     members: Mutex<Members>,
 }
 
-/// What the members have said to it.
+/// The members' acknowledgements of a listen.
 #[derive(Default)]
 struct Members {
     settled: HashSet<u64>,
@@ -185,11 +187,11 @@ struct Members {
     refused: RefusedSubscriptions,
 }
 
-/// How a member's part of a listen ended.
+/// The end of a member's part of a listen.
 enum End {
-    /// The member has gone, or has nothing to tell.
+    /// The member was removed, or has no changes to announce.
     Apart,
-    /// It was the only member: so ends the whole.
+    /// It was the only member, so its end is the end of the listen.
     Of(Result<McpResponse, Error>),
 }
 
@@ -202,7 +204,7 @@ impl Listen {
         opened.is_subset(&self.members().settled)
     }
 
-    /// A member has said what it will tell, or that it will not.
+    /// Records that a member has acknowledged its part, or has refused it.
     fn settle(&self, seat: &Seat, accepted: Option<&SubscriptionFilter>) {
         let mut members = self.members();
         members.settled.insert(seat.id);
@@ -223,16 +225,16 @@ impl Listen {
         self.settled.notify_one();
     }
 
-    /// A member refuses subscriptions, by the URIs that the caller has for them.
+    /// Records the subscriptions that a member refuses, by the caller's URIs.
     fn refuse(&self, refused: impl IntoIterator<Item = (String, ErrorData)>) {
         self.members().refused.0.extend(refused);
     }
 
-    /// Tells the caller what it will hear of.
+    /// Sends the acknowledgement to the caller.
     async fn acknowledge(&self) -> Result<(), Error> {
         let mut accepted = self.members().accepted.clone();
         if self.hub.seats().list.len() != 1 {
-            // Members may come and go, and that the gateway tells by itself.
+            // The gateway itself announces members that come and go.
             accepted.tools_list_changed = self.filter.tools_list_changed;
             accepted.prompts_list_changed = self.filter.prompts_list_changed;
             accepted.resources_list_changed = self.filter.resources_list_changed;
@@ -254,7 +256,8 @@ impl Listen {
         self.context.caller.notify(notification).await
     }
 
-    /// Tells of changed lists, as far as the caller asked, and of these resources.
+    /// Sends notifications of changed lists, as far as the caller asked for them, and of these
+    /// resources.
     async fn tell(&self, lists: [bool; 3], uris: &[String]) -> Result<(), Error> {
         let [tools, prompts, resources] = lists;
         if tools && self.filter.tools_list_changed == Some(true) {
@@ -277,8 +280,8 @@ impl Listen {
         Ok(())
     }
 
-    /// What this member is asked to tell of: every list, and those resources that are its own. With it,
-    /// those that the caller calls by the member's own URIs.
+    /// Returns the filter for a member's part: every list, and the resources that belong to it. The
+    /// second value is the set of the member's own URIs by which the caller has subscribed.
     async fn filter_for(
         &self,
         seat: &Arc<Seat>,
@@ -301,7 +304,8 @@ impl Listen {
         (filter, bare)
     }
 
-    /// A member refuses the whole listen. False if no resource was asked of it.
+    /// Records that a member refuses the whole listen. Returns `false` if no resource was asked of
+    /// it.
     async fn refuse_all(&self, seat: &Arc<Seat>, error: &ErrorData) -> bool {
         let mut refused = Vec::new();
         for uri in self.filter.resource_subscriptions.iter().flatten() {
@@ -320,10 +324,10 @@ impl Listen {
     }
 }
 
-/// A member's part of a listen: open as long as the member is there, and opened again when it was lost.
+/// Runs a member's part of a listen, and reopens it after a loss until the member is removed.
 async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> End {
     let mut attempt = 0;
-    // Whether something may have changed unheard.
+    // `true` if a change may have been missed.
     let mut missed = from_the_start;
     let mut with_resources = true;
     loop {
@@ -343,7 +347,7 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
             && listen.refuse_all(&seat, error).await
             && !ended.as_ref().is_err_and(is_unsupported)
         {
-            // It may be that only a resource was refused: the lists' changes are heard without.
+            // Perhaps only a resource was refused: the listen is tried for the lists alone.
             with_resources = false;
             continue;
         }
@@ -364,7 +368,7 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
     }
 }
 
-/// Listens to a member once. Brings how that ended, and whether it had begun.
+/// Listens to a member once. Returns how it ended, and whether it had begun.
 async fn attend(
     listen: &Arc<Listen>,
     seat: &Arc<Seat>,
@@ -386,7 +390,7 @@ async fn attend(
     (ended, began.is_cancelled())
 }
 
-/// Takes what a member tells to the caller of a listen.
+/// Forwards a member's notifications to the caller of a listen.
 struct ChildSink {
     listen: Arc<Listen>,
     outward: Outward,
@@ -402,7 +406,8 @@ impl ChildSink {
             if self.bare.contains(&update.params.uri))
     }
 
-    /// The member has said what it will tell. Said late, the caller has to look for itself.
+    /// Handles the member's acknowledgement. If it comes after the caller's and changes may have
+    /// been missed, the caller is told that the lists may have changed.
     async fn begin(
         &self,
         mut accepted: SubscriptionFilter,
@@ -444,7 +449,7 @@ impl CallerSink for ChildSink {
                 let refused = refused.cloned().unwrap_or_default();
                 return self.begin(notice.params.notifications, refused).await;
             }
-            // Before the caller hears of it and asks.
+            // Before the caller is told and asks for the list.
             if let Some(change) = Change::of(&notification) {
                 self.outward.seat.changed(change);
             }
@@ -461,8 +466,8 @@ impl CallerSink for ChildSink {
     }
 }
 
-/// Begins to listen to a member on the gateway's own behalf, once, so that its lists need not be fetched
-/// again until they change.
+/// Starts, once, a listen to a member on the gateway's own behalf. The member's lists are then not
+/// fetched again until they change.
 pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
     let era = context.era();
     if seat.is_per_caller() || !seat.begin_watching(era) {
@@ -514,7 +519,7 @@ impl CallerSink for WatchSink {
         if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = &notification {
             self.began.cancel();
             self.seat.heard(None);
-            // What was fetched before may have changed before this.
+            // Lists that were fetched earlier may have changed before the listen began.
             for change in Change::ALL {
                 self.seat.changed(change);
             }

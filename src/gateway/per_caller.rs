@@ -1,10 +1,14 @@
-//! Stacks that are made for one caller each.
+//! Members with one stack for each caller.
 //!
-//! The gateway opens no listen of its own to them: it would have to open one for each stack and keep it from growing
-//! idle, and nobody would be told by it. A caller that listens is told of its own stack's changes by its own listen,
-//! which goes there too: by a `subscriptions/listen`, or by what the server's end opens for a session of an older
-//! revision. A stack that is listened to is in use, and stays. What the gateway does without is knowing that a list
-//! still holds: it asks such a member again for each list, unless the member said for how long it does (`ttlMs`).
+//! The gateway opens no listen of its own to such stacks. It would have to open one for each stack
+//! and keep it from becoming idle, and no caller would hear of it.
+//!
+//! A caller that listens is told of its own stack's changes by its own listen, which is forwarded
+//! to that stack. The listen is a `subscriptions/listen`, or the one that the server end opens for
+//! a session of an older revision. A stack with an open listen is in use and is kept.
+//!
+//! The cost is that the gateway does not know whether a list is still current. It fetches each list
+//! of such a member again, unless the member gave a lifetime (`ttlMs`).
 
 use std::{
     collections::HashMap,
@@ -17,35 +21,39 @@ use tokio::time::Instant;
 use super::member::Stack;
 use crate::{Audience, CallContext, Error, Refusal, caller::Era, code};
 
-/// How many stacks a per-caller member has at once, unless it says otherwise.
+/// The default maximum number of stacks of a per-caller member.
 pub(super) const MAX_STACKS: usize = 1_000;
 
-/// How long a per-caller stack is kept that nobody uses, unless the member says otherwise.
+/// The default time for which a per-caller member keeps an unused stack.
 pub(super) const IDLE: Duration = Duration::from_secs(10 * 60);
 
-/// What a per-caller member makes a stack for.
+/// The unit for which a per-caller member makes a stack.
 ///
-/// A caller that listens (`subscriptions/listen`, or a session of a revision before 2026-07-28) hears of the changes of
-/// its own stack. One that does not listen hears of none, and is served the list as it is whenever it asks.
+/// A caller that listens (`subscriptions/listen`, or a session of a revision before 2026-07-28) is
+/// told of changes in its own stack. A caller that does not listen is told of none, and is served
+/// the current list whenever it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PerCaller {
-    /// One for each [`Principal`](crate::Principal). A caller that nobody has authenticated is refused.
+    /// One stack for each [`Principal`](crate::Principal). An unauthenticated caller is refused.
     Principal,
-    /// One for each session ([`Caller::session_id`](crate::Caller::session_id)): each connection of a
-    /// caller, and of each [`Principal`](crate::Principal) that uses it. Where
-    /// requests come without sessions, as over stateless HTTP, that is one for each request: a listen there hears of
-    /// its own stack alone, which no other request uses.
+    /// One stack for each session ([`Caller::session_id`](crate::Caller::session_id)): each
+    /// connection of a caller, and each [`Principal`](crate::Principal) that uses it.
+    ///
+    /// Requests without sessions, as over stateless HTTP, have a stack each. A listen there is told
+    /// only of its own stack, which no other request uses.
     Session,
-    /// One for each session of a caller that began with `initialize` (revisions before 2026-07-28),
-    /// whose server may ask it something at any time; and, for callers of later revisions, whose
-    /// requests need no session, one for each [`Principal`](crate::Principal) and one for all
-    /// without. For a server that is a process of its own, over HTTP as well as over stdio.
+    /// One stack for each session that began with `initialize` (revisions before 2026-07-28),
+    /// because its server may send it requests at any time.
+    ///
+    /// Requests of later revisions need no session. For them there is one stack for each
+    /// [`Principal`](crate::Principal), and one for all callers without a principal. Use it for a
+    /// server that is a process of its own, over HTTP as well as over stdio.
     LegacySession,
 }
 
 impl PerCaller {
-    /// Whether callers of this era have a stack for each session.
+    /// Returns `true` if callers of this era have a stack for each session.
     pub(super) fn by_session(self, era: Era) -> bool {
         match self {
             Self::Principal => false,
@@ -55,7 +63,7 @@ impl PerCaller {
     }
 }
 
-/// Where a member's stack comes from.
+/// The source of a member's stack.
 pub(super) enum Source {
     Shared(Mutex<Stack>),
     PerCaller(Factory),
@@ -69,12 +77,12 @@ pub(super) struct Factory {
     pub(super) max: usize,
     pub(super) idle: Duration,
     pub(super) stacks: Mutex<HashMap<CallerKey, Made>>,
-    /// Something drops the stacks that nobody uses.
+    /// A task that drops idle stacks is running.
     pub(super) swept: AtomicBool,
 }
 
-/// Who a per-caller stack is for. A session's stack is also its principal's: whoever else comes with that
-/// session has another.
+/// The caller to which a per-caller stack belongs. A session's stack also belongs to its principal:
+/// another principal with the same session has another stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CallerKey {
     audience: Audience,
@@ -109,7 +117,7 @@ impl Factory {
             }),
             (PerCaller::Principal, None) => {
                 let message =
-                    "this server is for authenticated callers, and nobody says who is calling";
+                    "this server is for authenticated callers, and the request has no principal";
                 Err(Refusal::new("gateway", message)
                     .with_code(code::FORBIDDEN)
                     .into())
@@ -122,7 +130,7 @@ impl Factory {
         if let Some(found) = self.find(&key) {
             return Ok(found);
         }
-        // Outside the lock: what makes a stack is somebody else's code.
+        // Outside the lock: `make` is code of the application.
         let stack = (self.make)(context)?;
         self.keep(key, stack)
     }
@@ -139,7 +147,7 @@ impl Factory {
         Some((made.stack.clone(), Some(made.in_use.clone())))
     }
 
-    /// Drops the stacks that were not used for too long.
+    /// Drops the stacks that were idle for too long.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut stacks = self.stacks();
@@ -169,7 +177,7 @@ impl Factory {
             };
             dropped.extend(stacks.remove(&oldest));
         }
-        // Somebody else may have made one meanwhile: the first stays.
+        // A concurrent request may have made one meanwhile: the first is kept.
         let made = stacks.entry(key).or_insert_with(|| Made {
             stack,
             used: now,

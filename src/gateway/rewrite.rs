@@ -1,4 +1,4 @@
-//! What a member says, in the words of the gateway: URIs and sealed values in results and notifications.
+//! Rewrites URIs and sealed values in a member's results and notifications for the caller.
 
 use futures::future::BoxFuture;
 use rmcp::model::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Caller, CallerSink, Error, Principal};
 
-/// How one member's answers to one caller are rewritten.
+/// The rewriting of one member's answers to one caller.
 #[derive(Clone)]
 pub(super) struct Outward {
     pub(super) seat: Arc<Seat>,
@@ -39,7 +39,7 @@ impl Outward {
             .seal(kind, &self.seat.name, value, self.principal.as_ref());
     }
 
-    /// The result of anything but a list of everything, which is merged.
+    /// Rewrites any result but a complete list, which is merged instead.
     pub(super) fn result(&self, result: &mut ServerResult) {
         match result {
             ServerResult::InputRequiredResult(wanted) => {
@@ -71,7 +71,7 @@ impl Outward {
                 }
                 self.meta(&mut result.meta);
             }
-            // A directory's, not the list of all.
+            // The list of a directory, not the complete list.
             ServerResult::ListResourcesResult(result) => {
                 for resource in &mut result.resources {
                     resource.put_outward(&self.seat);
@@ -125,7 +125,7 @@ impl Outward {
         }
     }
 
-    /// A finished task brings its tool's result as JSON.
+    /// A finished task has its tool's result as JSON.
     fn json_content(&self, result: &mut JsonObject) {
         ui_in_json(&self.seat, result);
         let blocks = result.get_mut("content").and_then(Value::as_array_mut);
@@ -164,22 +164,23 @@ impl Outward {
         }
     }
 
-    /// The way back for a call: to the same caller, in the gateway's words.
+    /// Returns the caller for a call, with notifications and requests rewritten.
     pub(super) fn way_back(&self, caller: &Caller) -> Caller {
         let outward = self.clone();
         caller.wrap(|caller| WayBack { caller, outward })
     }
 }
 
-/// Makes the URIs of an app's views in a `_meta` outward ones: entries that are such a URI, as
-/// `ui/resourceUri` is, and what is in `ui` (SEP-1865), except what it says of origins and permissions.
+/// Makes the URIs of an app's views in a `_meta` outward: entries that are such a URI, such as
+/// `ui/resourceUri`, and values in `ui` (SEP-1865). The declarations of origins and permissions
+/// stay as they are.
 pub(super) fn ui_in_meta(seat: &Seat, meta: &mut Option<MetaObject>) {
     if let Some(meta) = meta {
         ui_in_entries(seat, &mut meta.0);
     }
 }
 
-/// The same for the `_meta` of an object that was not typed.
+/// Does the same for the `_meta` of an untyped object.
 fn ui_in_json(seat: &Seat, object: &mut JsonObject) {
     if let Some(Value::Object(meta)) = object.get_mut("_meta") {
         ui_in_entries(seat, meta);

@@ -1,4 +1,4 @@
-//! Which member a request is for.
+//! Routing of a request to its member.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl Hub {
         }
     }
 
-    /// Sends a request to the member it is for, in the member's words.
+    /// Sends a request to its member, with the member's own names.
     async fn route(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         if request.as_tool_call().is_some() {
             return self.route_call(request).await;
@@ -133,14 +133,14 @@ impl Hub {
         self.send_as_decided(&seat, request, decided_here).await
     }
 
-    /// Sends a call of a tool to the member that has it.
+    /// Sends a tool call to the member that has the tool.
     async fn route_call(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let name = request.as_tool_call().map_or("", |call| &call.name);
         let found = self.find_name::<Tool>(name, &request.context).await?;
         let says = self.says(&found, &request.context).await;
         let decided_here = found.outward.is_some();
         if let Some(outward) = found.outward {
-            // What guards the gateway has decided on the member's own name only.
+            // Outer layers have decided only on the member's own name.
             rename_call(&mut request, outward);
             request.admit()?;
         }
@@ -157,8 +157,8 @@ impl Hub {
             .await
     }
 
-    /// The same as [`send`](Self::send). What was decided here, and may be decided otherwise the next time,
-    /// is for no cache outside.
+    /// Sends as [`send`](Self::send) does, and marks the answer as not cacheable outside: the
+    /// routing decision may be different the next time.
     async fn send_as_decided(
         &self,
         seat: &Arc<Seat>,
@@ -173,7 +173,7 @@ impl Hub {
         Ok(response)
     }
 
-    /// The member that has a prompt. What it is called becomes the member's name for it.
+    /// Returns the member that has a prompt, and replaces `name` with the member's own name.
     async fn find_prompt(
         &self,
         name: &mut String,
@@ -184,7 +184,7 @@ impl Hub {
         Ok(seat)
     }
 
-    /// Sends a request down a member's stack, and brings the answer in the gateway's words.
+    /// Sends a request down a member's stack, and rewrites the answer for the caller.
     async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
         ServedBy::say(&request.context.extensions, &seat.name);
         self.map_sight(seat, &mut request.context);
@@ -244,8 +244,8 @@ impl Hub {
         Ok(response)
     }
 
-    /// Asks every member the same. It is answered if one of them answers; what a member does not know, or
-    /// is not there to do, the others do.
+    /// Sends the same request to every member. It succeeds if one member answers; members that do
+    /// not know the method, or cannot be reached, are ignored then.
     async fn ask_all(&self, seats: &Seats, mut request: McpRequest) -> Result<McpResponse, Error> {
         request.context.extensions.remove::<ServedBy>();
         let deadline = self.rules.deadline;
@@ -272,7 +272,7 @@ impl Hub {
         }
     }
 
-    /// Takes a client's notification to every member.
+    /// Forwards a client's notification to every member.
     async fn tell_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let seats = self.seats();
         match only(seats.list.iter()) {
@@ -293,7 +293,7 @@ fn rename_call(request: &mut McpRequest, name: String) {
     }
 }
 
-/// The URI that says alone which member a request is for.
+/// Returns the URI in a request that is routed by its URI.
 fn uri_of(message: &mut ClientRequest) -> Option<&mut String> {
     Some(match message {
         ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
@@ -308,7 +308,7 @@ fn uri_of(message: &mut ClientRequest) -> Option<&mut String> {
     })
 }
 
-/// The id of the task that a request is about.
+/// Returns the id of the task that a request is about.
 fn task_of(message: &mut ClientRequest) -> Option<&mut String> {
     Some(match message {
         ClientRequest::GetTaskRequest(get) => &mut get.params.task_id,

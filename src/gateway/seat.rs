@@ -30,38 +30,38 @@ use crate::{
     unreadable::{LeftOut, Listing, UnreadableLog},
 };
 
-/// How often idle stacks are looked for.
+/// The interval at which idle stacks are dropped is clamped to these bounds.
 const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 
 const LONGEST_SWEEP: Duration = Duration::from_secs(60);
 
-/// How a member is doing.
+/// The state of a member.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum MemberState {
-    /// Nothing has been heard of it.
+    /// The gateway has not received an answer from the member yet.
     Connecting,
-    /// It answered the last time.
+    /// The last request was answered.
     Connected,
-    /// It answers, but not as it should: too late for a list, say, or with a list of which an item cannot be
-    /// read.
+    /// The member answers, but not correctly: it answers a list too late, for example, or its list
+    /// has an item that cannot be read.
     Degraded {
-        /// What is amiss.
+        /// The reason, for the operator.
         reason: Arc<str>,
     },
-    /// It cannot be reached.
+    /// The member cannot be reached.
     Failed {
-        /// Why, for the operator: of a child process that ended, the last lines of its standard error are
-        /// part of it.
+        /// The reason, for the operator. For a child process that ended, it includes the last lines
+        /// of its standard error.
         reason: Arc<str>,
-        /// How long after `since` it is tried again, where somebody said so.
+        /// The time after `since` at which the member is tried again, if it is known.
         retry_after: Option<Duration>,
-        /// When it was noticed.
+        /// The time at which the failure was noticed.
         since: Instant,
     },
 }
 
-/// What lists a member's changes are counted for.
+/// The kinds of lists whose changes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Tools,
@@ -86,7 +86,7 @@ impl Change {
 pub(super) struct Seat {
     pub(super) name: Arc<str>,
     pub(super) id: u64,
-    /// The place among members of one priority; a replacement keeps it.
+    /// The position among members of equal priority. A replacement keeps it.
     pub(super) place: u64,
     pub(super) priority: i32,
     pub(super) prefix: Prefix,
@@ -94,23 +94,23 @@ pub(super) struct Seat {
     source: Source,
     pub(super) lists: Lists,
     changes: [AtomicU64; 3],
-    /// Which changes the gateway is told of, by the generation of the protocol it listens in.
+    /// The changes that the gateway is told of, by the protocol generation of its own listen.
     live: Mutex<HashMap<Era, [bool; 3]>>,
     watched: Mutex<HashSet<Era>>,
     state: Mutex<MemberState>,
-    /// What its lists were read without.
+    /// The items that were left out of the member's lists.
     pub(super) unreadable: UnreadableLog,
     /// Cancelled when the member is removed or replaced.
     pub(super) gone: CancellationToken,
-    /// The same, to be read on every call.
+    /// The same fact in a form that is cheap to read on every call.
     left: AtomicBool,
 }
 
-/// What a member's layers are told of a tool.
+/// The hints about a tool that the member's own layers receive.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
     Believed(ToolHints),
-    /// That a tool may destroy something is believed of anybody.
+    /// A claim that a tool may destroy something is believed even of an untrusted member.
     Distrusted {
         destructive: bool,
     },
@@ -123,7 +123,7 @@ impl Told {
             Self::Believed(hints) if extensions.get::<ToolHints>().is_none() => {
                 extensions.insert(hints);
             }
-            // Whatever somebody outside made of what the tool says.
+            // Replaces the hints of an outer layer, except a claim that the tool is destructive.
             Self::Distrusted { destructive } => {
                 let before = extensions.get::<ToolHints>();
                 let hints = ToolHints {
@@ -159,7 +159,7 @@ impl Seat {
         }
     }
 
-    /// The member has been removed or replaced.
+    /// Marks the member as removed or replaced.
     pub(super) fn leave(&self) {
         self.left.store(true, Ordering::Release);
         self.gone.cancel();
@@ -169,19 +169,19 @@ impl Seat {
         self.left.load(Ordering::Acquire)
     }
 
-    /// Whether the member's name goes in front of its URIs.
+    /// Returns `true` if the member's name is put in front of its URIs.
     pub(super) fn prefixes_uris(&self) -> bool {
         self.prefix != Prefix::Never
     }
 
-    /// Makes a URI of the member an outward one.
+    /// Turns a URI of the member into the outward URI.
     pub(super) fn put_outward(&self, uri: &mut String) {
         if self.prefixes_uris() {
             *uri = uris::prefixed(&self.name, uri);
         }
     }
 
-    /// Whether nothing is changed between this member and its callers.
+    /// Returns `true` if the gateway changes nothing between this member and its callers.
     pub(super) fn is_plain(&self) -> bool {
         self.prefix == Prefix::Never
             && self.options.tools.is_empty()
@@ -193,20 +193,20 @@ impl Seat {
         matches!(self.source, Source::PerCaller(_))
     }
 
-    /// Whether callers of this era have a stack for each session.
+    /// Returns `true` if callers of this era have a stack for each session.
     pub(super) fn is_per_session(&self, era: Era) -> bool {
         matches!(&self.source, Source::PerCaller(factory) if factory.by.by_session(era))
     }
 
-    /// Whether there may be anything that is not let out.
+    /// Returns `true` if the operator may have hidden some item of the member.
     pub(super) fn keeps_back(&self) -> bool {
         let hides = |overrides: &Overrides| overrides.values().any(|one| one.hidden);
         let options = &self.options;
         !options.filter.is_empty() || hides(&options.tools) || hides(&options.prompts)
     }
 
-    /// Whether the operator lets this out under this name, or URI. What is kept back is so in all its versions,
-    /// which calls write behind a tool's name.
+    /// Returns `true` if the operator exposes this item under this outward name or URI. A hidden
+    /// tool is hidden in all its versions, which calls append to its name.
     pub(super) fn lets_out<T: Listed>(&self, inner: &str, outward: &str) -> bool {
         let said = |inner: &str, outward: &str| {
             T::overrides(&self.options)
@@ -227,7 +227,8 @@ impl Seat {
             && (T::NOUN != Tool::NOUN || lets_out_all())
     }
 
-    /// What the member's layers are told of a tool that says this of itself, as far as is known.
+    /// Returns the hints that the member's own layers receive, given the tool's annotations if they
+    /// are known.
     pub(super) fn told_of(&self, says: Option<ToolHints>) -> Option<Told> {
         match self.options.trusted {
             None => None,
@@ -238,7 +239,7 @@ impl Seat {
         }
     }
 
-    /// Marks an answer of a per-caller member as its caller's own.
+    /// Marks an answer of a per-caller member as private to its caller.
     pub(super) fn mark(&self, response: &mut McpResponse, principal: Option<&Principal>) {
         match (&self.source, principal) {
             (Source::PerCaller(factory), _) if factory.by != PerCaller::Principal => {
@@ -255,7 +256,8 @@ impl Seat {
         request: McpRequest,
     ) -> BoxFuture<'static, Result<McpResponse, Error>> {
         let seat = self.clone();
-        // One that ends with the stack, as `notifications/initialized` does, says nothing of the member.
+        // A notification that the stack itself consumes, such as `notifications/initialized`, says
+        // nothing about the member's state.
         let is_notification = request.as_notification().is_some();
         let listing = Listing::of(&request.message);
         Box::pin(async move {
@@ -286,7 +288,7 @@ impl Seat {
         })
     }
 
-    /// Begins, once, to drop the stacks that nobody uses.
+    /// Starts, once, the task that drops idle stacks.
     fn sweep_now_and_then(self: &Arc<Self>, factory: &Factory) {
         if factory.swept.swap(true, Ordering::Relaxed) {
             return;
@@ -307,7 +309,7 @@ impl Seat {
         }));
     }
 
-    /// Names the member in an error that names nobody.
+    /// Adds the member's name to an error that names no upstream.
     fn name(&self, error: Error) -> Error {
         match error {
             Error::Transport(error) if error.upstream().is_none() => {
@@ -331,7 +333,7 @@ impl Seat {
         }
     }
 
-    /// Takes note of how a request ended.
+    /// Updates the member's state with the outcome of a request.
     pub(super) fn heard(&self, error: Option<&Error>) {
         let next = match error {
             Some(error @ Error::Transport(_)) => MemberState::Failed {
@@ -342,7 +344,7 @@ impl Seat {
             Some(error @ Error::Timeout(_)) if error.is_timeout() => {
                 return self.degrade(&error.to_string());
             }
-            // Neither says anything of the member.
+            // Neither says anything about the member.
             Some(Error::Cancelled { .. } | Error::Refused(_)) => return,
             _ => MemberState::Connected,
         };
@@ -364,7 +366,7 @@ impl Seat {
         }
     }
 
-    /// How often these lists have changed, as far as the gateway knows.
+    /// Returns how often these lists have changed, as far as the gateway knows.
     pub(super) fn changes(&self, change: Change) -> u64 {
         self.counter(change).load(Ordering::Acquire)
     }
@@ -378,12 +380,12 @@ impl Seat {
         }
     }
 
-    /// What is known of these lists holds no more.
+    /// Invalidates what is known of these lists.
     pub(super) fn changed(&self, change: Change) {
         self.counter(change).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the gateway is told when these lists change.
+    /// Returns `true` if the gateway is told when these lists change.
     pub(super) fn is_live(&self, era: Era, change: Change) -> bool {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.get(&era)
@@ -399,7 +401,7 @@ impl Seat {
         live.insert(era, told);
     }
 
-    /// Whether it is for this caller to begin watching the member.
+    /// Marks the member as watched in this era. Returns `true` if it was not watched before.
     pub(super) fn begin_watching(&self, era: Era) -> bool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.insert(era)

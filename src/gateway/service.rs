@@ -18,27 +18,27 @@ use super::{
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};
 
-/// How long a list waits for a member, unless the builder says otherwise.
+/// The default time that a list waits for a member.
 const LIST_DEADLINE: Duration = Duration::from_secs(5);
-/// How many things a page of a list has at most, unless the builder says otherwise.
+/// The default maximum number of items in a page of a list.
 const PAGE_SIZE: usize = 1_000;
 
-/// The bottom of a stack that is many stacks; see the [module](super).
+/// A stack bottom that combines many stacks; see the [module](super).
 ///
-/// Cloning it makes another face of the same gateway. When the last clone and the last
-/// [`GatewayHandle`] are gone, it lets go of its members.
+/// Clones share one gateway. When the last clone and the last [`GatewayHandle`] are dropped, it
+/// drops its members.
 #[derive(Clone)]
 pub struct Gateway {
     pub(super) hub: Arc<Hub>,
 }
 
 impl Gateway {
-    /// Starts a gateway without members.
+    /// Returns a builder of a gateway without members.
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder::default()
     }
 
-    /// A gateway without members, and with every default.
+    /// Creates a gateway without members, and with every default.
     pub(super) fn empty() -> Self {
         let builder = GatewayBuilder::default();
         Self {
@@ -46,23 +46,23 @@ impl Gateway {
         }
     }
 
-    /// The handle that adds, replaces and removes members, and says how they are.
+    /// Returns the handle that adds, replaces and removes members, and returns their states.
     pub fn handle(&self) -> GatewayHandle {
         GatewayHandle {
             hub: self.hub.clone(),
         }
     }
 
-    /// Asks every member what it lists, and looks for names and URIs that two of them have where neither may
-    /// be prefixed ([`Prefix::Never`]). [`GatewayBuilder::connect`] does so at the start; members that are added
-    /// later can be checked by this.
+    /// Asks every member for its lists, and looks for names and URIs that two members have and that
+    /// may not be prefixed ([`Prefix::Never`]). [`GatewayBuilder::connect`] does so at the start.
+    /// Use this method after members were added later.
     ///
-    /// Passed over are members that cannot be asked: those that do not answer within the
+    /// Members that cannot be asked are skipped: those that do not answer within the
     /// [deadline](GatewayBuilder::list_deadline), and those with a stack for each caller.
     ///
     /// # Errors
     ///
-    /// A refusal (by `gateway`) that names the name and both members.
+    /// Returns a refusal (by `gateway`) with the name and both members.
     pub async fn check(&self) -> Result<(), Error> {
         self.hub.check().await
     }
@@ -143,66 +143,72 @@ impl GatewayBuilder {
         self.add_member(Member::new(name, stack))
     }
 
-    /// Adds a member that says more of itself.
+    /// Adds a member with options of its own.
     pub fn add_member(mut self, member: Member) -> Self {
         self.members.push(member);
         self
     }
 
-    /// Whether members' names go in front of their names, where a member does not say it itself.
-    /// [`Prefix::Always`] by default.
+    /// Sets whether members' names are put in front of their names, for members without a setting
+    /// of their own. Default: [`Prefix::Always`].
     pub fn prefix(mut self, prefix: Prefix) -> Self {
         self.prefix = prefix;
         self
     }
 
-    /// What stands between a member's name and a tool's, `__` by default: most hosts of models allow no
-    /// other characters than letters, digits, `_` and `-`.
+    /// Sets the text between a member's name and a tool's. Default: `__`, because most hosts of
+    /// models allow only letters, digits, `_` and `-`.
     pub fn separator(mut self, separator: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.rules.style).separator = separator.into();
         self
     }
 
-    /// How long outward names of tools and prompts may be, in characters: 64 by default, as hosts of models
-    /// have it; 32 to 128, which is the specification's limit (MCP 2026-07-28, Tools, "Tool Names"). What
-    /// is longer is cut and ends with a hash of the whole, the same at every start.
+    /// Sets the maximum length of outward names of tools and prompts, in characters. Default: 64,
+    /// the limit of model hosts. Limit: 32 to 128, the specification's limit (MCP 2026-07-28,
+    /// Tools, "Tool Names").
+    ///
+    /// A longer name is cut and ends with a hash of the whole, the same at every start.
     pub fn max_name_length(mut self, max: usize) -> Self {
         Arc::make_mut(&mut self.rules.style).max_length = max;
         self
     }
 
-    /// Lets out only tools that say they change nothing (`readOnlyHint`), of members whose
-    /// [annotations are trusted](Member::trust_annotations). Off by default. Prompts and resources are
-    /// for reading, and stay.
+    /// Exposes only tools that claim to change nothing (`readOnlyHint`), of members whose
+    /// [annotations are trusted](Member::trust_annotations). Prompts and resources are read-only
+    /// and stay exposed. Default: `false`.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.rules.read_only = read_only;
         self
     }
 
-    /// How long lists, `server/discover` and the opening of a listen wait for a member: 5 s by default, at
-    /// most an hour.
+    /// Sets how long lists, `server/discover` and the opening of a listen wait for a member.
+    /// Default: 5 s. Limit: 1 hour.
     pub fn list_deadline(mut self, deadline: Duration) -> Self {
         self.rules.deadline = deadline.min(Duration::from_secs(60 * 60));
         self
     }
 
-    /// How many things a page of a list has, 1000 by default and at least 1.
+    /// Sets the number of items in a page of a list. Default: 1000. Limit: at least 1.
     pub fn page_size(mut self, size: usize) -> Self {
         self.rules.page_size = size.max(1);
         self
     }
 
-    /// Seals `requestState` and task ids with this codec. By default each gateway has a random key: give
-    /// replicas that serve one another's callers the same, and one that survives a restart where callers
-    /// should.
+    /// Sets the codec that seals `requestState` and task ids. Default: a random key for each
+    /// gateway.
+    ///
+    /// Replicas that serve one another's callers need the same key. A gateway whose callers
+    /// continue across a restart needs a persistent key.
     pub fn request_state_codec(mut self, codec: RequestStateCodec) -> Self {
         self.seal = Some(Seal::new(codec));
         self
     }
 
-    /// Says which member has a custom method, by its name, its params and the call's context. Without a
-    /// rule, and where it names nobody, a custom method goes to the only member, or is answered with
-    /// "method not found".
+    /// Sets the rule that returns the name of the member for a custom method, given its name, its
+    /// params and the call's context.
+    ///
+    /// Without a rule, and where it returns `None`, a custom method goes to the only member, or is
+    /// answered with "method not found".
     pub fn route_custom(
         mut self,
         rule: impl Fn(&str, Option<&Value>, &CallContext) -> Option<String> + Send + Sync + 'static,
@@ -211,25 +217,31 @@ impl GatewayBuilder {
         self
     }
 
-    /// What the gateway calls itself. By default an only member's own, else this crate's.
+    /// Sets the gateway's own `serverInfo`. Default: that of a single member, otherwise this
+    /// crate's.
     pub fn server_info(mut self, info: Implementation) -> Self {
         self.server_info = Some(info);
         self
     }
 
-    /// Puts this before the members' instructions.
+    /// Sets a text that is put before the members' instructions.
     pub fn instructions(mut self, instructions: impl Into<String>) -> Self {
         self.instructions = Some(instructions.into());
         self
     }
 
-    /// Makes the gateway. Nothing is connected yet: a member is asked when a request needs it.
+    /// Builds the gateway without connecting it: a member is first asked when a request needs it.
     ///
     /// # Errors
     ///
-    /// A refusal (by `gateway`) of what cannot be: two members of one name, a name that a member, a tool or a
-    /// prompt cannot have, two of them renamed to one name, or an impossible separator or length limit. Names
-    /// that only the members know are not looked at: [`connect`](Self::connect) does.
+    /// Returns a refusal (by `gateway`) if:
+    ///
+    /// - two members have one name,
+    /// - a member, a tool or a prompt has a name that is not allowed,
+    /// - two items are renamed to one name,
+    /// - the separator or the length limit is impossible.
+    ///
+    /// Names that only the members know are not checked; use [`connect`](Self::connect) for it.
     pub fn build(self) -> Result<Gateway, Error> {
         self.rules.style.check().map_err(impossible)?;
         let seal = self.seal.unwrap_or_else(Seal::random);
@@ -245,13 +257,13 @@ impl GatewayBuilder {
 }
 
 impl GatewayBuilder {
-    /// Makes the gateway and asks its members what they list, all at once, so that names which collide are an
-    /// error now and not a tool that is missing later. For gateways with several members that are
-    /// [never prefixed](Prefix::Never); to others it only brings the members up.
+    /// Builds the gateway and asks its members for their lists, concurrently. A name collision is
+    /// then an error now, not a tool that is missing later. It is meant for gateways with several
+    /// members that are [never prefixed](Prefix::Never); for others it only connects the members.
     ///
-    /// A member that is down, or silent past the [deadline](Self::list_deadline), keeps no gateway from
-    /// starting. If it comes later with a name that is taken, the name stays with the member of higher
-    /// priority, and [`GatewayHandle::members`] says what was left out.
+    /// A member that is down, or silent past the [deadline](Self::list_deadline), does not keep the
+    /// gateway from starting. If it comes later with a name that is taken, the member of higher
+    /// priority has the name. [`GatewayHandle::members`] reports the items that are left out.
     ///
     /// ```
     /// use rmcp_layers::{Upstream, gateway::{Gateway, Prefix}};
@@ -285,8 +297,8 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`build`](Self::build), and a refusal that names a name or URI that two members have, and both
-    /// members.
+    /// Fails as [`build`](Self::build) does, and with a refusal that has a name or URI of two
+    /// members, and both members.
     pub async fn connect(self) -> Result<Gateway, Error> {
         let gateway = self.build()?;
         gateway.check().await?;

@@ -1,4 +1,4 @@
-//! What a caller may know of, asked by a member's own names.
+//! Visibility for a caller, asked by a member's own names.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -15,27 +15,28 @@ use super::{
 };
 use crate::{CallContext, Error, Item, McpRequest, Sight};
 
-/// What a member's names are outside.
+/// The mapping of a member's names to outward names.
 #[derive(Clone)]
 struct Outside {
     seat: Arc<Seat>,
     style: Arc<Style>,
-    /// What is called what, where names alone do not say it.
+    /// The merged lists, where the name alone does not determine the outward name.
     tools: Option<Arc<Catalogue<Tool>>>,
     prompts: Option<Arc<Catalogue<Prompt>>>,
 }
 
-/// Turns a member's names into outward ones, on their way to whoever limits what the caller may know of.
+/// Translates a member's names into outward names for the layers that limit what the caller may
+/// see.
 struct MemberSight {
     asked: Arc<dyn Sight>,
     outside: Outside,
 }
 
-/// Keeps what the operator keeps back of a member, also from what finds or calls its tools further in.
+/// Applies the operator's filters to inner layers that search or call the member's tools.
 struct LetOut(Outside);
 
 impl Hub {
-    /// Has what is asked about a member's names asked about those that they have outside.
+    /// Makes visibility questions about a member's names into questions about the outward names.
     pub(super) fn map_sight(&self, seat: &Arc<Seat>, context: &mut CallContext) {
         let keeps_back = seat.keeps_back();
         if seat.is_plain() || !(keeps_back || context.asks_outside()) {
@@ -60,8 +61,8 @@ impl Hub {
 }
 
 impl Outside {
-    /// What a member's tool or prompt is called outside. Where only a list would say it, and none does, it may be
-    /// either.
+    /// Returns the outward name of a member's tool or prompt. Where only a list could decide and
+    /// none is known, both possible names are returned.
     fn outward<'a, T: Listed>(
         &self,
         catalogue: Option<&Catalogue<T>>,
@@ -89,7 +90,7 @@ impl Outside {
                 match holder {
                     Some(Some(way)) if way.seat.id != seat.id => (prefixed(), None),
                     Some(Some(way)) if way.inner(&bare) == inner => (bare, None),
-                    // Nobody has the name.
+                    // No member has the name.
                     Some(None) if style.split(inner).is_none() => (bare, None),
                     _ => (prefixed(), Some(bare)),
                 }
@@ -97,7 +98,7 @@ impl Outside {
         }
     }
 
-    /// Whether this holds of what the tool or prompt is called outside.
+    /// Returns `true` if `holds` accepts each possible outward name of the tool or prompt.
     fn named<T: Listed>(
         &self,
         catalogue: Option<&Catalogue<T>>,
@@ -135,7 +136,7 @@ impl Sight for MemberSight {
     }
 
     fn admits(&self, tool: &str, call: &McpRequest) -> Result<(), Error> {
-        // Outside a version would be written behind the name too.
+        // Outside, too, the version is written after the name.
         let (base, version) = versioned(tool);
         let (name, other) = self.outside.outward(self.outside.tools.as_deref(), base);
         for name in [Some(name), other].into_iter().flatten() {

@@ -1,4 +1,5 @@
-//! What comes back to the member that issued it: `requestState` and task ids, sealed on the way out.
+//! Sealed values: `requestState` and task ids are sealed on the way out and lead back to their
+//! member.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use rmcp::model::{ErrorData, RequestStateCodec, SealOptions};
 
 use crate::{Error, Principal};
 
-/// What a sealed value is. One kind does not open as another.
+/// The kind of a sealed value. A value sealed as one kind does not open as another.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sealed {
     State,
@@ -22,7 +23,7 @@ impl Sealed {
     }
 }
 
-/// Seals values so that a caller can neither forge a route nor use what another principal was given.
+/// Seals values, so that a caller can neither forge a route nor use a value of another principal.
 #[derive(Clone, Debug)]
 pub(super) struct Seal(Arc<RequestStateCodec>);
 
@@ -31,13 +32,13 @@ impl Seal {
         Self(Arc::new(codec))
     }
 
-    /// With a key that no other process has.
+    /// Creates a seal with a random key.
     pub(super) fn random() -> Self {
         let key: [u8; 32] = rand::random();
         Self::new(RequestStateCodec::new_unchecked(key.to_vec()))
     }
 
-    /// The same value seals to the same text, so that a caller can compare task ids.
+    /// Seals a value. The same value seals to the same text, so that a caller can compare task ids.
     pub(super) fn seal(
         &self,
         kind: Sealed,
@@ -52,7 +53,7 @@ impl Seal {
         self.0.seal_with(payload.as_bytes(), &options)
     }
 
-    /// The member, and the value as it gave it.
+    /// Returns the member, and the value as the member gave it.
     pub(super) fn open(
         &self,
         kind: Sealed,
@@ -83,7 +84,7 @@ fn bound_to(kind: Sealed, principal: Option<&Principal>) -> Vec<u8> {
         let (issuer, subject) = principal.identity();
         for part in [issuer.unwrap_or_default(), subject] {
             bound.push(0);
-            // With its length, so that two parts never read as another two.
+            // The length prefix keeps different pairs of parts different.
             bound.extend(part.len().to_be_bytes());
             bound.extend(part.as_bytes());
         }

@@ -1,4 +1,4 @@
-//! What a trusted member's layers are told of the tool that is called.
+//! Tool hints for a trusted member's own layers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,15 +14,17 @@ use super::{
 };
 use crate::{CallContext, ToolHints};
 
-/// How often a list is fetched for its hints, after it has changed or where none came.
+/// The intervals at which a list is fetched for its hints: after a change, and after no list came.
 const AFTER_CHANGE: Duration = Duration::from_secs(1);
 const AFTER_NONE: Duration = Duration::from_secs(5);
 
 impl Hub {
-    /// What the found tool says of itself. Where the member is trusted, that is by the member's list for this
-    /// caller: whether a call may be repeated is decided when the member is gone, and cannot be asked then. So
-    /// the first call has the list fetched, and waits for it briefly; one that has changed, or may have, is
-    /// fetched beside the call and holds until the new one is there.
+    /// Returns the hints of the found tool. For a trusted member they are those of the member's
+    /// list for this caller.
+    ///
+    /// A retry decision needs the hints when the member is already gone and cannot be asked. The
+    /// first call therefore fetches the list and waits for it briefly. A list that has changed, or
+    /// may have, is fetched concurrently with the call and is used until the new one arrives.
     pub(super) async fn says(&self, found: &Found, context: &CallContext) -> Option<ToolHints> {
         let seat = &found.seat;
         if seat.options.trusted != Some(true) {

@@ -1,17 +1,19 @@
-//! Outward URIs: a member's name in front of the scheme, so that a URI leads back by itself.
+//! Outward URIs: the member's name is put in front of the scheme, so that a URI alone identifies
+//! its member.
 //!
-//! `file:///a` of the member `db` is `db+file:///a` outside. A URI template is prefixed the same way, and
-//! so is what a caller makes of it. Schemes know no case and fewer characters than member names (RFC 3986,
-//! section 3.1), so what else a name has is written as `.` and two hexadecimal digits. An app's view
-//! (`ui://`) has the member's name behind the scheme.
+//! The resource `file:///a` of the member `db` is `db+file:///a` outside. URI templates, and the
+//! URIs that a caller expands from them, have the same prefix. Schemes are case-insensitive and
+//! allow fewer characters than member names (RFC 3986, section 3.1). Other characters of a name are
+//! therefore written as `.` and two hexadecimal digits. An app's view (`ui://`) has the member's
+//! name after the scheme.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// The scheme of the resources that are an app's views (SEP-1865). Hosts render no other, so it stays
-/// in front: `ui://chart/view.html` of the member `db` is `ui://db/chart/view.html` outside.
+/// The scheme of resources that are an app's views (SEP-1865). Hosts render no other scheme, so it
+/// stays in front: `ui://chart/view.html` of the member `db` is `ui://db/chart/view.html` outside.
 const UI: &str = "ui://";
 
-/// The outward form of a member's URI or URI template.
+/// Returns the outward form of a member's URI or URI template.
 pub(super) fn prefixed(member: &str, uri: &str) -> String {
     let mut outward = String::with_capacity(member.len() + 1 + uri.len());
     let (scheme, end, rest) = match split_ui(uri) {
@@ -31,7 +33,7 @@ pub(super) fn prefixed(member: &str, uri: &str) -> String {
     outward
 }
 
-/// The member's name and its own URI, if `outward` can be a prefixed one.
+/// Returns the member's name and its own URI, if `outward` can be a prefixed URI.
 pub(super) fn split(outward: &str) -> Option<(String, Cow<'_, str>)> {
     if let Some((scheme, rest)) = split_ui(outward) {
         let (label, rest) = rest.split_once('/')?;
@@ -41,18 +43,18 @@ pub(super) fn split(outward: &str) -> Option<(String, Cow<'_, str>)> {
     Some((member(label)?, uri.into()))
 }
 
-/// Whether this is the URI of an app's view.
+/// Returns `true` if this is the URI of an app's view.
 pub(super) fn is_ui(uri: &str) -> bool {
     split_ui(uri).is_some()
 }
 
-/// The scheme of an app's view as it is written, and what comes after it.
+/// Splits the URI of an app's view into its scheme, as written, and the rest.
 fn split_ui(uri: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = uri.split_at_checked(UI.len())?;
     scheme.eq_ignore_ascii_case(UI).then_some((scheme, rest))
 }
 
-/// The member's name that is written so.
+/// Decodes a member's name.
 fn member(label: &str) -> Option<String> {
     let mut member = String::with_capacity(label.len());
     let mut bytes = label.bytes();
@@ -70,7 +72,7 @@ fn member(label: &str) -> Option<String> {
     Some(member)
 }
 
-/// The part of a URI template before its first expression (RFC 6570).
+/// Returns the part of a URI template before its first expression (RFC 6570).
 pub(super) fn literal(template: &str) -> &str {
     template.split('{').next().unwrap_or(template)
 }

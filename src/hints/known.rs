@@ -12,37 +12,39 @@ use rmcp::model::{CacheScope, ListToolsResult, ServerResult, Tool};
 use super::ToolHints;
 use crate::{Audience, McpRequest, McpResponse};
 
-/// For how many audiences hints are remembered. Past it, they are forgotten: they come back with the next lists.
+/// Maximum number of audiences. Beyond it, all hints are dropped and learned again from the next
+/// lists.
 const MAX_AUDIENCES: usize = 1_024;
-/// How many tools are remembered for one audience. Those beyond have no hints.
+/// Maximum number of tools for one audience. Further ones have no hints.
 const MAX_TOOLS: usize = 10_000;
 
-/// The hints of the tools that have been listed, by who was told them.
+/// The hints of the tools in the lists that have passed, by audience.
 #[derive(Default)]
 pub(crate) struct KnownHints {
     by_audience: RwLock<ByAudience>,
     version: AtomicU64,
-    /// How often the tools have changed.
+    /// The number of tool changes.
     changes: AtomicU64,
 }
 
 type ByAudience = HashMap<Audience, HashMap<Arc<str>, ToolHints>>;
 
-/// Somebody has asked for the tools.
+/// A `tools/list` request under way.
 pub(crate) struct Asked {
     by: Audience,
-    /// After so many changes.
+    /// The number of tool changes at the time of the request.
     changes: u64,
 }
 
 impl KnownHints {
-    /// Notes who asks for the tools, before they do: what was asked before a change says nothing after it.
+    /// Notes a list request before it is sent, because a list from before a change is outdated
+    /// after it.
     pub(crate) fn ask(&self, by: Audience) -> Asked {
         let changes = self.changes.load(Ordering::Acquire);
         Asked { by, changes }
     }
 
-    /// Notes what an answer to `tools/list` says, if this is one.
+    /// Learns the hints from a response, if it is one to `tools/list`.
     pub(crate) fn learn(&self, asked: &Asked, response: &McpResponse) {
         if let ServerResult::ListToolsResult(listed) = &response.result {
             self.learn_list(asked, listed);
@@ -67,13 +69,14 @@ impl KnownHints {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Another number after each change: what was decided by the hints under the same one still holds.
+    /// Returns a number that changes with the hints. Decisions under the same number are still
+    /// valid.
     #[cfg(feature = "cache")]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Forgets what makes a tool safe: the tools have changed.
+    /// Drops the hints that make a tool safe, after the tools have changed.
     pub(crate) fn forget(&self) {
         let mut all = self
             .by_audience
@@ -84,8 +87,8 @@ impl KnownHints {
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// The hints of the tool that is called: what an outer layer says, else what its caller was told last,
-    /// else what everybody is told.
+    /// Returns the hints of the called tool. They come from an outer layer, else from the last list
+    /// of its caller, else from public lists.
     pub(crate) fn of_call(&self, audience: &Audience, request: &McpRequest) -> Option<ToolHints> {
         if let Some(told) = request.context.extensions.get::<ToolHints>() {
             return Some(*told);
@@ -100,7 +103,8 @@ impl KnownHints {
     }
 }
 
-/// Forgets all but which tools destroy something: until they are listed again nobody may take them for harmless.
+/// Drops all hints except the destructive ones, because those tools must not count as safe until
+/// they are listed again.
 fn forget_all(all: &mut ByAudience) {
     let mut destructive = HashMap::new();
     for (name, hints) in std::mem::take(all).into_values().flatten() {

@@ -1,5 +1,5 @@
-//! Messages as lines over a reader and a writer: the stdio transport of MCP, with an answer for what cannot
-//! be read.
+//! Messages as lines over a reader and a writer: the stdio transport of MCP, with an answer to
+//! messages that cannot be read.
 
 mod reader;
 mod sketch;
@@ -31,37 +31,46 @@ pub(crate) use self::{
 };
 use crate::{json_text::before_null_params, outgoing::trim_request};
 
-/// The longest line that is read, unless another limit is set: 16 MiB.
+/// The default limit of a line's length: 16 MiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// JSON-RPC messages, each a line, over any reader and writer (MCP 2026-07-28, basic/transports, stdio).
+/// JSON-RPC messages, one on each line, over any reader and writer (MCP 2026-07-28,
+/// basic/transports, stdio).
 ///
-/// rmcp has such a transport too, for `(reader, writer)`. It passes over lines that are too long or no JSON,
-/// and whoever waits for an answer in one waits until its patience ends. This one says so at once:
+/// rmcp's transport for `(reader, writer)` skips lines that are too long or are not JSON, so the
+/// other side waits for an answer until its timeout. This transport reports such lines at once:
 ///
-/// - **As a server's transport** (`McpServer::new(stack).serve(Lines::from(stdio()))`), a request that cannot
-///   be read is answered with an error that names the reason: `-32700` if it is no JSON, `-32600` if it is
-///   too long or no JSON-RPC message. The error has the request's `id`; if that cannot be read it has none, as in
-///   MCP's schema (`JSONRPCErrorResponse`), where JSON-RPC 2.0, section 5, has `null`. A client's answer that cannot be read fails the request that it answers.
-/// - **As a client's transport** ([`UpstreamBuilder::lines`](crate::UpstreamBuilder::lines)), an answer that
-///   cannot be read fails the call that it answers, and no other; see there for how that call is found.
+/// - **As a server's transport** (`McpServer::new(stack).serve(Lines::from(stdio()))`), a request
+///   that cannot be read is answered with an error that names the reason: `-32700` if it is not
+///   JSON, `-32600` if it is too long or not a JSON-RPC message. The error has the request's `id`.
+///   If the `id` cannot be read, the error has none, as in MCP's schema (`JSONRPCErrorResponse`),
+///   where JSON-RPC 2.0, section 5, has `null`. A client's answer that cannot be read fails the
+///   request that it answers.
+/// - **As a client's transport** ([`UpstreamBuilder::lines`](crate::UpstreamBuilder::lines)), an
+///   answer that cannot be read fails only the call that it answers. The linked method documents
+///   how that call is found.
 ///
-/// A notification that cannot be read is passed over, with a warning in the log: nobody waits for it.
+/// A notification that cannot be read is skipped, with a warning in the log, because it has no
+/// answer.
 ///
 /// # Lenient reading
 ///
-/// - An escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8 become U+FFFD.
-/// - Terminal escape sequences, and text that ends with a carriage return, are ignored before a message.
-/// - Other text before a message is ignored if the message is an answer. A log line may quote a request.
+/// - An escape of a surrogate without its other half (`"\ud83d"`) and a byte that is not UTF-8
+///   become U+FFFD.
+/// - Terminal escape sequences, and text that ends with a carriage return, are ignored before a
+///   message.
+/// - Other text before a message is ignored if the message is an answer. A log line may quote a
+///   request.
 /// - Several messages on a line are read one after another.
 ///
-/// A line that is one JSON-RPC message takes none of these steps. Any other line takes time in proportion to its
-/// length. An object within a broken message is never taken for a message.
+/// A line that is one JSON-RPC message takes none of these steps. Any other line takes time in
+/// proportion to its length. An object within a broken message is never read as a message.
 ///
-/// # Memory
+/// # Limits
 ///
-/// A line may have up to [`max_message_bytes`](Self::max_message_bytes), 16 MiB by default. What goes beyond
-/// is read and let go of piece by piece; of the line, only its `id` and what kind of message it is are kept.
+/// A line may have up to [`max_message_bytes`](Self::max_message_bytes). Default: 16 MiB. The rest
+/// of a longer line is read and discarded piece by piece. Only its `id` and its kind of message are
+/// kept.
 ///
 /// ```
 /// use rmcp::{ServerHandler, ServiceExt};
@@ -74,7 +83,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (near, far) = tokio::io::duplex(4096);
-/// // A program that is started by its client serves `Lines::from(rmcp::transport::stdio())`.
+/// // A program that its client starts serves `Lines::from(rmcp::transport::stdio())`.
 /// let lines = Lines::from(tokio::io::split(far)).max_message_bytes(1024 * 1024);
 /// let server = tokio::spawn(McpServer::new(Handler::new(Empty)).serve(lines));
 ///
@@ -88,9 +97,9 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 pub struct Lines<R, W> {
     reader: Reader<R>,
     writer: Arc<Mutex<Option<Writer<W>>>>,
-    /// What the other side is told of a message that cannot be read.
+    /// The error to send for a message that cannot be read.
     refusal: Option<JsonRpcError>,
-    /// A refusal may not have left yet.
+    /// A refusal may not have been flushed yet.
     unflushed: bool,
 }
 
@@ -101,7 +110,7 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    /// Lines that come from `read` and go to `write`.
+    /// Creates a transport that reads from `read` and writes to `write`.
     pub fn new(read: R, write: W) -> Self {
         Self {
             reader: Reader::new(read, MAX_MESSAGE_BYTES),
@@ -111,15 +120,15 @@ where
         }
     }
 
-    /// The longest line that is read, in bytes without its end: 16 MiB by default, as over HTTP. `usize::MAX`
-    /// is no limit. A longer one counts as a message that cannot be read.
+    /// Sets the maximum length of a line, in bytes without its end. A longer line counts as a
+    /// message that cannot be read. Default: 16 MiB, as over HTTP. `usize::MAX`: no limit.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.reader.limit(bytes);
         self
     }
 
-    /// The next line, blank ones aside. Nothing is lost when this is dropped and begun again.
+    /// Returns the next line that is not blank. It is cancel-safe.
     pub(crate) async fn next<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
         if self.say_refusal().await.is_err() {
             return None;
@@ -133,12 +142,12 @@ where
         }
     }
 
-    /// Answers a request that cannot be read, before the next line is.
+    /// Sets the answer to a request that cannot be read. It is sent before the next line is read.
     pub(crate) fn refuse(&mut self, refusal: JsonRpcError) {
         self.refusal = Some(refusal);
     }
 
-    /// Goes on where it was left when it was dropped.
+    /// Sends the refusal. After it was dropped, it continues where it stopped.
     async fn say_refusal(&mut self) -> io::Result<()> {
         if self.refusal.is_none() && !self.unflushed {
             return Ok(());
@@ -155,7 +164,7 @@ where
         Ok(())
     }
 
-    /// Writes a message. Its place in the order is taken now.
+    /// Writes a message. Its position in the order is taken at the call.
     pub(crate) fn write<M>(
         &self,
         message: M,
@@ -170,17 +179,17 @@ where
         })
     }
 
-    /// Closes the writer, once what is being written has been.
+    /// Closes the writer after the current message.
     pub(crate) async fn shut(&mut self) {
         self.writer.lock().await.take();
     }
 }
 
-/// Begins at once with what a transport does to send a message; the rest goes on where it is awaited.
+/// Polls a transport's send once, and returns the rest as a future.
 ///
-/// rmcp runs each send in a task of its own, and tasks change places: a result would now and then overtake the
-/// progress before it, or a cancellation its request. A transport's queue is entered at the first poll, so that
-/// happens here, in order; a budget that is used up must not put it off.
+/// rmcp runs each send in a task of its own, and tasks may overtake each other: a result its
+/// earlier progress, or a cancellation its request. A transport's queue is entered at the first
+/// poll, so that poll happens here, in order. An exhausted cooperative budget must not delay it.
 pub(crate) fn begun<F>(sending: F) -> impl Future<Output = F::Output> + Send + 'static
 where
     F: Future<Output: Send> + Send + 'static,
@@ -217,7 +226,7 @@ impl<R, W> fmt::Debug for Lines<R, W> {
     }
 }
 
-/// For a server.
+/// The transport of a server.
 impl<R, W> Transport<RoleServer> for Lines<R, W>
 where
     R: AsyncRead + Unpin + Send + 'static,
@@ -267,7 +276,7 @@ where
 }
 
 impl Why {
-    /// What the side that sent the message is told.
+    /// Returns the error for the sender of the message.
     pub(crate) fn to_error(self, what: &str) -> ErrorData {
         let code = match self {
             Self::NoJson { .. } => ErrorCode::PARSE_ERROR,
@@ -277,7 +286,7 @@ impl Why {
     }
 }
 
-/// Writes each message as a line.
+/// Encodes each message as a line.
 #[derive(Debug)]
 struct Line;
 
@@ -287,7 +296,7 @@ impl<M: Serialize> Encoder<M> for Line {
     fn encode(&mut self, message: M, buffer: &mut BytesMut) -> io::Result<()> {
         let start = buffer.len();
         if let Err(error) = serde_json::to_writer(buffer.writer(), &message) {
-            // Half a message would spoil the next one.
+            // Half a message would break the next one.
             buffer.truncate(start);
             return Err(error.into());
         }

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::json_text::replace_lone_surrogates;
 
-/// The room that a read has at least.
+/// The minimum free space of a read.
 const READ: usize = 8 * 1024;
-/// How much of the room that a long line needed is kept for the next.
+/// The buffer capacity that is kept after a long line.
 const KEEP: usize = 64 * 1024;
-/// RFC 8259, section 8.1, lets a reader ignore it.
+/// A reader may ignore it (RFC 8259, section 8.1).
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line that cannot be read.
@@ -24,8 +24,8 @@ pub(crate) struct Broken {
     pub(crate) why: Why,
 }
 
-/// Why a line cannot be read. There is nothing of its content in it: it may be told to somebody whose
-/// message it was not.
+/// The reason why a line cannot be read. It has none of the line's content, because it may be
+/// reported to another peer than the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     TooLong { limit: usize },
@@ -49,12 +49,12 @@ impl fmt::Display for Why {
 pub(super) struct Reader<R> {
     read: R,
     buffer: BytesMut,
-    /// How much of the buffer is known to hold no end of a line.
+    /// The length of the buffer's prefix that has no end of a line.
     searched: usize,
     max: usize,
-    /// What is known of a line that is too long, while the rest of it is let go.
+    /// The facts of a line that is too long, while the rest of it is discarded.
     skipping: Option<Sketch>,
-    /// What follows the last message on its line.
+    /// The text after the last message on its line.
     rest: BytesMut,
 }
 
@@ -74,7 +74,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.max = max;
     }
 
-    /// The next message, one a line that is not blank; `None` at the end, where an unfinished line is none.
+    /// Returns the next message, one for each line that is not blank. Returns `None` at the end; an
+    /// unfinished line is not a message.
     pub(super) async fn next<M: DeserializeOwned>(
         &mut self,
     ) -> io::Result<Option<Result<M, Broken>>> {
@@ -87,7 +88,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     return Ok(Some(read));
                 }
             }
-            // Dropped here, nothing has been read; what has been is in the buffer.
+            // If the future is dropped here, nothing is lost: read bytes are in the buffer.
             self.buffer.reserve(READ);
             if self.read.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(None);
@@ -95,7 +96,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// A line, if the buffer has the end of one. Of a line that is too long, the last piece.
+    /// Returns a line, if the buffer has the end of one. Of a line that is too long, only the last
+    /// piece is returned.
     fn take_line(&mut self) -> Option<BytesMut> {
         let end = memchr::memchr(b'\n', &self.buffer[self.searched..]);
         let Some(end) = end else {
@@ -140,7 +142,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Reads a line that is not one message as it stands.
+    /// Reads a line that is not exactly one message.
     fn parse_otherwise<M: DeserializeOwned>(
         &mut self,
         line: BytesMut,
@@ -156,7 +158,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// The next message on the line of the last one.
+    /// Reads the next message on the line of the last one.
     fn next_on_line<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
         if self.rest.is_empty() {
             return None;
@@ -166,8 +168,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(self.parse_first(rest, start))
     }
 
-    /// Reads the first of several documents. What follows it is read next, so a line takes time in proportion to
-    /// its length.
+    /// Reads the first of several documents. The rest of the line is read by the next call, so a
+    /// line takes time in proportion to its length.
     fn parse_first<M: DeserializeOwned>(
         &mut self,
         mut line: BytesMut,
@@ -188,7 +190,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.rest = line;
         match read {
             Ok(message) if !start.after_text => Ok(message),
-            // A log line may quote any message. If it quotes an answer, the next one with its id is ignored.
+            // A log line may quote any message. If it quotes an answer, the next answer with its id
+            // is ignored.
             Ok(message) if matches!(Sketch::of(&document).kind(), Kind::Answer(_)) => Ok(message),
             Ok(_) => Err(Broken::noise(Why::NoMessage)),
             Err(why) if start.after_text => Err(Broken::noise(why)),
@@ -197,7 +200,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-/// Where the first JSON text in this one ends.
+/// Returns the end of the first JSON text in `line`.
 fn end_of_document(line: &[u8]) -> Option<usize> {
     let mut documents = serde_json::Deserializer::from_slice(line).into_iter::<IgnoredAny>();
     documents.next()?.ok()?;
@@ -261,7 +264,7 @@ mod tests {
         });
         let mut most = 0;
         let broken = loop {
-            // Dropped and begun again, as it is whenever something else happens.
+            // The future is dropped and restarted, as it is in a `select!` loop.
             let next = reader.next::<Value>();
             match tokio::time::timeout(std::time::Duration::ZERO, next).await {
                 Ok(line) => break line.unwrap().unwrap().unwrap_err(),

@@ -2,35 +2,36 @@ use rmcp::model::RequestId;
 
 use super::start::Start;
 
-/// The longest `id` that is read off a broken message, in bytes of JSON.
+/// The maximum length of an `id` in a broken message, in bytes of JSON.
 const MAX_ID: usize = 256;
-/// As long as the longest name that is looked for.
+/// The length of the longest field name that matters.
 const MAX_NAME: usize = "jsonrpc".len();
 
-/// What a message that cannot be read was meant to be.
+/// The kind of a message that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request(RequestId),
     Notification,
-    /// The answer to this request, if that can be read.
+    /// The answer to this request, if its id can be read.
     Answer(Option<RequestId>),
-    /// Output that is no message of JSON-RPC and was not meant to be, say a line of a log.
+    /// Output that is not a JSON-RPC message and was not meant to be one, for example a line of a
+    /// log.
     Noise,
 }
 
-/// What can be seen of a message without reading it: which of JSON-RPC's fields it has, and its `id`.
+/// The outline of a message that is not parsed: the JSON-RPC fields it has, and its `id`.
 ///
-/// It takes the message in pieces of any size and keeps nothing of them, so a message may be of any length,
-/// and its `id` anywhere in it (common servers write it last).
+/// It reads the message in pieces of any size and keeps none of them. A message may therefore be of
+/// any length, with its `id` anywhere in it (common servers write it last).
 #[derive(Debug, Default)]
 pub(super) struct Sketch {
     place: Place,
-    /// How many objects and arrays are open.
+    /// The number of open objects and arrays.
     depth: usize,
     string: InString,
-    /// The name of the field that is being read, as far as it matters.
+    /// The current field's name, as far as it matters.
     name: Vec<u8>,
-    /// The value that is being read, if it is an `id`.
+    /// The current value, if it is an `id`.
     value: Vec<u8>,
     id: Id,
     has_method: bool,
@@ -39,14 +40,14 @@ pub(super) struct Sketch {
     has_jsonrpc: bool,
 }
 
-/// Where in the message itself, not in what it holds, the reading is.
+/// The position in the message's own object, not in nested values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
     Before,
     Name,
     Value,
-    /// It is no object.
+    /// The message is not an object.
     Elsewhere,
 }
 
@@ -63,12 +64,12 @@ enum Id {
     #[default]
     None,
     One(RequestId),
-    /// More than one, so it cannot be said which.
+    /// There are several ids, so the message's own id is unknown.
     Several,
 }
 
 impl Sketch {
-    /// What can be seen of a line, from where its message begins.
+    /// Returns the outline of a line, from the start of its message.
     pub(super) fn of(line: &[u8]) -> Self {
         let start = Start::of(line).filter(|start| !start.after_text);
         let mut sketch = Self::default();
@@ -96,7 +97,7 @@ impl Sketch {
         self.keep(byte);
     }
 
-    /// Takes what is not in a string.
+    /// Reads a byte outside of strings.
     fn take_mark(&mut self, byte: u8) {
         match byte {
             b'{' | b'[' => self.open(byte),
@@ -146,7 +147,7 @@ impl Sketch {
             return;
         }
         match self.place {
-            // One byte more shows that it is a longer name; the quotation mark at the end is the other.
+            // One more byte distinguishes a longer name; the other is the closing quotation mark.
             Place::Name if self.name.len() < MAX_NAME + 2 => self.name.push(byte),
             Place::Value if self.name == b"id\"" && self.value.len() <= MAX_ID => {
                 self.value.push(byte);
@@ -181,9 +182,9 @@ impl Sketch {
         };
     }
 
-    /// What the message is, now that all there is of it has been seen.
+    /// Returns the kind of the message after its last piece.
     pub(super) fn kind(mut self) -> Kind {
-        // The last field of a message that is cut off: its value is not to be trusted, its name is.
+        // The last field of a truncated message: its name can be trusted, its value cannot.
         if self.depth >= 1 && self.place == Place::Value && self.name != b"id\"" {
             self.end_field();
         }

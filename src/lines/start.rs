@@ -2,19 +2,20 @@ use memchr::{memchr_iter, memrchr};
 
 use super::reader::BYTE_ORDER_MARK;
 
-/// Where the first message of a line begins, in a line that is not one message.
+/// The start of the first message in a line that is not one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) at: usize,
-    /// Text that is not meant for a terminal stands before it. It may be a log line that quotes a message.
+    /// Text that is not for a terminal stands before the message. It may be a log line that quotes
+    /// a message.
     pub(super) after_text: bool,
 }
 
 impl Start {
-    /// The first `{` that may begin an object, unless it stands within other JSON.
+    /// Returns the first `{` that may begin an object, unless it is within other JSON.
     ///
-    /// An object within a broken message is never a start: a peer's content may look like the answer to another
-    /// call.
+    /// An object within a broken message is never a start, because a peer's content may look like
+    /// the answer to another call.
     pub(super) fn of(line: &[u8]) -> Option<Self> {
         let at = memchr_iter(b'{', line).find(|at| begins_object(&line[at + 1..]))?;
         let before = &line[..at];
@@ -27,12 +28,13 @@ impl Start {
     }
 }
 
-/// Whether this can follow an object's `{`.
+/// Returns `true` if `rest` can follow an object's `{`.
 fn begins_object(rest: &[u8]) -> bool {
     matches!(rest.trim_ascii_start().first(), Some(b'"' | b'}'))
 }
 
-/// Whether a terminal would show nothing of it: control characters and escape sequences (ECMA-48).
+/// Returns `true` if a terminal would show none of the text: control characters and escape
+/// sequences (ECMA-48).
 fn is_for_terminal(text: &[u8]) -> bool {
     let mut bytes = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).iter();
     while let Some(byte) = bytes.next() {
@@ -62,7 +64,8 @@ fn is_for_terminal(text: &[u8]) -> bool {
     true
 }
 
-/// Whether it may be a part of a JSON text: it has a string in it, or nothing but punctuation.
+/// Returns `true` if the text may be part of a JSON text: it contains a string, or only
+/// punctuation.
 fn may_be_json(text: &[u8]) -> bool {
     let is_punctuation = |byte: &u8| byte.is_ascii_whitespace() || b"[]{},:".contains(byte);
     text.contains(&b'"') || text.iter().all(is_punctuation)

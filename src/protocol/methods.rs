@@ -5,7 +5,7 @@ use serde_json::Value;
 /// A method of a request that a client sends.
 pub(super) struct Method {
     pub(super) name: &'static str,
-    /// Where the params name the request's target, as JSON pointers.
+    /// The members of the params that name the request's target, as JSON pointers.
     pub(super) target: &'static [&'static str],
     /// Finds the first member of params that does not fit the method.
     pub(super) misfit: fn(&Value) -> Option<Misfit>,
@@ -15,13 +15,13 @@ pub(super) struct Method {
 pub(super) struct Misfit {
     /// `params`, or `params.` and the member's path.
     pub(super) path: String,
-    /// What is wrong with it. It may quote the member, so it is for the sender only.
+    /// The reason. It may quote the member, so it is only for the sender.
     pub(super) why: String,
 }
 
 macro_rules! methods {
     ($($Method:ident($Params:ty) $target:expr;)*) => {
-        /// Every method of a client's request that rmcp reads as a type of its own.
+        /// All methods of client requests for which rmcp has a type.
         static METHODS: &[Method] = &[$(Method {
             name: $Method::VALUE,
             target: &$target,

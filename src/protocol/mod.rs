@@ -1,8 +1,9 @@
-//! The protocol's own vocabulary: its methods, and messages that do not fit them.
+//! The protocol's methods, and messages that do not fit them.
 //!
-//! rmcp reads a message as the first type that fits, and the last one, a custom message, fits any method.
-//! A request of a known method with a misfit in its params therefore arrives as a custom request, without a
-//! type that a layer could decide by. The functions here find such messages by the name of their method.
+//! rmcp reads a message as the first type that fits. The last type, a custom message, fits any
+//! method. A request of a known method with invalid params therefore arrives as a custom request,
+//! without a type for layers to decide by. The functions here find such messages by the name of
+//! their method.
 
 #[cfg(any(feature = "auth", feature = "cache"))]
 mod cache_hints;

@@ -1,7 +1,7 @@
 use rmcp::model::*;
 
-/// Whether a notification speaks of one connection and of the ids and tokens on it, which mean something else
-/// on every other connection.
+/// Returns `true` if a notification is about one connection and its ids and tokens, which have
+/// another meaning on every other connection.
 fn belongs_to_hop(method: &str) -> bool {
     [
         CancelledNotificationMethod::VALUE,
@@ -12,7 +12,7 @@ fn belongs_to_hop(method: &str) -> bool {
     .contains(&method)
 }
 
-/// Whether a notification names a thing of which layers decide who may hear.
+/// Returns `true` if a notification names an item that layers may hide from a caller.
 fn names_something(method: &str) -> bool {
     [
         ResourceUpdatedNotificationMethod::VALUE,
@@ -21,8 +21,8 @@ fn names_something(method: &str) -> bool {
     .contains(&method)
 }
 
-/// Returns a client's notification, unless it is one of the caller's own connection that could not be read.
-/// A cancellation would otherwise reach an upstream with an id that is another call's there.
+/// Returns a client's notification, unless it is about the caller's own connection and could not be
+/// read. Such a cancellation would reach an upstream with the id of another call.
 pub(crate) fn from_client(notification: ClientNotification) -> Option<ClientNotification> {
     match &notification {
         ClientNotification::CustomNotification(custom) if belongs_to_hop(&custom.method) => {
@@ -37,9 +37,12 @@ pub(crate) fn from_client(notification: ClientNotification) -> Option<ClientNoti
     }
 }
 
-/// Returns a server's notification that may go to a caller, if it may. Dropped are cancellations, which
-/// concern the server's connection; acknowledgments of no subscription; and notifications that could not be
-/// read, where ids or tokens would need to be translated, or layers decide who may hear them.
+/// Returns a server's notification, if it may go to a caller. Dropped are:
+///
+/// - cancellations, which concern the server's connection,
+/// - acknowledgements without a subscription,
+/// - notifications that could not be read, if their ids or tokens would need translation or layers
+///   decide who may receive them.
 pub(crate) fn from_server(notification: ServerNotification) -> Option<ServerNotification> {
     let method = match &notification {
         ServerNotification::CustomNotification(custom)

@@ -1,25 +1,32 @@
 //! Requests of the protocol's own methods whose params do not fit the method.
 //!
-//! Such a request has no type, so no layer can decide by its target. The top of a stack takes its params
-//! off and sends what is left through the stack, so that it is on record where a layer keeps one; every
-//! bottom refuses it, and the top answers with the misfit whatever the stack says. A bottom and a layer that
-//! decides or keeps a record also refuse one that comes to them as it is, in a stack without a top.
+//! Such a request has no type, so no layer can decide by its target. The top of a stack removes its
+//! params and sends the rest through the stack, so that an audit layer records it. Every bottom
+//! refuses it, and the top answers with the invalid member whatever the stack returns.
+//!
+//! In a stack without a top, such a request arrives with its params. Bottoms refuse it then too,
+//! and so do layers that decide or keep a record.
 
 use std::sync::Arc;
 
 use rmcp::model::{
     CancelledNotificationMethod, ClientRequest, ConstString, CustomRequest, ErrorCode, ErrorData,
-    InitializedNotificationMethod, ProgressNotificationMethod, RootsListChangedNotificationMethod,
+    Extensions, InitializedNotificationMethod, ProgressNotificationMethod, RequestMetaObject,
+    RootsListChangedNotificationMethod,
 };
 use serde_json::{Value, json};
 
-use super::methods::{self, Method};
+use super::{
+    as_sent::SentOverHttp,
+    methods::{self, Method},
+};
 use crate::{Error, McpRequest, Refusal, code};
 
-/// How much is said of what does not fit, in characters.
+/// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
+const NO_OBJECT: &str = "expected an object";
 
-/// The names of a client's notifications. On a request they are no method.
+/// The names of a client's notifications. A request cannot have them as its method.
 const NOTIFICATIONS: [&str; 4] = [
     CancelledNotificationMethod::VALUE,
     ProgressNotificationMethod::VALUE,
@@ -27,7 +34,7 @@ const NOTIFICATIONS: [&str; 4] = [
     RootsListChangedNotificationMethod::VALUE,
 ];
 
-/// Why a request cannot be read.
+/// The reason why a request cannot be read.
 #[derive(Clone, Debug)]
 #[cfg_attr(
     not(feature = "auth"),
@@ -57,6 +64,14 @@ impl Unreadable {
         let none = Value::Object(serde_json::Map::new());
         let params = params.unwrap_or(&none);
         let target = method.target_in(params);
+        if !params.is_object() {
+            return Self::new(method.name, target, "params", NO_OBJECT);
+        }
+        // One that is an object stands in the request's context.
+        let meta = params.get("_meta");
+        if meta.is_some_and(|meta| !meta.is_null() && !meta.is_object()) {
+            return Self::new(method.name, target, "params._meta", NO_OBJECT);
+        }
         match (method.misfit)(params) {
             Some(misfit) => Self::new(method.name, target, &misfit.path, &misfit.why),
             None => {
@@ -77,19 +92,19 @@ impl Unreadable {
         }
     }
 
-    /// What the request was about, as far as that can be read.
+    /// Returns the target of the request, as far as it can be read.
     #[cfg(feature = "auth")]
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
-    /// Why the request is refused, for the record. It quotes nothing of the params.
+    /// Returns the reason for the record. It quotes nothing of the params.
     #[cfg(feature = "auth")]
     pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The refusal. It is the crate's own, and so says nothing of an upstream's health.
+    /// Returns the refusal. It is the crate's own, so it says nothing about an upstream's health.
     pub(crate) fn refusal(&self) -> Error {
         let mut refusal =
             Refusal::new("protocol", self.error.message.clone()).with_code(self.error.code);
@@ -99,8 +114,8 @@ impl Unreadable {
         refusal.into()
     }
 
-    /// Returns the error that a caller hears, whatever the stack has answered. A caller that is unknown hears
-    /// only that.
+    /// Returns the error for the caller, whatever the stack has answered. An unauthenticated caller
+    /// receives only that error.
     pub(crate) fn answer<T>(&self, of_stack: Result<T, Error>) -> Error {
         match of_stack {
             Err(Error::Refused(refusal)) if refusal.code() == code::UNAUTHENTICATED => {
@@ -111,7 +126,8 @@ impl Unreadable {
     }
 }
 
-/// Returns why a request cannot be read, if it is a custom request of a method that the protocol has.
+/// Returns why a request cannot be read, if it is a custom request of a method that the protocol
+/// has.
 pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
     let ClientRequest::CustomRequest(custom) = &request.message else {
         return None;
@@ -135,21 +151,37 @@ pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
     unreadable(request).map(|unreadable| unreadable.refusal())
 }
 
-/// Takes the params off a request that cannot be read, so that nothing further in can act on it.
+/// Removes the params of a request that cannot be read, so that no inner layer can act on it.
 pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let unreadable = unreadable(request).or_else(|| odd_progress_token(request))?;
+    let unreadable = as_sent_over_http(&request.context.extensions, request.method())
+        .or_else(|| unreadable(request))
+        .or_else(|| odd_progress_token(request))?;
     let method = unreadable.method.clone();
     request.message = CustomRequest::new(method, None).into();
     request.context.unreadable = Some(unreadable.clone());
     Some(unreadable)
 }
 
-/// A progress token is a string or an integer (MCP 2026-07-28, basic/utilities/progress). rmcp reads anything
-/// else as none.
+/// Returns the reason if the params of a request over HTTP do not fit, and rmcp has not kept them.
+pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option<Arc<Unreadable>> {
+    let http = extensions.get::<http::request::Parts>()?;
+    let sent = http.extensions.get::<SentOverHttp>()?.get()?;
+    let method = methods::named(&sent.method).filter(|known| known.name == method)?;
+    let unreadable = Unreadable::of_params(method, sent.params.as_ref());
+    Some(Arc::new(unreadable))
+}
+
+/// Returns `true` if a progress token is not a string or an integer (MCP 2026-07-28,
+/// basic/utilities/progress). rmcp reads any other value as a missing token.
+pub(crate) fn has_odd_progress_token(meta: &RequestMetaObject) -> bool {
+    meta.get(PROGRESS_TOKEN).is_some_and(|token| {
+        !(token.is_string() || token.is_i64() || token.is_u64() || token.is_null())
+    })
+}
+
 fn odd_progress_token(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let token = request.context.meta.get(PROGRESS_TOKEN)?;
-    let fits = token.is_string() || token.is_i64() || token.is_u64() || token.is_null();
-    if fits || request.as_notification().is_some() {
+    let is_odd = has_odd_progress_token(&request.context.meta);
+    if !is_odd || request.as_notification().is_some() {
         return None;
     }
     let target = request.target().map(str::to_owned);

@@ -1,44 +1,45 @@
 use semver::Version;
 
-/// Why a registry did not take a tool, or a setting.
+/// An invalid tool, tool name or setting of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The name breaks the specification's rules for tool names (MCP 2026-07-28, Tools, "Tool Names").
+    /// The name breaks the specification's rules for tool names (MCP 2026-07-28, Tools, "Tool
+    /// Names").
     #[error("the tool name {name:?} is not valid: {reason}")]
     InvalidName {
         /// The name.
         name: String,
-        /// Which rule it breaks.
+        /// The rule that the name breaks.
         reason: String,
     },
-    /// A schema does not compile, refers to something outside itself, or is too large.
+    /// A schema does not compile, has a `$ref` to an external document, or is too large.
     #[error("the {role} schema of the tool {tool} is not valid: {reason}")]
     InvalidSchema {
         /// The tool's name.
         tool: String,
         /// `input` or `output`.
         role: &'static str,
-        /// What is wrong with it, and where.
+        /// The fault in the schema, and its place.
         reason: String,
     },
-    /// The version is not one of Semantic Versioning 2.0.
+    /// The version does not follow Semantic Versioning 2.0.
     #[error("{version:?}, the version of the tool {tool}, is not a semantic version: {reason}")]
     InvalidVersion {
         /// The tool's name.
         tool: String,
         /// The version.
         version: String,
-        /// What is wrong with it.
+        /// The fault in the version.
         reason: String,
     },
-    /// Nothing was said about what the tool does when it is called.
+    /// The tool has neither a handler nor a service.
     #[error("the tool {tool} has no handler")]
     NoHandler {
         /// The tool's name.
         tool: String,
     },
-    /// There is such a tool already, in this version.
+    /// This version of the tool is registered already.
     #[error(
         "the tool {tool}{} is registered already: replace it, or register another version",
         at(.version.as_ref())
@@ -49,22 +50,22 @@ pub enum RegistryError {
         /// The version, if it has one.
         version: Option<Version>,
     },
-    /// The name belongs to the registry's own search.
+    /// The name is reserved for the registry's own search.
     #[error("the name {tool} belongs to the registry's search")]
     Reserved {
         /// The name.
         tool: String,
     },
-    /// There is no such tool.
+    /// The tool is not registered.
     #[error("no tool {tool} is registered")]
     Unknown {
-        /// The name, as it was asked for.
+        /// The name, as the caller gave it.
         tool: String,
     },
-    /// The registry holds as many tools as it may.
+    /// The registry is full.
     #[error("the registry is full: it holds {max} tools")]
     Full {
-        /// The bound.
+        /// The limit.
         max: usize,
     },
     /// A setting that cannot work.
@@ -72,7 +73,7 @@ pub enum RegistryError {
     InvalidOption {
         /// The setting.
         option: &'static str,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }

@@ -10,105 +10,112 @@ use super::{
     state::Shared,
 };
 
-/// Steers a registry while it serves: from any clone, on any thread, while calls run.
+/// Changes a registry while it serves: from any clone, on any thread, while calls run.
 ///
-/// Each change is told to the callers that listen for changes of the list of tools
-/// (`notifications/tools/list_changed`), several within a short time as one. A call that has begun ends with
-/// the version of the tool it began with.
+/// Callers that listen for changes of the tool list receive `notifications/tools/list_changed`.
+/// Several changes within a short time are reported as one. A call in progress ends with the
+/// version of the tool that it began with.
 #[derive(Clone)]
 pub struct RegistryHandle {
     pub(super) shared: Arc<Shared>,
 }
 
-/// One version of a registered tool, as it is at one moment.
+/// The current status of one version of a registered tool.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ToolStatus {
     /// The tool's name.
     pub name: String,
-    /// Its version, if it has one.
+    /// The tool's version, if it has one.
     pub version: Option<Version>,
-    /// Whether `tools/list` shows this version.
+    /// `true` if `tools/list` shows this version.
     pub listed: bool,
-    /// Why it is deprecated, or what instead, if it is.
+    /// The deprecation note, if the version is deprecated.
     pub deprecated: Option<Arc<str>>,
-    /// How it is.
+    /// The health.
     pub health: HealthReport,
 }
 
 impl RegistryHandle {
-    /// Adds a tool, or another version of one. An inner tool of the same name is hidden while it is there.
+    /// Adds a tool, or another version of one. It hides an inner tool of the same name while it is
+    /// registered.
     ///
     /// # Errors
     ///
-    /// There is that version of the tool already, the name is the search's, or the registry is full.
+    /// Returns an error if this version of the tool is registered already, the name is reserved for
+    /// the search, or the registry is full.
     pub fn register(&self, tool: RegisteredTool) -> Result<(), RegistryError> {
         self.shared.register(tool, false).map(|_| ())
     }
 
-    /// Puts a tool in the place of the one with its name and version, which is given back, or adds it. Its
-    /// health begins anew, and it is not deprecated.
+    /// Adds a tool, or replaces the one with the same name and version. Returns the replaced one.
+    /// The health of the new tool starts as unknown, and the tool is not deprecated.
     ///
     /// # Errors
     ///
-    /// The name is the search's, or the registry is full.
+    /// Returns an error if the name is reserved for the search, or the registry is full.
     pub fn replace(&self, tool: RegisteredTool) -> Result<Option<RegisteredTool>, RegistryError> {
         self.shared.register(tool, true)
     }
 
-    /// Removes a tool in all its versions, or one version (`name@2.1.0`). Returns how many versions went.
+    /// Removes all versions of a tool (`name`), or one version (`name@2.1.0`). Returns the number
+    /// of removed versions.
     ///
     /// # Errors
     ///
-    /// There is no such tool.
+    /// Returns an error if the tool is not registered.
     pub fn unregister(&self, name: &str) -> Result<usize, RegistryError> {
         self.shared.unregister(name)
     }
 
-    /// Marks one version of a tool (`name@1.0.0`; by its name alone, the listed one) as deprecated. It can
-    /// still be called; results say so in their `_meta`
-    /// ([`DEPRECATED_META_KEY`](super::DEPRECATED_META_KEY)), and if it is the listed version, its
-    /// description does. The note says what to use instead.
+    /// Marks one version of a tool as deprecated: `name@1.0.0`, or `name` for the listed version.
+    /// The note says what to use instead.
+    ///
+    /// Calls still run. Their results have the note in their `_meta`
+    /// ([`DEPRECATED_META_KEY`](super::DEPRECATED_META_KEY)). The description of the listed version
+    /// has it too.
     ///
     /// # Errors
     ///
-    /// There is no such tool.
+    /// Returns an error if the tool is not registered.
     pub fn deprecate(&self, name: &str, note: impl Into<Arc<str>>) -> Result<(), RegistryError> {
         self.shared.deprecate(name, Some(note.into()))
     }
 
-    /// Takes a [`deprecate`](Self::deprecate) back.
+    /// Reverts a [`deprecate`](Self::deprecate).
     ///
     /// # Errors
     ///
-    /// There is no such tool.
+    /// Returns an error if the tool is not registered.
     pub fn undeprecate(&self, name: &str) -> Result<(), RegistryError> {
         self.shared.deprecate(name, None)
     }
 
-    /// All registered tools in all versions, by name, the preferred version first.
+    /// Returns all versions of all registered tools, by name, the preferred version first.
     pub fn tools(&self) -> Vec<ToolStatus> {
         self.shared.statuses()
     }
 
-    /// How an inner tool is, by the health rules of the layer. `None` if none covers it, or nothing speaks
-    /// against it.
+    /// Returns the health of an inner tool by the layer's health rules. Returns `None` if no rule
+    /// covers the tool, or if an [`each`](super::InnerHealth::each) rule covers it and it has had
+    /// no failure.
     pub fn inner_health(&self, name: &str) -> Option<HealthReport> {
         self.shared.inner_health(name)
     }
 
-    /// The inner tools whose definitions changed after they were first seen, by name. Empty unless the layer
-    /// [pins](super::RegistryLayerBuilder::pin_inner_tools) them.
+    /// Returns the inner tools whose definitions changed after they were first seen, by name. Empty
+    /// unless the layer [pins](super::RegistryLayerBuilder::pin_inner_tools) them.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         let pins = self.shared.pins.as_ref();
         pins.map_or_else(Vec::new, |pins| pins.quarantine())
     }
 
-    /// Accepts a quarantined tool's definition as it is now: it is listed and called again.
+    /// Accepts the current definition of a quarantined tool, so that the tool is listed and called
+    /// again.
     ///
     /// # Errors
     ///
-    /// No such tool is in quarantine.
+    /// Returns an error if the tool is not in quarantine.
     pub fn approve(&self, name: &str) -> Result<(), RegistryError> {
         let approved = self
             .shared
@@ -124,8 +131,8 @@ impl RegistryHandle {
         Ok(())
     }
 
-    /// The fingerprints of the inner tools' accepted definitions, by name: what to
-    /// [begin with](super::RegistryLayerBuilder::pins) after a restart.
+    /// Returns the fingerprints of the accepted definitions of inner tools, by name. They are the
+    /// [initial pins](super::RegistryLayerBuilder::pins) after a restart.
     pub fn pins(&self) -> Vec<(String, Fingerprint)> {
         let pins = self.shared.pins.as_ref();
         pins.map_or_else(Vec::new, |pins| pins.fingerprints())
@@ -138,7 +145,7 @@ impl fmt::Debug for RegistryHandle {
     }
 }
 
-/// A version was asked for that there is not.
+/// The requested version of a tool does not exist.
 pub(super) struct UnknownTool {
     pub(super) name: String,
     pub(super) pinned: Option<String>,

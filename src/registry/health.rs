@@ -1,4 +1,4 @@
-//! Whether tools work: what checks say, and what real calls say.
+//! The health of tools, from health checks and from real calls.
 
 mod inner;
 mod monitor;
@@ -14,22 +14,24 @@ pub use self::{inner::InnerHealth, monitor::HealthReport};
 use super::RegistryError;
 use crate::{Outcome, panics};
 
-/// How a tool is.
+/// The health of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HealthState {
-    /// Nothing has been heard of it yet, or it is on trial after a failure. Listed.
+    /// Not known yet, or on trial after a failure. Listed.
     Unknown,
-    /// It works. Listed.
+    /// The tool works. Listed.
     Healthy,
-    /// It failed lately, less often in a row than makes it unhealthy. Listed.
+    /// Failed recently, but fewer times in a row than [`fail_after`](HealthPolicy::fail_after).
+    /// Listed.
     Degraded,
-    /// It failed as often in a row as the policy allows. Not listed, and not called.
+    /// Failed [`fail_after`](HealthPolicy::fail_after) times in a row. Not listed, and calls are
+    /// refused.
     Unhealthy,
 }
 
 impl HealthState {
-    /// The state's name in error data, logs and metrics.
+    /// Returns the state's name in error data, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -40,23 +42,23 @@ impl HealthState {
     }
 }
 
-/// What real calls say about a tool's health, beside its checks.
+/// The outcomes of real calls that count for a tool's health, in addition to its checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Passive {
-    /// Nothing.
+    /// None.
     Off,
-    /// A call counts as a failure if its [`Outcome`] [counts against](Outcome::counts_against) the server
-    /// (an internal error, a lost connection, a timeout), if the handler panicked, or if the result did not
-    /// fit the output schema. A result with `isError` is an answer.
+    /// Calls whose [`Outcome`] [counts against](Outcome::counts_against) the server (an internal
+    /// error, a lost connection, a timeout). A panic of the handler and a result that does not fit
+    /// the output schema count as well. A result with `isError` is not a failure.
     #[default]
     Failures,
-    /// As [`Failures`](Self::Failures), and a result with `isError` too. Arguments that do not fit the schema
-    /// are the caller's failure, never the tool's.
+    /// As [`Failures`](Self::Failures), and results with `isError`. Arguments that do not fit the
+    /// schema are the caller's fault and never count.
     ToolErrors,
 }
 
-/// How health is judged. The same policy holds for checks and for real calls.
+/// The rules that judge health, for checks and for real calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
     interval: Duration,
@@ -81,56 +83,62 @@ impl Default for HealthPolicy {
 }
 
 impl HealthPolicy {
-    /// The defaults.
+    /// Creates the default policy.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long from the beginning of one check to the next, give or take a tenth, so that many tools are not
-    /// checked at one moment. Default: 30 s.
+    /// Sets the time from the start of one check to the next. Default: 30 s.
+    ///
+    /// It varies by up to a tenth, so that many tools are not checked at the same moment.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// How long a check may take before it counts as failed. Less than the interval. Default: 5 s.
+    /// Sets the time after which a check counts as failed. Default: 5 s. It must be less than the
+    /// interval.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How many failures in a row make a tool unhealthy. Default: 3, because one can be chance.
+    /// Sets the number of consecutive failures that makes a tool unhealthy. Default: 3, because one
+    /// can be chance.
     #[must_use]
     pub fn fail_after(mut self, failures: u32) -> Self {
         self.fail_after = failures;
         self
     }
 
-    /// How many successes in a row make a tool healthy again that was degraded or unhealthy. Default: 2.
+    /// Sets the number of consecutive successes after which a degraded or unhealthy tool is healthy
+    /// again. Default: 2.
     #[must_use]
     pub fn recover_after(mut self, successes: u32) -> Self {
         self.recover_after = successes;
         self
     }
 
-    /// How long a tool without a check stays unhealthy. It is then `unknown`, so calls reach it again, and
-    /// the first that fails makes it unhealthy once more. Default: 30 s.
+    /// Sets the time that a tool without a check stays unhealthy. Default: 30 s.
+    ///
+    /// Its state is then `unknown`, so calls reach it again. The first failure makes it unhealthy
+    /// once more.
     #[must_use]
     pub fn trial_after(mut self, after: Duration) -> Self {
         self.trial_after = after;
         self
     }
 
-    /// What real calls say. Default: [`Passive::Failures`].
+    /// Sets the outcomes of real calls that count. Default: [`Passive::Failures`].
     #[must_use]
     pub fn passive(mut self, passive: Passive) -> Self {
         self.passive = passive;
         self
     }
 
-    /// Whether the policy can work.
+    /// Returns an error if the policy cannot work.
     pub(super) fn check(&self) -> Result<(), RegistryError> {
         let wrong = |reason: &str| {
             Err(RegistryError::InvalidOption {
@@ -150,7 +158,8 @@ impl HealthPolicy {
         Ok(())
     }
 
-    /// What an outcome says: whether the tool works, or nothing.
+    /// Returns `true` for a success, `false` for a failure, and `None` if the outcome does not
+    /// count.
     pub(super) fn judge(&self, outcome: Outcome) -> Option<bool> {
         match (self.passive, outcome) {
             (Passive::Off, _) => None,
@@ -181,7 +190,7 @@ impl Check {
         }))
     }
 
-    /// Runs the check to its end, whatever that is.
+    /// Runs the check, limited by the timeout.
     async fn run(self, timeout: Duration) -> Result<(), String> {
         // The closure runs inside the future, so that its panics are caught as well.
         let checked = async move { (self.0)().await };

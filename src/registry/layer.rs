@@ -11,36 +11,36 @@ use super::{
     state::{Settings, Shared},
 };
 
-/// Adds tools to a stack while it serves, and governs the health of all its tools; see the
+/// Adds tools to a stack while it serves, and tracks the health of its tools; see the
 /// [module](super).
 ///
-/// Clones, and everything they are laid over, share one registry. So does each [`handle`](Self::handle).
+/// Clones, all stacks under them, and each [`handle`](Self::handle) share one registry.
 #[derive(Clone)]
 pub struct RegistryLayer {
     shared: Arc<Shared>,
 }
 
 impl RegistryLayer {
-    /// A registry with every setting at its default.
+    /// Creates a registry with default settings.
     pub fn new() -> Self {
         Self {
             shared: Shared::new(RegistryLayerBuilder::default().into_settings(None)),
         }
     }
 
-    /// Begins a registry with settings of its own.
+    /// Returns a builder with default settings.
     pub fn builder() -> RegistryLayerBuilder {
         RegistryLayerBuilder::default()
     }
 
-    /// The handle that registers tools and reads how they are.
+    /// Returns a handle that registers tools and reads their status.
     pub fn handle(&self) -> RegistryHandle {
         RegistryHandle {
             shared: self.shared.clone(),
         }
     }
 
-    /// A whole stack of registered tools and nothing else: the registry over [`NoTools`].
+    /// Makes a stack of the registered tools only: the registry over [`NoTools`].
     pub fn into_service(self, info: Implementation) -> Registry<NoTools> {
         self.layer(NoTools::new(info))
     }
@@ -93,58 +93,62 @@ impl Default for RegistryLayerBuilder {
 }
 
 impl RegistryLayerBuilder {
-    /// How many tools may be registered, each version counted. Past it, registering fails. Default: 10,000.
+    /// Sets the maximum number of registered tools; each version counts. Default: 10,000. Beyond
+    /// it, registering fails.
     pub fn max_tools(mut self, max: usize) -> Self {
         self.max_tools = max;
         self
     }
 
-    /// For how long changes are collected before callers are told of them at once. Default: 100 ms, because a
-    /// caller that hears of a change fetches the whole list.
+    /// Sets the time for which changes are collected into one notification. Default: 100 ms,
+    /// because a caller fetches the whole list after each notification.
     pub fn coalesce(mut self, time: Duration) -> Self {
         self.coalesce = time;
         self
     }
 
-    /// How health is judged where a tool or a rule says nothing of it. Default: [`HealthPolicy::default`].
+    /// Sets the health policy of tools and rules without their own. Default:
+    /// [`HealthPolicy::default`].
     pub fn health(mut self, policy: HealthPolicy) -> Self {
         self.health = policy;
         self
     }
 
-    /// Keeps the health of tools of the inner stack too. Rules are tried in the order they were added, and the
-    /// first that covers a tool holds. Default: none, so inner tools are passed on whatever their health.
+    /// Adds a health rule for tools of the inner stack. The first rule that covers a tool applies.
+    /// Default: none, so inner tools are passed on regardless of their health.
     pub fn inner_health(mut self, rule: InnerHealth) -> Self {
         self.inner.push(rule);
         self
     }
 
-    /// How many health checks may run at once. Further ones wait. Default: 16.
+    /// Sets the maximum number of concurrent health checks; further ones wait. Default: 16.
     pub fn max_concurrent_checks(mut self, max: usize) -> Self {
         self.max_concurrent_checks = max;
         self
     }
 
-    /// Adds a tool that finds tools; see [`SearchMode`]. Default: none.
+    /// Adds a tool that searches tools; see [`SearchMode`]. Default: none.
     pub fn search(mut self, mode: SearchMode) -> Self {
         self.search = Some(mode);
         self
     }
 
-    /// Holds back each tool of the inner stack whose definition changes after it was first listed (its title,
-    /// description, schemas or annotations), until [`RegistryHandle::approve`]. What is told to a model is what
-    /// somebody agreed to, and a server that changes it silently may mean harm. Default: off.
+    /// Holds back each inner tool whose definition changes after it was first listed, until
+    /// [`RegistryHandle::approve`]. Default: off.
     ///
-    /// A tool is seen when a `tools/list` passes: a call of a tool that was never listed goes through. Up to
-    /// 10,000 tools are pinned; those beyond are held back. All callers share the pins, so the inner stack has
-    /// to define a tool alike for all of them.
+    /// A definition is the title, description, schemas and annotations. Models act on it, so a
+    /// server that changes it silently may mean harm.
+    ///
+    /// A tool is first seen when a `tools/list` passes; calls of tools that were never listed pass.
+    /// All callers share the pins, so the inner stack must define a tool alike for all of them.
+    /// Limit: 10,000 tools; further ones are held back.
     pub fn pin_inner_tools(mut self) -> Self {
         self.pins.get_or_insert_default();
         self
     }
 
-    /// [Pins](Self::pin_inner_tools) inner tools, beginning with what [`RegistryHandle::pins`] said before a
-    /// restart.
+    /// [Pins](Self::pin_inner_tools) inner tools, starting with the result of
+    /// [`RegistryHandle::pins`] from before a restart.
     pub fn pins(mut self, pins: impl IntoIterator<Item = (String, Fingerprint)>) -> Self {
         self.pins.get_or_insert_default().extend(pins);
         self
@@ -154,8 +158,8 @@ impl RegistryLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A bound of nothing, a health policy that cannot work, a check for tools that are kept one by one, or
-    /// more than 10,000 pins; the error says which.
+    /// Returns an error if a limit is 0, if a health policy cannot work, if [`InnerHealth::each`]
+    /// has a check, or if there are more than 10,000 pins. It names the setting.
     pub fn build(self) -> Result<RegistryLayer, RegistryError> {
         let wrong = |option, reason: &str| {
             Err(RegistryError::InvalidOption {

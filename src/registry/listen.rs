@@ -1,4 +1,4 @@
-//! `subscriptions/listen`: the registry's own changes beside those of the inner stack.
+//! `subscriptions/listen`: merges the registry's own changes with those of the inner stack.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,15 @@ use tower::{Service, ServiceExt};
 use super::state::Shared;
 use crate::{Caller, CallerSink, Error, McpRequest, McpResponse};
 
-/// A change this long before the listen is told as well: the top has acknowledged the listen to its caller
-/// before the stack hears of it, so the caller may count on hearing of that change.
+/// Changes this long before the listen are reported as well. The top of the stack acknowledges a
+/// listen before this layer sees it, so the caller may expect them.
 const ACKNOWLEDGED_BEFORE: Duration = Duration::from_secs(1);
 
-/// Runs a listen that asks for changes of the list of tools.
+/// Runs a listen that asks for changes of the tool list.
 ///
-/// The inner stack gets it too. Its acknowledgment is the one that reaches the caller, with the registry's
-/// part added; if it knows no listen, the registry acknowledges and keeps the listen open by itself.
+/// The inner stack receives the listen too. Its acknowledgement goes to the caller, with the
+/// registry's part added. If the inner stack does not support listens, the registry acknowledges
+/// the listen and keeps it open by itself.
 pub(super) async fn run<S>(
     shared: Arc<Shared>,
     inner: S,
@@ -34,7 +35,7 @@ where
 {
     let mut changes = shared.changes();
     let coalesce = shared.coalesce;
-    // Only what is told keeps the listen: the registry may go away meanwhile.
+    // An open listen must not keep the registry alive.
     drop(shared);
     let id = request.context.id.clone();
     let caller = request.context.caller.clone();
@@ -80,7 +81,8 @@ pub(super) fn is_method_not_found(error: &Error) -> bool {
         .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
-/// Tells of each change, several within a short time as one, until the caller is gone.
+/// Sends a notification for each change, several within a short time as one, until the caller is
+/// gone.
 async fn tell(
     caller: &Caller,
     id: &RequestId,
@@ -108,7 +110,7 @@ fn of_subscription(mut notification: ServerNotification, id: &RequestId) -> Serv
     notification
 }
 
-/// The way back for the inner stack's part of a listen.
+/// Returns the caller for the inner stack's part of a listen.
 fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
     let sink = |caller: Caller| InnerSink {
         caller,
@@ -119,7 +121,7 @@ fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
 
 struct InnerSink {
     caller: Caller,
-    /// Cancelled once the caller has been told.
+    /// Cancelled once the acknowledgement has reached the caller.
     acknowledged: CancellationToken,
 }
 

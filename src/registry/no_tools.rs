@@ -11,25 +11,25 @@ use tower::Service;
 
 use crate::{Error, McpRequest, McpResponse};
 
-/// A bottom that has nothing: what a [`RegistryLayer`](super::RegistryLayer) stands on in a server whose
-/// tools are all registered.
+/// A service without tools, under a [`RegistryLayer`](super::RegistryLayer) in a server whose tools
+/// are all registered.
 ///
-/// It says who it is, lists no tools, and answers every other request with "method not found" (-32601), a
-/// `tools/call` with "unknown tool" (-32602).
+/// It returns its own server info and an empty tool list. A `tools/call` is answered with "unknown
+/// tool" (-32602), and any other request with "method not found" (-32601).
 #[derive(Clone, Debug)]
 pub struct NoTools {
     config: ServerConfig,
 }
 
 impl NoTools {
-    /// A server of this name and version, which has nothing.
+    /// Creates a server of this name and version, without tools.
     pub fn new(info: Implementation) -> Self {
         Self {
             config: ServerConfig::new(ServerCapabilities::default()).with_server_info(info),
         }
     }
 
-    /// Sets what the server tells models about how to use it. Default: nothing.
+    /// Sets the server's instructions for models. Default: none.
     #[must_use]
     pub fn with_instructions(mut self, instructions: impl Into<String>) -> Self {
         self.config.instructions = Some(instructions.into());
@@ -71,7 +71,7 @@ impl Service<McpRequest> for NoTools {
     }
 }
 
-/// The answer to a call of a tool that nobody knows (MCP 2026-07-28, Tools, "Error Handling").
+/// Returns the error for a call of an unknown tool (MCP 2026-07-28, Tools, "Error Handling").
 pub(super) fn unknown_tool(name: &str) -> ErrorData {
     ErrorData::invalid_params(format!("Unknown tool: {name}"), None)
 }

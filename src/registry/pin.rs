@@ -1,4 +1,4 @@
-//! What the inner stack's tools said of themselves when they were first seen.
+//! Pins the definitions of inner tools as they were first seen.
 
 use std::{
     collections::BTreeMap,
@@ -13,19 +13,20 @@ use sha2::{Digest, Sha256};
 
 use super::RegistryError;
 
-/// How many inner tools are pinned. Those beyond are not let through: nobody has seen them before.
+/// Maximum number of pinned tools. Further ones are held back, because their first definition is
+/// unknown.
 pub(super) const MAX_PINS: usize = 10_000;
 
-/// What a tool's definition is, in 32 bytes: the SHA-256 of its name, title, description, schemas and
-/// annotations, whatever the order of their members. Icons and `_meta` are no part of it: no model acts on
-/// them.
+/// The SHA-256 of a tool's definition: name, title, description, schemas and annotations,
+/// independent of the order of their members. Icons and `_meta` are not part of it, because models
+/// do not act on them.
 ///
 /// Its text, by `Display` and `FromStr`, is 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a definition.
+    /// Returns the fingerprint of a definition.
     pub fn of(tool: &Tool) -> Self {
         let mut hash = Sha256::new();
         feed_text(&mut hash, &tool.name);
@@ -43,7 +44,8 @@ impl Fingerprint {
     }
 }
 
-/// Each value begins with its kind and its length, so that no two definitions feed the same bytes.
+/// Each value begins with its kind and its length, so that two definitions never produce the same
+/// bytes.
 fn feed(hash: &mut Sha256, value: &Value) {
     match value {
         Value::Object(members) => feed_object(hash, members),
@@ -125,13 +127,13 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// An inner tool that is held back, because its definition is not the one that was accepted.
+/// An inner tool that is held back, because its definition differs from the accepted one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Quarantined {
-    /// The definition as it is now.
+    /// The current definition.
     pub offered: Tool,
-    /// The definition as it was accepted, if that was since the process began.
+    /// The accepted definition, if it was accepted since the process started.
     pub accepted: Option<Tool>,
     /// The accepted definition's fingerprint.
     pub fingerprint: Fingerprint,
@@ -144,14 +146,15 @@ pub(super) struct Pins {
 
 struct Pin {
     accepted: Accepted,
-    /// The definition as it is now, if it is another one.
+    /// The current definition, if it differs.
     offered: Option<Tool>,
 }
 
 enum Accepted {
-    /// Before the process began.
+    /// Accepted before the process started.
     Before(Fingerprint),
-    /// Kept whole: to compare is much cheaper than to hash, and most definitions never change.
+    /// The whole definition: comparing is much cheaper than hashing, and most definitions never
+    /// change.
     Seen(Box<Tool>),
 }
 
@@ -163,7 +166,8 @@ impl Pin {
         }
     }
 
-    /// Sees the definition as it is now. Whether it went into quarantine, or came out of it.
+    /// Compares with the current definition. Returns `true` if the tool enters or leaves
+    /// quarantine.
     fn see(&mut self, tool: &Tool) -> bool {
         if self.offered.as_ref() == Some(tool) {
             return false;
@@ -181,7 +185,7 @@ impl Pin {
 }
 
 impl Pins {
-    /// Begins with what was accepted before.
+    /// Creates pins from fingerprints that were accepted before.
     pub(super) fn restore(pins: Vec<(String, Fingerprint)>) -> Self {
         let pins = pins.into_iter().map(|(name, fingerprint)| {
             let pin = Pin {
@@ -199,8 +203,8 @@ impl Pins {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees the definitions as they are now. Takes out those there is no room for; says whether a tool went
-    /// into quarantine, or came out of it because it is again what it was.
+    /// Compares with the current definitions and removes tools for which there is no room. Returns
+    /// `true` if a tool enters or leaves quarantine.
     pub(super) fn see(&self, tools: &mut Vec<Tool>) -> bool {
         let mut known = self.known();
         let mut changed = false;
@@ -223,14 +227,14 @@ impl Pins {
         changed
     }
 
-    /// Why a tool is held back, if it is.
+    /// Returns the reason why a tool is held back, if it is.
     pub(super) fn quarantined(&self, name: &str) -> Option<Arc<str>> {
         let known = self.known();
         known
             .get(name)?
             .offered
             .as_ref()
-            .map(|_| "its definition changed, and nobody has approved that".into())
+            .map(|_| "its definition changed and has not been approved".into())
     }
 
     pub(super) fn quarantine(&self) -> Vec<Quarantined> {

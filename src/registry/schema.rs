@@ -1,4 +1,4 @@
-//! Schemas, compiled once, and what they say of a value.
+//! Compiled schemas and validation.
 
 use std::fmt::Write;
 
@@ -6,17 +6,16 @@ use jsonschema::Validator;
 use rmcp::model::JsonObject;
 use serde_json::Value;
 
-/// How deep a schema may be nested, and how many values it may consist of. Validation walks the schema for
-/// every call, so its size is a cost that callers can cause (MCP 2026-07-28, "Composition-Keyword Resource
-/// Use").
+/// Maximum depth of a schema, and maximum number of its values. Each call walks the schema, so
+/// callers could cause high costs (MCP 2026-07-28, "Composition-Keyword Resource Use").
 const MAX_DEPTH: usize = 64;
 const MAX_VALUES: usize = 20_000;
-/// How many failures one answer tells of, and how long each of them may be, in bytes.
+/// Maximum number of failures in one response, and the maximum length of each, in bytes.
 const MAX_FAILURES: usize = 5;
 const MAX_FAILURE_BYTES: usize = 400;
 
-/// A compiled schema. References are resolved inside the schema and the published dialects only: nothing is
-/// fetched, from the network or from a file.
+/// A compiled schema. References resolve within the schema and the published dialects only. It
+/// never loads documents from the network or from files.
 pub(super) struct Schema(Validator);
 
 impl Schema {
@@ -33,7 +32,7 @@ impl Schema {
         })
     }
 
-    /// What is wrong with a value: for each failure the path in the value, and the path of the rule.
+    /// Returns the failures of a value: for each, the path in the value and the path of the rule.
     pub(super) fn failures(&self, value: &Value) -> Option<String> {
         if self.0.is_valid(value) {
             return None;
@@ -72,7 +71,7 @@ fn measure(value: &Value, depth: usize, values: &mut usize) -> Result<(), String
     }
 }
 
-/// The message, without the better part of a value that is quoted in it at length.
+/// Shortens a long value that is quoted in a message.
 fn shortened(mut message: String) -> String {
     if message.len() <= MAX_FAILURE_BYTES {
         return message;

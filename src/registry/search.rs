@@ -1,4 +1,4 @@
-//! Finding a tool among many.
+//! Tool search.
 
 mod index;
 
@@ -21,40 +21,45 @@ use crate::{
     request, results,
 };
 
-/// The tool that finds tools.
+/// The name of the tool that searches tools.
 pub const SEARCH_TOOLS: &str = "search_tools";
-/// The tool that calls a tool that was found.
+/// The name of the tool that calls a tool from a search result.
 pub const CALL_TOOL: &str = crate::request::CALL_TOOL;
 
-/// How many tools one search names, if it does not say, and at most.
+/// Default and maximum number of tools in one search result.
 const DEFAULT_HITS: usize = 10;
 const MAX_HITS: usize = 50;
-/// How many of the inner stack's tools are searched.
+/// Maximum number of inner tools that are searched.
 const MAX_TOOLS: usize = 10_000;
-/// From how many tools on an index is built, and searched, off the runtime's threads.
+/// Number of tools from which indexing and searching run off the runtime's threads.
 const MANY_TOOLS: usize = 200;
 
-/// What `tools/list` shows where there is a search.
+/// The contents of `tools/list` if the search is on.
 ///
-/// Either way `search_tools` takes a `query`, and a `limit` of 1 to 50 (10 if it is not given), and answers
-/// with the definitions of the tools that fit best, registered ones and the inner stack's. Names, tags, titles,
-/// descriptions and argument names count, in that order, by BM25. Up to 10,000 inner tools are searched.
+/// In both modes `search_tools` takes a `query`, and a `limit` of 1 to 50 (default: 10). It returns
+/// the definitions of the best matches, from the registered tools and the inner stack's. Names,
+/// tags, titles, descriptions and argument names count, with decreasing weight, by BM25. Limit:
+/// 10,000 inner tools are searched.
 ///
-/// A caller finds what it may know of, as if nothing else were there: whatever limits its
-/// [sight](crate::Sight) further out (the auth layer, say) is asked of each tool before they are ranked.
+/// A search covers only the tools that its caller may see. Each outer layer that limits the
+/// caller's [sight](crate::Sight), such as the auth layer, is asked about each tool before the
+/// ranking. Hidden tools therefore do not affect the ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SearchMode {
     /// All tools, and `search_tools`.
     Beside,
-    /// Only `search_tools` and `call_tool`, which takes the `name` and the `arguments` of a tool that was
-    /// found: for catalogues that are too large for a model's context. The list never changes, so prompts
-    /// that hold it stay cached. Every tool can still be called by its name.
+    /// Only `search_tools` and `call_tool`. `call_tool` takes the `name` and the `arguments` of a
+    /// tool from a search result.
     ///
-    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its arguments. What guards
-    /// the stack is [asked](McpRequest::admit) about the call that it stands for, also through a gateway, so the
-    /// auth layer's rules hold for that name too. Put other layers that decide by a tool's name (what it costs,
-    /// whether it may be repeated) *inside* the registry, or use [`Beside`](Self::Beside).
+    /// This mode is for catalogues that are too large for a model's context. The list never
+    /// changes, so prompts that contain it stay cached. Every tool can still be called by its name.
+    ///
+    /// Layers *around* the registry see a call of `call_tool`, with the tool's name in its
+    /// arguments. Authorization layers are [asked](McpRequest::admit) about the actual call, also
+    /// through a gateway, so the auth layer's rules apply to the tool's name. Put other layers that
+    /// decide by a tool's name (such as its cost, or whether it may be repeated) *inside* the
+    /// registry, or use [`Beside`](Self::Beside).
     Only,
 }
 
@@ -94,7 +99,7 @@ impl Own {
         })
     }
 
-    /// The arguments of a call, if they are what they have to be.
+    /// Returns the arguments of a call, or a tool error if they do not fit the schema.
     fn arguments(&self, request: &mut McpRequest) -> Result<JsonObject, McpResponse> {
         let call = request.as_tool_call_mut();
         let arguments = call
@@ -112,8 +117,8 @@ impl Own {
     }
 }
 
-/// Finds what has the wrong type in a call of [`CALL_TOOL`]: of the call that it stands for, nothing could
-/// decide.
+/// Returns an error if a call of [`CALL_TOOL`] has a member of the wrong type: no layer could
+/// authorize the actual call.
 pub(super) fn misfit(request: &McpRequest) -> Option<ErrorData> {
     let given = request.as_tool_call()?.arguments.as_ref()?;
     let misfits = |member: &str, fits: fn(&Value) -> bool| {
@@ -179,7 +184,7 @@ impl Search {
         self.mode == SearchMode::Only
     }
 
-    /// The definitions of the search's own tools, in a fixed order.
+    /// Returns the definitions of the search's own tools, in a fixed order.
     pub(super) fn definitions(&self) -> Vec<Tool> {
         let search = self.search.definition.clone();
         match self.mode {
@@ -188,7 +193,7 @@ impl Search {
         }
     }
 
-    /// Makes a call of `call_tool` the call that it stands for.
+    /// Replaces a call of `call_tool` by the actual call.
     pub(super) fn unwrap_call(&self, request: &mut McpRequest) -> Result<(), McpResponse> {
         let mut arguments = self.call.arguments(request)?;
         let name = match arguments.shift_remove("name") {
@@ -204,7 +209,7 @@ impl Search {
         Ok(())
     }
 
-    /// The index of these tools: the last one, if they are the same.
+    /// Returns the index of these tools. The last index is reused if the tools are the same.
     async fn index(&self, documents: Vec<Document>) -> Result<Arc<Index>, McpResponse> {
         let last = self
             .index
@@ -286,13 +291,13 @@ where
     };
     let mut response = McpResponse::new(CallToolResult::structured(json!({ "tools": found })));
     if limited {
-        // Whoever guards the stack may let the caller see other tools the next time.
+        // An authorization layer may show the caller other tools the next time.
         response.mark_session_private();
     }
     Ok(response)
 }
 
-/// The inner stack's tools that this caller may see.
+/// Returns the inner stack's tools that this caller may see.
 async fn inner_tools<S>(
     shared: &Shared,
     inner: S,

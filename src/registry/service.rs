@@ -25,8 +25,8 @@ use crate::{Error, McpRequest, McpResponse, Outcome, panics, results};
 
 /// The service of a [`RegistryLayer`](super::RegistryLayer).
 ///
-/// It is always ready: only a request that goes to the inner stack waits until that is. So a registered tool
-/// answers while the inner stack is busy.
+/// It is always ready, so registered tools run while the inner stack is busy. Only a request that
+/// goes to the inner stack waits for that stack's readiness.
 pub struct Registry<S> {
     shared: Arc<Shared>,
     inner: S,
@@ -83,7 +83,7 @@ where
     }
 }
 
-/// What the inner stack is, and that there are tools here.
+/// Returns the inner stack's discovery result with the `tools` capability added.
 async fn discover<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
 where
     S: Service<McpRequest, Response = McpResponse>,
@@ -107,7 +107,8 @@ where
     Ok(response)
 }
 
-/// The registered tools, then the inner stack's first page; a later page is the inner stack's alone.
+/// Returns the registered tools and the inner stack's first page. A later page is the inner stack's
+/// alone.
 async fn list<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
 where
     S: Service<McpRequest, Response = McpResponse>,
@@ -165,7 +166,7 @@ where
             if let Err(answer) = search.unwrap_call(&mut request) {
                 return Ok(answer);
             }
-            // Whoever guards the stack knows of a call of `call_tool` and of no other.
+            // Authorization layers have only seen the call of `call_tool` so far.
             request.admit()?;
             decided_here = request.context.has_limited_sight();
         }
@@ -175,7 +176,7 @@ where
     }
     let mut answer = call_named(shared, inner, request).await;
     if decided_here && let Ok(response) = &mut answer {
-        // A cache further out would answer without asking who may call it.
+        // A cache further out would return the result without authorization of the actual call.
         response.mark_session_private();
     }
     answer
@@ -187,7 +188,7 @@ where
     S::Error: Into<Error>,
 {
     let pinned = request.context.meta.get(VERSION_META_KEY);
-    // What is no version matches none.
+    // A value that is not a string matches no version.
     let pinned = pinned.map(|version| version.as_str().unwrap_or_default());
     let resolved = shared.resolve(called(&request), pinned);
     match resolved {
@@ -200,7 +201,7 @@ where
     }
 }
 
-/// The name of the tool that is called.
+/// Returns the name of the called tool.
 fn called(request: &McpRequest) -> &str {
     request.as_tool_call().map_or("", |call| &call.name)
 }
@@ -243,12 +244,13 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
             call.arguments = Some(arguments);
         }
     }
-    // The handler is called inside the future, so that a panic of its first steps is caught as well.
+    // The handler is called inside the future, so that a panic of its first steps is caught as
+    // well.
     let handled = AssertUnwindSafe(async { (parts.handler)(request).await }).catch_unwind();
     let mut answer = match handled.await {
         Ok(answer) => answer,
         Err(panic) => {
-            // The panic's text may hold what is no business of the caller, so it stays in the log.
+            // The panic's text may hold private data, so it stays in the log.
             let text = panics::message(&*panic);
             tracing::error!(tool = name, panic = text, "a tool's handler panicked");
             let message = format!("{name} failed: its handler panicked");
@@ -280,7 +282,7 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
     answer
 }
 
-/// In which way a finished result breaks the tool's output schema, if it does.
+/// Returns the way in which a finished result breaks the tool's output schema, if it does.
 fn misfit(entry: &Entry, answer: &McpResponse) -> Option<String> {
     let schema = entry.tool.parts().output.as_ref()?;
     let result = answer.as_tool_result()?;
@@ -297,7 +299,7 @@ fn misfit(entry: &Entry, answer: &McpResponse) -> Option<String> {
     ))
 }
 
-/// What a failed call said.
+/// Returns the text of a failed call.
 fn reason(answer: &Answer) -> String {
     let said = |result: &CallToolResult| {
         let text = result.content.iter().find_map(|block| block.as_text());

@@ -1,4 +1,4 @@
-//! What all layers and handles of one registry share.
+//! State that all layers and handles of one registry share.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,26 +24,26 @@ use super::{
 };
 use crate::{Error, Outcome, tool_schema, unreadable::UnreadableLog};
 
-/// How many inner tools' failures are remembered one by one.
+/// Maximum number of inner tools whose failures are tracked individually.
 const MAX_MONITORS: usize = 10_000;
 
 pub(super) struct Shared {
     max_tools: usize,
     health: HealthPolicy,
-    /// How long changes are collected before callers are told.
+    /// Time for which changes are collected into one notification.
     pub(super) coalesce: Duration,
     tools: RwLock<Tools>,
     inner: Vec<InnerRule>,
     pub(super) pins: Option<Pins>,
     pub(super) search: Option<Search>,
-    /// When the list last changed.
+    /// Time of the last change of the list.
     changes: watch::Sender<Option<Instant>>,
     pub(super) schedule: Schedule,
     unreadable: UnreadableLog,
     cut_short: AtomicBool,
 }
 
-/// What a builder decides.
+/// The settings of a builder.
 pub(super) struct Settings {
     pub(super) max_tools: usize,
     pub(super) health: HealthPolicy,
@@ -59,7 +59,7 @@ struct Tools {
     /// The versions of each tool, the preferred one first.
     named: BTreeMap<String, Vec<Arc<Entry>>>,
     count: usize,
-    /// The tools that are listed, as long as nothing has changed.
+    /// The listed tools, cached until the next change.
     listed: Option<Arc<Vec<Tool>>>,
 }
 
@@ -79,7 +79,7 @@ impl Entry {
     }
 }
 
-/// The health of some of the inner stack's tools.
+/// A health rule for inner tools.
 struct InnerRule {
     covers: Covers,
     policy: HealthPolicy,
@@ -91,7 +91,7 @@ enum Keeps {
     Each(Mutex<HashMap<String, Arc<Monitor>>>),
 }
 
-/// What a called name leads to.
+/// The target of a called name.
 pub(super) enum Resolved {
     Own(Arc<Entry>),
     Inner,
@@ -145,11 +145,11 @@ impl Shared {
         self.tools.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that the list of tools is another one.
+    /// Reports a change of the tool list.
     pub(super) fn changed(&self) {
         self.write().listed = None;
         if self.search.as_ref().is_some_and(Search::hides_tools) {
-            // What callers see is the same as before.
+            // In this mode the list that callers see never changes.
             return;
         }
         self.changes.send_replace(Some(Instant::now()));
@@ -216,7 +216,7 @@ impl Shared {
         Ok(old.map(|old| old.tool.clone()))
     }
 
-    /// Removes a tool, or one version of it. How many versions went.
+    /// Removes a tool, or one version of it. Returns the number of removed versions.
     pub(super) fn unregister(&self, name: &str) -> Result<usize, RegistryError> {
         let unknown = || RegistryError::Unknown {
             tool: name.to_owned(),
@@ -238,7 +238,8 @@ impl Shared {
             }
         };
         tools.count -= removed.len();
-        // Before what was removed is: what a handler holds may use the registry when it goes.
+        // The lock is released before the removed tools are dropped: a handler's data may use the
+        // registry on drop.
         drop(tools);
         self.changed();
         Ok(removed.len())
@@ -264,7 +265,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What a name leads to: an own tool in its preferred version, or in the pinned one.
+    /// Resolves a name to a registered tool, in its preferred version or the pinned one.
     pub(super) fn resolve(
         &self,
         name: &str,
@@ -302,13 +303,13 @@ impl Shared {
             })
     }
 
-    /// Whether the registered tools are served by themselves, because the inner stack cannot be
+    /// Returns `true` if the registered tools are served alone, because the inner stack cannot be
     /// reached.
     pub(super) fn serves_without(&self, error: &Error) -> bool {
         (error.is_transport() || error.is_timeout()) && !self.listed().is_empty()
     }
 
-    /// The own tools that are listed, by name.
+    /// Returns the listed registered tools, by name.
     pub(super) fn listed(&self) -> Arc<Vec<Tool>> {
         if let Some(listed) = &self.read().listed {
             return listed.clone();
@@ -329,7 +330,7 @@ impl Shared {
         self.read().named.contains_key(name)
     }
 
-    /// The words by which search finds an own tool, beside what its definition says.
+    /// Returns the search tags of a registered tool.
     pub(super) fn tags(&self, name: &str) -> Vec<String> {
         let tools = self.read();
         let first = tools.named.get(name).and_then(|versions| versions.first());
@@ -358,8 +359,8 @@ impl Shared {
             .collect()
     }
 
-    /// The monitor that keeps an inner tool's health, if one does. It begins with the first outcome that
-    /// speaks against the tool.
+    /// Returns the health monitor of an inner tool, if there is one. A monitor is created by the
+    /// first failure.
     fn inner_monitor(&self, name: &str, outcome: Option<Outcome>) -> Option<Arc<Monitor>> {
         let rule = self.inner.iter().find(|rule| match &rule.covers {
             Covers::Tool(tool) => tool == name,
@@ -387,17 +388,17 @@ impl Shared {
         Some(monitor)
     }
 
-    /// The monitor to tell of how a call of an inner tool ended. A tool that always worked has none.
+    /// Returns the monitor to record an inner tool's outcome in. A tool without failures has none.
     pub(super) fn monitor_after(&self, name: &str, outcome: Outcome) -> Option<Arc<Monitor>> {
         self.inner_monitor(name, Some(outcome))
     }
 
-    /// The health of an inner tool, if anything is known of it.
+    /// Returns the health of an inner tool, if it is known.
     pub(super) fn inner_health(&self, name: &str) -> Option<HealthReport> {
         Some(self.inner_monitor(name, None)?.report())
     }
 
-    /// Why an inner tool is not to be listed or called, if it is not.
+    /// Returns the reason why an inner tool must not be listed or called, if there is one.
     pub(super) fn inner_down(&self, name: &str) -> Option<Arc<str>> {
         if let Some(reason) = self.pins.as_ref().and_then(|pins| pins.quarantined(name)) {
             return Some(reason);
@@ -405,7 +406,7 @@ impl Shared {
         self.inner_monitor(name, None)?.down()
     }
 
-    /// Says, once, that not all pages of the inner stack's list are read.
+    /// Logs, once, that not all pages of the inner stack's list are read.
     pub(super) fn cut_short(&self, why: &str) {
         if !self.cut_short.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -415,7 +416,7 @@ impl Shared {
         }
     }
 
-    /// Takes from the inner stack's tools those that are not to be seen, and completes the others.
+    /// Removes hidden tools from the inner stack's list, and completes the others.
     pub(super) fn sift(&self, tools: &mut Vec<Tool>) {
         if let Some(pins) = &self.pins
             && pins.see(tools)
@@ -428,7 +429,7 @@ impl Shared {
             let reserved = searching && [SEARCH_TOOLS, CALL_TOOL].contains(&name);
             !reserved && !self.is_own(name) && self.inner_down(name).is_none()
         });
-        // Later than the pins, which hold what the server has said.
+        // After the pins, which hold the server's own definitions.
         let left_out = tool_schema::complete(tools);
         self.unreadable.log("inner", &left_out);
     }
@@ -438,7 +439,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The tool as it is listed, if it is.
+/// Returns the tool as it is listed, if it is.
 fn shown(versions: &[Arc<Entry>]) -> Option<Tool> {
     let first = versions.first()?;
     if first.monitor.down().is_some() {
@@ -466,7 +467,7 @@ fn shown(versions: &[Arc<Entry>]) -> Option<Tool> {
     Some(tool)
 }
 
-/// The answer to a call of a tool that is known and not to be called.
+/// Returns the error for a call of a known tool that must not be called.
 pub(super) fn unavailable(name: &str, reason: &str) -> ErrorData {
     let data = json!({ "tool": name, "state": "unhealthy", "reason": reason });
     let message = format!("Tool not found or unhealthy: {name} ({reason})");

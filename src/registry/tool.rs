@@ -28,8 +28,8 @@ use crate::{CallContext, Error, McpRequest, McpResponse};
 pub(super) type Handler =
     Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
 
-/// A tool that can be [registered](super::RegistryHandle::register): its definition, and what runs when it is
-/// called.
+/// A tool that can be [registered](super::RegistryHandle::register): its definition and its
+/// handler.
 ///
 /// Cloning is one reference count.
 ///
@@ -79,8 +79,8 @@ pub(super) struct Parts {
 }
 
 impl RegisteredTool {
-    /// Begins a tool with this name: 1 to 128 of the characters `A-Z a-z 0-9 _ - .` (MCP 2026-07-28, Tools,
-    /// "Tool Names").
+    /// Returns a builder for a tool with this name. Limit: 1 to 128 of the characters
+    /// `A-Z a-z 0-9 _ - .` (MCP 2026-07-28, Tools, "Tool Names").
     pub fn builder(name: impl Into<String>) -> RegisteredToolBuilder {
         RegisteredToolBuilder {
             definition: Tool::new_with_raw(name.into(), None, JsonObject::new()),
@@ -94,22 +94,22 @@ impl RegisteredTool {
         }
     }
 
-    /// The tool's name.
+    /// Returns the tool's name.
     pub fn name(&self) -> &str {
         &self.0.definition.name
     }
 
-    /// The tool's version, if it has one.
+    /// Returns the tool's version, if it has one.
     pub fn version(&self) -> Option<&Version> {
         self.0.version.as_ref()
     }
 
-    /// The tool's tags.
+    /// Returns the tool's tags.
     pub fn tags(&self) -> &[String] {
         &self.0.tags
     }
 
-    /// The tool as `tools/list` shows it, save what the registry adds to its `_meta`.
+    /// Returns the tool as `tools/list` shows it, without the registry's own `_meta` entries.
     pub fn definition(&self) -> &Tool {
         &self.0.definition
     }
@@ -133,7 +133,7 @@ impl fmt::Debug for RegisteredTool {
 #[must_use = "call `build` to make the tool"]
 pub struct RegisteredToolBuilder {
     definition: Tool,
-    /// A schema that was given, which wins over the one that the handler's type has.
+    /// An explicit schema, which overrides that of the handler's type.
     input: Option<Arc<JsonObject>>,
     of_type: Option<Result<Arc<JsonObject>, String>>,
     version: Option<String>,
@@ -150,13 +150,13 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets what the model reads to know what the tool is for.
+    /// Sets the description that tells a model what the tool is for.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.definition.description = Some(description.into().into());
         self
     }
 
-    /// Sets the hints about what the tool does to the world. Default: none.
+    /// Sets the behaviour hints of the tool. Default: none.
     pub fn annotations(mut self, annotations: ToolAnnotations) -> Self {
         self.definition.annotations = Some(annotations);
         self
@@ -174,26 +174,28 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets the version, by Semantic Versioning 2.0. Default: none, which counts as older than any.
+    /// Sets the version, by Semantic Versioning 2.0. Default: none, which counts as older than any
+    /// version.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
     }
 
-    /// Adds a word by which search finds the tool.
+    /// Adds a search tag.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tags.push(tag.into());
         self
     }
 
-    /// Adds words by which search finds the tool.
+    /// Adds search tags.
     pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));
         self
     }
 
-    /// Sets the schema of the arguments: JSON Schema 2020-12, or the dialect its `$schema` names. Its root
-    /// has to be an object of `"type": "object"`. Default: that of the [handler](Self::handler)'s arguments.
+    /// Sets the schema of the arguments: JSON Schema 2020-12, or the dialect its `$schema` names.
+    /// Its root must have `"type": "object"`. Default: the schema of the [handler](Self::handler)'s
+    /// arguments.
     pub fn input_schema(mut self, schema: impl Into<Arc<JsonObject>>) -> Self {
         self.input = Some(schema.into());
         self
@@ -205,8 +207,10 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets the schema of the structured content. A result without it, or with content that does not fit,
-    /// becomes a tool error. Default: none.
+    /// Sets the schema of the structured content. Default: none.
+    ///
+    /// A result without structured content, or with content that does not fit, becomes a tool
+    /// error.
     pub fn output_schema(mut self, schema: impl Into<Arc<JsonObject>>) -> Self {
         self.definition.output_schema = Some(schema.into());
         self
@@ -218,17 +222,23 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets what runs when the tool is called: an async closure over its arguments.
+    /// Sets the handler of calls: an async closure over the tool's arguments.
     ///
-    /// The arguments are any type that has a JSON schema; `JsonObject` takes whatever the
-    /// [`input_schema`](Self::input_schema) lets through. The closure may answer with anything that is a
-    /// tool's result to rmcp: a `String`, `rmcp::Json` for structured content, a `CallToolResult`, or an
-    /// `InputRequiredResult` (a round of MRTR, SEP-2322); in the next round the context's extensions hold the
-    /// `CallToolRequestParams` with what the caller answered. An error becomes a result with `isError` and the
-    /// error's message. So does a panic, whose text is in the log only.
+    /// The arguments are any type that has a JSON schema. `JsonObject` accepts all arguments that
+    /// fit the [`input_schema`](Self::input_schema). The closure may return any type that rmcp
+    /// converts to a tool result:
     ///
-    /// The future is dropped when the caller cancels. The [`CallContext`] has the way back to the caller, for
-    /// progress and log messages.
+    /// - a `String`;
+    /// - `rmcp::Json` for structured content;
+    /// - a `CallToolResult`;
+    /// - an `InputRequiredResult` (a round of MRTR, SEP-2322). In the next round, the context's
+    ///   extensions hold the `CallToolRequestParams` with the caller's input.
+    ///
+    /// An error becomes a result with `isError` and the error's message. A panic does too, but its
+    /// text is in the log only.
+    ///
+    /// The future is dropped when the caller cancels. Through the [`CallContext`], the closure can
+    /// send progress and log messages to the caller.
     pub fn handler<T, F, Fut, R, E>(mut self, handler: F) -> Self
     where
         T: JsonSchema + DeserializeOwned + 'static,
@@ -264,12 +274,13 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets what runs when the tool is called: a stack, or any tower service. It gets the whole request,
-    /// under the tool's plain name, so it can answer in rounds (MRTR, SEP-2322) or with a task (SEP-2663).
+    /// Sets the handler of calls: a stack, or any tower service. It receives the whole request,
+    /// under the tool's plain name, so it can respond in rounds (MRTR, SEP-2322) or with a task
+    /// (SEP-2663).
     ///
-    /// Its errors stay typed and reach the layers around the registry as they are; a panic becomes a result
-    /// with `isError`. The service is cloned for each call, and waited for until it is ready. An
-    /// [`input_schema`](Self::input_schema) has to be set.
+    /// Its errors stay typed and reach the layers around the registry unchanged. A panic becomes a
+    /// result with `isError`. The service is cloned for each call, which waits until the clone is
+    /// ready. An [`input_schema`](Self::input_schema) is required.
     pub fn service<S>(mut self, service: S) -> Self
     where
         S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -287,10 +298,12 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets how the registry asks whether the tool works: an error says that it does not, and why, to the
-    /// callers too. Default: none; then only real calls tell.
+    /// Sets the health check. Default: none, so only real calls count.
     ///
-    /// A check that holds a [`RegistryHandle`](super::RegistryHandle) keeps the registry alive for ever.
+    /// An error means that the tool does not work. Callers see the error's text.
+    ///
+    /// A check that holds a [`RegistryHandle`](super::RegistryHandle) keeps the registry alive for
+    /// ever.
     pub fn health_check<F, Fut, E>(mut self, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -301,8 +314,7 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets how the tool's health is judged. Default: the
-    /// [registry's](super::RegistryLayerBuilder::health).
+    /// Sets the health policy. Default: the [registry's](super::RegistryLayerBuilder::health).
     pub fn health(mut self, policy: HealthPolicy) -> Self {
         self.health = Some(policy);
         self
@@ -312,7 +324,8 @@ impl RegisteredToolBuilder {
     ///
     /// # Errors
     ///
-    /// An invalid name, version, schema or health policy, or no handler; the error says which and why.
+    /// Returns an error if the name, the version, a schema or the health policy is invalid, or if
+    /// there is no handler.
     pub fn build(self) -> Result<RegisteredTool, RegistryError> {
         let mut definition = self.definition;
         let tool = definition.name.to_string();
@@ -398,7 +411,7 @@ where
     }
 }
 
-/// A result that tells the model what went wrong, so that it can do better.
+/// Returns a result that tells the model about a failure, so that it can correct its call.
 pub(super) fn tool_error(message: impl Into<String>) -> McpResponse {
     McpResponse::new(CallToolResult::error(vec![ContentBlock::text(message)]))
 }

@@ -2,31 +2,34 @@ use std::time::Duration;
 
 use crate::{Error, Outcome};
 
-/// The key in a request's `_meta` by which all attempts of one call are known to the server as one: the same
-/// random 128 bits, in hexadecimal, from the first attempt on. A server that keeps what it has done under it can
-/// answer a repeated call without running it again. A caller's own value is kept.
+/// The `_meta` key of a request that identifies all attempts of one call to the server.
 ///
-/// Methods that only read have none.
+/// The value is 128 random bits in hexadecimal, the same from the first attempt on. A server that
+/// stores its results under this key can answer a repeated call without running it again. A value
+/// that the caller has set is kept.
+///
+/// Methods that only read have no key.
 pub const IDEMPOTENCY_META_KEY: &str = "rmcp-layers/idempotency-key";
 
-/// The key in a request's `_meta` by which its caller asks for fewer retries: `{"maxRetries": 0}` for none. A
-/// caller cannot have more than the operator's policy allows.
+/// The `_meta` key of a request by which its caller asks for fewer retries: `{"maxRetries": 0}` for
+/// none. The operator's policy remains the upper limit.
 pub const RETRY_META_KEY: &str = "rmcp-layers/retry";
 
-/// A retry that is about to happen; see [`RetryLayerBuilder::on_retry`](super::RetryLayerBuilder::on_retry).
+/// A retry that is about to happen; see
+/// [`RetryLayerBuilder::on_retry`](super::RetryLayerBuilder::on_retry).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RetryEvent<'a> {
     /// The JSON-RPC method.
     pub method: &'a str,
-    /// What the request is about: the tool's name, the resource's URI.
+    /// The target of the request, such as the tool's name or the resource's URI.
     pub target: Option<&'a str>,
-    /// Which attempt has failed: 1 for the first.
+    /// The number of the failed attempt: 1 for the first.
     pub attempt: u32,
-    /// How long is waited before the next.
+    /// The delay before the next attempt.
     pub delay: Duration,
-    /// How it failed.
+    /// The outcome of the failed attempt.
     pub outcome: Outcome,
-    /// The error, unless it was a result with `isError`.
+    /// The error, unless the attempt returned a result with `isError`.
     pub error: Option<&'a Error>,
 }

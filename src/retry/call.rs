@@ -19,13 +19,13 @@ use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, request::
 pub(super) struct Call {
     policy: Arc<RetryPolicy>,
     max_retries: u32,
-    /// How many attempts have been made, the one that runs included.
+    /// The number of the current attempt.
     attempt: u32,
     last_delay: Option<Duration>,
     seen: Option<Arc<Seen>>,
 }
 
-/// Why a failed call is not repeated.
+/// The reason why a failed call is not repeated.
 #[derive(Clone, Copy, Debug)]
 enum GivenUp {
     Unsafe,
@@ -36,9 +36,10 @@ enum GivenUp {
 }
 
 impl Call {
-    /// Gets a request ready for several attempts. `None` if there will be only one, whatever comes of it.
+    /// Prepares a request for several attempts. Returns `None` if there will be only one in any
+    /// case.
     pub(super) fn begin(shared: &Shared, request: &mut McpRequest) -> Option<Self> {
-        // Nobody waits for a notification, and later it may be wrong.
+        // No caller waits for a notification, and it may be outdated later.
         if request.as_notification().is_some() {
             return None;
         }
@@ -56,7 +57,7 @@ impl Call {
             let own = request.context.meta.entry(IDEMPOTENCY_META_KEY);
             own.or_insert_with(|| random_key().into());
         }
-        // Only an attempt that may have run can have told or asked the caller anything.
+        // An attempt can have reached the caller only if it may have run.
         let seen = may_be_safe(shared, &policy, request).then(|| watch(request));
         Some(Self {
             policy,
@@ -67,13 +68,13 @@ impl Call {
         })
     }
 
-    /// The request for the next attempt, if there may be one.
+    /// Returns the request for the next attempt, if there may be one.
     pub(super) fn copy(&self, request: &McpRequest) -> Option<McpRequest> {
         (self.attempt <= self.max_retries).then(|| request.clone())
     }
 
-    /// Decides whether the call is made again, and waits until it may be: `again`, ready to go. `None` if the call
-    /// ends with `answer`.
+    /// Decides whether the call is repeated, and waits for the delay and the inner service. Returns
+    /// the request for the next attempt, or `None` if the call ends with `answer`.
     pub(super) async fn wait<S>(
         &mut self,
         stack: &Stack,
@@ -124,7 +125,8 @@ impl Call {
         Some(again)
     }
 
-    /// How long to wait for the next attempt, or why there is none. `None` where nothing speaks for one.
+    /// Returns the delay before the next attempt, or the reason against one. Returns `None` if the
+    /// outcome is not repeatable at all.
     fn decide(
         &self,
         stack: &Stack,
@@ -173,9 +175,9 @@ impl Call {
         Some(Ok(delay))
     }
 
-    /// Whether it does no harm if the request runs once more.
+    /// Returns `true` if the request can safely run once more.
     fn is_safe(&self, stack: &Stack, request: &McpRequest) -> bool {
-        // A person who has answered is not asked the same again.
+        // A person who has answered must not be asked the same again.
         if listens(request) || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
             return false;
         }
@@ -211,7 +213,7 @@ impl Call {
             error = event.error.map(tracing::field::display),
             "will try again"
         );
-        // A metric has only labels of which there are few.
+        // The name is left out of the metric, whose labels must have few values.
         tracing::debug!(
             target: "rmcp_layers::retry",
             { monotonic_counter.rmcp_layers_retries = 1_u64, outcome = outcome.as_str() },
@@ -222,7 +224,7 @@ impl Call {
         }
     }
 
-    /// The answer, with the number of attempts.
+    /// Adds the number of attempts to the response.
     pub(super) fn end(&self, mut answer: Answer) -> Answer {
         if let Ok(response) = &mut answer
             && self.attempt > 1
@@ -237,7 +239,7 @@ fn note(response: &mut McpResponse, count: u32) {
     response.extensions.insert(Attempts { count });
 }
 
-/// 128 random bits in hexadecimal.
+/// Returns 128 random bits in hexadecimal.
 fn random_key() -> String {
     const DIGITS: [char; 16] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
@@ -251,7 +253,7 @@ fn random_key() -> String {
     key
 }
 
-/// Ends at `end`; never, if there is none.
+/// Completes at `end`, or never if there is none.
 async fn reached(end: Option<Instant>) {
     match end {
         Some(end) => tokio::time::sleep_until(end).await,
@@ -266,7 +268,8 @@ fn listens(request: &McpRequest) -> bool {
     )
 }
 
-/// Whether the method can be repeated by the specification: it reads, or sets what it has set before.
+/// Returns `true` if the specification makes the method safe to repeat: it only reads, or sets the
+/// same value again.
 fn is_harmless(request: &McpRequest) -> bool {
     request.is_read()
         || matches!(
@@ -285,7 +288,7 @@ fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
             .is_some_and(|hints| hints.is_safe_to_repeat())
 }
 
-/// Whether [`Call::is_safe`] may say so. Cheaper, as nothing is looked up.
+/// Returns `false` if [`Call::is_safe`] cannot return `true`. This needs no lookup.
 fn may_be_safe(shared: &Shared, policy: &RetryPolicy, request: &McpRequest) -> bool {
     !listens(request)
         && policy.safe.unwrap_or_else(|| {
@@ -293,7 +296,7 @@ fn may_be_safe(shared: &Shared, policy: &RetryPolicy, request: &McpRequest) -> b
         })
 }
 
-/// Notes what the caller gets.
+/// Notes what the caller receives.
 fn watch(request: &mut McpRequest) -> Option<Arc<Seen>> {
     if request.context.caller.is_detached() {
         return None;

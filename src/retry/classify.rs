@@ -1,9 +1,9 @@
 use rmcp::model::CallToolResult;
 
-/// How much of a text is looked at: a rate limit is said at once.
+/// Bytes of a text that are searched: services name a rate limit at the beginning.
 const LOOKED_AT: usize = 2_048;
 
-/// What services say at a rate limit, in lower case.
+/// Phrases of services at a rate limit, in lower case.
 const PHRASES: [&str; 9] = [
     "rate limit",
     "rate-limit",
@@ -16,13 +16,16 @@ const PHRASES: [&str; 9] = [
     "slow down",
 ];
 
-/// Whether a result with `isError` reads like that of a rate limit: its text speaks of one ("rate limit", "too many
-/// requests", "throttled", "slow down") or of HTTP 429, or its `_meta` says when to come back (`retryAfterMs`,
-/// `retryAfter`). Only the first two thousand bytes of each text are looked at.
+/// Returns `true` if a result with `isError` looks like a rate limit.
 ///
-/// A guess from words: a tool may speak of rate limits and mean something else. It is used only where the operator
-/// asks for it, by [`RetryPolicy::retry_rate_limits`](super::RetryPolicy::retry_rate_limits) or in a
-/// [rule of their own](super::RetryPolicy::retry_tool_errors).
+/// Its text mentions one ("rate limit", "too many requests", "throttled", "slow down") or HTTP 429,
+/// or its `_meta` has a time for the next try (`retryAfterMs`, `retryAfter`). Limit: the first
+/// 2,048 bytes of each text are searched.
+///
+/// This is a guess by words: a tool may mention rate limits for another reason. The guess is used
+/// only if the operator asks for it, with
+/// [`RetryPolicy::retry_rate_limits`](super::RetryPolicy::retry_rate_limits) or in a
+/// [custom rule](super::RetryPolicy::retry_tool_errors).
 ///
 /// ```
 /// use rmcp::model::{CallToolResult, ContentBlock};

@@ -1,4 +1,4 @@
-/// A configuration that cannot work: which option, and why.
+/// A configuration that cannot work, with the option and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{option}: {reason}")]
 pub struct InvalidOption {
@@ -14,7 +14,7 @@ impl InvalidOption {
         }
     }
 
-    /// The option, by the name of the builder's method.
+    /// Returns the option, by the name of the builder's method.
     pub fn option(&self) -> &'static str {
         self.option
     }

@@ -5,13 +5,13 @@ use tower::{Layer, retry::budget::TpsBudget};
 use super::{InvalidOption, Retry, RetryEvent, RetryPolicy};
 use crate::{McpRequest, glob};
 
-/// How many rules for tools there may be: each call of a tool looks through them.
+/// Maximum number of rules for tools. Each tool call searches them.
 const MOST_RULES: usize = 1_000;
 
-/// Repeats calls that failed, where that does no harm; see the [module](super).
+/// Repeats failed calls if that is safe; see the [module](super).
 ///
-/// Clones, and everything they are laid over, share one budget. What tools say of themselves is known to each stack
-/// apart: two servers may have a tool of the same name.
+/// Clones, and all stacks under them, share one budget. Each stack learns tool annotations
+/// separately, because two servers may have a tool of the same name.
 #[derive(Clone)]
 pub struct RetryLayer {
     shared: Arc<Shared>,
@@ -29,7 +29,7 @@ pub(super) struct Shared {
 pub(super) type OnRetry = Box<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
 
 impl Shared {
-    /// The policy for this request.
+    /// Returns the policy for this request.
     pub(super) fn policy(&self, request: &McpRequest) -> Arc<RetryPolicy> {
         if let Some(own) = request.context.extensions.get::<RetryPolicy>() {
             return Arc::new(own.clone());
@@ -43,12 +43,12 @@ impl Shared {
 }
 
 impl RetryLayer {
-    /// A layer with every setting at its default.
+    /// Creates a layer with default settings.
     pub fn new() -> Self {
         RetryLayerBuilder::default().into_layer()
     }
 
-    /// Begins a layer with settings of its own.
+    /// Returns a builder with default settings.
     pub fn builder() -> RetryLayerBuilder {
         RetryLayerBuilder::default()
     }
@@ -78,14 +78,15 @@ impl fmt::Debug for RetryLayer {
     }
 }
 
-/// How many retries there may be, compared with the calls that succeed: what keeps many callers who repeat their
-/// calls from bringing a server down that has only just come back.
+/// Limits retries in proportion to the calls that succeed. This prevents a wave of retries from
+/// bringing down a server that has just recovered.
 ///
-/// Each call that succeeds adds a part of a retry to it, each retry takes one, and a number of retries a second are
-/// there in any case. What is not used is forgotten after some time. Where there is none left, a call fails as its
-/// last attempt did. All callers share one budget, as they share the server.
+/// Each successful call adds a fraction of a retry to the budget, and each retry takes one. A
+/// number of retries per second is available in any case. Unused retries expire after some time.
+/// Without a retry in the budget, a call fails with the error of its last attempt. All callers
+/// share one budget, as they share the server.
 ///
-/// It is tower's own [`TpsBudget`], on tokio's clock.
+/// The implementation is tower's [`TpsBudget`], on tokio's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudget {
     ratio: f32,
@@ -104,27 +105,28 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// The defaults.
+    /// Creates the default budget.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many retries a call that succeeds is worth, from 0 to 1000. Default: 0.2, a retry for five calls.
+    /// Sets the number of retries that a successful call adds. Default: 0.2, one retry for five
+    /// calls. Limit: 0 to 1,000.
     #[must_use]
     pub fn ratio(mut self, ratio: f32) -> Self {
         self.ratio = ratio;
         self
     }
 
-    /// How many retries there may be in a second, though nothing succeeds; at most a million. Default: 10, so
-    /// that a program that calls seldom can repeat its calls.
+    /// Sets the number of retries per second that are available without any successful call.
+    /// Default: 10, so that a program with few calls can repeat them. Limit: 1,000,000.
     #[must_use]
     pub fn min_per_second(mut self, retries: u32) -> Self {
         self.min_per_second = retries;
         self
     }
 
-    /// For how long a success counts, and retries that were not used are there: 1 to 60 s. Default: 10 s.
+    /// Sets the time for which successes and unused retries count. Default: 10 s. Limit: 1 to 60 s.
     #[must_use]
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = keep;
@@ -178,49 +180,54 @@ impl Default for RetryLayerBuilder {
 }
 
 impl RetryLayerBuilder {
-    /// The policy for every call that no rule is for. Default: [`RetryPolicy::default`].
+    /// Sets the policy for calls without a rule. Default: [`RetryPolicy::default`].
     pub fn policy(mut self, policy: RetryPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The policy for calls of some tools: those of this name, in which `*` stands for any characters and `?` for
-    /// one. Rules are tried in the order they were added, and the first that covers a tool holds. Up to 1,000.
+    /// Adds a rule for tools whose name matches `names` (`*` for any characters, `?` for one). The
+    /// first rule that matches applies. Limit: 1,000 rules.
     pub fn tool(mut self, names: impl Into<String>, policy: RetryPolicy) -> Self {
         self.rules.push((names.into(), policy));
         self
     }
 
-    /// Whether what tools say of themselves is believed: one with `readOnlyHint` or `idempotentHint` is then safe to
-    /// repeat. Not by default: a server that is wrong about them has a tool run twice that must not be, and MCP
-    /// 2026-07-28, Tools, has clients consider annotations untrusted unless they come from a trusted server.
+    /// Sets whether the tool annotations of servers are trusted. Default: `false`.
     ///
-    /// They are learned from the `tools/list` answers that pass, for each caller apart; a tool that its caller was
-    /// not told of has none. Where some servers behind a stack are trusted and others not, lay one layer over each.
+    /// If they are trusted, tools with `readOnlyHint` or `idempotentHint` are safe to repeat. If
+    /// the annotations are wrong, a tool may run twice that must not. MCP 2026-07-28, Tools,
+    /// requires clients to consider annotations untrusted unless they come from a trusted server.
+    ///
+    /// The layer learns annotations from the `tools/list` responses that pass it, separately for
+    /// each caller. A tool that was not listed to its caller has no annotations. If only some
+    /// servers behind a stack are trusted, use one layer per server.
     pub fn trust_annotations(mut self, trusted: bool) -> Self {
         self.trusts_annotations = trusted;
         self
     }
 
-    /// Whether attempts carry an [idempotency key](super::IDEMPOTENCY_META_KEY). Default: yes.
+    /// Sets whether attempts carry an [idempotency key](super::IDEMPOTENCY_META_KEY). Default:
+    /// `true`.
     pub fn idempotency_key(mut self, carried: bool) -> Self {
         self.idempotency_key = carried;
         self
     }
 
-    /// How many retries there may be in all. Default: [`RetryBudget::default`].
+    /// Sets the budget of all retries. Default: [`RetryBudget::default`].
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// Has no bound on retries beside each call's own. For a stack that few calls go through.
+    /// Removes the budget, so that only the limits of each call apply. This suits a stack with few
+    /// calls.
     pub fn without_budget(mut self) -> Self {
         self.budget = None;
         self
     }
 
-    /// Calls this before each wait. It runs on the call's path, so it has to be quick.
+    /// Sets a function that runs before each delay. It runs within the call, so it must be fast.
     pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Box::new(hook));
         self
@@ -230,7 +237,8 @@ impl RetryLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A policy or a budget that cannot work, or more than 1,000 rules; the error says which option.
+    /// Returns an error that names the option if a policy or the budget cannot work, or if there
+    /// are more than 1,000 rules.
     pub fn build(self) -> Result<RetryLayer, InvalidOption> {
         self.policy.check()?;
         if self.rules.len() > MOST_RULES {

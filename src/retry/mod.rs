@@ -1,8 +1,8 @@
-//! Repeats what is safe to repeat, and stops calling what is down.
+//! Repeats calls that are safe to repeat, and stops calls to a failing server.
 //!
-//! [`RetryLayer`] makes a call again that failed, where that does no harm. A
-//! [`CircuitBreakerLayer`](breaker::CircuitBreakerLayer) refuses calls of what has failed too often, for a while. They
-//! go together, and each goes alone:
+//! [`RetryLayer`] repeats failed calls if that is safe. A
+//! [`CircuitBreakerLayer`](breaker::CircuitBreakerLayer) refuses calls for a while after too many
+//! failures. Use them together or separately:
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,7 +42,7 @@
 //! let handle = breaker.handle();
 //! let stack = ServiceBuilder::new().layer(retry).layer(breaker).service(upstream);
 //!
-//! // The server fails once; nobody notices.
+//! // The server fails once; the caller does not notice.
 //! let client = McpClient::new(stack);
 //! let result = client.call_tool("search_web").argument("query", "tower").await?;
 //! assert_eq!(result.content[0].as_text().map(|text| &*text.text), Some("found"));
@@ -51,71 +51,86 @@
 //! # }
 //! ```
 //!
-//! # When to use it
+//! # When to use
 //!
-//! - Over an upstream that is restarted, redeployed or reached over a network: calls outlive a short outage.
-//! - The breaker, where calls of a dead server would otherwise wait for their timeouts, one after another.
-//! - Not over a [`Handler`](crate::Handler): what fails in this process fails again.
+//! - Retry over an upstream that is restarted, redeployed or reached over a network: calls outlive
+//!   a short outage.
+//! - The breaker, if calls to a dead server would otherwise wait for their timeouts, one after
+//!   another.
+//! - Neither over a [`Handler`](crate::Handler): a failure within this process repeats.
 //!
-//! # What is repeated
+//! # Outcomes and retries
 //!
-//! [`Outcome`](crate::Outcome) says how a call ended, and its table what may be repeated. In short:
+//! An [`Outcome`](crate::Outcome) describes the end of a call, and its table lists which outcomes
+//! are repeatable. In short:
 //!
 //! | the call | is repeated |
 //! |---|---|
-//! | provably did not run: nobody there to connect to, not sent, HTTP 429, refused for now by a layer within (a breaker, a limit) | whatever its method |
+//! | provably did not run: no connection, not sent, HTTP 429, refused for now by an inner layer (a breaker, a limit) | for any method |
 //! | may have run: a lost connection, a timeout, HTTP 5xx, an internal error (-32603) | if it is safe to repeat |
 //! | ran, and its result has `isError` | if the operator's [rule](RetryPolicy::retry_tool_errors) says so |
 //! | fails in the same way again: -32602, -32601, any other JSON-RPC error, HTTP 4xx, a refusal by auth | never |
 //! | succeeded, a round that asks for input and a task included | never |
 //!
-//! HTTP 503 proves nothing: a proxy sends it for a request that it has passed on. Nor does what another stack says in
-//! its error's `data.delivered`.
+//! HTTP 503 does not prove that a call did not run: a proxy may send it for a request that it has
+//! passed on. The `data.delivered` in another stack's error is not proof either.
 //!
-//! *Safe to repeat* is, in this order:
+//! The first of these rules that applies decides whether a call is *safe to repeat*:
 //!
-//! 1. what the operator [says](RetryPolicy::safe_to_repeat), for all calls or for a tool;
-//! 2. a method that only reads ([`is_read`](crate::RequestParts::is_read)), and `logging/setLevel`,
-//!    `resources/subscribe` and `resources/unsubscribe`, which set what they have set before;
-//! 3. a tool with `readOnlyHint` or `idempotentHint`, if the operator
-//!    [trusts](RetryLayerBuilder::trust_annotations) its server;
-//! 4. nothing else: custom methods, `tasks/update` and `tasks/cancel` are not.
+//! 1. The operator's [setting](RetryPolicy::safe_to_repeat), for all calls or for a tool.
+//! 2. A method that only reads is safe ([`is_read`](crate::RequestParts::is_read)). So are
+//! `logging/setLevel`, `resources/subscribe` and `resources/unsubscribe`, which set the same value
+//! again.
+//! 3. A tool with `readOnlyHint` or `idempotentHint` is safe, if the operator
+//! [trusts](RetryLayerBuilder::trust_annotations) its server.
+//! 4. All else is not safe, including custom methods, `tasks/update` and `tasks/cancel`.
 //!
-//! A later round of a multi-round request (MCP 2026-07-28, SEP-2322) is as safe as its tool. An attempt in which the
-//! caller was asked something that a person or a model answers (sampling, elicitation) is not repeated: nobody is to
-//! answer twice. A `subscriptions/listen` is made again only if it was never made; a notification never.
+//! A later round of a multi-round request (MCP 2026-07-28, SEP-2322) is as safe as its tool. An
+//! attempt is not repeated if the server asked the caller for sampling or elicitation, so that a
+//! person does not have to answer twice. A `subscriptions/listen` is repeated only if it did not
+//! run; a notification never.
 //!
-//! # When
+//! # Delays
 //!
-//! Waits grow and are drawn as the [`RetryPolicy`] says. A server that says when to come back (HTTP `Retry-After`,
-//! `retryAfterMs` or `retryAfter` in an error's data or in the `_meta` of a result with `isError`) is not asked before;
-//! if that is longer than the longest wait, the call ends as it is. So it does, at once, if the wait would cross the
-//! caller's [deadline](crate::CallContext::deadline), when the caller cancels, and when the [budget](RetryBudget) is
-//! spent. An error that ends a call is the last attempt's own, unchanged.
+//! Delays grow and vary as the [`RetryPolicy`] says. A server may name a time for the next try:
+//! HTTP `Retry-After`, or `retryAfterMs` or `retryAfter` in an error's data or in the `_meta` of a
+//! result with `isError`. The retry waits for at least that time. If it is longer than the maximum
+//! delay, the call ends with its last outcome.
 //!
-//! While a call waits it holds no place in the inner stack. A timeout of the caller's (an
+//! A call also ends at once if the delay would cross the caller's
+//! [deadline](crate::CallContext::deadline), if the caller cancels it, or if the
+//! [budget](RetryBudget) is spent. The error of such a call is that of its last attempt, unchanged.
+//!
+//! During a delay the call holds no place in the inner stack. A timeout of the caller (an
 //! [`McpClient`](crate::McpClient)'s idle timeout, tower's `timeout` outside) runs on meanwhile.
 //!
-//! # What an attempt carries
+//! # Attempts
 //!
-//! Each has an id of its own and, unless it only reads, the same [`IDEMPOTENCY_META_KEY`]. The caller hears of progress
-//! only what is further than it has heard: progress has to increase (MCP 2026-07-28, basic/utilities/progress).
-//! [`Attempts`] in the response says how many there were, [`on_retry`](RetryLayerBuilder::on_retry) and `tracing` events
-//! (target `rmcp_layers::retry`) tell of each.
+//! Each attempt has its own id. All attempts of a call that does more than read carry the same
+//! [`IDEMPOTENCY_META_KEY`]. The caller receives progress only beyond what it has received before,
+//! because progress must increase (MCP 2026-07-28, basic/utilities/progress).
 //!
-//! # Where to lay it
+//! [`Attempts`] in the response has the number of attempts.
+//! [`on_retry`](RetryLayerBuilder::on_retry) and `tracing` events (target `rmcp_layers::retry`)
+//! report each retry.
 //!
-//! Retry outside, breaker inside, right over an upstream: each attempt is counted, and what the breaker refuses is
-//! made again if the breaker is to be tried within the longest wait. The other way about the breaker counts a call
-//! only once, after all its attempts. Either way nothing runs twice that must not. Several retry layers in one chain
-//! multiply: lay one.
+//! # Ordering
 //!
-//! A call that may be repeated is copied first: some 0.3 µs for a small one, 0.1 ms for a mebibyte of arguments.
+//! Put retry outside and the breaker inside, directly over an upstream. The breaker then counts
+//! each attempt. A call that it refuses is repeated if the breaker allows a probe within the
+//! maximum delay. In the other order, the breaker counts a call once, after all its attempts. In
+//! either order, unsafe calls do not run twice. The attempts of several retry layers in one chain
+//! multiply, so use one.
 //!
-//! # Bounds
+//! A call that may be repeated is copied first. This takes about 0.3 µs for a small call, and 0.1
+//! ms for 1 MiB of arguments.
 //!
-//! 100 retries of a call, 1,000 rules for tools. What tools say of themselves is kept for 1,024 callers and 10,000
-//! tools each; past the first, all is forgotten until the next `tools/list`, past the second, tools have no hints.
+//! # Limits
+//!
+//! - Retries of a call: 100.
+//! - Rules for tools: 1,000.
+//! - Tool annotations: 1,024 callers and 10,000 tools for each. Beyond the first, all annotations
+//!   are dropped until the next `tools/list`; beyond the second, tools have no annotations.
 
 mod attempts;
 pub mod breaker;

@@ -5,17 +5,17 @@ use rmcp::model::CallToolResult;
 use super::{InvalidOption, is_rate_limited};
 use crate::Repeat;
 
-/// More retries than this help nobody.
+/// Maximum number of retries of a call.
 pub(super) const MOST_RETRIES: u32 = 100;
-/// Nobody waits longer for one call.
+/// Maximum delay before a retry.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often a call is repeated, after which waits, and what is safe to repeat.
+/// The number of retries, their delays, and the calls that are safe to repeat.
 ///
-/// The layer has [one for all calls](super::RetryLayerBuilder::policy) and may have
-/// [others for some tools](super::RetryLayerBuilder::tool). Code in this process says one for a single request by
-/// putting it into the request's extensions, where it takes the place of both. No builder checks that one: what is over
-/// a bound counts as the bound.
+/// The layer has [one policy for all calls](super::RetryLayerBuilder::policy) and may have
+/// [others for some tools](super::RetryLayerBuilder::tool). Code in this process sets the policy of
+/// a single request in the request's extensions; it replaces both. Such a policy is not checked: a
+/// value over a limit counts as the limit.
 ///
 /// ```
 /// use rmcp_layers::{McpRequest, retry::RetryPolicy};
@@ -36,31 +36,31 @@ pub struct RetryPolicy {
 
 type Classifier = Arc<dyn Fn(&CallToolResult) -> Repeat + Send + Sync>;
 
-/// How waits grow from one retry to the next, before [`Jitter`].
+/// Growth of the delays from one retry to the next, before [`Jitter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// They double: once the base delay, twice, four times.
+    /// The delay doubles: the base delay once, twice, four times.
     #[default]
     Exponential,
-    /// They grow by the base delay: once, twice, three times.
+    /// The delay grows by the base delay: once, twice, three times.
     Linear,
-    /// There are none, but for what a server asks for (`Retry-After`).
+    /// No delay, except the one that a server asks for (`Retry-After`).
     Immediate,
 }
 
-/// How waits are drawn, so that many who failed at one moment do not come back at one moment.
+/// Random variation of delays, so that calls that failed together do not retry together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Not at all: the same wait for everybody.
+    /// No variation: the same delay for all calls.
     None,
-    /// Between half of the wait and one and a half of it.
+    /// Between 0.5 and 1.5 times the delay.
     #[default]
     Half,
-    /// Between nothing and the wait.
+    /// Between 0 and the delay.
     Full,
-    /// Between the base delay and three times the last wait, whatever the strategy.
+    /// Between the base delay and three times the last delay, for any strategy.
     Decorrelated,
 }
 
@@ -79,68 +79,76 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The defaults.
+    /// Creates the default policy.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Nothing is repeated.
+    /// Creates a policy without retries.
     pub fn never() -> Self {
         Self::new().max_retries(0)
     }
 
-    /// How often a call is repeated, beside its first attempt; at most 100. Default: 3, as the fourth attempt comes
-    /// seven seconds after the first, and few callers wait for a fifth.
+    /// Sets the number of retries after the first attempt. Default: 3. Limit: 100.
+    ///
+    /// With the defaults, the fourth attempt comes seven seconds after the first, and few callers
+    /// wait for a fifth.
     #[must_use]
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = retries;
         self
     }
 
-    /// How waits grow. Default: [`Strategy::Exponential`].
+    /// Sets the growth of delays. Default: [`Strategy::Exponential`].
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
         self
     }
 
-    /// The first wait. Default: 1 s, in which a server that is started again is often back.
+    /// Sets the first delay. Default: 1 s, within which a restarted server is often back.
     #[must_use]
     pub fn base_delay(mut self, delay: Duration) -> Self {
         self.base_delay = delay;
         self
     }
 
-    /// The longest wait, jitter included; at most a day. A server that asks for a longer one (`Retry-After`) is not
-    /// asked again: its answer goes to the caller, who may. Default: 30 s.
+    /// Sets the maximum delay, including jitter. Default: 30 s. Limit: one day.
+    ///
+    /// If a server asks for a longer delay (`Retry-After`), the call is not repeated. Its response
+    /// goes to the caller, who may repeat it later.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// How waits are drawn. Default: [`Jitter::Half`].
+    /// Sets the variation of delays. Default: [`Jitter::Half`].
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// Says whether a call does no harm if it runs twice. It is then repeated after failures that leave open
-    /// whether it has run (a lost connection, a timeout, an internal error), or not, whatever the tool says of
-    /// itself. It goes for custom methods too, and `false` for methods that only read. Default: neither, so that
-    /// methods that only read are safe, tools whose annotations say so if those are
-    /// [trusted](super::RetryLayerBuilder::trust_annotations), and nothing else.
+    /// Sets whether calls may run twice.
+    ///
+    /// If `true`, they are repeated after failures that leave open whether the call has run (a lost
+    /// connection, a timeout, an internal error). If `false`, they are not. The setting overrides
+    /// tool annotations, and covers custom methods and methods that only read.
+    ///
+    /// Default: not set. Methods that only read are then safe, and tools with matching annotations
+    /// if those are [trusted](super::RetryLayerBuilder::trust_annotations).
     #[must_use]
     pub fn safe_to_repeat(mut self, safe: bool) -> Self {
         self.safe = Some(safe);
         self
     }
 
-    /// Says which results with `isError` are repeated, and on which condition: [`Repeat::IfSafe`] as after a lost
-    /// connection, [`Repeat::Always`] where the result shows that nothing was done. What
-    /// `retryAfterMs` or `retryAfter` in the result's `_meta` says is waited for. Default: none is, because a tool
-    /// that fails has run.
+    /// Sets which results with `isError` are repeated. [`Repeat::IfSafe`] repeats as after a lost
+    /// connection. [`Repeat::Always`] is for results that show that nothing was done. The retry
+    /// waits for a `retryAfterMs` or `retryAfter` in the result's `_meta`.
+    ///
+    /// Default: none is repeated, because a tool that fails has run.
     #[must_use]
     pub fn retry_tool_errors(
         mut self,
@@ -150,8 +158,11 @@ impl RetryPolicy {
         self
     }
 
-    /// Repeats calls that are safe to repeat where the tool's result [reads](is_rate_limited) like that of a rate
-    /// limit. A tool may have done half of its work when it met the limit, so others are not. Default: off.
+    /// Repeats calls whose tool result [looks](is_rate_limited) like a rate limit, if they are safe
+    /// to repeat. Default: off.
+    ///
+    /// Other calls are not repeated, because a tool may have done half of its work when it met the
+    /// limit.
     #[must_use]
     pub fn retry_rate_limits(self) -> Self {
         self.retry_tool_errors(|result| {
@@ -163,7 +174,7 @@ impl RetryPolicy {
         })
     }
 
-    /// Whether the policy can work.
+    /// Returns an error if the policy cannot work.
     pub(super) fn check(&self) -> Result<(), InvalidOption> {
         let wrong = |option, reason: &str| Err(InvalidOption::new(option, reason));
         if self.max_retries > MOST_RETRIES {
@@ -186,7 +197,7 @@ impl RetryPolicy {
         Ok(())
     }
 
-    /// How a result with `isError` is to be read.
+    /// Returns whether a result with `isError` is repeated.
     pub(super) fn classify(&self, result: Option<&CallToolResult>) -> Repeat {
         match (&self.tool_errors, result) {
             (Some(classify), Some(result)) => classify(result),
@@ -194,7 +205,8 @@ impl RetryPolicy {
         }
     }
 
-    /// The wait before the `retry`th retry, from 1 on. `last` is the wait before this one.
+    /// Returns the delay before retry number `retry`, counted from 1. `last` is the delay before
+    /// it.
     pub(super) fn delay(&self, retry: u32, last: Option<Duration>) -> Duration {
         let (base, most) = (self.base_delay, self.longest());
         let times = match self.strategy {
@@ -207,14 +219,16 @@ impl RetryPolicy {
         let delay = base.saturating_mul(times).min(most);
         match self.jitter {
             Jitter::None => delay,
-            // Drawn within the bound, not cut to it: else those who wait longest come back together.
+            // Drawn within the limit, not cut to it: otherwise the calls with the longest delays
+            // would retry together.
             Jitter::Half => between(delay / 2, delay.saturating_mul(3) / 2, most),
             Jitter::Full => between(Duration::ZERO, delay, most),
             Jitter::Decorrelated => between(base, last.unwrap_or(base).saturating_mul(3), most),
         }
     }
 
-    /// The wait where the server asks for one of at least `floor`. `None` if that is too long.
+    /// Returns the delay if the server asks for at least `floor`. Returns `None` if that is too
+    /// long.
     pub(super) fn at_least(&self, floor: Duration, delay: Duration) -> Option<Duration> {
         if floor > self.longest() {
             return None;
@@ -222,7 +236,7 @@ impl RetryPolicy {
         if delay >= floor || self.jitter == Jitter::None {
             return Some(delay.max(floor));
         }
-        // Everybody was told the same time, so some come a little later.
+        // All callers may have been told the same time, so the delay gets a random part.
         let late = floor.saturating_add(self.base_delay / 2);
         Some(between(floor, late, self.longest()))
     }

@@ -16,13 +16,13 @@ use crate::{
 
 /// The service of a [`RetryLayer`](super::RetryLayer).
 ///
-/// It is ready when the inner service is. Between attempts it holds no place in it.
+/// It is ready when the inner service is. Between attempts it holds no place in the inner service.
 pub struct Retry<S> {
     stack: Arc<Stack>,
     inner: S,
 }
 
-/// What belongs to one stack under the layer.
+/// State of one stack under the layer.
 pub(super) struct Stack {
     pub(super) shared: Arc<Shared>,
     pub(super) hints: KnownHints,
@@ -112,14 +112,14 @@ where
 }
 
 impl Stack {
-    /// Who asks for tools, if that is what is asked for and their annotations matter.
+    /// Returns the audience of a `tools/list` request, if annotations matter.
     fn asks_for_tools(&self, request: &McpRequest) -> Option<Asked> {
         let asks = matches!(request.message, ClientRequest::ListToolsRequest(_));
         let matters = asks && self.shared.trusts_annotations;
         matters.then(|| self.hints.ask(Audience::of(&request.context)))
     }
 
-    /// What tools say of themselves is forgotten when they change.
+    /// Drops the learned annotations when the server's tools change.
     fn watch_for_changes(self: &Arc<Self>, request: &mut McpRequest) {
         if !self.shared.trusts_annotations {
             return;

@@ -8,28 +8,29 @@ use rmcp::model::{ClientResult, ServerNotification, ServerRequest};
 
 use crate::{Caller, CallerSink, Error};
 
-/// What the caller has got from the attempts of one call.
+/// Notes on what the caller has received from the attempts of one call.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     repeating: AtomicBool,
     asked: AtomicBool,
-    /// The furthest progress.
+    /// The highest progress so far.
     progress: Mutex<Option<f64>>,
 }
 
 impl Seen {
-    /// Whether the caller was asked for something that a person or a model has to answer.
+    /// Returns `true` if the caller received a request that a person or a model has to answer.
     pub(super) fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// A further attempt begins.
+    /// Notes that a further attempt begins.
     pub(super) fn repeat(&self) {
         self.repeating.store(true, Ordering::Release);
     }
 
-    /// Whether the caller may hear of this progress: it has to increase with each notification (MCP 2026-07-28,
-    /// basic/utilities/progress), so a further attempt says nothing until it has come further than those before.
+    /// Returns `true` if the caller may receive this progress. Progress must increase with each
+    /// notification (MCP 2026-07-28, basic/utilities/progress), so a further attempt is silent
+    /// until it is ahead of those before.
     fn is_news(&self, progress: f64) -> bool {
         let mut furthest = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let is_further = furthest.is_none_or(|before| progress > before);
@@ -40,7 +41,7 @@ impl Seen {
     }
 }
 
-/// The caller of a call that may be repeated after it has said something.
+/// The caller of a call that may be repeated. It notes what it receives.
 pub(super) struct Watched {
     pub(super) inner: Caller,
     pub(super) seen: Arc<Seen>,

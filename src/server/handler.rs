@@ -24,23 +24,27 @@ use crate::{
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
 ///
 /// Requests go to the handler directly, with the caller's own rmcp peer in their context: no
-/// channel, no task, no copy. Where a layer has put something between the handler and its caller,
-/// or nobody is served, the handler is reached over an in-process connection instead, so that what
-/// it sends back passes the layers. There the handler still sees who calls and what the caller can
-/// do, if the caller says so with each request (2026-07-28). To the handler, one that began with a
-/// handshake is this crate. Each session has an in-process connection of its own.
+/// channel, no task and no copy.
 ///
+/// If a layer has wrapped the caller, or rmcp serves no caller, the handler is reached over an
+/// in-process connection instead, so that its messages pass the layers. Each session has an
+/// in-process connection of its own. The handler then still sees the caller's identity and
+/// capabilities if the caller sends them with each request (2026-07-28). In place of a caller that
+/// began with a handshake, it sees this crate.
 /// Dropping a call's future cancels the token in the handler's
 /// [`RequestContext`](rmcp::service::RequestContext) and drops the handler's future.
 ///
 /// One handler serves all callers of the stack.
 ///
-/// A handler that keeps the peer of a request or a handshake, and later tells it of a change or asks it something, may
-/// do so past every layer: the peer is the caller's own, whose messages rmcp takes from the handler to the transport,
-/// and nothing of this crate stands in between. (rmcp lets nobody make a peer of their own.) What answers a request or
-/// a `subscriptions/listen` does pass the layers. Where layers have to see all that the handler sends (a cache that
-/// forgets what has changed, a filter of what callers may see), serve it by
-/// [`Upstream::in_process`](crate::Upstream::in_process): then the peer that it keeps is the crate's.
+/// A handler may keep the peer of a request or a handshake, and later notify it of a change or send
+/// it a request. Such messages bypass every layer: the peer is the caller's own, and rmcp takes its
+/// messages from the handler directly to the transport. (rmcp has no public constructor for a
+/// peer.) Messages that answer a request or a `subscriptions/listen` do pass the layers.
+///
+/// Some layers have to see all messages of the handler: a cache that evicts changed entries, or a
+/// filter of what callers may see. With such layers, serve the handler by
+/// [`Upstream::in_process`](crate::Upstream::in_process): the peer that it keeps is then the
+/// crate's.
 ///
 /// ```
 /// use rmcp::{ServerHandler, model::ServerConfig};
@@ -68,12 +72,12 @@ struct Inner<H> {
     sessions: Mutex<Sessions>,
 }
 
-/// The in-process connections of sessions, as long as those last. What a handler says to no request
-/// in particular goes to its connection's only caller.
+/// The in-process connections of sessions, as long as the sessions last. A handler's messages that
+/// belong to no request go to its connection's only caller.
 #[derive(Default)]
 struct Sessions {
     connections: HashMap<(Era, u64), (Weak<Session>, Upstream)>,
-    /// At this size, those of sessions that have ended are let go of.
+    /// The size at which the connections of ended sessions are dropped.
     sweep_at: usize,
 }
 
@@ -100,11 +104,11 @@ impl Sessions {
     }
 }
 
-/// The fewest connections of sessions among which those are looked for that have ended.
+/// The minimum number of connections at which those of ended sessions are looked for.
 const SWEEP_AT: usize = 16;
 
 impl<H: ServerHandler> Handler<H> {
-    /// Serves `handler`.
+    /// Creates a stack bottom that serves `handler`.
     pub fn new(handler: H) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -116,7 +120,7 @@ impl<H: ServerHandler> Handler<H> {
         }
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn get_ref(&self) -> &H {
         &self.inner.handler
     }
@@ -164,7 +168,7 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
 }
 
 impl<H: ServerHandler> Inner<H> {
-    /// Calls the handler over an in-process connection: there is no rmcp peer that leads to the caller.
+    /// Calls the handler over an in-process connection, because no rmcp peer leads to the caller.
     fn call_indirectly(
         &self,
         request: McpRequest,
@@ -176,7 +180,7 @@ impl<H: ServerHandler> Inner<H> {
             ClientRequest::SubscriptionsListenRequest(_)
         );
         if legacy && listens && !caller.is_layered() {
-            // The handler tells such a caller of changes through the caller's own peer.
+            // The handler notifies such a caller of changes through the caller's own peer.
             let error = ErrorData::method_not_found::<SubscriptionsListenRequestMethod>();
             return Box::pin(std::future::ready(Err(error.into())));
         }
@@ -203,7 +207,7 @@ impl<H: ServerHandler> Inner<H> {
     }
 }
 
-/// A request's context, as rmcp gives it to handlers.
+/// Converts a request's context into the one that rmcp gives to handlers.
 fn served(context: CallContext) -> Result<RequestContext<RoleServer>, Error> {
     let peer = context.caller.into_peer().ok_or_else(unserved)?;
     let mut served = RequestContext::new(context.id, peer);
@@ -212,7 +216,7 @@ fn served(context: CallContext) -> Result<RequestContext<RoleServer>, Error> {
     Ok(served)
 }
 
-/// There is no rmcp connection to serve, where one is needed.
+/// The error for a missing rmcp connection where one is needed.
 fn unserved() -> Error {
     let message = "this reaches a handler only from a served connection";
     Refusal::new("server", message)
@@ -232,7 +236,8 @@ async fn answer<H: ServerHandler>(
     Ok(McpResponse::new(result))
 }
 
-/// What the handler is. A caller that begins with a handshake is introduced to the handler by it.
+/// Returns the handler's description. The handshake of a caller that began with one is passed to
+/// the handler.
 async fn describe<H: ServerHandler>(
     handler: Arc<H>,
     request: McpRequest,

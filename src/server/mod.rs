@@ -30,41 +30,47 @@ use crate::{
     CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, panics, protocol, results,
 };
 
-/// The top of a stack on the server side: serves it over any rmcp server transport.
+/// The top of a stack on the server side: it serves the stack over any rmcp server transport.
 ///
-/// It is an rmcp [`ServerHandler`](rmcp::ServerHandler), so it goes wherever one goes: `serve` over
-/// stdio or an in-process channel, or `StreamableHttpService` with sessions and without. Cloning it makes
-/// another connection's server over the same stack, which is what `StreamableHttpService` wants of its
-/// factory.
+/// It is an rmcp [`ServerHandler`](rmcp::ServerHandler), so it can be used wherever rmcp accepts
+/// one: with `serve` over stdio or an in-process channel, or in a `StreamableHttpService` with
+/// sessions and without. A clone is another connection's server over the same stack, as the factory
+/// of a `StreamableHttpService` requires.
 ///
-/// What it does for the stack:
+/// It adds to the stack:
 ///
-/// - **Description.** It answers `initialize` and `server/discover` from what the stack answers to
-///   `server/discover`, whichever of the two the caller uses.
-/// - **The way back.** Each request carries a [`Caller`] that reaches the caller it came from.
-/// - **Cancellation.** When the caller cancels (`notifications/cancelled`) or goes away, the stack's
-///   future is dropped.
+/// - **Description.** `initialize` and `server/discover` are both answered from the stack's answer
+///   to `server/discover`.
+/// - **Caller.** Each request carries a [`Caller`] that reaches its own caller.
+/// - **Cancellation.** When the caller cancels (`notifications/cancelled`) or goes away, the
+///   stack's future is dropped.
 /// - **Notifications.** The client's notifications go down the stack as
-///   [`McpRequest::notification`]s: at most 64 of one session at a time, and none outlives its session.
+///   [`McpRequest::notification`]s. Limit: 64 of one session at a time. None outlives its session.
 /// - **Older callers** (revisions before 2026-07-28, which have `initialize`). Their
-///   `resources/subscribe` becomes part of one `subscriptions/listen` that the top keeps open for the
-///   session, so layers see one mechanism; change notifications reach them as that listen yields them.
-///   Their `logging/setLevel` goes down the stack and is remembered, so that a newer upstream hears of it
-///   with each request.
-///   That listen stays open as long as the session: put tower's `timeout` around the parts of a stack that
-///   listens do not pass (or filter them out of it), not around the whole. Each listen that it ends is
-///   opened again, more and more seldom, and the caller told that everything may have changed meanwhile.
-/// - **Misfits.** A request of a method of the protocol whose params do not fit the method is answered with
-///   -32602 and the path of the misfit. It goes down the stack without its params, as a custom request, so
-///   that an audit layer has it on record; no layer and no server acts on it.
-/// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is in the log only.
-/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is not JSON-RPC
-///   does not come so far: over stdio, [`Lines`](crate::Lines) answers it, and rmcp's own transport does not.
+///   `resources/subscribe` becomes part of one `subscriptions/listen` that the top keeps open for
+///   the session, so layers see one mechanism. Change notifications reach these callers from that
+///   listen. Their `logging/setLevel` goes down the stack and is remembered, so that a newer
+///   upstream receives it with each request.
+/// - **Timeouts.** The listen of an older caller stays open as long as the session. Put tower's
+///   `timeout` around the parts of a stack that listens do not pass (or filter them out of it), not
+///   around the whole. Each listen that it ends is opened again, with growing delays, and the
+///   caller is told that everything may have changed meanwhile.
+/// - **Invalid params.** A request of a known method with params that do not fit the method is
+///   answered with -32602 and the path of the first invalid member. It goes down the stack without
+///   its params, as a custom request, so that an audit layer records it. No layer and no server
+///   acts on it.
+/// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is only
+///   logged.
+/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is
+///   not JSON-RPC does not reach this type. Over stdio, [`Lines`](crate::Lines) answers it, and
+///   rmcp's own transport does not.
 ///
-/// Two settings of rmcp's `StreamableHttpServerConfig` are worth changing. Servers must validate `Origin`, which
-/// `with_allowed_origins` and `enforce_origin_validation` switch on. `with_json_response(true)` answers callers on
-/// 2026-07-28 with JSON where nothing came before the result: some clients refuse a server-sent event of more than
-/// 1 MiB.
+/// Change two settings of rmcp's `StreamableHttpServerConfig`:
+///
+/// - Servers must validate `Origin`, which `with_allowed_origins` and `enforce_origin_validation`
+///   switch on.
+/// - `with_json_response(true)` answers callers on 2026-07-28 with JSON where nothing came before
+///   the result. Some clients refuse a server-sent event of more than 1 MiB.
 ///
 /// ```
 /// use rmcp::{ServerHandler, ServiceExt, model::ServerConfig};
@@ -95,47 +101,49 @@ pub struct McpServer<S> {
     stack: Mutex<S>,
     shared: Arc<Shared>,
     session: Arc<Session>,
-    /// Ends what runs for the session. Not the session's own end: a caller's request may hold that one.
+    /// Ends the tasks of the session. It is not the session's own end, because a caller's request
+    /// may keep the session alive.
     _closes: DropGuard,
     told: Mutex<Told>,
-    /// The stack once answered this session's `subscriptions/listen` with "method not found".
+    /// The stack has answered a `subscriptions/listen` of this session with "method not found".
     listen_unsupported: AtomicBool,
     subscriptions: Subscriptions,
-    /// The room for notifications of this session on their way down.
+    /// The limit on notifications of this session that are on their way down.
     notices: Arc<Semaphore>,
 }
 
-/// What this session was told that the server is. It decides nothing for another session, which a layer
-/// may have told something else. Where nothing was told, as over HTTP without sessions, everything goes
-/// to the stack, which knows.
+/// The server's description as this session was told it. It decides nothing for other sessions,
+/// which a layer may have told something else. Where no description was told, as over HTTP without
+/// sessions, every request goes to the stack.
 #[derive(Default)]
 struct Told {
     config: Option<ServerConfig>,
-    /// The revisions the stack speaks, where they are not all that rmcp knows.
+    /// The revisions that the stack speaks, if it does not speak all that rmcp knows.
     versions: Option<Vec<ProtocolVersion>>,
 }
 
-/// What all connections of one server have in common. Nothing in it lets one caller's answers decide
+/// State that all connections of one server share. Nothing in it lets one caller's answers decide
 /// what another caller may do.
 #[derive(Default)]
 struct Shared {
-    /// The server's name, as somebody was told it last: for callers that never asked.
+    /// The server's name as the last caller was told it, for callers that never asked.
     server_info: Mutex<Option<Implementation>>,
     header_tools: Mutex<HeaderTools>,
-    /// How many requests have gone down the stack, listens aside.
+    /// The number of requests that have gone down the stack, without listens.
     dispatched: AtomicU64,
 }
 
-/// Tools whose arguments are mirrored in HTTP headers (SEP-2243), which rmcp checks before it serves a
-/// request. It asks a server that is made for the request, so they are shared, and that check must not
-/// apply one caller's schema to another's call: `None` stands for a tool that has been listed with more
-/// than one schema. Its calls are left to the stack.
+/// Tools whose arguments are mirrored in HTTP headers (SEP-2243), which rmcp checks before it
+/// serves a request. rmcp asks a server that is made for the request, so the tools are shared. That
+/// check must not apply one caller's schema to another's call: `None` stands for a tool that was
+/// listed with more than one schema. Its calls are left to the stack.
 type HeaderTools = HashMap<String, Option<Tool>>;
 
-/// How many notifications of one session may be on their way down the stack.
+/// The maximum number of notifications of one session that are on their way down the stack.
 const MAX_NOTICES: usize = 64;
 
-/// How many tools with mirrored arguments are remembered. Past it, the header check is left to the stack.
+/// The maximum number of remembered tools with mirrored arguments. Past it, the header check is
+/// left to the stack.
 const MAX_HEADER_TOOLS: usize = 10_000;
 
 impl<S> McpServer<S>
@@ -144,15 +152,15 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Serves `stack`.
+    /// Creates a server of `stack`.
     pub fn new(stack: S) -> Self {
         Self::over(stack, Arc::default())
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
     ///
-    /// The message and its context are put in their box before there is a future: one that held them would
-    /// be a kilobyte larger, and rmcp moves it several times until it runs.
+    /// The message and its context are boxed before the future exists. A future that held them
+    /// would be a kilobyte larger, and rmcp moves it several times until it runs.
     fn call<M: Into<ClientRequest>>(
         &self,
         message: M,
@@ -165,7 +173,8 @@ where
         ))
     }
 
-    /// Sends a request through a clone of the stack. Dropped when `cancellation` fires.
+    /// Sends a request through a clone of the stack. The stack's future is dropped when
+    /// `cancellation` fires.
     fn dispatch(
         &self,
         mut request: McpRequest,
@@ -192,7 +201,7 @@ where
         lock(&self.stack).clone()
     }
 
-    /// The context of a request that rmcp serves.
+    /// Returns the context of a request that rmcp serves.
     fn context(&self, context: RequestContext<RoleServer>) -> CallContext {
         let RequestContext {
             ct,
@@ -214,7 +223,7 @@ where
         }
     }
 
-    /// Asks the stack what it is, and remembers the answer.
+    /// Asks the stack for its description, and remembers the answer.
     async fn discover_stack(&self, context: CallContext) -> Result<DiscoverResult, ErrorData> {
         let message = DiscoverRequest::new(DiscoverRequestParams {});
         let result = self
@@ -239,7 +248,7 @@ where
 }
 
 impl<S> McpServer<S> {
-    /// A connection's server.
+    /// Creates the server of one connection.
     fn over(stack: S, shared: Arc<Shared>) -> Self {
         let session = Arc::new(Session::new());
         Self {
@@ -260,7 +269,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: Clone> Clone for McpServer<S> {
-    /// Another connection's server over the same stack.
+    /// Returns another connection's server over the same stack.
     fn clone(&self) -> Self {
         Self::over(lock(&self.stack).clone(), self.shared.clone())
     }

@@ -1,4 +1,4 @@
-//! The face that [`McpServer`] turns to rmcp: each typed method goes down the stack as the request it is.
+//! The rmcp interface of [`McpServer`]: each typed method goes down the stack as a request.
 
 use std::{
     borrow::Cow,
@@ -17,10 +17,11 @@ use tower::Service;
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
 use crate::{Error, McpRequest, McpResponse, protocol, request};
 
-/// How long a notification goes on after its session, whose last word it may have been.
+/// The time that a notification may run on after its session: it may have been the session's last
+/// message.
 const NOTICE_GRACE: Duration = Duration::from_secs(1);
 
-/// Methods whose params are a struct, or nothing that is optional.
+/// Methods whose params are a struct, or that have no optional params.
 macro_rules! pass_on {
     ($($method:ident($Params:ty) -> $Result:ty = $Request:ident;)*) => {$(
         fn $method(
@@ -34,7 +35,7 @@ macro_rules! pass_on {
     )*};
 }
 
-/// Methods that list: their params are optional.
+/// List methods: their params are optional.
 macro_rules! pass_on_list {
     ($($method:ident -> $Result:ty = $Request:ident;)*) => {$(
         fn $method(
@@ -48,7 +49,7 @@ macro_rules! pass_on_list {
     )*};
 }
 
-/// A listing request with these params.
+/// Returns a list request with these params.
 fn list<M: Default, R: From<RequestOptionalParam<M, PaginatedRequestParams>>>(
     params: Option<PaginatedRequestParams>,
 ) -> R {
@@ -103,7 +104,7 @@ where
             let peer = context.peer.clone();
             let mut handshake = request.clone();
             if !handshake.protocol_version.has_initialize() {
-                // Whoever begins with a handshake is answered with a revision that has one.
+                // A caller that begins with a handshake is answered with a revision that has one.
                 handshake.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
             }
             peer.set_peer_info(handshake.clone());
@@ -280,7 +281,7 @@ where
     }
 
     fn get_info(&self) -> ServerConfig {
-        // Unless this session was told what the stack is, whatever is asked goes to the stack, which knows.
+        // Unless this session was told a description, every request goes to the stack.
         if let Some(told) = &lock(&self.told).config {
             return told.clone();
         }
@@ -305,7 +306,7 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Sends a client's notification down the stack. Nobody waits for what becomes of it.
+    /// Sends a client's notification down the stack without waiting for the result.
     fn notify(
         &self,
         notification: impl Into<ClientNotification>,
@@ -316,7 +317,8 @@ where
         call.meta = RequestMetaObject(context.meta.0.clone());
         call.caller =
             crate::Caller::from_peer(context.peer.clone()).in_session(self.session.clone());
-        // The bottom that serves a handler hands this on: rmcp lets nobody else make one.
+        // A bottom that serves a handler passes this context on, because rmcp has no public
+        // constructor for one.
         call.extensions.insert(context);
         let request = McpRequest::notification(notification, call);
         let method = request.method().to_owned();
@@ -326,8 +328,8 @@ where
         };
         let passing = self.dispatch(request);
         let closed = self.session.closed().clone();
-        // rmcp holds this server as long as the notification is served, which is as long as the session
-        // would live.
+        // rmcp holds this server as long as the notification is served. Inside rmcp's future, the
+        // session would live as long as its notification.
         tokio::spawn(async move {
             let _room = room;
             let over = async {
@@ -344,7 +346,7 @@ where
         });
     }
 
-    /// Keeps the tools whose arguments are mirrored in HTTP headers (SEP-2243).
+    /// Remembers the tools whose arguments are mirrored in HTTP headers (SEP-2243).
     fn remember_header_tools(&self, tools: &[Tool]) {
         let mut known = lock(&self.shared.header_tools);
         for tool in tools {
@@ -362,7 +364,7 @@ where
     }
 }
 
-/// Whether a tool's schema marks an argument with `x-mcp-header`.
+/// Returns `true` if a tool's schema marks an argument with `x-mcp-header`.
 fn mirrors_headers(tool: &Tool) -> bool {
     fn marked(value: &serde_json::Value) -> bool {
         match value {
@@ -376,8 +378,8 @@ fn mirrors_headers(tool: &Tool) -> bool {
     tool.input_schema.values().any(marked)
 }
 
-/// What a server can do that can do everything, so that rmcp's own checks let every request pass to the
-/// stack. Without sessions rmcp asks for it with each request.
+/// The capabilities of a server that can do everything, so that rmcp's own checks let every request
+/// pass to the stack. Without sessions, rmcp reads them for each request.
 static EVERYTHING: LazyLock<ServerCapabilities> = LazyLock::new(everything);
 
 fn everything() -> ServerCapabilities {

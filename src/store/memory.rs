@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::{Store, StoreError, Stored};
 
-/// How many values there may be. Beyond, those go that were not used for longest.
+/// Maximum number of values (the least recently used is evicted).
 const MAX_VALUES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
-/// How many bytes they may take by default: as many as a cache takes in memory.
+/// Default limit of keys and values in bytes, the same as a cache's memory.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 struct Value {
@@ -23,7 +23,7 @@ struct Value {
 
 struct Values {
     by_use: LruCache<Vec<u8>, Value>,
-    /// How many bytes the keys and values take.
+    /// Bytes of all keys and values.
     bytes: usize,
     most: usize,
 }
@@ -54,21 +54,22 @@ impl Values {
 
 /// A [`Store`] in the memory of this process. Clones are the same store.
 ///
-/// It holds 10,000 values, and 64 MiB of keys and values unless [`with_max_bytes`](Self::with_max_bytes) says
-/// otherwise; beyond, those go that were not used for longest. What is longer than all of that is not kept.
+/// Limit: 10,000 values, and 64 MiB of keys and values unless set by
+/// [`with_max_bytes`](Self::with_max_bytes) (the least recently used is evicted). A value that is
+/// longer than the whole limit is not stored.
 #[derive(Clone)]
 pub struct MemoryStore {
     values: Arc<Mutex<Values>>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::with_max_bytes(MAX_BYTES)
     }
 
-    /// An empty store that holds so many bytes of keys and values at most. What is around them does not count: some
-    /// 150 bytes each.
+    /// Creates an empty store with a limit for the bytes of its keys and values. The overhead of
+    /// about 150 bytes for each value does not count.
     pub fn with_max_bytes(bytes: usize) -> Self {
         let values = Values {
             by_use: LruCache::unbounded(),
@@ -122,7 +123,7 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let value = Value {
             bytes: value,
-            // A time too far to be told has no end.
+            // A time beyond the clock's range means no expiry.
             until: time_to_live.and_then(|time| Instant::now().checked_add(time)),
         };
         self.values().put(key, value);

@@ -1,11 +1,14 @@
 //! State that several processes share.
 //!
-//! State of this crate lives in the memory of its process. Where several processes must agree, a layer takes a
-//! [`Store`] beside it: [`RedisStore`] (feature `redis`) for processes on any machine, [`MemoryStore`] for several
-//! layers in one process and for tests, or your own.
+//! By default, the state of this crate is in the memory of its process. If several processes must
+//! share state, give the layer a [`Store`]:
 //!
-//! A store only holds bytes. What uses it says what they mean, checks what it reads, and works on without it: its
-//! failure is nobody's failure.
+//! - [`RedisStore`] (feature `redis`) for processes on any machine;
+//! - [`MemoryStore`] for several layers in one process and for tests;
+//! - or your own implementation.
+//!
+//! A store only holds bytes. The layer that uses it defines their meaning, checks what it reads,
+//! and works on without the store if it fails.
 
 mod memory;
 #[cfg(feature = "redis")]
@@ -20,25 +23,25 @@ use tower::BoxError;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
 
-/// Values of bytes by keys of bytes, for a time, shared by whoever has the same store.
+/// A key-value store of bytes with expiry, shared by all users of the same store.
 ///
-/// Calls may come at the same time and may be dropped at any moment. Whoever calls bounds how long it waits.
+/// Calls may be concurrent, and may be dropped at any moment. The caller limits its own wait.
 pub trait Store: Send + Sync + 'static {
-    /// What is stored under these keys, in their order.
+    /// Returns the values under these keys, in their order.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached, or does not answer as it should.
+    /// Returns an error if the store cannot be reached or its reply is invalid.
     fn get<'a>(
         &'a self,
         keys: &'a [Vec<u8>],
     ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>>;
 
-    /// Stores a value in place of any other, for so long or without an end.
+    /// Stores a value, and replaces any other. `None` as `time_to_live` means no expiry.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached, or does not take it.
+    /// Returns an error if the store cannot be reached or does not accept the value.
     fn set<'a>(
         &'a self,
         key: &'a [u8],
@@ -46,32 +49,32 @@ pub trait Store: Send + Sync + 'static {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Forgets what is stored under a key, if anything is.
+    /// Removes the value under a key, if there is one.
     ///
     /// # Errors
     ///
-    /// If the store cannot be reached.
+    /// Returns an error if the store cannot be reached.
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-/// A value that is stored.
+/// A stored value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {
     /// The value.
     pub value: Vec<u8>,
-    /// For how long it still is, if not for ever.
+    /// The remaining time to live, or `None` without an expiry.
     pub left: Option<Duration>,
 }
 
 impl Stored {
-    /// A value that is stored for so long from now on.
+    /// Creates a value with this remaining time to live.
     pub fn new(value: Vec<u8>, left: Option<Duration>) -> Self {
         Self { value, left }
     }
 }
 
-/// A store does not answer, or not as it should.
+/// A failure of a store: no reply, or an invalid one.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     message: Cow<'static, str>,
@@ -79,7 +82,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// A failure with this message.
+    /// Creates an error with this message.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             message: message.into(),
@@ -87,7 +90,7 @@ impl StoreError {
         }
     }
 
-    /// Keeps what caused it.
+    /// Sets the cause of the error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));

@@ -9,19 +9,25 @@ use redis::{
 use super::{Store, StoreError, Stored};
 use crate::{Error, Refusal, code};
 
-/// How long one attempt to connect, and the answer to one command, may take. Whoever uses the store may wait for
-/// less.
+/// Maximum time of one connection attempt, and of the reply to one command. Users of the store may
+/// set a shorter limit.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long to wait at most before connecting again.
+/// Maximum delay before a reconnection.
 const RECONNECT: Duration = Duration::from_secs(2);
 
-/// A [`Store`] in Redis 6 or Valkey, by one connection that all calls share, and that is made again when it is
+/// A [`Store`] in Redis 6 or Valkey. All calls share one connection, which is reopened when it is
 /// lost.
 ///
-/// It connects on first use. Its keys begin with a prefix, `rmcp-layers:` by default, so that others may use the
-/// same database. Whoever can read the database can read the answers that are stored in it, those to particular
-/// callers included: give it a password (`redis://:password@host/`) and keep it off public networks. The connection
-/// is not encrypted.
+/// The store connects on first use. Its keys begin with a prefix (default: `rmcp-layers:`), so that
+/// the database can have other users.
+///
+/// # Security
+///
+/// All users with read access to the database can read the stored values, including cached
+/// responses that are private to one caller. Set a password (`redis://:password@host/`) and keep
+/// the database off public networks. The connection is not encrypted.
+///
+/// # Example
 ///
 /// ```
 /// use rmcp_layers::{cache::CacheLayer, store::RedisStore};
@@ -36,7 +42,7 @@ const RECONNECT: Duration = Duration::from_secs(2);
 pub struct RedisStore {
     client: Client,
     prefix: Vec<u8>,
-    /// Made in the runtime of the first call.
+    /// Created in the runtime of the first call.
     connection: OnceLock<ConnectionManager>,
 }
 
@@ -49,16 +55,17 @@ pub struct RedisStoreBuilder {
 }
 
 impl RedisStore {
-    /// A store at this URL: `redis://[user:password@]host[:port][/database]`, or `unix:path`.
+    /// Creates a store at this URL: `redis://[user:password@]host[:port][/database]`, or
+    /// `unix:path`. It does not connect yet.
     ///
     /// # Errors
     ///
-    /// If that is no such URL. Nothing connects yet.
+    /// Returns an error if the URL is not a Redis URL.
     pub fn new(url: impl Into<String>) -> Result<Self, Error> {
         Self::builder(url).build()
     }
 
-    /// Begins a store with settings of its own.
+    /// Returns a builder with default settings.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
             url: url.into(),
@@ -91,20 +98,22 @@ impl RedisStore {
 }
 
 impl RedisStoreBuilder {
-    /// With what the store's keys begin: `rmcp-layers:` by default. Processes share what has the same prefix: those
-    /// that put different servers behind a cache need different ones.
+    /// Sets the prefix of the store's keys. Default: `rmcp-layers:`.
+    ///
+    /// Processes with the same prefix share their values. Processes whose caches are in front of
+    /// different servers need different prefixes.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Makes the store.
+    /// Makes the store. It does not connect yet.
     ///
     /// # Errors
     ///
-    /// If the URL is not one of Redis.
+    /// Returns an error if the URL is not a Redis URL.
     pub fn build(self) -> Result<RedisStore, Error> {
-        // The URL is not repeated: there may be a password in it.
+        // The URL may contain a password, so the error does not repeat it.
         let client = Client::open(self.url).map_err(|error| {
             let message =
                 "this is no URL of Redis: write redis://[user:password@]host[:port][/database]";
@@ -124,7 +133,8 @@ fn failed(error: RedisError) -> StoreError {
     StoreError::new("Redis").with_source(error)
 }
 
-/// Redis adds them to the time of day, and takes no more than fit into 63 bits.
+/// Returns a time in milliseconds. Redis adds it to the time of day in 63 bits, so it is limited to
+/// half of that.
 fn millis(time: Duration) -> u64 {
     const MOST: u64 = i64::MAX as u64 / 2;
     u64::try_from(time.as_millis())
@@ -154,7 +164,7 @@ impl Store for RedisStore {
                         .map_err(|error| {
                             StoreError::new("Redis has something else there").with_source(error)
                         })?;
-                // -1 is without an end, and -2 is gone meanwhile.
+                // -1 means no expiry. -2 means that the value has expired meanwhile.
                 let left = match left {
                     -1 => None,
                     left => Some(Duration::from_millis(u64::try_from(left).unwrap_or(0))),

@@ -8,16 +8,16 @@ use sha2::{Digest, Sha256};
 use super::AuditError;
 use crate::glob;
 
-/// How deep arguments are kept, and how long a string or a key in them may be.
+/// Limits of recorded arguments: the nesting depth, and the bytes of a string and of a key.
 const MAX_DEPTH: usize = 16;
 const MAX_STRING: usize = 1_024;
 const MAX_KEY: usize = 128;
-/// What may be kept of arguments at most, in bytes.
+/// Maximum of `max_bytes`.
 const MOST: usize = 256 * 1024;
-/// Arguments larger than this are hashed away from the runtime's workers: it takes a millisecond or so.
+/// Larger arguments are hashed off the runtime's workers, because this takes about a millisecond.
 const LARGE: usize = 256 * 1024;
 
-/// Keys whose values are secret more often than not.
+/// Keys whose values are usually secret.
 const SECRET_KEYS: &[&str] = &[
     "*api*key*",
     "*authorization*",
@@ -32,7 +32,7 @@ const SECRET_KEYS: &[&str] = &[
     "*token*",
 ];
 
-/// How arguments stand in a record that has them: which keys are redacted, and how much is kept.
+/// Rules for arguments in a record: the keys to redact, and the number of bytes to keep.
 ///
 /// ```
 /// use rmcp_layers::auth::audit::ArgumentRules;
@@ -57,14 +57,14 @@ impl Default for ArgumentRules {
 }
 
 impl ArgumentRules {
-    /// Redacts keys that look like those of secrets (`*password*`, `*token*`, `*secret*`, `*api*key*`,
-    /// `*authorization*`, `*credential*`, `*cookie*`, `*private*key*`, `*passphrase*`, `*passwd*`,
-    /// `*session*id*`), and keeps 4 KiB.
+    /// Creates rules that redact keys that look like those of secrets (`*password*`, `*token*`,
+    /// `*secret*`, `*api*key*`, `*authorization*`, `*credential*`, `*cookie*`, `*private*key*`,
+    /// `*passphrase*`, `*passwd*`, `*session*id*`) and keep 4 KiB.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Redacts no key but those that [`redact`](Self::redact) names.
+    /// Creates rules that redact only the keys added by [`redact`](Self::redact).
     pub fn nothing_redacted() -> Self {
         Self {
             redact: Vec::new(),
@@ -72,16 +72,17 @@ impl ArgumentRules {
         }
     }
 
-    /// Redacts the values of keys that match this glob (`*` for any characters, `?` for one), however deep
-    /// they are, whatever their values are. Case does not matter.
+    /// Redacts the values of keys that match this glob (`*` for any characters, `?` for one). It
+    /// applies at any depth and to values of any type. Case is ignored.
     #[must_use]
     pub fn redact(mut self, keys: impl AsRef<str>) -> Self {
         self.redact.push(keys.as_ref().to_lowercase());
         self
     }
 
-    /// How much of the arguments of a call is kept, in bytes: 4 KiB by default, at most 256 KiB. A string is cut
-    /// at 1 KiB and nesting at 16 either way. Where something is left out, the record says so in its place.
+    /// Sets the number of bytes of a call's arguments that are kept. Default: 4 KiB. Limit: 256
+    /// KiB. Strings are always cut at 1 KiB and nesting at 16 levels. A marker replaces each
+    /// omitted part.
     #[must_use]
     pub fn max_bytes(mut self, max: usize) -> Self {
         self.max_bytes = max;
@@ -103,7 +104,7 @@ impl ArgumentRules {
         self.redact.iter().any(|glob| glob::matches(glob, &key))
     }
 
-    /// What is kept of these arguments.
+    /// Returns the part of these arguments that is kept.
     pub(super) fn keep(&self, arguments: &Map<String, Value>) -> Value {
         let mut left = self.max_bytes;
         self.object(arguments, &mut left, 0)
@@ -169,14 +170,14 @@ fn left_out() -> Value {
     Value::String("[left out]".to_owned())
 }
 
-/// Takes `bytes` of what is left, if there are as many.
+/// Takes `bytes` from what is left. Returns `false` if there are fewer.
 fn take(left: &mut usize, bytes: usize) -> bool {
     let enough = *left >= bytes;
     *left = left.saturating_sub(bytes);
     enough
 }
 
-/// The arguments of a `tools/call` or a `prompts/get`.
+/// Returns the arguments of a `tools/call` or a `prompts/get`.
 pub(super) fn of(message: &ClientRequest) -> Option<&JsonObject> {
     match message {
         ClientRequest::CallToolRequest(request) => request.params.arguments.as_ref(),
@@ -185,12 +186,12 @@ pub(super) fn of(message: &ClientRequest) -> Option<&JsonObject> {
     }
 }
 
-/// Whether these are too many to be hashed where calls run.
+/// Returns `true` if these are too large to be hashed on the worker that runs the call.
 pub(super) fn are_large(arguments: &JsonObject) -> bool {
     size(arguments) > LARGE
 }
 
-/// SHA-256 of canonical JSON (RFC 8785).
+/// Returns the SHA-256 hash of the value as canonical JSON (RFC 8785).
 pub(super) fn hash(value: &impl Serialize) -> Option<String> {
     struct Hasher(Sha256);
     impl io::Write for Hasher {
@@ -217,7 +218,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// About how large these are as JSON, counted no further than needed.
+/// Estimates the size as JSON, and stops counting above `LARGE`.
 fn size(arguments: &JsonObject) -> usize {
     fn add(value: &Value, total: &mut usize) {
         if *total > LARGE {

@@ -1,4 +1,4 @@
-//! The lines of a log, each with the hash of the one before it.
+//! The lines of an audit log; each line contains the hash of the line before it.
 
 use std::{
     fmt,
@@ -14,25 +14,26 @@ use sha2::{Digest, Sha256};
 
 use super::{AuditError, AuditRecord, arguments::hex, record::utc};
 
-/// What the first line of a log says came before it.
+/// The `prev` hash of the first line of a log.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// How long a line may be. What is written is shorter by far: arguments are bounded.
+/// Limit of a line's length in bytes. Written lines are far shorter: arguments are bounded.
 pub(super) const MAX_LINE: u64 = 4 * 1024 * 1024;
-/// What stands between a line's body and its hash.
+/// The separator between a line's body and its hash.
 const HASH: &[u8] = br#","hash":""#;
-/// A line's end from there: the hash, and `"}`.
+/// The length of a line's end from the separator on: the hash, and `"}`.
 const TAIL: usize = HASH.len() + 64 + 2;
 
-/// What makes a line's hash: SHA-256, or with a key HMAC-SHA-256 (RFC 2104), which nobody makes who lacks the key.
+/// The hash function of the chain: SHA-256, or HMAC-SHA-256 (RFC 2104) if there is a key. Without
+/// the key, a keyed hash cannot be forged.
 #[derive(Clone, Default)]
 pub(super) struct ChainKey(Option<Hmac<Sha256>>);
 
 impl ChainKey {
-    /// How long a key is at least, in bytes: as long as the hash (RFC 2104, section 3).
+    /// Minimum length of a key in bytes: the length of the hash (RFC 2104, section 3).
     pub(super) const LEAST: usize = 32;
 
     pub(super) fn new(key: &[u8]) -> Self {
-        // A key of any length will do for an HMAC.
+        // An HMAC accepts a key of any length.
         Self(Hmac::new_from_slice(key).ok())
     }
 
@@ -50,7 +51,7 @@ impl fmt::Debug for ChainKey {
     }
 }
 
-/// How far a log has come.
+/// The sequence number and hash of the last line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) seq: u64,
@@ -66,12 +67,12 @@ impl Head {
     }
 }
 
-/// What a line says, beside its hash.
+/// The content of a line, without its hash.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event<'a> {
     Call(&'a AuditRecord),
-    /// What a crash left of a line was cut off.
+    /// The remainder of a line that a crash cut short was removed.
     Recovered {
         time: String,
         cut_bytes: u64,
@@ -95,14 +96,14 @@ struct Body<'a> {
     event: &'a Event<'a>,
 }
 
-/// What has to be read of a line.
+/// The members of a line that verification reads.
 #[derive(Deserialize)]
 struct Link {
     seq: u64,
     prev: String,
 }
 
-/// The line that follows `head`, with its newline, and the head it makes.
+/// Returns the line that follows `head`, with its newline, and the head after it.
 pub(super) fn line(key: &ChainKey, head: &Head, event: &Event<'_>) -> io::Result<(Vec<u8>, Head)> {
     let seq = head.seq + 1;
     let mut line = Vec::with_capacity(512);
@@ -121,8 +122,8 @@ pub(super) fn line(key: &ChainKey, head: &Head, event: &Event<'_>) -> io::Result
     Ok((line, Head { seq, hash }))
 }
 
-/// JSON on one line in which every character shows itself: what moves a terminal's cursor, or turns the direction
-/// of writing, is escaped.
+/// A JSON formatter that writes one line and escapes invisible characters: control characters, and
+/// characters that change the direction of text.
 struct Plain;
 
 impl serde_json::ser::Formatter for Plain {
@@ -131,7 +132,7 @@ impl serde_json::ser::Formatter for Plain {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        // Most are, and are looked at many bytes at a time.
+        // Most fragments are plain ASCII, and this check reads many bytes at a time.
         if fragment.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return writer.write_all(fragment.as_bytes());
         }
@@ -158,7 +159,7 @@ fn misleads(character: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Takes a line (without its newline) apart.
+/// Parses a line (without its newline) and checks its hash.
 fn read_line(key: &ChainKey, line: &[u8]) -> Result<(Link, Head), &'static str> {
     let body_length = line.len().checked_sub(TAIL).ok_or("is no record")?;
     let (body, tail) = line.split_at(body_length);
@@ -178,36 +179,39 @@ fn read_line(key: &ChainKey, line: &[u8]) -> Result<(Link, Head), &'static str> 
     Ok((link, head))
 }
 
-/// What [`verify`] found of a file that holds.
+/// The result of [`verify`] for a file whose chain is intact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifiedLog {
-    /// How many lines the file has.
+    /// The number of lines in the file.
     pub lines: u64,
-    /// The number of its first line; 1 in a log that was never rotated.
+    /// The sequence number of the first line; 1 in a log that was never rotated.
     pub first_seq: u64,
-    /// The hash of the line before its first: of zeros, or that of the last line of the file before.
+    /// The hash of the line before the first: zeros, or the hash of the last line of the previous
+    /// file.
     pub follows: String,
-    /// The number of its last line.
+    /// The sequence number of the last line.
     pub last_seq: u64,
-    /// The hash of its last line. Kept elsewhere, it shows later that the log was neither cut short nor written
-    /// anew up to here.
+    /// The hash of the last line. Keep it elsewhere to be able to show later that the log up to
+    /// this line was neither cut short nor rewritten.
     pub last_hash: String,
 }
 
-/// Verifies a log file: that each line is what was written, and follows the one before it.
+/// Verifies a log file: each line is unchanged and follows the line before it.
 ///
-/// It finds any line that was changed, removed, put in or moved, by somebody who did not write everything after it
-/// anew. Against somebody who can do that, write the log with a [`chain_key`](super::AuditFile::chain_key), and
-/// [verify it so](super::AuditFile::verify). Against lines cut off at the end, compare
-/// [`last_hash`](VerifiedLog::last_hash) with one that was kept elsewhere. Of a log that is being written, the
-/// last line may be unfinished.
+/// It finds lines that were changed, removed, inserted or moved, unless all later lines were
+/// rewritten as well. To detect rewriting, write the log with a
+/// [`chain_key`](super::AuditFile::chain_key) and use
+/// [`AuditFile::verify`](super::AuditFile::verify). To detect that lines were cut off at the end,
+/// compare [`last_hash`](VerifiedLog::last_hash) with one that was kept elsewhere. The last line of
+/// a log that is being written may be unfinished.
 ///
-/// It reads the whole file, and blocks.
+/// This function reads the whole file, and blocks.
 ///
 /// # Errors
 ///
-/// [`AuditError::Broken`] names the first line that does not hold; [`AuditError::Io`] if the file cannot be read.
+/// [`AuditError::Broken`] names the first invalid line. [`AuditError::Io`] is returned if the file
+/// cannot be read.
 pub fn verify(path: impl AsRef<Path>) -> Result<VerifiedLog, AuditError> {
     verify_by(&ChainKey::default(), path.as_ref())
 }
@@ -264,12 +268,12 @@ pub(super) fn verify_by(key: &ChainKey, path: &Path) -> Result<VerifiedLog, Audi
     found.ok_or_else(|| broken(1, "is missing: the log is empty"))
 }
 
-/// Verifies a log with all files it was rotated into, from the oldest that is there; see [`verify`]. A file that
-/// is missing between two others is found, as the first line of the later one.
+/// Verifies a log with all of its rotated files, from the oldest that exists; see [`verify`]. A
+/// file that is missing between two others is reported at the first line of the later file.
 ///
 /// # Errors
 ///
-/// As [`verify`] has them.
+/// The same as [`verify`].
 pub fn verify_all(path: impl AsRef<Path>) -> Result<Vec<VerifiedLog>, AuditError> {
     verify_all_by(&ChainKey::default(), path.as_ref())
 }
@@ -298,15 +302,15 @@ pub(super) fn verify_all_by(key: &ChainKey, path: &Path) -> Result<Vec<VerifiedL
     Ok(logs)
 }
 
-/// The name of a file that the log was rotated into: by the number of its last line, so that their order is that
-/// of their names.
+/// Returns the name of a rotated file. It ends with the zero-padded sequence number of the file's
+/// last line, so that sorting by name sorts by age.
 pub(super) fn rotated_name(path: &Path, last_seq: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{last_seq:020}"));
     name.into()
 }
 
-/// The files the log was rotated into, oldest first.
+/// Returns the rotated files of the log, oldest first.
 pub(super) fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name() else {
         return Ok(Vec::new());
@@ -332,17 +336,17 @@ pub(super) fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// How a file ends.
+/// The end of a log file.
 pub(super) struct End {
-    /// Its last whole line, if it has one.
+    /// The last complete line, if there is one.
     pub(super) head: Option<Head>,
-    /// How long the file is up to the end of that line.
+    /// The length of the file up to the end of that line.
     pub(super) whole: u64,
-    /// The bytes after it: of a line that a crash cut short.
+    /// The number of bytes after it: the remainder of a line that a crash cut short.
     pub(super) rest: u64,
 }
 
-/// Reads how a file ends. A last line that lacks nothing but its newline counts as unfinished.
+/// Reads the end of a file. A last line without a newline counts as unfinished.
 pub(super) fn read_end(key: &ChainKey, file: &mut File) -> io::Result<End> {
     let length = file.seek(SeekFrom::End(0))?;
     let from = length.saturating_sub(2 * MAX_LINE);

@@ -19,34 +19,37 @@ use crate::{
     code, protocol,
 };
 
-/// What was decided on a request.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict<'a> {
-    /// It goes on.
+    /// The request goes on.
     Allowed,
-    /// Its principal may not do this, or it is not a request that can be decided on. With the reason.
+    /// The principal may not make this request, or the request cannot be decided on. Contains the
+    /// reason.
     Denied(&'a str),
-    /// Nobody knows who it is.
+    /// The caller is unknown. Contains the reason.
     Unauthenticated(&'a str),
 }
 
-/// The record of one call. Dropped before [`end`](Self::end), it says that the call was cancelled, or panicked.
+/// The pending record of one call. If it is dropped before [`end`](Self::end), the record says that
+/// the call was cancelled or panicked.
 pub(crate) struct Entry {
     shared: Arc<Shared>,
     record: AuditRecord,
     since: Instant,
-    /// In front of the queues, once they are taken.
+    /// The reserved places in the queues, once there are any.
     places: Vec<Place>,
-    /// Arguments too large to be hashed here and now.
+    /// Arguments that are too large to be hashed on this worker.
     large: Option<JsonObject>,
     served_by: ServedBy,
     called: Arc<Called>,
-    /// The call is being polled: whoever is dropped now is so by a panic.
+    /// `true` while the call is being polled: a drop in this state is caused by a panic.
     polled: bool,
     written: bool,
 }
 
-/// The tool that was called in the end, by its outward name, if a layer further in made that call of another one.
+/// The outward name of the tool that was called in the end, if an inner layer made that call from
+/// another one.
 #[derive(Default)]
 struct Called(Mutex<Option<String>>);
 
@@ -67,7 +70,7 @@ impl Sight for Called {
     }
 }
 
-/// A record of which no more is known.
+/// Creates a record with only these fields filled in.
 pub(super) fn blank(method: String, decision: Decided, time: SystemTime) -> AuditRecord {
     AuditRecord {
         time,
@@ -125,7 +128,7 @@ impl Entry {
         }
     }
 
-    /// Says what was decided, and of whom.
+    /// Records the decision, and the principal that it was about.
     pub(crate) fn decided(&mut self, principal: Option<&Principal>, verdict: Verdict<'_>) {
         let (decision, reason) = match verdict {
             Verdict::Allowed => (Decided::Allowed, None),
@@ -137,7 +140,7 @@ impl Entry {
         self.record.reason = reason.map(|reason| record::cut(reason, MAX_TEXT));
     }
 
-    /// Polls something, and says so meanwhile.
+    /// Polls a future and marks the entry as polled meanwhile.
     pub(crate) async fn during<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -149,14 +152,14 @@ impl Entry {
         .await
     }
 
-    /// Waits until there is room for the record, where the operator wants that. An error refuses the call: it
-    /// cannot be put on record, and the operator chose that then nothing is done.
+    /// Waits until there is room for the record, if the operator chose so. An error refuses the
+    /// call, because it cannot be recorded and the operator chose to refuse such calls.
     pub(crate) async fn admitted(&mut self) -> Result<(), Error> {
         let mut places = Vec::with_capacity(self.shared.queues.len());
         for queue in &self.shared.queues {
             match queue.take().await {
                 Ok(place) => places.push(place),
-                // What is refused in any case is not refused for this.
+                // A request that is already refused is not refused again for lack of room.
                 Err(_) if self.record.decision != Decided::Allowed => places.push(Place::None),
                 Err(error) => {
                     self.places = places;
@@ -175,7 +178,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Runs the call, and writes how it ended.
+    /// Runs the call and records its result.
     pub(crate) async fn watch<F, E>(
         mut self,
         call: impl FnOnce() -> F,
@@ -204,13 +207,14 @@ impl Entry {
         self.during(call).await.map_err(Into::into)
     }
 
-    /// The request was let through, and the call that it turned out to be was not.
+    /// Records that the call was denied after the request had been let through: the tool that it
+    /// calls in the end is forbidden.
     pub(crate) fn denied(&mut self, error: &AuthError) {
         self.record.decision = Decided::Denied;
         self.record.reason = Some(record::cut(error.reason(), MAX_TEXT));
     }
 
-    /// Says how the call ended.
+    /// Records the result of the call.
     pub(crate) fn end(mut self, answer: &Result<McpResponse, Error>) {
         self.finish(answer);
     }
@@ -221,7 +225,7 @@ impl Entry {
             Err(Error::Protocol(error)) => self.record.code = Some(error.code.0),
             Err(Error::Refused(refusal)) => {
                 self.record.code = Some(refusal.code().0);
-                // Somebody further in decides too.
+                // An inner auth layer decides too.
                 if self.record.decision == Decided::Allowed && refusal.layer() == "auth" {
                     self.record.decision = match refusal.code() {
                         code::UNAUTHENTICATED => Decided::Unauthenticated,

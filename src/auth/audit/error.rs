@@ -1,33 +1,33 @@
 use std::{io, path::PathBuf};
 
-/// Why an audit log cannot be opened, or does not hold.
+/// An error of an audit log: it cannot be opened, or its chain is not intact.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditError {
-    /// A setting that cannot work.
+    /// An option has an invalid value.
     #[error("audit: `{option}`: {reason}")]
     InvalidOption {
-        /// Which setting.
+        /// The name of the option.
         option: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A file, or the thread that writes it, cannot be had.
+    /// A file cannot be opened or read, or the thread of a sink cannot be started.
     #[error("audit: {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// The path of the file; for a thread, the name of its sink.
         path: PathBuf,
-        /// What happened.
+        /// The underlying error.
         source: io::Error,
     },
-    /// A line of the log is not what was written, or one is missing before it.
+    /// A line of the log was changed, or a line before it is missing.
     #[error("audit: {}: line {line}: {reason}", path.display())]
     Broken {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The first such line, counted from 1.
+        /// The first invalid line, counted from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
 }

@@ -10,26 +10,27 @@ use super::{
     sink::SinkOptions,
 };
 
-/// How large a file may be before the log goes on in another, at least.
+/// Minimum of `max_bytes`.
 const LEAST: u64 = 4 * 1024;
 
-/// A log in a file: one record a line, as JSON, each with the hash of the line before it, so that
-/// [`verify`](super::verify) finds a line that was changed, removed or put in.
+/// An audit log in a file: one JSON record a line, each with the hash of the line before it.
+/// [`verify`](super::verify) finds a line that was changed, removed or inserted.
 ///
-/// - `seq` is the line's number, `prev` the hash of the line before it (64 zeros in the first), `event` is `call`,
-///   and the other members are those of [`AuditRecord`]. `hash`, the last, is SHA-256 of the line up to the comma
-///   before it, in hexadecimal; with a [`chain_key`](Self::chain_key) HMAC-SHA-256.
-/// - A log that is there goes on where it ended. A line that a crash cut short is cut off, and an event
-///   `recovered` says so.
-/// - At [`max_bytes`](Self::max_bytes) the file is renamed (`audit.jsonl.00000000000000004711`, by its last `seq`),
-///   and the log goes on in a new one. Nothing is ever deleted: the disk is the bound, and what happens when it is
-///   full is for [`SinkOptions::when_full`].
-/// - One process writes to a file at a time. Where another has written to it, this one writes no more, and
-///   counts as [failing](super::SinkCounts::failing).
-/// - Where the file is moved away or removed, the log goes on in a new one at the path (on Unix), whose first line
-///   says what it follows.
-/// - Characters that move a terminal's cursor or turn the direction of writing are escaped.
-/// - On Unix the file is readable for its owner alone (0600), if it is made here.
+/// - `seq` is the line's number. `prev` is the hash of the line before it (64 zeros in the first
+///   line). `event` is `call`, and the other members are those of [`AuditRecord`]. `hash` is the
+///   last member: the SHA-256 of the line up to the comma before it, in hexadecimal. With a
+///   [`chain_key`](Self::chain_key) it is the HMAC-SHA-256.
+/// - An existing log is continued at its end. A line that a crash cut short is removed, and an
+///   event `recovered` is written.
+/// - At [`max_bytes`](Self::max_bytes) the file is renamed after its last `seq`
+///   (`audit.jsonl.00000000000000004711`), and the log continues in a new file. Files are never
+///   deleted. If the disk is full, [`SinkOptions::when_full`] applies.
+/// - Only one process may write to a file. If another process has written to it, this one stops
+///   writing and reports [failing](super::SinkCounts::failing).
+/// - If the file is moved or removed, the log continues in a new file at the path (on Unix). The
+///   first line of the new file refers to the line before it.
+/// - Control characters, and characters that change the direction of text, are escaped.
+/// - On Unix, a file created here is readable by its owner only (0600).
 ///
 /// ```
 /// use rmcp_layers::auth::audit::{AuditFile, SinkOptions, WhenFull};
@@ -46,12 +47,12 @@ pub struct AuditFile {
     pub(super) max_bytes: u64,
     pub(super) options: SinkOptions,
     key: ChainKey,
-    /// How long the key is, if there is one.
+    /// The length of the key in bytes, if there is one.
     key_bytes: Option<usize>,
 }
 
 impl AuditFile {
-    /// A log at this path, whose folder exists, with every option at its default.
+    /// Creates a log at this path with default options. The folder must exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -62,27 +63,32 @@ impl AuditFile {
         }
     }
 
-    /// How large a file gets, in bytes: a record that would make it larger goes to a new one. At least 4 KiB.
-    /// Default: 64 MiB.
+    /// Sets the maximum size of a file in bytes. A record that would exceed it is written to a new
+    /// file. Minimum: 4 KiB. Default: 64 MiB.
     #[must_use]
     pub fn max_bytes(mut self, max: u64) -> Self {
         self.max_bytes = max;
         self
     }
 
-    /// How the log is fed, and what happens when it cannot be written. Default: [`SinkOptions::default`].
+    /// Sets the queue, durability and overflow options of the log. Default:
+    /// [`SinkOptions::default`].
     #[must_use]
     pub fn options(mut self, options: SinkOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Chains the lines by HMAC-SHA-256 (RFC 2104) under this key instead of plain SHA-256. None by default, and then
-    /// whoever can write the file can write all of it anew so that it verifies; with a key, only who has the key can.
-    /// At least 32 bytes, from a vault: beside the log it is of no use. It does not show that lines were cut off at
-    /// the end; see [`VerifiedLog::last_hash`].
+    /// Chains the lines by HMAC-SHA-256 (RFC 2104) with this key instead of plain SHA-256. Minimum:
+    /// 32 bytes. Default: no key.
     ///
-    /// A log has one key, or none, from its first line on: to change it, move the log's files away.
+    /// Without a key, any process that can write the file can also rewrite all of it so that it
+    /// verifies. With a key, rewriting requires the key. Load the key from a vault: stored beside
+    /// the log it does not protect anything. A key does not reveal that lines were cut off at the
+    /// end; see [`VerifiedLog::last_hash`].
+    ///
+    /// A log has the same key, or none, from its first line on. To change the key, move the log's
+    /// files away.
     #[must_use]
     pub fn chain_key(mut self, key: impl AsRef<[u8]>) -> Self {
         let key = key.as_ref();
@@ -91,8 +97,8 @@ impl AuditFile {
         self
     }
 
-    /// Verifies the file, by its [`chain_key`](Self::chain_key) if it has one; see [`verify`](super::verify). Without
-    /// the right key no line holds.
+    /// Verifies the file, with its [`chain_key`](Self::chain_key) if it has one; see
+    /// [`verify`](super::verify). With a wrong key, no line is valid.
     ///
     /// ```
     /// # use rmcp_layers::auth::audit::{AuditError, AuditFile};
@@ -107,17 +113,17 @@ impl AuditFile {
     ///
     /// # Errors
     ///
-    /// As [`verify`](super::verify) has them.
+    /// The same as [`verify`](super::verify).
     pub fn verify(&self) -> Result<VerifiedLog, AuditError> {
         chain::verify_by(&self.key, &self.path)
     }
 
-    /// Verifies the file with all that it was rotated into, by its [`chain_key`](Self::chain_key) if it has one; see
-    /// [`verify_all`](super::verify_all).
+    /// Verifies the file and its rotated files, with the [`chain_key`](Self::chain_key) if there is
+    /// one; see [`verify_all`](super::verify_all).
     ///
     /// # Errors
     ///
-    /// As [`verify`](super::verify) has them.
+    /// The same as [`verify`](super::verify).
     pub fn verify_all(&self) -> Result<Vec<VerifiedLog>, AuditError> {
         chain::verify_all_by(&self.key, &self.path)
     }
@@ -142,14 +148,14 @@ impl AuditFile {
     }
 }
 
-/// The open file, on the thread that writes it.
+/// The open file, owned by the thread that writes it.
 pub(super) struct LogFile {
     path: PathBuf,
     max_bytes: u64,
     file: File,
-    /// How long the file is, if nobody else writes to it.
+    /// The length of the file, provided that no other process writes to it.
     length: u64,
-    /// A write failed: what it left behind has to be cut off.
+    /// `true` after a failed write: its partial output has to be removed.
     torn: bool,
     key: ChainKey,
     head: Head,
@@ -204,11 +210,11 @@ impl LogFile {
         Ok(())
     }
 
-    /// Makes sure that the file is as it was left.
+    /// Checks that the file is in the state in which it was left, and repairs it if possible.
     fn mend(&mut self) -> io::Result<()> {
         let mut held = self.file.metadata()?;
         if !is_at(&held, &self.path)? {
-            // What is written to a file that has no name any more is lost; the log goes on where it is looked for.
+            // Writes to a file without a name would be lost, so the log continues at its path.
             self.file = open(&self.path)?;
             self.length = 0;
             self.torn = false;
@@ -222,17 +228,17 @@ impl LogFile {
         }
         if held.len() != self.length {
             return Err(io::Error::other(
-                "somebody else writes to the audit log: give each process its own",
+                "another process writes to the audit log: give each process its own file",
             ));
         }
         Ok(())
     }
 
-    /// Goes on in a new file.
+    /// Continues the log in a new file.
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         let to = chain::rotated_name(&self.path, self.head.seq);
-        // Where the last try got no further than this, the file has its new name already.
+        // If the last attempt failed after this step, the file already has its new name.
         if self.path.try_exists()? {
             if to.try_exists()? {
                 return Err(io::Error::from(io::ErrorKind::AlreadyExists));
@@ -264,7 +270,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Whether this is still the file at the path: nobody has moved or removed it.
+/// Returns `true` if this file is still the one at the path: it was not moved or removed.
 fn is_at(held: &fs::Metadata, path: &Path) -> io::Result<bool> {
     #[cfg(unix)]
     {
@@ -275,7 +281,7 @@ fn is_at(held: &fs::Metadata, path: &Path) -> io::Result<bool> {
             Err(error) => Err(error),
         }
     }
-    // Elsewhere a file that is open cannot be removed.
+    // On other systems, an open file cannot be removed.
     #[cfg(not(unix))]
     {
         let _ = (held, path);
@@ -283,7 +289,7 @@ fn is_at(held: &fs::Metadata, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the file's name durable, where that is a matter of its folder.
+/// Makes the file's name durable, on systems where this requires a sync of its folder.
 fn sync_folder(path: &Path) {
     #[cfg(unix)]
     {
@@ -299,7 +305,7 @@ fn sync_folder(path: &Path) {
     let _ = path;
 }
 
-/// How far the log had come when it was last rotated.
+/// Returns the head of the log at its last rotation.
 fn last_rotated(key: &ChainKey, path: &Path) -> io::Result<Option<Head>> {
     let Some(last) = chain::rotated(path)?.pop() else {
         return Ok(None);

@@ -2,31 +2,32 @@ use std::{fmt, io, sync::Arc};
 
 use super::{AuditRecord, log::Shared};
 
-/// Reads an audit, and empties its queues; see [`Audit::handle`](super::Audit::handle). Cloning is cheap.
+/// Reads an audit and flushes its queues; see [`Audit::handle`](super::Audit::handle). Cloning is
+/// cheap.
 #[derive(Clone)]
 pub struct AuditHandle {
     pub(super) shared: Arc<Shared>,
 }
 
-/// How a sink with a thread of its own is doing.
+/// Counters of a sink with its own thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SinkCounts {
-    /// The sink's name; a file's is its path.
+    /// The sink's name; for a file, its path.
     pub sink: Arc<str>,
-    /// How many records it has written.
+    /// The number of records written.
     pub written: u64,
-    /// How many it lost: there was no room, or they could not be written.
+    /// The number of records lost: the queue was full, or they could not be written.
     pub dropped: u64,
-    /// How many attempts to write, or to make durable, failed.
+    /// The number of failed attempts to write or to sync.
     pub failed: u64,
-    /// Whether the last one did.
+    /// `true` if the last attempt failed.
     pub failing: bool,
 }
 
 impl AuditHandle {
-    /// The latest records in memory, the newest first, at most `limit`. None if the audit keeps none
-    /// ([`memory`](super::AuditBuilder::memory)).
+    /// Returns the latest records in memory, newest first, at most `limit`. Returns none if the
+    /// audit has no [`memory`](super::AuditBuilder::memory) sink.
     pub fn recent(&self, limit: usize) -> Vec<Arc<AuditRecord>> {
         self.shared
             .ring
@@ -35,20 +36,21 @@ impl AuditHandle {
             .unwrap_or_default()
     }
 
-    /// How the sinks are doing that have a thread of their own, in the order in which they were added.
+    /// Returns the counters of the sinks that have their own thread, in the order in which they
+    /// were added.
     pub fn counts(&self) -> Vec<SinkCounts> {
         let queues = self.shared.queues.iter();
         queues.map(super::queue::Queue::counts).collect()
     }
 
-    /// Waits until all that was recorded so far is written and durable, in every sink. Do so before the process
-    /// ends: what waits to be written is lost with it.
+    /// Waits until every sink has written all records so far and made them durable. Call this
+    /// before the process ends, because queued records are lost with the process.
     ///
-    /// While a sink cannot write, and is not to drop what it cannot, this waits too.
+    /// If a sink cannot write and is not set to drop records, this waits until it can.
     ///
     /// # Errors
     ///
-    /// The first error of a sink that cannot be made durable, or has ended.
+    /// The first error of a sink that cannot sync, or whose thread has ended.
     pub async fn flush(&self) -> io::Result<()> {
         let flushing = self.shared.queues.iter().map(super::queue::Queue::flush);
         let flushed = futures::future::join_all(flushing).await;

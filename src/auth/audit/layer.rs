@@ -2,23 +2,24 @@ use tower::Layer;
 
 use super::{Audit, AuditHandle, Audited};
 
-/// Records every call of a stack, and how it ended.
+/// Records every call of a stack and its result.
 ///
-/// It stands anywhere. Inside of whoever sets the [`Principal`](crate::Principal) its records say who called;
-/// outside of it they also have the calls that were refused there, as far as a refusal shows, but nobody's name.
-/// To have both, give the audit to [`AuthLayer`](crate::auth::AuthLayer) instead.
+/// It can be placed anywhere in a stack. Inside a layer that sets the
+/// [`Principal`](crate::Principal), its records contain the principal. Outside such a layer, they
+/// also cover the calls that the layer refused, as far as the refusal shows, but without the
+/// principal. To get both, give the audit to [`AuthLayer`](crate::auth::AuthLayer) instead.
 #[derive(Clone, Debug)]
 pub struct AuditLayer {
     audit: Audit,
 }
 
 impl AuditLayer {
-    /// Writes to this audit.
+    /// Creates a layer that writes to this audit.
     pub fn new(audit: Audit) -> Self {
         Self { audit }
     }
 
-    /// The handle that reads it.
+    /// Returns the handle that reads the audit.
     pub fn handle(&self) -> AuditHandle {
         self.audit.handle()
     }

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{McpRequest, Outcome, Principal};
 
-/// An audit: what is recorded, and where it goes. Layers write to it.
+/// An audit: sets what is recorded and which sinks receive it. Layers write to it.
 ///
-/// Cloning is one reference count, and every clone writes to the same sinks. When the last clone and the last call
-/// are gone, what was recorded is written, and the sinks' threads end.
+/// A clone costs one reference count, and every clone writes to the same sinks. When the last clone
+/// and the last call are gone, the queued records are written and the sinks' threads end.
 #[derive(Clone)]
 pub struct Audit {
     pub(super) shared: Arc<Shared>,
@@ -32,8 +32,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Gives a record to every sink. `places` are those in front of the queues, in their order; a queue without
-    /// one is asked for one now.
+    /// Passes a record to every sink. `places` are the reserved places in the queues, in their
+    /// order. For a queue without one, a place is reserved now.
     pub(super) fn write(&self, record: AuditRecord, places: Vec<Place>) {
         let record = Arc::new(record);
         if self.tracing {
@@ -50,7 +50,7 @@ impl Shared {
     }
 }
 
-/// An HTTP request that is refused on the way in.
+/// An HTTP request that is refused before it reaches the stack.
 #[derive(Debug)]
 pub(crate) struct RefusedHttp<'a> {
     pub(crate) verb: &'a http::Method,
@@ -66,31 +66,31 @@ pub(crate) struct RefusedHttp<'a> {
 }
 
 impl Audit {
-    /// Starts an audit without sinks.
+    /// Creates a builder without sinks.
     pub fn builder() -> AuditBuilder {
         AuditBuilder::default()
     }
 
-    /// The handle that reads it.
+    /// Returns the handle that reads the audit.
     pub fn handle(&self) -> AuditHandle {
         AuditHandle {
             shared: self.shared.clone(),
         }
     }
 
-    /// A layer that records every call of a stack; see [`AuditLayer`].
+    /// Creates a layer that records every call of a stack; see [`AuditLayer`].
     pub fn layer(&self) -> AuditLayer {
         AuditLayer::new(self.clone())
     }
 
-    /// Begins the record of one call, on which nothing is decided yet. The entry writes the end when it is told or
-    /// dropped. The request's token has been taken off it.
+    /// Begins the record of one call that is still undecided. The record is written when the entry
+    /// is ended or dropped. The request's token has been removed from the request before.
     pub(crate) fn begin(&self, request: &mut McpRequest) -> Entry {
         Entry::new(self.shared.clone(), request)
     }
 
-    /// Records an HTTP request that was refused. Waits for room where the operator wants that, so that a flood of
-    /// such requests is slowed down rather than lost.
+    /// Records an HTTP request that was refused. It waits for room if the operator chose so, so
+    /// that a flood of such requests is slowed down instead of lost.
     pub(crate) async fn refused_http(&self, refused: RefusedHttp<'_>) {
         let method = match refused.method {
             Some(method) => record::cut(method, MAX_SHORT),
@@ -114,7 +114,7 @@ impl Audit {
         record.http_status = Some(refused.status.as_u16());
         let mut places = Vec::with_capacity(self.shared.queues.len());
         for queue in &self.shared.queues {
-            // The request is refused either way: no room is no reason to refuse it for.
+            // The request is refused either way, so a full queue does not add an error.
             places.push(queue.take().await.unwrap_or(Place::None));
         }
         record.duration = refused.since.elapsed();
@@ -138,7 +138,7 @@ pub struct AuditBuilder {
     sinks: Vec<Start>,
 }
 
-/// Starts a sink's thread.
+/// A function that starts a sink's thread.
 type Start = Box<dyn FnOnce() -> Result<Queue, AuditError> + Send>;
 
 impl Default for AuditBuilder {
@@ -154,15 +154,16 @@ impl Default for AuditBuilder {
 }
 
 impl AuditBuilder {
-    /// Keeps the latest records in memory, for [`AuditHandle::recent`]: this many, and a newer one takes the place
-    /// of the oldest.
+    /// Keeps this many of the latest records in memory, for [`AuditHandle::recent`]. A newer record
+    /// evicts the oldest. Default: no records in memory.
     pub fn memory(mut self, records: usize) -> Self {
         self.memory = Some(records);
         self
     }
 
-    /// Says each record by `tracing`, under the target `rmcp_layers::audit`: what was allowed as `INFO`, what was
-    /// refused as `WARN`. The subscriber runs where the call runs.
+    /// Emits each record as a `tracing` event with the target `rmcp_layers::audit`. Refused
+    /// requests are logged as `WARN`, other requests as `INFO`. The subscriber runs on the thread
+    /// that runs the call.
     pub fn tracing(mut self) -> Self {
         self.tracing = true;
         self
@@ -177,7 +178,7 @@ impl AuditBuilder {
         self
     }
 
-    /// Gives each record to a sink of your own, on a thread of its own.
+    /// Adds a custom sink, which runs on its own thread.
     pub fn sink(
         mut self,
         name: impl Into<Arc<str>>,
@@ -190,25 +191,25 @@ impl AuditBuilder {
         self
     }
 
-    /// Whether records have the hash of a call's arguments. They do by default. A hash of arguments larger than
-    /// 256 KiB is made on another thread.
+    /// Sets whether records contain the hash of a call's arguments. Arguments larger than 256 KiB
+    /// are hashed on another thread. Default: `true`.
     pub fn hash_arguments(mut self, hash: bool) -> Self {
         self.hash = hash;
         self
     }
 
-    /// Puts the arguments themselves on record, redacted and bounded. They are not by default.
+    /// Records the arguments of a call, redacted and bounded. Default: arguments are not recorded.
     pub fn keep_arguments(mut self, rules: ArgumentRules) -> Self {
         self.keep = Some(rules);
         self
     }
 
-    /// Opens the files, starts the sinks, and makes the audit. Opening a file blocks.
+    /// Opens the files, starts the sinks and creates the audit. Opening a file blocks.
     ///
     /// # Errors
     ///
-    /// An audit without a sink, a sink without room, or a file that cannot be opened or does not end with a
-    /// record.
+    /// The audit has no sink, a sink has no room, an option is invalid, or a file cannot be opened
+    /// or does not end with a record.
     pub fn build(self) -> Result<Audit, AuditError> {
         if self.memory == Some(0) {
             return Err(AuditError::option("memory", "there is room for no record"));

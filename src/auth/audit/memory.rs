@@ -1,4 +1,4 @@
-//! The sinks that need no thread: a ring in memory, and `tracing`.
+//! Sinks that need no thread: a ring buffer in memory, and `tracing`.
 
 use std::{
     collections::VecDeque,
@@ -7,7 +7,7 @@ use std::{
 
 use super::{AuditRecord, Decided};
 
-/// The latest records.
+/// A ring buffer of the latest records.
 pub(super) struct Ring {
     capacity: usize,
     records: Mutex<VecDeque<Arc<AuditRecord>>>,
@@ -39,8 +39,8 @@ impl Ring {
     }
 }
 
-/// Says a record by `tracing`. Texts are shown as Rust shows them, so that none of them ends the line or moves a
-/// terminal's cursor.
+/// Emits a record as a `tracing` event. Texts are written in `Debug` form, so that they cannot end
+/// the line or move a terminal's cursor.
 pub(super) fn trace(record: &AuditRecord) {
     macro_rules! say {
         ($level:ident) => {

@@ -1,7 +1,8 @@
-//! A record of every decision, and of how the call then ended.
+//! Audit records: the decision on each call, and how the call ended.
 //!
-//! An [`Audit`] is what is recorded and where it goes. [`AuthLayer`](crate::auth::AuthLayer) and the HTTP companion
-//! write their decisions to one, and [`AuditLayer`] writes the calls of any stack:
+//! An [`Audit`] sets what is recorded and which sinks the records go to.
+//! [`AuthLayer`](crate::auth::AuthLayer) and its HTTP companion write their decisions to an audit.
+//! [`AuditLayer`] writes the calls of any stack:
 //!
 //! ```
 //! use rmcp_layers::{McpClient, Upstream, auth::audit::{ArgumentRules, Audit, AuditFile, Decided}};
@@ -49,29 +50,31 @@
 //! # }
 //! ```
 //!
-//! # What is on record
+//! # Content of a record
 //!
-//! One record a call, written when it has ended: see [`AuditRecord`]. A call that is cancelled or panics is on
-//! record as such. A listen is when it is closed. An HTTP request that the companion refuses has a record of its
-//! own, with its status.
+//! Each call has one [`AuditRecord`], which is written when the call has ended. A call that is
+//! cancelled or panics has a record that says so. A listen is recorded when it is closed. An HTTP
+//! request that the companion refuses has its own record, with the HTTP status.
 //!
-//! Nothing of a token is in a record. Arguments are hashed, and themselves on record only if
-//! [asked for](AuditBuilder::keep_arguments), without what looks like a secret ([`ArgumentRules`]). Texts that
-//! callers choose are bounded, and escaped where they are written.
+//! A record never contains any part of a token. Arguments are recorded as a hash. The arguments
+//! themselves are recorded only if [the operator asks for it](AuditBuilder::keep_arguments), and
+//! values that look like secrets are redacted ([`ArgumentRules`]). Texts that callers choose are
+//! bounded, and escaped where they are written.
 //!
-//! # Where it goes
+//! # Sinks and limits
 //!
-//! | sink | what it is | its bound |
+//! | Sink | Description | Limit |
 //! |---|---|---|
-//! | [`memory`](AuditBuilder::memory) | a ring, read by [`AuditHandle::recent`] | its length; the oldest record goes |
-//! | [`tracing`](AuditBuilder::tracing) | events of the target `rmcp_layers::audit` | the subscriber's |
-//! | [`file`](AuditBuilder::file) | lines of JSON, chained by their hashes, with a [key](AuditFile::chain_key) where one is given; [`verify`] | a queue of 8,192 records, files of 64 MiB |
+//! | [`memory`](AuditBuilder::memory) | a ring buffer, read by [`AuditHandle::recent`] | its length (the oldest record is evicted) |
+//! | [`tracing`](AuditBuilder::tracing) | events with the target `rmcp_layers::audit` | set by the subscriber |
+//! | [`file`](AuditBuilder::file) | lines of JSON in a hash chain, optionally with a [key](AuditFile::chain_key); see [`verify`] | a queue of 8,192 records, files of 64 MiB |
 //! | [`sink`](AuditBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
 //!
-//! The last two have a thread each: nothing is written where calls run. A call takes its place in their queues
-//! before it goes on, so that what was let through can be recorded. When there is none, or the sink cannot write,
-//! [`WhenFull`] says what happens: the call is refused, waits, or goes on without a record. With several sinks,
-//! each has its own choice, and the strictest holds.
+//! Files and custom sinks each have their own thread, so that calls never write on the runtime's
+//! workers. A call reserves a place in each queue before it goes on, so that a call that was let
+//! through can also be recorded. If a queue is full or its sink cannot write, [`WhenFull`] decides
+//! whether the call is refused, waits, or goes on without a record. Each sink has its own setting,
+//! and the strictest one decides.
 
 mod arguments;
 mod chain;

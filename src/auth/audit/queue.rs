@@ -1,4 +1,4 @@
-//! A sink with a thread of its own, and the places in front of it.
+//! A sink with its own thread, and the bounded queue in front of it.
 
 use std::{
     io,
@@ -20,15 +20,15 @@ use super::{
 };
 use crate::{Error, Refusal};
 
-/// How long the thread waits after a failure, at first and at most.
+/// The first and the longest wait of the thread after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// How often what cannot be written is tried again once the log is closing.
+/// Limit of attempts for a record once the log is closing.
 const LAST_TRIES: u32 = 3;
-/// How often a warning of one kind is said at most.
+/// Minimum time between two warnings of a sink.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// The near side of a sink: takes places, and sends records.
+/// The sending side of a sink: reserves places and sends records.
 pub(super) struct Queue {
     name: Arc<str>,
     when_full: WhenFull,
@@ -37,10 +37,10 @@ pub(super) struct Queue {
     state: Arc<State>,
 }
 
-/// A record's place in a sink's queue.
+/// A record's reserved place in a sink's queue.
 pub(super) enum Place {
     Taken(OwnedSemaphorePermit),
-    /// There was none: the record is dropped.
+    /// The queue was full: the record is dropped.
     None,
 }
 
@@ -54,15 +54,16 @@ struct State {
     written: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
-    /// The last write, or sync, failed.
+    /// `true` if the last write or sync failed.
     failing: AtomicBool,
-    /// No new calls come: what cannot be written is not tried for ever.
+    /// `true` once no new calls come: records that cannot be written are no longer retried for
+    /// ever.
     closing: AtomicBool,
     warned: Mutex<Option<Instant>>,
 }
 
 impl State {
-    /// Whether a warning is due.
+    /// Returns `true` if a warning is due, and starts the next interval.
     fn may_warn(&self) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         let due = warned.is_none_or(|last| last.elapsed() >= WARN_EVERY);
@@ -122,7 +123,7 @@ impl Queue {
         })
     }
 
-    /// Takes a place for a record, as the operator chose. An error refuses the call.
+    /// Reserves a place for a record, as `when_full` says. An error refuses the call.
     pub(super) async fn take(&self) -> Result<Place, Error> {
         match self.when_full {
             WhenFull::Block => match self.places.clone().acquire_owned().await {
@@ -138,7 +139,7 @@ impl Queue {
         }
     }
 
-    /// Takes a place if there is one.
+    /// Reserves a place if there is one.
     pub(super) fn take_now(&self) -> Place {
         match self.places.clone().try_acquire_owned() {
             Ok(place) => Place::Taken(place),
@@ -167,7 +168,7 @@ impl Queue {
         .into()
     }
 
-    /// Waits until what was sent so far is written and durable, or given up.
+    /// Waits until the records sent so far are written and durable, or given up.
     pub(super) async fn flush(&self) -> io::Result<()> {
         let (done, flushed) = oneshot::channel();
         let ended = || io::Error::other("the sink's thread has ended");
@@ -194,15 +195,15 @@ impl Drop for Queue {
     }
 }
 
-/// The far side: the thread that writes.
+/// The receiving side: the thread that writes.
 struct Writer<K> {
     name: Arc<str>,
     sink: K,
     when_full: WhenFull,
     durability: Durability,
-    /// Since when something is written and not synced.
+    /// The time of the first write that is not yet synced.
     unsynced: Option<Instant>,
-    /// A record could not be written when the log closed: those behind it are tried once.
+    /// A record could not be written while the log was closing: each later one is tried once.
     gave_up: bool,
     state: Arc<State>,
     places: Arc<Semaphore>,
@@ -213,7 +214,7 @@ impl<K: AuditSink> Writer<K> {
     fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let due = self.sync_due();
-            // However many records wait: they do not put it off.
+            // A sync that is due is not delayed by waiting records.
             if due == Some(Duration::ZERO)
                 && self.durability != Durability::Always
                 && self.sync().is_err()
@@ -244,7 +245,7 @@ impl<K: AuditSink> Writer<K> {
         let _ = self.sync();
     }
 
-    /// How long the thread may wait for a record until it has to sync. For ever, if nothing is unsynced.
+    /// Returns the time until the next sync is due. Returns `None` if no sync is due.
     fn sync_due(&self) -> Option<Duration> {
         let since = self.unsynced?;
         match self.durability {
@@ -302,7 +303,7 @@ impl<K: AuditSink> Writer<K> {
 }
 
 impl<K> Drop for Writer<K> {
-    /// Also when the sink panics: whoever waits for a place learns that there will be none.
+    /// Closes the queue also when the sink panics, so that waiting calls learn that it is gone.
     fn drop(&mut self) {
         self.places.close();
         self.state.failing.store(true, Ordering::Release);

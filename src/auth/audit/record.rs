@@ -10,93 +10,96 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{Outcome, Principal};
 
-/// How long a name, a subject, an issuer or a reason may be in a record, in bytes. What is longer is cut, and
-/// says how long it was.
+/// Limit of a name, a subject, an issuer or a reason in a record, in bytes. Longer text is cut and
+/// followed by its original length.
 pub(super) const MAX_TEXT: usize = 256;
-/// The same for methods, names of upstreams and request ids.
+/// Limit of a method, an upstream's name or a request id, in bytes.
 pub(super) const MAX_SHORT: usize = 128;
 
-/// What is on record of one call, or of one HTTP request that was refused.
+/// The audit record of one call, or of one HTTP request that was refused.
 ///
-/// Text that a caller chose is bounded: 256 bytes for a name, a subject, an issuer and a reason, 128 for a
-/// method and a request id. What is longer is cut and ends with its length. A token is in none of it.
+/// Text that a caller chose is bounded. Limit: 256 bytes for a name, a subject, an issuer and a
+/// reason; 128 bytes for a method and a request id. Longer text is cut and followed by its original
+/// length. No field contains a token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
-    /// When the request came, in UTC (RFC 3339).
+    /// The time at which the request arrived, in UTC (RFC 3339).
     #[serde(serialize_with = "rfc3339")]
     pub time: SystemTime,
-    /// The caller's id for the request, as JSON: a number or a string. None for an HTTP request that was
-    /// refused before its body was read.
+    /// The caller's id for the request, as JSON: a number or a string. `None` for an HTTP request
+    /// that was refused before its body was read.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "request_id")]
     pub request_id: Option<RequestId>,
-    /// Who was calling, if that is known.
+    /// The calling principal, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<Who>,
-    /// The JSON-RPC method. For an HTTP request that was refused before it was known, `http:` and the HTTP
-    /// method.
+    /// The JSON-RPC method. For an HTTP request that was refused before the method was known,
+    /// `http:` and the HTTP method.
     pub method: String,
-    /// What the request was about: the tool's or prompt's name, the resource's URI, also of a request that
-    /// was refused because its params do not fit its method, where it can be read. Of a call of a registry's
-    /// `call_tool`, the tool that it calls, as it is called outside.
+    /// The target of the request: the name of a tool or prompt, or the URI of a resource. It is
+    /// also recorded if the request was refused because its params do not fit its method, as far as
+    /// it can be read. For a call of a registry's `call_tool`, it is the tool that is called in the
+    /// end, under its outward name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Which upstream or gateway member the call went to, if it got as far, and that has a name.
+    /// The upstream or gateway member that the call reached, if it has a name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    /// What was decided.
+    /// The decision on the request.
     pub decision: Decided,
-    /// Why, if it was not allowed.
+    /// The reason, if the request was not allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How the call ended.
+    /// The result of the call.
     pub ended: Ended,
-    /// The JSON-RPC code, where it ended with one.
+    /// The JSON-RPC error code, if the call ended with one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
-    /// The HTTP status, of an HTTP request that was refused.
+    /// The HTTP status of an HTTP request that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// How long it took, in microseconds on record.
+    /// The duration of the call; written in microseconds.
     #[serde(rename = "duration_us", serialize_with = "micros")]
     pub duration: Duration,
-    /// SHA-256 of the arguments as canonical JSON (RFC 8785): `sha256:` and 64 hexadecimal digits. It tells
-    /// whether two calls had the same arguments. It hides them only as far as they cannot be guessed.
+    /// The SHA-256 hash of the arguments as canonical JSON (RFC 8785): `sha256:` and 64 hexadecimal
+    /// digits. Equal arguments have equal hashes. The hash hides arguments only if they cannot be
+    /// guessed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argument_hash: Option<String>,
-    /// The arguments themselves, redacted and bounded, if the operator asked for them.
+    /// The arguments, redacted and bounded, if the operator asked for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Value>,
 }
 
-/// A principal on record: issuer and subject, and nothing of its scopes and claims.
+/// A principal in a record: its issuer and subject, without its scopes and claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Who {
-    /// Who vouches for the subject.
+    /// The issuer that vouches for the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// The subject.
     pub subject: String,
 }
 
-/// What was decided of a request.
+/// The decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Decided {
-    /// It went on.
+    /// The request was let through.
     Allowed,
-    /// Its caller is known and may not do this, or its params do not fit its method.
+    /// The caller is known but may not make this request, or the params do not fit the method.
     Denied,
-    /// Nobody knows who calls: no token, or one that does not hold.
+    /// The caller is unknown: the token is missing or invalid.
     Unauthenticated,
-    /// It ended before anything was decided.
+    /// The request ended before a decision was made.
     Undecided,
 }
 
 impl Decided {
-    /// The decision's name on record.
+    /// Returns the name of the decision as written in a record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -113,18 +116,19 @@ impl fmt::Display for Decided {
     }
 }
 
-/// How a call on record ended.
+/// The result of a recorded call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
-    /// As its [`Outcome`] says. A call that was dropped before it ended was [cancelled](Outcome::Cancelled).
+    /// The call ended with this [`Outcome`]. A call that was dropped before it ended counts as
+    /// [cancelled](Outcome::Cancelled).
     With(Outcome),
-    /// It panicked.
+    /// The call panicked.
     Panicked,
 }
 
 impl Ended {
-    /// The name on record: the outcome's, or `panicked`.
+    /// Returns the name as written in a record: the name of the outcome, or `panicked`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::With(outcome) => outcome.as_str(),
@@ -154,7 +158,7 @@ impl Who {
     }
 }
 
-/// At most `max` bytes of `text`, and then how long it was.
+/// Returns at most `max` bytes of `text`, followed by the original length if it was cut.
 pub(super) fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
@@ -166,7 +170,7 @@ pub(super) fn cut(text: &str, max: usize) -> String {
     format!("{}…[{} bytes]", &text[..end], text.len())
 }
 
-/// A request id of bounded length.
+/// Returns the request id with its length bounded.
 pub(super) fn bounded_id(id: &RequestId) -> RequestId {
     match id {
         NumberOrString::String(text) if text.len() > MAX_SHORT => {
@@ -176,7 +180,7 @@ pub(super) fn bounded_id(id: &RequestId) -> RequestId {
     }
 }
 
-/// The time as RFC 3339 has it, in UTC. Nothing for a time after the year 9999.
+/// Formats the time as RFC 3339, in UTC. Returns an empty string for a time after the year 9999.
 pub(super) fn utc(time: SystemTime) -> String {
     OffsetDateTime::from(time)
         .format(&Rfc3339)

@@ -43,7 +43,7 @@ where
     }
 
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
-        // The one that is ready is the one that is called.
+        // The instance that `poll_ready` made ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let audit = self.audit.clone();

@@ -2,10 +2,10 @@ use std::{io, time::Duration};
 
 use super::{AuditError, AuditRecord};
 
-/// Where records go that a thread of their own writes: a file, a socket, a database.
+/// A destination for audit records with its own thread: a file, a socket, a database.
 ///
-/// It may block, and nothing of the runtime waits for it but what [`WhenFull`] says. Records come one by one,
-/// in the order in which their calls ended.
+/// A sink may block. Calls wait for it only if [`WhenFull`] says so. Records arrive one by one, in
+/// the order in which their calls ended.
 ///
 /// ```
 /// use std::io;
@@ -16,57 +16,60 @@ use super::{AuditError, AuditRecord};
 ///
 /// impl AuditSink for Pager {
 ///     fn write(&mut self, record: &AuditRecord) -> io::Result<()> {
-///         // page somebody …
+///         // page the operator …
 ///         # let _ = record;
 ///         Ok(())
 ///     }
 /// }
 /// ```
 pub trait AuditSink: Send + 'static {
-    /// Writes one record. After an error it is given the same record again, unless the sink is to
-    /// [drop](WhenFull::Drop) what it cannot write: so an error means that nothing of it stands.
+    /// Writes one record. After an error the same record is passed again, unless the sink is set to
+    /// [drop](WhenFull::Drop) records that it cannot write. An error must therefore mean that no
+    /// part of the record was written.
     ///
     /// # Errors
     ///
-    /// The record is not written.
+    /// The record was not written.
     fn write(&mut self, record: &AuditRecord) -> io::Result<()>;
 
-    /// Makes what was written durable. Called as [`Durability`] says. Does nothing by default.
+    /// Makes the written records durable. [`Durability`] decides when this is called. The default
+    /// implementation does nothing.
     ///
     /// # Errors
     ///
-    /// It may not be durable.
+    /// The records may not be durable.
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// What becomes of calls when a sink has no room for their records, or cannot write them.
+/// The effect on calls when a sink's queue is full, or when the sink cannot write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// A call waits, before it goes on, until there is room for its record. What cannot be written is tried
-    /// again until it can.
+    /// A call waits until there is room for its record before it goes on. A record that cannot be
+    /// written is retried until it can.
     Block,
-    /// The call goes on. Its record is dropped, and counted, and a warning says how many were, at most once a
-    /// second.
+    /// The call goes on. Its record is dropped and counted. A warning with the count is logged at
+    /// most once a second.
     Drop,
-    /// The call is refused (-31503, `audit`): nothing is done that is not on record. What cannot be written is
-    /// tried again until it can, and calls are refused meanwhile. The default.
+    /// The call is refused (-31503, `audit`), so that every executed call is on record. A record
+    /// that cannot be written is retried until it can, and calls are refused meanwhile. This is the
+    /// default.
     #[default]
     Refuse,
 }
 
-/// How soon what is written survives a crash of the machine. A crash of the process alone loses no more than the
-/// records that still wait for the sink's thread.
+/// The time until written records survive a crash of the machine. A crash of the process alone
+/// loses only the records that are still queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// When the operating system sees fit.
+    /// The operating system decides when records are written to disk.
     System,
-    /// At most this long after it was written: one `fsync` for all records since the last. Default: 1 s.
+    /// At most this long after a write: one `fsync` for all records since the last. Default: 1 s.
     Within(Duration),
-    /// As soon as no further record waits to be written: one `fsync` for all records that came at once.
+    /// As soon as the queue is empty: one `fsync` for all records that arrived together.
     Always,
 }
 
@@ -76,7 +79,7 @@ impl Default for Durability {
     }
 }
 
-/// How a sink with a thread of its own is fed.
+/// Options of a sink with its own thread: queue capacity, overflow and durability.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SinkOptions {
@@ -96,21 +99,22 @@ impl Default for SinkOptions {
 }
 
 impl SinkOptions {
-    /// Every option at its default.
+    /// Creates options with every default.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For how many records there is room: those of calls in flight, and those that wait to be written. Each call
-    /// takes its place before it goes on, so what was let through can be written. A listen has one as long as it
-    /// is open. Default: 8,192, some megabytes.
+    /// Sets the number of records that the queue can hold: those of calls in flight, and those that
+    /// wait to be written. Each call reserves its place before it goes on, so that a call that was
+    /// let through can be recorded. A listen holds one place while it is open. Default: 8,192 (some
+    /// megabytes).
     #[must_use]
     pub fn capacity(mut self, records: usize) -> Self {
         self.capacity = records;
         self
     }
 
-    /// What becomes of calls when there is no room, or records cannot be written. Default:
+    /// Sets the effect on calls when the queue is full, or when records cannot be written. Default:
     /// [`WhenFull::Refuse`].
     #[must_use]
     pub fn when_full(mut self, choice: WhenFull) -> Self {
@@ -118,7 +122,7 @@ impl SinkOptions {
         self
     }
 
-    /// How soon records survive a crash of the machine. Default: within a second.
+    /// Sets the time until records survive a crash of the machine. Default: 1 s.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;

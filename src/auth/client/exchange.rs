@@ -16,16 +16,20 @@ use crate::{
     },
 };
 
-/// How long a credential is kept whose issuer does not say when it expires.
+/// Time for which a credential is kept if its issuer does not return an expiry.
 const UNSAID: Duration = Duration::from_secs(60);
-/// The longest time a credential is kept, whatever its issuer says.
+/// Limit of the time for which a credential is kept, whatever its issuer returns.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Exchanges the caller's token for one of an upstream's (RFC 8693), so that the upstream knows for whom it works and
-/// no token is used where it was not meant for.
+/// Exchanges the caller's token for a token of an upstream (RFC 8693). The upstream thereby knows
+/// the caller, and a token is never used for a server for which it was not issued.
 ///
-/// It is for a [`CredentialLayer`](crate::auth::CredentialLayer), below an
-/// [`AuthLayer`](crate::auth::AuthLayer) that [delegates](crate::auth::AuthLayerBuilder::delegate).
+/// Use it with a [`CredentialLayer`](crate::auth::CredentialLayer), inside an
+/// [`AuthLayer`](crate::auth::AuthLayer) with
+/// [`delegate`](crate::auth::AuthLayerBuilder::delegate).
+///
+/// An exchanged token is kept until it expires, at most 1 h. Without `expires_in` it is kept for 60
+/// s.
 ///
 /// ```no_run
 /// use rmcp_layers::auth::{CredentialLayer, TokenExchange};
@@ -54,12 +58,13 @@ struct Inner {
 }
 
 impl TokenExchange {
-    /// By the authorization server's token endpoint: over TLS, or on this machine.
+    /// Creates an exchange at the authorization server's token endpoint. The URL has to use TLS or
+    /// lead to this machine.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the URL is malformed, or neither, or is `https://` and neither feature `rustls` nor
-    /// `native-tls` is enabled.
+    /// A refusal (by `auth`) if the URL is malformed, if it neither uses TLS nor leads to this
+    /// machine, or if it is `https://` and neither feature `rustls` nor `native-tls` is enabled.
     pub fn new(endpoint: &str) -> Result<Self, Error> {
         let endpoint = secure_url(endpoint)?;
         Ok(Self(Arc::new(Inner {
@@ -77,36 +82,38 @@ impl TokenExchange {
         self
     }
 
-    /// How this server is known to the authorization server (RFC 6749, section 2.3.1).
+    /// Sets the client credentials of this server at the authorization server (RFC 6749, section
+    /// 2.3.1).
     #[must_use]
     pub fn client(self, id: impl Into<String>, secret: impl AsRef<str>) -> Self {
         let account = Account::new(id.into(), secret.as_ref());
         self.with(|inner| inner.account = Some(account))
     }
 
-    /// The URI of the upstream that the token is to be for (RFC 8707).
+    /// Sets the URI of the upstream for which the token is requested (RFC 8707).
     #[must_use]
     pub fn resource(self, uri: impl Into<String>) -> Self {
         self.with(|inner| inner.resource = Some(uri.into()))
     }
 
-    /// The name of the upstream that the token is to be for.
+    /// Sets the name of the upstream for which the token is requested.
     #[must_use]
     pub fn audience(self, name: impl Into<String>) -> Self {
         self.with(|inner| inner.audience = Some(name.into()))
     }
 
-    /// The scopes to ask for, with spaces in between. By default whatever the authorization server grants.
+    /// Sets the scopes to ask for, separated by spaces. Default: the authorization server chooses.
     #[must_use]
     pub fn scope(self, scope: impl Into<String>) -> Self {
         self.with(|inner| inner.scope = Some(scope.into()))
     }
 
-    /// Makes it a source of credentials.
+    /// Converts the exchange into a source of credentials.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if neither resource nor audience is named: the token could be one for anybody.
+    /// A refusal (by `auth`) if neither a resource nor an audience is set, because the token could
+    /// then be valid for any server.
     pub fn into_credentials(self) -> Result<Credentials, Error> {
         if self.0.resource.is_none() && self.0.audience.is_none() {
             return Err(impossible(

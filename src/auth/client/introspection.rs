@@ -21,16 +21,17 @@ use crate::{
     },
 };
 
-/// How many tokens may be asked about at once. Whoever comes beyond that is told to come again.
+/// Limit of concurrent requests. Further tokens are refused as unavailable.
 const MAX_ASKED: usize = 64;
 
-/// Asks an authorization server about each token (RFC 7662): for opaque tokens, and where a token has to end the
-/// moment it is revoked.
+/// Asks an authorization server about each token (RFC 7662). Use it for opaque tokens, and if a
+/// token has to end when it is revoked.
 ///
-/// The answer is checked as a JWT's claims are: `active`, `iss` and `aud` where they are named, `exp`, `nbf`, `iat`.
-/// A good token is remembered for [a while](IntrospectionBuilder::remember_for), in which its being revoked is not
-/// seen. A token that is not good is remembered for nobody. Up to 64 tokens are asked about at once; beyond that, and
-/// while the server cannot be reached, tokens are refused as
+/// The response is checked like the claims of a JWT: `active`, `iss` and `aud` if they are set,
+/// `exp`, `nbf`, `iat`. A valid token is remembered for a [configurable
+/// time](IntrospectionBuilder::remember_for), in which its revocation is not noticed. An invalid
+/// token is not remembered. Limit: 64 tokens are asked about at once. Above it, and while the
+/// server cannot be reached, tokens are refused as
 /// [unavailable](crate::auth::AuthErrorKind::Unavailable).
 ///
 /// ```no_run
@@ -71,7 +72,8 @@ pub struct IntrospectionBuilder {
 }
 
 impl Introspection {
-    /// Starts a verifier that asks this endpoint: over TLS, or on this machine.
+    /// Starts a builder for a verifier that asks this endpoint. The URL has to use TLS or lead to
+    /// this machine.
     pub fn builder(endpoint: impl Into<String>) -> IntrospectionBuilder {
         IntrospectionBuilder {
             endpoint: endpoint.into(),
@@ -99,7 +101,7 @@ impl Introspection {
             request = account.on(request);
         }
         let mut said = answer(request).await.map_err(|error| match error.kind() {
-            // It is this server that is refused, and not the token that is asked about.
+            // The authorization server refused this server, not the token.
             crate::auth::AuthErrorKind::InsufficientScope => {
                 AuthError::unavailable(error.reason().to_owned())
             }
@@ -118,7 +120,8 @@ impl Introspection {
     }
 }
 
-/// A token that speaks for a client alone has no `sub` at some servers; then it is the client's.
+/// Some servers omit `sub` in a token that was issued to a client itself. The client id then is the
+/// subject.
 fn with_subject(mut said: Map<String, Value>) -> Map<String, Value> {
     if !said.contains_key("sub")
         && let Some(client) = said.get("client_id").cloned()
@@ -148,45 +151,47 @@ impl fmt::Debug for Introspection {
 }
 
 impl IntrospectionBuilder {
-    /// How this server is known to the authorization server (RFC 7662, section 2.1; RFC 6749, section 2.3.1).
+    /// Sets the client credentials of this server at the authorization server (RFC 7662, section
+    /// 2.1; RFC 6749, section 2.3.1).
     pub fn client(mut self, id: impl Into<String>, secret: impl AsRef<str>) -> Self {
         self.account = Some(Account::new(id.into(), secret.as_ref()));
         self
     }
 
-    /// Demands that the answer names this issuer, or another that is named. By default it need not name any: it
-    /// comes from the authorization server itself.
+    /// Adds an accepted issuer, which the response then has to name. Default: the response need not
+    /// name an issuer, because it comes from the authorization server itself.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
     }
 
-    /// For whom tokens are: `aud` has to have this, or another that is named.
+    /// Adds an accepted audience. `aud` has to contain one of the added audiences.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Takes tokens that are for anybody. Only where the authorization server answers for this server's tokens
-    /// alone.
+    /// Accepts tokens for any audience. Use this only if the authorization server answers for this
+    /// server's tokens alone.
     pub fn any_audience(mut self) -> Self {
         self.any_audience = true;
         self
     }
 
-    /// How long a good token is believed without being asked about again: 30 s by default, and so long one that was
-    /// revoked goes on. Nothing asks each time.
+    /// Sets the time for which a valid token is remembered. A revoked token is accepted for up to
+    /// this time. Zero asks the server each time. Default: 30 s.
     pub fn remember_for(mut self, time: Duration) -> Self {
         self.remember_for = time;
         self
     }
 
-    /// Makes the verifier. Nothing is asked yet.
+    /// Builds the verifier. No request is made yet.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`): a URL that is malformed, leads off this machine without TLS, or is `https://` while
-    /// neither feature `rustls` nor `native-tls` is enabled; no audience, or one where any is taken.
+    /// A refusal (by `auth`) if the URL is malformed, if it leads off this machine without TLS, or
+    /// if it is `https://` and neither feature `rustls` nor `native-tls` is enabled. Also if no
+    /// audience is set, or both an audience and `any_audience`.
     pub fn build(self) -> Result<Introspection, Error> {
         let endpoint = secure_url(&self.endpoint)?;
         let client = client(&endpoint)?;
@@ -198,7 +203,7 @@ impl IntrospectionBuilder {
         let expected = Expected {
             issuers: (!self.issuers.is_empty()).then_some(self.issuers),
             audiences: (!self.audiences.is_empty()).then_some(self.audiences),
-            // The server says whether the token is active, which includes this (RFC 7662, section 2.2).
+            // The server's `active` includes the expiry (RFC 7662, section 2.2).
             expires: false,
             ..Expected::default()
         };

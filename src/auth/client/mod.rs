@@ -1,4 +1,4 @@
-//! What is asked of an authorization server over HTTP.
+//! Requests to an authorization server over HTTP.
 
 mod exchange;
 mod introspection;
@@ -14,12 +14,12 @@ pub use introspection::{Introspection, IntrospectionBuilder};
 use super::{AuthError, rules::impossible, verifier::Secret};
 use crate::{Error, endpoint};
 
-/// How long a connection to an authorization server may take to come about.
+/// Timeout for the connection to an authorization server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// How long it may take to answer.
+/// Timeout of a request to an authorization server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A URL that secrets and keys may travel to and from: over TLS, or on this machine.
+/// Parses a URL that may carry secrets and keys: over TLS, or on this machine.
 pub(super) fn secure_url(url: &str) -> Result<Url, Error> {
     let url =
         Url::parse(url).map_err(|error| impossible(format!("the URL is malformed: {error}")))?;
@@ -36,7 +36,7 @@ pub(super) fn secure_url(url: &str) -> Result<Url, Error> {
     }
 }
 
-/// A client for this URL.
+/// Builds a client for this URL.
 pub(super) fn client(url: &Url) -> Result<Client, Error> {
     endpoint::direct_if_local(Client::builder(), url)
         .redirect(redirect::Policy::none())
@@ -47,7 +47,7 @@ pub(super) fn client(url: &Url) -> Result<Client, Error> {
         .map_err(|error| impossible(format!("cannot set up an HTTP client: {error}")))
 }
 
-/// The body of a successful answer. Errors do not quote it, nor the URL.
+/// Returns the body of a successful response. Errors contain neither the body nor the URL.
 pub(super) async fn body(request: RequestBuilder, limit: usize) -> Result<Vec<u8>, String> {
     let response = request.send().await.map_err(said)?;
     if !response.status().is_success() {
@@ -71,11 +71,11 @@ async fn read(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, 
     Ok(body)
 }
 
-/// How large an answer about a token may be, in bytes.
+/// Limit of a response about a token, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The JSON object that an authorization server answers with. One that refuses what it is asked for says so with
-/// status 400, 401 or 403; everything else is nobody's fault who asked.
+/// Returns the JSON object of the authorization server's response. Status 400, 401 or 403 means
+/// that the server refused the request. Every other failure is independent of the caller.
 async fn answer(request: RequestBuilder) -> Result<Map<String, Value>, AuthError> {
     let failed = |what: String| {
         AuthError::unavailable(format!("the authorization server: {what}"))
@@ -96,7 +96,7 @@ async fn answer(request: RequestBuilder) -> Result<Map<String, Value>, AuthError
     serde_json::from_slice(&body).map_err(|_| failed("its answer is no JSON object".to_owned()))
 }
 
-/// How this server is known to an authorization server.
+/// The credentials of this server at an authorization server.
 #[derive(Clone, Debug)]
 struct Account {
     id: String,

@@ -12,10 +12,10 @@ use http_body_util::{BodyExt, Either, Full};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, timeout};
 
-/// The body that is handed on: the one that came, or what was read of it.
+/// The body that is passed to the inner service: the original one, or the bytes read from it.
 pub type PassedBody<B> = Either<Full<Bytes>, B>;
 
-/// Why a body was not read to its end.
+/// The reason for which a body was not read to its end.
 pub(super) enum Unread {
     TooLarge,
     Broken,
@@ -41,7 +41,7 @@ where
             return Err(Unread::TooLarge);
         }
         match (first.take(), all.is_empty()) {
-            // Most bodies come in one piece, and are handed on as they are.
+            // Most bodies come in one piece, which is passed on without a copy.
             (None, true) => first = Some(data),
             (Some(before), _) => {
                 all.extend_from_slice(&before);
@@ -53,12 +53,12 @@ where
     Ok(first.unwrap_or_else(|| all.freeze()))
 }
 
-/// How much is read of the body of a request that is refused for what stands before it, in bytes and in time.
+/// Limits for reading the body of a request that is refused because of its head: bytes and time.
 const REST: usize = 64 * 1024;
 const REST_TIME: Duration = Duration::from_secs(1);
 
-/// Reads a body that nobody wants, so that the connection can go on: one whose request was not read to its end is
-/// closed, and a client that sends its next request then gets no answer. Says whether that was the end of it.
+/// Reads and discards a body. Otherwise the connection is closed, and a client that sends its next
+/// request on it gets no answer. Returns `true` if the body ended within the limits.
 pub(super) async fn read_away<B>(body: B) -> bool
 where
     B: Body<Data = Bytes>,
@@ -67,14 +67,14 @@ where
 }
 
 pin_project! {
-    /// The body of the companion's answers: its own, or the inner service's.
+    /// The body of the companion's responses: its own, or that of the inner service.
     #[derive(Debug)]
     pub struct HttpAuthBody<B> {
         #[pin]
         body: Either<Full<Bytes>, B>,
-        // The session that is in use while this is on its way.
+        // Keeps the session in use until the body has been sent.
         held: Option<Arc<()>>,
-        // When the caller's token expires.
+        // The time at which the caller's token expires.
         until: Option<Pin<Box<Sleep>>>,
     }
 }

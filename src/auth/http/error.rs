@@ -1,13 +1,13 @@
-/// Why the HTTP companion cannot be made.
+/// An error of the HTTP companion's configuration.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpAuthError {
-    /// A setting that cannot work.
+    /// An option has an invalid value.
     #[error("auth over HTTP: `{option}`: {reason}")]
     InvalidOption {
-        /// Which setting.
+        /// The name of the option.
         option: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What is decided on an HTTP request before it goes on.
+//! The decision on an HTTP request before it goes on.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -27,28 +27,28 @@ use crate::{
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Who sent a request, and in which session.
+/// The sender of a request, and its session.
 pub(super) struct Known {
     pub(super) verified: Verified,
     pub(super) who: Audience,
     pub(super) session: Session,
-    /// Where the request may open one.
+    /// The reserved room, if the request may open a session.
     pub(super) room: Option<Room>,
 }
 
-/// The scopes that a request lacks, and all that do for it.
+/// The scopes that a request lacks, and a set of scopes that suffices for it.
 struct Denied {
     missing: Vec<String>,
     needed: Vec<String>,
 }
 
-/// What a request says of its session.
+/// The session that a request names.
 pub(super) enum Session {
-    /// Nothing.
+    /// The request names no session.
     None,
-    /// One of the caller's own.
+    /// A session of the caller.
     Own { id: String, held: Arc<()> },
-    /// One that is not, whether another's or nobody's.
+    /// A session of another caller, or an unknown one.
     NotOwn,
 }
 
@@ -66,7 +66,7 @@ impl Known {
 }
 
 impl Shared {
-    /// Finds out who sent a request, takes the token off it, and looks whose session it names.
+    /// Identifies the sender of a request, removes the token, and checks the owner of the session.
     pub(super) async fn identify(&self, parts: &mut Parts) -> Result<Known, Box<Refused>> {
         let authenticated = match self.authenticate(parts).await {
             Ok(authenticated) => authenticated,
@@ -104,8 +104,8 @@ impl Shared {
         Ok(Authenticated::new(verified, token))
     }
 
-    /// A session that is not the caller's own gets another id on the way, one that nobody has: so the answer is the
-    /// same whether somebody has it or not, because it is the inner service's answer to an unknown id.
+    /// Replaces the id of a session that is not the caller's own by an unknown one. The response is
+    /// then the inner service's response to an unknown id, whether the session exists or not.
     fn session(&self, headers: &mut HeaderMap, who: &Audience) -> Session {
         let mut named = headers.get_all(SESSION_ID).iter();
         let session = match (named.next(), named.next()) {
@@ -118,7 +118,8 @@ impl Shared {
         {
             headers.insert(SESSION_ID, nobodys);
         }
-        // What a stream had before may only be asked for by who had it. Revision 2026-07-28 has no such thing.
+        // Only the owner of a session may ask for past events of a stream. Revision 2026-07-28 does
+        // not have this header.
         if !matches!(session, Session::Own { .. }) {
             headers.remove(LAST_EVENT_ID);
         }
@@ -138,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Decides on a body that was read. Says what it is about.
+    /// Decides on a body that was read. Returns its method, target and id.
     pub(super) fn decide(
         &self,
         parts: &Parts,
@@ -148,7 +149,7 @@ impl Shared {
         let mut about = known.about();
         let messages = match Messages::read(body) {
             Ok(messages) => messages,
-            // The inner service says what is wrong with what is no JSON.
+            // The inner service reports the error of a body that is not JSON.
             Err(error) if !error.is_data() => return Ok(about),
             Err(_) => {
                 return Err(Refused::bad(
@@ -184,7 +185,8 @@ impl Shared {
         Ok(about)
     }
 
-    /// Asks the rules, where the caller may hear what is forbidden. All that is missing is said at once.
+    /// Applies the rules if the caller may learn about forbidden names. All missing scopes are
+    /// returned at once.
     fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), Denied> {
         let Some(rules) = self.rules.as_ref().map(RulesOf::now) else {
             return Ok(());
@@ -218,8 +220,9 @@ impl Shared {
         }
     }
 
-    /// The refusal of what lacks scopes. The challenge names all that are needed, held or not: a client that asks for
-    /// those it names, and no more, would lose the others.
+    /// Builds the refusal of a request that lacks scopes. The challenge names all needed scopes,
+    /// including those already granted: a client that asks only for the named scopes would lose the
+    /// others.
     fn lacking(&self, denied: Denied, about: About) -> Box<Refused> {
         let needed = AuthError::insufficient_scope(denied.needed);
         let challenge = self.challenge(&needed);
@@ -240,7 +243,8 @@ impl Shared {
 
     pub(super) fn refuse(&self, error: AuthError, about: About) -> Box<Refused> {
         let mut challenge = self.challenge(&error);
-        // What to ask for at first (MCP 2026-07-28, Authorization, "Scope Selection Strategy").
+        // The scopes to ask for at first (MCP 2026-07-28, Authorization, "Scope Selection
+        // Strategy").
         let asks = matches!(
             error.kind(),
             AuthErrorKind::MissingToken | AuthErrorKind::Invalid | AuthErrorKind::Expired
@@ -256,7 +260,7 @@ impl Shared {
         Refused::by(error, challenge, about)
     }
 
-    /// Puts a refusal on record.
+    /// Records a refusal in the audit.
     pub(super) async fn record(
         &self,
         verb: &Method,
@@ -281,7 +285,8 @@ impl Shared {
     }
 }
 
-/// Whether a message names what this principal is not to know of. `AuthLayer` answers as if nothing had that name.
+/// Returns `true` if a message names an item that is hidden from this principal. `AuthLayer`
+/// answers as if the name did not exist.
 fn is_hidden(rules: &Rules, message: &Message<'_>, method: &str, principal: &Principal) -> bool {
     let Some(target) = message.target() else {
         return rules.needs_target(method);

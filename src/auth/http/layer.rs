@@ -8,7 +8,8 @@ use crate::auth::{AuthHandle, Rules, Verifier, audit::Audit};
 
 /// Guards an HTTP endpoint of MCP; see the [module](super).
 ///
-/// Cloning is one reference count. Clones, and everything they are laid over, share one map of sessions.
+/// A clone costs one reference count. Clones, and all services made from them, share one map of
+/// sessions.
 #[derive(Clone)]
 pub struct HttpAuthLayer {
     shared: Arc<Shared>,
@@ -26,7 +27,7 @@ pub(super) struct Shared {
     pub(super) sessions: Arc<Sessions>,
 }
 
-/// Where the rules are.
+/// The source of the rules.
 #[derive(Clone, Debug)]
 pub(super) enum RulesOf {
     Fixed(Arc<Rules>),
@@ -34,7 +35,7 @@ pub(super) enum RulesOf {
 }
 
 impl RulesOf {
-    /// The rules as they are.
+    /// Returns the current rules.
     pub(super) fn now(&self) -> Arc<Rules> {
         match self {
             Self::Fixed(rules) => rules.clone(),
@@ -44,7 +45,8 @@ impl RulesOf {
 }
 
 impl HttpAuthLayer {
-    /// Begins a layer that asks `verifier` about tokens: the one that [`AuthLayer`](crate::auth::AuthLayer) has.
+    /// Starts a builder for a layer that asks `verifier` about tokens. Use the verifier of the
+    /// [`AuthLayer`](crate::auth::AuthLayer) behind it.
     pub fn builder(verifier: impl Verifier) -> HttpAuthLayerBuilder {
         HttpAuthLayerBuilder {
             verifier: Arc::new(verifier),
@@ -93,80 +95,82 @@ pub struct HttpAuthLayerBuilder {
 }
 
 impl HttpAuthLayerBuilder {
-    /// What is guarded: its metadata is served, and challenges say where. Without it there is none, and a client
-    /// cannot find out where it gets a token.
+    /// Sets the protected resource. Its metadata is served, and challenges refer to it. Default:
+    /// none; a client then cannot discover where to get a token.
     pub fn resource(mut self, resource: ProtectedResource) -> Self {
         self.resource = Some(resource);
         self
     }
 
-    /// Puts a `realm` in challenges (RFC 9110, section 11.5). None by default.
+    /// Adds a `realm` to challenges (RFC 9110, section 11.5). Default: none.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
         self.realm = Some(realm.into());
         self
     }
 
-    /// Answers 403 with all scopes that are missing, where that may be known; see the
-    /// [module](super#what-may-be-known-of-what-is-forbidden). Give it the rules of the
-    /// [`AuthLayer`](crate::auth::AuthLayer) inside, which is who decides in any case. Without rules, what a known
-    /// caller may do is left to it.
+    /// Sets the rules, so that missing scopes are answered with 403 where they may be disclosed;
+    /// see the [module](super#disclosure-of-forbidden-names). Use the rules of the inner
+    /// [`AuthLayer`](crate::auth::AuthLayer), which makes the final decision in any case. Default:
+    /// none; the inner layer alone decides what a known caller may do.
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = Some(RulesOf::Fixed(Arc::new(rules)));
         self
     }
 
-    /// The same, with the rules that the layer inside has at the time, also when
-    /// [`set_rules`](AuthHandle::set_rules) changes them.
+    /// Uses the current rules of the inner layer, also after [`set_rules`](AuthHandle::set_rules)
+    /// has changed them.
     pub fn rules_of(mut self, layer: AuthHandle) -> Self {
         self.rules = Some(RulesOf::Layer(layer));
         self
     }
 
-    /// Records each request that is refused here.
+    /// Records each request that this layer refuses.
     pub fn audit(mut self, audit: Audit) -> Self {
         self.audit = Some(audit);
         self
     }
 
-    /// How long a token may be, in bytes. A longer one is not looked at. Default: 8 KiB.
+    /// Sets the maximum length of a token in bytes. A longer token is refused without verification.
+    /// Default: 8 KiB.
     pub fn max_token_bytes(mut self, max: usize) -> Self {
         self.max_token = max;
         self
     }
 
-    /// How large the body of a POST may be, in bytes: it is read before it is decided on. A larger one is answered
-    /// with 413. Default: 4 MiB, as rmcp has it.
+    /// Sets the maximum size of a POST body in bytes, which is read before the decision. A larger
+    /// body is answered with 413. Default: 4 MiB, the same as in rmcp.
     pub fn max_body_bytes(mut self, max: usize) -> Self {
         self.max_body = max;
         self
     }
 
-    /// How many sessions are known at once. At the bound, those that are idle are forgotten, and if there are none
-    /// an `initialize` is answered with 503. Default: 10,000.
+    /// Sets the maximum number of sessions. At the limit, idle sessions are evicted. If there are
+    /// none, an `initialize` is answered with 503. Default: 10,000.
     pub fn max_sessions(mut self, max: usize) -> Self {
         self.max_sessions = max;
         self
     }
 
-    /// How many of them one principal may have. Default: 1,000.
+    /// Sets the maximum number of sessions of one principal. Default: 1,000.
     pub fn max_sessions_each(mut self, max: usize) -> Self {
         self.max_sessions_each = max;
         self
     }
 
-    /// After how long a session is forgotten that nobody uses. A stream that is open uses it. A session that is
-    /// forgotten is unknown to its owner too. Default: an hour; rmcp itself ends a session after five minutes in
-    /// which nothing happens.
+    /// Sets the time after which an unused session is forgotten. An open stream counts as use. A
+    /// forgotten session is unknown to its owner too. Default: 1 h. rmcp itself ends a session
+    /// after 5 min without activity.
     pub fn session_idle(mut self, time: Duration) -> Self {
         self.session_idle = time;
         self
     }
 
-    /// Makes the layer.
+    /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// A bound of nothing, or a scope of the resource that no token can have; the error says which.
+    /// A limit is zero, or the resource names a scope that no token can have. The error names the
+    /// option.
     pub fn build(self) -> Result<HttpAuthLayer, HttpAuthError> {
         for (option, bound) in [
             ("max_token_bytes", self.max_token),

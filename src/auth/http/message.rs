@@ -1,4 +1,4 @@
-//! What an HTTP body asks, read no further than a decision needs.
+//! Parses an HTTP body as far as a decision needs it.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,8 +8,8 @@ use serde::{
     de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// One JSON-RPC message. Members that stand twice, where it matters, are an error: who reads the first and who
-/// reads the last would decide on different things.
+/// One JSON-RPC message. A relevant member that occurs twice is an error: a parser that uses the
+/// first and one that uses the last would decide on different requests.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Message<'a> {
     #[serde(default)]
@@ -20,7 +20,7 @@ pub(super) struct Message<'a> {
     params: Params<'a>,
 }
 
-/// What of a message's params says what it is about.
+/// The members of a message's params that name its target.
 #[derive(Debug, Default)]
 struct Params<'a> {
     name: Option<Cow<'a, str>>,
@@ -38,8 +38,8 @@ struct Reference<'a> {
 }
 
 impl Message<'_> {
-    /// What the message is about, where it is about one thing: as
-    /// [`RequestParts::target`](crate::RequestParts::target) has it.
+    /// Returns the target of the message, if it has a single one, as
+    /// [`RequestParts::target`](crate::RequestParts::target) defines it.
     pub(super) fn target(&self) -> Option<&str> {
         let params = &self.params;
         match self.method.as_deref()? {
@@ -58,8 +58,8 @@ impl Message<'_> {
         }
     }
 
-    /// What `Mcp-Name` mirrors (MCP 2026-07-28, Streamable HTTP, "Standard Request Headers"; the Tasks
-    /// extension).
+    /// Returns the value that `Mcp-Name` mirrors (MCP 2026-07-28, Streamable HTTP, "Standard
+    /// Request Headers"; the Tasks extension).
     pub(super) fn mirrored_name(&self) -> Option<&str> {
         match self.method.as_deref()? {
             "tools/call"
@@ -106,11 +106,11 @@ impl<'a> Messages<'a> {
     }
 }
 
-/// A string, or anything else, which is nothing here.
+/// A string; any other JSON value is read as `None`.
 #[derive(Debug, Default)]
 struct Text<'a>(Option<Cow<'a, str>>);
 
-/// Visits what may be anything, and says what a kind of thing is here.
+/// Visitor methods that read every JSON value of another type as the default value.
 macro_rules! nothing_else {
     ($lifetime:lifetime) => {
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
@@ -199,7 +199,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Params<'a> {
     }
 }
 
-/// What a completion refers to, or anything else.
+/// The reference of a completion; any other JSON value is read as `None`.
 #[derive(Default)]
 struct Ref<'a>(Option<Reference<'a>>);
 
@@ -266,7 +266,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever rmcp reads as a request, this reads as the same: what is decided here is decided on what runs.
+        /// Requests that rmcp accepts are read in the same way here, so the decision is on the
+        /// request that runs.
         #[test]
         fn rmcp_reads_the_same(
             method in proptest::sample::select(vec![
@@ -295,7 +296,7 @@ mod tests {
                 let theirs = crate::McpRequest::new(theirs.request);
                 let ours = read(&body).expect("a request");
                 proptest::prop_assert_eq!(theirs.method(), &ours.0);
-                // A custom request has no target, whatever its params say.
+                // A custom request has no target, whatever its params contain.
                 if !custom {
                     proptest::prop_assert_eq!(theirs.target(), ours.1.as_deref(), "{}", body);
                 }

@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::HttpAuthError;
 
-/// Where a protected resource's metadata is (RFC 9728, section 3).
+/// The well-known path of a protected resource's metadata (RFC 9728, section 3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// What a client reads to find out where it gets a token (RFC 9728, section 2; MCP 2026-07-28, Authorization,
-/// "Authorization Server Discovery").
+/// The metadata from which a client learns where to get a token (RFC 9728, section 2; MCP
+/// 2026-07-28, Authorization, "Authorization Server Discovery").
 ///
 /// ```
 /// use rmcp_layers::auth::http::ProtectedResource;
@@ -53,12 +53,13 @@ struct Document {
 }
 
 impl ProtectedResource {
-    /// The resource at this URL: the one by which clients reach the server, as they write it. It is never taken
-    /// from a request, whose `Host` anybody can choose.
+    /// Creates the metadata of the resource at this URL. Pass the URL that clients use to reach the
+    /// server. It is never taken from a request, because a caller can choose the `Host` header.
     ///
     /// # Errors
     ///
-    /// What is no absolute `http` or `https` URL, or has a query or a fragment.
+    /// The URL is not an absolute `http` or `https` URL, or it has a query, a fragment or user
+    /// information.
     pub fn new(resource: impl Into<String>) -> Result<Self, HttpAuthError> {
         let resource = resource.into();
         let wrong = || {
@@ -78,7 +79,7 @@ impl ProtectedResource {
         {
             return Err(wrong());
         }
-        // A slash that stands alone is no path (RFC 9728, section 3.1).
+        // A path of `/` alone counts as empty (RFC 9728, section 3.1).
         let path = format!("{WELL_KNOWN}{}", uri.path().trim_end_matches('/'));
         Ok(Self {
             url: format!("{scheme}://{authority}{path}"),
@@ -94,52 +95,52 @@ impl ProtectedResource {
         })
     }
 
-    /// Adds the issuer of an authorization server that makes tokens for it.
+    /// Adds the issuer of an authorization server that issues tokens for this resource.
     #[must_use]
     pub fn authorization_server(mut self, issuer: impl Into<String>) -> Self {
         self.document.authorization_servers.push(issuer.into());
         self
     }
 
-    /// The scopes that a client asks for at first: the fewest with which it can begin. Anybody can read them, so
-    /// nothing of the rules is told by itself.
+    /// Sets the scopes that a client asks for at first: the minimum to start with. They are public,
+    /// so none are derived from the rules.
     #[must_use]
     pub fn scopes_supported(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.document.scopes_supported = scopes.into_iter().map(Into::into).collect();
         self
     }
 
-    /// What people call it.
+    /// Sets the human-readable name of the resource.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.document.resource_name = Some(name.into());
         self
     }
 
-    /// The URL of a page for developers.
+    /// Sets the URL of the documentation for developers.
     #[must_use]
     pub fn documentation(mut self, url: impl Into<String>) -> Self {
         self.document.resource_documentation = Some(url.into());
         self
     }
 
-    /// Where the metadata is: the `resource_metadata` of a challenge.
+    /// Returns the URL of the metadata, which is the `resource_metadata` of a challenge.
     pub fn metadata_url(&self) -> &str {
         &self.url
     }
 
-    /// The scopes a client asks for at first.
+    /// Returns the scopes that a client asks for at first.
     pub(super) fn scopes(&self) -> &[String] {
         &self.document.scopes_supported
     }
 
-    /// Whether a request for this path is one for the metadata: at the resource's own place, or at that of the
-    /// host, where clients look next.
+    /// Returns `true` if a request for this path asks for the metadata. The path is that of the
+    /// resource, or that of the host, which clients try next.
     pub(super) fn is_at(&self, path: &str) -> bool {
         path == self.path || path == WELL_KNOWN
     }
 
-    /// The document, ready to be served.
+    /// Returns the document as JSON.
     pub(super) fn encoded(&self) -> Bytes {
         serde_json::to_vec(&self.document)
             .unwrap_or_default()

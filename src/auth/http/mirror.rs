@@ -1,4 +1,4 @@
-//! The headers that mirror a body (MCP 2026-07-28, Streamable HTTP, "Request Metadata"; SEP-2243).
+//! Headers that mirror the body (MCP 2026-07-28, Streamable HTTP, "Request Metadata"; SEP-2243).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderMap;
@@ -8,9 +8,9 @@ use super::message::Messages;
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
 
-/// Whether each of these headers that is there says what the body says. rmcp asks besides that they are there, of
-/// revisions that have them; older ones, which know nothing of them, are not to say something else with them
-/// either, because something on the way may have decided by them.
+/// Checks that each mirroring header that is present agrees with the body. rmcp checks separately
+/// that they are present, in revisions that define them. In older revisions a disagreement is
+/// refused too, because a proxy may have decided by the headers.
 pub(super) fn agrees(headers: &HeaderMap, messages: &Messages<'_>) -> Result<(), &'static str> {
     let method = sole(headers, METHOD)?;
     let name = sole(headers, NAME)?;
@@ -49,7 +49,7 @@ fn sole<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, &'sta
     )
 }
 
-/// What a value says that may be wrapped in Base64.
+/// Returns the value of a header that may be encoded as Base64.
 fn decoded(value: &str) -> Option<String> {
     let wrapped = value
         .strip_prefix("=?base64?")

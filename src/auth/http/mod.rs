@@ -1,9 +1,10 @@
-//! The HTTP companion: the same guard in front of rmcp's streamable HTTP service.
+//! The HTTP companion: authentication in front of rmcp's streamable HTTP service.
 //!
-//! What a caller hears over HTTP (a challenge, a status) is said before there is an MCP message. So this stands in
-//! front of `StreamableHttpService`, asks the same [`Verifier`](crate::auth::Verifier) as
-//! [`AuthLayer`](crate::auth::AuthLayer) in the stack behind it, and tells it who is calling, so that a token is
-//! verified once. Nothing checks that it is the same: whom this lets in, the layer behind it believes.
+//! Over HTTP, a caller expects refusals as a status and a challenge, before there is an MCP
+//! message. [`HttpAuthLayer`] therefore stands in front of `StreamableHttpService`. It asks the
+//! same [`Verifier`](crate::auth::Verifier) as [`AuthLayer`](crate::auth::AuthLayer) in the stack
+//! behind it, and passes the verified caller on, so that a token is verified once. The two
+//! verifiers are not compared: `AuthLayer` trusts every caller that the companion has let in.
 //!
 //! ```
 //! use std::{convert::Infallible, sync::Arc};
@@ -61,51 +62,64 @@
 //! # }
 //! ```
 //!
-//! It guards whatever it is put around. Around a whole router it also serves the resource's metadata, which is
-//! public; a route that is to be public otherwise stands outside of it. What needs to see a browser's preflight
-//! requests, as a CORS layer does, stands outside of it too.
+//! The layer guards the service it is applied to. Around a whole router it also serves the
+//! resource's metadata, which is public. Place other public routes outside of it. A CORS layer has
+//! to see a browser's preflight requests, so place it outside as well.
 //!
-//! # What is answered
+//! # Responses
 //!
-//! | a request | status | says besides |
+//! | Request | Status | Also contains |
 //! |---|---|---|
 //! | `GET /.well-known/oauth-protected-resource`, also with the resource's path after it | 200 | the metadata (RFC 9728) |
 //! | without a token | 401 | `WWW-Authenticate` with `resource_metadata`, and the scopes to ask for at first |
-//! | with a token that is not good, or not any more | 401 | the same, with `error="invalid_token"` and no detail |
+//! | with an invalid or expired token | 401 | the same, with `error="invalid_token"` and no detail |
 //! | with several `Authorization` headers, or a token in its query string | 400 | `error="invalid_request"` |
-//! | whose token nobody can verify now | 503 | `Retry-After` |
-//! | for which scopes are missing, where the rules reveal it | 403 | `error="insufficient_scope"`, and all scopes that it needs (RFC 6750, section 3.1); the body names those that are missing |
-//! | whose `Mcp-Method` or `Mcp-Name` is not what its body says | 400 | JSON-RPC error -32020 (MCP 2026-07-28, Streamable HTTP, "Server Validation") |
-//! | whose body has a member twice that decides | 400 | JSON-RPC error -32600 |
+//! | with a token that cannot be verified at the moment | 503 | `Retry-After` |
+//! | that lacks scopes, if the rules reveal this | 403 | `error="insufficient_scope"`, and all scopes that the request needs (RFC 6750, section 3.1); the body names the missing ones |
+//! | with an `Mcp-Method` or `Mcp-Name` that differs from its body | 400 | JSON-RPC error -32020 (MCP 2026-07-28, Streamable HTTP, "Server Validation") |
+//! | with a body in which a member that the decision depends on occurs twice | 400 | JSON-RPC error -32600 |
 //! | with a body of more than 4 MiB | 413 | |
-//! | in a session that is not the caller's own | as in one that nobody has: rmcp's 404 | |
-//! | that would open one session too many | 503 | `Retry-After` |
-//! | any other | the inner service's | |
+//! | in a session of another caller | the same as for an unknown session: rmcp's 404 | |
+//! | that would open a session above the limit | 503 | `Retry-After` |
+//! | any other | that of the inner service | |
 //!
-//! A refusal's body is a JSON-RPC error, with the code that [`AuthLayer`](crate::auth::AuthLayer) would give it.
-//! Each is on record, with an [`audit`](HttpAuthLayerBuilder::audit).
+//! The body of a refusal is a JSON-RPC error with the code that
+//! [`AuthLayer`](crate::auth::AuthLayer) would use. With an [`audit`](HttpAuthLayerBuilder::audit),
+//! each refusal is recorded.
 //!
-//! # What may be known of what is forbidden
+//! # Disclosure of forbidden names
 //!
-//! A 403 tells a caller that there is something it may not use, and what it would need: a client can ask its user
-//! for more (step-up). The same answer tells an attacker which names there are. One cannot have both, so the rules
-//! say it: with [`reveal_forbidden`](crate::auth::RulesBuilder::reveal_forbidden) a request that lacks a scope is
-//! answered with 403, all scopes at once, of a batch all that its messages lack. Without it, which is the default,
-//! a request for a name that the caller cannot see on a list goes on to [`AuthLayer`](crate::auth::AuthLayer), which
-//! answers as if nothing had that name; one that lacks a scope for the method alone is answered with 403 all the
-//! same, because it tells of no name. Here nothing is filtered, and what a [`Policy`](crate::auth::Policy) says
-//! beyond rules is not asked: do not leave `AuthLayer` out.
+//! A 403 response tells a caller that a forbidden name exists and which scopes it needs. A client
+//! can then ask its user for more scopes (step-up). The same response tells an attacker which names
+//! exist. The rules decide between the two:
+//!
+//! - With [`reveal_forbidden`](crate::auth::RulesBuilder::reveal_forbidden), a request that lacks a
+//!   scope is answered with 403 and all scopes at once. For a batch, the scopes of all its messages
+//!   are combined.
+//! - Without it (the default), a request for a name that the caller cannot see on a list goes on to
+//!   [`AuthLayer`](crate::auth::AuthLayer), which answers as if the name did not exist. A request
+//!   that lacks a scope for the method alone is still answered with 403, because that discloses no
+//!   name.
+//!
+//! The companion does not filter lists and does not ask a [`Policy`](crate::auth::Policy). Do not
+//! leave `AuthLayer` out.
 //!
 //! # Sessions
 //!
-//! A session id (revisions before 2026-07-28) is no credential: it serves who opened it, with any token of the same
-//! issuer and subject, and is unknown to all others. Which sessions there are is learned from the answers to
-//! `initialize`; what is not known here is not let through, so the sessions of another process, or of before a
-//! restart, are unknown: where several processes serve, one client's requests go to one of them (sticky routing by
-//! `Mcp-Session-Id`). That is so also where they share rmcp's `session_store`, which brings back what a session was
-//! but not who opened it. Revision 2026-07-28 has no sessions, and any process serves any request. At the
-//! [bounds](HttpAuthLayerBuilder::max_sessions) no session is opened. A stream that a `GET` opened ends when the
-//! token does with which it was opened. `Last-Event-ID` is heard of in the caller's own sessions alone.
+//! A session id (revisions before 2026-07-28) is not a credential. It is valid for the principal
+//! that opened the session, with any token of the same issuer and subject, and unknown to all
+//! others.
+//!
+//! Sessions are learned from the answers to `initialize`. An unknown session is not let through, so
+//! the sessions of another process, or of the time before a restart, are unknown. If several
+//! processes serve one endpoint, route each client to one of them (sticky routing by
+//! `Mcp-Session-Id`). This also holds if they share rmcp's `session_store`, which restores a
+//! session but not its owner. Revision 2026-07-28 has no sessions, so any process can serve any
+//! request.
+//!
+//! At the [limits](HttpAuthLayerBuilder::max_sessions), no session is opened. A stream that was
+//! opened by a `GET` ends when the token of that request expires. `Last-Event-ID` is honored only
+//! in the caller's own sessions.
 
 mod body;
 mod error;

@@ -15,10 +15,10 @@ use crate::{
     code,
 };
 
-/// When to try again, where nobody said so.
+/// Default of `Retry-After`.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// A request that does not go on, and what is on record of it.
+/// A refused request, and the facts for its audit record.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) status: StatusCode,
@@ -27,11 +27,11 @@ pub(super) struct Refused {
     error: ErrorData,
     challenge: Option<String>,
     retry_after: Option<Duration>,
-    /// The request was not read to its end, so nothing can follow it on its connection.
+    /// The request was not read to its end, so the connection has to be closed.
     pub(super) is_last: bool,
 }
 
-/// What is known of a request.
+/// The known facts of a request.
 #[derive(Debug, Default)]
 pub(super) struct About {
     pub(super) principal: Option<Principal>,
@@ -49,7 +49,7 @@ impl About {
 }
 
 impl Refused {
-    /// As RFC 6750 says it, section 3.
+    /// Builds a refusal as in RFC 6750, section 3.
     pub(super) fn by(error: AuthError, challenge: String, about: About) -> Box<Self> {
         let unavailable = error.kind() == AuthErrorKind::Unavailable;
         Box::new(Self {
@@ -63,7 +63,7 @@ impl Refused {
         })
     }
 
-    /// For a body that cannot be decided on.
+    /// Builds the refusal of a body that cannot be decided on.
     pub(super) fn bad(
         status: StatusCode,
         code: ErrorCode,
@@ -81,7 +81,7 @@ impl Refused {
         })
     }
 
-    /// For a session that finds no room.
+    /// Builds the refusal of a session above the limit.
     pub(super) fn no_room(about: About) -> Box<Self> {
         let reason = "there is no room for another session";
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -90,10 +90,10 @@ impl Refused {
         refused
     }
 
-    /// For the record alone: a session that is not the caller's own. What the caller hears of it is the inner
-    /// service's answer to a session that nobody has.
+    /// Builds the audit record for a session that is not the caller's own. The caller itself gets
+    /// the inner service's response to an unknown session.
     pub(super) fn not_own(about: About) -> Box<Self> {
-        let reason = "the session is another principal's, or nobody's";
+        let reason = "the session belongs to another principal, or does not exist";
         Self::bad(
             StatusCode::NOT_FOUND,
             ErrorCode::INVALID_REQUEST,
@@ -107,8 +107,8 @@ impl Refused {
     }
 
     pub(super) fn into_response(self) -> Response<Bytes> {
-        // An id that is not known is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would leave it out; clients
-        // that read the one read the other, but not all the other way round.
+        // An unknown id is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would omit it.
+        // Clients that accept an omitted id also accept null, but some accept null only.
         let error = json!({ "jsonrpc": "2.0", "id": self.about.id, "error": self.error });
         let mut response = Response::new(error.to_string().into());
         *response.status_mut() = self.status;

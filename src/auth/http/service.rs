@@ -58,7 +58,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready is the one that is called.
+        // The instance that `poll_ready` made ready must be the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let shared = self.shared.clone();
@@ -97,7 +97,7 @@ where
 }
 
 impl Known {
-    /// When a stream ends that is open as long as the caller likes: when the token does.
+    /// Returns the timer that ends a long-lived stream when the token expires.
     fn expiry(&self) -> Option<tokio::time::Sleep> {
         let left = self.verified.expires_at?.duration_since(SystemTime::now());
         Some(tokio::time::sleep(left.unwrap_or_default()))
@@ -105,7 +105,7 @@ impl Known {
 }
 
 impl Shared {
-    /// Decides whether a request goes on, and as what.
+    /// Decides whether a request goes on, and in which form.
     async fn admit<B>(
         &self,
         request: Request<B>,
@@ -147,7 +147,7 @@ impl Shared {
         Ok((Request::from_parts(parts, body), known, about))
     }
 
-    /// Learns from an answer which sessions there are. Returns what holds the request's own.
+    /// Learns from a response which sessions exist. Returns the guard of the request's own session.
     fn follow<R>(
         &self,
         verb: &Method,
@@ -166,7 +166,7 @@ impl Shared {
         let Some(opened) = response.headers().get(SESSION_ID) else {
             return Ok(None);
         };
-        // One that cannot be noted is nobody's: to name it would help nobody.
+        // A session that cannot be noted has no owner, so its id must not reach the client.
         let room = known.room.take();
         let noted = opened
             .to_str()

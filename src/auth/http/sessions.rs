@@ -1,4 +1,4 @@
-//! Whose session is whose.
+//! The owners of sessions.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::Audience;
 
-/// How long a session id may be. rmcp's are UUIDs.
+/// Limit of a session id's length in bytes. The ids of rmcp are UUIDs.
 const MAX_ID: usize = 128;
 
-/// Sessions, and who opened them.
+/// The known sessions and their owners.
 pub(super) struct Sessions {
     max: usize,
     max_each: usize,
@@ -24,16 +24,16 @@ pub(super) struct Sessions {
 #[derive(Default)]
 struct Owners {
     sessions: HashMap<Arc<str>, Session>,
-    /// For how many more there has to be room, because they are being opened.
+    /// The number of sessions that are being opened, for which room is reserved.
     reserved: usize,
-    /// How many each has, and is opening.
+    /// The number of sessions that each principal has or is opening.
     counts: HashMap<Audience, usize>,
 }
 
 struct Session {
     owner: Audience,
     used: Instant,
-    /// Held by every answer that is still on its way.
+    /// Shared with every response that is still being sent.
     held: Arc<()>,
 }
 
@@ -43,11 +43,11 @@ impl Session {
     }
 }
 
-/// Why there is no room for another session.
+/// The limit of sessions is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// Room for a session that is being opened.
+/// Room that is reserved for a session that is being opened.
 pub(super) struct Room {
     sessions: Arc<Sessions>,
     who: Audience,
@@ -75,7 +75,8 @@ impl Sessions {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the session is this principal's; then it counts as used as long as what is returned is held.
+    /// Returns a guard if the session belongs to this principal. The session counts as used until
+    /// the guard is dropped.
     pub(super) fn hold(&self, id: &str, who: &Audience) -> Option<Arc<()>> {
         let mut owners = self.owners();
         let session = owners.sessions.get_mut(id)?;
@@ -86,7 +87,7 @@ impl Sessions {
         Some(session.held.clone())
     }
 
-    /// Keeps room for another session of this principal.
+    /// Reserves room for another session of this principal.
     pub(super) fn reserve(self: &Arc<Self>, who: &Audience) -> Result<Room, Full> {
         let mut owners = self.owners();
         owners.make_room(self, who)?;
@@ -98,7 +99,7 @@ impl Sessions {
         })
     }
 
-    /// Notes that this principal has opened this session, for which there may be room already.
+    /// Notes that this principal has opened this session. Uses `room` if it was reserved before.
     pub(super) fn opened(&self, id: &str, who: &Audience, room: Option<Room>) -> Result<(), Full> {
         if id.len() > MAX_ID {
             return Err(Full);
@@ -116,13 +117,13 @@ impl Sessions {
             owners.uncount(&before.owner);
         }
         *owners.counts.entry(who.clone()).or_default() += 1;
-        // Its room is given up with the lock, which that takes too.
+        // The drop of the room takes the lock again.
         drop(owners);
         drop(room);
         Ok(())
     }
 
-    /// Forgets a session that has ended.
+    /// Removes a session that has ended.
     pub(super) fn ended(&self, id: &str) {
         let mut owners = self.owners();
         if let Some(session) = owners.sessions.remove(id) {

@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// The longest leeway: past a few minutes it is no clock's error any more.
+/// Limit of the leeway. Clocks that differ by more than a few minutes are misconfigured.
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
 /// Builds a [`JwtVerifier`].
 #[must_use = "call `build` to make the verifier"]
 pub struct JwtVerifierBuilder {
     keys: Vec<Key>,
-    /// The first that was wrong.
+    /// The reason for which the first invalid key was refused.
     wrong: Option<String>,
     inline: Vec<String>,
     jwks: Option<Jwks>,
@@ -68,18 +68,19 @@ impl Default for JwtVerifierBuilder {
 }
 
 impl JwtVerifierBuilder {
-    /// A secret that the issuer shares: HS256, with 48 bytes HS384 too, with 64 HS512. At least 32 random bytes
-    /// (RFC 7518, section 3.2): what people make up is guessed.
+    /// Adds a secret that is shared with the issuer. It is used for HS256, from 48 bytes on also
+    /// for HS384, and from 64 bytes on also for HS512. Minimum: 32 random bytes (RFC 7518, section
+    /// 3.2). Do not use a secret that a person made up: it can be guessed.
     pub fn secret(self, secret: impl AsRef<[u8]>) -> Self {
         self.add(Key::secret(None, secret.as_ref()))
     }
 
-    /// A public key in PEM: RSA of at least 2048 bits, EC on P-256 or P-384, or Ed25519.
+    /// Adds a public key in PEM: RSA of at least 2048 bits, EC on P-256 or P-384, or Ed25519.
     pub fn pem(self, pem: impl AsRef<[u8]>) -> Self {
         self.add(Key::pem(None, pem.as_ref()))
     }
 
-    /// A public key in PEM, for tokens whose header names it so (`kid`).
+    /// Adds a public key in PEM for tokens whose header has this `kid`.
     pub fn pem_with_id(self, kid: impl Into<String>, pem: impl AsRef<[u8]>) -> Self {
         self.add(Key::pem(Some(kid.into()), pem.as_ref()))
     }
@@ -94,14 +95,14 @@ impl JwtVerifierBuilder {
         self
     }
 
-    /// A JWK set (RFC 7517), as JSON, that does not change.
+    /// Adds a JWK set (RFC 7517), as JSON, that does not change.
     pub fn jwks_json(mut self, json: impl Into<String>) -> Self {
         self.inline.push(json.into());
         self
     }
 
-    /// A JWK set that is kept up to date, in a file or at a URL. There can be one; use
-    /// [`AnyOf`](crate::auth::AnyOf) for several issuers.
+    /// Sets a JWK set that is kept up to date, in a file or at a URL. Limit: one set. For several
+    /// issuers, use [`AnyOf`](crate::auth::AnyOf).
     pub fn jwks(mut self, jwks: Jwks) -> Self {
         if self.jwks.replace(jwks).is_some() {
             self.wrong
@@ -110,95 +111,100 @@ impl JwtVerifierBuilder {
         self
     }
 
-    /// Allows these algorithms only. By default, each that the type of a key is for.
+    /// Allows these algorithms only. Default: every algorithm of the type of a key.
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = Some(algorithms.into_iter().collect());
         self
     }
 
-    /// Who issues the tokens: `iss` has to be this to the letter, or another that is named. The keys are believed
-    /// for all of them.
+    /// Adds an accepted issuer. `iss` has to be equal to one of the added issuers. All keys are
+    /// trusted for all of them.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
     }
 
-    /// Takes tokens of any issuer, or of none: whoever has a key's other half.
+    /// Accepts tokens of any issuer, or without one. Every holder of a signing key can then issue
+    /// tokens.
     pub fn any_issuer(mut self) -> Self {
         self.any_issuer = true;
         self
     }
 
-    /// For whom tokens are: `aud` has to be this, or an array in which it is, or another that is named. For MCP it
-    /// is the canonical URI of the server (RFC 8707; MCP 2026-07-28, Authorization, "Access Token Usage").
+    /// Adds an accepted audience. `aud` has to be one of the added audiences, or an array that
+    /// contains one. For MCP it is the canonical URI of the server (RFC 8707; MCP 2026-07-28,
+    /// Authorization, "Access Token Usage").
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Takes tokens that are for anybody: one that was given to another server, and that this server's callers or
-    /// the other server can use here. Only where the issuer issues for this server alone.
+    /// Accepts tokens for any audience. A token that was issued for another server can then be used
+    /// here, by that server or by its holders. Use this only if the issuer issues tokens for this
+    /// server alone.
     pub fn any_audience(mut self) -> Self {
         self.any_audience = true;
         self
     }
 
-    /// Takes tokens that do not say when they expire.
+    /// Accepts tokens without `exp`.
     pub fn without_expiry(mut self) -> Self {
         self.expected.expires = false;
         self
     }
 
-    /// How far clocks may differ: 30 s by default, at most 5 min.
+    /// Sets the allowed clock difference. Default: 30 s. Limit: 5 min.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.expected.leeway = leeway;
         self
     }
 
-    /// Takes access tokens that say they are (`typ`: `at+jwt`, RFC 9068) and no others. By default `JWT` and
-    /// none will do too, because many issuers write nothing else.
+    /// Accepts only tokens with the `typ` `at+jwt` (RFC 9068). Default: `JWT` and a missing `typ`
+    /// are accepted too, because many issuers use no other.
     pub fn access_tokens_only(mut self) -> Self {
         self.types = Types::AccessToken;
         self
     }
 
-    /// The claim that becomes the principal's subject, `sub` by default.
+    /// Sets the claim that becomes the principal's subject. Default: `sub`.
     pub fn subject_claim(mut self, claim: impl Into<String>) -> Self {
         self.expected.subject = claim.into();
         self
     }
 
-    /// The claims that may hold the scopes. The first that is there holds. `scope` and `scp` by default.
+    /// Sets the claims that may contain the scopes. The first one that is present is used. Default:
+    /// `scope`, then `scp`.
     pub fn scope_claims(mut self, claims: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.expected.scopes = claims.into_iter().map(Into::into).collect();
         self
     }
 
-    /// How long a token may be, in bytes: 8192 by default. Longer ones are refused unread.
+    /// Sets the maximum length of a token in bytes. Longer tokens are refused unread. Default:
+    /// 8,192.
     pub fn max_token_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How many good tokens are remembered: 10,000 by default, 0 for none. The one that was seen least recently
-    /// goes first.
+    /// Sets the number of valid tokens that are remembered; 0 disables this. Default: 10,000 (the
+    /// least recently used is evicted).
     pub fn remembered_tokens(mut self, count: usize) -> Self {
         self.remembered = count;
         self
     }
 
-    /// Reads the time from here. For tests.
+    /// Sets the clock. Intended for tests.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Makes the verifier. Nothing is fetched yet.
+    /// Builds the verifier. Nothing is fetched yet.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) of what cannot be: no key, a key that is malformed or too weak, no issuer or
-    /// audience where none was waived, a set that is too old before it is fetched again.
+    /// A refusal (by `auth`) of an invalid configuration: no key, a malformed or weak key, no
+    /// issuer or audience unless waived, or a JWK set with `stale_for` below `refresh_every`.
     pub fn build(mut self) -> Result<JwtVerifier, Error> {
         if let Some(wrong) = self.wrong.take() {
             return Err(impossible(wrong));
@@ -238,7 +244,7 @@ impl JwtVerifierBuilder {
     }
 }
 
-/// What `iss` or `aud` may be.
+/// Returns the accepted values of `iss` or `aud`; `None` accepts any.
 fn named(what: &str, names: Vec<String>, any: bool) -> Result<Option<Vec<String>>, Error> {
     match (names.is_empty(), any) {
         (false, false) => Ok(Some(names)),

@@ -2,26 +2,27 @@ use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 
-/// How large a JWK set may be, in bytes. A hundred RSA keys have 60 KiB.
+/// Limit of a JWK set's size in bytes. A hundred RSA keys take 60 KiB.
 pub(super) const MAX_JWKS_BYTES: usize = 256 * 1024;
 
-/// Brings the JSON of a set.
+/// Fetches the JSON of a set.
 pub(super) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync>;
 
-/// Where an issuer publishes its keys, as a JWK set (RFC 7517), and how often that is looked at.
+/// The source of an issuer's JWK set (RFC 7517), and how often it is fetched.
 ///
-/// The set is fetched when the first token needs it, again in the background
-/// [as often as said](Self::refresh_every), and when a token names a key that is not in it. At most one fetch is
-/// under way, and whoever waits for it waits for the same; a fetch goes on when its caller goes away.
+/// The set is fetched when the first token needs it, then [periodically](Self::refresh_every) in
+/// the background, and when a token names a key that is not in the set. There is at most one fetch
+/// at a time, and all tokens that need it wait for the same one. A fetch continues when its caller
+/// goes away.
 ///
-/// | | |
+/// | Event | Effect |
 /// |---|---|
-/// | a token names an unknown key | the set is fetched, and the token waits for it. If that does not bring it, unknown keys cause no other fetch for the [cooldown](Self::cooldown), and tokens that name one meanwhile wait for the fetch after it: whoever makes up names can neither make the verifier fetch more often, nor have the tokens of a new key refused |
-/// | more than 1,000 tokens wait for the end of a cooldown | the others are refused as [unavailable](crate::auth::AuthErrorKind::Unavailable), with the time at which to come again |
-/// | a token names an unknown key, and would be refused by its claims | it is refused at once, and causes no fetch |
-/// | a key is gone from the set | what it vouched for is forgotten at once |
-/// | the issuer is down | the keys of the last fetch are used for [as long as said](Self::stale_for); after that, and before a first fetch has succeeded, every token is refused as [unavailable](crate::auth::AuthErrorKind::Unavailable) |
-/// | a shared secret, a private key, or one that is not for signatures is in the set | it is passed over, with a warning |
+/// | A token names an unknown key | The set is fetched, and the token waits for it. If the key is not in it, unknown keys cause no other fetch for the [cooldown](Self::cooldown), and tokens that name one wait for the fetch after it. An attacker who invents key ids can neither raise the rate of fetches nor have tokens with a new key refused |
+/// | More than 1,000 tokens wait for the end of a cooldown | Further ones are refused as [unavailable](crate::auth::AuthErrorKind::Unavailable), with the time of the next attempt |
+/// | A token names an unknown key, and its claims are invalid | The token is refused at once, without a fetch |
+/// | A key is removed from the set | The tokens that it signed are forgotten at once |
+/// | The issuer cannot be reached | The keys of the last fetch are used for [`stale_for`](Self::stale_for). After that, and before the first successful fetch, every token is refused as [unavailable](crate::auth::AuthErrorKind::Unavailable) |
+/// | The set contains a shared secret, a private key, or a key that is not for signatures | The key is skipped, with a warning |
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,7 +40,8 @@ pub struct Jwks {
 }
 
 impl Jwks {
-    /// A set that `fetch` brings: from a vault, or by a client of your own. A fetch has 10 s.
+    /// Creates a set that `fetch` returns, for example from a vault or by your own client. Timeout:
+    /// 10 s.
     pub fn from_fn<F, Fut>(fetch: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -50,7 +52,8 @@ impl Jwks {
         }))
     }
 
-    /// A set in a file, which is read again as one at a URL would be. At most 256 KiB.
+    /// Creates a set that is read from a file, and read again as a set at a URL would be. Limit:
+    /// 256 KiB.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self::over(Arc::new(move || {
@@ -63,14 +66,15 @@ impl Jwks {
         }))
     }
 
-    /// A set at a URL: what an authorization server's metadata calls `jwks_uri` (RFC 8414, section 2). It is
-    /// fetched over a client of its own, which follows no redirect. Only an issuer on the loopback interface may
-    /// be asked without TLS: whoever can change the set on its way can make tokens. At most 256 KiB.
+    /// Creates a set at a URL, which an authorization server's metadata calls `jwks_uri` (RFC 8414,
+    /// section 2). The set is fetched by a separate client that does not follow redirects. An
+    /// issuer without TLS is accepted only on the loopback interface, because an attacker who can
+    /// change the set in transit can issue tokens. Limit: 256 KiB.
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`), if the URL is malformed, or is `http://` and leads off this machine, or is `https://`
-    /// and neither feature `rustls` nor `native-tls` is enabled.
+    /// A refusal (by `auth`) if the URL is malformed, if it is `http://` and not on the loopback
+    /// interface, or if it is `https://` and neither feature `rustls` nor `native-tls` is enabled.
     #[cfg(feature = "auth-client")]
     pub fn url(url: &str) -> Result<Self, crate::Error> {
         let url = crate::auth::client::secure_url(url)?;
@@ -90,25 +94,29 @@ impl Jwks {
         }
     }
 
-    /// How old the set may be before it is fetched again in the background. 10 min by default: so long a key that
-    /// the issuer took away is still believed.
+    /// Sets the age at which the set is fetched again in the background. A key that the issuer has
+    /// removed is trusted for up to this time. Default: 10 min.
     #[must_use]
     pub fn refresh_every(mut self, time: Duration) -> Self {
         self.refresh_every = time;
         self
     }
 
-    /// How long unknown keys cause no fetch after they caused one that did not bring them: 5 s by default, so that an
-    /// issuer that answers is asked 12 times a minute at most, whatever an attacker sends, and a token of a new key
-    /// waits no longer than that and one fetch. If the rest of it is over 10 s, tokens of unknown keys do not wait for its end,
-    /// but are refused. A fetch that failed is tried again after 1 s, or after this if it is shorter.
+    /// Sets the time without fetches for unknown keys, after a fetch that did not bring the unknown
+    /// key. Default: 5 s.
+    ///
+    /// With the default, an issuer that answers is asked at most 12 times a minute, whatever an
+    /// attacker sends. A token with a new key waits for at most the cooldown and one fetch. If more
+    /// than 10 s of the cooldown are left, tokens with unknown keys are refused instead. A failed
+    /// fetch is retried after 1 s, or after the cooldown if that is shorter.
     #[must_use]
     pub fn cooldown(mut self, time: Duration) -> Self {
         self.cooldown = time;
         self
     }
 
-    /// How old the set may get while the issuer cannot be reached. 1 h by default. Past it, nobody is let in.
+    /// Sets the maximum age of the set while the issuer cannot be reached. After that, every token
+    /// is refused as unavailable. Default: 1 h.
     #[must_use]
     pub fn stale_for(mut self, time: Duration) -> Self {
         self.stale_for = time;

@@ -1,4 +1,4 @@
-//! Keys that tokens are verified with, each with the algorithms it is for.
+//! Keys for the verification of tokens, each with its algorithms.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -11,40 +11,40 @@ use sha2::{Digest, Sha256};
 
 use super::parse::Compact;
 
-/// How many keys a set has at most. Issuers have two or three.
+/// Limit of keys in a set. Issuers usually have two or three.
 const MAX_KEYS: usize = 100;
-/// How many keys are tried on a token that does not say which is its own.
+/// Limit of keys that are tried on one token.
 const MAX_TRIES: usize = 4;
-/// The shortest RSA modulus, in bytes (RFC 7518, section 3.3).
+/// Minimum length of an RSA modulus in bytes (RFC 7518, section 3.3).
 const MIN_RSA_BYTES: usize = 2048 / 8;
 
-/// One key.
+/// A key for the verification of signatures.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// A digest of the key, its `kid` and its `alg`: the same for the same key in a later set.
+    /// A digest of the key, its `kid` and its `alg`. It is equal for the same key in a later set.
     pub(super) id: u64,
     kid: Option<String>,
     algorithms: Vec<Algorithm>,
     decoding: DecodingKey,
 }
 
-/// Keys that belong together.
+/// A set of keys.
 #[derive(Debug, Default)]
 pub(super) struct KeySet(Vec<Key>);
 
-/// What a set says of a token.
+/// The result of verifying a signature with a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signed {
-    /// By this key.
+    /// Signed by this key.
     By(u64),
-    /// Not by the key that it names.
+    /// Not signed by the key that the token names.
     Not,
-    /// By no key that is here, so perhaps by one that is not.
+    /// Not signed by any key of the set; a newer set may contain the key.
     Unknown,
 }
 
 impl Key {
-    /// A shared secret.
+    /// Creates a key from a shared secret.
     pub(super) fn secret(kid: Option<String>, secret: &[u8]) -> Result<Self, String> {
         let algorithms: Vec<_> = [
             (Algorithm::HS256, 32),
@@ -64,7 +64,7 @@ impl Key {
         Self::checked(kid, algorithms, DecodingKey::from_secret(secret), secret)
     }
 
-    /// A public key in PEM.
+    /// Creates a key from a public key in PEM.
     pub(super) fn pem(kid: Option<String>, pem: &[u8]) -> Result<Self, String> {
         if pem.windows(11).any(|word| word == b"PRIVATE KEY") {
             return Err(
@@ -110,10 +110,10 @@ impl Key {
         Self::checked(kid, algorithms, key, modulus)
     }
 
-    /// A key of a JWK set (RFC 7517).
+    /// Creates a key from a member of a JWK set (RFC 7517).
     pub(super) fn jwk(jwk: Value) -> Result<Self, String> {
         if jwk.get("d").is_some() {
-            return Err("it is a private key, and whoever reads the set can sign".into());
+            return Err("it is a private key: every reader of the set can sign".into());
         }
         let jwk: Jwk = serde_json::from_value(jwk).map_err(|error| error.to_string())?;
         let common = &jwk.common;
@@ -155,7 +155,7 @@ impl Key {
                 Self::checked(kid, vec![Algorithm::EdDSA], key()?, &decode(&pair.x)?)?
             }
             AlgorithmParameters::OctetKey(_) => {
-                return Err("it is a shared secret, and whoever reads the set can sign".into());
+                return Err("it is a shared secret: every reader of the set can sign".into());
             }
             _ => return Err("its type is not known".into()),
         };
@@ -193,15 +193,15 @@ impl Key {
         })
     }
 
-    /// Takes away what the operator does not allow. False if nothing is left.
+    /// Removes the algorithms that the operator does not allow. Returns `false` if none are left.
     pub(super) fn allow(&mut self, allowed: &[Algorithm]) -> bool {
         self.algorithms
             .retain(|algorithm| allowed.contains(algorithm));
         !self.algorithms.is_empty()
     }
 
-    /// The provider is named, not asked for: which one the process installed, or whether several are compiled in,
-    /// is the application's affair, and jsonwebtoken panics where that is undecided.
+    /// The crypto provider is named explicitly. jsonwebtoken panics if the process has several
+    /// providers compiled in and none installed, and that choice belongs to the application.
     fn has_signed(&self, token: &Compact<'_>) -> bool {
         (DEFAULT_PROVIDER.verifier_factory)(&token.algorithm, &self.decoding)
             .is_ok_and(|verifier| verifier.verify(token.signed, &token.signature).is_ok())
@@ -219,8 +219,8 @@ impl KeySet {
         Self(keys)
     }
 
-    /// Reads a JWK set. Keys that cannot be used are passed over, as RFC 7517, section 5 says; a set without any
-    /// that can be is an error.
+    /// Parses a JWK set. Unusable keys are skipped (RFC 7517, section 5). A set without usable keys
+    /// is an error.
     pub(super) fn parse(json: &[u8], allowed: Option<&[Algorithm]>) -> Result<Self, String> {
         let mut set: Value =
             serde_json::from_slice(json).map_err(|error| format!("it is not JSON: {error}"))?;
@@ -265,7 +265,8 @@ impl KeySet {
         self.0.len() == other.0.len() && self.0.iter().all(|key| other.has(key.id))
     }
 
-    /// Who has signed a token: the key that it names, or one that has no name.
+    /// Verifies a signature with the key that the token names. If the set does not have that key,
+    /// keys without a `kid` are tried. For a token without a `kid`, all keys are tried.
     pub(super) fn verify(&self, token: &Compact<'_>) -> Signed {
         let kid = token.kid.as_deref();
         let named = |key: &&Key| kid.is_some() && key.kid.as_deref() == kid;

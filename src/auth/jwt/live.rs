@@ -19,31 +19,31 @@ use tokio::{
 use super::{jwks::Jwks, keys::KeySet};
 use crate::auth::{AuthError, memory::Memory};
 
-/// How long a fetch may take.
+/// Timeout of a fetch.
 const FETCH_WITHIN: Duration = Duration::from_secs(10);
-/// How soon a fetch that failed is tried again.
+/// Time until a failed fetch is retried.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a token may wait for the next fetch, beside the fetch itself.
+/// Limit of the time that a token waits for the next fetch, without the fetch itself.
 const WAIT_AT_MOST: Duration = Duration::from_secs(10);
-/// How many tokens may wait for it. One takes what its request does, and its own 8 KiB at most.
+/// Limit of waiting tokens. Each holds its request and at most 8 KiB of its own.
 const WAITING: usize = 1_000;
-/// What stands for a time that is too far off to be told.
+/// Stands for a time that is too far in the future to be represented.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 pub(super) struct Live {
     jwks: Jwks,
     allowed: Option<Vec<Algorithm>>,
-    /// The keys beside those of the set, whose tokens are in the same memory.
+    /// The keys that are not from the set. Their tokens are in the same memory.
     fixed: Arc<KeySet>,
     memory: Arc<Memory>,
     state: Mutex<State>,
-    /// What times are counted from below.
+    /// The origin of the times below.
     base: Instant,
-    /// When the next fetch is due, in milliseconds since `base`.
+    /// The time of the next fetch, in milliseconds since `base`.
     due: AtomicU64,
-    /// When the set is too old to be believed.
+    /// The time from which the set is too old to be trusted.
     dead: AtomicU64,
-    /// Room for tokens that wait until unknown keys may cause a fetch again.
+    /// Permits of the tokens that wait until unknown keys may cause a fetch again.
     waiting: Semaphore,
 }
 
@@ -52,31 +52,32 @@ struct State {
     keys: Arc<KeySet>,
     /// Counts the sets that differ from the one before.
     version: u64,
-    /// A fetch that is under way: its end is the end of the channel.
+    /// The fetch in progress. The channel closes when the fetch ends.
     flight: Option<watch::Receiver<()>>,
-    /// How many fetches have begun.
+    /// The number of fetches that have begun.
     begun: u64,
-    /// Until when unknown keys cause no fetch.
+    /// The end of the cooldown, in which unknown keys cause no fetch.
     cool_until: Option<Instant>,
-    /// Whether the last fetch failed.
+    /// `true` if the last fetch failed.
     failed: bool,
 }
 
-/// A set, and which one it is.
+/// A set and its version.
 #[derive(Clone)]
 pub(super) struct Snapshot {
     pub(super) keys: Arc<KeySet>,
     version: u64,
 }
 
-/// How many fetches had begun when a token came: only a later one is sure to show what was published by then.
+/// The number of fetches that had begun when a token arrived. Only a later fetch is certain to
+/// include a key that had been published by then.
 #[derive(Clone, Copy)]
 pub(super) struct Arrived(u64);
 
-/// Why a fetch begins.
+/// The cause of a fetch.
 enum Cause {
     Age,
-    /// With its name, if a token named it.
+    /// Contains the `kid` of the token, if it has one.
     UnknownKey(Option<String>),
 }
 
@@ -109,8 +110,8 @@ impl Live {
         u64::try_from(millis).unwrap_or(u64::MAX)
     }
 
-    /// Whether a remembered token may be believed without a look at the set: it is young enough, and need not be
-    /// fetched.
+    /// Returns `true` if a remembered token may be trusted without a look at the set: the set is
+    /// young enough and no fetch is due.
     pub(super) fn is_fresh(&self) -> bool {
         let now = self.since_base(Instant::now());
         now < self.due.load(Ordering::Acquire) && now < self.dead.load(Ordering::Acquire)
@@ -120,7 +121,7 @@ impl Live {
         self.since_base(now) >= self.dead.load(Ordering::Acquire)
     }
 
-    /// The set as it is. Waits for a fetch only if there is none that can be believed.
+    /// Returns the current set. Waits for a fetch only if there is no set that can be trusted.
     pub(super) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, AuthError> {
         let mut flight = {
             let mut state = self.state();
@@ -134,7 +135,7 @@ impl Live {
             state.flight.clone()
         };
         if let Some(flight) = &mut flight {
-            // Nothing is ever sent: it ends when the fetch does.
+            // Nothing is ever sent: the channel closes when the fetch ends.
             let _ = flight.changed().await;
         }
         let state = self.state();
@@ -144,11 +145,11 @@ impl Live {
         Ok(state.snapshot())
     }
 
-    /// Sees to a set that is newer than `seen`, for a token that names a key that is not in it. False if there is
-    /// none, an error if that cannot be said now.
+    /// Obtains a set newer than `seen`, for a token whose key is not in `seen`. Returns `false` if
+    /// there is none, and an error if this is not known at the moment.
     ///
-    /// While unknown keys cause no fetch, the token waits for the fetch that may come after that: whoever makes up
-    /// names of keys can delay a token of a new key so, but not have it refused.
+    /// During the cooldown, the token waits for the next fetch. An attacker who invents key ids can
+    /// therefore delay a token with a new key, but not have it refused.
     pub(super) async fn look_again(
         self: &Arc<Self>,
         seen: &Snapshot,
@@ -165,7 +166,7 @@ impl Live {
                 }
                 match (&state.flight, state.cool_until) {
                     (Some(flight), _) => (Some(flight.clone()), now),
-                    // It has been looked for since the token came.
+                    // A fetch has begun since the token arrived, and has ended.
                     (None, _) if state.begun > arrived.0 && state.failed => {
                         return Err(unreachable_issuer());
                     }
@@ -178,7 +179,7 @@ impl Live {
                 }
             };
             if let Some(mut flight) = flight {
-                // Nothing is ever sent: it ends when the fetch does.
+                // Nothing is ever sent: the channel closes when the fetch ends.
                 let _ = flight.changed().await;
                 continue;
             }
@@ -197,12 +198,13 @@ impl Live {
         }
     }
 
-    /// To be read before the set is that a token is verified with.
+    /// Returns the arrival mark of a token. Read it before the set with which the token is
+    /// verified.
     pub(super) fn arrived(&self) -> Arrived {
         Arrived(self.state().begun)
     }
 
-    /// Begins a fetch, which nobody's going away ends.
+    /// Starts a fetch in its own task, so that it continues when its caller goes away.
     fn begin(
         self: &Arc<Self>,
         state: &mut State,
@@ -218,7 +220,8 @@ impl Live {
             _over: over,
         };
         tokio::spawn(async move {
-            // One that panics has failed: else nothing would say when the next may be.
+            // A fetch that panics counts as failed. Otherwise no time for the next fetch would be
+            // set.
             let fetch = AssertUnwindSafe(async { (landing.live.jwks.fetch)().await });
             let fetched = tokio::time::timeout(FETCH_WITHIN, fetch.catch_unwind()).await;
             let fetched = fetched.unwrap_or_else(|_| Ok(Err("no answer in time".to_owned())));
@@ -236,7 +239,8 @@ impl Live {
         state.failed = keys.is_err();
         let wait = match keys {
             Ok(keys) => {
-                // Whatever else it brings: an issuer whose replicas differ would be asked for every made-up name.
+                // Other changes of the set do not count: an issuer whose replicas differ would
+                // otherwise be asked for every invented key id.
                 let brings_it = match cause {
                     Cause::Age => true,
                     Cause::UnknownKey(kid) => kid.as_deref().is_some_and(|kid| keys.names(kid)),
@@ -247,8 +251,8 @@ impl Live {
                 if !keys.is_same(&state.keys) {
                     state.keys = Arc::new(keys);
                     state.version += 1;
-                    // Before any later fetch, and under the lock: a token that is verified with a key that is
-                    // gone is not remembered.
+                    // This happens under the lock and before any later fetch, so that a token
+                    // verified with a removed key is not remembered.
                     let keys = state.keys.clone();
                     self.memory
                         .forget(|key| keys.has(key) || self.fixed.has(key));
@@ -286,7 +290,7 @@ impl State {
     }
 }
 
-/// Ends a flight, also when the runtime drops it.
+/// Ends a fetch, also when the runtime drops its task.
 struct Landing {
     live: Arc<Live>,
     cause: Cause,

@@ -1,4 +1,4 @@
-//! Signed tokens.
+//! Verification of signed tokens.
 
 mod builder;
 mod jwks;
@@ -25,28 +25,30 @@ use self::{
 };
 use super::{AuthError, Verified, Verifier, claims::Expected, memory::Memory};
 
-/// How long a token that does not expire is remembered before it is looked at again.
+/// Time for which a token without an expiry is remembered before it is verified again.
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(5 * 60);
 
-/// Reads the time.
+/// Returns the current time.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Verifies JSON Web Tokens (RFC 7519), by the rules of RFC 8725.
+/// Verifies JSON Web Tokens (RFC 7519) by the rules of RFC 8725.
 ///
-/// | | |
+/// | Subject | Rule |
 /// |---|---|
-/// | keys | secrets (HS256, HS384, HS512), PEM (RS*, PS*, ES256, ES384, EdDSA), and a JWK set inline, in a file or at a URL; see [`Jwks`] |
-/// | algorithms | those of the key's own type, and of these the ones [allowed](JwtVerifierBuilder::algorithms): an RSA key's bytes are never an HMAC secret, and `none` is no algorithm |
-/// | `exp`, `iss`, `aud` | demanded, unless [waived](JwtVerifierBuilder::any_audience) |
-/// | `exp`, `nbf`, `iat` | checked, with a [leeway](JwtVerifierBuilder::leeway) of 30 s |
-/// | the header | nothing in it is followed: `jku`, `x5u`, `jwk`, `x5c`, `crit`, `b64`, `enc` and `zip` are refused, and so is a `typ` other than `JWT` and `at+jwt` |
-/// | form | at most 8 KiB; base64url without padding or other ways to write the same; UTF-8; no member of an object twice |
-/// | scopes | `scope` (a string, RFC 8693, or an array), else `scp` |
+/// | Keys | secrets (HS256, HS384, HS512), PEM (RS*, PS*, ES256, ES384, EdDSA), and a JWK set inline, in a file or at a URL; see [`Jwks`] |
+/// | Algorithms | those of the key's type, limited to the [allowed](JwtVerifierBuilder::algorithms) ones: an RSA key is never used as an HMAC secret, and `none` is refused |
+/// | `exp`, `iss`, `aud` | required, unless [waived](JwtVerifierBuilder::any_audience) |
+/// | `exp`, `nbf`, `iat` | checked with a [leeway](JwtVerifierBuilder::leeway). Default: 30 s |
+/// | Header | never used to find a key: `jku`, `x5u`, `jwk`, `x5c`, `crit`, `b64`, `enc` and `zip` are refused, and so is a `typ` other than `JWT` and `at+jwt` |
+/// | Form | at most 8 KiB; base64url without padding and in canonical form; UTF-8; no member of an object twice |
+/// | Scopes | `scope` (a string, RFC 8693, or an array), otherwise `scp` |
 ///
-/// A token that is good is remembered until it expires, up to 10,000 of them, by a keyed hash and not in clear. One
-/// that comes again costs a lookup. When a key leaves the set, what it vouched for is forgotten.
+/// A valid token is remembered until it expires, or for 5 min if it does not expire. It is stored
+/// as a keyed hash, not in clear. Limit: 10,000 tokens (the least recently used is evicted).
+/// Verifying a remembered token costs a lookup. When a key leaves the set, the tokens that it
+/// signed are forgotten.
 ///
-/// A caller of a token that is refused hears `invalid token` and nothing else; why is in the
+/// The caller of a refused token receives `invalid token` without details. The cause is in the
 /// [reason](AuthError::reason).
 ///
 /// ```
@@ -77,12 +79,12 @@ struct Inner {
 }
 
 impl JwtVerifier {
-    /// Starts a verifier, which needs at least a key, an issuer and an audience.
+    /// Starts a builder. A verifier needs at least a key, an issuer and an audience.
     pub fn builder() -> JwtVerifierBuilder {
         JwtVerifierBuilder::default()
     }
 
-    /// All that needs nobody to be asked: a token that is read, and what it is checked against if its key is here.
+    /// Verifies a token as far as this is possible without fetching a JWK set.
     fn verify_now<'a>(&self, token: &'a str) -> Result<Verified, Undecided<'a>> {
         let inner = &self.0;
         if token.len() > inner.max_bytes {
@@ -115,7 +117,7 @@ impl JwtVerifier {
             match snapshot.keys.verify(&compact) {
                 Signed::By(key) => return self.accept(token, &compact, key, seen),
                 Signed::Not => break,
-                // With any key it would be refused.
+                // A token with invalid claims is refused whichever key has signed it.
                 Signed::Unknown if self.check(&compact).is_err() => break,
                 Signed::Unknown if live.look_again(&snapshot, arrived, kid).await? => {}
                 Signed::Unknown => break,
@@ -124,7 +126,7 @@ impl JwtVerifier {
         Err(AuthError::invalid("no key of the set has signed the token"))
     }
 
-    /// Checks the claims of a token whose signature is good, and remembers it.
+    /// Checks the claims of a token whose signature is valid, and remembers the token.
     fn accept(
         &self,
         token: &str,
@@ -142,7 +144,7 @@ impl JwtVerifier {
         Ok(verified)
     }
 
-    /// What the token claims, and the time at which that was looked at.
+    /// Checks the claims of the token. Also returns the time of the check.
     fn check(&self, compact: &Compact<'_>) -> Result<(Verified, SystemTime), AuthError> {
         let now = (self.0.clock)();
         let verified = self.0.expected.check(compact.claims()?, now)?;
@@ -150,7 +152,7 @@ impl JwtVerifier {
     }
 }
 
-/// Why [`JwtVerifier::verify_now`] accepts nothing.
+/// The reason for which [`JwtVerifier::verify_now`] does not accept a token.
 enum Undecided<'a> {
     Refused(AuthError),
     AskSet(Box<Compact<'a>>),

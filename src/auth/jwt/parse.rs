@@ -1,4 +1,4 @@
-//! A token taken apart, before anything in it is believed.
+//! Parses a token before any of its content is trusted.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::auth::AuthError;
 
-/// How long a key's id may be, in bytes.
+/// Limit of a key id's length in bytes.
 const MAX_KID: usize = 256;
-/// Header parameters that would have the token say with which key it is verified (RFC 8725, section 3.10), or
-/// how it is to be read.
+/// Header parameters that would let the token choose its key (RFC 8725, section 3.10), or change
+/// how it is read.
 const REFUSED: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "enc", "zip"];
 
 /// A signed token in compact form (RFC 7515, section 3.1), its signature not yet verified.
@@ -20,19 +20,19 @@ const REFUSED: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "enc", "z
 pub(super) struct Compact<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
-    /// What is signed.
+    /// The signed bytes.
     pub(super) signed: &'a [u8],
     pub(super) signature: Vec<u8>,
     claims: &'a str,
 }
 
-/// Which types of token are taken (`typ`; RFC 8725, section 3.11).
+/// The accepted token types (`typ`; RFC 8725, section 3.11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Types {
     /// `JWT`, `at+jwt`, or none.
     #[default]
     Common,
-    /// `at+jwt` alone (RFC 9068).
+    /// Only `at+jwt` (RFC 9068).
     AccessToken,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Compact<'a> {
         })
     }
 
-    /// The claims. Believe them once the signature has been verified.
+    /// Returns the claims. Trust them only after the signature has been verified.
     pub(super) fn claims(&self) -> Result<Map<String, Value>, AuthError> {
         object(self.claims, "claims")
     }
@@ -90,7 +90,8 @@ impl Types {
             Some(Value::String(typ)) => typ,
             _ => return Err(wrong()),
         };
-        // "application/" is left out where nothing else has a slash (RFC 7515, section 4.1.9).
+        // The prefix "application/" may be omitted if the rest has no slash (RFC 7515, section
+        // 4.1.9).
         let short = match typ.split_at_checked(12) {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
             _ => typ,
@@ -104,8 +105,8 @@ impl Types {
     }
 }
 
-/// A part of a token, as the JSON object it has to be. One that has a member twice is refused: two readers could
-/// take it for different things (RFC 8725, section 2.6; RFC 7515, section 4).
+/// Parses a part of a token as a JSON object. An object with a duplicate member is refused, because
+/// two readers could interpret it differently (RFC 8725, section 2.6; RFC 7515, section 4).
 fn object(part: &str, name: &'static str) -> Result<Map<String, Value>, AuthError> {
     let invalid = |what: &str| AuthError::invalid(format!("the {name}: {what}"));
     let json = URL_SAFE_NO_PAD
@@ -119,7 +120,7 @@ fn object(part: &str, name: &'static str) -> Result<Map<String, Value>, AuthErro
     serde_json::from_slice(&json).map_err(|_| invalid("not a JSON object"))
 }
 
-/// Reads any JSON, and fails where an object has a member twice.
+/// Reads any JSON, and fails if an object has a duplicate member.
 struct NoneTwice;
 
 impl<'de> DeserializeSeed<'de> for NoneTwice {
@@ -138,8 +139,8 @@ impl<'de> Visitor<'de> for NoneTwice {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        // A claim set has a handful of members, for which a set would cost more; an attacker's, which is
-        // bounded by the token's size, is sorted at its end.
+        // A claim set has few members, for which a hash set would be slower. An attacker's claim
+        // set is bounded by the token's size and sorted once.
         let mut names: Vec<Name<'de>> = Vec::new();
         while let Some(name) = map.next_key::<Name<'de>>()? {
             map.next_value_seed(Self)?;
@@ -182,7 +183,7 @@ impl<'de> Visitor<'de> for NoneTwice {
     }
 }
 
-/// A member's name, after escapes: `"exp"` and `"\u0065xp"` are the same.
+/// A member's name after unescaping: `"exp"` and `"\u0065xp"` are the same.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Name<'de>(std::borrow::Cow<'de, str>);
 

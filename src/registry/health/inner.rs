@@ -4,7 +4,7 @@ use tower::BoxError;
 
 use super::{Check, HealthPolicy};
 
-/// A group of the inner stack's tools whose health the registry keeps; see
+/// A health rule for tools of the inner stack; see
 /// [`RegistryLayerBuilder::inner_health`](crate::registry::RegistryLayerBuilder::inner_health).
 ///
 /// ```
@@ -13,13 +13,13 @@ use super::{Check, HealthPolicy};
 /// use rmcp_layers::registry::{HealthPolicy, InnerHealth, RegistryLayer};
 ///
 /// let layer = RegistryLayer::builder()
-///     // One member of a gateway: its tools come and go together.
+///     // One member of a gateway: its tools share one health.
 ///     .inner_health(
 ///         InnerHealth::group("db__")
 ///             .policy(HealthPolicy::new().interval(Duration::from_secs(10)))
 ///             .check(|| async { Ok::<_, std::io::Error>(()) }),
 ///     )
-///     // Every other tool by itself, by how its calls end.
+///     // Every other tool has its own health, from the outcomes of its calls.
 ///     .inner_health(InnerHealth::each(""))
 ///     .build()?;
 /// # let _ = layer;
@@ -49,32 +49,36 @@ impl InnerHealth {
         }
     }
 
-    /// One tool.
+    /// Covers one tool.
     pub fn tool(name: impl Into<String>) -> Self {
         Self::new(Covers::Tool(name.into()))
     }
 
-    /// All tools whose names begin with `prefix`, as one: a failure of any counts for all, and they leave
-    /// and come back together. That is what a gateway's member is.
+    /// Covers all tools whose names begin with `prefix`, with one common health. A failure of one
+    /// counts for all, and they are hidden and listed together. This suits a gateway's member.
     pub fn group(prefix: impl Into<String>) -> Self {
         Self::new(Covers::Group(prefix.into()))
     }
 
-    /// Each tool whose name begins with `prefix`, by itself, by how its calls end: there is no
-    /// [`check`](Self::check) for these. Up to 10,000 tools that have failed are remembered; then those that are
-    /// not unhealthy are forgotten, and if all are, further tools are passed on whatever their health.
+    /// Covers each tool whose name begins with `prefix`, with its own health from the outcomes of
+    /// its calls. It takes no [`check`](Self::check).
+    ///
+    /// Limit: 10,000 tools with failures (those that are not unhealthy are evicted). If all are
+    /// unhealthy, further tools are passed on regardless of their health.
     pub fn each(prefix: impl Into<String>) -> Self {
         Self::new(Covers::Each(prefix.into()))
     }
 
-    /// Sets how health is judged. Default: the [registry's](crate::registry::RegistryLayerBuilder::health).
+    /// Sets the health policy. Default: the
+    /// [registry's](crate::registry::RegistryLayerBuilder::health).
     pub fn policy(mut self, policy: HealthPolicy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Sets how the registry asks whether the tools work: an error says that they do not, and why, to the
-    /// callers too. Default: none; then only real calls tell.
+    /// Sets the health check. Default: none, so only real calls count.
+    ///
+    /// An error means that the tools do not work. Callers see the error's text.
     pub fn check<F, Fut, E>(mut self, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,

@@ -9,25 +9,25 @@ use tokio::time::Instant;
 
 use super::{Check, HealthPolicy, HealthState};
 
-/// How much of what went wrong is kept, in bytes.
+/// Maximum length of a failure reason, in bytes.
 const MAX_REASON_BYTES: usize = 400;
-/// How a tool, or a group of tools, is: a snapshot.
+/// A snapshot of the health of a tool or a group of tools.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HealthReport {
     /// The state.
     pub state: HealthState,
-    /// What the last failure said, while it matters. Callers are told what a check said, and of a failed
-    /// call only its [`Outcome`](crate::Outcome).
+    /// The reason of the last failure, until the tool is healthy again. Callers see the text of a
+    /// failed check, but only the [`Outcome`](crate::Outcome) of a failed call.
     pub reason: Option<Arc<str>>,
-    /// How many failures in a row there have been.
+    /// The number of consecutive failures.
     pub failures: u32,
-    /// Since when the state is what it is.
+    /// The time of the last state change.
     pub since: Instant,
-    /// When the last check ended.
+    /// The time at which the last check ended.
     pub last_check: Option<Instant>,
 }
-/// Keeps the health of one tool, or of one group.
+/// Tracks the health of one tool, or of one group.
 pub(in crate::registry) struct Monitor {
     name: String,
     pub(super) policy: HealthPolicy,
@@ -38,11 +38,11 @@ pub(in crate::registry) struct Monitor {
 struct Standing {
     report: HealthReport,
     successes: u32,
-    /// What callers are told. A call's own words are not for other callers' eyes.
+    /// The reason for callers. The text of a failed call is not for other callers.
     told: Arc<str>,
 }
 
-/// What went wrong: what the operator hears of it, and what every caller may.
+/// The reason of a failure, for the operator and for callers.
 #[derive(Clone, Copy)]
 pub(super) struct Failure<'a> {
     pub(super) reason: &'a str,
@@ -86,13 +86,14 @@ impl Monitor {
         self.standing().report.clone()
     }
 
-    /// Why the tool is not to be called, if it is not.
+    /// Returns the reason why the tool must not be called, or `None` if it may be.
     pub(in crate::registry) fn down(&self) -> Option<Arc<str>> {
         let standing = self.standing();
         (standing.report.state == HealthState::Unhealthy).then(|| standing.told.clone())
     }
 
-    /// Takes note of a success or a failure. True if the tool has to appear or to disappear for it.
+    /// Records a success or a failure. Returns `true` if the tool has to appear in the list or
+    /// disappear from it.
     pub(super) fn record(&self, result: Result<(), Failure<'_>>, checked: bool) -> bool {
         let mut standing = self.standing();
         let now = Instant::now();
@@ -127,7 +128,7 @@ impl Monitor {
         self.changed(&mut standing, before, now)
     }
 
-    /// Lets calls through again to a tool that nothing but calls can tell of.
+    /// Ends the unhealthy state of a tool without a check, so that calls can test it.
     pub(super) fn begin_trial(&self) -> bool {
         let mut standing = self.standing();
         let before = standing.report.state;
@@ -155,7 +156,7 @@ impl Monitor {
         (state == HealthState::Unhealthy) != (before == HealthState::Unhealthy)
     }
 
-    /// How long until the next check begins.
+    /// Returns the time until the next check.
     pub(super) fn pause(&self) -> Duration {
         let interval = self.policy.interval.mul_f64(rand::random_range(0.9..=1.1));
         interval.max(self.policy.timeout)

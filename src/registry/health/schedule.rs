@@ -1,4 +1,4 @@
-//! When checks run, and what is made of them and of real calls.
+//! Runs health checks when they are due, and records their outcomes and those of real calls.
 
 use std::{
     cmp::Ordering,
@@ -19,12 +19,12 @@ use super::{
 };
 use crate::{Outcome, registry::state::Shared};
 
-/// When which monitor is next to be looked at, and whether somebody does.
+/// The due times of all monitors, and the state of the background task.
 pub(in crate::registry) struct Schedule {
     due: Mutex<BinaryHeap<Due>>,
     wake: Arc<Notify>,
     running: Arc<AtomicBool>,
-    /// Cancelled when the registry is gone.
+    /// Cancelled when the registry is dropped.
     gone: CancellationToken,
     max_concurrent: usize,
 }
@@ -35,7 +35,7 @@ struct Due {
 }
 
 impl Ord for Due {
-    /// The earliest is the greatest: that is the end of the heap that can be looked at.
+    /// Reversed, because a heap's `peek` returns the greatest element.
     fn cmp(&self, other: &Self) -> Ordering {
         other.at.cmp(&self.at)
     }
@@ -72,7 +72,7 @@ impl Schedule {
 
     fn push(&self, at: Instant, monitor: &Arc<Monitor>) {
         let mut due = self.due();
-        // Of tools that are gone, at most as many are kept as there are others.
+        // Entries of removed tools are cleaned up before the heap grows.
         if due.len() == due.capacity() {
             due.retain(|entry| entry.monitor.strong_count() > 0);
         }
@@ -82,7 +82,7 @@ impl Schedule {
         });
     }
 
-    /// What is due now, and otherwise when something will be.
+    /// Returns the monitor that is due, or the time at which the next one will be.
     fn next(&self) -> Result<Arc<Monitor>, Option<Instant>> {
         let mut due = self.due();
         loop {
@@ -107,7 +107,7 @@ impl Drop for Schedule {
 }
 
 impl Shared {
-    /// Checks a monitor from now on, if it has a check.
+    /// Schedules checks for a monitor, if it has a check.
     pub(in crate::registry) fn watch(self: &Arc<Self>, monitor: &Arc<Monitor>) {
         if monitor.has_check() {
             self.schedule.push(Instant::now(), monitor);
@@ -115,13 +115,13 @@ impl Shared {
         }
     }
 
-    /// Looks at the schedule anew, because there is something new in it.
+    /// Wakes the background task after a change of the schedule.
     fn reschedule(self: &Arc<Self>) {
         self.schedule.wake.notify_one();
         self.run_checks();
     }
 
-    /// Sees to it that due checks are run, once there is a runtime to run them.
+    /// Starts the background task, if checks are scheduled and a runtime is present.
     pub(in crate::registry) fn run_checks(self: &Arc<Self>) {
         let schedule = &self.schedule;
         if schedule.running.load(atomic::Ordering::Acquire) || schedule.due().is_empty() {
@@ -141,7 +141,7 @@ impl Shared {
         ));
     }
 
-    /// Takes note of how a call ended.
+    /// Records the outcome of a call.
     pub(in crate::registry) fn observe(
         self: &Arc<Self>,
         monitor: &Arc<Monitor>,
@@ -163,7 +163,7 @@ impl Shared {
         }
     }
 
-    /// Takes note of a call that the tool itself failed at, whatever its outcome is to the caller.
+    /// Records a failure of the tool itself, independent of the outcome for the caller.
     pub(in crate::registry) fn observe_failure(
         self: &Arc<Self>,
         monitor: &Arc<Monitor>,
@@ -193,7 +193,7 @@ impl Shared {
     }
 }
 
-/// Says that the background task has ended, however it did: with its runtime, for one.
+/// Marks the background task as ended on drop, for example when its runtime ends.
 struct Running(Arc<AtomicBool>);
 
 impl Drop for Running {
@@ -202,7 +202,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs checks until the registry is gone. It keeps nothing of it alive.
+/// Runs checks until the registry is dropped. The task does not keep the registry alive.
 async fn run(
     registry: Weak<Shared>,
     wake: Arc<Notify>,

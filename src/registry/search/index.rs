@@ -5,19 +5,18 @@ use std::collections::HashMap;
 use rmcp::model::Tool;
 use serde_json::Value;
 
-/// How soon another occurrence of a word counts for little, and how much a long definition counts against
-/// itself: the usual values.
+/// Saturation of repeated words, and penalty for long definitions: the usual values.
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 
-/// A tool, and the words by which it is found beside its definition.
+/// A tool with its search tags.
 #[derive(Debug, PartialEq)]
 pub(super) struct Document {
     pub(super) tool: Tool,
     pub(super) tags: Vec<String>,
 }
 
-/// Which words occur in which tools, and how much they weigh there.
+/// The words of each tool, with their weights.
 pub(super) struct Index {
     pub(super) documents: Vec<Document>,
     words: HashMap<String, Vec<(usize, f32)>>,
@@ -42,8 +41,8 @@ impl Index {
         }
     }
 
-    /// The tools that fit the query best, best first; by name, where they fit alike. Only those that `sees` lets be
-    /// seen, ranked as if there were no others: how rare a word is would say something of them.
+    /// Returns the best matches, best first, and by name among equal ones. Only tools that `sees`
+    /// allows take part in the ranking, because the rarity of a word would reveal hidden tools.
     pub(super) fn find(
         &self,
         query: &str,
@@ -95,7 +94,8 @@ fn float(count: usize) -> f32 {
     u32::try_from(count).map_or(f32::MAX, |count| count as f32)
 }
 
-/// How much each word of a tool weighs: a word of its name more than one of its description.
+/// Returns the weight of each word of a tool: a word of its name counts more than one of its
+/// description.
 fn weights(document: &Document) -> HashMap<String, f32> {
     let Document { tool, tags } = document;
     let mut weights: HashMap<String, f32> = HashMap::new();
@@ -118,8 +118,8 @@ fn weights(document: &Document) -> HashMap<String, f32> {
     weights
 }
 
-/// The words of a text: runs of letters or digits, split where `camelCase` is, in lower case, without the
-/// plural's `s`.
+/// Returns the words of a text: runs of letters or digits, split at `camelCase`, in lower case,
+/// without the plural's `s`.
 fn words(text: &str) -> impl Iterator<Item = String> {
     let mut words = Vec::new();
     let mut word = String::new();

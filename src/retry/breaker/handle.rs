@@ -4,24 +4,26 @@ use tokio::time::Instant;
 
 use super::{machine::Machine, state::Shared};
 
-/// How a breaker is.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// Calls pass, and how they end is counted.
+    /// Calls pass, and their outcomes are counted.
     Closed,
     /// Calls are refused.
     Open,
-    /// The open time is over: a few calls pass as probes, and others are refused while those are in flight.
+    /// The open time is over. A few calls pass as probes; others are refused while those are in
+    /// flight.
     HalfOpen,
-    /// Calls are refused until somebody [resets](BreakerHandle::reset) it.
+    /// Calls are refused until the operator [resets](BreakerHandle::reset) the breaker.
     ForcedOpen,
-    /// Calls pass, however they end, until somebody [resets](BreakerHandle::reset) it.
+    /// Calls pass regardless of their outcomes, until the operator [resets](BreakerHandle::reset)
+    /// the breaker.
     ForcedClosed,
 }
 
 impl BreakerState {
-    /// The state's name in error data, logs and metrics.
+    /// Returns the state's name in error data, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -33,70 +35,71 @@ impl BreakerState {
     }
 }
 
-/// A breaker that has changed; see
+/// A state change of a breaker; see
 /// [`CircuitBreakerLayerBuilder::on_state_change`](super::CircuitBreakerLayerBuilder::on_state_change).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StateChange<'a> {
-    /// Whose breaker.
+    /// The breaker's key.
     pub key: &'a str,
-    /// How it was.
+    /// The state before.
     pub from: BreakerState,
-    /// How it is.
+    /// The new state.
     pub to: BreakerState,
 }
 
-/// One key's breaker, as it is now.
+/// The current status of one key's breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerStatus {
-    /// Whose breaker.
+    /// The breaker's key.
     pub key: Arc<str>,
-    /// How it is.
+    /// The state.
     pub state: BreakerState,
-    /// How long until the next probe, if it is open.
+    /// The time until the next probe, if the breaker is open.
     pub retry_after: Option<Duration>,
-    /// How many calls have failed in a row.
+    /// The number of consecutive failures.
     pub failures_in_a_row: u32,
-    /// How many calls the span has, if a rate is counted.
+    /// The number of calls in the span, if a rate is counted.
     pub calls: u32,
-    /// How many of them failed.
+    /// The number of failed calls in the span.
     pub failed: u32,
-    /// How many of them were slow.
+    /// The number of slow calls in the span.
     pub slow: u32,
 }
 
-/// What a layer's breakers have done since it was made.
+/// Counters of a layer's breakers since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerCounts {
-    /// How many keys are kept now: those of which something bad is known, or anything where rates are counted.
+    /// Keys that are tracked now: those with failures or a state change, and all called ones if
+    /// rates are counted.
     pub keys: usize,
-    /// How often a breaker has opened by itself.
+    /// Times that a breaker has opened by itself.
     pub opened: u64,
-    /// How often one has closed.
+    /// Times that a breaker has closed.
     pub closed: u64,
-    /// How many calls were refused.
+    /// Calls that were refused.
     pub refused: u64,
-    /// How many failures were not counted, because there were too many keys.
+    /// Failures that were not counted, because there were too many keys.
     pub untracked: u64,
 }
 
-/// Reads the breakers of a layer, and sets them. Clones are the same handle.
+/// Reads and controls the breakers of a layer. Clones are the same handle.
 #[derive(Clone)]
 pub struct BreakerHandle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl BreakerHandle {
-    /// How a key's breaker is. One of which nothing is known is closed.
+    /// Returns the state of a key's breaker. An unknown key is closed.
     pub fn state(&self, key: &str) -> BreakerState {
         let now = Instant::now();
         let state = self.shared.look(key, |machine| machine.state(now));
         state.unwrap_or(BreakerState::Closed)
     }
 
-    /// All breakers of which something is known, in no order.
+    /// Returns the status of all tracked breakers, in no particular order.
     pub fn statuses(&self) -> Vec<BreakerStatus> {
         let now = Instant::now();
         let status = |key: &Arc<str>, machine: &Machine| {
@@ -114,7 +117,7 @@ impl BreakerHandle {
         self.shared.look_at_all(status)
     }
 
-    /// What they have done so far.
+    /// Returns the counters so far.
     pub fn counts(&self) -> BreakerCounts {
         let totals = &self.shared.totals;
         BreakerCounts {
@@ -126,26 +129,26 @@ impl BreakerHandle {
         }
     }
 
-    /// Refuses a key's calls from now on. Those in flight go on.
+    /// Opens a key's breaker, so that its calls are refused from now on. Calls in flight continue.
     ///
-    /// `false`, and nothing is done, if as many keys as the layer may keep are set by hand already.
+    /// Returns `false` and does nothing if all keys that the layer may track are forced already.
     pub fn force_open(&self, key: &str) -> bool {
         self.shared.force(key, true)
     }
 
-    /// Lets a key's calls pass from now on, however they end.
+    /// Closes a key's breaker, so that its calls pass regardless of their outcomes.
     ///
-    /// `false` as for [`force_open`](Self::force_open).
+    /// Returns `false` as [`force_open`](Self::force_open) does.
     pub fn force_close(&self, key: &str) -> bool {
         self.shared.force(key, false)
     }
 
-    /// Closes a key's breaker, and counts anew.
+    /// Closes a key's breaker and restarts its counters.
     pub fn reset(&self, key: &str) {
         self.shared.reset(Some(key));
     }
 
-    /// Closes all breakers, and counts anew.
+    /// Closes all breakers and restarts their counters.
     pub fn reset_all(&self) {
         self.shared.reset(None);
     }

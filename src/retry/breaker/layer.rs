@@ -8,26 +8,26 @@ use super::{
 };
 use crate::{McpRequest, retry::InvalidOption};
 
-/// Stops calling what is down; see the [module](super).
+/// Stops calls to a failing server; see the [module](super).
 ///
-/// Clones, and everything they are laid over, share one set of breakers. So does each [`handle`](Self::handle).
+/// Clones, all stacks under them, and each [`handle`](Self::handle) share one set of breakers.
 #[derive(Clone)]
 pub struct CircuitBreakerLayer {
     shared: Arc<Shared>,
 }
 
 impl CircuitBreakerLayer {
-    /// A layer with every setting at its default.
+    /// Creates a layer with default settings.
     pub fn new() -> Self {
         CircuitBreakerLayerBuilder::default().into_layer()
     }
 
-    /// Begins a layer with settings of its own.
+    /// Returns a builder with default settings.
     pub fn builder() -> CircuitBreakerLayerBuilder {
         CircuitBreakerLayerBuilder::default()
     }
 
-    /// The handle that reads the breakers, and sets them.
+    /// Returns a handle that reads and controls the breakers.
     pub fn handle(&self) -> BreakerHandle {
         BreakerHandle {
             shared: self.shared.clone(),
@@ -78,25 +78,29 @@ impl Default for CircuitBreakerLayerBuilder {
 }
 
 impl CircuitBreakerLayerBuilder {
-    /// When breakers open and close. Default: [`BreakerPolicy::default`].
+    /// Sets the policy by which breakers open and close. Default: [`BreakerPolicy::default`].
     pub fn policy(mut self, policy: BreakerPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Has one breaker for the whole stack, under this name: for a stack that is one upstream. An internal error that
-    /// the upstream answers with is not a failure then, unless
-    /// [`count_internal_errors`](BreakerPolicy::count_internal_errors) says so. Default: one for each tool, by its
-    /// name, and one for each other method, by its own.
+    /// Uses one breaker for the whole stack, under this name. This suits a stack that is one
+    /// upstream.
+    ///
+    /// An internal error from the upstream is then not a failure, unless
+    /// [`count_internal_errors`](BreakerPolicy::count_internal_errors) is on. Default: one breaker
+    /// for each tool and for each other method, by name.
     pub fn one_key(mut self, name: impl Into<Arc<str>>) -> Self {
         self.key_by = KeyBy::One(name.into());
         self
     }
 
-    /// Has one breaker for each key that `key` names, and none for requests for which it names none. It is asked for
-    /// each request but notifications and `subscriptions/listen`, so it has to be quick. A key of which the
-    /// [principal](crate::Principal) is a part keeps callers apart; put nothing into one that others must not read,
-    /// because it is named in the refusal.
+    /// Uses one breaker for each key that `key` returns, and none for requests for which it returns
+    /// `None`.
+    ///
+    /// `key` runs for each request except notifications and `subscriptions/listen`, so it must be
+    /// fast. A key that includes the [principal](crate::Principal) separates callers. Do not put
+    /// secrets into a key, because refusals contain it.
     pub fn key_by(
         mut self,
         key: impl Fn(&McpRequest) -> Option<String> + Send + Sync + 'static,
@@ -105,16 +109,20 @@ impl CircuitBreakerLayerBuilder {
         self
     }
 
-    /// How many keys are kept. Past it, the closed one that was used longest ago is forgotten; one that is not closed
-    /// is forgotten only if nobody has called it for as long again as it was open. Where all are open, failures of
-    /// further keys are not counted. Default: 1,000.
+    /// Sets the maximum number of keys. Default: 1,000 (the least recently used closed one is
+    /// evicted).
+    ///
+    /// A key that is not closed is evicted only if no probe was made for another
+    /// [`open_for`](BreakerPolicy::open_for) after one was possible. If all keys are open, failures
+    /// of further keys are not counted.
     pub fn max_keys(mut self, max: usize) -> Self {
         self.max_keys = max;
         self
     }
 
-    /// Calls this when a breaker changes its state. It runs on the path of the call that changed it, with no lock
-    /// held, so it has to be quick; two changes at one moment may be told in either order.
+    /// Sets a function that runs when a breaker changes its state. It runs within the call that
+    /// caused the change, with no lock held, so it must be fast. Two changes at the same moment may
+    /// be reported in either order.
     pub fn on_state_change(
         mut self,
         hook: impl Fn(&StateChange<'_>) + Send + Sync + 'static,
@@ -127,7 +135,7 @@ impl CircuitBreakerLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A policy that cannot work, or a bound of nothing; the error says which option.
+    /// Returns an error that names the option if the policy cannot work or a limit is 0.
     pub fn build(self) -> Result<CircuitBreakerLayer, InvalidOption> {
         self.policy.check()?;
         if self.max_keys == 0 {

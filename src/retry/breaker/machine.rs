@@ -8,20 +8,21 @@ use super::{
     window::{Ended, Sum, Window},
 };
 
-/// How soon it is worth asking again while all probes are in flight: one of them is about to end.
+/// `retryAfterMs` while all probes are in flight: one of them may end soon.
 const WHILE_PROBED: Duration = Duration::from_millis(100);
 
-/// One key's breaker. It knows nothing of clocks, locks or names.
+/// The state machine of one key, independent of clocks, locks and names.
 #[derive(Debug)]
 pub(super) struct Machine {
     phase: Phase,
-    /// Which of the layer's changes began the phase. What was let in before it says nothing of it.
+    /// The number of the layer's change that began the phase. Calls admitted before it do not
+    /// count.
     since: u64,
     failures_in_a_row: u32,
     window: Option<Window>,
-    /// How often it has opened since it was last closed.
+    /// The number of times it has opened since it last closed.
     opened: u32,
-    /// How many probes have been let in.
+    /// The number of probes so far.
     probed: u64,
 }
 
@@ -32,10 +33,10 @@ enum Phase {
         until: Instant,
     },
     HalfOpen {
-        /// Those that hold a place.
+        /// Probes in flight that count towards the limit.
         probes: Vec<Probe>,
         successes: u32,
-        /// When a probe last began or ended.
+        /// Time at which a probe last began or ended.
         at: Instant,
     },
     ForcedOpen,
@@ -45,27 +46,27 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     number: u64,
-    /// When it has to give its place back.
+    /// Time at which it stops counting towards the limit.
     until: Instant,
 }
 
-/// Whether a call is let in.
+/// The decision about a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// As any.
+    /// Admitted as a normal call.
     Passed,
-    /// To find out how the server is, as the probe of this number.
+    /// Admitted as the probe of this number.
     Probe(u64),
-    /// No; worth asking again after this time, if it is known.
+    /// Refused, with the time after which a retry is useful, if it is known.
     Refused(Option<Duration>),
 }
 
-/// How a call has ended.
+/// The end of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     pub(super) verdict: Verdict,
     pub(super) took: Duration,
-    /// The number of the probe, if it was one.
+    /// The number of the probe, if the call was one.
     pub(super) probe: Option<u64>,
 }
 
@@ -82,7 +83,7 @@ impl Machine {
         }
     }
 
-    /// An open breaker whose time is over waits for a probe, so it counts as half open.
+    /// Returns the state. An open breaker counts as half open once its open time is over.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
         match &self.phase {
             Phase::Open { until } if now >= *until => BreakerState::HalfOpen,
@@ -98,16 +99,18 @@ impl Machine {
         matches!(self.phase, Phase::ForcedOpen | Phase::ForcedClosed)
     }
 
-    /// Whether it is like a new one. One that has been open is not: calls from before may still be in flight.
+    /// Returns `true` if it equals a new one. One that has been open does not, because calls from
+    /// before may still be in flight.
     pub(super) fn is_blank(&self) -> bool {
         self.is_closed() && self.since == 0 && self.failures_in_a_row == 0 && self.window.is_none()
     }
 
-    /// Since when, or from when on, a probe can be made and none is. `None` if it is closed or forced.
+    /// Returns the time from which a probe is possible and none is in flight. Returns `None` if the
+    /// breaker is closed or forced.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Open { until } => Some(*until),
-            // One that holds no place any more does not count.
+            // A probe past its timeout does not count.
             Phase::HalfOpen { probes, at, .. } => {
                 let last = probes.iter().map(|probe| probe.until).max();
                 Some(last.unwrap_or(*at))
@@ -116,7 +119,7 @@ impl Machine {
         }
     }
 
-    /// Begins anew, as closed.
+    /// Starts again as closed.
     pub(super) fn reset(&mut self, policy: &BreakerPolicy, now: Instant, change: u64) {
         *self = Self::new(policy, now);
         self.since = change;
@@ -139,7 +142,7 @@ impl Machine {
         }
     }
 
-    /// Lets a call in, or not. `change` is the number of the change, should this be one.
+    /// Decides about a call. `change` is the number of the state change, should this cause one.
     pub(super) fn admit(
         &mut self,
         policy: &BreakerPolicy,
@@ -178,7 +181,7 @@ impl Machine {
         (Admission::Probe(probe.number), change)
     }
 
-    /// Takes note of how a call has ended that was let in after the change `let_in`.
+    /// Records the end of a call that was admitted after the change `let_in`.
     pub(super) fn record(
         &mut self,
         policy: &BreakerPolicy,
@@ -202,7 +205,7 @@ impl Machine {
                 successes,
                 at,
             } => {
-                // One that has lost its place says what it has found all the same.
+                // The outcome of a probe past its timeout counts as well.
                 probes.retain(|probe| Some(probe.number) != end.probe);
                 *at = now;
                 match end.verdict {
@@ -293,7 +296,7 @@ impl Phase {
     }
 }
 
-/// A breaker has changed its state.
+/// A state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) from: BreakerState,

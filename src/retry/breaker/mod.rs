@@ -1,10 +1,13 @@
-//! Stops calling what is down.
+//! A circuit breaker: stops calls to a failing server.
 //!
-//! A breaker counts how calls of one key end: a tool, by default. *Closed*, it lets all pass. After too many failures
-//! it is *open*, and refuses at once, so that callers do not wait for a dead server and the server is left alone to
-//! come back. When the open time is over it is *half open*: one call passes as a probe, others are refused while it is
-//! in flight, and what comes of it closes the breaker or opens it again. A probe that takes longer than its
-//! [time](BreakerPolicy::probe_timeout) (30 s) lets the next one pass.
+//! A breaker counts the outcomes of calls with one key, by default one tool.
+//!
+//! - *Closed*: all calls pass.
+//! - *Open*, after too many failures: calls are refused at once. Callers do not wait for a dead
+//!   server, and the server gets time to recover.
+//! - *Half open*, when the open time is over: one call passes as a probe, and others are refused
+//!   while it is in flight. Its outcome closes the breaker or opens it again. If a probe takes
+//!   longer than its [timeout](BreakerPolicy::probe_timeout) (default: 30 s), the next one passes.
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,43 +45,47 @@
 //! # }
 //! ```
 //!
-//! # What counts
+//! # Outcomes
 //!
-//! | how a call ends | closed | half open |
+//! | outcome of a call | closed | half open |
 //! |---|---|---|
-//! | what [counts against](crate::Outcome::counts_against) the server: a transport failure, a timeout, an internal error ([not by default](BreakerPolicy::count_internal_errors) where one breaker is for a whole server); results with `isError` that the operator [counts](BreakerPolicy::count_tool_errors) | a failure | opens it again |
+//! | [counts against](crate::Outcome::counts_against) the server: a transport failure, a timeout, an internal error ([not by default](BreakerPolicy::count_internal_errors) if one breaker covers a whole server); results with `isError` that the operator [counts](BreakerPolicy::count_tool_errors) | a failure | opens it again |
 //! | a result: complete, `isError`, a round that asks for input, a task | a success | closes it |
-//! | another answer, such as -32602 for the caller's own bad input, or HTTP 401 | nothing | closes it: whoever answers is there |
-//! | refused by a layer within, cancelled, dropped | nothing | gives the probe's place back |
+//! | another response, such as -32602 for the caller's own bad input, or HTTP 401 | ignored | closes it: the server is reachable |
+//! | refused by an inner layer, cancelled, dropped | ignored | frees the probe's place |
 //!
-//! So a caller's bad input opens nothing, and does not hide failures either. A call that was let in before the breaker
-//! changed says nothing of what it is now, however late it ends.
+//! A caller's bad input therefore neither opens a breaker nor hides failures. A call that was
+//! admitted before the last state change is ignored, no matter when it ends.
 //!
-//! Callers share a breaker on purpose, as they share the server whose health it is; what one of them makes a tool fail
-//! with by arguments of theirs (an internal error, a timeout) does count. Where that matters,
-//! [`key_by`](CircuitBreakerLayerBuilder::key_by) keeps them apart.
+//! Callers share a breaker, because they share the server whose health it tracks. Failures that one
+//! caller provokes with its arguments (an internal error, a timeout) count for all. To separate
+//! callers, use [`key_by`](CircuitBreakerLayerBuilder::key_by).
 //!
-//! # What a refused caller sees
+//! # Refusals
 //!
-//! A [refusal](crate::Refusal) by `breaker`, as [`UNAVAILABLE`](crate::code::UNAVAILABLE), which names the key, with
-//! the state in its data and the time until the next probe as `retryAfterMs`; 100 ms while probes are in flight; none
-//! if it was opened by hand, because then nobody knows when that ends. The call did not run, so a retry layer outside may make it again.
+//! A refused caller gets a [refusal](crate::Refusal) by `breaker` with the code
+//! [`UNAVAILABLE`](crate::code::UNAVAILABLE). It names the key, and its data has the state and the
+//! time until the next probe as `retryAfterMs`. While probes are in flight, that time is 100 ms.
+//! There is no such time if the breaker was opened by hand. The call did not run, so an outer retry
+//! layer may repeat it.
 //!
-//! # What passes
+//! # Exempt requests
 //!
-//! Notifications and `subscriptions/listen` go through no breaker: a listen is open as long as it is useful, and would
-//! be a probe without end.
+//! Notifications and `subscriptions/listen` go through no breaker. A listen stays open as long as
+//! it is useful, so it would be a probe without end.
 //!
-//! # Seeing it
+//! # Metrics
 //!
-//! [`BreakerHandle`] reads the states and sets them. Each change is told to
-//! [`on_state_change`](CircuitBreakerLayerBuilder::on_state_change) and as a `tracing` event (target
-//! `rmcp_layers::breaker`). All is on tokio's clock: the wall clock jumping changes nothing.
+//! [`BreakerHandle`] reads and controls the states. Each state change is reported to
+//! [`on_state_change`](CircuitBreakerLayerBuilder::on_state_change) and as a `tracing` event
+//! (target `rmcp_layers::breaker`). Times come from tokio's clock, so changes of the wall clock
+//! have no effect.
 //!
-//! # Bounds
+//! # Limits
 //!
-//! [1,000 keys](CircuitBreakerLayerBuilder::max_keys) by default. Nothing is kept of a key that has only succeeded,
-//! unless rates are counted; nothing is ever kept of names that are only answered with errors such as -32602.
+//! Default: [1,000 keys](CircuitBreakerLayerBuilder::max_keys). A key that has only succeeded takes
+//! no memory, unless rates are counted. A key whose calls end only with errors such as -32602 never
+//! takes memory.
 
 mod handle;
 mod layer;

@@ -4,14 +4,14 @@ use rmcp::model::{CallToolResult, ErrorCode};
 
 use crate::{McpResponse, Outcome, retry::InvalidOption};
 
-/// The code by which a server says that it failed at the one request.
+/// JSON-RPC error code of an internal error.
 const INTERNAL_ERROR: i32 = ErrorCode::INTERNAL_ERROR.0;
-/// No breaker stays open for longer by itself.
+/// Maximum time that a breaker stays open by itself.
 const LONGEST_OPEN: Duration = Duration::from_secs(24 * 60 * 60);
-/// What is remembered of calls, at most.
+/// Maximum number of calls in a span.
 const MOST_CALLS: u32 = 10_000;
 
-/// When a breaker opens, for how long, and when it closes again.
+/// The rules by which a breaker opens and closes, and the time that it stays open.
 #[derive(Clone)]
 pub struct BreakerPolicy {
     pub(super) failures: Option<u32>,
@@ -26,26 +26,26 @@ pub struct BreakerPolicy {
     pub(super) probe_timeout: Duration,
     pub(super) successes: u32,
     tool_errors: Option<Classifier>,
-    /// `None`: where a key is less than a whole server.
+    /// `None` stands for `true`, unless one key covers a whole server.
     internal_errors: Option<bool>,
 }
 
 type Classifier = Arc<dyn Fn(&CallToolResult) -> bool + Send + Sync>;
 
-/// Which calls are slow, and how many of them are too many.
+/// The time from which a call is slow, and the rate of slow calls that is too high.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slow {
     pub(super) after: Duration,
     pub(super) rate: f64,
 }
 
-/// Over which calls a rate is counted.
+/// The calls over which a rate is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Span {
-    /// Those of the last time, to a tenth of it. 1 s to a day.
+    /// The calls of this last time, with a resolution of a tenth of it. Limit: 1 s to one day.
     Time(Duration),
-    /// The last ones, at most 10,000. Each takes a byte for each key.
+    /// This number of last calls. Limit: 10,000. Each takes one byte per key.
     Calls(u32),
 }
 
@@ -70,97 +70,104 @@ impl Default for BreakerPolicy {
 }
 
 impl BreakerPolicy {
-    /// The defaults.
+    /// Creates the default policy.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Opens after so many failures in a row. Default: 5, because two or three can be chance.
+    /// Sets the number of consecutive failures that opens the breaker. Default: 5, because two or
+    /// three can be chance.
     #[must_use]
     pub fn consecutive_failures(mut self, failures: u32) -> Self {
         self.failures = Some(failures);
         self
     }
 
-    /// Opens by rates alone, however many failures come in a row.
+    /// Ignores consecutive failures, so that the breaker opens by rates alone.
     #[must_use]
     pub fn any_consecutive_failures(mut self) -> Self {
         self.failures = None;
         self
     }
 
-    /// Opens when so many of the calls in the [span](Self::span) have failed: 0.5 is every second one. Default: not
-    /// by rate.
+    /// Sets the rate of failed calls in the [span](Self::span) that opens the breaker, such as 0.5
+    /// for every second call. Default: none.
     #[must_use]
     pub fn failure_rate(mut self, rate: f64) -> Self {
         self.failure_rate = Some(rate);
         self
     }
 
-    /// Opens when so many of the calls in the [span](Self::span) took at least `after`, failed or not. A probe that
-    /// does is a failure. Default: not for slowness.
+    /// Sets the rate of slow calls in the [span](Self::span) that opens the breaker. Default: none.
+    ///
+    /// A call is slow if it took at least `after`, whether it failed or not. A slow probe is a
+    /// failure.
     #[must_use]
     pub fn slow_calls(mut self, after: Duration, rate: f64) -> Self {
         self.slow = Some(Slow { after, rate });
         self
     }
 
-    /// Over which calls rates are counted. Default: those of the last 60 s.
+    /// Sets the calls over which rates are counted. Default: those of the last 60 s.
     #[must_use]
     pub fn span(mut self, span: Span) -> Self {
         self.span = span;
         self
     }
 
-    /// How many calls the span must have before a rate means anything. Default: 10.
+    /// Sets the number of calls in the span below which rates are ignored. Default: 10.
     #[must_use]
     pub fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
         self
     }
 
-    /// How long a breaker stays open; at most a day. Default: 60 s.
+    /// Sets the time that a breaker stays open. Default: 60 s. Limit: one day.
     #[must_use]
     pub fn open_for(mut self, time: Duration) -> Self {
         self.open_for = time;
         self
     }
 
-    /// Stays open `factor` times as long after each probe that fails, up to `most`. Default: the same time always.
+    /// Multiplies the open time by `factor` after each failed probe, up to `most`. Default: no
+    /// growth. Limit: a factor of 1 to 100, and one day.
     #[must_use]
     pub fn growing(mut self, factor: f64, most: Duration) -> Self {
         (self.growth, self.max_open_for) = (factor, most);
         self
     }
 
-    /// How many probes may keep others out at once when the open time is over. Default: 1, which is all that a server
-    /// has to fail that is still down.
+    /// Sets the maximum number of concurrent probes. Default: 1, so that a server that is still
+    /// down fails one call only.
     #[must_use]
     pub fn probes(mut self, probes: u32) -> Self {
         self.probes = probes;
         self
     }
 
-    /// How long a probe keeps others out; at most a day. One that has no answer after that gives its place to the
-    /// next caller, so that a server that took a call and hangs does not hold up a breaker for as long as that call
-    /// waits. It is not cut off, and what comes of it counts as long as the breaker is half open: tools that always
-    /// take longer close it too. Default: 30 s, half of the time that a breaker stays open: a server that hangs gets
-    /// two calls a minute.
+    /// Sets the time after which a probe no longer blocks other calls. Default: 30 s. Limit: one
+    /// day.
+    ///
+    /// A probe without a response after this time gives its place to the next caller. A server that
+    /// accepts a call and hangs then does not block the breaker for as long as that call waits. The
+    /// probe is not cancelled. Its outcome counts as long as the breaker is half open, so tools
+    /// that always take longer also close it. With the default, a hanging server gets two calls a
+    /// minute.
     #[must_use]
     pub fn probe_timeout(mut self, time: Duration) -> Self {
         self.probe_timeout = time;
         self
     }
 
-    /// How many probes must succeed before the breaker closes. Default: 1.
+    /// Sets the number of probes that must succeed before the breaker closes. Default: 1.
     #[must_use]
     pub fn successes(mut self, successes: u32) -> Self {
         self.successes = successes;
         self
     }
 
-    /// Counts results with `isError` as failures where `is_failure` says so. Default: none is one, because the tool
-    /// ran, and often it is the caller's input that it complains of.
+    /// Counts results with `isError` as failures if `is_failure` returns `true`. Default: none,
+    /// because the tool ran, and often the error is about the caller's input.
     #[must_use]
     pub fn count_tool_errors(
         mut self,
@@ -170,18 +177,19 @@ impl BreakerPolicy {
         self
     }
 
-    /// Whether an internal error (-32603) that the server answers with is a failure. Default:
-    /// `true` for breakers by tool and by
-    /// [`key_by`](super::CircuitBreakerLayerBuilder::key_by), `false` for a breaker of a whole
-    /// server ([`one_key`](super::CircuitBreakerLayerBuilder::one_key)): there the answer shows
-    /// that the server is reachable, and one broken tool would close all others.
+    /// Sets whether an internal error (-32603) from the server is a failure. Default: `true` for
+    /// breakers by tool and by [`key_by`](super::CircuitBreakerLayerBuilder::key_by), `false` for a
+    /// breaker of a whole server ([`one_key`](super::CircuitBreakerLayerBuilder::one_key)).
+    ///
+    /// With one breaker for a whole server, an internal error shows that the server is reachable.
+    /// If it counted, one broken tool would block all others.
     #[must_use]
     pub fn count_internal_errors(mut self, count: bool) -> Self {
         self.internal_errors = Some(count);
         self
     }
 
-    /// Whether the policy can work.
+    /// Returns an error if the policy cannot work.
     pub(super) fn check(&self) -> Result<(), InvalidOption> {
         let wrong = |option, reason: &str| Err(InvalidOption::new(option, reason));
         let is_rate = |rate: f64| rate > 0.0 && rate <= 1.0;
@@ -241,7 +249,7 @@ impl BreakerPolicy {
         self.failure_rate.is_some() || self.slow.is_some()
     }
 
-    /// How long the breaker stays open when it has opened `before` times without closing.
+    /// Returns the open time of a breaker that has opened `before` times without closing.
     pub(super) fn open_time(&self, before: u32) -> Duration {
         let grown = self.growth.powi(i32::try_from(before).unwrap_or(i32::MAX));
         let most = self.max_open_for.max(self.open_for).as_secs_f64();
@@ -249,7 +257,7 @@ impl BreakerPolicy {
         Duration::try_from_secs_f64(grown).unwrap_or(self.max_open_for)
     }
 
-    /// What the end of a call says of the server. `whole_server`: the key is for all of its tools.
+    /// Judges the end of a call. `whole_server`: the key covers all tools of the server.
     pub(super) fn read(
         &self,
         outcome: Outcome,
@@ -276,16 +284,16 @@ impl BreakerPolicy {
     }
 }
 
-/// What the end of a call says of the server.
+/// The judgement of a server by the end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It works.
+    /// The server works.
     Success,
-    /// It is there, and did not like the request: so a probe has found it, and nothing else is known.
+    /// The server is reachable but rejected the request. This counts for a probe only.
     Answer,
-    /// It does not work.
+    /// The server fails.
     Failure,
-    /// Nothing: the call did not come to it, or was called off.
+    /// Unknown: the call did not reach the server, or was cancelled.
     Nothing,
 }
 

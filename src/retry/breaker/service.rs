@@ -15,8 +15,8 @@ use crate::{Error, McpRequest, McpResponse, Outcome};
 
 /// The service of a [`CircuitBreakerLayer`](super::CircuitBreakerLayer).
 ///
-/// It is always ready, so that it refuses at once what it refuses, however busy the inner service is. A call that it
-/// lets in waits until that is ready.
+/// It is always ready, so refusals do not wait for a busy inner service. An admitted call waits
+/// until the inner service is ready.
 pub struct CircuitBreaker<S> {
     shared: Arc<Shared>,
     inner: S,

@@ -24,7 +24,7 @@ use crate::{Error, McpRequest, McpResponse, Outcome, Refusal};
 pub(super) type KeyFunction = Box<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
 pub(super) type OnChange = Box<dyn Fn(&StateChange<'_>) + Send + Sync>;
 
-/// What calls share a breaker.
+/// The key by which calls share a breaker.
 pub(super) enum KeyBy {
     Tool,
     One(Arc<str>),
@@ -37,9 +37,9 @@ pub(super) struct Shared {
     pub(super) max_keys: usize,
     pub(super) on_change: Option<OnChange>,
     keys: Mutex<Keys>,
-    /// How many keys there are: as long as there is none, nothing need be locked.
+    /// The number of tracked keys. While it is 0, no lock is taken.
     tracked: AtomicUsize,
-    /// How often any breaker has changed.
+    /// The number of state changes of all breakers.
     changes: AtomicU64,
     pub(super) totals: Totals,
 }
@@ -52,11 +52,12 @@ pub(super) struct Totals {
     pub(super) untracked: AtomicU64,
 }
 
-/// Those that are closed may be forgotten; the others may not, however many names somebody makes up.
+/// Tracked breakers. Closed ones may be evicted; the others may not, so that made-up names cannot
+/// displace them.
 struct Keys {
     closed: LruCache<Arc<str>, Machine>,
     tripped: HashMap<Arc<str>, Machine>,
-    /// When it was last looked for some that nobody calls any more.
+    /// Time of the last search for unused breakers.
     swept: Option<Instant>,
 }
 
@@ -76,7 +77,7 @@ impl Keys {
         }
     }
 
-    /// Puts a breaker that has changed where it belongs.
+    /// Moves a breaker to the right map after a change.
     fn settle(&mut self, key: &Arc<str>) {
         let machine = self.tripped.remove(key).or_else(|| self.closed.pop(key));
         match machine {
@@ -91,12 +92,12 @@ impl Keys {
         }
     }
 
-    /// Makes room for one more, if that can be.
+    /// Makes room for one more breaker. Returns `false` if there is none.
     fn make_room(&mut self, policy: &BreakerPolicy, max: usize, now: Instant) -> bool {
         if self.len() < max || self.closed.pop_lru().is_some() {
             return true;
         }
-        // Looking through all of them takes a while, so it is not done for each name that is made up.
+        // The search takes a while, so made-up names must not cause it each time.
         let due = |swept: Instant| now.saturating_duration_since(swept) >= Duration::from_secs(1);
         if self.swept.is_none_or(due) {
             self.swept = Some(now);
@@ -111,7 +112,7 @@ impl Keys {
 }
 
 impl Keys {
-    /// Forgets one that nobody set by hand: what somebody says goes before what was counted.
+    /// Removes a breaker that is not forced: the operator's setting has precedence over counters.
     fn forget_counted(&mut self) -> bool {
         let counted = self
             .tripped
@@ -151,7 +152,7 @@ impl Shared {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose breaker a request goes through. `None` if it goes through none.
+    /// Returns the key of a request, or `None` if it goes through no breaker.
     pub(super) fn key(&self, request: &McpRequest) -> Option<Arc<str>> {
         let listens = matches!(
             request.message,
@@ -170,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// Lets a call in, or refuses it.
+    /// Admits or refuses a call.
     pub(super) fn admit(self: &Arc<Self>, key: Arc<str>) -> Result<Permit, Error> {
         let before = self.changes.load(Ordering::Acquire);
         let permit = |key, let_in, probe| Permit {
@@ -205,12 +206,12 @@ impl Shared {
                 return Err(refusal(&key, state, after));
             }
         };
-        // If the hook panics, the permit goes with it.
+        // If the hook panics, the permit is dropped.
         self.tell(&key, change);
         Ok(permit)
     }
 
-    /// The number of the next change. Changes are made under the lock.
+    /// Returns the number of the next change. Changes are made under the lock.
     fn next_change(&self) -> u64 {
         self.changes.load(Ordering::Acquire) + 1
     }
@@ -255,7 +256,7 @@ impl Shared {
         self.tell(key, change);
     }
 
-    /// Sets a key's breaker by hand. `false` if there is no room for it.
+    /// Forces a key's breaker. Returns `false` if there is no room for it.
     pub(super) fn force(&self, key: &str, open: bool) -> bool {
         let key = Arc::<str>::from(key);
         let now = Instant::now();
@@ -282,7 +283,7 @@ impl Shared {
         true
     }
 
-    /// Closes a key's breaker, or all, and begins anew.
+    /// Closes a key's breaker, or all, and restarts the counters.
     pub(super) fn reset(&self, key: Option<&str>) {
         let now = Instant::now();
         let changes: Vec<(Arc<str>, BreakerState)> = {
@@ -304,7 +305,7 @@ impl Shared {
                     continue;
                 };
                 let from = machine.state(now);
-                // What is in flight says nothing of what begins now.
+                // Calls in flight do not count for the new phase.
                 machine.reset(&self.policy, now, next);
                 keys.settle(&key);
                 changes.push((key, from));
@@ -318,12 +319,12 @@ impl Shared {
         }
     }
 
-    /// Looks at one key's breaker.
+    /// Calls `look` with one key's breaker.
     pub(super) fn look<T>(&self, key: &str, look: impl FnOnce(&Machine) -> T) -> Option<T> {
         self.keys().get(key).map(look)
     }
 
-    /// Looks at all.
+    /// Calls `look` with each breaker.
     pub(super) fn look_at_all<T>(&self, mut look: impl FnMut(&Arc<str>, &Machine) -> T) -> Vec<T> {
         let keys = self.keys();
         let all = keys.tripped.iter().chain(keys.closed.iter());
@@ -348,7 +349,7 @@ impl Shared {
         }
         let (was, is) = (from.as_str(), to.as_str());
         tracing::info!(target: "rmcp_layers::breaker", key, was, is, "a breaker has changed");
-        // A metric has only labels of which there are few.
+        // The key is left out of the metric, whose labels must have few values.
         tracing::info!(
             target: "rmcp_layers::breaker",
             { monotonic_counter.rmcp_layers_breaker_changes = 1_u64, is },
@@ -381,7 +382,7 @@ fn refusal(key: &str, state: BreakerState, after: Option<Duration>) -> Error {
     refusal.into()
 }
 
-/// A call that was let in. A probe that ends without a word, because it is dropped, gives its place back.
+/// An admitted call. A probe that is dropped without an end frees its place.
 pub(super) struct Permit {
     shared: Arc<Shared>,
     key: Arc<str>,
@@ -391,12 +392,12 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// Whether it matters how long the call takes.
+    /// Returns `true` if the duration of the call is needed.
     pub(super) fn is_timed(&self) -> bool {
         self.shared.policy.slow.is_some()
     }
 
-    /// What the end of the call says of the server.
+    /// Judges the server by the end of the call.
     pub(super) fn read(&self, outcome: Outcome, response: Option<&McpResponse>) -> Verdict {
         let whole_server = matches!(self.shared.key_by, KeyBy::One(_));
         self.shared.policy.read(outcome, response, whole_server)

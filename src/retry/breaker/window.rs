@@ -4,10 +4,10 @@ use tokio::time::Instant;
 
 use super::Span;
 
-/// In how many parts a time is counted: what is older than the time goes a part at once.
+/// Number of parts of a time span. Old calls are dropped one part at a time.
 const PARTS: u64 = 10;
 
-/// How calls have ended lately.
+/// The outcomes of recent calls.
 #[derive(Debug)]
 pub(super) enum Window {
     Calls {
@@ -28,7 +28,7 @@ pub(super) struct Ended {
     pub(super) slow: bool,
 }
 
-/// How many calls there were.
+/// Numbers of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) calls: u32,

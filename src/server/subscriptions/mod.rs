@@ -1,4 +1,4 @@
-//! The change notifications of a session: one `subscriptions/listen` for a caller that knows only
+//! Change notifications of a session: one `subscriptions/listen` for a caller that only knows
 //! `resources/subscribe`.
 
 mod session;
@@ -22,23 +22,23 @@ use self::{session::SessionListen, sinks::SessionPeer};
 use super::{McpServer, Shared};
 use crate::{Error, McpRequest, McpResponse};
 
-/// How many subscribe and unsubscribe requests may wait for the session's listen.
+/// The maximum number of subscribe and unsubscribe requests that wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
-/// How long a handshake waits for the session's listen to begin.
+/// The time that a handshake waits for the session's listen to begin.
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a session has open.
+/// The open subscriptions of a session.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
-    /// The count of requests before the oldest acknowledgment whose listen has not begun.
+    /// The request count before the oldest acknowledgement whose listen has not begun.
     acknowledging: Mutex<Option<u64>>,
-    /// Whether the session's caller has finished its handshake.
+    /// `true` once the session's caller has finished its handshake.
     initialized: watch::Sender<bool>,
 }
 
 impl Subscriptions {
-    /// Takes note that rmcp is about to acknowledge a listen, before the stack knows of it.
+    /// Records that rmcp is about to acknowledge a listen before the stack receives it.
     pub(super) fn about_to_acknowledge(&self, shared: &Shared) {
         let mut oldest = self
             .acknowledging
@@ -47,7 +47,7 @@ impl Subscriptions {
         oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
     }
 
-    /// The time since that acknowledgment.
+    /// Returns the time window since that acknowledgement.
     pub(super) fn acknowledged(&self, shared: &Arc<Shared>) -> Window {
         let since = self
             .acknowledging
@@ -61,15 +61,15 @@ impl Subscriptions {
     }
 }
 
-/// The time between telling a caller that it will hear of changes and the stack beginning to tell of
-/// them. What another request changed meanwhile, the caller has to hear of too.
+/// The time window between the acknowledgement to a caller and the begin of the stack's listen. The
+/// caller must also be notified of changes that other requests made in it.
 pub(super) struct Window {
     shared: Arc<Shared>,
     since: Option<u64>,
 }
 
 impl Window {
-    /// Whether anything went through that could have changed something.
+    /// Returns `true` if a request in the window may have changed something.
     fn let_something_through(&self) -> bool {
         self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
     }
@@ -88,8 +88,8 @@ where
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    /// Opens the session's listen, for the list changes that the stack announces, and gives it a moment
-    /// to begin: then the session misses none.
+    /// Opens the session's listen for the list changes that the stack announces. It waits briefly
+    /// for the listen to begin, so that the session misses no change.
     pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {
         let Some(config) = super::lock(&self.told).config.clone() else {
             return;
@@ -113,12 +113,13 @@ where
         let _ = tokio::time::timeout(BEGIN_WITHIN, begins).await;
     }
 
-    /// The session's caller has finished its handshake, and may be told of changes.
+    /// Records that the session's caller has finished its handshake and may be notified.
     pub(super) fn session_initialized(&self) {
         self.subscriptions.initialized.send_replace(true);
     }
 
-    /// Subscribes the session. `None` if the stack knows no listen, or there is no session to tell.
+    /// Subscribes the session. Returns `None` if the stack does not support listens, or if there is
+    /// no session to notify.
     pub(super) async fn subscribe_session(
         &self,
         uri: String,

@@ -22,17 +22,17 @@ use crate::{
     panics, request,
 };
 
-/// How many resources one session may subscribe to.
+/// The maximum number of resources to which one session may subscribe.
 const MAX_RESOURCES: usize = 1_000;
-/// How a listen that ended is opened again.
+/// The delays before an ended listen is opened again.
 const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// How long a listen has to live for the next to be opened as if it were the first. One that is ended
-/// sooner is ended by something in the stack (tower's `timeout`), and will be again.
+/// The lifetime after which the next listen is opened as if it were the first. A shorter listen was
+/// probably ended by a layer (tower's `timeout`), which will end the next one too.
 const LONG_LIVED: Duration = Duration::from_secs(60);
-/// How long the stack has to acknowledge a listen.
+/// The time limit for the stack's acknowledgement of a listen.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
 
-/// All changes of lists. Some servers tell of changes that they did not announce.
+/// All changes of lists. Some servers send changes that they did not announce.
 fn list_changes() -> SubscriptionFilter {
     SubscriptionFilter::builder()
         .tools_list_changed()
@@ -41,7 +41,7 @@ fn list_changes() -> SubscriptionFilter {
         .build()
 }
 
-/// Whether a stack with these capabilities says that it tells of changes.
+/// Returns `true` if a stack with these capabilities announces changes.
 fn announces(capabilities: &ServerCapabilities) -> bool {
     let (tools, prompts) = (&capabilities.tools, &capabilities.prompts);
     let resources = capabilities.resources.as_ref();
@@ -51,7 +51,7 @@ fn announces(capabilities: &ServerCapabilities) -> bool {
         || resources.and_then(|resources| resources.subscribe) == Some(true)
 }
 
-/// A listen. Dropping it lets go of it.
+/// A running listen. Dropping it ends the listen.
 type ListenTask = AbortOnDropHandle<Result<(), Error>>;
 
 pub(super) struct SessionListen<S> {
@@ -60,7 +60,7 @@ pub(super) struct SessionListen<S> {
     session: std::sync::Weak<Session>,
     extensions: Extensions,
     filter: SubscriptionFilter,
-    /// The stack has said that it tells of changes, so that a refusal is not its last word.
+    /// The stack has announced changes, so a refusal of a listen may be temporary.
     announced: bool,
     open: Option<ListenTask>,
     opened: Instant,
@@ -91,12 +91,13 @@ where
         }
     }
 
-    /// Opens the first listen, and lets go of the handshake that waits for it, whatever comes of it. False
-    /// if the stack knows no listen.
+    /// Opens the first listen, and releases the handshake that waits for it, whatever the result.
+    /// Returns `false` if the stack does not support listens.
     async fn begin(&mut self, begun: oneshot::Sender<()>) -> bool {
         match self.reopen(self.filter.clone()).await {
             Ok(accepted) => {
-                // If the handshake did not wait, something may have changed before this.
+                // If the handshake did not wait, something may have changed before the listen
+                // began.
                 if begun.send(()).is_err() {
                     self.peer.tell_of_all(&accepted).await;
                 }
@@ -165,7 +166,7 @@ where
                 self.filter = filter;
                 Some(Ok(()))
             }
-            // The listen that was open before goes on as it was.
+            // The previous listen stays open unchanged.
             Ok((mut told, _task)) => {
                 let said = told.refused.0.remove(&command.uri);
                 Some(Err(said.unwrap_or_else(|| {
@@ -182,19 +183,19 @@ where
         let _ = command.reply.send(answer);
     }
 
-    /// Opens a listen for `filter` and, once it is acknowledged, lets go of the one before.
+    /// Opens a listen for `filter`, and ends the previous one once the new one is acknowledged.
     async fn reopen(&mut self, filter: SubscriptionFilter) -> Result<SubscriptionFilter, Error> {
         let (told, task) = self.open(filter).await?;
         self.keep(task);
         Ok(told.accepted)
     }
 
-    /// Takes this listen in place of the one before.
+    /// Replaces the previous listen with this one.
     fn keep(&mut self, task: ListenTask) {
         (self.open, self.opened) = (Some(task), Instant::now());
     }
 
-    /// Opens a listen for `filter`, beside the one before, and waits until it is acknowledged.
+    /// Opens a listen for `filter` beside the previous one, and waits until it is acknowledged.
     async fn open(
         &mut self,
         filter: SubscriptionFilter,

@@ -1,4 +1,4 @@
-//! Where what a listen yields goes.
+//! Destinations for the messages of a listen.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,14 +20,14 @@ use crate::{
     Caller, CallerSink, Error, Refusal, caller::Session, code, subscriptions::RefusedSubscriptions,
 };
 
-/// The caller of a session: told of nothing before its handshake is finished.
+/// The caller of a session. It receives nothing before its handshake is finished.
 #[derive(Clone)]
 pub(super) struct SessionPeer {
     peer: Peer<RoleServer>,
     initialized: watch::Receiver<bool>,
 }
 
-/// What the stack has said to a listen.
+/// The stack's acknowledgement of a listen.
 pub(super) struct Acknowledged {
     pub(super) accepted: SubscriptionFilter,
     pub(super) refused: RefusedSubscriptions,
@@ -38,7 +38,7 @@ impl SessionPeer {
         Self { peer, initialized }
     }
 
-    /// The way back for a listen whose acknowledgment is for `acknowledged`.
+    /// Returns the caller for a listen. The acknowledgement goes to `acknowledged`.
     pub(super) fn listening(
         &self,
         acknowledged: oneshot::Sender<Acknowledged>,
@@ -53,7 +53,7 @@ impl SessionPeer {
             .with_handshake(self.peer.peer_info())
     }
 
-    /// The session's own way back, once its handshake is finished.
+    /// Returns the session's own caller, once its handshake is finished.
     async fn initialized(&self) -> Result<Caller, Error> {
         let mut initialized = self.initialized.clone();
         match initialized.wait_for(|initialized| *initialized).await {
@@ -66,7 +66,7 @@ impl SessionPeer {
         self.initialized().await?.notify(notification).await
     }
 
-    /// What changed while nobody listened is not known, so all of it may have.
+    /// Notifies of every kind of change, because changes without an open listen are unknown.
     pub(super) async fn tell_of_all(&self, accepted: &SubscriptionFilter) {
         for change in changes_of(accepted) {
             if self.tell(change).await.is_err() {
@@ -94,7 +94,7 @@ fn changes_of(filter: &SubscriptionFilter) -> Vec<ServerNotification> {
     changes
 }
 
-/// The way back for a listen that rmcp has already acknowledged to the caller.
+/// Returns the caller for a listen that rmcp has already acknowledged.
 pub(in crate::server) fn acknowledged(
     peer: Peer<RoleServer>,
     session: Arc<Session>,
@@ -110,7 +110,7 @@ pub(in crate::server) fn acknowledged(
         .with_handshake(handshake)
 }
 
-/// Takes what a listen yields to a caller that opened it.
+/// Forwards the messages of a listen to the caller that opened it.
 struct AcknowledgedSink {
     peer: Peer<RoleServer>,
     window: Mutex<Option<Window>>,
@@ -152,7 +152,8 @@ impl CallerSink for AcknowledgedSink {
     }
 }
 
-/// Takes what a listen yields to a caller that knows nothing of it. The acknowledgment stays here.
+/// Forwards the messages of a listen to a caller that does not know of the listen. The
+/// acknowledgement is not forwarded.
 struct SessionSink {
     peer: SessionPeer,
     acknowledged: Mutex<Option<oneshot::Sender<Acknowledged>>>,
@@ -187,7 +188,7 @@ impl CallerSink for SessionSink {
         })
     }
 
-    /// The server asks while nothing of the session is in flight.
+    /// The server sends a request while no call of the session is in flight.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
         Box::pin(async move { self.peer.initialized().await?.request(request).await })
     }
