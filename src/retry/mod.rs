@@ -79,10 +79,10 @@
 //!
 //! 1. The operator's [setting](RetryPolicy::safe_to_repeat), for all calls or for a tool.
 //! 2. A method that only reads is safe ([`is_read`](crate::RequestParts::is_read)). So are
-//! `logging/setLevel`, `resources/subscribe` and `resources/unsubscribe`, which set the same value
-//! again.
+//!    `logging/setLevel`, `resources/subscribe` and `resources/unsubscribe`, which set the same
+//!    value again.
 //! 3. A tool with `readOnlyHint` or `idempotentHint` is safe, if the operator
-//! [trusts](RetryLayerBuilder::trust_annotations) its server.
+//!    [trusts](RetryLayerBuilder::trust_annotations) its server.
 //! 4. All else is not safe, including custom methods, `tasks/update` and `tasks/cancel`.
 //!
 //! A later round of a multi-round request (MCP 2026-07-28, SEP-2322) is as safe as its tool. An
