@@ -158,7 +158,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, Option<&'static str>)> {
 
 /// What reaches the servers, lists aside.
 #[derive(Clone, Default)]
-pub struct Reached(Arc<Mutex<Vec<Value>>>);
+struct Reached(Arc<Mutex<Vec<Value>>>);
 
 impl Reached {
     fn server(&self) -> Upstream {
@@ -185,7 +185,7 @@ impl Reached {
         })
     }
 
-    pub fn gateway(&self, several: bool, read_only: bool, filter: Filter) -> Boxed {
+    fn gateway(&self, several: bool, read_only: bool, filter: Filter) -> Boxed {
         let member = |name: &str| Member::new(name, self.server()).filter(filter.clone());
         let mut gateway = Gateway::builder()
             .read_only(read_only)
@@ -196,13 +196,13 @@ impl Reached {
         BoxCloneService::new(gateway.build().unwrap())
     }
 
-    pub fn nothing(&self) {
+    fn nothing(&self) {
         let reached = self.0.lock().unwrap();
         assert!(reached.is_empty(), "reached a server: {reached:?}");
     }
 }
 
-pub fn audit() -> Audit {
+fn audit() -> Audit {
     Audit::builder().memory(100).build().unwrap()
 }
 
@@ -220,7 +220,7 @@ async fn refuses(what: &str, stack: impl Stack, audit: &Audit, reached: &Reached
     }
 }
 
-pub fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
+fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
     assert_eq!(answer["error"]["code"], -32602, "{case}: {answer}");
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains(method), "{case}: {message}");
@@ -228,7 +228,7 @@ pub fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
     assert_eq!(answer["error"]["data"]["path"], path, "{case}");
 }
 
-pub async fn on_record(case: &str, audit: &Audit, method: &str, target: Option<&str>) {
+async fn on_record(case: &str, audit: &Audit, method: &str, target: Option<&str>) {
     audit.handle().flush().await.unwrap();
     let record = audit.handle().recent(1).pop().expect("a record");
     assert_eq!(record.method, method, "{case}");
@@ -362,21 +362,49 @@ async fn an_unreadable_request_is_refused_over_http_of_either_age() {
     }
 }
 
+#[tokio::test]
+async fn a_removed_method_without_params_is_not_found_on_2026_07_28() {
+    let (reached, audit) = (Reached::default(), audit());
+    let stack = ServiceBuilder::new()
+        .layer(audit.layer())
+        .service(reached.gateway(false, false, Filter::new()));
+    let http = Http::serve(McpServer::new(stack)).await;
+    for method in [
+        "initialize",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+    ] {
+        let request = json!({
+            "jsonrpc": "2.0", "id": 7, "method": method,
+            "params": { "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            } },
+        });
+        let headers = [
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", method),
+        ];
+        let (_, answer) = Poster(&http.url).post(&headers, &request).await;
+        assert_eq!(answer["error"]["code"], -32601, "{method}: {answer}");
+        reached.nothing();
+    }
+}
+
 /// Posts raw bodies.
-pub struct Poster<'a>(pub &'a str);
+struct Poster<'a>(&'a str);
 
 impl Poster<'_> {
     /// The session's id, and the message in the answer.
-    pub async fn post(&self, headers: &[(&str, &str)], body: &Value) -> (Option<String>, Value) {
-        self.post_text(headers, &body.to_string()).await
-    }
-
-    pub async fn post_text(&self, headers: &[(&str, &str)], body: &str) -> (Option<String>, Value) {
+    async fn post(&self, headers: &[(&str, &str)], body: &Value) -> (Option<String>, Value) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let host = self
             .0
             .trim_start_matches("http://")
             .trim_end_matches("/mcp");
+        let body = body.to_string();
         let mut head = format!(
             "POST /mcp HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n\
