@@ -8,23 +8,33 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use memchr::memmem;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates};
+use crate::{
+    json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates},
+    protocol::{SentOverHttp, body_as_sent},
+};
+
+/// The longest body whose request is compared with what rmcp reads of it, in bytes.
+const MAX_COMPARED: usize = 16 * 1024;
 
 /// Repairs messages on their way to and from rmcp's `StreamableHttpService`, as
 /// [`Lines`](crate::Lines) does.
 ///
 /// - In request bodies, an escape of a surrogate without its other half (`"\ud83d"`) and a byte
 ///   that is not UTF-8 become U+FFFD. rmcp answers such a body with an error.
+/// - In a body of up to 16 KiB, a request whose `params` or `_meta` is not an object, or a list
+///   request whose `cursor` is not a string, is answered by [`McpServer`](crate::McpServer) with
+///   -32602 and the name of the misfit. rmcp answers the first two with HTTP 415, and the last with
+///   the first page.
 /// - In event streams, a notification or request without params has no `params`. rmcp writes
 ///   `"params":null`, which JSON-RPC 2.0 (section 4.2) does not allow and other clients refuse.
 ///
-/// Bodies are not buffered. Limit: 12 bytes are held back between two pieces of a body.
+/// Longer bodies are not buffered. Limit: 12 bytes are held back between two pieces of a body.
 ///
 /// Put the layer outside of an
 /// [`HttpAuthLayer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/auth/http/struct.HttpAuthLayer.html),
@@ -96,9 +106,14 @@ where
         let (mut parts, body) = request.into_parts();
         // A replaced byte makes the body longer.
         parts.headers.remove(header::CONTENT_LENGTH);
+        let sent = SentOverHttp::default();
+        parts.extensions.insert(sent.clone());
         let body = LenientBody {
             body,
             held: BytesMut::new(),
+            short: Some(BytesMut::new()),
+            sent,
+            trailers: None,
             ended: false,
         };
         LenientHttpFuture {
@@ -140,6 +155,10 @@ pin_project! {
         body: B,
         // The start of an escape or of a character whose rest has not arrived.
         held: BytesMut,
+        // The whole body so far, unless it is too long to be compared.
+        short: Option<BytesMut>,
+        sent: SentOverHttp,
+        trailers: Option<HeaderMap>,
         ended: bool,
     }
 }
@@ -155,47 +174,64 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
         let mut this = self.project();
         loop {
             if *this.ended {
-                return Poll::Ready(None);
+                let trailers = this.trailers.take();
+                return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            let data = match ready!(this.body.as_mut().poll_frame(cx)?) {
-                None => {
+            let data = match ready!(this.body.as_mut().poll_frame(cx)?).map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    let data = match this.held.is_empty() {
+                        true => data,
+                        false => {
+                            this.held.extend_from_slice(&data);
+                            this.held.split().freeze()
+                        }
+                    };
+                    let complete = complete_prefix(&data);
+                    this.held.extend_from_slice(&data[complete..]);
+                    data.slice(..complete)
+                }
+                last => {
                     *this.ended = true;
-                    if this.held.is_empty() {
-                        return Poll::Ready(None);
-                    }
+                    *this.trailers = last
+                        .and_then(Result::err)
+                        .and_then(|last| last.into_trailers().ok());
                     this.held.split().freeze()
                 }
-                Some(frame) => match frame.into_data() {
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-                    Ok(data) => {
-                        let data = match this.held.is_empty() {
-                            true => data,
-                            false => {
-                                this.held.extend_from_slice(&data);
-                                this.held.split().freeze()
-                            }
-                        };
-                        let complete = complete_prefix(&data);
-                        this.held.extend_from_slice(&data[complete..]);
-                        data.slice(..complete)
-                    }
-                },
             };
-            if data.is_empty() {
-                continue;
+            let mut data = replace_lone_surrogates(&data).map_or(data, Bytes::from);
+            if let Some(mut short) = this.short.take() {
+                short.extend_from_slice(&data);
+                if !*this.ended && short.len() <= MAX_COMPARED {
+                    *this.short = Some(short);
+                    continue;
+                }
+                data = match short.len() <= MAX_COMPARED {
+                    true => body_as_sent(&short, this.sent).map_or(short.freeze(), Bytes::from),
+                    false => short.freeze(),
+                };
             }
-            let data = replace_lone_surrogates(&data).map_or(data, Bytes::from);
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.held.is_empty() && self.body.is_end_stream()
+        let nothing_held =
+            self.held.is_empty() && self.short.as_ref().is_none_or(BytesMut::is_empty);
+        match self.ended {
+            true => self.trailers.is_none(),
+            false => nothing_held && self.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = SizeHint::new();
-        hint.set_lower(self.body.size_hint().lower());
+        // A short body may become shorter.
+        let lower = self.body.size_hint().lower();
+        if lower > MAX_COMPARED as u64 {
+            hint.set_lower(lower);
+        }
         hint
     }
 }

@@ -413,9 +413,9 @@ impl ToolCallBuilder {
     }
 }
 
-/// Marks a list request that a layer makes of many servers on its own behalf, in its extensions. A
-/// server of a revision before 2026-07-28 is asked only if it declared the listed capability,
-/// because some servers leave other methods unanswered.
+/// Marks a request that a layer makes of many servers on its own behalf, in its extensions. A
+/// server of a revision before 2026-07-28 is asked only if it declared the capability that the
+/// request needs (a list, or log levels), because some servers leave other methods unanswered.
 #[cfg_attr(not(feature = "gateway"), allow(dead_code))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnlyDeclared;

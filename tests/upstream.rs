@@ -8,6 +8,8 @@
 #[path = "upstream/attribution.rs"]
 mod attribution;
 mod common;
+#[path = "upstream/dropped.rs"]
+mod dropped;
 #[path = "upstream/floods.rs"]
 mod floods;
 #[path = "upstream/roots.rs"]
@@ -678,7 +680,7 @@ fn runs(pid: &str) -> bool {
 
 /// A process that has been killed has a moment to end.
 #[cfg(target_os = "linux")]
-async fn gone(pid: &str) {
+async fn ended(pid: &str) {
     soon("the end of a process", async {
         while runs(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -720,7 +722,7 @@ async fn closing_while_connecting_ends_the_child_and_what_it_started() {
     let both = futures::future::join(silent.close(), silent.close());
     soon("the end", both).await;
     for pid in pids.split_whitespace() {
-        gone(pid).await;
+        ended(pid).await;
     }
     let error = soon("the end", connecting).await.unwrap().unwrap_err();
     assert!(error.to_string().contains("closed"), "{error}");
@@ -779,7 +781,7 @@ async fn a_child_that_died_is_noticed_though_its_output_is_held_open() {
     assert!(error.is_transport() && !error.is_not_delivered(), "{error}");
     assert!(began.elapsed() < Duration::from_secs(3), "not at once");
     for pid in written(&file).await.split_whitespace() {
-        gone(pid).await;
+        ended(pid).await;
     }
 }
 

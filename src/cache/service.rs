@@ -254,16 +254,19 @@ fn fresh(
     Some((entry.take()?, status))
 }
 
-/// Returns the same request without its caller, which may be gone before the response arrives.
+/// Returns the same request without its caller, which may be gone before the response arrives. The
+/// request still belongs to the caller's session.
 fn on_own_behalf(request: &McpRequest) -> McpRequest {
     let asked = &request.context;
     let mut context = CallContext::new(next_id());
     context.meta = asked.meta.clone();
     context.meta.shift_remove("progressToken");
     context.extensions = asked.extensions.clone();
-    context.caller = Caller::detached()
-        .with_handshake(asked.caller.handshake())
-        .quiet();
+    let mut caller = Caller::detached().with_handshake(asked.caller.handshake());
+    if let Some(session) = asked.caller.session() {
+        caller = caller.in_session(session.clone());
+    }
+    context.caller = caller.quiet();
     McpRequest::from_parts(request.message.clone(), context)
 }
 

@@ -185,26 +185,26 @@ impl Error {
 
     /// Converts an error of one of this crate's error types, or rmcp's JSON-RPC error.
     fn own(error: &(dyn StdError + 'static)) -> Option<Self> {
-        if let Some(own) = error.downcast_ref::<Self>() {
+        if let Some(own) = typed::<Self>(error) {
             return Some(own.clone());
         }
-        if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        if let Some(refusal) = typed::<Refusal>(error) {
             return Some(refusal.clone().into());
         }
-        if let Some(transport) = error.downcast_ref::<TransportError>() {
+        if let Some(transport) = typed::<TransportError>(error) {
             return Some(transport.clone().into());
         }
-        if let Some(timeout) = error.downcast_ref::<TimeoutError>() {
+        if let Some(timeout) = typed::<TimeoutError>(error) {
             return Some(Self::Timeout(*timeout));
         }
-        if let Some(protocol) = error.downcast_ref::<ErrorData>() {
+        if let Some(protocol) = typed::<ErrorData>(error) {
             return Some(protocol.clone().into());
         }
-        if let Some(ServiceError::McpError(protocol)) = error.downcast_ref() {
+        if let Some(ServiceError::McpError(protocol)) = typed(error) {
             return Some(protocol.clone().into());
         }
         #[cfg(feature = "auth")]
-        if let Some(auth) = error.downcast_ref::<crate::auth::AuthError>() {
+        if let Some(auth) = typed::<crate::auth::AuthError>(error) {
             return Some(auth.clone().into());
         }
         None
@@ -249,9 +249,28 @@ impl Error {
             if current.is::<tower::buffer::error::Closed>() {
                 return Some(Refusal::new("buffer", "the buffered stack has ended").into());
             }
-            next = current.source();
+            next = inner(current);
         }
         None
+    }
+}
+
+/// Reads an error as this type, also in a box or shared.
+fn typed<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let boxed = || error.downcast_ref::<Box<T>>().map(AsRef::as_ref);
+    let shared = || error.downcast_ref::<Arc<T>>().map(AsRef::as_ref);
+    error.downcast_ref().or_else(boxed).or_else(shared)
+}
+
+/// Returns the error that this one is around. An `io::Error` and a shared error name as their source only what
+/// comes after it.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(shared) = error.downcast_ref::<Source>() {
+        return Some(&**shared);
+    }
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|custom| custom as _),
+        None => error.source(),
     }
 }
 

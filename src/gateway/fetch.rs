@@ -29,6 +29,7 @@ use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
     audience::PrivateTo,
     pages::{Next, Pages},
+    panics,
     request::{OnlyDeclared, next_id},
     unreadable::Listing,
 };
@@ -312,7 +313,8 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
         fetch: &fetch,
         of: PhantomData,
     };
-    let pages = tokio::time::timeout(FETCH_LIMIT, follow::<T>(seat, &fetch.context));
+    let pages = panics::caught(follow::<T>(seat, &fetch.context));
+    let pages = tokio::time::timeout(FETCH_LIMIT, pages);
     let outcome = tokio::select! {
         pages = pages => pages.unwrap_or_else(|_| Err(Error::timeout(FETCH_LIMIT))),
         () = seat.gone.cancelled() => Err(Error::cancelled("the member has been removed")),

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy, backoff::Backoff,
-    caller::Era, request::next_id, subscriptions::RefusedSubscriptions,
+    caller::Era, panics, request::next_id, subscriptions::RefusedSubscriptions,
 };
 
 /// The delays before a lost listen to a member is opened again.
@@ -495,7 +495,7 @@ pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
                     .prompts_list_changed()
                     .resources_list_changed()
                     .build();
-                let ended = seat.call(listens(all, context)).await;
+                let ended = panics::caught(seat.call(listens(all, context))).await;
                 seat.set_live(era, [false; 3]);
                 if ended.as_ref().is_err_and(is_unsupported) {
                     return;

@@ -18,7 +18,8 @@ use super::{
     state::Sealed,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol, request::RequestParts,
+    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol,
+    request::{OnlyDeclared, RequestParts},
 };
 
 impl Hub {
@@ -248,6 +249,9 @@ impl Hub {
     /// not know the method, or cannot be reached, are ignored then.
     async fn ask_all(&self, seats: &Seats, mut request: McpRequest) -> Result<McpResponse, Error> {
         request.context.extensions.remove::<ServedBy>();
+        if seats.list.len() > 1 {
+            request.context.extensions.insert(OnlyDeclared);
+        }
         let deadline = self.rules.deadline;
         let asked = seats.list.iter().map(|seat| {
             let mut request = request.clone();

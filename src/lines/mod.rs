@@ -14,7 +14,7 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Mutex,
@@ -26,7 +26,7 @@ use tokio_util::{
 
 use self::reader::Reader;
 pub(crate) use self::{
-    reader::{Broken, Why},
+    reader::{Broken, Message, Why},
     sketch::Kind,
 };
 use crate::{json_text::before_null_params, outgoing::trim_request};
@@ -49,6 +49,10 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// - **As a client's transport** ([`UpstreamBuilder::lines`](crate::UpstreamBuilder::lines)), an
 ///   answer that cannot be read fails only the call that it answers. The linked method documents
 ///   how that call is found.
+///
+/// A request of a method of the protocol whose `params` or `_meta` is not an object goes on to
+/// [`McpServer`](crate::McpServer), which answers it with `-32602` and has it on record. So does a
+/// list request whose `cursor` is not a string; rmcp would answer it with the first page.
 ///
 /// A notification that cannot be read is skipped, with a warning in the log, because it has no
 /// answer.
@@ -129,7 +133,7 @@ where
     }
 
     /// Returns the next line that is not blank. It is cancel-safe.
-    pub(crate) async fn next<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
+    pub(crate) async fn next<M: Message>(&mut self) -> Option<Result<M, Broken>> {
         if self.say_refusal().await.is_err() {
             return None;
         }

@@ -1,5 +1,6 @@
 use std::{fmt, io};
 
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::bytes::{Buf, BytesMut};
@@ -8,7 +9,7 @@ use super::{
     sketch::{Kind, Sketch},
     start::Start,
 };
-use crate::json_text::replace_lone_surrogates;
+use crate::{json_text::replace_lone_surrogates, protocol};
 
 /// The minimum free space of a read.
 const READ: usize = 8 * 1024;
@@ -45,6 +46,22 @@ impl fmt::Display for Why {
     }
 }
 
+/// A message as it is read off a line.
+pub(crate) trait Message: DeserializeOwned {
+    /// Returns the message that a text was meant as, if `read`, what was read of it, is not that.
+    fn as_sent(_read: Option<&Self>, _text: &[u8]) -> Option<Self> {
+        None
+    }
+}
+
+impl Message for ServerJsonRpcMessage {}
+
+impl Message for ClientJsonRpcMessage {
+    fn as_sent(read: Option<&Self>, text: &[u8]) -> Option<Self> {
+        protocol::message_as_sent(read, text)
+    }
+}
+
 /// Lines of bounded length.
 pub(super) struct Reader<R> {
     read: R,
@@ -76,9 +93,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Returns the next message, one for each line that is not blank. Returns `None` at the end; an
     /// unfinished line is not a message.
-    pub(super) async fn next<M: DeserializeOwned>(
-        &mut self,
-    ) -> io::Result<Option<Result<M, Broken>>> {
+    pub(super) async fn next<M: Message>(&mut self) -> io::Result<Option<Result<M, Broken>>> {
         loop {
             if let Some(read) = self.next_on_line() {
                 return Ok(Some(read));
@@ -120,7 +135,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(line)
     }
 
-    fn parse<M: DeserializeOwned>(&mut self, line: BytesMut) -> Option<Result<M, Broken>> {
+    fn parse<M: Message>(&mut self, line: BytesMut) -> Option<Result<M, Broken>> {
         let limit = self.max;
         if let Some(mut sketch) = self.skipping.take() {
             sketch.feed(&line);
@@ -137,13 +152,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Some(Err(Broken::new(&line, Why::TooLong { limit })));
         }
         match serde_json::from_slice(json) {
-            Ok(message) => Some(Ok(message)),
+            Ok(message) => Some(Ok(M::as_sent(Some(&message), json).unwrap_or(message))),
             Err(error) => Some(self.parse_otherwise(line, &error)),
         }
     }
 
     /// Reads a line that is not exactly one message.
-    fn parse_otherwise<M: DeserializeOwned>(
+    fn parse_otherwise<M: Message>(
         &mut self,
         line: BytesMut,
         error: &serde_json::Error,
@@ -159,7 +174,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Reads the next message on the line of the last one.
-    fn next_on_line<M: DeserializeOwned>(&mut self) -> Option<Result<M, Broken>> {
+    fn next_on_line<M: Message>(&mut self) -> Option<Result<M, Broken>> {
         if self.rest.is_empty() {
             return None;
         }
@@ -170,11 +185,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Reads the first of several documents. The rest of the line is read by the next call, so a
     /// line takes time in proportion to its length.
-    fn parse_first<M: DeserializeOwned>(
-        &mut self,
-        mut line: BytesMut,
-        start: Start,
-    ) -> Result<M, Broken> {
+    fn parse_first<M: Message>(&mut self, mut line: BytesMut, start: Start) -> Result<M, Broken> {
         line.advance(start.at);
         let mut documents = serde_json::Deserializer::from_slice(&line).into_iter::<M>();
         let read = match documents.next() {
@@ -189,12 +200,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let document = line.split_to(end.unwrap_or(line.len()));
         self.rest = line;
         match read {
-            Ok(message) if !start.after_text => Ok(message),
+            Ok(message) if !start.after_text => {
+                Ok(M::as_sent(Some(&message), &document).unwrap_or(message))
+            }
             // A log line may quote any message. If it quotes an answer, the next answer with its id
             // is ignored.
             Ok(message) if matches!(Sketch::of(&document).kind(), Kind::Answer(_)) => Ok(message),
             Ok(_) => Err(Broken::noise(Why::NoMessage)),
             Err(why) if start.after_text => Err(Broken::noise(why)),
+            Err(Why::NoMessage) => {
+                M::as_sent(None, &document).ok_or_else(|| Broken::new(&document, Why::NoMessage))
+            }
             Err(why) => Err(Broken::new(&document, why)),
         }
     }
@@ -246,6 +262,8 @@ mod tests {
     use rmcp::model::RequestId;
     use serde_json::{Value, json};
     use tokio::io::AsyncWriteExt;
+
+    impl Message for Value {}
 
     #[tokio::test]
     async fn a_line_of_any_length_takes_bounded_memory() {

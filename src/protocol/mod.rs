@@ -5,15 +5,21 @@
 //! without a type for layers to decide by. The functions here find such messages by the name of
 //! their method.
 
+mod as_sent;
 #[cfg(any(feature = "auth", feature = "cache"))]
 mod cache_hints;
 mod methods;
 mod notifications;
 mod unreadable;
 
+pub(crate) use as_sent::message_as_sent;
+#[cfg(feature = "http-server")]
+pub(crate) use as_sent::{SentOverHttp, body_as_sent};
 #[cfg(any(feature = "auth", feature = "cache"))]
 pub(crate) use cache_hints::cache_hints;
 pub(crate) use notifications::{from_client, from_server};
 #[cfg(feature = "auth")]
 pub(crate) use unreadable::unreadable;
-pub(crate) use unreadable::{Unreadable, refuse, set_aside};
+pub(crate) use unreadable::{
+    Unreadable, as_sent_over_http, has_odd_progress_token, refuse, set_aside,
+};

@@ -11,17 +11,21 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CancelledNotificationMethod, ClientRequest, ConstString, CustomRequest, ErrorCode, ErrorData,
-    InitializeResultMethod, InitializedNotificationMethod, ProgressNotificationMethod,
-    RootsListChangedNotificationMethod, SetLevelRequestMethod, SubscribeRequestMethod,
-    UnsubscribeRequestMethod,
+    Extensions, InitializeResultMethod, InitializedNotificationMethod, ProgressNotificationMethod,
+    RequestMetaObject, RootsListChangedNotificationMethod, SetLevelRequestMethod,
+    SubscribeRequestMethod, UnsubscribeRequestMethod,
 };
 use serde_json::{Value, json};
 
-use super::methods::{self, Method};
+use super::{
+    as_sent::SentOverHttp,
+    methods::{self, Method},
+};
 use crate::{Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
+const NO_OBJECT: &str = "expected an object";
 
 /// The names of a client's notifications. A request cannot have them as its method.
 const NOTIFICATIONS: [&str; 4] = [
@@ -69,6 +73,14 @@ impl Unreadable {
         let none = Value::Object(serde_json::Map::new());
         let params = params.unwrap_or(&none);
         let target = method.target_in(params);
+        if !params.is_object() {
+            return Self::new(method.name, target, "params", NO_OBJECT);
+        }
+        // One that is an object stands in the request's context.
+        let meta = params.get("_meta");
+        if meta.is_some_and(|meta| !meta.is_null() && !meta.is_object()) {
+            return Self::new(method.name, target, "params._meta", NO_OBJECT);
+        }
         match (method.misfit)(params) {
             Some(misfit) => Self::new(method.name, target, &misfit.path, &misfit.why),
             None => {
@@ -177,19 +189,35 @@ pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
 
 /// Removes the params of a request that cannot be read, so that no inner layer can act on it.
 pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let unreadable = unreadable(request).or_else(|| odd_progress_token(request))?;
+    let unreadable = as_sent_over_http(&request.context.extensions, request.method())
+        .or_else(|| unreadable(request))
+        .or_else(|| odd_progress_token(request))?;
     let method = unreadable.method.clone();
     request.message = CustomRequest::new(method, None).into();
     request.context.unreadable = Some(unreadable.clone());
     Some(unreadable)
 }
 
-/// Returns the reason if a progress token is not a string or an integer (MCP 2026-07-28,
+/// Returns the reason if the params of a request over HTTP do not fit, and rmcp has not kept them.
+pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option<Arc<Unreadable>> {
+    let http = extensions.get::<http::request::Parts>()?;
+    let sent = http.extensions.get::<SentOverHttp>()?.get()?;
+    let method = methods::named(&sent.method).filter(|known| known.name == method)?;
+    let unreadable = Unreadable::of_params(method, sent.params.as_ref());
+    Some(Arc::new(unreadable))
+}
+
+/// Returns `true` if a progress token is not a string or an integer (MCP 2026-07-28,
 /// basic/utilities/progress). rmcp reads any other value as a missing token.
+pub(crate) fn has_odd_progress_token(meta: &RequestMetaObject) -> bool {
+    meta.get(PROGRESS_TOKEN).is_some_and(|token| {
+        !(token.is_string() || token.is_i64() || token.is_u64() || token.is_null())
+    })
+}
+
 fn odd_progress_token(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let token = request.context.meta.get(PROGRESS_TOKEN)?;
-    let fits = token.is_string() || token.is_i64() || token.is_u64() || token.is_null();
-    if fits || request.as_notification().is_some() {
+    let is_odd = has_odd_progress_token(&request.context.meta);
+    if !is_odd || request.as_notification().is_some() {
         return None;
     }
     let target = request.target().map(str::to_owned);

@@ -127,8 +127,11 @@ where
         Box::pin(async move { self.discover_stack(self.context(context)).await })
     }
 
-    async fn ping(&self, _context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        Ok(())
+    async fn ping(&self, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        match protocol::as_sent_over_http(&context.extensions, PingRequestMethod::VALUE) {
+            Some(unreadable) => Err(unreadable.answer(Ok(())).into()),
+            None => Ok(()),
+        }
     }
 
     async fn set_level(
@@ -214,7 +217,11 @@ where
     ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
         Box::pin(async move {
             let uri = request.uri.clone();
-            match self.subscribe_session(uri, &context).await {
+            let answered = match protocol::has_odd_progress_token(&context.meta) {
+                true => None,
+                false => self.subscribe_session(uri, &context).await,
+            };
+            match answered {
                 Some(answer) => answer,
                 None => {
                     self.call(SubscribeRequest::new(request), context).await?;
@@ -231,7 +238,11 @@ where
     ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
         Box::pin(async move {
             let uri = request.uri.clone();
-            match self.unsubscribe_session(uri, &context).await {
+            let answered = match protocol::has_odd_progress_token(&context.meta) {
+                true => None,
+                false => self.unsubscribe_session(uri, &context).await,
+            };
+            match answered {
                 Some(answer) => answer,
                 None => {
                     self.call(UnsubscribeRequest::new(request), context).await?;

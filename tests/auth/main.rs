@@ -12,6 +12,7 @@ mod shop;
 mod tokens;
 
 mod apart;
+mod as_sent;
 mod attacks;
 mod audit;
 mod guard;

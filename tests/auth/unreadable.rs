@@ -158,7 +158,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, Option<&'static str>)> {
 
 /// What reaches the servers, lists aside.
 #[derive(Clone, Default)]
-struct Reached(Arc<Mutex<Vec<Value>>>);
+pub struct Reached(Arc<Mutex<Vec<Value>>>);
 
 impl Reached {
     fn server(&self) -> Upstream {
@@ -185,7 +185,7 @@ impl Reached {
         })
     }
 
-    fn gateway(&self, several: bool, read_only: bool, filter: Filter) -> Boxed {
+    pub fn gateway(&self, several: bool, read_only: bool, filter: Filter) -> Boxed {
         let member = |name: &str| Member::new(name, self.server()).filter(filter.clone());
         let mut gateway = Gateway::builder()
             .read_only(read_only)
@@ -196,13 +196,13 @@ impl Reached {
         BoxCloneService::new(gateway.build().unwrap())
     }
 
-    fn nothing(&self) {
+    pub fn nothing(&self) {
         let reached = self.0.lock().unwrap();
         assert!(reached.is_empty(), "reached a server: {reached:?}");
     }
 }
 
-fn audit() -> Audit {
+pub fn audit() -> Audit {
     Audit::builder().memory(100).build().unwrap()
 }
 
@@ -220,7 +220,7 @@ async fn refuses(what: &str, stack: impl Stack, audit: &Audit, reached: &Reached
     }
 }
 
-fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
+pub fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
     assert_eq!(answer["error"]["code"], -32602, "{case}: {answer}");
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains(method), "{case}: {message}");
@@ -228,7 +228,7 @@ fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
     assert_eq!(answer["error"]["data"]["path"], path, "{case}");
 }
 
-async fn on_record(case: &str, audit: &Audit, method: &str, target: Option<&str>) {
+pub async fn on_record(case: &str, audit: &Audit, method: &str, target: Option<&str>) {
     audit.handle().flush().await.unwrap();
     let record = audit.handle().recent(1).pop().expect("a record");
     assert_eq!(record.method, method, "{case}");
@@ -394,17 +394,20 @@ async fn a_removed_method_without_params_is_not_found_on_2026_07_28() {
 }
 
 /// Posts raw bodies.
-struct Poster<'a>(&'a str);
+pub struct Poster<'a>(pub &'a str);
 
 impl Poster<'_> {
     /// The session's id, and the message in the answer.
-    async fn post(&self, headers: &[(&str, &str)], body: &Value) -> (Option<String>, Value) {
+    pub async fn post(&self, headers: &[(&str, &str)], body: &Value) -> (Option<String>, Value) {
+        self.post_text(headers, &body.to_string()).await
+    }
+
+    pub async fn post_text(&self, headers: &[(&str, &str)], body: &str) -> (Option<String>, Value) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let host = self
             .0
             .trim_start_matches("http://")
             .trim_end_matches("/mcp");
-        let body = body.to_string();
         let mut head = format!(
             "POST /mcp HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\n\

@@ -84,3 +84,32 @@ async fn a_callers_own_request_reaches_an_only_server_whatever_it_declares() {
     assert_eq!(method.as_deref(), Some("prompts/list"));
     listing.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_level_is_set_at_once_though_an_older_member_has_declared_no_logging() {
+    let (taciturn, mut asked) = taciturn(json!({ "tools": {} }));
+    let (upstream, mut wires) = wired(Upstream::builder());
+    let gateway = Gateway::builder()
+        .member("taciturn", taciturn)
+        .member("logging", upstream)
+        .build()
+        .unwrap();
+    let begun = Instant::now();
+    let params = SetLevelRequestParams::new(LoggingLevel::Debug);
+    let level = McpRequest::new(SetLevelRequest::new(params));
+    let set = tokio::spawn(gateway.oneshot(level));
+    let mut wire = wires.next(json!({ "tools": {}, "logging": {} })).await;
+    let asked_for = wire
+        .read(|message| message["method"] == "logging/setLevel")
+        .await;
+    assert_eq!(asked_for["params"]["level"], "debug");
+    wire.answer(&asked_for["id"], json!({})).await;
+    soon("an answer", set).await.unwrap().unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "it was waited for"
+    );
+    while let Ok(method) = asked.try_recv() {
+        assert_ne!(method, "logging/setLevel");
+    }
+}

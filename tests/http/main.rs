@@ -14,3 +14,4 @@ mod events;
 mod gateway;
 mod server;
 mod sessions;
+mod streams;

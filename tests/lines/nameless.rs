@@ -1,12 +1,17 @@
 //! Errors that name no request.
 
 use std::{
+    io,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use rmcp_layers::{Error, McpRequest, McpResponse, Upstream, UpstreamBuilder};
+use rmcp_layers::{Error, Lines, McpRequest, McpResponse, Upstream, UpstreamBuilder};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream},
+    time::Instant,
+};
 use tower::ServiceExt;
 
 use crate::{
@@ -166,4 +171,41 @@ async fn a_request_after_such_an_error_is_answered() {
     });
     assert!(call(&upstream, "act").await.is_err());
     assert_eq!(said(call(&upstream, "act").await), "done");
+}
+
+/// Serves `initialize`, and answers all else with an error without an id.
+async fn serve_initialize_alone(far: DuplexStream, code: i32) {
+    let (read, mut write) = tokio::io::split(far);
+    let mut lines = BufReader::new(read).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let message: Value = serde_json::from_str(&line).unwrap();
+        let answer = match message["method"].as_str() {
+            Some("initialize") => json!({ "jsonrpc": "2.0", "id": message["id"], "result": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": { "tools": {} },
+                "serverInfo": { "name": "old", "version": "1" },
+            }})
+            .to_string(),
+            Some("tools/call") => ok(&message["id"]),
+            _ => nameless(&Value::Null, code, "unknown"),
+        };
+        let line = format!("{answer}\n");
+        write.write_all(line.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_declined_without_an_id_goes_on_at_once() {
+    for code in [-32601, -32600] {
+        let upstream = builder().lines(move || {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(serve_initialize_alone(far, code));
+            async move { Ok::<_, io::Error>(Lines::from(tokio::io::split(near))) }
+        });
+        let began = Instant::now();
+        // That `notifications/initialized` is unknown too fails no call.
+        let answer = call(&upstream, "x").await;
+        assert!(answer.is_ok() || code != -32601, "{answer:?}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{code}");
+    }
 }

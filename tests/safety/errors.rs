@@ -1,6 +1,6 @@
 //! An error that a foreign layer returns keeps what it says up to the wire.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rmcp::{ErrorData, model::ErrorCode};
 use rmcp_layers::{Error, Handler, McpRequest, Refusal, TransportError, auth::AuthError, code};
@@ -28,12 +28,16 @@ async fn told(error: impl Fn() -> BoxError + Clone + Send + 'static) -> Value {
     answer["error"].clone()
 }
 
-/// The same, also where a foreign error wraps it, once and twice.
+/// The same, also where an I/O error, a shared error, or a foreign error, once and twice, wraps it.
 async fn told_in_any_case(
     error: impl Fn() -> BoxError + Clone + Send + 'static,
     wanted: impl Fn(&Value),
 ) {
     wanted(&told(error.clone()).await);
+    let io = error.clone();
+    wanted(&told(move || std::io::Error::other(io()).into()).await);
+    let shared = error.clone();
+    wanted(&told(move || Arc::<dyn std::error::Error + Send + Sync>::from(shared()).into()).await);
     let once = error.clone();
     wanted(&told(move || Wrapped(once()).into()).await);
     wanted(&told(move || Wrapped(Wrapped(error()).into()).into()).await);
@@ -67,6 +71,11 @@ async fn a_refusal_keeps_its_code_its_data_and_its_time() {
     };
     for code in [-31429, -31401, -31451] {
         assert_eq!(told(own(code)).await["code"], code);
+        let refusal = move || Refusal::new("policy", "no").with_code(ErrorCode(code));
+        let boxed = told(move || BoxError::from(Box::new(refusal()))).await;
+        assert_eq!(boxed["code"], code);
+        let shared = told(move || Arc::new(Error::from(refusal())).into()).await;
+        assert_eq!(shared["code"], code);
     }
 }
 

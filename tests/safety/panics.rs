@@ -1,18 +1,23 @@
 //! A panic of a handler or a layer is answered at once, and its text stays here.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use rmcp::{
     ClientHandler, ErrorData, RoleClient, RoleServer, ServerHandler, model::*,
     service::RequestContext,
 };
 use rmcp_layers::{
     Error, Handler, HttpEndpoint, Lifecycle, McpClient, McpRequest, McpResponse, McpServer,
-    Upstream,
+    Upstream, gateway::Gateway,
 };
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 
 use super::raw::Raw;
-use crate::common::{Http, Stack, soon};
+use crate::common::{Http, Stack, demo::Demo, soon};
 
 /// What a panic says and no caller may hear.
 const SECRET: &str = "hunter2";
@@ -202,4 +207,50 @@ async fn a_clients_handler_that_panics_answers_the_servers_question() {
     let said = &result.content[0].as_text().unwrap().text;
     assert!(said.contains("-32603"), "{said}");
     assert!(!said.contains(SECRET), "{said}");
+}
+
+/// A stack whose lists panic until they are mended.
+fn breaks(mended: Arc<AtomicBool>) -> impl Stack + Sync {
+    service_fn(move |request: McpRequest| {
+        let breaks = request.method().ends_with("/list") && !mended.load(Ordering::Relaxed);
+        async move {
+            if breaks {
+                panic!("{SECRET}");
+            }
+            Handler::new(Demo::default()).oneshot(request).await
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_panic_while_a_gateway_lists_is_answered_and_passes() {
+    for several in [false, true] {
+        let mended = Arc::new(AtomicBool::new(false));
+        let mut gateway = Gateway::builder().member("broken", breaks(mended.clone()));
+        if several {
+            gateway = gateway.member("works", Handler::new(Demo::default()));
+        }
+        let mut client = Raw::legacy(gateway.build().unwrap()).await;
+        let answer = client.ask("tools/list", json!({})).await;
+        if several {
+            let tools = answer["result"]["tools"].to_string();
+            assert!(tools.contains("works__add"), "{answer}");
+            assert!(!tools.contains("broken__add"), "{answer}");
+        } else {
+            let error = serde_json::from_value(answer["error"].clone()).expect("an error");
+            is_internal("list", &error);
+        }
+        mended.store(true, Ordering::Relaxed);
+        let listed = async {
+            loop {
+                let answer = client.ask("tools/list", json!({})).await;
+                let tools = answer["result"]["tools"].to_string();
+                if tools.contains(if several { "broken__add" } else { "add" }) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        soon("the member's tools", listed).await;
+    }
 }

@@ -6,7 +6,7 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler, ServiceError,
     service::{Peer, RequestContext},
 };
-use rmcp_layers::{McpClient, McpRequest, Principal};
+use rmcp_layers::{McpClient, McpRequest, Principal, cache::CacheLayer};
 use tokio::sync::watch;
 
 use super::*;
@@ -274,6 +274,53 @@ async fn calls_without_a_session_are_callers_of_their_own() {
         heard.try_recv().is_err(),
         "the second caller heard something"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cache_fetches_anew_is_the_work_of_the_caller_that_it_is_fetched_for() {
+    let second = Duration::from_secs(1);
+    for same in [true, false] {
+        let (upstream, mut wires) = wired(Upstream::builder());
+        let cache = CacheLayer::builder()
+            .cache_method("resources/read", second)
+            .stale_while_revalidate(60 * second)
+            .build()
+            .unwrap();
+        let stack = tower::ServiceBuilder::new().layer(cache).service(upstream);
+        let (ann, bob) = (McpClient::new(stack.clone()), McpClient::new(stack.clone()));
+        let read = |client: &McpClient<_>| {
+            let (client, (caller, heard)) = (client.clone(), recorder());
+            let params = ReadResourceRequestParams::new("memo://x");
+            let mut request = McpRequest::new(ReadResourceRequest::new(params));
+            request.context.caller = caller;
+            (
+                tokio::spawn(async move { client.send(request).await }),
+                heard,
+            )
+        };
+        let (answer, _heard) = read(&ann);
+        let mut wire = wires.next(json!({ "resources": {} })).await;
+        wire.contents().await;
+        soon("an answer", answer).await.unwrap().unwrap();
+
+        tokio::time::sleep(2 * second).await;
+        let (answer, _heard) = read(if same { &ann } else { &bob });
+        soon("an expired answer", answer).await.unwrap().unwrap();
+        // The server may go on with this for whom it was read.
+        wire.contents().await;
+        let call = McpRequest::call_tool("x").caller(recorder().0).build();
+        let call = tokio::spawn({
+            let ann = ann.clone();
+            async move { ann.send(call).await }
+        });
+        let id = wire.called().await;
+        let asked = wire.request("roots/list", "whose?", json!({})).await;
+        let several = asked["error"]["message"].as_str();
+        let several = several.is_some_and(|why| why.contains("several callers"));
+        assert_eq!(several, !same, "{asked}");
+        wire.finish(&id).await;
+        soon("an answer", call).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,6 +130,25 @@ async fn a_server_that_reads_no_refusal_is_sent_a_bounded_number() {
     assert_eq!(stats.refused_requests, 20_000 - 64);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_reads_no_answer_to_its_pings_is_sent_a_bounded_number() {
+    let (upstream, mut wires) = wired(Upstream::builder());
+    let call = McpRequest::call_tool("x").build();
+    let call = tokio::spawn(upstream.clone().oneshot(call));
+    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let id = wire.called().await;
+    for ping in 0..20_000 {
+        wire.send_request("ping", &format!("p{ping}"), json!({}))
+            .await;
+    }
+    wire.finish(&id).await;
+    soon("an answer", call).await.unwrap().unwrap();
+    let unanswered = upstream.stats().unanswered_requests;
+    assert!(unanswered > 10_000, "{unanswered}");
+    let answered = wire.answer_to("p0").await;
+    assert_eq!(answered["result"], json!({}));
+}
+
 /// Takes down log lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -107,3 +107,77 @@ async fn a_change_that_was_not_announced_passes_a_gateway() {
         .await;
     assert_eq!(ann.hear("the change").await, Heard::Tools);
 }
+
+async fn updated(wire: &mut Wire) {
+    let update = json!({ "uri": "memo://insights" });
+    wire.notify("notifications/resources/updated", update).await;
+    wire.request("ping", "barrier", json!({})).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_of_a_server_without_subscriptions_reaches_its_only_caller() {
+    let (upstream, mut wires) = wired(Upstream::builder());
+    let served = McpServer::new(upstream);
+    let initialize = ClientLifecycleMode::Initialize;
+    let (mut ann, mut wire) = tokio::join!(
+        Client::of(&served, "Ann", initialize.clone()),
+        wires.next(capabilities())
+    );
+    let heard = Heard::Updated("memo://insights".to_owned());
+    updated(&mut wire).await;
+    assert_eq!(ann.hear("an update while nothing is called").await, heard);
+
+    let (peer, called) = (ann.peer.peer().clone(), tool("x", json!({})));
+    let call = tokio::spawn(async move { peer.call_tool_once(called).await });
+    let id = wire.called().await;
+    updated(&mut wire).await;
+    assert_eq!(ann.hear("an update during a call").await, heard);
+    wire.finish(&id).await;
+    soon("the answer", call).await.unwrap().unwrap();
+
+    let mut bob = Client::of(&served, "Bob", initialize).await;
+    let (peer, called) = (bob.peer.peer().clone(), tool("x", json!({})));
+    let call = tokio::spawn(async move { peer.call_tool_once(called).await });
+    let id = wire.called().await;
+    updated(&mut wire).await;
+    wire.finish(&id).await;
+    soon("the answer", call).await.unwrap().unwrap();
+    tokio::task::yield_now().await;
+    assert!(bob.heard.try_recv().is_err(), "Bob heard something");
+    assert!(ann.heard.try_recv().is_err(), "Ann heard something");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_no_listen_asked_for_is_dropped_where_there_are_subscriptions() {
+    let (upstream, mut wires) = wired(Upstream::builder());
+    let capabilities = json!({ "resources": { "subscribe": true } });
+    let (mut ann, mut wire) = tokio::join!(
+        Client::legacy("Ann", upstream.clone()),
+        wires.next(capabilities)
+    );
+    updated(&mut wire).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(ann.heard.try_recv().is_err(), "Ann heard something");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_was_not_asked_for_passes_a_gateway_in_the_gateways_words() {
+    let (upstream, mut wires) = wired(Upstream::builder());
+    let (other, mut others) = wired(Upstream::builder());
+    let gateway = Gateway::builder()
+        .member("one", upstream)
+        .member("other", other)
+        .build()
+        .unwrap();
+    let (mut ann, mut wire, _other) = tokio::join!(
+        Client::legacy("Ann", gateway),
+        wires.next(capabilities()),
+        others.next(capabilities())
+    );
+    updated(&mut wire).await;
+    let Heard::Updated(uri) = ann.hear("the update").await else {
+        panic!("not an update");
+    };
+    assert_ne!(uri, "memo://insights");
+    assert!(uri.ends_with("memo://insights"), "{uri}");
+}

@@ -89,6 +89,11 @@ impl Wire {
         }
     }
 
+    /// Reads to the end of the connection.
+    pub async fn ends(&mut self) {
+        while let Ok(Some(_)) = soon("the end", self.lines.next_line()).await {}
+    }
+
     pub async fn write(&mut self, message: Value) {
         let line = format!("{message}\n");
         let written = self.write.write_all(line.as_bytes());
@@ -110,6 +115,16 @@ impl Wire {
     pub async fn finish(&mut self, id: &Value) {
         let done = json!({ "content": [{ "type": "text", "text": "done" }] });
         self.answer(id, done).await;
+    }
+
+    /// Answers the next read of a resource.
+    pub async fn contents(&mut self) {
+        let read = self
+            .read(|message| message["method"] == "resources/read")
+            .await;
+        let contents = json!([{ "uri": read["params"]["uri"], "text": "contents" }]);
+        self.answer(&read["id"], json!({ "contents": contents }))
+            .await;
     }
 
     pub async fn notify(&mut self, method: &str, params: Value) {

@@ -149,9 +149,9 @@ impl UpstreamBuilder {
         self
     }
 
-    /// What a server that is told once for all callers is told that the client can do.
+    /// Sets the capabilities that a connection claims in its handshake, once for all callers.
     ///
-    /// Default: what the caller can do that the connection is made for, of elicitation, roots and
+    /// Default: those of the caller that the connection is made for, of elicitation, roots and
     /// sampling. Where no caller is known (see [`Upstream::connect`]), all three. Where the
     /// connection before had several callers, none, until a caller needs another. Over HTTP and in
     /// this process, where the transport says which call a request of the server belongs to,

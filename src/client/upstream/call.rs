@@ -513,18 +513,9 @@ impl Drop for Flight<'_> {
         let Some(handle) = self.handle.take() else {
             return;
         };
-        self.connection
-            .routes
-            .abandon(&handle.id, &handle.progress_token);
-        if self.connection.is_lost() {
-            return;
-        }
-        self.connection.runtime.spawn(async move {
-            let reason = "the caller does not wait for it any more";
-            if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
-                tracing::debug!(%error, "the server could not be told of a cancellation");
-            }
-        });
+        let (connection, routes) = (self.connection, &self.connection.routes);
+        routes.abandon(&handle.id, &handle.progress_token);
+        tell_cancelled(connection, handle.cancel(Some(CANCELLED.to_owned())));
     }
 }
 
@@ -545,18 +536,41 @@ impl Drop for OwnersFlight<'_> {
             return;
         }
         routes.abandon(&self.id, &self.token);
-        if self.connection.is_lost() {
-            return;
-        }
         let peer = self.connection.peer.clone();
-        let reason = "the caller does not wait for it any more";
         let params =
-            CancelledNotificationParam::new(Some(self.id.clone()), Some(reason.to_owned()));
-        self.connection.runtime.spawn(async move {
-            let cancelled = CancelledNotification::new(params);
-            if let Err(error) = peer.send_notification(cancelled.into()).await {
-                tracing::debug!(%error, "the server could not be told of a cancellation");
-            }
-        });
+            CancelledNotificationParam::new(Some(self.id.clone()), Some(CANCELLED.to_owned()));
+        let cancelled = CancelledNotification::new(params).into();
+        let told = async move { peer.send_notification(cancelled).await };
+        tell_cancelled(self.connection, told);
     }
+}
+
+/// The reason that a server is given.
+const CANCELLED: &str = "the caller does not wait for it any more";
+
+/// How long a cancellation keeps a connection that nothing else uses any more.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+
+/// Tells the server of a cancellation. The connection is kept until then: rmcp sends nothing more
+/// once its client has been dropped.
+fn tell_cancelled(
+    connection: &Arc<Connection>,
+    told: impl Future<Output = Result<(), ServiceError>> + Send + 'static,
+) {
+    if connection.is_lost() {
+        return;
+    }
+    let kept = connection.clone();
+    connection.runtime.spawn(async move {
+        let mut told = std::pin::pin!(told);
+        let in_time = tokio::time::timeout(TELL_WITHIN, &mut told).await;
+        drop(kept);
+        let told = match in_time {
+            Ok(told) => told,
+            Err(_) => told.await,
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "the server could not be told of a cancellation");
+        }
+    });
 }

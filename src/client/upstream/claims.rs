@@ -7,7 +7,7 @@ use rmcp::model::{ClientCapabilities, InitializeRequestParams};
 use super::connection::Kind;
 use crate::{CallContext, caller::Era};
 
-/// What the next connection says that its client can do, where that is said once for all callers.
+/// The capabilities that the next connection claims, where they are claimed once for all callers.
 ///
 /// A server is best told what its caller can do: it may use what a client claims in place of what
 /// it was configured with (`roots`), or wait for an answer that does not come. So a connection
@@ -22,8 +22,8 @@ pub(super) struct Claims {
 /// The callers that the next connection is made for, as far as is known.
 #[derive(Debug)]
 enum Next {
-    /// Any caller may come.
-    Anyone,
+    /// No caller is known, and any may come.
+    Unknown,
     /// A caller that can do this.
     Caller(Box<ClientCapabilities>),
     /// Several callers, of which none can be asked.
@@ -35,7 +35,7 @@ impl Claims {
     pub(super) fn new(fixed: bool) -> Self {
         Self {
             fixed,
-            next: Mutex::new(Next::Anyone),
+            next: Mutex::new(Next::Unknown),
         }
     }
 
@@ -55,7 +55,7 @@ impl Claims {
             Some(_) if context.era() == Era::Modern && over_a_wire => Next::Caller(Box::default()),
             Some(capabilities) => Next::Caller(Box::new(capabilities)),
             None if context.caller.is_quiet() => return,
-            None => Next::Anyone,
+            None => Next::Unknown,
         };
         *self.next() = next;
     }
@@ -66,7 +66,7 @@ impl Claims {
         *self.next() = Next::Several;
     }
 
-    /// What a connection of this kind says.
+    /// The description of the client that a connection of this kind sends.
     pub(super) fn said(
         &self,
         info: &Arc<InitializeRequestParams>,
@@ -76,7 +76,7 @@ impl Claims {
             return info.clone();
         }
         let able = match &*self.next() {
-            Next::Anyone => return info.clone(),
+            Next::Unknown => return info.clone(),
             Next::Caller(capabilities) => (**capabilities).clone(),
             Next::Several => ClientCapabilities::default(),
         };

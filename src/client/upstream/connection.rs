@@ -165,6 +165,10 @@ impl Connection {
         upstream: &Arc<str>,
     ) -> Result<Self, Error> {
         let info = peer.peer_info().ok_or_else(|| errors::lost(upstream))?;
+        let resources = info.capabilities.resources.as_ref();
+        if resources.and_then(|resources| resources.subscribe) != Some(true) {
+            relay.routes.take_unasked_updates();
+        }
         Ok(Self {
             era: Era::of(&info.protocol_version),
             peer,

@@ -10,8 +10,6 @@ use rmcp::{
     model::ErrorData,
     service::{ClientInitializeError, ServiceError},
 };
-#[cfg(feature = "http-client")]
-use serde_json::{Map, Value};
 
 #[cfg(feature = "http-client")]
 use super::dial::{Failure, HttpError};
@@ -63,8 +61,9 @@ pub(super) fn stand_in(
     kind: StandIn,
     message: impl Into<std::borrow::Cow<'static, str>>,
 ) -> ErrorData {
-    let data = Map::from_iter([(STAND_IN.clone(), Value::from(kind == StandIn::Stray))]);
-    ErrorData::new(code::TRANSPORT, message, Some(Value::Object(data)))
+    let is_stray = serde_json::Value::from(kind == StandIn::Stray);
+    let data = serde_json::Map::from_iter([(STAND_IN.clone(), is_stray)]);
+    ErrorData::new(code::TRANSPORT, message, Some(data.into()))
 }
 
 impl StandIn {

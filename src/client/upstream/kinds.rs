@@ -30,11 +30,18 @@ pub(super) fn lists(request: &ClientRequest) -> bool {
             | ClientRequest::ListPromptsRequest(_)
             | ClientRequest::ListResourcesRequest(_)
             | ClientRequest::ListResourceTemplatesRequest(_)
+            | ClientRequest::ListSkillsRequest(_)
     )
 }
 
-/// Whether a server with these capabilities has declared the list that a request is for. One that
-/// declares no list at all says nothing of the matter, and may have any.
+/// Whether a server has nothing left to do for a request once it is answered, or, of a listen, only
+/// what the listen asked for.
+pub(super) fn begins_no_work(request: &ClientRequest) -> bool {
+    lists(request) || matches!(request, ClientRequest::SubscriptionsListenRequest(_))
+}
+
+/// Whether a server with these capabilities has declared what a request is for: a list, or log
+/// levels. One that declares no list at all says nothing of the matter, and may have any.
 pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities) -> bool {
     let (tools, prompts) = (declared.tools.is_some(), declared.prompts.is_some());
     let resources = declared.resources.is_some();
@@ -51,6 +58,7 @@ pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities
             let extensions = declared.extensions.as_ref();
             extensions.is_some_and(|declared| declared.contains_key(SKILLS_EXTENSION_ID))
         }
+        ClientRequest::SetLevelRequest(_) => declared.logging.is_some(),
         _ => true,
     }
 }

@@ -81,7 +81,8 @@ use crate::{
 ///   to a request by what it names itself (progress token, subscription) or by the response stream
 ///   that it comes on (HTTP).
 /// - Log lines, custom notifications and requests that name nothing so go to a caller only if the
-///   connection has had no other caller in its whole life. A caller is a session and the principal
+///   connection has had no other caller in its whole life. So do updates of resources that no listen
+///   asked for, where the server takes no subscriptions. A caller is a session and the principal
 ///   that uses it; a request without a session is a caller of its own. A message goes to the
 ///   caller's newest call, else to its open listen; a session of a revision before 2026-07-28 has
 ///   one open by itself. Once there have been several callers, such requests are refused and such
@@ -96,8 +97,8 @@ use crate::{
 /// - While the only caller cannot be reached, or there was none yet, up to 16 such requests wait
 ///   for at most 60 s, and up to 64 notifications.
 /// - Requests of the server that wait for an answer: at most 64 for one call, and 1,024 on one
-///   connection. More are refused. Of a server that reads no refusals, requests are dropped once
-///   1,024 refusals wait to be read.
+///   connection. More are refused. Of a server that reads neither refusals nor answers to its pings,
+///   requests are dropped once 1,024 of these wait to be read.
 /// - Dropping the call's future sends `notifications/cancelled`. Over HTTP since 2026-07-28 it closes the
 ///   response instead, which says the same there (MCP 2026-07-28, basic/transports, streamable HTTP).
 /// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
@@ -442,7 +443,10 @@ impl Inner {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
-        connection.meet(&request.context);
+        // A server does no work for what layers list, and listen to, on their own behalf.
+        if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
+            connection.meet(&request.context);
+        }
         let call = Call {
             connection,
             upstream: self.name.clone(),

@@ -8,7 +8,7 @@ use crate::{code, lines::Why};
 /// How many there are, and since when.
 ///
 /// Each answers one of the calls that were in flight when it came. Which one shows when the others have
-/// been answered: nobody's call fails for another's answer, and nobody waits for what has come already.
+/// been answered: no call fails for another's answer, and none waits for an answer that has come.
 #[derive(Default)]
 pub(super) struct Orphans {
     count: usize,
@@ -41,7 +41,7 @@ impl Orphans {
     pub(super) fn add(&mut self, until: Order, orphan: Orphan) {
         self.count += 1;
         let orphan = match orphan {
-            // It cannot be told which of them is for whom, and what they say may be another caller's.
+            // It cannot be told which call each is for, and its text may be another caller's.
             Orphan::Error(_) if self.count > 1 => Orphan::Unreadable(Why::NoMessage),
             orphan => orphan,
         };

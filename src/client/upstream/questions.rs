@@ -26,7 +26,7 @@ const MAX_HELD_NOTIFICATIONS: usize = 64;
 #[derive(Default)]
 pub(super) struct Questions(usize);
 
-/// What names no call, and came while the connection's only caller could not be reached.
+/// Messages that name no call, and came while the connection's only caller could not be reached.
 #[derive(Default)]
 pub(super) struct Held {
     pub(super) notifications: VecDeque<ServerNotification>,
@@ -119,7 +119,7 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// What the server is answered: there is no such caller, or there are several, or no room.
+    /// The error for the server: there is no such caller, or there are several, or no room.
     pub(super) fn admit(self: &Arc<Self>, request: &ServerRequest) -> Result<Admission, ErrorData> {
         let named = named_call(request.extensions());
         let names_call = named.is_some();

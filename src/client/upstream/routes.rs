@@ -54,7 +54,7 @@ pub(super) type Mailbox = mpsc::Receiver<Mail>;
 pub(super) struct Route {
     pub(super) mail: mpsc::Sender<Mail>,
     listens: bool,
-    /// Is quickly done, and asks nobody anything.
+    /// Is quickly done, and its server asks nothing.
     lists: bool,
     /// Takes only what says that it belongs here.
     quiet: bool,
@@ -65,6 +65,9 @@ pub(super) struct Route {
     counted: bool,
     /// How many requests of the server wait for an answer by way of this call.
     questions: usize,
+    /// The last event on its response stream, after which the stream is taken up again.
+    #[cfg(feature = "http-client")]
+    last_event: Option<String>,
 }
 
 impl Route {
@@ -75,7 +78,7 @@ impl Route {
         self
     }
 
-    /// Of a request that is quickly done, and for which a server asks nobody anything.
+    /// Of a request that is quickly done, and for which a server asks nothing.
     pub(super) fn lists(mut self, lists: bool) -> Self {
         self.lists = lists;
         self
@@ -93,6 +96,8 @@ impl Route {
                 unreadable: None,
                 counted: false,
                 questions: 0,
+                #[cfg(feature = "http-client")]
+                last_event: None,
             },
             mailbox,
         )
@@ -143,10 +148,12 @@ pub(super) struct Table {
     /// Ordered, so that the newest call of a session is found.
     calls: BTreeMap<Order, RequestId>,
     routes: HashMap<RequestId, (Order, Route)>,
-    /// Calls that nobody waits for, but the server may still be at work on.
+    /// Calls that no caller waits for, but the server may still be at work on.
     abandoned: Abandoned,
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
+    /// The server takes no subscriptions, so that it tells of the resources that it will.
+    updates_unasked: bool,
     next: Order,
     /// rmcp's own request, while the connection is being established.
     handshake: Option<RequestId>,
@@ -180,10 +187,9 @@ impl Routes {
         &self.counters
     }
 
-    /// Takes note of the caller of a request, before anything is done for it. What layers ask on
-    /// their own behalf has none.
+    /// Takes note of the caller of a request, before anything is done for it.
     pub(super) fn meet(&self, context: &CallContext) {
-        if self.shared.load(Ordering::Relaxed) || context.caller.is_quiet() {
+        if self.shared.load(Ordering::Relaxed) {
             return;
         }
         let caller = CallerKey::of(context);
@@ -251,6 +257,11 @@ impl Routes {
         self.table().early = Some(VecDeque::new());
     }
 
+    /// Takes updates of resources to which there is no subscription, because the server takes none.
+    pub(super) fn take_unasked_updates(&self) {
+        self.table().updates_unasked = true;
+    }
+
     /// Enters a request of rmcp's own.
     pub(super) fn enter_handshake(&self, id: RequestId) {
         self.table().handshake = Some(id);
@@ -262,13 +273,13 @@ impl Routes {
         route.unreadable
     }
 
-    /// Forgets a call that nobody waits for any more. The server may go on with it, whatever it is told.
+    /// Forgets a call that no caller waits for any more. The server may go on with it, whatever it is told.
     pub(super) fn abandon(&self, id: &RequestId, token: &ProgressToken) {
         let mut table = self.table();
         let Some(route) = table.remove(id, token) else {
             return;
         };
-        // Once answered, the server is done with it, also if nobody was there to take the answer.
+        // Once it is answered, the server is done with it, also if the answer was not taken.
         if !route.listens && !route.answered {
             table.abandoned.insert(id.clone());
         }
@@ -305,14 +316,16 @@ impl Routes {
 
     /// Keeps back an error that names no request, which rmcp would drop: it is the answer to one of those in
     /// flight. One that says that there is no such method is not: a server that has read the method has read the
-    /// `id` too, and some servers answer notifications so.
+    /// `id` too, and some servers answer notifications so. Before the handshake has been answered, no
+    /// notification has been sent.
     pub(super) fn named(
         &self,
         message: RxJsonRpcMessage<RoleClient>,
     ) -> Option<RxJsonRpcMessage<RoleClient>> {
         match message {
             JsonRpcMessage::Error(error) if error.id.as_ref().and_then(number_in).is_none() => {
-                if error.error.code == ErrorCode::METHOD_NOT_FOUND {
+                let declines = error.error.code == ErrorCode::METHOD_NOT_FOUND;
+                if declines && self.table().handshake.is_none() {
                     tracing::debug!("an error that names no request is taken for no answer");
                 } else {
                     self.orphaned(None, Orphan::Error(Box::new(error.error)));
@@ -403,6 +416,12 @@ impl Routes {
         let notification = protocol::from_server(notification)?;
         if let ServerNotification::ProgressNotification(progress) = &notification {
             let id = table.tokens.get(&progress.params.progress_token);
+            if let (Some(stream), Some(id)) = (call, id)
+                && stream != id
+            {
+                tracing::debug!("progress of one call on the response stream of another");
+                return None;
+            }
             let route = id
                 .and_then(|id| table.routes.get(id))
                 .map(|(_, route)| route);
@@ -419,8 +438,16 @@ impl Routes {
             return None;
         }
         if is_change(&notification) {
-            table.deliver_change(&notification, &self.counters);
-        } else if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
+            let wanted = table.deliver_change(&notification, &self.counters);
+            let is_update = matches!(
+                notification,
+                ServerNotification::ResourceUpdatedNotification(_)
+            );
+            if wanted || !is_update || !table.updates_unasked {
+                return None;
+            }
+        }
+        if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
             post(&route.mail, notification, &self.counters);
         } else {
             table.deliver_to_only_caller(notification, &self.counters);
@@ -437,6 +464,27 @@ impl Routes {
         if let Some((_, route)) = self.table().routes.get(id) {
             post(&route.mail, notification, &self.counters);
         }
+    }
+
+    /// Takes note of an event on the response stream of a call.
+    #[cfg(feature = "http-client")]
+    pub(super) fn heard_event(&self, id: &RequestId, event: &str) {
+        if let Some((_, route)) = self.table().routes.get_mut(id) {
+            route.last_event = Some(event.to_owned());
+        }
+    }
+
+    /// The call whose response stream goes on after this event. `None` if the server has given
+    /// several streams the same event id.
+    #[cfg(feature = "http-client")]
+    pub(super) fn call_after(&self, event: &str) -> Option<RequestId> {
+        let table = self.table();
+        let mut calls = table
+            .routes
+            .iter()
+            .filter(|(_, (_, route))| route.last_event.as_deref() == Some(event));
+        let (id, _) = calls.next()?;
+        calls.next().is_none().then(|| id.clone())
     }
 
     #[cfg(feature = "http-client")]
@@ -586,7 +634,8 @@ impl Table {
         notification: ServerNotification,
         counters: &Counters,
     ) {
-        let Some((_, route)) = self.routes.get(id) else {
+        let listen = self.routes.get(id).filter(|(_, route)| route.listens);
+        let Some((_, route)) = listen else {
             tracing::debug!("a notification for a subscription that has ended");
             return;
         };
@@ -596,10 +645,17 @@ impl Table {
         }
     }
 
-    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) {
+    /// Returns `true` if a listen asked for the change.
+    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) -> bool {
+        let mut wanted = false;
         self.listeners.retain(|_, listener| {
-            !wants(&listener.filter, change) || post(&listener.route.mail, change.clone(), counters)
+            if !wants(&listener.filter, change) {
+                return true;
+            }
+            wanted = true;
+            post(&listener.route.mail, change.clone(), counters)
         });
+        wanted
     }
 
     /// What names no call and no subscription goes to a caller only if the connection has had no

@@ -21,7 +21,7 @@ pub struct UpstreamStats {
     /// several callers, no session came for them, or too many of them waited for an answer.
     pub refused_requests: u64,
     /// Requests of the server that were dropped without an answer, because it did not read the
-    /// refusals of those before.
+    /// refusals of those before, or the answers to its pings.
     pub unanswered_requests: u64,
     /// Notifications for a call or a listen that were dropped, because its caller takes them more
     /// slowly than the server sends them.

@@ -33,15 +33,16 @@ use crate::{
     outgoing::{trim_notification, trim_request},
 };
 
-/// How many refusals may be on their way to a server. One that reads none of them gets no more.
-const MAX_REFUSALS: usize = 1_024;
+/// How many replies of this side may be on their way to a server. One that reads none of them gets no
+/// more.
+const MAX_REPLIES: usize = 1_024;
 
 /// A transport whose traffic is sorted by call.
 pub(super) struct Tap<T> {
     inner: T,
     routes: Arc<Routes>,
-    /// The refusals that are on their way. rmcp's own answers have no bound.
-    refusals: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// The refusals and the answers to pings that are on their way. rmcp's own answers have no bound.
+    replies: FuturesUnordered<BoxFuture<'static, ()>>,
     lost: CancellationToken,
     _lost_on_drop: DropGuard,
 }
@@ -51,7 +52,7 @@ impl<T> Tap<T> {
         Self {
             inner,
             routes: relay.routes.clone(),
-            refusals: FuturesUnordered::new(),
+            replies: FuturesUnordered::new(),
             lost: relay.lost.clone(),
             _lost_on_drop: relay.lost.clone().drop_guard(),
         }
@@ -64,10 +65,13 @@ impl<T> Tap<T> {
 }
 
 impl<T: Transport<RoleClient>> Tap<T> {
-    /// Finds the caller that a request is for. `false` if there is none, and the server is told so.
+    /// Finds the caller that a request is for. `false` if there is none, and the request has been
+    /// answered here.
     fn admit(&mut self, id: &RequestId, request: &mut ServerRequest) -> bool {
         if let ServerRequest::PingRequest(_) = request {
-            return true;
+            let pong = ClientResult::empty(());
+            self.reply(JsonRpcMessage::response(pong, id.clone()));
+            return false;
         }
         match self.routes.admit(request) {
             Ok(admission) => {
@@ -76,19 +80,19 @@ impl<T: Transport<RoleClient>> Tap<T> {
             }
             Err(error) => {
                 self.routes.counters().refused(method(request), &error);
-                self.refuse(id.clone(), error);
+                self.reply(JsonRpcMessage::error(error, Some(id.clone())));
                 false
             }
         }
     }
 
-    fn refuse(&mut self, id: RequestId, error: ErrorData) {
-        if self.refusals.len() >= MAX_REFUSALS {
+    fn reply(&mut self, reply: TxJsonRpcMessage<RoleClient>) {
+        if self.replies.len() >= MAX_REPLIES {
             self.routes.counters().unanswered();
             return;
         }
-        let sent = begun(self.inner.send(JsonRpcMessage::error(error, Some(id))));
-        self.refusals.push(Box::pin(sent.map(drop)));
+        let sent = begun(self.inner.send(reply));
+        self.replies.push(Box::pin(sent.map(drop)));
     }
 }
 
@@ -138,7 +142,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
         loop {
             let received = tokio::select! {
                 biased;
-                Some(()) = self.refusals.next(), if !self.refusals.is_empty() => continue,
+                Some(()) = self.replies.next(), if !self.replies.is_empty() => continue,
                 received = self.inner.receive() => received,
             };
             match received {
@@ -195,9 +199,6 @@ impl Service<RoleClient> for Relay {
         mut request: ServerRequest,
         mut context: RequestContext<RoleClient>,
     ) -> Result<ClientResult, ErrorData> {
-        if let ServerRequest::PingRequest(_) = request {
-            return Ok(ClientResult::empty(()));
-        }
         let admitted = context.extensions.remove::<Admitted>();
         let Some(admission) = admitted.and_then(|admitted| admitted.take()) else {
             return Err(ErrorData::internal_error("the request has no caller", None));

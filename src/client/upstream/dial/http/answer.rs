@@ -1,4 +1,4 @@
-//! What a message on the response of a request is to that request.
+//! The relation of a message on the response of a request to that request.
 //!
 //! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. The two are
 //! compared here. An error whose `id` names no request is the answer to the one that it comes back on: servers
@@ -131,7 +131,7 @@ pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
         .ok()
 }
 
-/// What there is of a message, whatever its `id` is.
+/// The parts of a message that tell its kind, whatever its `id` is.
 #[derive(Deserialize)]
 struct Loose {
     #[serde(default)]
@@ -218,7 +218,7 @@ pub(super) fn stray() -> ErrorData {
     errors::stand_in(errors::StandIn::Stray, message)
 }
 
-/// What an event holds, if it is meant as a message.
+/// The text of an event that is meant as a message.
 pub(super) fn text_of(event: &Sse) -> Option<&str> {
     let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
     let data = event.data.as_deref();

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -89,6 +92,7 @@ impl Client {
         let session = Arc::new(SessionStream {
             last: Mutex::default(),
             unreadable_after: Mutex::default(),
+            owes_answers: AtomicBool::new(false),
             state: watch::Sender::new(State::Unknown),
             gone,
         });
@@ -170,6 +174,8 @@ struct SessionStream {
     last: Mutex<(Option<String>, usize)>,
     /// The event before one that cannot be read. rmcp would take the stream up from there again and again.
     unreadable_after: Mutex<Option<String>>,
+    /// The server has accepted requests that it is to answer here.
+    owes_answers: AtomicBool,
     state: watch::Sender<State>,
     gone: CancellationToken,
 }
@@ -200,11 +206,13 @@ impl SessionStream {
         self.state.send_replace(State::Open);
     }
 
-    fn failed(&self) {
+    /// An attempt to open the stream has failed. `for_good` if there will be no other.
+    fn failed(&self, for_good: bool) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.1 += 1;
-        let given_up = last.1 >= RESUME_ATTEMPTS;
-        if last.0.is_some() && given_up {
+        let tried = last.1 >= RESUME_ATTEMPTS;
+        let given_up = tried || for_good;
+        if (last.0.is_some() && tried) || (given_up && self.owes_answers.load(Ordering::Relaxed)) {
             self.gone.cancel();
         }
         // The first attempt is the only one if it fails.
@@ -218,7 +226,9 @@ impl SessionStream {
     async fn brings_answers(&self) -> bool {
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| *state != State::Unknown).await;
-        known.is_ok_and(|state| *state == State::Open)
+        let open = known.is_ok_and(|state| *state == State::Open);
+        self.owes_answers.fetch_or(open, Ordering::Relaxed);
+        open
     }
 
     fn unreadable(&self) -> MutexGuard<'_, Option<String>> {
@@ -433,9 +443,16 @@ impl StreamableHttpClient for Client {
         if sessions {
             match &opened {
                 Ok(_) => self.session.opened(),
-                Err(_) => self.session.failed(),
+                Err(error) => self.session.failed(matches!(
+                    error,
+                    StreamableHttpError::ServerDoesNotSupportSse
+                )),
             }
         }
+        let call = match (&last, &self.routes) {
+            (Some(event), Some(routes)) if !sessions => routes.call_after(event),
+            _ => None,
+        };
         let session = self.session.clone();
         let stream = opened?.inspect(move |event| match event {
             Ok(event) => {
@@ -449,7 +466,16 @@ impl StreamableHttpClient for Client {
             Err(error) if too_long(error).is_some() => *session.unreadable() = last.take(),
             Err(_) => {}
         });
-        Ok(stream.boxed())
+        // A stream that is taken up again is still the response to its call.
+        Ok(match (call, &self.routes) {
+            (Some(id), Some(routes)) => {
+                let stream = response_stream::of_call(stream.boxed(), id.clone(), routes.clone());
+                stream
+                    .map(move |event| answer::address(event, Some(&id)))
+                    .boxed()
+            }
+            _ => stream.boxed(),
+        })
     }
 }
 

@@ -327,7 +327,7 @@ async fn first(mut stream: BoxedSseResponse, auth: Option<String>, id: &RequestI
     Posted::Answer(Box::new(answer))
 }
 
-/// What an answer says.
+/// The outcome in an answer.
 fn answered(message: ServerJsonRpcMessage) -> Answer {
     match message {
         JsonRpcMessage::Response(response) => Ok(response.result),

@@ -37,7 +37,7 @@ use crate::json_text;
 /// How much of a response that holds no message is quoted.
 const QUOTED: usize = 256;
 
-/// Where a request goes, and as whom.
+/// The address of a request, and its credentials.
 pub(super) struct Address<'a> {
     pub(super) client: &'a reqwest::Client,
     pub(super) uri: &'a str,

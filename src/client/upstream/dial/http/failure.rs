@@ -2,7 +2,7 @@
 
 use rmcp::{model::ErrorData, transport::streamable_http_client::StreamableHttpError};
 
-/// What this client says beside what rmcp knows.
+/// The failures that rmcp has no error for.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::client::upstream) enum Failure {
     #[error(transparent)]

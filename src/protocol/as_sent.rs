@@ -1,0 +1,134 @@
+//! Requests whose params rmcp does not keep as they were sent.
+//!
+//! rmcp takes the params of a list for absent where they do not fit, and reads no message whose `params` or
+//! `_meta` is not an object. With the text at hand, such a request becomes a custom request with its params,
+//! which the top of a stack refuses by name.
+
+use std::sync::{Arc, OnceLock};
+
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientRequest, ConstString, CustomRequest, GetMeta,
+    InitializeResultMethod, JsonRpcMessage, JsonRpcVersion2_0, RequestId, RequestMetaObject,
+};
+use serde::Deserialize;
+use serde_json::Value;
+#[cfg(feature = "http-server")]
+use serde_json::json;
+
+use super::methods;
+
+#[derive(Deserialize)]
+struct Sent {
+    #[serde(rename = "jsonrpc")]
+    _jsonrpc: JsonRpcVersion2_0,
+    id: RequestId,
+    method: String,
+    #[serde(default)]
+    params: Value,
+}
+
+/// Returns the request in a text, with its params as they were sent. It is that of a method that the protocol
+/// has, and has params. A handshake, whose method no layer decides by, is left to rmcp.
+fn as_sent(text: &[u8]) -> Option<(RequestId, CustomRequest)> {
+    let sent: Sent = serde_json::from_slice(text).ok()?;
+    let is_known = methods::named(&sent.method).is_some();
+    if !is_known || sent.method == InitializeResultMethod::VALUE || sent.params.is_null() {
+        return None;
+    }
+    let mut params = sent.params;
+    let meta = match params.as_object_mut() {
+        Some(params) if params.get("_meta").is_some_and(Value::is_object) => {
+            params.shift_remove("_meta")
+        }
+        _ => None,
+    };
+    let mut request = CustomRequest::new(sent.method, Some(params));
+    if let Some(Value::Object(meta)) = meta {
+        *request.get_meta_mut() = RequestMetaObject::from(meta);
+    }
+    Some((sent.id, request))
+}
+
+/// Returns the message that a text was meant as, if `read` is not it: what rmcp has made of the text, if anything.
+pub(crate) fn message_as_sent(
+    read: Option<&ClientJsonRpcMessage>,
+    text: &[u8],
+) -> Option<ClientJsonRpcMessage> {
+    let lost = match read {
+        Some(JsonRpcMessage::Request(request)) => lists_without_params(&request.request),
+        Some(_) => false,
+        None => true,
+    };
+    if !lost {
+        return None;
+    }
+    let (id, request) = as_sent(text)?;
+    Some(JsonRpcMessage::request(request.into(), id))
+}
+
+/// Whether this is a list request without params: rmcp may have read them as absent.
+fn lists_without_params(request: &ClientRequest) -> bool {
+    match request {
+        ClientRequest::ListToolsRequest(list) => list.params.is_none(),
+        ClientRequest::ListPromptsRequest(list) => list.params.is_none(),
+        ClientRequest::ListResourcesRequest(list) => list.params.is_none(),
+        ClientRequest::ListResourceTemplatesRequest(list) => list.params.is_none(),
+        ClientRequest::ListSkillsRequest(list) => list.params.is_none(),
+        _ => false,
+    }
+}
+
+/// The request in an HTTP body, if rmcp does not keep its params as they were sent. It stands in the extensions of
+/// the HTTP request, and is known once the body has been read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SentOverHttp(Arc<OnceLock<CustomRequest>>);
+
+impl SentOverHttp {
+    pub(super) fn get(&self) -> Option<&CustomRequest> {
+        self.0.get()
+    }
+}
+
+/// Takes note of the request in an HTTP body, if rmcp does not keep its params. Returns a body that rmcp reads as the
+/// same method's, if it does not read this one.
+#[cfg(feature = "http-server")]
+pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> {
+    if !may_differ(body) {
+        return None;
+    }
+    let read = serde_json::from_slice(body).ok();
+    let JsonRpcMessage::Request(meant) = message_as_sent(read.as_ref(), body)? else {
+        return None;
+    };
+    let ClientRequest::CustomRequest(request) = meant.request else {
+        return None;
+    };
+    let readable = json!({
+        "jsonrpc": "2.0", "id": meant.id, "method": request.method, "params": {},
+    });
+    // The first request of a body is its only one.
+    let _ = sent.0.set(request);
+    match read {
+        Some(_) => None,
+        None => serde_json::to_vec(&readable).ok(),
+    }
+}
+
+/// Whether a body has a member that may not be what rmcp takes for one of this name, or may have it twice. This is a
+/// search, so that bodies are not read twice.
+#[cfg(feature = "http-server")]
+fn may_differ(body: &[u8]) -> bool {
+    let values = |name: &'static [u8]| {
+        memchr::memmem::find_iter(body, name).filter_map(move |at| {
+            let rest = body[at + name.len()..].trim_ascii_start();
+            let value = rest.strip_prefix(b":")?.trim_ascii_start();
+            Some(value.first().copied().unwrap_or_default())
+        })
+    };
+    let is_odd = |name, first| values(name).any(|value| value != first && value != b'n');
+    let cursor = br#""cursor""#;
+    is_odd(br#""params""#, b'{')
+        || is_odd(br#""_meta""#, b'{')
+        || is_odd(cursor, b'"')
+        || values(cursor).nth(1).is_some()
+}
