@@ -26,7 +26,10 @@ use rmcp_layers::auth::{
 };
 use serde::Deserialize;
 
-use crate::{Result, config::check_tls};
+use crate::{
+    Result,
+    config::{check_tls, in_the_files_words},
+};
 
 /// The time limit for writing the audit record at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -133,11 +136,21 @@ impl AuthConfig {
             }
             (None, None, Some(url)) => {
                 check_tls("jwks_url", url).map_err(|error| format!("[auth]: {error}"))?;
-                tokens.jwks(Jwks::url(url)?)
+                let jwks = Jwks::url(url);
+                tokens.jwks(jwks.map_err(|error| {
+                    in_the_files_words("auth", error, &[("the URL", "`jwks_url`")])
+                })?)
             }
             _ => return Err("[auth]: give one of `secret_env`, `jwks_file` and `jwks_url`".into()),
         };
-        Ok(tokens.build()?)
+        let tokens = tokens.build();
+        Ok(tokens.map_err(|error| {
+            in_the_files_words(
+                "auth",
+                error,
+                &[("the secret", "the secret of `secret_env`")],
+            )
+        })?)
     }
 
     fn rules(&self) -> Result<Rules> {
@@ -165,7 +178,9 @@ impl AuthConfig {
         };
         let options = SinkOptions::new().when_full(when_full);
         let file = AuditFile::new(path).options(options);
-        Ok(Some(Audit::builder().file(file).build()?))
+        let audit = Audit::builder().file(file).build();
+        let audit = audit.map_err(|error| format!("[auth]: `audit_file`: {error}"))?;
+        Ok(Some(audit))
     }
 }
 
@@ -204,7 +219,8 @@ impl Auth {
 
     /// Returns the layer in front of HTTP, for a gateway that listens at `url`.
     pub fn guard(&self, url: &str) -> Result<HttpAuthLayer> {
-        let resource = ProtectedResource::new(self.resource.as_deref().unwrap_or(url))?
+        let resource = ProtectedResource::new(self.resource.as_deref().unwrap_or(url))
+            .map_err(|error| format!("[auth]: {error}"))?
             .authorization_server(&self.issuer)
             .scopes_supported(&self.scopes);
         let mut guard = HttpAuthLayer::builder(self.verifier.clone())

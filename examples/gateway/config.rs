@@ -83,8 +83,7 @@ pub struct Config {
     /// refused.
     #[serde(default = "default_max_in_flight")]
     max_in_flight: usize,
-    #[serde(default = "default_max_in_flight_per_caller")]
-    max_in_flight_per_caller: usize,
+    max_in_flight_per_caller: Option<usize>,
     /// Authentication. Default: none, every caller may use the gateway.
     pub auth: Option<AuthConfig>,
     /// The response cache, if the section is present.
@@ -172,9 +171,8 @@ fn default_max_in_flight() -> usize {
     1_024
 }
 
-fn default_max_in_flight_per_caller() -> usize {
-    128
-}
+/// Where `max_in_flight` is not less.
+const DEFAULT_MAX_IN_FLIGHT_PER_CALLER: usize = 128;
 
 fn yes() -> bool {
     true
@@ -189,7 +187,7 @@ impl Default for Config {
             max_connections: None,
             status_tool: yes(),
             max_in_flight: default_max_in_flight(),
-            max_in_flight_per_caller: default_max_in_flight_per_caller(),
+            max_in_flight_per_caller: None,
             auth: None,
             cache: None,
             retry: None,
@@ -230,23 +228,34 @@ impl Config {
             };
             gateway = gateway.add_member(member.trust_annotations(server.trust_annotations));
         }
-        Ok(Some((gateway.build()?, upstreams)))
+        let built = gateway.build().map_err(|error| {
+            let why = in_the_files_words("servers", error, &[("refused by gateway: ", "")]);
+            format!("{why}: rename the server, or give it another `prefix`")
+        });
+        Ok(Some((built?, upstreams)))
     }
 
     /// Returns the limits on requests in flight.
     pub fn limits(&self) -> Result<Limits> {
-        let (all, per_caller) = (self.max_in_flight, self.max_in_flight_per_caller);
-        if all == 0 || per_caller == 0 {
+        let all = self.max_in_flight;
+        let per_caller = self
+            .max_in_flight_per_caller
+            .unwrap_or_else(|| all.min(DEFAULT_MAX_IN_FLIGHT_PER_CALLER));
+        if all == 0 || self.max_in_flight_per_caller == Some(0) {
             return Err("`max_in_flight` and `max_in_flight_per_caller` must be at least 1".into());
         }
         if per_caller > all {
             return Err(format!(
-                "`max_in_flight_per_caller` is {per_caller}, more than `max_in_flight`, {all}: one caller \
-                 could take all room"
+                "`max_in_flight_per_caller` is {per_caller}, more than `max_in_flight`, {all}: lower the \
+                 one or raise the other"
             )
             .into());
         }
-        Ok(Limits { all, per_caller })
+        // More than a semaphore counts is no limit.
+        Ok(Limits {
+            all: all.min(Semaphore::MAX_PERMITS),
+            per_caller: per_caller.min(Semaphore::MAX_PERMITS),
+        })
     }
 
     /// Returns the maximum number of open HTTP connections.
@@ -402,7 +411,9 @@ impl Server {
                 for (header, value) in &self.headers {
                     endpoint = endpoint.header(header, value);
                 }
-                Ok(builder.http(endpoint)?)
+                builder
+                    .http(endpoint)
+                    .map_err(|error| format!("`url` or `headers`: {error}").into())
             }
             _ => Err(
                 "give either `command` (with `args`, `env`, `inherit_env`, `inherit_all_env`, `cwd`) \
@@ -421,6 +432,20 @@ impl Server {
             return Err(format!(
                 "`inherit_env` names {secret}, which holds a secret of the gateway's own ([auth]): \
                  leave it out, or give the server a value of its own in `env`"
+            )
+            .into());
+        }
+        if command.is_empty() {
+            return Err("`command` is empty: name a program".into());
+        }
+        // The operating system would cut the name at the sign, or fail at each start.
+        if let Some(variable) = self.env.iter().find(|(name, value)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        }) {
+            return Err(format!(
+                "`env` cannot set {:?}: a name is not empty and has no `=`, and neither it nor its \
+                 value has a NUL",
+                variable.0
             )
             .into());
         }
@@ -472,5 +497,9 @@ pub fn in_the_files_words(section: &str, error: impl Display, names: &[(&str, &s
         .fold(error.to_string(), |said, (layers, files)| {
             said.replace(layers, files)
         });
-    format!("[{section}]: {said}")
+    let refused = format!("refused by {section}: ");
+    format!(
+        "[{section}]: {}",
+        said.strip_prefix(&refused).unwrap_or(&said)
+    )
 }

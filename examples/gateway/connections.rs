@@ -82,7 +82,8 @@ fn connection(
     }
     async move {
         let _slot = slot;
-        let mut http = Builder::new(TokioExecutor::new());
+        // The builder looks for HTTP/2 first unless told not to, and waits for that without a limit.
+        let mut http = Builder::new(TokioExecutor::new()).http1_only();
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD);

@@ -26,17 +26,31 @@ pub fn command(command: &str, cwd: Option<&Path>, path: Option<&str>) -> Result<
     if command.contains('/') {
         let file = cwd.unwrap_or(Path::new("")).join(command);
         // A relative path is resolved against one directory or the other, depending on the system.
-        return match file.is_file() || Path::new(command).is_file() {
+        return match is_program(&file) || is_program(Path::new(command)) {
             true => Ok(()),
-            false => Err(format!("`command` {command} does not exist")),
+            false => Err(format!(
+                "`command` {command} is not a file that may be executed"
+            )),
         };
     }
     let path = path.map(Into::into).or_else(|| env::var_os("PATH"));
-    let found = |directory: PathBuf| directory.join(command).is_file();
+    let found = |directory: PathBuf| is_program(&directory.join(command));
     match path.is_some_and(|path| env::split_paths(&path).any(found)) {
         true => Ok(()),
         false => Err(format!("`command` {command} is not found in PATH")),
     }
+}
+
+#[cfg(unix)]
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_program(path: &Path) -> bool {
+    path.is_file()
 }
 
 /// Returns an error if no server listens at a URL.

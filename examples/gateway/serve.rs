@@ -1,6 +1,6 @@
 //! Serves the stack until the process is stopped.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use rmcp::{
     ServiceExt,
@@ -9,8 +9,8 @@ use rmcp::{
     },
 };
 use rmcp_layers::{LenientHttpLayer, Lines, McpServer};
-use tokio::net::TcpListener;
-use tokio_util::{io::InspectReader, sync::CancellationToken};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Result, Stack, auth::Auth, connections, in_flight::InFlight, transport};
 
@@ -25,6 +25,9 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// the input. Hosts wait about 4 s before they kill a server. The gateway's child processes need up
 /// to 2.5 s of that.
 const HOST_LEFT: Duration = Duration::from_millis(1_200);
+
+/// How much of standard input is read ahead, in bytes.
+const READ_AHEAD: usize = 64 * 1024;
 
 /// Signals to stop: SIGINT, SIGTERM, SIGHUP, SIGQUIT or Ctrl-C.
 #[derive(Clone, Default)]
@@ -61,9 +64,11 @@ where
     F: FnOnce(String) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| format!("cannot listen at {listen}: {error}"))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        format!(
+            "cannot listen at {listen}: {error}: give a free ADDRESS:PORT by `listen` or --listen"
+        )
+    })?;
     let address = listener.local_addr()?;
     let url = format!("http://{address}/mcp");
     let guard = doors.auth.map(|auth| auth.guard(&url)).transpose()?;
@@ -130,18 +135,28 @@ where
 /// Serves one session over standard input and output.
 pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()> {
     let host_left = CancellationToken::new();
-    let (stdin, stdout) = rmcp::transport::stdio();
+    let (mut stdin, stdout) = rmcp::transport::stdio();
     let at_end = host_left.clone();
-    let stdin = InspectReader::new(stdin, move |read| {
-        if read.is_empty() {
-            at_end.cancel();
+    // rmcp reads nothing while it waits for the answer of the handshake, and the end would go unseen.
+    let (input, mut ahead) = tokio::io::simplex(READ_AHEAD);
+    tokio::spawn(async move {
+        if let Err(error) = tokio::io::copy(&mut stdin, &mut ahead).await {
+            tracing::debug!(%error, "standard input failed");
         }
+        at_end.cancel();
+        let _ = ahead.shutdown().await;
     });
-    let serving = McpServer::new(stack).serve(Lines::new(stdin, stdout));
-    let Some(running) = told.once.run_until_cancelled(serving).await else {
-        return Ok(());
+    let mut given_up = pin!(async {
+        host_left.cancelled().await;
+        tokio::time::sleep(HOST_LEFT).await;
+    });
+    let serving = McpServer::new(stack).serve(Lines::new(input, stdout));
+    let running = tokio::select! {
+        running = serving => running?,
+        () = told.once.cancelled() => return Ok(()),
+        // The handshake waits for the servers.
+        () = &mut given_up => return Ok(()),
     };
-    let running = running?;
     let end = running.cancellation_token();
     let mut ended = tokio::spawn(running.waiting());
     let left = tokio::select! {
@@ -152,8 +167,11 @@ pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()
     if left {
         told.once.cancel();
         // Calls continue until their answers are written. A host that has left may not read them.
-        if tokio::time::timeout(HOST_LEFT, &mut ended).await.is_err() {
-            tracing::warn!("the host left before all of its calls were answered");
+        tokio::select! {
+            _ = &mut ended => {}
+            () = &mut given_up => {
+                tracing::warn!("the host left before all of its calls were answered");
+            }
         }
     } else {
         drain(in_flight).await;
@@ -190,7 +208,8 @@ pub fn told_to_stop() -> Result<Told> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    /// `None` if the process was started with it ignored, as `nohup` does.
+    hangup: Option<tokio::signal::unix::Signal>,
     quit: tokio::signal::unix::Signal,
 }
 
@@ -201,7 +220,9 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: (!ignores_hangup())
+                .then(|| signal(SignalKind::hangup()))
+                .transpose()?,
             quit: signal(SignalKind::quit())?,
         })
     }
@@ -210,10 +231,26 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            Some(_) = received(&mut self.hangup) => {}
             _ = self.quit.recv() => {}
         }
     }
+}
+
+#[cfg(unix)]
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    signal.as_mut()?.recv().await
+}
+
+/// Whether SIGHUP, whose number is 1, is ignored. Known on Linux only.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(not(unix))]

@@ -8,7 +8,7 @@ use rmcp::transport::StreamableHttpServerConfig;
 ///
 /// # Errors
 ///
-/// Fails if an origin is malformed. rmcp would ignore it.
+/// Fails if a host or an origin is malformed. rmcp would ignore it.
 pub fn config(
     hosts: &[String],
     origins: Option<&[String]>,
@@ -20,6 +20,12 @@ pub fn config(
             .collect::<Result<Vec<_>, _>>()?,
         None => own_origins(hosts),
     };
+    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+        return Err(format!(
+            "`allowed_hosts`: `{host}` is not a host: give the name alone, \"mcp.example\", or with \
+             a port, \"mcp.example:8443\""
+        ));
+    }
     // A caller on 2026-07-28 receives a result as one body where nothing came before it, because
     // some clients refuse events of more than 1 MiB. Sessions, which only earlier revisions have,
     // are answered with events.
@@ -73,6 +79,14 @@ fn with_port(origin: &str) -> Result<String, String> {
         ("http" | "https", false) => Ok(origin.to_owned()),
         _ => Err(malformed()),
     }
+}
+
+fn is_host(host: &str) -> bool {
+    let is_address = host.parse::<std::net::Ipv6Addr>().is_ok();
+    let authority = host.parse::<http::uri::Authority>();
+    is_address
+        || authority
+            .is_ok_and(|authority| !authority.host().is_empty() && !host.contains(['@', '*']))
 }
 
 fn has_port(host: &str) -> bool {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CancelledNotificationMethod, ClientRequest, ConstString, CustomRequest, ErrorCode, ErrorData,
-    Extensions, InitializedNotificationMethod, ProgressNotificationMethod, RequestMetaObject,
-    RootsListChangedNotificationMethod,
+    Extensions, InitializeResultMethod, InitializedNotificationMethod, ProgressNotificationMethod,
+    RequestMetaObject, RootsListChangedNotificationMethod, SetLevelRequestMethod,
+    SubscribeRequestMethod, UnsubscribeRequestMethod,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ use super::{
     as_sent::SentOverHttp,
     methods::{self, Method},
 };
-use crate::{Error, McpRequest, Refusal, code};
+use crate::{Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
@@ -32,6 +33,14 @@ const NOTIFICATIONS: [&str; 4] = [
     ProgressNotificationMethod::VALUE,
     InitializedNotificationMethod::VALUE,
     RootsListChangedNotificationMethod::VALUE,
+];
+
+/// The methods that revision 2026-07-28 removed and that have required params.
+const REMOVED: [&str; 4] = [
+    InitializeResultMethod::VALUE,
+    SetLevelRequestMethod::VALUE,
+    SubscribeRequestMethod::VALUE,
+    UnsubscribeRequestMethod::VALUE,
 ];
 
 /// The reason why a request cannot be read.
@@ -79,6 +88,16 @@ impl Unreadable {
                     "a member is given twice, or the request was not made as the method's own type";
                 Self::new(method.name, target, "params", why)
             }
+        }
+    }
+
+    fn of_removed(method: &str) -> Self {
+        let message = format!("`{method}` is not a method of revision 2026-07-28");
+        Self {
+            method: method.to_owned(),
+            error: ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None),
+            target: None,
+            reason: "the caller's revision does not have the method".to_owned(),
         }
     }
 
@@ -138,12 +157,29 @@ pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
         return Some(known.clone());
     }
     if let Some(method) = methods::named(&custom.method) {
-        let unreadable = Unreadable::of_params(method, custom.params.as_ref());
+        let params = custom.params.as_ref();
+        // A caller that asks for such a method by name alone asks whether there is one.
+        let unreadable = if request.context.era() == Era::Modern
+            && REMOVED.contains(&method.name)
+            && is_bare(params)
+        {
+            Unreadable::of_removed(method.name)
+        } else {
+            Unreadable::of_params(method, params)
+        };
         return Some(Arc::new(unreadable));
     }
     let is_notification = NOTIFICATIONS.contains(&custom.method.as_str());
     (is_notification && request.as_notification().is_none())
         .then(|| Arc::new(Unreadable::of_notification(&custom.method)))
+}
+
+/// Whether params have no member beside `_meta`.
+fn is_bare(params: Option<&Value>) -> bool {
+    params.is_none_or(|params| {
+        let members = params.as_object();
+        members.is_some_and(|members| members.keys().all(|name| name == "_meta"))
+    })
 }
 
 /// Returns the refusal of a request that cannot be read.

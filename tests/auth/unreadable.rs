@@ -362,6 +362,37 @@ async fn an_unreadable_request_is_refused_over_http_of_either_age() {
     }
 }
 
+#[tokio::test]
+async fn a_removed_method_without_params_is_not_found_on_2026_07_28() {
+    let (reached, audit) = (Reached::default(), audit());
+    let stack = ServiceBuilder::new()
+        .layer(audit.layer())
+        .service(reached.gateway(false, false, Filter::new()));
+    let http = Http::serve(McpServer::new(stack)).await;
+    for method in [
+        "initialize",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+    ] {
+        let request = json!({
+            "jsonrpc": "2.0", "id": 7, "method": method,
+            "params": { "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": { "name": "t", "version": "0" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            } },
+        });
+        let headers = [
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", method),
+        ];
+        let (_, answer) = Poster(&http.url).post(&headers, &request).await;
+        assert_eq!(answer["error"]["code"], -32601, "{method}: {answer}");
+        reached.nothing();
+    }
+}
+
 /// Posts raw bodies.
 pub struct Poster<'a>(pub &'a str);
 

@@ -42,6 +42,20 @@ async fn a_child_that_ends_at_once_is_an_error_with_its_status_and_last_words() 
     }
 }
 
+/// The operating system says of both that there is no such file.
+#[tokio::test]
+async fn a_missing_directory_is_not_taken_for_a_missing_program() {
+    let said = refused(script("").current_dir("/no/such/directory"))
+        .await
+        .to_string();
+    assert!(said.contains("`/no/such/directory`"), "{said}");
+    let said = refused(ChildProcess::new("/no/such/program").current_dir("/"))
+        .await
+        .to_string();
+    assert!(!said.contains("directory,"), "{said}");
+    assert!(said.contains("`/no/such/program`"), "{said}");
+}
+
 #[tokio::test]
 async fn only_the_last_lines_of_a_child_are_told() {
     let error = refused(script(

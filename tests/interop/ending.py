@@ -129,6 +129,17 @@ def the_host_leaves(gateway: str, scratch: Path) -> None:
         ends(process, children, PATIENCE)
 
 
+def the_host_leaves_during_the_handshake(gateway: str, scratch: Path) -> None:
+    silent = "trap '' TERM; sleep 1000 & while read -r line; do :; done; while :; do sleep 0.05; done"
+    file = config(scratch, {"a": silent, "b": silent, "c": SERVER})
+    with run([gateway, "--stdio", "--config", str(file)]) as process:
+        send(process, id=0, method="initialize", params=ABOUT)
+        time.sleep(0.5)
+        children = set(below(process.pid))
+        process.stdin.close()
+        ends(process, children, PATIENCE)
+
+
 def the_host_leaves_during_a_call(gateway: str, scratch: Path) -> None:
     file = config(scratch, dict.fromkeys("abc", STUBBORN))
     with run([gateway, "--stdio", "--config", str(file)]) as process:
@@ -179,6 +190,38 @@ def every_signal(gateway: str, scratch: Path) -> None:
             process.send_signal(number)
             ends(process, children, PATIENCE)
             assert process.returncode == 0, (number, process.returncode)
+
+
+def a_hangup_that_is_ignored(gateway: str, scratch: Path) -> None:
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    file = config(scratch, {"a": SERVER})
+    with run([gateway, "--stdio", "--config", str(file)], preexec_fn=ignore) as process:
+        begin(process, 1)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        send(process, id=2, method="tools/call", params={"name": "slow", "arguments": {}})
+        assert answer(process, 2)["result"]["content"][0]["text"] == "done"
+
+
+def settings_that_cannot_work(gateway: str, scratch: Path) -> None:
+    server = '[servers.a]\ncommand = "sh"\n'
+    auth = '[auth]\nissuer = "https://i.example"\naudience = "https://g.example"\n'
+    for text, named in (
+        ('[servers.a]\ncommand = ""\n', "`command`"),
+        (server + 'env = { "A=B" = "c" }\n', "`env`"),
+        ('[servers.a]\nurl = "nowhere"\n', "`url`"),
+        ('[servers."a b"]\ncommand = "sh"\n[servers.c]\ncommand = "sh"\n', "`prefix`"),
+        ('allowed_hosts = ["http://mcp.example"]\n' + server, "`allowed_hosts`"),
+        ("max_in_flight = 4\nmax_in_flight_per_caller = 5\n" + server, "`max_in_flight_per_caller`"),
+        (auth + 'jwks_url = "nowhere"\n', "`jwks_url`"),
+        (auth + 'secret_env = "HOME"\n', "`secret_env`"),
+    ):
+        file = scratch / "ending.toml"
+        file.write_text(text)
+        refused = subprocess.run(
+            [gateway, "--config", str(file), "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=5
+        )
+        assert refused.returncode == 1 and named in refused.stderr, (text, refused)
 
 
 def the_gateways_secrets(gateway: str, scratch: Path) -> None:
@@ -280,7 +323,8 @@ def half_a_request(gateway: str, scratch: Path) -> None:
         port = int(line.rsplit(b":", 1)[1].split(b"/")[0])
         head = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += b"Accept: application/json, text/event-stream\r\n"
-        halves = [head] * 30 + [head + b"Content-Length: 99\r\n\r\n{"] * 20
+        halves = [b"", b"P", b"PRI * HTTP/2.0\r\n"] * 5 + [head] * 15
+        halves += [head + b"Content-Length: 99\r\n\r\n{"] * 20
         connections = [socket.create_connection(("127.0.0.1", port)) for _ in halves]
         for connection, half in zip(connections, halves, strict=True):
             connection.sendall(half)
@@ -301,20 +345,25 @@ def half_a_request(gateway: str, scratch: Path) -> None:
 
 STEPS: dict[str, Callable[[str, Path], None]] = {
     "stdio every server is gone when the host has left": the_host_leaves,
+    "stdio a handshake that waits for servers does not hold that up": the_host_leaves_during_the_handshake,
     "stdio a call that hangs does not hold that up": the_host_leaves_during_a_call,
     "stdio nor do answers that are not read": the_host_leaves_answers_unread,
     "stdio an answer is written after the end of the input": an_answer_is_written_after_the_host_has_closed_the_input,
     "stdio a signal while closing ends it at once": a_signal_while_closing,
     "stdio SIGINT, SIGTERM, SIGHUP and SIGQUIT end it and every server": every_signal,
+    "stdio a SIGHUP that it was started to ignore is ignored": a_hangup_that_is_ignored,
     "stdio no server has the gateway's secrets": the_gateways_secrets,
     "stdio a server that ends at once is told with its status": a_server_that_ends_at_once,
     "stdio the status is served while the only server is down": the_only_server_is_down,
     "http half a request does not keep others out": half_a_request,
     "http what will not work is told at the start": what_will_not_work,
+    "http a setting that cannot work is named": settings_that_cannot_work,
 }
 
 
 def main(gateway: str, scratch: str, *only: str) -> int:
+    # The gateway ignores it if it is started so, and that is inherited, as from `nohup`.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     failed = 0
     for name, step in STEPS.items():
         if only and not any(word in name for word in only):

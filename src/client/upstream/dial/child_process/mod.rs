@@ -275,7 +275,14 @@ impl Dial for Spawn {
         Box::pin(async move {
             let upstream = handshake.upstream.clone();
             let (process, lines) = Process::spawn(&command, token).map_err(|error| {
-                let what = format!("cannot start `{}`", command.program.to_string_lossy());
+                let mut what = format!("cannot start `{}`", command.program.to_string_lossy());
+                // The operating system has the same error for a missing program.
+                if let Some(dir) = command.current_dir.as_ref().filter(|dir| !dir.is_dir()) {
+                    what.push_str(&format!(
+                        " in `{}`, which is not a directory",
+                        dir.display()
+                    ));
+                }
                 errors::of_spawn(&upstream, &what, error)
             })?;
             let process = Arc::new(process);
