@@ -1,8 +1,8 @@
-//! What the URL of an HTTP server says of the way there.
+//! Properties of an HTTP server that its URL tells.
 
 use reqwest::{ClientBuilder, Url};
 
-/// Whether a URL leads to this machine, by its address or as `localhost`.
+/// Returns `true` if a URL leads to this machine, by its address or as `localhost`.
 pub(crate) fn is_local(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,

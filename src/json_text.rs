@@ -112,7 +112,7 @@ fn cut_character(piece: &[u8]) -> usize {
     }
 }
 
-/// Where the first escape of a lone surrogate begins and ends.
+/// Returns the range of the first escape of a lone surrogate.
 fn lone_surrogate(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
     loop {
         let rest = text.get(from..)?;

@@ -1,4 +1,4 @@
-//! What rmcp adds to a message and its sender did not write, taken out before it leaves.
+//! Removes the parts of a message that rmcp added, before the message leaves.
 
 use rmcp::model::{GetExtensions, NotificationMetaObject, RequestMetaObject};
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rmcp::model::Cursor;
 
-/// How many pages of one list are followed.
+/// Limit of the pages of one list that are followed.
 pub(crate) const MAX_PAGES: usize = 1_000;
 
 /// The cursors of one list.
@@ -13,7 +13,7 @@ pub(crate) struct Pages {
     seen: HashSet<Cursor>,
 }
 
-/// Where a list goes on after a page.
+/// The continuation of a list after a page.
 pub(crate) enum Next {
     Page(Cursor),
     End,

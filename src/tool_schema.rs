@@ -1,4 +1,4 @@
-//! What official clients want of a tool's schemas: they refuse a whole list over one tool.
+//! Repairs tool schemas for official clients, which refuse a whole list over one tool.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
     }
 }
 
-/// Whether nothing is to be done. Most schemas are so.
+/// Returns `true` if the schema needs no repair, as most schemas do.
 fn is_complete(schema: &JsonObject) -> bool {
     schema.get("type").is_some_and(|of| of == "object")
         && schema.get("properties").is_none_or(|properties| {

@@ -66,7 +66,7 @@ pub(crate) fn message_as_sent(
     Some(JsonRpcMessage::request(request.into(), id))
 }
 
-/// Whether this is a list request without params: rmcp may have read them as absent.
+/// Returns `true` for a list request without params: rmcp may have read them as absent.
 fn lists_without_params(request: &ClientRequest) -> bool {
     match request {
         ClientRequest::ListToolsRequest(list) => list.params.is_none(),
@@ -114,8 +114,8 @@ pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> 
     }
 }
 
-/// Whether a body has a member that may not be what rmcp takes for one of this name, or may have it twice. This is a
-/// search, so that bodies are not read twice.
+/// Returns `true` if a body has a member of one of these names that rmcp may read differently, or
+/// has it twice. This is a search, so that bodies are not read twice.
 #[cfg(feature = "http-server")]
 fn may_differ(body: &[u8]) -> bool {
     let values = |name: &'static [u8]| {

@@ -1,11 +1,11 @@
-//! Results that say less than their method's type requires.
+//! Results that leave out what their method's type requires.
 
 use rmcp::model::{ClientRequest, CustomResult, ServerResult};
 use serde_json::{Map, Value, json};
 
 use crate::caller::Era;
 
-/// The result that a request asks for, as far as it has to be known to read a short one.
+/// The result type of a request, as far as it is needed to read a short result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// An object with this member.
@@ -42,8 +42,8 @@ impl Expected {
         }
     }
 
-    /// Reads a result leniently: `null` and an empty object are the method's empty result, and a member that is
-    /// `null` is absent. Structured content may be `null` since 2026-07-28.
+    /// Reads a result leniently: `null` and an empty object are the method's empty result, and a
+    /// member that is `null` is absent. Structured content may be `null` since 2026-07-28.
     pub(super) fn read(self, result: ServerResult, era: Era) -> ServerResult {
         match result {
             ServerResult::CallToolResult(mut result) if era == Era::Legacy => {
