@@ -17,7 +17,7 @@ pub(crate) struct Pages {
 pub(crate) enum Next {
     Page(Cursor),
     End,
-    /// It has more pages by what the server says, but they are not followed. What was read stands.
+    /// The server announces more pages, but they are not followed. The items read so far are used.
     CutShort(&'static str),
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use rmcp::model::ErrorData;
 
-/// Why the server refused subscriptions of a listen, by URI: in the extensions of the listen's acknowledgment, which
-/// has no place for it on the wire.
+/// The reasons why the server refused subscriptions of a listen, by URI. They are in the extensions
+/// of the listen's acknowledgment, which has no field for them in the protocol.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RefusedSubscriptions(pub(crate) HashMap<String, ErrorData>);
 

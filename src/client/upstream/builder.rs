@@ -37,7 +37,7 @@ pub enum Lifecycle {
     /// Keeps one connection by `initialize` for callers that began with it, and another by
     /// `server/discover` for callers that did not. Each is made when it is needed.
     ///
-    /// Where a server speaks both, nothing has to be translated between revisions: each caller
+    /// If a server speaks both, nothing has to be translated between revisions: each caller
     /// finds the server as it would without a gateway. The price is a second session, or a second
     /// child process with a memory of its own, when callers of both kinds come. With a server that
     /// speaks only one of the two, one connection serves all callers.
