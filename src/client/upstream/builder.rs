@@ -30,7 +30,7 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lifecycle {
-    /// Asks `server/discover` first and falls back to `initialize` with a server that does not know it.
+    /// Asks `server/discover` first, and falls back to `initialize` if the server does not know it.
     /// One connection serves all callers.
     #[default]
     Auto,
@@ -158,11 +158,14 @@ impl UpstreamBuilder {
 
     /// Sets the capabilities that a connection claims in its handshake, once for all callers.
     ///
-    /// Default: the caller's capabilities for elicitation, roots and sampling, of the caller that
-    /// the connection is made for. If no caller is known (see [`Upstream::connect`]), all three. If
-    /// the previous connection had several callers, none, until a caller needs another connection.
-    /// Over HTTP and in this process, where the transport says which call a request of the server
-    /// belongs to, elicitation and sampling are always claimed.
+    /// Default: the elicitation, roots and sampling capabilities of the caller that the connection
+    /// is made for. Exceptions:
+    ///
+    /// - If no caller is known (see [`Upstream::connect`]), all three are claimed.
+    /// - If the previous connection had several callers, none is claimed, until a caller needs
+    ///   another connection.
+    /// - Over HTTP and in this process, elicitation and sampling are always claimed: the transport
+    ///   says which call a request of the server belongs to.
     ///
     /// A server on 2026-07-28 gets the caller's capabilities with each request, whatever is set
     /// here.

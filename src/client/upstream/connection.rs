@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-/// The means that keep a connection alive.
+/// The party that keeps a connection alive: the upstream, or the owner of its client.
 pub(super) enum Keep {
     Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
     /// The owner of the client serves the connection.

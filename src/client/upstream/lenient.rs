@@ -76,7 +76,7 @@ where
     Some((complete(list.into()), left_out))
 }
 
-/// Marks the list as complete: a server of a revision before 2026-07-28 does not say so.
+/// Marks the list as complete: a server of a revision before 2026-07-28 does not mark it.
 fn complete(mut list: ServerResult) -> ServerResult {
     let result_type = match &mut list {
         ServerResult::ListToolsResult(list) => &mut list.result_type,

@@ -1,4 +1,5 @@
-//! A wrapper of the transport below rmcp's client loop, so that messages of the server are not late.
+//! A wrapper of the transport below rmcp's client loop, so that messages of the server are not
+//! late.
 //!
 //! - rmcp gives a request its id and progress token only as it sends it. Here a request is known
 //!   before it leaves.

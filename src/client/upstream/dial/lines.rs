@@ -109,7 +109,7 @@ where
         self.lines.write(message)
     }
 
-    /// This future is cancel-safe: dropped and started again, it loses nothing.
+    /// With this answer rmcp forgets the request too.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
             // rmcp forgets the request too by this.

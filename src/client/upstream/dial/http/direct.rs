@@ -62,8 +62,8 @@ pub(in crate::client::upstream) struct Direct {
     next: AtomicI64,
     /// The limit of requests that wait for their response headers.
     room: Semaphore,
-    /// `true` if the server has tools whose arguments also go in headers (SEP-2243). rmcp sends
-    /// those calls.
+    /// `true` if the server has tools whose arguments also go in headers (SEP-2243). rmcp then
+    /// sends the calls.
     has_header_tools: AtomicBool,
 }
 

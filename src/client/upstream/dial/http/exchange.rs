@@ -341,9 +341,9 @@ fn forgets(status: StatusCode, error: Option<(&ErrorData, bool)>, text: &str) ->
     }
 }
 
-/// Returns `true` for the texts of the official SDKs and of widely used servers: "No valid session
-/// ID provided", "Session not found", "Missing session ID", "Invalid or expired session ID",
-/// "Server not initialized".
+/// Returns `true` for texts about a missing or unknown session. They cover the official SDKs and
+/// widely used servers: "No valid session ID provided", "Session not found", "Missing session ID",
+/// "Invalid or expired session ID", "Server not initialized".
 fn is_about_session(said: &str) -> bool {
     const LACKING: [&str; 14] = [
         "closed",
