@@ -175,14 +175,14 @@ pub(crate) struct PrivateTo {
     principal: Option<Principal>,
     /// `true` if no audience may keep the response: it belongs to one session, or to two
     /// principals.
-    nobody: bool,
+    never_stored: bool,
 }
 
 impl PrivateTo {
     fn add(&mut self, principal: &Principal) {
         match &self.principal {
             None => self.principal = Some(principal.clone()),
-            Some(other) => self.nobody |= other.identity() != principal.identity(),
+            Some(other) => self.never_stored |= other.identity() != principal.identity(),
         }
     }
 
@@ -192,7 +192,7 @@ impl PrivateTo {
         if let Some(principal) = &other.principal {
             self.add(principal);
         }
-        self.nobody |= other.nobody;
+        self.never_stored |= other.never_stored;
         self
     }
 }
@@ -222,7 +222,9 @@ impl McpResponse {
     /// Restricts the response to one session of its caller, because its server keeps state by
     /// session. Layers that key responses by caller then neither keep nor share it.
     pub fn mark_session_private(&mut self) {
-        self.extensions.get_or_insert_default::<PrivateTo>().nobody = true;
+        self.extensions
+            .get_or_insert_default::<PrivateTo>()
+            .never_stored = true;
     }
 
     /// Returns `true` if a store may keep this response under `audience`.
@@ -230,7 +232,7 @@ impl McpResponse {
         match self.extensions.get::<PrivateTo>() {
             None => true,
             Some(private) => {
-                !private.nobody
+                !private.never_stored
                     && private
                         .principal
                         .as_ref()

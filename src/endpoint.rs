@@ -1,8 +1,8 @@
-//! What the URL of an HTTP server says of the way there.
+//! Properties of an HTTP server that its URL tells.
 
 use reqwest::{ClientBuilder, Url};
 
-/// Whether a URL leads to this machine, by its address or as `localhost`.
+/// Returns `true` if a URL leads to this machine, by its address or as `localhost`.
 pub(crate) fn is_local(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
@@ -14,8 +14,8 @@ pub(crate) fn is_local(url: &Url) -> bool {
     }
 }
 
-/// Leaves out the proxy that the environment names (`HTTP_PROXY` and others), if the URL leads to this machine: the
-/// proxy's `localhost` is another.
+/// Bypasses the proxy that the environment names (`HTTP_PROXY` and others), if the URL leads to
+/// this machine: `localhost` means another machine to the proxy.
 pub(crate) fn direct_if_local(client: ClientBuilder, url: &Url) -> ClientBuilder {
     if is_local(url) {
         client.no_proxy()
@@ -24,7 +24,7 @@ pub(crate) fn direct_if_local(client: ClientBuilder, url: &Url) -> ClientBuilder
     }
 }
 
-/// Says what is missing, if a URL cannot be reached by a client of this build.
+/// Returns the missing feature, if a client of this build cannot reach a URL.
 pub(crate) fn missing_tls(url: &Url) -> Option<&'static str> {
     let has_tls = cfg!(any(feature = "rustls", feature = "native-tls"));
     (url.scheme() == "https" && !has_tls).then_some(

@@ -1,19 +1,19 @@
-//! JSON text as peers write it, where it is not quite JSON.
+//! JSON text as peers write it, even if it is not valid JSON.
 
 use std::borrow::Cow;
 
 /// U+FFFD as an escape, as long as the escape that it replaces.
 const REPLACEMENT: &[u8] = br"\ufffd";
 
-/// Returns the text with U+FFFD in place of what no Rust string holds, or `None` if there is nothing to replace.
+/// Returns the text with U+FFFD in place of characters that no Rust string holds. Returns `None` if
+/// there is nothing to replace. Replaced are:
 ///
-/// Replaced are:
+/// - Escapes of surrogates without their other half (`"\ud83d"`). JavaScript strings are UTF-16,
+///   and its programs cut them within a character.
+/// - Bytes that are not UTF-8, the encoding of JSON (RFC 8259, section 8.1).
 ///
-/// - escapes of surrogates without their other half (`"\ud83d"`): JavaScript strings are UTF-16, and its programs
-///   cut them within a character;
-/// - bytes that are not UTF-8, which JSON has to be (RFC 8259, section 8.1).
-///
-/// Meant for text that a parser has refused: text that it accepts needs no replacement, and costs nothing.
+/// It is meant for text that a parser has refused: text that a parser accepts needs no replacement,
+/// and costs nothing.
 pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     let mut replaced = match String::from_utf8_lossy(text) {
         Cow::Borrowed(_) => None,
@@ -30,7 +30,8 @@ pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
     replaced
 }
 
-/// The same for text that no parser has seen yet. Text without an escape that may be one costs a search.
+/// Returns the same for text that no parser has seen yet. For text without such an escape, the cost
+/// is one search.
 #[cfg(feature = "http-client")]
 pub(crate) fn without_lone_surrogates(text: &str) -> Option<String> {
     let text = text.as_bytes();
@@ -52,10 +53,12 @@ pub(crate) fn to_vec<M: serde::Serialize>(message: &M) -> serde_json::Result<Vec
     Ok(text)
 }
 
-/// The length of a message's text up to `params`, if they are `null` and the text's last member.
+/// Returns the length of a message's text up to `params`, if they are `null` and the text's last
+/// member.
 ///
-/// rmcp writes a custom request or notification without params so, which JSON-RPC 2.0 (section 4.2) does not allow.
-/// The suffix is no part of a string: a quotation mark in one is escaped.
+/// rmcp writes a custom request or notification without params in this form, which JSON-RPC 2.0
+/// (section 4.2) does not allow. The suffix is not part of a string: a quotation mark in a string
+/// is escaped.
 pub(crate) fn before_null_params(message: &[u8]) -> Option<usize> {
     let before = message.strip_suffix(NULL_PARAMS)?;
     Some(before.len())
@@ -64,8 +67,8 @@ pub(crate) fn before_null_params(message: &[u8]) -> Option<usize> {
 /// The end of a message whose `params` are `null`.
 pub(crate) const NULL_PARAMS: &[u8] = br#","params":null}"#;
 
-/// The length of a piece of text without an escape or a character at its end that may go on in the next piece. The
-/// piece must begin where no escape goes on.
+/// Returns the length of a piece of text without an escape or a character at its end that may go on
+/// in the next piece. The piece must not begin within an escape.
 #[cfg(feature = "http-server")]
 pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
     let whole = cut_character(piece);
@@ -73,7 +76,7 @@ pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
     while let Some(at) = memchr::memchr(b'\\', &piece[from..whole]).map(|at| from + at) {
         let next = at + REPLACEMENT.len();
         from = match escaped_unit(&piece[..whole], at) {
-            // Its other half may follow.
+            // The other half may follow.
             Some(0xd800..0xdc00) => {
                 let follows = &piece[next..whole];
                 if follows.len() < REPLACEMENT.len()
@@ -96,7 +99,7 @@ pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
     whole
 }
 
-/// The length of a piece without the start of a character at its end.
+/// Returns the length of a piece without the start of a character at its end.
 #[cfg(feature = "http-server")]
 fn cut_character(piece: &[u8]) -> usize {
     let tail = piece.len().saturating_sub(3);
@@ -112,7 +115,7 @@ fn cut_character(piece: &[u8]) -> usize {
     }
 }
 
-/// Where the first escape of a lone surrogate begins and ends.
+/// Returns the range of the first escape of a lone surrogate.
 fn lone_surrogate(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
     loop {
         let rest = text.get(from..)?;
@@ -131,7 +134,7 @@ fn lone_surrogate(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// The UTF-16 code unit that is escaped here.
+/// Returns the UTF-16 code unit that is escaped here.
 fn escaped_unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + REPLACEMENT.len())?.strip_prefix(br"\u")?;
     digits.iter().try_fold(0, |unit, digit| {

@@ -1,4 +1,4 @@
-//! What rmcp adds to a message and its sender did not write, taken out before it leaves.
+//! Removes the parts of a message that rmcp added, before the message leaves.
 
 use rmcp::model::{GetExtensions, NotificationMetaObject, RequestMetaObject};
 
@@ -6,7 +6,8 @@ use rmcp::model::{GetExtensions, NotificationMetaObject, RequestMetaObject};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WithoutProgress;
 
-/// Takes out the progress token of a [marked](WithoutProgress) request, and `_meta` if nothing is left in it.
+/// Removes the progress token of a [marked](WithoutProgress) request, and `_meta` if it is empty
+/// then.
 pub(crate) fn trim_request(request: &mut impl GetExtensions) {
     let extensions = request.extensions_mut();
     if extensions.remove::<WithoutProgress>().is_none() {
@@ -20,7 +21,7 @@ pub(crate) fn trim_request(request: &mut impl GetExtensions) {
     }
 }
 
-/// Takes out `_meta` that holds nothing: reading or changing it may have made it.
+/// Removes an empty `_meta`: reading or changing it may have created it.
 pub(crate) fn trim_notification(notification: &mut impl GetExtensions) {
     let extensions = notification.extensions_mut();
     let meta = extensions.get::<NotificationMetaObject>();

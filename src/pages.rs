@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rmcp::model::Cursor;
 
-/// How many pages of one list are followed.
+/// Limit of the pages of one list that are followed.
 pub(crate) const MAX_PAGES: usize = 1_000;
 
 /// The cursors of one list.
@@ -13,11 +13,11 @@ pub(crate) struct Pages {
     seen: HashSet<Cursor>,
 }
 
-/// Where a list goes on after a page.
+/// The continuation of a list after a page.
 pub(crate) enum Next {
     Page(Cursor),
     End,
-    /// It has more pages by what the server says, but they are not followed. What was read stands.
+    /// The server announces more pages, but they are not followed. The items read so far are used.
     CutShort(&'static str),
 }
 

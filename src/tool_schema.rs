@@ -1,4 +1,4 @@
-//! What official clients want of a tool's schemas: they refuse a whole list over one tool.
+//! Repairs tool schemas for official clients, which refuse a whole list over one tool.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::unreadable::{MAX_REPORTED, UnreadableItem, cut};
 
-/// Keywords that only a schema of an object has.
+/// Keywords that only the schema of an object has.
 const OF_OBJECTS: [&str; 4] = [
     "properties",
     "required",
@@ -15,12 +15,12 @@ const OF_OBJECTS: [&str; 4] = [
     "patternProperties",
 ];
 
-/// Completes the schemas of tools that are going to stand in one list with other servers' tools, and takes
-/// out the tools whose schema is of something other than an object. What is taken out is returned.
+/// Completes the schemas of tools that will share a list with other servers' tools. Removes the
+/// tools whose schema does not describe an object, and returns them.
 ///
-/// An `inputSchema` has to be of an object (MCP 2026-07-28, Tools, "Tool"). So has an `outputSchema` before
-/// that revision, which has any schema there; one that says neither what it is of nor what properties an
-/// object has stays as it is.
+/// An `inputSchema` must describe an object (MCP 2026-07-28, Tools, "Tool"). Before that revision,
+/// so must an `outputSchema`; since then it may be any schema. An `outputSchema` with neither a
+/// type nor keywords of an object stays as it is.
 pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
     let mut left_out = Vec::new();
     let mut index = 0;
@@ -62,7 +62,7 @@ fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
     }
 }
 
-/// Whether nothing is to be done. Most schemas are so.
+/// Returns `true` if the schema needs no repair, as most schemas do.
 fn is_complete(schema: &JsonObject) -> bool {
     schema.get("type").is_some_and(|of| of == "object")
         && schema.get("properties").is_none_or(|properties| {

@@ -32,7 +32,7 @@ impl Class {
     }
 
     /// The class of an anonymous caller without a session.
-    pub(super) fn anybody() -> Self {
+    pub(super) fn anonymous() -> Self {
         Self {
             era: Era::Modern,
             audience: Audience::anonymous(),
@@ -50,7 +50,7 @@ impl Class {
     }
 
     /// Returns `true` if callers of the class are indistinguishable from the gateway itself.
-    pub(super) fn is_anybody(&self) -> bool {
+    pub(super) fn is_anonymous(&self) -> bool {
         self.audience == Audience::anonymous() && self.session.is_none()
     }
 }

@@ -260,7 +260,7 @@ impl Fetch {
     /// Builds a list from the fetched pages, and caches it for its audience.
     fn keep<T: Listed>(&self, listing: Whole<T>, now: Instant) -> Arc<Known<T>> {
         let page = listing.page;
-        let for_nobody_alone = listing.private.is_none();
+        let unrestricted = listing.private.is_none();
         let list = Arc::new(Known {
             keys: by_key(&page.items),
             items: page.items,
@@ -276,7 +276,7 @@ impl Fetch {
         });
         if listing.shareable {
             let said = listing.public || self.seat.options.shared_lists;
-            let everybody = said && for_nobody_alone && !self.seat.is_per_caller();
+            let everybody = said && unrestricted && !self.seat.is_per_caller();
             let class = match everybody {
                 true => self.class.everybody(),
                 false => self.class.clone(),

@@ -74,7 +74,7 @@ impl GatewayHandle {
     }
 
     fn contested<T: Listed>(&self) -> Vec<(String, Arc<str>)> {
-        let merged = T::merged(&self.hub.merged).get(&Class::anybody());
+        let merged = T::merged(&self.hub.merged).get(&Class::anonymous());
         let contested = merged.iter().flat_map(|merged| merged.contested.iter());
         contested
             .map(|(name, _, loser)| (name.clone(), loser.clone()))

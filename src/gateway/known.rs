@@ -115,7 +115,7 @@ impl Seat {
     pub(super) fn known<T: Listed>(&self, class: &Class) -> Option<(Arc<Known<T>>, bool)> {
         let known = &T::shelf(&self.lists).known;
         match known.get(class) {
-            Some(list) => Some((list, class.is_anybody())),
+            Some(list) => Some((list, class.is_anonymous())),
             None => Some((known.get(&class.everybody())?, true)),
         }
     }

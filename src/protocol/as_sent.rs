@@ -1,8 +1,8 @@
 //! Requests whose params rmcp does not keep as they were sent.
 //!
-//! rmcp takes the params of a list for absent where they do not fit, and reads no message whose
-//! `params` or `_meta` is not an object. With the text at hand, such a request becomes a custom
-//! request with its params, which the top of a stack refuses by name.
+//! rmcp takes the params of a list for absent if they do not fit, and does not read a message whose
+//! `params` or `_meta` is not an object. From the text, such a request becomes a custom request
+//! with its params. The top of a stack refuses it by name.
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,9 +27,8 @@ struct Sent {
     params: Value,
 }
 
-/// Returns the request in a text, with its params as they were sent. It is that of a method that
-/// the protocol has, and has params. A handshake, whose method no layer decides by, is left to
-/// rmcp.
+/// Returns the request in a text, with its params as they were sent. Its method is one of the
+/// protocol, and has params. A handshake is left to rmcp, because no layer decides by its method.
 fn as_sent(text: &[u8]) -> Option<(RequestId, CustomRequest)> {
     let sent: Sent = serde_json::from_slice(text).ok()?;
     let is_known = methods::named(&sent.method).is_some();
@@ -59,8 +58,8 @@ pub(crate) fn read_from_client(text: &[u8]) -> serde_json::Result<ClientJsonRpcM
     }
 }
 
-/// Returns the message that a text was meant as, if `read` is not it: what rmcp has made of the
-/// text, if anything.
+/// Returns the message that a text was meant as, if `read` differs from it. `read` is the message
+/// that rmcp has read from the text, if any.
 fn message_as_sent(
     read: Option<&ClientJsonRpcMessage>,
     text: &[u8],
@@ -77,7 +76,7 @@ fn message_as_sent(
     Some(JsonRpcMessage::request(request.into(), id))
 }
 
-/// Whether this is a list request without params: rmcp may have read them as absent.
+/// Returns `true` for a list request without params: rmcp may have read them as absent.
 fn lists_without_params(request: &ClientRequest) -> bool {
     match request {
         ClientRequest::ListToolsRequest(list) => list.params.is_none(),
@@ -89,8 +88,8 @@ fn lists_without_params(request: &ClientRequest) -> bool {
     }
 }
 
-/// The request in an HTTP body, if rmcp does not keep its params as they were sent. It stands in
-/// the extensions of the HTTP request, and is known once the body has been read.
+/// The request in an HTTP body, if rmcp does not keep its params as they were sent. It is in the
+/// extensions of the HTTP request, and is set once the body has been read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SentOverHttp(Arc<OnceLock<CustomRequest>>);
 
@@ -100,8 +99,8 @@ impl SentOverHttp {
     }
 }
 
-/// Takes note of the request in an HTTP body, if rmcp does not keep its params. Returns a body that
-/// rmcp reads as the same method's, if it does not read this one.
+/// Records the request in an HTTP body, if rmcp does not keep its params. If rmcp cannot read the
+/// body, returns a body of the same method that rmcp can read.
 #[cfg(feature = "http-server")]
 pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> {
     if !may_differ(body) {
@@ -117,7 +116,7 @@ pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> 
     let readable = json!({
         "jsonrpc": "2.0", "id": meant.id, "method": request.method, "params": {},
     });
-    // The first request of a body is its only one.
+    // A body holds only one request.
     let _ = sent.0.set(request);
     match read {
         Some(_) => None,
@@ -125,8 +124,8 @@ pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> 
     }
 }
 
-/// Whether a body has a member that may not be what rmcp takes for one of this name, or may have it
-/// twice. This is a search, so that bodies are not read twice.
+/// Returns `true` if a body has a member of one of these names that rmcp may read differently, or
+/// has it twice. This is a search, so that bodies are not read twice.
 #[cfg(feature = "http-server")]
 fn may_differ(body: &[u8]) -> bool {
     let values = |name: &'static [u8]| {

@@ -114,9 +114,9 @@ impl Shared {
             (Some(_), Some(_)) => Session::NotOwn,
         };
         if let Session::NotOwn = session
-            && let Ok(nobodys) = HeaderValue::try_from(format!("{:032x}", rand::random::<u128>()))
+            && let Ok(unknown) = HeaderValue::try_from(format!("{:032x}", rand::random::<u128>()))
         {
-            headers.insert(SESSION_ID, nobodys);
+            headers.insert(SESSION_ID, unknown);
         }
         // Only the owner of a session may ask for past events of a stream. Revision 2026-07-28 does
         // not have this header.

@@ -5,17 +5,17 @@ use std::{collections::HashMap, time::Duration};
 use rmcp::model::RequestId;
 use tokio::time::Instant;
 
-/// Cancelled calls. An answer that names no call may be meant for one of them.
+/// Cancelled calls. An answer that names no call may belong to one of them.
 #[derive(Default)]
 pub(super) struct Abandoned {
     calls: HashMap<RequestId, Instant>,
-    /// Until when there are more of them than can be told apart.
+    /// The time until which there are more cancelled calls than are kept.
     too_many_until: Option<Instant>,
 }
 
-/// How long a server may take to answer a call that it was told to cancel.
+/// The time a server may take to answer a call that it was told to cancel.
 const ABANDONED_FOR: Duration = Duration::from_secs(60);
-/// How many such calls are told apart.
+/// Limit of cancelled calls that are kept.
 const MAX_ABANDONED: usize = 1_024;
 
 impl Abandoned {
@@ -35,7 +35,7 @@ impl Abandoned {
         self.calls.remove(id);
     }
 
-    /// How many there are, unless there are too many to be counted.
+    /// Returns the number of cancelled calls, or `None` if there are more than are kept.
     pub(super) fn len(&self) -> Option<usize> {
         self.too_many_until.is_none().then_some(self.calls.len())
     }

@@ -1,8 +1,8 @@
-//! Answers, read as the result that their request's method asks for.
+//! Answers, read as the result type of their request's method.
 //!
-//! rmcp reads a result as the first type of a union that fits. Members that no method asked for make it another
-//! type than the method's: a tool's result with `"tools": []` beside its content is a list of tools to it, without
-//! the content. Here the request is known, so its method decides.
+//! rmcp reads a result as the first type of a union that fits. A member that the method does not
+//! define can make it another type: rmcp reads a tool's result with `"tools": []` beside its content
+//! as a list of tools, without the content. Here the request is known, so its method decides.
 
 use rmcp::model::{
     CallToolResult, ClientRequest, CompleteResult, CreateTaskResult, CustomResult, DiscoverResult,
@@ -21,7 +21,7 @@ use crate::caller::Era;
 
 type Read<T> = serde_json::Result<T>;
 
-/// The result that a request asks for.
+/// The result type of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
     short: Short,
@@ -29,7 +29,7 @@ pub(super) struct Expected {
     in_json: fn(Value) -> Read<ServerResult>,
 }
 
-/// The meaning of `null` and of an empty object.
+/// The meaning of `null` and of an empty object in a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Short {
     /// The method's result, in which this member is empty.
@@ -96,12 +96,13 @@ impl Expected {
         }
     }
 
-    /// Whether the result is one of a method that the protocol does not have.
+    /// Returns `true` if the protocol does not have the request's method.
     pub(super) fn is_custom(self) -> bool {
         self.short == Short::Custom
     }
 
-    /// Reads an answer to the request. A result that is none of the method's is read as a custom one.
+    /// Reads an answer to the request. A result that does not fit the method is read as a custom
+    /// result.
     pub(super) fn answer_in(self, text: &[u8]) -> Read<JsonRpcResponse<ServerResult>> {
         let is_typed = matches!(self.short, Short::Member(_) | Short::Other);
         if is_typed && let Ok(answer) = (self.in_text)(text) {
@@ -111,8 +112,8 @@ impl Expected {
         answer.map(other_result).into_response()
     }
 
-    /// Reads a result leniently: `null` and an empty object are the method's empty result, and a member that is
-    /// `null` is absent. Structured content may be `null` since 2026-07-28.
+    /// Reads a result leniently: `null` and an empty object are the method's empty result, and a
+    /// member that is `null` is absent. Structured content may be `null` since 2026-07-28.
     pub(super) fn read(self, result: ServerResult, era: Era) -> ServerResult {
         match result {
             ServerResult::CallToolResult(mut result) if era == Era::Legacy => {

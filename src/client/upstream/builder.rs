@@ -23,23 +23,24 @@ use super::{
 };
 use crate::{backoff::Backoff, unreadable::UnreadableLog};
 
-/// From here on a time limit is none: clocks cannot be trusted to count so far.
+/// A time limit from this length on is no limit: clocks cannot be trusted to count that far.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// Which handshake begins a connection.
+/// The handshake that begins a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lifecycle {
-    /// Asks `server/discover` first and falls back to `initialize` with a server that does not know it.
+    /// Asks `server/discover` first, and falls back to `initialize` if the server does not know it.
     /// One connection serves all callers.
     #[default]
     Auto,
-    /// Keeps a connection by `initialize` for callers that began with it, and another by
-    /// `server/discover` for those that did not, each made when it is needed. Where a server speaks both,
-    /// nothing has to be translated between revisions: each caller finds the server as it would find it
-    /// without anything in between. The price is a second session, or a second child process with a
-    /// memory of its own, when callers of both kinds come. With a server that speaks but one way, one
-    /// connection serves all callers.
+    /// Keeps one connection by `initialize` for callers that began with it, and another by
+    /// `server/discover` for callers that did not. Each is made when it is needed.
+    ///
+    /// If a server speaks both, nothing has to be translated between revisions: each caller
+    /// finds the server as it would without a gateway. The price is a second session, or a second
+    /// child process with a memory of its own, when callers of both kinds come. With a server that
+    /// speaks only one of the two, one connection serves all callers.
     MatchCaller,
     /// `initialize`, the handshake of revisions before 2026-07-28.
     Initialize,
@@ -47,7 +48,7 @@ pub enum Lifecycle {
     Discover,
 }
 
-/// Settings of an [`Upstream`]; the last call names what to connect to.
+/// Settings of an [`Upstream`]. The last call names the server to connect to.
 ///
 /// | setting | default |
 /// |---|---|
@@ -58,7 +59,7 @@ pub enum Lifecycle {
 /// | [`reconnect_in_background`](Self::reconnect_in_background) | yes |
 /// | [`lifecycle`](Self::lifecycle) | [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`] |
 /// | [`client_info`](Self::client_info) | this crate's name and version |
-/// | [`capabilities`](Self::capabilities) | those of the caller that the connection is made for |
+/// | [`capabilities`](Self::capabilities) | the capabilities of the caller that the connection is made for |
 #[derive(Clone, Debug)]
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
@@ -88,62 +89,68 @@ impl UpstreamBuilder {
         }
     }
 
-    /// The name by which errors and logs speak of it.
+    /// Sets the name of the upstream in errors and logs.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How long the server may say nothing about a request before the request fails. Progress and other
-    /// messages for the request start the time anew; while the caller is asked something it stands still.
+    /// Sets the time after which a request fails if the server sends nothing for it. Default: 5
+    /// minutes.
     ///
-    /// A server sends progress only for a request with a progress token, and gets one only if the caller gave one.
+    /// Progress and other messages for the request restart the time. It stands still while the
+    /// caller is asked something. A server sends progress only for a request with a progress token,
+    /// and a request has one only if the caller gave one.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = (timeout < NEVER).then_some(timeout);
         self
     }
 
-    /// Lets requests wait for ever. Do this only under a layer that ends them.
+    /// Removes the limit on the server's silence. Use this only under a layer that ends requests.
     pub fn without_request_timeout(mut self) -> Self {
         self.timeout = None;
         self
     }
 
-    /// How long one attempt to connect may take, handshake included.
+    /// Sets the time limit of one attempt to connect, handshake included. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// The waiting times between attempts to connect: they double from `first` to `most`, and each is
-    /// drawn between half of itself and the whole. `first` is at least 1 ms, so that it does double, and `most`
-    /// at least as long.
+    /// Sets the waiting times between attempts to connect. Default: 500 ms doubling to 30 s.
+    ///
+    /// The times double from `first` to `most`, and each is drawn between half of itself and the
+    /// whole. `first` is at least 1 ms, so that it does double, and `most` is at least as long.
     pub fn reconnect_backoff(mut self, first: Duration, most: Duration) -> Self {
         let first = first.max(Duration::from_millis(1));
         self.backoff = Backoff::new(first, most.max(first));
         self
     }
 
-    /// Whether a lost connection is made again before somebody needs it.
+    /// Sets whether a lost connection is made again before a call needs it. Default: `true`.
     pub fn reconnect_in_background(mut self, yes: bool) -> Self {
         self.in_background = yes;
         self
     }
 
-    /// Which handshake begins a connection.
+    /// Sets the handshake that begins a connection.
+    ///
+    /// Default: [`Lifecycle::MatchCaller`] for a child process and a URL, else [`Lifecycle::Auto`].
     pub fn lifecycle(mut self, lifecycle: Lifecycle) -> Self {
         self.lifecycle = Some(lifecycle);
         self
     }
 
-    /// The revision to ask for where the handshake is `initialize`: by default the newest that has it,
-    /// 2025-11-25.
+    /// Sets the revision to ask for where the handshake is `initialize`. Default: 2025-11-25, the
+    /// newest revision with that handshake.
     pub fn initialize_version(mut self, version: ProtocolVersion) -> Self {
         self.legacy_version = version;
         self
     }
 
-    /// What the server is told of the client.
+    /// Sets the name and version by which the client introduces itself to the server. Default:
+    /// those of this crate.
     pub fn client_info(mut self, client_info: Implementation) -> Self {
         self.client_info = client_info;
         self
@@ -151,19 +158,23 @@ impl UpstreamBuilder {
 
     /// Sets the capabilities that a connection claims in its handshake, once for all callers.
     ///
-    /// Default: those of the caller that the connection is made for, of elicitation, roots and
-    /// sampling. Where no caller is known (see [`Upstream::connect`]), all three. Where the
-    /// connection before had several callers, none, until a caller needs another. Over HTTP and in
-    /// this process, where the transport says which call a request of the server belongs to,
-    /// elicitation and sampling are always claimed.
+    /// Default: the elicitation, roots and sampling capabilities of the caller that the connection
+    /// is made for. Exceptions:
     ///
-    /// A server on 2026-07-28 is told with each request what its caller can do, whatever is set here.
+    /// - If no caller is known (see [`Upstream::connect`]), all three are claimed.
+    /// - If the previous connection had several callers, none is claimed, until a caller needs
+    ///   another connection.
+    /// - Over HTTP and in this process, elicitation and sampling are always claimed: the transport
+    ///   says which call a request of the server belongs to.
+    ///
+    /// A server on 2026-07-28 gets the caller's capabilities with each request, whatever is set
+    /// here.
     pub fn capabilities(mut self, capabilities: ClientCapabilities) -> Self {
         self.capabilities = Some(capabilities);
         self
     }
 
-    /// A server in this process, over typed channels.
+    /// Connects to a server in this process, over typed channels.
     pub fn in_process<H: ServerHandler>(self, handler: H) -> Upstream {
         let handler = Arc::new(handler);
         self.build("in-process", Lifecycle::Auto, move |handshake| {
@@ -174,11 +185,12 @@ impl UpstreamBuilder {
         })
     }
 
-    /// Any rmcp transport. `make` makes one for each connection.
+    /// Connects over any rmcp transport. `make` makes one for each connection.
     ///
-    /// rmcp's own transport over a reader and a writer passes over answers that are no JSON or longer than
-    /// 16 MiB, so that their calls end only with the [`request_timeout`](Self::request_timeout). Give
-    /// [`lines`](Self::lines) the reader and the writer instead.
+    /// rmcp's own transport over a reader and a writer skips answers that are not JSON or longer
+    /// than 16 MiB, so that their calls end only with the
+    /// [`request_timeout`](Self::request_timeout). Give [`lines`](Self::lines) the reader and the
+    /// writer instead.
     pub fn transport<T, E, A, F, Fut>(self, make: F) -> Upstream
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -193,14 +205,14 @@ impl UpstreamBuilder {
         })
     }
 
-    /// An rmcp client that is connected already, and stays its owner's: it is not connected again when it
-    /// is lost.
+    /// Uses an rmcp client that is connected already and stays its owner's. It is not reconnected
+    /// when the connection is lost.
     ///
     /// Calls, lists, errors, cancellation, `_meta` and time limits work as over a connection of the
-    /// upstream's own, and progress starts the [`request_timeout`](Self::request_timeout) anew.
+    /// upstream's own, and progress restarts the [`request_timeout`](Self::request_timeout).
     ///
-    /// rmcp gives such a client's notifications, and the server's requests, to the handler that the
-    /// client was made with. They come through the upstream if that handler passes them on:
+    /// rmcp gives the notifications and requests of the server to the handler that the client was
+    /// made with. They reach the upstream only if that handler passes them on:
     ///
     /// - [`Upstream::forward_notification`] for progress, log lines and changes. Without it,
     ///   callers get no progress, and a `subscriptions/listen` yields nothing. rmcp handles each
@@ -208,7 +220,7 @@ impl UpstreamBuilder {
     ///   answer.
     /// - [`Upstream::forward_request`] for sampling, elicitation and roots.
     ///
-    /// What the client claimed in its handshake stays as it is.
+    /// The capabilities that the client claimed in its handshake do not change.
     ///
     /// ```
     /// use std::sync::{Arc, OnceLock};
@@ -253,8 +265,9 @@ impl UpstreamBuilder {
         })
     }
 
-    /// An rmcp client that is connected already. It is kept alive by the upstream; what
-    /// [`peer`](Self::peer) says of notifications and requests of the server holds here too.
+    /// Uses an rmcp client that is connected already, and keeps it alive.
+    ///
+    /// Notifications and requests of the server work as with [`peer`](Self::peer).
     pub fn running<H: Service<RoleClient>>(
         self,
         running: RunningService<RoleClient, H>,
@@ -271,7 +284,7 @@ impl UpstreamBuilder {
         })
     }
 
-    /// Puts an upstream together from what dials for it.
+    /// Builds an upstream from a dialer.
     pub(super) fn build(
         self,
         kind: &str,
@@ -336,8 +349,8 @@ impl UpstreamBuilder {
     }
 }
 
-/// Everything that a caller may be asked for. A request of the server for something that the caller
-/// in question cannot do is answered with an error.
+/// Returns every capability that a caller may be asked for. A request of the server that the caller
+/// does not support is answered with an error.
 fn every_capability() -> ClientCapabilities {
     let mut capabilities = ClientCapabilities::builder()
         .enable_elicitation()

@@ -34,21 +34,22 @@ use crate::{
     outgoing::WithoutProgress,
 };
 
-/// A request that goes to rmcp's loop.
+/// A request on its way to rmcp's loop.
 type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>>;
 
-/// What a call needs beside its message.
+/// The context of a call besides its message.
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) connection: Arc<Connection>,
     pub(super) upstream: Arc<str>,
-    /// How long the server may be silent.
+    /// Limit of the server's silence.
     pub(super) timeout: Option<Duration>,
-    /// The caller's generation of the protocol.
+    /// The era of the caller's protocol revision.
     pub(super) era: Era,
 }
 
-/// Where what the server sends beside its answer goes, and under which names.
+/// The caller's end of a call: where the server's notifications and requests for it go, and the ids
+/// that the caller knows.
 pub(super) struct Return {
     caller: Caller,
     id: RequestId,
@@ -56,7 +57,7 @@ pub(super) struct Return {
     era: Era,
 }
 
-/// A request that the bottom makes on its own behalf.
+/// Returns a request that the upstream makes on its own behalf.
 pub(super) fn own(message: ClientRequest) -> McpRequest {
     let mut request = McpRequest::new(message);
     request.context.caller = Caller::detached().quiet();
@@ -64,7 +65,8 @@ pub(super) fn own(message: ClientRequest) -> McpRequest {
 }
 
 impl Call {
-    /// Sends the request and waits for the answer, taking what comes meanwhile to the caller.
+    /// Sends the request and waits for the answer. Passes messages that come meanwhile on to the
+    /// caller.
     ///
     /// Dropping the future tells the server that the request is cancelled.
     pub(super) async fn run(&self, request: McpRequest) -> Result<McpResponse, Error> {
@@ -114,7 +116,7 @@ impl Call {
         Ok(McpResponse::new(result))
     }
 
-    /// The same for a request that goes directly. Dropping the future ends its HTTP exchange.
+    /// Sends a request directly over HTTP. Dropping the future ends its HTTP exchange.
     #[cfg(feature = "http-client")]
     async fn post(&self, direct: &Direct, request: McpRequest) -> Result<McpResponse, Error> {
         let expected = Expected::of(&request.message);
@@ -138,8 +140,8 @@ impl Call {
         Ok(McpResponse::new(expected.read(result, self.connection.era)))
     }
 
-    /// The same over a client that its owner serves: nothing but the answer comes here by itself.
-    /// The time that the server may be silent is rmcp's to count, which sees the progress.
+    /// Sends a request over a client that its owner serves, where only the answer arrives here.
+    /// rmcp times the server's silence, because it sees the progress.
     async fn send_by_owner(
         &self,
         request: McpRequest,
@@ -177,7 +179,8 @@ impl Call {
         Ok(McpResponse::new(result))
     }
 
-    /// Waits for something of the server, as long as there is a connection, and as long as it may be silent.
+    /// Waits for a message of the server, as long as there is a connection, and within the limit of
+    /// the server's silence.
     #[cfg(feature = "http-client")]
     async fn while_connected<F: Future + Unpin>(&self, coming: F) -> Result<F::Output, Error> {
         let timeout = self.timeout.unwrap_or_default();
@@ -189,7 +192,7 @@ impl Call {
         }
     }
 
-    /// Takes what comes on a call's stream to the caller, up to the answer.
+    /// Passes the messages on a call's stream on to the caller, up to the answer.
     #[cfg(feature = "http-client")]
     async fn follow(
         &self,
@@ -216,13 +219,13 @@ impl Call {
         self.connection.end().explain(errors::lost(&self.upstream))
     }
 
-    /// The message on its way through rmcp.
+    /// Sends the message through rmcp.
     fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, Return) {
         let (mut message, meta, back) = self.outgoing(request);
         message.extensions_mut().insert(route);
         let mut options = PeerRequestOptions::no_options();
         options.meta = meta;
-        // It is 1.5 KB that are not needed any more once the message is with rmcp.
+        // The message takes 1.5 KB, which are not needed any more once rmcp has it.
         let sending = Box::pin(
             self.connection
                 .peer
@@ -231,8 +234,8 @@ impl Call {
         (sending, back)
     }
 
-    /// The message as this hop sends it: the caller's `_meta` without what belongs to the caller's hop; and
-    /// what this hop says in its place.
+    /// Returns the message as this hop sends it: the entries of `_meta` that belong to the caller's
+    /// hop are replaced by this hop's own.
     fn outgoing(&self, request: McpRequest) -> (ClientRequest, Option<RequestMetaObject>, Return) {
         let (mut message, mut context) = request.into_parts();
         let token = context.progress_token();
@@ -242,7 +245,7 @@ impl Call {
         for key in HOP_KEYS {
             meta.shift_remove(*key);
         }
-        // What is meant for an upstream over HTTP reaches no other.
+        // A credential for an upstream over HTTP must not reach any other.
         #[cfg(feature = "http-client")]
         let credential = context.extensions.remove::<OutboundCredential>();
         if self.connection.kind == Kind::InProcess {
@@ -277,10 +280,10 @@ impl Call {
         timeout: Option<Duration>,
     ) -> Result<Answer, Error> {
         let lost = || self.lost();
-        // A budget that is used up does not make an answer late that is here.
+        // An answer that has arrived counts in time, even if tokio's task budget is used up.
         let here = |coming| tokio::task::unconstrained(coming).now_or_never();
         let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();
-        // One notification at a time, so that they keep their order.
+        // One notification at a time keeps their order.
         let mut telling: Option<BoxFuture<'_, ()>> = None;
         let mut answer: Option<Answer> = None;
         let mut silence = std::pin::pin!(tokio::time::sleep(timeout.unwrap_or_default()));
@@ -290,7 +293,7 @@ impl Call {
                 () = finish(&mut telling), if telling.is_some() => {}
                 mail = mailbox.recv(), if telling.is_none() && answer.is_none() => {
                     let Some(mail) = mail else {
-                        // A closed mailbox is a lost connection, unless the answer came before.
+                        // A closed mailbox means a lost connection, unless the answer came before.
                         return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                     };
                     back.take(mail, &mut telling, &mut asked);
@@ -306,17 +309,18 @@ impl Call {
                 came = &mut coming, if answer.is_none() => {
                     answer = Some(came.map_err(|_| lost())?);
                 }
-                // A caller that does not take what it is sent sees of a lost connection only this.
+                // A caller that does not take its notifications learns of a lost connection only
+                // here.
                 () = self.connection.until_lost(), if telling.is_some() && answer.is_none() => {
                     return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                 }
-                // While the caller is asked something, it is not the server that is silent.
+                // The server is not silent while the caller is asked something.
                 () = &mut silence, if timeout.is_some() && asked.is_empty() => {
                     return answer.ok_or_else(|| Error::timeout(timeout.unwrap_or_default()));
                 }
             }
             if answer.is_some() && telling.is_none() {
-                // What was sent before the answer arrives before it.
+                // Messages that were sent before the answer are delivered before it.
                 match mailbox.try_recv() {
                     Ok(mail) => back.take(mail, &mut telling, &mut asked),
                     Err(_) => return answer.ok_or_else(lost),
@@ -326,10 +330,10 @@ impl Call {
     }
 }
 
-/// What rmcp says of how a request ended.
+/// The outcome of a request, as rmcp gives it.
 type Answer = Result<ServerResult, rmcp::ServiceError>;
 
-/// Drives what there is to its end, and forgets it.
+/// Awaits the notification under way, and clears it.
 async fn finish(telling: &mut Option<BoxFuture<'_, ()>>) {
     if let Some(future) = telling {
         future.await;
@@ -337,8 +341,8 @@ async fn finish(telling: &mut Option<BoxFuture<'_, ()>>) {
     *telling = None;
 }
 
-/// `_meta` entries that each hop says for itself. Every request gets a progress token of this hop, which
-/// takes the place of the caller's in the order of the entries.
+/// The `_meta` entries that each hop sets for itself. Every request gets a progress token of this
+/// hop, which takes the place of the caller's in the order of the entries.
 const HOP_KEYS: &[&str] = &[
     "io.modelcontextprotocol/protocolVersion",
     "io.modelcontextprotocol/clientInfo",
@@ -347,9 +351,9 @@ const HOP_KEYS: &[&str] = &[
 
 pub(super) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// What this hop says for the caller: what the caller can do, so that the server asks it for nothing
-/// else, and the log level it set for its session. Within this process there is no hop, and the caller is
-/// who it is.
+/// Returns this hop's entries of `_meta`: the caller's capabilities, so that the server asks for
+/// nothing else, and the log level of the caller's session. A server in this process is not behind
+/// a hop, and sees the caller's own client info.
 fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     let mut meta = RequestMetaObject::new();
     if kind == Kind::InProcess
@@ -358,7 +362,8 @@ fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
         meta.set_client_info(info);
     }
     match context.meta.shift_remove(CLIENT_CAPABILITIES) {
-        // As it came: reading it and writing it again costs as much as all else that is done here.
+        // The capabilities are passed on unparsed: parsing them costs as much as the rest of this
+        // function.
         Some(capabilities @ Value::Object(_)) => {
             meta.insert(CLIENT_CAPABILITIES.to_owned(), capabilities);
         }
@@ -373,8 +378,8 @@ fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     meta
 }
 
-/// Before 2026-07-28 every result was complete and none said so; since then each has to say it. Where the
-/// caller is older too, rmcp leaves it out again.
+/// Marks a result as complete. Before 2026-07-28 every result was complete and none said so; since
+/// then each has to say it. For an older caller, rmcp removes the mark again.
 fn say_complete(result: &mut ServerResult) {
     let result_type = match result {
         ServerResult::CompleteResult(result) => &mut result.result_type,
@@ -405,7 +410,7 @@ impl Return {
         }
     }
 
-    /// Takes mail to the caller.
+    /// Delivers mail to the caller.
     fn take<'a>(
         &'a self,
         mail: Mail,
@@ -426,7 +431,7 @@ impl Return {
         }
     }
 
-    /// Asks the caller, if it can be asked.
+    /// Asks the caller, if the caller can be asked.
     pub(super) fn ask(&self, request: Box<ServerRequest>, mut reply: Reply) -> Option<Asking<'_>> {
         if self.era == Era::Modern && !self.caller.answers_requests() {
             let _ = reply.send(Err(self.unanswerable(&request)));
@@ -437,14 +442,14 @@ impl Return {
                 answer = self.caller.request(*request) => {
                     let _ = reply.send(answer.map_err(ErrorData::from));
                 }
-                // The server does not wait for it any more.
+                // The server no longer waits for the answer.
                 () = reply.closed() => {}
             }
         }))
     }
 
-    /// Revision 2026-07-28 has no requests from the server, so there is no way to ask such a caller over a
-    /// wire.
+    /// Returns the error for a caller that cannot be asked over a wire: revision 2026-07-28 has no
+    /// requests from the server.
     fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
         let message = format!(
             "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
@@ -453,7 +458,8 @@ impl Return {
         ErrorData::invalid_request(message, None)
     }
 
-    /// Puts the caller's own names into a notification. False if the caller did not ask for it.
+    /// Puts the caller's own ids into a notification. Returns `false` if the caller did not ask for
+    /// it.
     fn address(&self, notification: &mut ServerNotification) -> bool {
         if let ServerNotification::ProgressNotification(progress) = notification {
             return match &self.token {
@@ -474,7 +480,7 @@ impl Return {
     }
 }
 
-/// A call that goes directly, as long as messages can come for it.
+/// A direct call, entered as long as messages can come for it.
 #[cfg(feature = "http-client")]
 struct Entered<'a> {
     routes: &'a Routes,
@@ -496,14 +502,14 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// A request that was sent and is not answered. Dropped so, it is cancelled at the server.
+/// A request that was sent and is not answered. Dropping it cancels the request at the server.
 struct Flight<'a> {
     connection: &'a Arc<Connection>,
     handle: Option<RequestHandle<RoleClient>>,
 }
 
 impl Flight<'_> {
-    /// The answer is here. Says why, if it cannot be read.
+    /// Ends the flight: the answer has arrived. Returns the reason if it cannot be read.
     fn land(mut self) -> Option<Why> {
         let handle = self.handle.take()?;
         let routes = &self.connection.routes;
@@ -522,8 +528,8 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// A request over a client that its owner serves. Dropped before the answer, it is cancelled at the
-/// server.
+/// A request over a client that its owner serves. Dropping it before the answer cancels the request
+/// at the server.
 struct OwnersFlight<'a> {
     connection: &'a Arc<Connection>,
     id: RequestId,
@@ -548,10 +554,10 @@ impl Drop for OwnersFlight<'_> {
     }
 }
 
-/// The reason that a server is given.
+/// The reason in a cancellation to a server.
 const CANCELLED: &str = "the caller does not wait for it any more";
 
-/// How long a cancellation keeps a connection that nothing else uses any more.
+/// The time a cancellation keeps a connection that has no other user.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Tells the server of a cancellation. The connection is kept until then: rmcp sends nothing more

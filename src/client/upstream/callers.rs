@@ -4,8 +4,9 @@ use crate::{Audience, CallContext};
 
 /// The callers that a connection has had in its whole life.
 ///
-/// A server may go on with the work of a call that it has answered, so that the calls in flight do
-/// not say for which caller a message is. Only a connection that has never had another caller does.
+/// A server may go on with the work of a call that it has answered. So the calls in flight do not
+/// tell which caller a message is for; that is known only if the connection has never had another
+/// caller.
 #[derive(Debug, Default)]
 pub(super) enum Callers {
     #[default]
@@ -14,7 +15,7 @@ pub(super) enum Callers {
     Several,
 }
 
-/// One caller: a session and the identity it comes with.
+/// A caller: a session and its identity.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CallerKey {
     audience: Audience,
@@ -29,14 +30,15 @@ impl CallerKey {
         }
     }
 
-    /// Whether both are the same caller. Requests without a session are callers of their own.
+    /// Returns `true` if both are the same caller. Each request without a session is a separate
+    /// caller.
     fn is(&self, other: &Self) -> bool {
         self.session.is_some() && self == other
     }
 }
 
 impl Callers {
-    /// Takes note of a caller. Returns `true` if there are several from now on.
+    /// Records a caller. Returns `true` if there are several from now on.
     pub(super) fn meet(&mut self, caller: CallerKey) -> bool {
         match self {
             Self::None => *self = Self::One(caller),

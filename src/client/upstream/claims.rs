@@ -9,29 +9,29 @@ use crate::{CallContext, caller::Era};
 
 /// The capabilities that the next connection claims, where they are claimed once for all callers.
 ///
-/// A server is best told what its caller can do: it may use what a client claims in place of what
-/// it was configured with (`roots`), or wait for an answer that does not come. So a connection
-/// claims what the caller can do that it is made for.
+/// A server should know what its caller can do. It may use a claimed capability (`roots`) in place
+/// of its own configuration, or wait for an answer that does not come. So a connection claims the
+/// capabilities of the caller that it is made for.
 #[derive(Debug)]
 pub(super) struct Claims {
-    /// The operator has said what to claim.
+    /// `true` if the operator has set the capabilities.
     fixed: bool,
     next: Mutex<Next>,
 }
 
-/// The callers that the next connection is made for, as far as is known.
+/// The callers that the next connection is made for, as far as they are known.
 #[derive(Debug)]
 enum Next {
     /// No caller is known, and any may come.
     Unknown,
-    /// A caller that can do this.
+    /// A caller with these capabilities.
     Caller(Box<ClientCapabilities>),
-    /// Several callers, of which none can be asked.
+    /// Several callers, none of whom can be asked.
     Several,
 }
 
 impl Claims {
-    /// `fixed` if the operator has said what to claim.
+    /// Creates the claims. `fixed` is `true` if the operator has set the capabilities.
     pub(super) fn new(fixed: bool) -> Self {
         Self {
             fixed,
@@ -43,7 +43,7 @@ impl Claims {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of the caller that a connection is wanted for.
+    /// Records the caller that a connection is wanted for.
     pub(super) fn wanted_for(&self, context: &CallContext) {
         if self.fixed {
             return;
@@ -60,13 +60,13 @@ impl Claims {
         *self.next() = next;
     }
 
-    /// Takes note that the connection has several callers. As long as none of them asks for
-    /// another, that is so too.
+    /// Records that the connection has several callers. It holds until one of them needs another
+    /// connection.
     pub(super) fn several(&self) {
         *self.next() = Next::Several;
     }
 
-    /// The description of the client that a connection of this kind sends.
+    /// Returns the description of the client that a connection of this kind sends.
     pub(super) fn said(
         &self,
         info: &Arc<InitializeRequestParams>,
@@ -83,8 +83,8 @@ impl Claims {
         let mut said = (**info).clone();
         let claimed = &mut said.capabilities;
         claimed.roots = claimed.roots.take().and(able.roots);
-        // Where the transport says for which call a server asks, each of several callers can be
-        // asked.
+        // If the transport says which call a request of the server belongs to, each of several
+        // callers can be asked.
         if !kind.names_calls() {
             claimed.sampling = claimed.sampling.take().and(able.sampling);
             claimed.elicitation = claimed.elicitation.take().and(able.elicitation);

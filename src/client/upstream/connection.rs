@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{CallContext, Error, caller::Era};
 
-/// A connection that has been established.
+/// An established connection.
 pub(super) struct Connection {
     pub(super) peer: Peer<RoleClient>,
     pub(super) routes: Arc<Routes>,
@@ -47,40 +47,41 @@ pub(super) struct Connection {
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     end: End,
-    /// Ends the connection when the last user of it is gone.
+    /// Ends the connection when its last user is gone.
     keep: Keep,
 }
 
-/// What a connection leads over, as far as it matters to a call.
+/// The kind of transport of a connection, as far as it matters to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The server is in this process: what is not part of the message reaches it too.
+    /// The server is in this process: it also gets the parts of a request that are not in the
+    /// message.
     InProcess,
-    /// The server may forget a session, and says so without having done anything.
+    /// The server may forget a session, and then says so without having done anything.
     Http,
     Other,
 }
 
 impl Kind {
-    /// Whether the transport says which call a request of the server belongs to.
+    /// Returns `true` if the transport says which call a request of the server belongs to.
     pub(super) fn names_calls(self) -> bool {
         matches!(self, Self::InProcess | Self::Http)
     }
 }
 
-/// What keeps a connection alive.
+/// The party that keeps a connection alive: the upstream, or the owner of its client.
 pub(super) enum Keep {
     Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
-    /// Somebody else serves it.
+    /// The owner of the client serves the connection.
     Foreign {
         _client: Option<Arc<dyn Any + Send + Sync>>,
     },
 }
 
-/// How often a connection of a client that its owner serves is looked at.
+/// The interval at which the upstream checks a connection that the client's owner serves.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is needed to make a connection.
+/// The settings of a handshake.
 #[derive(Clone)]
 pub(super) struct Handshake {
     pub(super) upstream: Arc<str>,
@@ -91,7 +92,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// The calls of a connection that is to be made.
+    /// Returns the routes of a connection that is to be made.
     fn routes(&self) -> Arc<Routes> {
         Arc::new(Routes::new(self.counters.clone(), self.claims.clone()))
     }
@@ -112,7 +113,7 @@ impl Connection {
         Self::establish_with(|_| transport, handshake, kind).await
     }
 
-    /// The same, over a transport that knows the calls of the connection.
+    /// Performs the handshake over a transport that knows the calls of the connection.
     pub(super) async fn establish_with<T, E, A>(
         transport: impl FnOnce(Arc<Routes>) -> T,
         handshake: Handshake,
@@ -142,7 +143,7 @@ impl Connection {
         )
     }
 
-    /// A connection that somebody else made and serves.
+    /// Uses a connection that the client's owner made and serves.
     pub(super) fn foreign(
         peer: Peer<RoleClient>,
         handshake: &Handshake,
@@ -186,19 +187,19 @@ impl Connection {
         })
     }
 
-    /// Knows how its transport ends.
+    /// Sets the end of the connection, which its transport knows.
     #[cfg(feature = "child-process")]
     pub(super) fn with_end(mut self, end: End) -> Self {
         self.end = end;
         self
     }
 
-    /// How the connection ended, as far as that is known.
+    /// Returns how the connection ended, as far as that is known.
     pub(super) fn end(&self) -> &End {
         &self.end
     }
 
-    /// Lets calls go directly, if the connection is of a revision in which they can.
+    /// Lets calls go directly, if the connection's revision allows that.
     #[cfg(feature = "http-client")]
     pub(super) fn with_direct(mut self, direct: Direct) -> Self {
         let version = &self.info.protocol_version;
@@ -211,7 +212,7 @@ impl Connection {
         self.direct.as_ref()
     }
 
-    /// Takes note of the caller of a request, unless nothing can come that names no call.
+    /// Records the caller of a request, unless every message on the connection names its call.
     pub(super) fn meet(&self, context: &CallContext) {
         #[cfg(feature = "http-client")]
         if self.direct.is_some() {
@@ -224,35 +225,38 @@ impl Connection {
         self.lost.is_cancelled() || self.peer.is_transport_closed()
     }
 
-    /// Whether the server may answer a request by saying that it has forgotten the session.
+    /// Returns `true` if the server may answer a request with the error that it has forgotten the
+    /// session.
     pub(super) fn may_be_forgotten(&self) -> bool {
         self.kind == Kind::Http && self.era == Era::Legacy
     }
 
-    /// Lets go of a connection whose session the server has forgotten. The calls in flight hear so
-    /// themselves, one by one; nobody tells the listens.
+    /// Releases a connection whose session the server has forgotten, and ends the listens. The
+    /// calls in flight learn it one by one from their own answers; the listens would not.
     pub(super) fn retire(&self) {
         self.routes.end_listeners();
         self.lost.cancel();
     }
 
-    /// Resolves when the connection is lost. Never, for one that somebody else serves.
+    /// Returns a token that is cancelled when the connection is lost. For a connection that the
+    /// client's owner serves, it is never cancelled.
     pub(super) fn lost(&self) -> CancellationToken {
         self.lost.clone()
     }
 
-    /// Takes note that the server is told of the log level. True if it was not before.
+    /// Records that the server has been told the log level. Returns `true` the first time.
     pub(super) fn level_is_set(&self) -> bool {
         !self.level_is_set.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether the owner of its client serves the connection, so that only answers come here.
+    /// Returns `true` if the client's owner serves the connection, so that only answers arrive
+    /// here.
     pub(super) fn is_foreign(&self) -> bool {
         matches!(self.keep, Keep::Foreign { .. })
     }
 
-    /// Ends when the connection is lost. rmcp does not tell of the end of a connection that the
-    /// client's owner serves, so that one is looked at now and then.
+    /// Resolves when the connection is lost. rmcp does not announce the end of a connection that
+    /// the client's owner serves, so that such a connection is polled.
     pub(super) async fn until_lost(&self) {
         if self.is_foreign() {
             while !self.is_lost() {
@@ -263,7 +267,8 @@ impl Connection {
         }
     }
 
-    /// What the server said of itself. The bottom translates between revisions, so it speaks them all.
+    /// Returns the server's description of itself. The upstream translates between revisions, so it
+    /// supports them all.
     pub(super) fn describe(&self) -> DiscoverResult {
         let mut described = DiscoverResult::new(
             ProtocolVersion::KNOWN_VERSIONS.to_vec(),
@@ -294,7 +299,7 @@ impl Connection {
             Keep::Foreign { .. } => None,
         };
         let Some(mut running) = running else { return };
-        // rmcp waits for answers that are being sent, also where the server reads nothing.
+        // rmcp waits for answers that are being sent, also if the server reads nothing.
         self.end.close();
         self.routes.close();
         self.lost.cancel();

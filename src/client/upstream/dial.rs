@@ -1,4 +1,4 @@
-//! The ways to make a connection.
+//! Dialers: the ways to make a connection.
 
 #[cfg(feature = "child-process")]
 mod child_process;
@@ -33,10 +33,10 @@ use super::{
 };
 use crate::{Error, panics};
 
-/// How many messages may wait between the two sides of an in-process connection.
+/// Limit of messages that wait between the two sides of an in-process connection.
 const IN_PROCESS_BUFFER: usize = 64;
 
-/// Serves a handler in this process.
+/// A dialer that serves a handler in this process.
 pub(super) struct InProcess<H> {
     pub(super) handler: Arc<H>,
     pub(super) handshake: Handshake,
@@ -62,7 +62,8 @@ impl<H: ServerHandler> Dial for InProcess<H> {
     }
 }
 
-/// A handler whose panics are answered. rmcp runs it in tasks of its own, out of reach of the call.
+/// A handler whose panics are answered with an error. rmcp runs the handler in tasks of its own,
+/// out of reach of the call.
 struct Caught<H>(Arc<H>);
 
 impl<H: ServerHandler> Service<RoleServer> for Caught<H> {
@@ -91,7 +92,7 @@ impl<H: ServerHandler> Service<RoleServer> for Caught<H> {
     }
 }
 
-/// Makes a transport for each connection.
+/// A dialer that makes a transport for each connection.
 pub(super) struct Make<F, A> {
     make: Arc<F>,
     handshake: Handshake,
@@ -130,7 +131,7 @@ where
     }
 }
 
-/// Takes a client that exists.
+/// A dialer that uses an existing client.
 pub(super) struct Foreign {
     pub(super) peer: Peer<RoleClient>,
     pub(super) keep: Option<Arc<dyn Any + Send + Sync>>,

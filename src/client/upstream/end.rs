@@ -1,4 +1,4 @@
-//! How a connection came to its end, where that is known.
+//! The end of a connection, and its reason where that is known.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, TransportError};
 
-/// What callers may hear of it, and what the operator may read beside.
+/// The reason for the end: a text for callers, and the detail for the operator.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) how: Arc<str>,
@@ -14,7 +14,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// `stderr` is the last lines that a child process wrote.
+    /// Creates the reason. `stderr` holds the last lines that a child process wrote.
     pub(super) fn new(how: String, stderr: &[String]) -> Self {
         let detail = (!stderr.is_empty()).then(|| {
             let mut detail = "the last lines of its standard error:".to_owned();
@@ -30,7 +30,7 @@ impl Ended {
         }
     }
 
-    /// Says so in an error.
+    /// Adds the detail to an error.
     pub(super) fn explain(&self, error: TransportError) -> TransportError {
         match &self.detail {
             Some(detail) => error.with_detail(detail.clone()),
@@ -65,7 +65,7 @@ impl End {
         self.0.closing.is_cancelled()
     }
 
-    /// Takes note of how it ended. The first to say so is right.
+    /// Records how the connection ended. The first record counts.
     pub(super) fn set(&self, ended: Ended) {
         let _ = self.0.ended.set(ended);
         self.0.known.cancel();

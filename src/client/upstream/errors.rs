@@ -1,4 +1,4 @@
-//! What rmcp's failures mean to a call.
+//! Translates the failures of rmcp to errors of a call.
 
 use std::{
     error::Error as StdError,
@@ -17,7 +17,7 @@ use super::dial::{Failure, HttpError};
 use super::end::Ended;
 use crate::{Error, TransportError, code, lines::Why};
 
-/// A call failed.
+/// Returns the error for a failed call.
 pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     match error {
         ServiceError::McpError(error) if StandIn::of(&error).is_some() => {
@@ -44,18 +44,19 @@ pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     }
 }
 
-/// Why an answer is not passed on as the server gave it.
+/// The reason why an answer is not passed on as the server gave it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StandIn {
-    /// It is for another request.
+    /// The answer is for another request.
     Stray,
     Unreadable,
 }
 
-/// Marks an error that stands in place of an answer. A server cannot know it.
+/// The marker of errors that replace an answer. It is random, so that a server cannot know it.
 static STAND_IN: LazyLock<String> = LazyLock::new(|| format!("{:032x}", rand::random::<u128>()));
 
-/// An error that stands in place of an answer on its way through rmcp's client, which knows no other kind.
+/// Returns an error that replaces an answer on its way through rmcp's client, which knows no other
+/// kind.
 #[cfg(feature = "http-client")]
 pub(super) fn stand_in(
     kind: StandIn,
@@ -77,8 +78,8 @@ impl StandIn {
     }
 }
 
-/// Whether the connection is to serve no other call: the server has forgotten the session, or has answered
-/// another request than it was asked.
+/// Returns `true` if the connection must not serve another call: the server has forgotten the
+/// session, or has answered another request than it was asked.
 pub(super) fn ends_connection(error: &ServiceError) -> bool {
     match error {
         ServiceError::McpError(error) => StandIn::of(error) == Some(StandIn::Stray),
@@ -86,8 +87,8 @@ pub(super) fn ends_connection(error: &ServiceError) -> bool {
     }
 }
 
-/// Whether the server answered that it knows the session no more (MCP 2025-11-25, basic/transports, session
-/// management). It has done nothing then.
+/// Returns `true` if the server answered that it does not know the session any more (MCP
+/// 2025-11-25, basic/transports, session management). It has done nothing then.
 fn is_forgotten_session(error: &(dyn StdError + 'static)) -> bool {
     #[cfg(feature = "http-client")]
     {
@@ -113,7 +114,8 @@ fn is_forgotten_session(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// The server's own words, if it has forgotten the session that was just begun. A new session is no remedy.
+/// Returns the server's own error, if it has forgotten a session that was just begun. A new session
+/// does not help then.
 pub(super) fn forgotten_again(error: Error) -> Error {
     #[cfg(feature = "http-client")]
     {
@@ -131,28 +133,29 @@ pub(super) fn forgotten_again(error: Error) -> Error {
     error
 }
 
-/// The connection was lost while a call was in flight.
+/// Returns the error for a connection that was lost while a call was in flight.
 pub(super) fn lost(upstream: &Arc<str>) -> Error {
     TransportError::new("the connection was lost before the answer came")
         .with_upstream(upstream.clone())
         .into()
 }
 
-/// The server's answer cannot be read.
+/// Returns the error for an answer that cannot be read.
 pub(super) fn unreadable(upstream: &Arc<str>, why: Why) -> Error {
     TransportError::new(format!("the server's answer cannot be read: {why}"))
         .with_upstream(upstream.clone())
         .into()
 }
 
-/// A client that somebody else made has ended: there is no other.
+/// Returns the error for a lost connection of a client that its owner made: there is no other
+/// connection.
 pub(super) fn lost_for_good(upstream: &Arc<str>) -> Error {
     TransportError::not_delivered("the client it was made with has ended")
         .with_upstream(upstream.clone())
         .into()
 }
 
-/// No connection could be made.
+/// Returns the error for a connection that could not be made.
 pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> Error {
     let why = match &error {
         ClientInitializeError::TransportError { error, context } => {
@@ -172,7 +175,7 @@ pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> E
     transport.with_source(error).into()
 }
 
-/// No connection could be made, because the other side ended.
+/// Adds to a failed attempt to connect how the other side ended.
 #[cfg(feature = "child-process")]
 pub(super) fn of_ended_connect(error: Error, ended: Option<&Ended>) -> Error {
     match (error, ended) {
@@ -184,13 +187,13 @@ pub(super) fn of_ended_connect(error: Error, ended: Option<&Ended>) -> Error {
     }
 }
 
-/// Whether the server answered a handshake, and did not agree to it.
+/// Returns `true` if the server answered a handshake with a refusal.
 pub(super) fn is_refused_handshake(error: &Error) -> bool {
     let cause = error
         .source()
         .and_then(|source| source.downcast_ref::<ClientInitializeError>());
     match cause {
-        // An answer that cannot be read says nothing.
+        // An answer that cannot be read does not say whether the server refused.
         Some(ClientInitializeError::JsonRpcError(error)) => error.code != code::TRANSPORT,
         Some(
             ClientInitializeError::NoCompatibleProtocolVersion { .. }
@@ -200,7 +203,7 @@ pub(super) fn is_refused_handshake(error: &Error) -> bool {
     }
 }
 
-/// A transport could not even be made.
+/// Returns the error for a transport that could not be made.
 pub(super) fn of_spawn(
     upstream: &Arc<str>,
     what: &str,
@@ -212,7 +215,7 @@ pub(super) fn of_spawn(
         .into()
 }
 
-/// What caused an error. rmcp does not say so of some of its own.
+/// Returns the cause of an error. For some of its own errors, rmcp does not give it.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error.downcast_ref() {
         Some(ClientInitializeError::TransportError { error, .. }) => Some(error),
@@ -221,8 +224,9 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
-/// What an error of the HTTP client was made from. rmcp does not say so either. It is for people: whether a
-/// request was delivered cannot be read off an HTTP connection's I/O errors.
+/// Returns the cause of an error of the HTTP client, which rmcp does not give either. It is meant
+/// for readers only: the I/O errors of an HTTP connection do not tell whether a request was
+/// delivered.
 #[cfg(feature = "http-client")]
 fn http_client<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     use rmcp::transport::streamable_http_client::StreamableHttpError;
@@ -240,7 +244,7 @@ fn http_client<'a>(_error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdE
     None
 }
 
-/// What a chain of errors says of a failed exchange.
+/// The facts that a chain of errors gives about a failed exchange.
 struct TransportBuilder {
     status: Option<u16>,
     retry_after: Option<Duration>,
@@ -265,7 +269,7 @@ impl TransportBuilder {
     fn look_at(&mut self, error: &(dyn StdError + 'static)) {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, NotFound};
-            // A line that could not be written whole is no message to the server.
+            // The server does not take a line that was not written whole for a message.
             self.not_delivered |= matches!(io.kind(), BrokenPipe | ConnectionRefused | NotFound);
         }
         #[cfg(feature = "http-client")]
@@ -287,7 +291,7 @@ impl TransportBuilder {
                 _ => {}
             }
         }
-        // A client of the user's own.
+        // The HTTP client may be one that the operator set.
         if let Some(error) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
             self.look_at_exchange(error);
             if let StreamableHttpError::Client(http) = error {
@@ -312,8 +316,8 @@ impl TransportBuilder {
             StreamableHttpError::HttpStatus(http) => {
                 self.status = Some(http.status);
                 self.retry_after = http.retry_after.as_deref().and_then(retry_after);
-                // Too many requests: the server says that it did not take it. A 503 says no such thing: a proxy
-                // may send it for a request that it has passed on.
+                // With "too many requests" the server says that it did not take the request. A 503
+                // does not say so: a proxy may send it for a request that it has passed on.
                 self.not_delivered |= http.status == 429;
             }
             StreamableHttpError::UnexpectedServerResponse(said) => {
@@ -332,15 +336,16 @@ impl TransportBuilder {
     }
 }
 
-/// The status in what rmcp says of an answer that it has no type for: `HTTP 413 Payload Too Large: …`.
+/// Returns the status in rmcp's text for an answer that it has no type for:
+/// `HTTP 413 Payload Too Large: …`.
 #[cfg(feature = "http-client")]
 fn status_in(said: &str) -> Option<u16> {
     let status = said.strip_prefix("HTTP ")?.get(..3)?.parse().ok()?;
     (400..600).contains(&status).then_some(status)
 }
 
-/// `Retry-After`, a number of seconds or a date (RFC 9110, section 10.2.3). A date is read against this machine's
-/// clock, once: what is left until then is all that is kept.
+/// Parses `Retry-After`, a number of seconds or a date (RFC 9110, section 10.2.3). A date is
+/// compared with this machine's clock once, and only the time left is kept.
 #[cfg(feature = "http-client")]
 pub(super) fn retry_after(value: &str) -> Option<Duration> {
     let value = value.trim();
@@ -349,7 +354,7 @@ pub(super) fn retry_after(value: &str) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     let left = date.duration_since(std::time::SystemTime::now());
-    // It may have come to pass on the way.
+    // The date may have passed while the answer was on its way.
     Some(left.unwrap_or_default())
 }
 
@@ -368,7 +373,7 @@ fn classify(found: TransportBuilder, message: String) -> TransportError {
     error
 }
 
-/// An error and what caused it, in one line, each said once.
+/// Returns an error and its causes in one line, without repetitions.
 fn summary(error: &(dyn StdError + 'static)) -> String {
     let mut line = own_words(error).unwrap_or_else(|| without_url(error.to_string()));
     let mut next = cause(error).or_else(|| http_client(error));
@@ -382,7 +387,7 @@ fn summary(error: &(dyn StdError + 'static)) -> String {
     line
 }
 
-/// What this crate says itself of a failed exchange. rmcp calls it an error of the client.
+/// Returns this crate's own text about a failed exchange. rmcp calls it an error of the client.
 #[cfg(feature = "http-client")]
 fn own_words(error: &(dyn StdError + 'static)) -> Option<String> {
     match error.downcast_ref() {
@@ -397,8 +402,8 @@ fn own_words(_error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
-/// Leaves out the URL that reqwest puts at the end of its errors: there may be secrets in it, and the line
-/// goes to callers.
+/// Removes the URL that reqwest appends to its errors: it may hold secrets, and the line goes to
+/// callers.
 fn without_url(mut text: String) -> String {
     if let Some(at) = text.find(" for url (") {
         text.truncate(at);

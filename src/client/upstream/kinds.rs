@@ -1,4 +1,4 @@
-//! What kind of message a message of the server is.
+//! The kinds of messages between an upstream and its server.
 
 use rmcp::model::{
     ClientRequest, ConstString, NumberOrString, RequestId, SKILLS_EXTENSION_ID, ServerCapabilities,
@@ -7,8 +7,9 @@ use rmcp::model::{
 
 use crate::subscriptions::has_part;
 
-/// The number of a request of this side in the `id` of an answer: they are counted from zero on. Some servers give
-/// the number back as a text, which rmcp takes for the same. Any other `id` names no request.
+/// Returns the number of a request of this side in the `id` of an answer. Requests are counted from
+/// zero. Some servers return the number as a text, which rmcp takes for the same. Any other `id`
+/// names no request.
 pub(super) fn number_in(id: &RequestId) -> Option<i64> {
     let number = match id {
         NumberOrString::Number(number) => *number,
@@ -17,7 +18,7 @@ pub(super) fn number_in(id: &RequestId) -> Option<i64> {
     (number >= 0).then_some(number)
 }
 
-/// Whether a request is for a list, or as quickly done as one.
+/// Returns `true` if a request is for a list, or as quickly done as one.
 pub(super) fn lists(request: &ClientRequest) -> bool {
     matches!(
         request,
@@ -34,14 +35,14 @@ pub(super) fn lists(request: &ClientRequest) -> bool {
     )
 }
 
-/// Whether a server has nothing left to do for a request once it is answered, or, of a listen, only
-/// what the listen asked for.
+/// Returns `true` if a server has no work left for a request once the request is answered. For a
+/// listen: no work but what the listen asked for.
 pub(super) fn begins_no_work(request: &ClientRequest) -> bool {
     lists(request) || matches!(request, ClientRequest::SubscriptionsListenRequest(_))
 }
 
-/// Whether a server with these capabilities has declared what a request is for: a list, or log
-/// levels. One that declares no list at all says nothing of the matter, and may have any.
+/// Returns `true` if a server with these capabilities has declared support for a request: for a
+/// list, or for log levels. A server that declares no list at all may still have any.
 pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities) -> bool {
     let (tools, prompts) = (declared.tools.is_some(), declared.prompts.is_some());
     let resources = declared.resources.is_some();
@@ -63,7 +64,7 @@ pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities
     }
 }
 
-/// Whether a notification tells of a change of lists or resources.
+/// Returns `true` if a notification tells of a change of lists or resources.
 pub(super) fn is_change(notification: &ServerNotification) -> bool {
     matches!(
         notification,
@@ -74,7 +75,7 @@ pub(super) fn is_change(notification: &ServerNotification) -> bool {
     )
 }
 
-/// Whether a listen asked for this change.
+/// Returns `true` if a listen asked for this change.
 pub(super) fn wants(filter: &SubscriptionFilter, change: &ServerNotification) -> bool {
     match change {
         ServerNotification::ToolListChangedNotification(_) => {
@@ -95,7 +96,7 @@ pub(super) fn wants(filter: &SubscriptionFilter, change: &ServerNotification) ->
     }
 }
 
-/// The name of a request of the server, for logs.
+/// Returns the name of a request of the server, for logs.
 pub(super) fn method(request: &ServerRequest) -> &str {
     match request {
         ServerRequest::PingRequest(request) => request.method.as_str(),

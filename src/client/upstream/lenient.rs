@@ -1,4 +1,4 @@
-//! Lists, read item by item where they cannot be read whole.
+//! Lists, read item by item if they cannot be read whole.
 
 use rmcp::model::{
     ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult,
@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::unreadable::{Listing, MAX_REPORTED, UnreadableItem, cut};
 
-/// How many fields an item may have for the one at fault to be looked for: each is tried by itself.
+/// Limit of an item's fields, for the search of the field at fault: each field is tried alone.
 const MAX_FIELDS: usize = 64;
 
-/// Reads a list that rmcp found no type for, without the items that cannot be read. `None` if it is no list
-/// at all.
+/// Reads a list that rmcp found no type for, without the items that cannot be read. Returns `None`
+/// if it is not a list.
 pub(super) fn read(
     listing: Listing,
     answer: &Value,
@@ -44,7 +44,7 @@ where
 {
     let items = match answer.get(key)? {
         Value::Array(items) => items.as_slice(),
-        // An empty list, in languages that have null for it.
+        // Some languages serialize an empty list as null.
         Value::Null => &[],
         _ => return None,
     };
@@ -75,7 +75,7 @@ where
     Some((complete(list.into()), left_out))
 }
 
-/// A server of a revision before 2026-07-28 does not say that its list is complete.
+/// Marks the list as complete: a server of a revision before 2026-07-28 does not mark it.
 fn complete(mut list: ServerResult) -> ServerResult {
     let result_type = match &mut list {
         ServerResult::ListToolsResult(list) => &mut list.result_type,
@@ -112,7 +112,7 @@ fn unreadable<T: DeserializeOwned>(
     }
 }
 
-/// The field without which the item could be read, or would only lack that field.
+/// Returns the field without which the item could be read, or would only lack that field.
 fn field_at_fault<T: DeserializeOwned>(fields: &Map<String, Value>, error: &str) -> Option<String> {
     let missing = |error: &str| {
         let name = error.strip_prefix("missing field `")?;

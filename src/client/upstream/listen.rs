@@ -1,5 +1,5 @@
-//! `subscriptions/listen` over a connection that does not know it (revisions before 2026-07-28): the
-//! connection's own notifications, and `resources/subscribe`.
+//! `subscriptions/listen` over a connection without it (revisions before 2026-07-28). It is built
+//! from the connection's own notifications and `resources/subscribe`.
 
 use std::{
     collections::HashMap,
@@ -26,15 +26,15 @@ use super::{
 };
 use crate::{Error, McpRequest, McpResponse, subscriptions::RefusedSubscriptions};
 
-/// How long a server has to hear of an unsubscription.
+/// Time limit to tell a server of an unsubscription.
 const TELL_WITHIN: Duration = Duration::from_secs(30);
 
-/// How many resources a listen subscribes to at once.
+/// Limit of resources that a listen subscribes to at once.
 const AT_ONCE: usize = 16;
 
 type Subscribing = Shared<BoxFuture<'static, Result<(), Error>>>;
 
-/// The resources a connection is subscribed to, and by how many listens.
+/// The resources that a connection is subscribed to, each with the number of its listens.
 #[derive(Default)]
 pub(super) struct Subscribed {
     resources: Mutex<HashMap<String, Resource>>,
@@ -53,7 +53,8 @@ impl Subscribed {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a listen in. The first for a resource subscribes, and the others wait for what comes of it.
+    /// Adds a listen to a resource. The first listen subscribes, and the others wait for the
+    /// outcome.
     fn add(&self, uri: &str, subscribe: impl FnOnce() -> Subscribing) -> Subscribing {
         let mut resources = self.resources();
         let resource = resources.entry(uri.to_owned()).or_insert_with(|| Resource {
@@ -64,7 +65,8 @@ impl Subscribed {
         resource.subscribing.clone()
     }
 
-    /// Counts a listen out. True if it was the last for this resource, and the server knows of it.
+    /// Removes a listen from a resource. Returns `true` if it was the last, and the server knows of
+    /// the subscription.
     fn remove(&self, uri: &str) -> bool {
         let mut resources = self.resources();
         let Some(resource) = resources.get_mut(uri) else {
@@ -76,15 +78,15 @@ impl Subscribed {
         }
         let last = resources.remove(uri);
         drop(resources);
-        // A request that is still on its way is cancelled by being dropped here, and may have arrived.
+        // Dropping a request that is on its way cancels it, but it may have arrived already.
         last.is_some_and(|last| !matches!(last.subscribing.peek(), Some(Err(_))))
     }
 }
 
 /// Answers a listen until it is dropped or the connection is lost.
 ///
-/// It is told of whatever it asked for, also where the server announced no such changes: some
-/// servers tell of them nevertheless. The acknowledgment promises what the server announced,
+/// The listen gets every change it asked for, even if the server announced no such changes: some
+/// servers notify of them nevertheless. The acknowledgment promises only what the server announced,
 /// because callers rely on it.
 pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, Error> {
     let (message, context) = request.into_parts();
@@ -142,7 +144,7 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
     }
 }
 
-/// The outcome of what is under way, if anything is.
+/// Returns the outcome of the future under way. Never resolves if there is none.
 async fn next<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
     match under_way {
         Some(future) => future.await,
@@ -150,7 +152,7 @@ async fn next<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
     }
 }
 
-/// What an open listen holds at the server. Dropping it lets go of it.
+/// The subscriptions of an open listen at the server. They are released on drop.
 struct Listening {
     call: Call,
     order: u64,
@@ -158,7 +160,8 @@ struct Listening {
 }
 
 impl Listening {
-    /// Subscribes to the resources, and returns those that the server refused. They cost no other.
+    /// Subscribes to the resources, and returns those that the server refused. The other
+    /// subscriptions remain.
     async fn subscribe_all(&mut self, uris: Vec<String>) -> Result<RefusedSubscriptions, Error> {
         let mut subscribing = stream::iter(uris)
             .map(|uri| self.subscribe(uri.clone()).map(|outcome| (uri, outcome)))
@@ -216,7 +219,7 @@ async fn unsubscribe(call: Call, uri: String) {
     if !matches!(told, Ok(Ok(_))) {
         tracing::debug!(uri, "the server could not be told of an unsubscription");
     }
-    // Somebody may have come back to the resource while the server was told.
+    // Another listen may have come for the resource while the server was told.
     if call.connection.subscribed.resources().contains_key(&uri) {
         let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
         let request = call::own(ClientRequest::SubscribeRequest(request));

@@ -1,4 +1,4 @@
-//! The bottom of a stack that is a connection to an MCP server.
+//! The upstream: the innermost service of a stack, which is a connection to an MCP server.
 
 mod abandoned;
 mod answers;
@@ -56,38 +56,45 @@ use crate::{
     unreadable::{Listing, UnreadableLog},
 };
 
-/// The bottom of a stack that is a connection to an MCP server: a child process, a streamable HTTP URL,
-/// a server in this process, any rmcp transport, or an rmcp client that exists already.
+/// The innermost service of a stack: a connection to an MCP server.
 ///
-/// Cloning it is cheap, and all clones share the connection.
+/// The server is a child process, a streamable HTTP URL, a server in this process, any rmcp
+/// transport, or an existing rmcp client.
+///
+/// An upstream is cheap to clone, and all clones share the connection.
 ///
 /// # The connection
 ///
-/// It is made when the first request needs it, or by [`connect`](Self::connect), once for all who wait
-/// for it. When it is lost, the calls in flight fail at once with a
-/// [transport error](crate::TransportError), and another is made: right away, then with waiting times that
-/// double from 500 ms to 30 s, each drawn between half of itself and the whole. A call that comes
-/// meanwhile starts an attempt itself if one is due, and otherwise fails at once with an error that says
-/// when the next one is. A child process that ended is waited for, so it does not stay as a zombie, and
-/// started again; an HTTP session that the server forgot is begun anew, and the request sent again.
+/// The upstream connects when the first request needs the connection, or when
+/// [`connect`](Self::connect) is called. All callers that wait share one attempt.
+///
+/// When the connection is lost, the calls in flight fail at once with a
+/// [transport error](crate::TransportError), and the upstream reconnects. The first attempt follows
+/// right away. The later ones wait for times that double from 500 ms to 30 s, each drawn between
+/// half of itself and the whole. A call that comes meanwhile starts an attempt itself if one is
+/// due. Otherwise it fails at once with an error that says when the next attempt is due.
+///
+/// A child process that ended is waited for, so that it does not stay as a zombie, and started
+/// again. When the server has forgotten an HTTP session, the upstream begins a new session and
+/// sends the request again.
 ///
 /// # A call
 ///
-/// - `_meta` goes to the server as it came, except for what each hop says for itself: progress token,
-///   protocol version and client info. Client capabilities are the caller's, so that the server asks for
-///   nothing that this caller cannot answer.
+/// - `_meta` goes to the server unchanged, except for the entries that each hop sets for itself:
+///   progress token, protocol version and client info. The client capabilities are the caller's, so
+///   that the server asks for nothing that this caller cannot answer.
 /// - Progress, logging, change notifications and (before 2026-07-28) requests of the server go to
 ///   the caller whose request they belong to, in the order the server sent them. A message belongs
-///   to a request by what it names itself (progress token, subscription) or by the response stream
-///   that it comes on (HTTP).
-/// - Log lines, custom notifications and requests that name nothing so go to a caller only if the
-///   connection has had no other caller in its whole life. So do updates of resources that no listen
-///   asked for, where the server takes no subscriptions. A caller is a session and the principal
-///   that uses it; a request without a session is a caller of its own. A message goes to the
-///   caller's newest call, else to its open listen; a session of a revision before 2026-07-28 has
-///   one open by itself. Once there have been several callers, such requests are refused and such
-///   notifications dropped, whichever calls are in flight, because a server may go on with the work
-///   of a call that it has answered. [`stats`](Self::stats) counts both. A connection for each
+///   to the request that it names (progress token, subscription), or to the request on whose
+///   response stream it comes (HTTP).
+/// - Log lines, custom notifications and requests that name no request go to a caller only if the
+///   connection has never had another caller. The same holds for updates of resources that no
+///   listen asked for, where the server takes no subscriptions. A caller is a session and the
+///   principal that uses it; a request without a session is a separate caller. A message goes to
+///   the caller's newest call, else to its open listen; a session of a revision before 2026-07-28
+///   has one open by itself. Once there have been several callers, such requests are refused and
+///   such notifications are dropped, whichever calls are in flight: a server may go on with the
+///   work of a call that it has answered. [`stats`](Self::stats) counts both. A connection for each
 ///   session avoids that: in a gateway,
 #[cfg_attr(
     feature = "gateway",
@@ -96,28 +103,34 @@ use crate::{
 #[cfg_attr(not(feature = "gateway"), doc = "  `Member::per_caller`.")]
 /// - While the only caller cannot be reached, or there was none yet, up to 16 such requests wait
 ///   for at most 60 s, and up to 64 notifications.
-/// - Requests of the server that wait for an answer: at most 64 for one call, and 1,024 on one
-///   connection. More are refused. Of a server that reads neither refusals nor answers to its pings,
-///   requests are dropped once 1,024 of these wait to be read.
-/// - Dropping the call's future sends `notifications/cancelled`. Over HTTP since 2026-07-28 it closes the
-///   response instead, which says the same there (MCP 2026-07-28, basic/transports, streamable HTTP).
-/// - `logging/setLevel` holds for a connection with an older server, so for all callers that share it: the
-///   last one counts, and it is set again on the next connection.
-/// - An answer that cannot be read, or is longer than is read, fails its call at once and no other: over
-///   lines as [`lines`](UpstreamBuilder::lines) says, over HTTP by the response that it is in.
-/// - An item of a list that cannot be read costs no other. It is left out and
-///   [reported](Self::unreadable).
-/// - A server that is silent for [`request_timeout`](UpstreamBuilder::request_timeout) (5 minutes by
-///   default) fails the call with a timeout. Progress, and any other message for the call, starts the
-///   time anew.
+/// - Limit on requests of the server that wait for an answer: 64 for one call, and 1,024 on one
+///   connection. More are refused. If a server reads neither refusals nor answers to its pings, its
+///   requests are dropped once 1,024 of these replies wait to be read.
+/// - Dropping the call's future sends `notifications/cancelled`. Over HTTP since 2026-07-28 it
+///   closes the response instead, which means the same there (MCP 2026-07-28, basic/transports,
+///   streamable HTTP).
+/// - `logging/setLevel` applies to a connection with an older server, and so to all callers that
+///   share it. The last level set counts, and the upstream sets it again on the next connection.
+/// - An answer that cannot be read, or exceeds the size limit, fails its call at once and no other
+///   call. [`lines`](UpstreamBuilder::lines) says how that call is found over lines; over HTTP it
+///   is the call whose response holds the answer.
+/// - A list item that cannot be read is left out and [reported](Self::unreadable). The other items
+///   of the list are kept.
+/// - A call fails with a timeout if the server is silent for
+///   [`request_timeout`](UpstreamBuilder::request_timeout). Default: 5 minutes. Progress, and any
+///   other message for the call, restarts the time.
 ///
 /// # Revisions
 ///
-/// The two sides may speak different revisions of the protocol. A listen is answered from an older
-/// server's notifications. A multi-round result is turned into the requests an older caller knows, up to
-/// [ten rounds](rmcp::model::DEFAULT_MRTR_MAX_ROUNDS). What cannot be translated is a request (sampling,
-/// elicitation, roots) of an older server to a caller on 2026-07-28, which has no such requests: the
-/// server is told so. [`Lifecycle::MatchCaller`] avoids translation where a server speaks both.
+/// The two sides may speak different revisions of the protocol:
+///
+/// - A listen is answered from the notifications of an older server.
+/// - A multi-round result is turned into the requests that an older caller knows. Limit:
+///   [ten rounds](rmcp::model::DEFAULT_MRTR_MAX_ROUNDS).
+/// - A request (sampling, elicitation, roots) of an older server to a caller on 2026-07-28 cannot
+///   be translated, because that revision has no such requests. The server gets an error.
+///
+/// [`Lifecycle::MatchCaller`] avoids translation where a server speaks both.
 ///
 /// ```no_run
 /// # #[cfg(feature = "http-client")]
@@ -141,13 +154,14 @@ pub struct Upstream {
     inner: Arc<Inner>,
 }
 
-/// A reference to an [`Upstream`] that keeps neither it nor its connection: to close at the end
-/// what has been made for each caller, without keeping it until then.
+/// A weak reference to an [`Upstream`] that keeps neither it nor its connection alive.
+///
+/// It serves to close at the end the upstreams that were made for single callers.
 #[derive(Clone)]
 pub struct WeakUpstream(Weak<Inner>);
 
 impl WeakUpstream {
-    /// The upstream, if anything else keeps it.
+    /// Returns the upstream, if anything else keeps it alive.
     pub fn upgrade(&self) -> Option<Upstream> {
         self.0.upgrade().map(|inner| Upstream { inner })
     }
@@ -162,13 +176,15 @@ impl std::fmt::Debug for WeakUpstream {
 struct Inner {
     name: Arc<str>,
     timeout: Option<Duration>,
-    /// For callers with a handshake; for all callers, unless the lifecycle matches callers.
+    /// The slot for callers with a handshake. It serves all callers, unless the lifecycle matches
+    /// callers.
     first: Arc<Slot>,
-    /// For callers without, if the lifecycle matches callers.
+    /// The slot for callers without a handshake, if the lifecycle matches callers.
     second: Option<Arc<Slot>>,
-    /// Which of the two serves all callers, once it is known that the server speaks but one way.
+    /// The slot that serves all callers, once it is known that the server speaks only one of the
+    /// two ways.
     only: OnceLock<Only>,
-    /// The log level that somebody set last, where it is the connection that has one.
+    /// The log level that a caller set last, where the level belongs to the connection.
     level: Mutex<Option<LoggingLevel>>,
     unreadable: UnreadableLog,
     claims: Arc<Claims>,
@@ -182,89 +198,97 @@ enum Only {
 }
 
 impl Upstream {
-    /// Starts an upstream with settings of its own.
+    /// Returns a builder to configure an upstream.
     pub fn builder() -> UpstreamBuilder {
         UpstreamBuilder::new()
     }
 
-    /// A server in this process, over typed channels. Nothing is turned into JSON.
+    /// Returns an upstream to a server in this process, over typed channels. Messages are not
+    /// serialized to JSON.
     pub fn in_process<H: rmcp::ServerHandler>(handler: H) -> Self {
         Self::builder().in_process(handler)
     }
 
-    /// A child process, spoken to over its standard input and output.
+    /// Returns an upstream to a child process, over its standard input and output.
     #[cfg(feature = "child-process")]
     pub fn child_process(command: impl Into<ChildProcess>) -> Self {
         Self::builder().child_process(command)
     }
 
-    /// A streamable HTTP URL.
+    /// Returns an upstream to a streamable HTTP URL.
     ///
     /// # Errors
     ///
-    /// If the URL or a header is malformed, the URL is `https://` and there is no TLS in this build (features `rustls`
-    /// and `native-tls`), or the TLS library cannot be set up.
+    /// Returns an error if the URL or a header is malformed, if the URL is `https://` and this
+    /// build has no TLS (features `rustls` and `native-tls`), or if the TLS library cannot be set
+    /// up.
     #[cfg(feature = "http-client")]
     pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, Error> {
         Self::builder().http(endpoint)
     }
 
-    /// The upstream's name, as errors and logs call it.
+    /// Returns the name of the upstream in errors and logs.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// Makes the connection, if there is none.
+    /// Connects, unless there is a connection already.
     ///
     /// # Errors
     ///
-    /// A [transport error](crate::TransportError) that says why there is none. Its message has the
-    /// [detail](crate::TransportError::detail) too: it is meant for the operator, not for callers.
+    /// Returns a [transport error](crate::TransportError) that says why there is no connection. Its
+    /// message includes the [detail](crate::TransportError::detail): it is meant for the operator,
+    /// not for callers.
     pub async fn connect(&self) -> Result<(), Error> {
         let connected = self.inner.first.get().await;
         connected.map(drop).map_err(Error::with_detail_shown)
     }
 
-    /// Whether there is a connection now.
+    /// Returns `true` if there is a connection now.
     pub fn is_connected(&self) -> bool {
         self.inner.slots().any(|slot| slot.ready().is_some())
     }
 
-    /// What has been held back since the upstream was made.
+    /// Returns counts of the messages that were withheld since the upstream was made.
     pub fn stats(&self) -> UpstreamStats {
         self.inner.counters.stats()
     }
 
-    /// How many calls and listens are in flight.
+    /// Returns the number of calls and listens in flight.
     pub fn in_flight(&self) -> usize {
         let connections = self.inner.slots().filter_map(|slot| slot.ready());
         connections.map(|connection| connection.routes.len()).sum()
     }
 
-    /// The items that the server's lists were read without, as each list was read last: at most 100 of a
-    /// list. One item that cannot be read is left out, logged once, and costs no other.
+    /// Returns the list items that could not be read, from the last reading of each list.
+    ///
+    /// Limit: 100 items of a list. An item that cannot be read is left out and logged once. The
+    /// other items are kept.
     pub fn unreadable(&self) -> Vec<UnreadableItem> {
         self.inner.unreadable.items()
     }
 
-    /// Takes a notification of the server to the call or the listen that it belongs to: for the
-    /// handler of a client that the upstream was made with ([`peer`](UpstreamBuilder::peer),
-    /// [`running`](UpstreamBuilder::running)). What names neither goes to the connection's only
-    /// caller, as the [rule](Self#a-call) is.
+    /// Delivers a notification of the server to the call or the listen that it belongs to.
     ///
-    /// Over a connection of the upstream's own, notifications come by themselves.
+    /// The handler of a client that the upstream was made with ([`peer`](UpstreamBuilder::peer),
+    /// [`running`](UpstreamBuilder::running)) calls it. A notification that names neither a call
+    /// nor a listen goes to the connection's only caller, under the same [rule](Self#a-call).
+    ///
+    /// Connections that the upstream makes itself deliver their notifications without it.
     pub fn forward_notification(&self, notification: impl Into<ServerNotification>) {
         if let Some(connection) = self.inner.first.ready() {
             connection.routes.deliver(notification.into());
         }
     }
 
-    /// Takes a request of the server to the caller that it is for, and brings the answer: for the
-    /// same handlers as [`forward_notification`](Self::forward_notification).
+    /// Sends a request of the server to the caller that it is for, and returns the caller's answer.
+    ///
+    /// The same handlers call it as [`forward_notification`](Self::forward_notification).
     ///
     /// # Errors
     ///
-    /// What to answer the server: the caller's own error, or one that says why no caller is asked.
+    /// Returns the error to answer the server with: the caller's own error, or an error that says
+    /// why no caller is asked.
     pub async fn forward_request(
         &self,
         request: impl Into<ServerRequest>,
@@ -281,17 +305,19 @@ impl Upstream {
         admitted.ask(&connection.routes, request).await
     }
 
-    /// A reference that keeps neither the upstream nor its connection.
+    /// Returns a reference that keeps neither the upstream nor its connection alive.
     pub fn downgrade(&self) -> WeakUpstream {
         WeakUpstream(Arc::downgrade(&self.inner))
     }
 
-    /// Ends the connection, and makes no other. Calls in flight fail. A child process is asked to end by
-    /// closing its standard input, 1 s later by `SIGTERM`, and killed after another second (MCP 2025-11-25,
-    /// basic/lifecycle, shutdown); one that is still being connected to is killed at once. Returns when that
-    /// is done, to everybody who asked for it: within 3 s.
+    /// Closes the connection for good. Calls in flight fail.
     ///
-    /// To close several upstreams, await all of these at once.
+    /// A child process is asked to end by closing its standard input, 1 s later by `SIGTERM`, and
+    /// killed after another second (MCP 2025-11-25, basic/lifecycle, shutdown). A child process
+    /// that is still being connected to is killed at once. Every caller of this method waits for
+    /// the same end, which takes at most 3 s.
+    ///
+    /// To close several upstreams, await all of these futures at once.
     pub async fn close(&self) {
         futures::future::join_all(self.inner.slots().map(|slot| slot.close())).await;
     }
@@ -326,8 +352,10 @@ impl Inner {
         std::iter::once(&self.first).chain(&self.second)
     }
 
-    /// Every call is in a future as large as the largest branch here, so what is rare is in a box of its
-    /// own, and the request stays in its.
+    /// Handles one request.
+    ///
+    /// The future of every call is as large as the largest branch here. So the rare branches are
+    /// boxed, and the request stays in its own box.
     async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
         ServedBy::say(&request.context.extensions, &self.name);
         let era = request.context.era();
@@ -350,8 +378,8 @@ impl Inner {
         self.dispatch(connection, era, request).await
     }
 
-    /// Sends a request to a server that may have forgotten the session, in which case it goes again, in a
-    /// new one: the server has done nothing for it.
+    /// Sends a request, and sends it again in a new session if the server has forgotten the
+    /// session: the server has done nothing for the first one.
     async fn dispatch_again(
         &self,
         connection: Arc<Connection>,
@@ -370,7 +398,8 @@ impl Inner {
         }
     }
 
-    /// The connection for a caller of this era, if there is one now and nothing is left to find out.
+    /// Returns the connection for a caller of this era, if there is one now and the server's
+    /// revisions are known.
     fn ready(&self, era: Era) -> Option<Arc<Connection>> {
         let Some(second) = &self.second else {
             return self.first.ready();
@@ -383,7 +412,7 @@ impl Inner {
         }
     }
 
-    /// The connection for a caller of this era.
+    /// Returns the connection for a caller of this era, and makes it if there is none.
     async fn connection(&self, era: Era) -> Result<Arc<Connection>, Error> {
         let Some(second) = &self.second else {
             return self.first.get().await;
@@ -404,7 +433,7 @@ impl Inner {
                 }
                 Ok(connection)
             }
-            // A server that knows no `initialize` may still know the other way.
+            // A server that does not know `initialize` may still know `server/discover`.
             Err(error) if errors::is_refused_handshake(&error) => {
                 let connection = second.get().await.map_err(|_| error)?;
                 let _ = self.only.set(Only::Second);
@@ -416,7 +445,7 @@ impl Inner {
 
     async fn for_modern(&self, second: &Slot) -> Result<Arc<Connection>, Error> {
         let connection = match second.get().await {
-            // Meanwhile it was found that one connection is enough.
+            // Another attempt has found meanwhile that one connection is enough.
             Err(_) if matches!(self.only.get(), Some(Only::First)) => {
                 return self.first.get().await;
             }
@@ -443,7 +472,7 @@ impl Inner {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
-        // A server does no work for what layers list, and listen to, on their own behalf.
+        // A server does no work for the lists and listens that layers request on their own behalf.
         if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
             connection.meet(&request.context);
         }
@@ -460,7 +489,7 @@ impl Inner {
             && request.context.extensions.get::<OnlyDeclared>().is_some()
             && !kinds::is_declared(&request.message, &call.connection.info.capabilities)
         {
-            // The answer of a server that has no such list, which this one may never give.
+            // A server without this list would answer so, but some servers never answer.
             let method = request.method().to_owned();
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
         }
@@ -501,7 +530,7 @@ impl Inner {
         }
     }
 
-    /// Reads a list without the items that cannot be read, where it cannot be read whole.
+    /// Reads a list without the items that cannot be read, if it cannot be read whole.
     #[cfg_attr(not(feature = "http-client"), allow(unused_variables))]
     fn read_list(&self, call: &Call, listing: Listing, mut list: McpResponse) -> McpResponse {
         let mut left_out = Vec::new();
@@ -529,7 +558,7 @@ impl Inner {
         call.connection.level_is_set();
     }
 
-    /// Tells a connection made since of the log level that was set on the one before.
+    /// Sends a new connection the log level that was set on the one before.
     fn restore_level(&self, call: &Call) {
         let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(level) = level.filter(|_| call.connection.level_is_set()) else {
@@ -547,13 +576,13 @@ impl Inner {
         });
     }
 
-    /// Passes a client's notification on, where it concerns the server.
+    /// Passes a client's notification on, if it concerns the server.
     async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
         let mut parts = request.into_all_parts();
         match parts.take_notification().and_then(protocol::from_client) {
             None => {}
-            // Those speak of the caller's connection, not of this one: it has its own handshake, cancels
-            // by itself, and gives its own progress tokens.
+            // These notifications concern the caller's connection. The upstream's connection has
+            // its own handshake, cancels by itself, and gives its own progress tokens.
             Some(
                 ClientNotification::InitializedNotification(_)
                 | ClientNotification::CancelledNotification(_)

@@ -5,14 +5,15 @@ use rmcp::model::ErrorData;
 use super::routes::Order;
 use crate::{code, lines::Why};
 
-/// How many there are, and since when.
+/// The number of such answers, and the newest call they may be for.
 ///
-/// Each answers one of the calls that were in flight when it came. Which one shows when the others have
-/// been answered: no call fails for another's answer, and none waits for an answer that has come.
+/// Each answers one of the calls that were in flight when it came. The call is known once the
+/// others have been answered: no call fails for another's answer, and none waits for an answer that
+/// has come.
 #[derive(Default)]
 pub(super) struct Orphans {
     count: usize,
-    /// The newest call that one of them may be for, and the last of them.
+    /// The newest call that one of the answers may be for, and the last answer.
     last: Option<(Order, Orphan)>,
 }
 
@@ -25,7 +26,8 @@ pub(super) enum Orphan {
 }
 
 impl Orphan {
-    /// What rmcp is told in place of the answer. Of one that cannot be read, a call says so in its own words.
+    /// Returns the error that rmcp gets in place of the answer. A call that finds an unreadable
+    /// answer has an error text of its own.
     pub(super) fn into_error(self) -> ErrorData {
         match self {
             Self::Unreadable(why) => {
@@ -41,20 +43,24 @@ impl Orphans {
     pub(super) fn add(&mut self, until: Order, orphan: Orphan) {
         self.count += 1;
         let orphan = match orphan {
-            // It cannot be told which call each is for, and its text may be another caller's.
+            // The call of each is unknown, and its text may be meant for another caller.
             Orphan::Error(_) if self.count > 1 => Orphan::Unreadable(Why::NoMessage),
             orphan => orphan,
         };
         self.last = Some((until, orphan));
     }
 
-    /// The newest call that one of them may be for, if there are any.
+    /// Returns the newest call that one of the answers may be for, and the last answer, if there
+    /// are any.
     pub(super) fn until(&self) -> Option<(Order, Orphan)> {
         self.last.clone()
     }
 
-    /// Whether the calls that are still unanswered are those that these answers were for. `left` is how
-    /// many there are, those that nobody waits for included; `over` if nobody waits for any.
+    /// Returns `true` if the calls that are still unanswered are the calls that these answers were
+    /// for.
+    ///
+    /// `left` is the number of unanswered calls, including cancelled calls. `over` is `true` if all
+    /// of them are cancelled.
     pub(super) fn settle(&mut self, left: Option<usize>, over: bool) -> bool {
         let known = left.is_some_and(|left| left <= self.count);
         if known || over {

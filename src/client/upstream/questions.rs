@@ -1,4 +1,5 @@
-//! Requests of a server: the caller each goes to, and how many may wait for an answer.
+//! Requests of a server: the caller that each goes to, and the limits on those that wait for an
+//! answer.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -11,18 +12,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::routes::{Mail, Order, Routes, Table};
 
-/// How many requests of a server may wait for an answer by way of one call.
+/// Limit of requests of a server that wait for an answer by way of one call.
 pub(super) const MAX_FOR_ONE: usize = 64;
-/// How many may wait on one connection.
+/// Limit of requests of a server that wait on one connection.
 const MAX_ON_CONNECTION: usize = 1_024;
-/// How many may wait until the connection's only caller can be reached.
+/// Limit of requests that wait until the connection's only caller can be reached.
 const MAX_HELD: usize = 16;
-/// How long they may wait.
+/// Limit of the time that they wait.
 const HELD_FOR: Duration = Duration::from_secs(60);
-/// How many notifications may wait for the same.
+/// Limit of notifications that wait for the only caller.
 const MAX_HELD_NOTIFICATIONS: usize = 64;
 
-/// How many requests of the server wait for an answer.
+/// The number of requests of the server that wait for an answer.
 #[derive(Default)]
 pub(super) struct Questions(usize);
 
@@ -38,7 +39,7 @@ impl Held {
         self.notifications.is_empty() && self.questions.is_empty()
     }
 
-    /// Keeps a notification. `false` if there is no room.
+    /// Keeps a notification. Returns `false` if there is no room.
     pub(super) fn keep(&mut self, notification: ServerNotification) -> bool {
         let room = self.notifications.len() < MAX_HELD_NOTIFICATIONS;
         if room {
@@ -57,7 +58,7 @@ impl Held {
     }
 }
 
-/// Where a question is counted.
+/// The call or the listen at which a question is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum At {
     Connection,
@@ -100,12 +101,12 @@ enum Target {
 /// A question that may be asked.
 pub(super) struct Admission {
     target: Target,
-    /// The transport says which call it belongs to.
+    /// `true` if the transport says which call it belongs to.
     names_call: bool,
     _place: Place,
 }
 
-/// The call that a message belongs to, as far as the transport says so.
+/// Returns the call that a message belongs to, if the transport says so.
 fn named_call(extensions: &Extensions) -> Option<RequestId> {
     if let Some(InboundStreamOrigin::OutboundRequest(id)) = extensions.get() {
         return Some(id.clone());
@@ -119,7 +120,8 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// The error for the server: there is no such caller, or there are several, or no room.
+    /// Returns the error for the server if there is no such caller, if there are several, or if
+    /// there is no room.
     pub(super) fn admit(self: &Arc<Self>, request: &ServerRequest) -> Result<Admission, ErrorData> {
         let named = named_call(request.extensions());
         let names_call = named.is_some();
@@ -170,7 +172,8 @@ impl Table {
         Ok((route.mail.clone(), at))
     }
 
-    /// The place of the connection's only caller. `None` if it cannot be reached yet.
+    /// Returns the mailbox of the connection's only caller. Returns `None` if the caller cannot be
+    /// reached yet.
     fn admit_to_only_caller(&mut self) -> Result<Option<(mpsc::Sender<Mail>, At)>, ErrorData> {
         if self.callers.are_several() {
             return Err(several_callers());
@@ -184,7 +187,7 @@ impl Table {
         Ok(Some((route.mail.clone(), at)))
     }
 
-    /// Finds the questions that were held a place at the only caller.
+    /// Assigns the held questions a place at the only caller.
     pub(super) fn hand_over_questions(
         &mut self,
     ) -> Vec<(oneshot::Sender<Reached>, mpsc::Sender<Mail>, At)> {
@@ -202,7 +205,7 @@ impl Table {
 }
 
 impl Admission {
-    /// Asks the question, and brings the caller's answer.
+    /// Asks the question, and returns the caller's answer.
     pub(super) async fn ask(
         mut self,
         routes: &Arc<Routes>,
@@ -216,8 +219,8 @@ impl Admission {
                     .map_err(|_| no_session())?
                     .map_err(|_| several_callers())?,
             };
-            // A server asks for roots on its own account: they are not lost with the call that they
-            // happened to come with.
+            // A server asks for roots on its own account. So the request is not lost with the call
+            // that it happened to come with.
             let again = match &request {
                 ServerRequest::ListRootsRequest(_) if !self.names_call => Some(request.clone()),
                 _ => None,
@@ -236,8 +239,8 @@ impl Admission {
 }
 
 impl Reached {
-    /// Puts a request into the mailbox, and brings the answer. `None` if the call ends before there
-    /// is one.
+    /// Puts a request into the mailbox, and returns the answer. Returns `None` if the call ends
+    /// before the answer.
     async fn ask(&self, request: ServerRequest) -> Option<Result<ClientResult, ErrorData>> {
         let (reply, answer) = oneshot::channel();
         let mail = Mail::Request(Box::new(request), reply);

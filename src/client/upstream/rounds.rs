@@ -1,5 +1,5 @@
-//! Multi-round requests (MCP 2026-07-28, SEP-2322) for callers that do not know them: what the server
-//! wants to know, it asks with the requests of older revisions.
+//! Multi-round requests (MCP 2026-07-28, SEP-2322) for older callers. The questions of the server
+//! become requests of older revisions.
 
 use rmcp::model::{
     ClientCapabilities, ClientRequest, ClientResult, DEFAULT_MRTR_MAX_ROUNDS, InputRequest,
@@ -23,7 +23,7 @@ pub(super) async fn run(call: &Call, request: McpRequest) -> Result<McpResponse,
         };
         let answers = ask(&request.context, wanted).await?;
         if answers.is_empty() {
-            // The server wants nothing but to be asked again.
+            // The server only wants to be asked again.
             tokio::time::sleep(mrtr::EMPTY_ROUND.delay(empty)).await;
             empty += 1;
         }
@@ -35,7 +35,7 @@ pub(super) async fn run(call: &Call, request: McpRequest) -> Result<McpResponse,
     Err(mrtr::too_many_rounds(DEFAULT_MRTR_MAX_ROUNDS))
 }
 
-/// Whether the server may answer this request by wanting input.
+/// Returns `true` if the server may answer this request by asking for input.
 pub(super) fn may_want_input(message: &ClientRequest) -> bool {
     matches!(
         message,
@@ -45,7 +45,7 @@ pub(super) fn may_want_input(message: &ClientRequest) -> bool {
     )
 }
 
-/// Puts the answers, and the server's state as it came, into the next round's request.
+/// Puts the answers, and the server's unchanged state, into the next round's request.
 fn resume(message: &mut ClientRequest, answers: InputResponses, state: Option<String>) -> bool {
     let (responses, request_state) = match message {
         ClientRequest::CallToolRequest(request) => (
@@ -92,7 +92,7 @@ async fn answer(caller: &Caller, request: &InputRequest) -> Result<Value, Error>
     serde_json::to_value(result).map_err(|error| unanswerable(&error.to_string()))
 }
 
-/// The server asks a caller only for what it said it can do.
+/// Returns an error if the server asks for a capability that the caller did not claim.
 fn check(capabilities: &ClientCapabilities, request: &InputRequest) -> Result<(), Error> {
     let missing = match request {
         InputRequest::CreateMessage(_) if capabilities.sampling.is_none() => "sampling",

@@ -1,4 +1,4 @@
-//! Which call a message from the server belongs to.
+//! Routes: the call that a message from the server belongs to.
 
 #[cfg(feature = "http-client")]
 use std::sync::atomic::AtomicUsize;
@@ -32,59 +32,60 @@ use super::{
 };
 use crate::{CallContext, Caller, lines::Why, protocol};
 
-/// How many messages may wait for one call. A caller that takes them slower than the server sends loses
-/// the newest progress and log messages; a listen that falls so far behind ends with an error.
+/// Limit of messages that wait for one call. A caller that takes them slower than the server sends
+/// loses the newest progress and log messages. A listen that falls so far behind ends with an
+/// error.
 const MAILBOX: usize = 4_096;
 
-/// How much progress is kept whose call is not known yet.
+/// Limit of progress notifications that are kept for calls that are not known yet.
 const MAX_EARLY: usize = 64;
 
-/// What a server sends to a call beside its answer.
+/// A message of the server to a call, besides its answer.
 pub(super) enum Mail {
     Notification(Box<ServerNotification>),
     Request(Box<ServerRequest>, Reply),
 }
 
-/// Takes the answer to a request of the server.
+/// The sender for the answer to a request of the server.
 pub(super) type Reply = oneshot::Sender<Result<ClientResult, ErrorData>>;
 
 pub(super) type Mailbox = mpsc::Receiver<Mail>;
 
-/// Marks an outgoing request with the mailbox of its call, until the request's id is known.
+/// The mailbox of a call. It marks the call's outgoing request until the request's id is known.
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) mail: mpsc::Sender<Mail>,
     listens: bool,
-    /// Is quickly done, and its server asks nothing.
+    /// `true` for a request that is quickly done, and whose server asks nothing.
     lists: bool,
-    /// Takes only what says that it belongs here.
+    /// `true` if the call takes only messages that name it.
     quiet: bool,
     answered: bool,
-    /// Why the answer cannot be read, if it cannot.
+    /// The reason why the answer cannot be read, if it cannot.
     unreadable: Option<Why>,
-    /// What the answer is to be read as.
+    /// The result type of the call.
     expected: Option<Expected>,
-    /// The result, if it was read before rmcp came to it.
+    /// The result, if it was read before rmcp reads the answer.
     #[cfg(feature = "http-client")]
     result: Option<Box<rmcp::model::ServerResult>>,
-    /// Is counted otherwise.
+    /// `true` if the call is counted elsewhere.
     counted: bool,
-    /// How many requests of the server wait for an answer by way of this call.
+    /// The number of requests of the server that wait for an answer by way of this call.
     questions: usize,
-    /// The last event on its response stream, after which the stream is taken up again.
+    /// The last event on its response stream. The stream is resumed after it.
     #[cfg(feature = "http-client")]
     last_event: Option<String>,
 }
 
 impl Route {
-    /// Takes only what says that it belongs here, and is [counted](Routes::count).
+    /// Marks a call that takes only messages that name it, and is [counted](Routes::count).
     #[cfg(feature = "http-client")]
     pub(super) fn direct(mut self) -> Self {
         (self.quiet, self.counted) = (true, true);
         self
     }
 
-    /// Of a request that is quickly done, and for which a server asks nothing.
+    /// Sets whether the request is quickly done, so that its server asks nothing.
     pub(super) fn lists(mut self, lists: bool) -> Self {
         self.lists = lists;
         self
@@ -118,13 +119,13 @@ impl Route {
         )
     }
 
-    /// Whether what names no call may go here.
+    /// Returns `true` if messages that name no call may go to this one.
     fn takes_what_names_no_call(&self) -> bool {
         !self.quiet && !self.mail.is_closed()
     }
 }
 
-/// A listen that the bottom answers itself, from the connection's notifications.
+/// A listen that the upstream answers itself, from the connection's notifications.
 struct Listener {
     route: Route,
     filter: SubscriptionFilter,
@@ -133,16 +134,16 @@ struct Listener {
 /// The calls in flight on one connection.
 pub(super) struct Routes {
     table: Mutex<Table>,
-    /// Set once the connection has had several callers: then there is nothing left to take note of.
+    /// Set once the connection has had several callers: from then on, callers need not be recorded.
     shared: AtomicBool,
     counters: Arc<Counters>,
     claims: Arc<Claims>,
-    /// How many calls are in flight for which nothing needs to be found here.
+    /// The number of direct calls in flight, which are not in the table.
     #[cfg(feature = "http-client")]
     direct: AtomicUsize,
 }
 
-/// Counts a call as long as it is kept.
+/// Counts a call until it is dropped.
 #[cfg(feature = "http-client")]
 pub(super) struct Counted<'a>(&'a AtomicUsize);
 
@@ -157,26 +158,26 @@ impl Drop for Counted<'_> {
 pub(super) struct Table {
     closed: bool,
     pub(super) callers: Callers,
-    /// What names no call, and waits for the only caller.
+    /// Messages that name no call, and wait for the only caller.
     pub(super) held: Held,
     pub(super) questions: Questions,
-    /// Ordered, so that the newest call of a session is found.
+    /// The calls by age, so that the newest call of a session is found.
     calls: BTreeMap<Order, RequestId>,
     routes: HashMap<RequestId, (Order, Route)>,
-    /// Calls that no caller waits for, but the server may still be at work on.
+    /// Calls that no caller waits for, but that the server may still process.
     abandoned: Abandoned,
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
-    /// The server takes no subscriptions, so that it tells of the resources that it will.
+    /// `true` if the server takes no subscriptions, and so sends updates of any resource.
     updates_unasked: bool,
     next: Order,
     /// rmcp's own request, while the connection is being established.
     handshake: Option<(RequestId, Expected)>,
     orphans: Orphans,
-    /// Progress of calls whose tokens are not known yet, where rmcp gives a call its token as it
-    /// sends it.
+    /// Progress of calls whose tokens are not known yet, where rmcp assigns the token of a call as
+    /// it sends the call.
     early: Option<VecDeque<ServerNotification>>,
-    /// Requests whose answers came otherwise than to rmcp, as long as it has not been told.
+    /// Requests whose answers did not come to rmcp, until rmcp has been told.
     failed: VecDeque<(RequestId, Orphan)>,
 }
 
@@ -202,7 +203,7 @@ impl Routes {
         &self.counters
     }
 
-    /// Takes note of the caller of a request, before anything is done for it.
+    /// Records the caller of a request, before the request is processed.
     pub(super) fn meet(&self, context: &CallContext) {
         if self.shared.load(Ordering::Relaxed) {
             return;
@@ -223,7 +224,7 @@ impl Routes {
         }
     }
 
-    /// Hands what was held to the only caller, who can be reached now.
+    /// Delivers the held messages to the only caller, once the caller can be reached.
     fn hand_over(self: &Arc<Self>, mut table: MutexGuard<'_, Table>) {
         if table.held.is_empty() {
             return;
@@ -235,7 +236,7 @@ impl Routes {
             }
         }
         let handed = table.hand_over_questions();
-        // What is taken back as a question is gone takes the lock itself.
+        // If a question is gone, its place takes the lock as it is dropped.
         drop(table);
         for (waiting, mail, at) in handed {
             let _ = waiting.send(self.reached(mail, at));
@@ -267,12 +268,13 @@ impl Routes {
         self.hand_over(table);
     }
 
-    /// Keeps progress that comes before its call is entered.
+    /// Starts to keep progress that comes before its call is entered.
     pub(super) fn keep_early_progress(&self) {
         self.table().early = Some(VecDeque::new());
     }
 
-    /// Takes updates of resources to which there is no subscription, because the server takes none.
+    /// Accepts updates of resources without a subscription, because the server takes no
+    /// subscriptions.
     pub(super) fn take_unasked_updates(&self) {
         self.table().updates_unasked = true;
     }
@@ -304,25 +306,27 @@ impl Routes {
         }
     }
 
-    /// Forgets a call that was answered. Says why, if the answer cannot be read.
+    /// Removes a call that was answered. Returns the reason if the answer cannot be read.
     pub(super) fn land(&self, id: &RequestId, token: &ProgressToken) -> Option<Why> {
         let route = self.table().remove(id, token)?;
         route.unreadable
     }
 
-    /// Forgets a call that no caller waits for any more. The server may go on with it, whatever it is told.
+    /// Removes a call that no caller waits for any more. The server may go on with it, even if it
+    /// is told.
     pub(super) fn abandon(&self, id: &RequestId, token: &ProgressToken) {
         let mut table = self.table();
         let Some(route) = table.remove(id, token) else {
             return;
         };
-        // Once it is answered, the server is done with it, also if the answer was not taken.
+        // Once it is answered, the server is done with it, even if the caller did not take the
+        // answer.
         if !route.listens && !route.answered {
             table.abandoned.insert(id.clone());
         }
     }
 
-    /// Takes note that the server has answered a request, and puts the result into the answer that was kept for it.
+    /// Records that the server has answered a request, and puts the kept result into the answer.
     pub(super) fn answered(&self, message: &mut RxJsonRpcMessage<RoleClient>) {
         let id = match message {
             JsonRpcMessage::Response(response) => own_id(&response.id),
@@ -346,7 +350,8 @@ impl Routes {
         table.settle_orphans();
     }
 
-    /// Takes note of an answer that cannot be read: the one to this request, or to one of those in flight.
+    /// Records an answer that cannot be read: the answer to this request, or to one of those in
+    /// flight.
     pub(super) fn unreadable(&self, id: Option<RequestId>, why: Why) {
         self.orphaned(id, Orphan::Unreadable(why));
     }
@@ -364,9 +369,11 @@ impl Routes {
         }
     }
 
-    /// Keeps back an error that names no request, which rmcp would drop: it is the answer to one of those in
-    /// flight. One that says that there is no such method is not: a server that has read the method has read the
-    /// `id` too, and some servers answer notifications so. Before the handshake has been answered, no
+    /// Withholds an error that names no request, which rmcp would drop. It answers one of the
+    /// requests in flight.
+    ///
+    /// "Method not found" is an exception: a server that has read the method has read the `id` too,
+    /// and some servers answer notifications so. Before the handshake has been answered, no
     /// notification has been sent.
     pub(super) fn named(
         &self,
@@ -386,7 +393,7 @@ impl Routes {
         }
     }
 
-    /// The answer to a request that has failed, for rmcp.
+    /// Returns the answer to a request that has failed, for rmcp.
     pub(super) fn next_failed(&self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let (id, orphan) = self.table().failed.pop_front()?;
         Some(JsonRpcMessage::error(orphan.into_error(), Some(id)))
@@ -412,7 +419,7 @@ impl Routes {
         self.table().listeners.remove(&order);
     }
 
-    /// Ends every call: the connection is lost. Their mailboxes close.
+    /// Ends every call by closing its mailbox: the connection is lost.
     pub(super) fn close(&self) {
         let lost = {
             let mut table = self.table();
@@ -434,7 +441,7 @@ impl Routes {
         drop(ended);
     }
 
-    /// How many calls and listens are in flight.
+    /// Returns the number of calls and listens in flight.
     pub(super) fn len(&self) -> usize {
         #[cfg(feature = "http-client")]
         let direct = self.direct.load(Ordering::Relaxed);
@@ -442,18 +449,18 @@ impl Routes {
         let direct = 0;
         let table = self.table();
         let routes = table.routes.values();
-        // Of those that are counted, some are in the table too.
+        // Some of the counted calls are in the table too.
         let in_table = routes.filter(|(_, route)| !route.counted).count();
         direct + in_table + table.listeners.len()
     }
 
-    /// Puts a notification where it belongs. Gives back those that are rmcp's own business.
+    /// Delivers a notification. Returns it if it is for rmcp itself.
     pub(super) fn deliver(&self, notification: ServerNotification) -> Option<ServerNotification> {
         self.deliver_for(None, notification)
     }
 
-    /// The same for one that came on the response stream of a call, if the transport has such
-    /// streams.
+    /// Delivers a notification that came on the response stream of a call, if the transport has
+    /// such streams.
     pub(super) fn deliver_for(
         &self,
         call: Option<&RequestId>,
@@ -505,7 +512,7 @@ impl Routes {
         None
     }
 
-    /// Puts a notification into the mailbox of a call that it is known to belong to.
+    /// Puts a notification into the mailbox of the call that it is known to belong to.
     #[cfg(feature = "http-client")]
     pub(super) fn deliver_to(&self, id: &RequestId, notification: ServerNotification) {
         let Some(notification) = protocol::from_server(notification) else {
@@ -516,7 +523,7 @@ impl Routes {
         }
     }
 
-    /// Takes note of an event on the response stream of a call.
+    /// Records an event on the response stream of a call.
     #[cfg(feature = "http-client")]
     pub(super) fn heard_event(&self, id: &RequestId, event: &str) {
         if let Some((_, route)) = self.table().routes.get_mut(id) {
@@ -524,8 +531,8 @@ impl Routes {
         }
     }
 
-    /// The call whose response stream goes on after this event. `None` if the server has given
-    /// several streams the same event id.
+    /// Returns the call whose response stream goes on after this event. Returns `None` if the
+    /// server has given several streams the same event id.
     #[cfg(feature = "http-client")]
     pub(super) fn call_after(&self, event: &str) -> Option<RequestId> {
         let table = self.table();
@@ -543,7 +550,7 @@ impl Routes {
         Counted(&self.direct)
     }
 
-    /// Forgets a call, answered or not, of which nothing can come any more.
+    /// Removes a call, answered or not, for which no message can come any more.
     #[cfg(feature = "http-client")]
     pub(super) fn leave(&self, id: &RequestId) {
         let mut table = self.table();
@@ -576,7 +583,8 @@ impl Table {
         Some(route)
     }
 
-    /// Progress of a call that is not known: it has ended, unless its token is about to be known.
+    /// Keeps progress of an unknown call. The call has ended, unless its token is about to be
+    /// known.
     fn keep_early(&mut self, progress: ServerNotification) {
         let Some(early) = &mut self.early else {
             tracing::debug!("progress for a call that has ended");
@@ -604,8 +612,8 @@ impl Table {
         }
     }
 
-    /// Where a notification goes that names no call, if its only caller can be reached: to the
-    /// newest call, else to a listen.
+    /// Returns the route for a notification that names no call, if the only caller can be reached:
+    /// the newest call, else a listen.
     fn told(&self) -> Option<&Route> {
         if !self.callers.is_one() {
             return None;
@@ -621,8 +629,8 @@ impl Table {
             .find(|route| route.takes_what_names_no_call())
     }
 
-    /// Where a request goes that names no call, if the only caller can be reached. A listen
-    /// outlives what is quickly done, so it comes before that.
+    /// Returns the route for a request that names no call, if the only caller can be reached. A
+    /// listen outlives a call that is quickly done, so it comes before such a call.
     pub(super) fn asked(&mut self) -> Option<(At, &mut Route)> {
         if !self.callers.is_one() {
             return None;
@@ -644,7 +652,7 @@ impl Table {
         self.route_at(&at).map(|route| (at, route))
     }
 
-    /// The call, or the listen, at this place.
+    /// Returns the route of the call or the listen at this place.
     pub(super) fn route_at(&mut self, at: &At) -> Option<&mut Route> {
         match at {
             At::Connection => None,
@@ -671,8 +679,8 @@ impl Table {
         self.failed.push_back((id, orphan));
     }
 
-    /// Fails the calls that answers without a name must have been for: when as many are left as there are
-    /// such answers, it is those. A listen is answered when it ends, so it is not taken to be one of them.
+    /// Fails the calls that answers without an `id` must have been for, once only as many calls are
+    /// left as there are such answers. A listen is answered when it ends, so it does not count.
     fn settle_orphans(&mut self) {
         let Some((until, orphan)) = self.orphans.until() else {
             return;
@@ -705,7 +713,7 @@ impl Table {
             return;
         };
         if !post(&route.mail, notification, counters) {
-            // Its mailbox closes, and the listen ends with an error: it has missed something.
+            // Its mailbox closes, and the listen ends with an error: it has missed a message.
             self.routes.remove(id);
         }
     }
@@ -723,8 +731,8 @@ impl Table {
         wanted
     }
 
-    /// What names no call and no subscription goes to a caller only if the connection has had no
-    /// other.
+    /// Delivers a notification that names no call and no subscription, if the connection has had
+    /// only one caller.
     fn deliver_to_only_caller(&mut self, notification: ServerNotification, counters: &Counters) {
         if let Some(route) = self.told() {
             post(&route.mail, notification, counters);
@@ -744,7 +752,7 @@ fn post(mail: &mpsc::Sender<Mail>, notification: ServerNotification, counters: &
 }
 
 impl Route {
-    /// Takes one more question. `false` if too many wait for an answer.
+    /// Counts one more question. Returns `false` if too many wait for an answer.
     pub(super) fn take_question(&mut self) -> bool {
         let takes = self.questions < MAX_FOR_ONE;
         self.questions += usize::from(takes);

@@ -1,4 +1,4 @@
-//! Where a connection is kept, and made again when it is lost.
+//! A slot holds a connection, and makes it again when it is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use crate::{Error, TransportError, backoff::Backoff};
 
-/// How long a call waits for an attempt that is due, rather than fail.
+/// The time a call waits for an attempt that is due, rather than fail.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A connection that is lost sooner than this counts as a failure.
+/// The lifetime below which a lost connection counts as a failure.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, Error>>>;
@@ -27,18 +27,19 @@ type Closing = Shared<BoxFuture<'static, ()>>;
 pub(super) trait Dial: Send + Sync {
     fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>>;
 
-    /// Resolves when nothing that was begun for a connection is left, once all of them are let go of.
+    /// Resolves when no task or process of a connection is left, once all connections have been
+    /// dropped.
     fn ended(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Whether there is but one connection, and no other once it is lost.
+    /// Returns `true` if there is only one connection, which is not made again once it is lost.
     fn is_final(&self) -> bool {
         false
     }
 }
 
-/// A connection that is made on demand, by one caller for all, and again when it is lost.
+/// A connection that is made on demand, by one caller for all, and made again when it is lost.
 pub(super) struct Slot {
     name: Arc<str>,
     dial: Box<dyn Dial>,
@@ -46,7 +47,7 @@ pub(super) struct Slot {
     connect_timeout: Duration,
     in_background: bool,
     state: Mutex<State>,
-    /// Calls off the attempt that is under way.
+    /// Cancels the attempt that is under way.
     stop: CancellationToken,
     this: Weak<Slot>,
 }
@@ -59,11 +60,11 @@ struct State {
     /// Connections in a row that were lost soon after they were made.
     short_lived: u32,
     connected_at: Option<Instant>,
-    /// Not before this is another attempt made.
+    /// The earliest time of the next attempt.
     next_attempt: Option<Instant>,
     last_error: Option<Error>,
     closed: bool,
-    /// The connection of a retired slot: calls that have it go on.
+    /// The connection of a retired slot. Calls that hold it go on.
     retired: Weak<Connection>,
     closing: Option<Closing>,
 }
@@ -76,7 +77,7 @@ enum Phase {
     Ready(Arc<Connection>),
 }
 
-/// How a slot behaves.
+/// The settings of a slot.
 pub(super) struct Settings {
     pub(super) name: Arc<str>,
     pub(super) backoff: Backoff,
@@ -102,7 +103,7 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection, if there is one now.
+    /// Returns the connection, if there is one now.
     pub(super) fn ready(&self) -> Option<Arc<Connection>> {
         match &self.state().phase {
             Phase::Ready(connection) if !connection.is_lost() => Some(connection.clone()),
@@ -110,12 +111,12 @@ impl Slot {
         }
     }
 
-    /// The connection, made if there is none.
+    /// Returns the connection, and makes it if there is none.
     ///
     /// # Errors
     ///
-    /// If the connection cannot be made, or will not be tried again within [`PATIENCE`]: then at once,
-    /// and the error says when.
+    /// Returns an error if the connection cannot be made. If the next attempt is not due within
+    /// [`PATIENCE`], the error comes at once and says when the attempt is due.
     pub(super) async fn get(&self) -> Result<Arc<Connection>, Error> {
         loop {
             let next = {
@@ -138,7 +139,7 @@ impl Slot {
         }
     }
 
-    /// Until when to wait with the next attempt.
+    /// Returns the time until which to wait before the next attempt.
     fn wait(&self, state: &State) -> Result<Option<Instant>, Error> {
         if state.closed {
             return Err(self.closed());
@@ -176,7 +177,7 @@ impl Slot {
         self.error("it has been closed").into()
     }
 
-    /// Begins an attempt that goes on whether or not somebody waits for it.
+    /// Begins an attempt that goes on even if no caller waits for it any more.
     fn start(&self, state: &mut State) -> Connecting {
         let dialled = self.dial.dial();
         let limit = self.connect_timeout;
@@ -219,7 +220,7 @@ impl Slot {
         connecting
     }
 
-    /// Takes note of how an attempt ended.
+    /// Records the outcome of an attempt.
     fn settle(&self, connected: Result<Arc<Connection>, Error>) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         if state.closed {
@@ -256,7 +257,7 @@ impl Slot {
         connected
     }
 
-    /// Waits for the connection to be lost, and then makes another.
+    /// Waits until the connection is lost, and then makes another.
     fn watch(&self, connection: &Arc<Connection>) {
         let lost = connection.lost();
         let connection = Arc::downgrade(connection);
@@ -281,7 +282,8 @@ impl Slot {
         });
     }
 
-    /// The connection was lost. One loss is mended at once; a server that keeps dying is given time.
+    /// Records a lost connection. After a single loss it is made again at once; a server that keeps
+    /// dying is given time.
     fn lose(&self, state: &mut State) {
         state.phase = Phase::Idle;
         let lived = state.connected_at.take().map(|at| at.elapsed());
@@ -314,7 +316,7 @@ impl Slot {
         });
     }
 
-    /// Makes no other connection, and leaves the one there is to the calls that have it.
+    /// Stops making connections. The current connection stays with the calls that hold it.
     pub(super) fn retire(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -324,8 +326,8 @@ impl Slot {
         }
     }
 
-    /// Ends the connection and what is under way, and makes no other. It goes on whether or not somebody
-    /// waits for it, and all who do wait for the same end.
+    /// Ends the connection and any attempt, and makes no other connection. The end goes on even if
+    /// no caller waits for it, and all callers that do wait share it.
     pub(super) fn close(&self) -> Closing {
         let mut state = self.state();
         if let Some(closing) = &state.closing {
@@ -354,7 +356,7 @@ impl Slot {
 }
 
 impl Drop for Slot {
-    /// Nobody is left to use what an attempt would bring.
+    /// Cancels the attempt under way: no caller is left to use its connection.
     fn drop(&mut self) {
         self.stop.cancel();
     }

@@ -1,4 +1,4 @@
-//! Counts of what an upstream's callers did not get.
+//! Counts of messages that an upstream withheld from its callers.
 
 use std::sync::{
     Arc,
@@ -9,28 +9,28 @@ use rmcp::model::ErrorData;
 
 use crate::{lines::Why, log_limit::LogLimit};
 
-/// What an [`Upstream`](super::Upstream) has held back since it was made, over all of its
-/// connections.
+/// Counts of the messages that an [`Upstream`](super::Upstream) has withheld since it was made,
+/// over all of its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpstreamStats {
     /// Notifications that name no call or subscription, and were dropped because their connection
     /// has had several callers, or no caller took them.
     pub unattributed_notifications: u64,
-    /// Requests of the server that were refused: they name no call and the connection has had
+    /// Requests of the server that were refused. They name no call and the connection has had
     /// several callers, no session came for them, or too many of them waited for an answer.
     pub refused_requests: u64,
-    /// Requests of the server that were dropped without an answer, because it did not read the
-    /// refusals of those before, or the answers to its pings.
+    /// Requests of the server that were dropped without an answer, because the server did not read
+    /// the refusals of earlier requests, or the answers to its pings.
     pub unanswered_requests: u64,
     /// Notifications for a call or a listen that were dropped, because its caller takes them more
     /// slowly than the server sends them.
     pub overflowed_notifications: u64,
-    /// Messages that could not be read, where they are lines.
+    /// Messages that could not be read, on transports with one message a line.
     pub unreadable_messages: u64,
 }
 
-/// The same while it is counted, with the log lines of each.
+/// The running counts, with the log lines of each.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     upstream: Arc<str>,
@@ -76,7 +76,7 @@ impl Counters {
         }
     }
 
-    /// Notifications were dropped that could be for more than one caller.
+    /// Counts dropped notifications that could be for more than one caller.
     pub(super) fn unattributed(&self, notifications: u64) {
         if let Some(dropped) = self.unattributed.add(notifications) {
             tracing::warn!(
@@ -88,7 +88,7 @@ impl Counters {
         }
     }
 
-    /// A request of the server was refused.
+    /// Counts a refused request of the server.
     pub(super) fn refused(&self, method: &str, error: &ErrorData) {
         if let Some(refused) = self.refused.add(1) {
             tracing::warn!(
@@ -101,7 +101,7 @@ impl Counters {
         }
     }
 
-    /// A request of the server was not even answered.
+    /// Counts a request of the server that was dropped without an answer.
     pub(super) fn unanswered(&self) {
         if let Some(dropped) = self.unanswered.add(1) {
             tracing::warn!(
@@ -112,7 +112,7 @@ impl Counters {
         }
     }
 
-    /// A message of the server could not be read.
+    /// Counts a message of the server that could not be read.
     pub(super) fn unreadable(&self, why: &Why) {
         if let Some(messages) = self.unreadable.add(1) {
             tracing::warn!(
@@ -124,7 +124,7 @@ impl Counters {
         }
     }
 
-    /// A mailbox was full.
+    /// Counts a notification that was dropped because a mailbox was full.
     pub(super) fn overflowed(&self) {
         if let Some(dropped) = self.overflowed.add(1) {
             tracing::warn!(

@@ -1,9 +1,12 @@
-//! What stands between rmcp's client loop and a transport, so that nothing the server sends is late.
+//! A wrapper of the transport below rmcp's client loop, so that messages of the server are not
+//! late.
 //!
-//! rmcp gives a request its id and progress token as it sends it, hands each notification to a task of its
-//! own (so that two can change places; likewise each message to send), and keeps serving a lost connection
-//! until its handlers have finished. Here, on the transport's own path, a request is known before it leaves, notifications keep
-//! their order, and the end of the stream is seen at once.
+//! - rmcp gives a request its id and progress token only as it sends it. Here a request is known
+//!   before it leaves.
+//! - rmcp hands each notification, and each message to send, to a task of its own, so that two can
+//!   change places. Here notifications keep their order.
+//! - rmcp keeps serving a lost connection until its handlers have finished. Here the end of the
+//!   stream is seen at once.
 
 use std::{
     borrow::Cow,
@@ -34,15 +37,16 @@ use crate::{
     outgoing::{trim_notification, trim_request},
 };
 
-/// How many replies of this side may be on their way to a server. One that reads none of them gets no
-/// more.
+/// Limit of replies of this side that are on their way to a server. A server that reads none of
+/// them gets no more.
 const MAX_REPLIES: usize = 1_024;
 
-/// A transport whose traffic is sorted by call.
+/// A transport that sorts messages by call.
 pub(super) struct Tap<T> {
     inner: T,
     routes: Arc<Routes>,
-    /// The refusals and the answers to pings that are on their way. rmcp's own answers have no bound.
+    /// The refusals and the answers to pings that are on their way. rmcp's own answers have no
+    /// limit.
     replies: FuturesUnordered<BoxFuture<'static, ()>>,
     lost: CancellationToken,
     _lost_on_drop: DropGuard,
@@ -66,8 +70,8 @@ impl<T> Tap<T> {
 }
 
 impl<T: Transport<RoleClient>> Tap<T> {
-    /// Finds the caller that a request is for. `false` if there is none, and the request has been
-    /// answered here.
+    /// Finds the caller that a request is for. Returns `false` if there is none; the request has
+    /// then been answered here.
     fn admit(&mut self, id: &RequestId, request: &mut ServerRequest) -> bool {
         if let ServerRequest::PingRequest(_) = request {
             let pong = ClientResult::empty(());

@@ -34,18 +34,18 @@ use crate::{
     endpoint,
 };
 
-/// How many requests may wait for their response headers at once on one connection of an upstream. rmcp's
-/// own default, 16, is for one user; a gateway has many.
+/// Limit of requests that wait for their response headers at once on one connection. rmcp's own
+/// default, 16, is meant for one user; a gateway has many.
 const MAX_CONCURRENT_REQUESTS: usize = 1_024;
-/// How many messages may wait between rmcp's tasks.
+/// Limit of messages that wait between rmcp's tasks.
 const CHANNEL_CAPACITY: usize = 256;
-/// How long an idle TCP connection is kept. Shorter than what servers and proxies commonly allow (60 s and
-/// more), so that it is this side that lets go of it.
+/// The time an idle TCP connection is kept. It is shorter than servers and proxies commonly allow
+/// (60 s and more), so that this side closes the connection first.
 const POOL_IDLE: Duration = Duration::from_secs(30);
-/// How many redirects to the same origin are followed.
+/// Limit of redirects to the same origin that are followed for one request.
 const MAX_REDIRECTS: usize = 5;
 
-/// Headers that rmcp sets itself. What is said otherwise would fail every call, or break it.
+/// Headers that rmcp sets itself. Other values would fail every call, or break it.
 const RESERVED: [&str; 5] = [
     "accept",
     "content-type",
@@ -54,30 +54,37 @@ const RESERVED: [&str; 5] = [
     "mcp-session-id",
 ];
 
-/// Where an MCP server is reached over streamable HTTP.
+/// The URL and settings of an MCP server over streamable HTTP.
 ///
 /// # Answers
 ///
-/// The response to a request brings that request's answer:
+/// The response to a request holds that request's answer:
 ///
-/// - An error whose `id` is missing, null, or an id that this side does not give fails the request with the
-///   server's own code, message and data. `Retry-After` becomes `retryAfterMs` in the error's data, where that is
-///   an object or missing, so that [`Error::retry_after`] finds it.
-/// - An answer with the id of another request fails the request with a transport error, and the connection serves
-///   no further request.
-/// - A response that holds no message fails the request with a transport error that has the HTTP status. So does
-///   202 or 204, unless the session's own event stream is open and can bring the answer.
+/// - An error whose `id` is missing, null, or an id that the client does not give fails the request
+///   with the server's own code, message and data. `Retry-After` becomes `retryAfterMs` in the
+///   error's data, if that is an object or missing. [`Error::retry_after`] reads it there.
+/// - An answer with the id of another request fails the request with a transport error, and the
+///   connection serves no further request.
+/// - A response without a message fails the request with a transport error that has the HTTP
+///   status. So does 202 or 204, unless the session's own event stream is open and can bring the
+///   answer.
 ///
-/// Event streams are read as the WHATWG standard says: unknown fields, comments and malformed values are ignored,
-/// and line ends may be LF, CR or CRLF.
+/// Event streams are read as the WHATWG standard says: unknown fields, comments and malformed
+/// values are ignored, and line ends may be LF, CR or CRLF.
 ///
 /// # Sessions
 ///
-/// A server that was restarted does not know its sessions. A refusal that is about the session makes the upstream
-/// begin another one and send the request again, once: HTTP 404 or 410; another status from 400 to 499 (but 413
-/// and 429) with a text such as "No valid session ID provided", "Session not found" or "Server not initialized";
-/// or an error of that text that names no request, with any status. An error with the code -32601 or -32602 is
-/// never such a refusal. If the new session is refused too, the request fails with the server's error.
+/// A restarted server does not know its sessions. When the server refuses a session, the upstream
+/// begins another session and sends the request again, once. The following responses refuse a
+/// session:
+///
+/// - HTTP 404 or 410.
+/// - Another status from 400 to 499 (but 413 and 429) with a text such as "No valid session ID
+///   provided", "Session not found" or "Server not initialized".
+/// - An error with such a text that names no request, with any status.
+///
+/// An error with the code -32601 or -32602 never refuses a session. If the server refuses the new
+/// session too, the request fails with the server's error.
 ///
 /// # Example
 ///
@@ -100,7 +107,7 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// The URL that messages are posted to.
+    /// Creates an endpoint for the URL that messages are posted to.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -112,9 +119,9 @@ impl HttpEndpoint {
         }
     }
 
-    /// Sends a header with every request. Of several values for one name, the last is sent. What MCP itself
-    /// needs (`Accept`, `Content-Type`, `Last-Event-ID`, `Mcp-Protocol-Version`, `Mcp-Session-Id`) cannot be
-    /// set.
+    /// Sends a header with every request. If a name has several values, the last is sent. The
+    /// headers that MCP itself needs (`Accept`, `Content-Type`, `Last-Event-ID`,
+    /// `Mcp-Protocol-Version`, `Mcp-Session-Id`) cannot be set.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -129,11 +136,14 @@ impl HttpEndpoint {
         self
     }
 
-    /// Sends `Authorization: Bearer` with every request, as [`bearer`](Self::bearer) does, and asks `source` for the
-    /// token each time: for tokens that expire while the connection lasts. That goes for the handshake, for calls
-    /// that bring no credential of their own, for a session's stream, and for its end. While `source` fails, nothing
-    /// is sent; it has 30 s. It should keep its token rather than fetch it each time, as
-    /// `Credentials::for_endpoint` (feature `auth`) does.
+    /// Sends `Authorization: Bearer` with every request, as [`bearer`](Self::bearer) does, with a
+    /// token that `source` returns each time. Use this for tokens that expire while the connection
+    /// lasts.
+    ///
+    /// The token goes with the handshake, with calls that have no credential of their own, with a
+    /// session's stream, and with the request that ends the session. While `source` fails, nothing
+    /// is sent. Limit: 30 s for one token. `source` should keep its token rather than fetch it each
+    /// time, as `Credentials::for_endpoint` (feature `auth`) does.
     #[must_use]
     pub fn bearer_from<F, Fut>(mut self, source: F) -> Self
     where
@@ -145,23 +155,27 @@ impl HttpEndpoint {
         self
     }
 
-    /// The largest response that is read, in bytes: 16 MiB by default. A larger one fails its call.
+    /// Sets the largest response that is read, in bytes. Default: 16 MiB. A larger response fails
+    /// its call.
     #[must_use]
     pub fn max_response_bytes(mut self, bytes: usize) -> Self {
         self.max_response_bytes = bytes;
         self
     }
 
-    /// Uses this client. By default the upstream makes one of its own, which keeps its TCP connections
-    /// (idle ones for 30 s), sets `TCP_NODELAY`, follows redirects to the same origin only, and takes the proxy that
-    /// the environment names (`HTTP_PROXY` and others), but not to this machine (`localhost`, 127.0.0.0/8, `::1`).
+    /// Uses this HTTP client.
+    ///
+    /// Default: a client of the upstream's own. It keeps its TCP connections (idle ones for 30 s),
+    /// sets `TCP_NODELAY`, and follows redirects to the same origin only. It uses the proxy that
+    /// the environment names (`HTTP_PROXY` and others), but not to this machine (`localhost`,
+    /// 127.0.0.0/8, `::1`).
     #[must_use]
     pub fn client(mut self, client: reqwest::Client) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// The URL without what may be secret in it.
+    /// Returns the URL without the parts that may be secret.
     fn shown_url(&self) -> String {
         Url::parse(&self.url).map_or_else(
             |_| "malformed URL".to_owned(),
@@ -175,7 +189,7 @@ impl HttpEndpoint {
                 .with_upstream(name.clone())
                 .into()
         };
-        // A URL may hold credentials, so that it is not quoted.
+        // The error does not quote the URL, which may hold credentials.
         let url = Url::parse(&self.url)
             .map_err(|error| invalid(format!("the URL is malformed: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -213,7 +227,8 @@ impl HttpEndpoint {
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(headers)
             .max_concurrent_requests(MAX_CONCURRENT_REQUESTS)
-            // A session that the server forgot is begun anew here: subscriptions belong to it.
+            // The upstream renews a session that the server forgot, because subscriptions belong to
+            // it.
             .reinit_on_expired_session(false)
             .max_json_response_size(self.max_response_bytes)
             .max_sse_event_size(self.max_response_bytes);
@@ -222,9 +237,11 @@ impl HttpEndpoint {
         Ok(config)
     }
 
-    /// rmcp's own client keeps no connection, because a response that is not read to its end blocks the
-    /// next request on the same connection until a delayed acknowledgment comes. rmcp reads them to the
-    /// end by now, and `TCP_NODELAY` does away with the delay.
+    /// Returns the client that was set, or one that keeps connections.
+    ///
+    /// rmcp's own client keeps no connection. The reason was that an unread rest of a response
+    /// blocks the next request on the connection until a delayed acknowledgment. rmcp reads
+    /// responses to the end by now, and `TCP_NODELAY` removes the delay.
     fn client_or_own(&self, name: &Arc<str>) -> Result<reqwest::Client, Error> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
@@ -242,7 +259,8 @@ impl HttpEndpoint {
     }
 }
 
-/// Headers of the request, credentials among them, go to no other origin.
+/// Follows redirects within one origin only: the request's headers, credentials among them, go to
+/// no other.
 fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let same = attempt
         .previous()
@@ -255,7 +273,7 @@ fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-/// Says where, and with which headers, but none of what may be secret.
+/// Shows the URL and the names of the headers, without the parts that may be secret.
 impl fmt::Debug for HttpEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
@@ -288,12 +306,16 @@ impl From<&String> for HttpEndpoint {
 }
 
 impl UpstreamBuilder {
-    /// A streamable HTTP URL.
+    /// Connects to a streamable HTTP URL.
     ///
     /// # Errors
     ///
-    /// If the URL or a header is malformed; if the URL is `https://`, neither feature `rustls` nor `native-tls` is
-    /// enabled, and no [client](HttpEndpoint::client) is given; or if the TLS library cannot be set up.
+    /// Returns an error in these cases:
+    ///
+    /// - The URL or a header is malformed.
+    /// - The URL is `https://`, neither feature `rustls` nor `native-tls` is enabled, and no
+    ///   [client](HttpEndpoint::client) is given.
+    /// - The TLS library cannot be set up.
     pub fn http(self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, Error> {
         let endpoint = endpoint.into();
         let name: Arc<str> = self

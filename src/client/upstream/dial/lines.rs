@@ -23,23 +23,26 @@ use crate::{
 };
 
 impl UpstreamBuilder {
-    /// Lines over any reader and writer: a socket, a pipe, the streams of a process that is started
-    /// otherwise. `make` makes one for each connection.
+    /// Connects over any reader and writer with one message a line: a socket, a pipe, or the
+    /// streams of a process that is started by other means. `make` makes a reader and a writer for
+    /// each connection.
     ///
-    /// An answer that cannot be read, because it is longer than
-    /// [`max_message_bytes`](Lines::max_message_bytes), no JSON, or no message of MCP, fails its call at once
-    /// with a [transport error](crate::TransportError) that says so; the server may have done what it was
-    /// asked. Other calls go on. Which call it is:
+    /// An answer cannot be read if it is longer than
+    /// [`max_message_bytes`](Lines::max_message_bytes), is not JSON, or is not an MCP message. It
+    /// fails its call at once with a [transport error](crate::TransportError) that says so; the
+    /// server may have carried out the request. Other calls go on. The call is found as follows:
     ///
-    /// - the one whose `id` is in the line, if it can be read from what there is of it;
-    /// - else the only one in flight. If there are several, it is the one that is left when the others have
-    ///   been answered, and that one fails then: no call fails for another's answer. Calls that were
-    ///   cancelled within the last minute count, for they may be answered still. A listen does not.
-    /// - A line that is not meant as a message, say one of a log, is passed over.
+    /// - By the `id` in the line, if the `id` can be read from the part that arrived.
+    /// - Otherwise it is the only call in flight. If there are several, it is the call that is left
+    ///   when the others have been answered, and that call fails then: no call fails for another's
+    ///   answer. Calls that were cancelled within the last minute count, because they may still be
+    ///   answered. A listen does not.
+    /// - A line that is not meant as a message, for example a log line, is skipped.
     ///
-    /// An error whose `id` is null, missing, or none that this side gives is the answer to a call that is found in
-    /// the same way. It fails with the server's error; if several such errors came while several calls were in
-    /// flight, with a transport error. "Method not found" without an `id` answers no call.
+    /// An error whose `id` is null, missing, or an id that the client does not give answers a call
+    /// that is found in the same way. That call fails with the server's error. If several such
+    /// errors came while several calls were in flight, it fails with a transport error. "Method not
+    /// found" without an `id` answers no call.
     ///
     /// A request of the server that cannot be read is answered with an error.
     pub fn lines<R, W, E, F, Fut>(self, make: F) -> Upstream
@@ -86,7 +89,7 @@ where
     }
 }
 
-/// Lines of a server. Of those that cannot be read it tells the calls.
+/// The lines of a server. It tells the calls of lines that cannot be read.
 pub(super) struct ClientLines<R, W> {
     pub(super) lines: Lines<R, W>,
     pub(super) routes: Arc<Routes>,
@@ -106,10 +109,10 @@ where
         self.lines.write(message)
     }
 
-    /// Nothing is lost when this is dropped and begun again.
+    /// With this answer rmcp forgets the request too.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
-            // So rmcp too forgets the request.
+            // rmcp forgets the request too by this.
             if let Some(failed) = self.routes.next_failed() {
                 return Some(failed);
             }

@@ -1,4 +1,4 @@
-//! Finds the call that an answer without an `id` is for.
+//! Finds the call that an answer without an `id` belongs to.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -10,7 +10,7 @@ use rmcp::{
 
 use crate::client::upstream::routes::Routes;
 
-/// A transport on which each answer has a name.
+/// A transport on which each answer has an `id`.
 pub(super) struct Named<T> {
     pub(super) inner: T,
     pub(super) routes: Arc<Routes>,

@@ -23,25 +23,25 @@ const INHERITED: &[&str] = &[
     "USERPROFILE",
 ];
 
-/// Which variables a child has.
+/// The environment variables of a child.
 #[derive(Clone, Default)]
 pub(super) struct Environment {
-    /// Inherited beside [`INHERITED`].
+    /// Variables inherited in addition to [`INHERITED`].
     pub(super) inherited: Vec<OsString>,
     pub(super) inherits_all: bool,
-    /// Never inherited.
+    /// Variables that are never inherited.
     pub(super) withheld: Vec<OsString>,
-    /// Set for the child, whatever it inherits.
+    /// Variables set for the child, whatever it inherits.
     pub(super) set: Vec<(OsString, OsString)>,
 }
 
 impl Environment {
-    /// Gives the command these variables, and no other. What is inherited is read now.
+    /// Gives the command these variables, and no others. Inherited values are read at this time.
     pub(super) fn apply(&self, command: &mut Command) {
         if !self.inherits_all {
             command.env_clear();
             for name in INHERITED {
-                // Some shells pass functions on as variables. They are code, and no server needs
+                // Some shells export functions as variables. They are code, and no server needs
                 // them.
                 if let Some(value) = std::env::var_os(name)
                     && !value.as_encoded_bytes().starts_with(b"()")
@@ -62,7 +62,7 @@ impl Environment {
     }
 }
 
-/// Names the variables without their values.
+/// Shows the names of the variables without their values.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set: Vec<_> = self.set.iter().map(|(name, _)| name).collect();

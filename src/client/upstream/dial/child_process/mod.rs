@@ -42,16 +42,18 @@ use crate::{
     lines::MAX_MESSAGE_BYTES,
 };
 
-/// The command that starts an MCP server which speaks over its standard input and output.
+/// The command that starts an MCP server, which communicates over its standard input and output.
 ///
-/// It is started when it is needed, and again when it has ended. On Unix it leads a session and a
-/// process group of its own: an interrupt typed at the terminal does not reach it, so that calls
-/// can end in good order, it cannot read the terminal, and when it ends, what it started in that
-/// group and left behind is killed.
+/// The child is started when it is needed, and again when it has ended. On Unix it leads a session
+/// and a process group of its own:
+///
+/// - An interrupt typed at the terminal does not reach it, so that calls can end in good order.
+/// - It cannot read the terminal.
+/// - When it ends, the processes that it started in that group and left behind are killed.
 ///
 /// # Environment
 ///
-/// A child inherits only the variables that the official Python and TypeScript SDKs let it inherit:
+/// A child inherits only the variables that the official Python and TypeScript SDKs inherit:
 /// `HOME`, `LOGNAME`, `PATH`, `SHELL`, `TERM` and `USER`, and on Windows `APPDATA`, `HOMEDRIVE`,
 /// `HOMEPATH`, `LOCALAPPDATA`, `PATH`, `PATHEXT`, `PROCESSOR_ARCHITECTURE`, `PROGRAMFILES`,
 /// `SYSTEMDRIVE`, `SYSTEMROOT`, `TEMP`, `USERNAME` and `USERPROFILE`. Values that begin with `()`,
@@ -59,23 +61,23 @@ use crate::{
 /// reach every server.
 ///
 /// - [`env`](Self::env) sets a variable for the child.
-/// - [`inherit_env`](Self::inherit_env) names further variables to inherit. Common ones are `LANG`,
+/// - [`inherit_env`](Self::inherit_env) names more variables to inherit. Common ones are `LANG`,
 ///   `LC_ALL` and `TZ`, `TMPDIR`, `HTTPS_PROXY` and `NO_PROXY`, `NODE_PATH`, `NODE_EXTRA_CA_CERTS`,
 ///   and `SSL_CERT_FILE`.
-/// - [`inherit_all_env`](Self::inherit_all_env) has it inherit everything, except the variables
-///   named to [`withhold_env`](Self::withhold_env).
+/// - [`inherit_all_env`](Self::inherit_all_env) inherits all variables, except those named to
+///   [`withhold_env`](Self::withhold_env).
 ///
-/// The environment is no wall between processes of one user: on most systems a child can read the
+/// The environment does not isolate processes of one user: on most systems a child can read the
 /// initial environment of this process from the operating system. Run a server that is not trusted
 /// as another user.
 ///
 /// # Standard error
 ///
-/// It is passed on to this process's standard error, unless [`quiet`](Self::quiet) says otherwise.
-/// The last 20 lines, of at most 4 KiB, are kept. They are part of the error of
-/// [`Upstream::connect`] when the child ends before it has answered, of the log, and of
-/// [`TransportError::detail`](crate::TransportError::detail). Callers are told the exit status
-/// alone, because the lines may hold secrets.
+/// The child's standard error is passed on to this process's standard error, unless
+/// [`quiet`](Self::quiet) is set. Limit: the last 20 lines, of at most 4 KiB, are kept. They are
+/// part of the error of [`Upstream::connect`] if the child ends before it has answered, of the log,
+/// and of [`TransportError::detail`](crate::TransportError::detail). Callers get only the exit
+/// status, because the lines may hold secrets.
 ///
 /// # End
 ///
@@ -105,7 +107,7 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// A program, looked up in `PATH` if it is a bare name.
+    /// Creates a command for a program. A bare name is looked up in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -132,7 +134,7 @@ impl ChildProcess {
         self
     }
 
-    /// Sets a variable in its environment, beside those it inherits.
+    /// Sets a variable in the child's environment, in addition to the inherited ones.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         let variable = (name.as_ref().to_owned(), value.as_ref().to_owned());
@@ -140,17 +142,17 @@ impl ChildProcess {
         self
     }
 
-    /// Adds variables that it inherits beside [those of every child](Self#environment). One that is
-    /// not set in this process is left out.
+    /// Adds variables to inherit besides [those of every child](Self#environment). Variables that
+    /// are not set in this process are left out.
     #[must_use]
     pub fn inherit_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.env.inherited.extend(owned(names));
         self
     }
 
-    /// Lets it inherit every variable of this process. Default: only [a few](Self#environment).
+    /// Inherits every variable of this process. Default: only [a few](Self#environment).
     ///
-    /// Secrets of this process reach the child then, except those named to
+    /// The child then sees the secrets of this process, except variables named to
     /// [`withhold_env`](Self::withhold_env).
     #[must_use]
     pub fn inherit_all_env(mut self) -> Self {
@@ -158,22 +160,22 @@ impl ChildProcess {
         self
     }
 
-    /// Names variables that it never inherits, whatever else is said. One that [`env`](Self::env)
-    /// sets is not inherited, and stays.
+    /// Names variables that are never inherited, whatever the other settings. A variable that
+    /// [`env`](Self::env) sets keeps that value.
     #[must_use]
     pub fn withhold_env(mut self, names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.env.withheld.extend(owned(names));
         self
     }
 
-    /// Sets the directory it runs in.
+    /// Sets the working directory of the child.
     #[must_use]
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.current_dir = Some(dir.into());
         self
     }
 
-    /// Does not pass its standard error on to this process's. The last lines are
+    /// Stops passing the child's standard error on to this process's. The last lines are
     /// [kept](Self#standard-error) all the same.
     #[must_use]
     pub fn quiet(mut self) -> Self {
@@ -181,9 +183,10 @@ impl ChildProcess {
         self
     }
 
-    /// The longest message that is read from it, in bytes: 16 MiB by default. An answer that is
-    /// longer, or cannot be read for another reason, fails its call at once and no other;
-    /// [`UpstreamBuilder::lines`] says how that call is found.
+    /// Sets the longest message that is read from the child, in bytes. Default: 16 MiB.
+    ///
+    /// An answer that is longer, or cannot be read for another reason, fails its call at once and
+    /// no other call. [`UpstreamBuilder::lines`] says how that call is found.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
@@ -246,7 +249,7 @@ impl From<PathBuf> for ChildProcess {
 }
 
 impl UpstreamBuilder {
-    /// A child process, spoken to over its standard input and output.
+    /// Connects to a child process over its standard input and output.
     pub fn child_process(self, command: impl Into<ChildProcess>) -> Upstream {
         let command = Arc::new(command.into());
         let kind = command.program.to_string_lossy().into_owned();
@@ -263,7 +266,7 @@ impl UpstreamBuilder {
 struct Spawn {
     command: Arc<ChildProcess>,
     handshake: Handshake,
-    /// Those that have not ended yet, or have not been waited for.
+    /// The children that have not ended yet, or have not been waited for.
     children: TaskTracker,
 }
 
@@ -309,7 +312,7 @@ impl Dial for Spawn {
     fn ended(&self) -> BoxFuture<'static, ()> {
         let children = self.children.clone();
         children.close();
-        // One that was connected at this very moment may need all of its time.
+        // A child that connected at this very moment may need all of the time.
         let until = Instant::now() + INPUT_CLOSED + TERMINATED + REAP;
         Box::pin(async move {
             if timeout_at(until, children.wait()).await.is_err() {
@@ -319,24 +322,25 @@ impl Dial for Spawn {
     }
 }
 
-/// How long a child whose handshake failed may take to end by itself, so that its status is known.
+/// The time a child whose handshake failed may take to end by itself, so that its status is known.
 const ENDING: Duration = Duration::from_millis(500);
-/// How long a child may take to end once its standard input is closed.
+/// The time a child may take to end once its standard input is closed.
 const INPUT_CLOSED: Duration = Duration::from_secs(1);
-/// How long a child may take to end after `SIGTERM`.
+/// The time a child may take to end after `SIGTERM`.
 const TERMINATED: Duration = Duration::from_secs(1);
-/// How long a child that was killed is waited for: the operating system may still be at work for
-/// it.
+/// The time a killed child is waited for: the operating system may still be at work for it.
 const REAP: Duration = Duration::from_millis(500);
 
-/// A child process, as a transport. rmcp's own does not see that a child has ended as long as
-/// something the child started holds its output, and leaves the killing of a dropped one to a task,
-/// which never runs when the program is ending.
+/// A child process, as a transport.
+///
+/// rmcp's own transport does not see that a child has ended while a process that the child started
+/// holds its output. It also leaves the killing of a dropped child to a task, which never runs when
+/// the program is ending.
 struct Child {
     lines: ClientLines<ChildStdout, ChildStdin>,
     process: Arc<Process>,
     end: End,
-    /// Until when to read on, once it has ended.
+    /// The time until which output is still read, once the child has ended.
     last_words: Option<Instant>,
 }
 
@@ -353,18 +357,18 @@ impl Transport<RoleClient> for Child {
             let sent = tokio::select! {
                 biased;
                 sent = sending => sent,
-                // A child that reads nothing does not hold up its own end.
+                // A child that reads nothing does not delay its own end.
                 () = end.closing() => return Err(io::ErrorKind::NotConnected.into()),
             };
             if sent.is_err() {
-                // It says more how the child ended than that its input is closed.
+                // The child's exit says more than the closed input.
                 let _ = timeout(LAST_WORDS, end.known()).await;
             }
             sent
         }
     }
 
-    /// Nothing is lost when this is dropped and begun again.
+    /// This future is cancel-safe: dropped and started again, it loses nothing.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let message = self.next().await;
         if message.is_none() {
@@ -373,7 +377,7 @@ impl Transport<RoleClient> for Child {
         message
     }
 
-    /// The order of MCP 2025-11-25, basic/lifecycle, shutdown.
+    /// Closes in the order of MCP 2025-11-25, basic/lifecycle, shutdown.
     async fn close(&mut self) -> io::Result<()> {
         self.end.close();
         let terminate_at = Instant::now() + INPUT_CLOSED;
@@ -393,7 +397,7 @@ impl Transport<RoleClient> for Child {
 }
 
 impl Child {
-    /// The next message; `None` at the end of the child or of its output.
+    /// Returns the next message. Returns `None` at the end of the child or of its output.
     async fn next(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let until = match self.last_words {
             Some(until) => until,
@@ -410,7 +414,7 @@ impl Child {
     }
 }
 
-/// Takes note of how a child ended by itself, if it does within the limit.
+/// Records how a child ended by itself, if it does so within the limit.
 async fn note_end(process: &Process, end: &End, limit: Duration) {
     if end.get().is_some() || end.is_closing() {
         return;

@@ -16,17 +16,17 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{ChildProcess, stderr::StderrTail};
 use crate::{client::upstream::end::Ended, lines::Lines};
 
-/// How long the rest of a child's output is read after its end: a process that it started may hold
-/// that open.
+/// The time the rest of a child's output is read after its end: a process that it started may hold
+/// the output open.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
 type Running = (Box<dyn ChildWrapper>, TaskTrackerToken);
 
-/// A process and its group, killed and waited for when it is dropped.
+/// A process and its group. Both are killed and waited for on drop.
 pub(super) struct Process {
     running: Mutex<Option<Running>>,
     stderr: StderrTail,
-    /// Whether it was sent a signal, so that its end is this process's doing.
+    /// `true` if the process was sent a signal, so that its end is this process's doing.
     signalled: AtomicBool,
 }
 
@@ -64,8 +64,8 @@ impl Process {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves when the process has ended, with its status if that is known. One task may wait at
-    /// a time.
+    /// Resolves when the process has ended, with its status if that is known. Only one task may
+    /// wait at a time.
     pub(super) async fn exit(&self) -> Option<ExitStatus> {
         let waited = poll_fn(|context| match &mut *self.running() {
             // A wait that is dropped and begun again misses nothing.
@@ -85,8 +85,8 @@ impl Process {
         tokio::time::timeout(limit, self.exit()).await.is_ok()
     }
 
-    /// How the process came to its end by itself; `None` if it still runs after the limit, or was
-    /// told to end.
+    /// Returns how the process ended by itself. Returns `None` if it still runs after the limit, or
+    /// was told to end.
     pub(super) async fn ended_by_itself(&self, limit: Duration) -> Option<Ended> {
         let status = tokio::time::timeout(limit, self.exit()).await.ok()??;
         if self.signalled.load(Ordering::Acquire) {
@@ -99,7 +99,7 @@ impl Process {
         ))
     }
 
-    /// Waits a little until its standard error has been passed on.
+    /// Waits a little until the process's standard error has been passed on.
     pub(super) async fn say_last_words(&self) {
         let _ = tokio::time::timeout(LAST_WORDS, self.stderr.ended()).await;
     }
@@ -108,7 +108,7 @@ impl Process {
     pub(super) fn terminate(&self) {
         #[cfg(unix)]
         if let Some((child, _)) = &*self.running() {
-            /// The number POSIX gives it.
+            /// The number of this signal in POSIX.
             const SIGTERM: i32 = 15;
             self.signalled.store(true, Ordering::Release);
             if let Err(error) = child.signal(SIGTERM) {
@@ -117,8 +117,7 @@ impl Process {
         }
     }
 
-    /// Kills what is left of the group, here and now: a program that is ending runs no task any
-    /// more.
+    /// Kills the rest of the group synchronously: a program that is ending runs no more tasks.
     pub(super) fn kill(&self) {
         if let Some((child, _)) = &mut *self.running() {
             self.signalled.store(true, Ordering::Release);
@@ -128,7 +127,7 @@ impl Process {
         }
     }
 
-    /// Lets go of a process that has ended.
+    /// Forgets a process that has ended.
     pub(super) fn forget(&self) {
         self.running().take();
     }

@@ -9,9 +9,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How much of a child's standard error is kept, in bytes.
+/// Limit of the standard error that is kept of a child, in bytes.
 const MAX_BYTES: usize = 4 * 1024;
-/// How many of its lines an error names.
+/// Limit of the lines that an error quotes.
 const MAX_LINES: usize = 20;
 
 /// The end of what a child wrote to its standard error.
@@ -22,11 +22,11 @@ pub(super) struct StderrTail {
 }
 
 impl StderrTail {
-    /// Reads a child's standard error to its end, and passes it on to this process's if `forward`
-    /// says so.
+    /// Reads a child's standard error to its end. Passes it on to this process's standard error if
+    /// `forward` is set.
     ///
-    /// It is read for as long as it is open, also by what the child left behind: a writer whose
-    /// pipe has no reader is killed.
+    /// The output is read as long as it is open, also by processes that the child left behind: a
+    /// writer whose pipe has no reader is killed.
     pub(super) fn follow(&self, mut stderr: ChildStderr, forward: bool) {
         let tail = self.clone();
         let ended = self.ended.clone().drop_guard();
@@ -62,8 +62,8 @@ impl StderrTail {
         self.ended.cancelled().await;
     }
 
-    /// The last lines, without control characters, which could forge lines of a log or paint a
-    /// terminal.
+    /// Returns the last lines without control characters, which could forge lines of a log or
+    /// control a terminal.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(kept.make_contiguous());

@@ -1,9 +1,9 @@
 //! The relation of a message on the response of a request to that request.
 //!
-//! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. The two are
-//! compared here. An error whose `id` names no request is the answer to the one that it comes back on: servers
-//! refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP 2026-07-28, basic, error
-//! responses). An answer that names another request is used for none.
+//! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. This
+//! module compares the two. An error whose `id` names no request answers the request that it comes
+//! back on: servers refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP
+//! 2026-07-28, basic, error responses). An answer that names another request is not used.
 
 use std::fmt::Display;
 
@@ -28,7 +28,7 @@ use crate::{
 
 /// A message on the response of a request.
 pub(super) enum Said {
-    /// The answer, under the request's own id. `named` if the server gave it that id.
+    /// The answer, under the request's own id. `named` is `true` if the server gave it that id.
     Answer {
         message: ServerJsonRpcMessage,
         named: bool,
@@ -37,13 +37,15 @@ pub(super) enum Said {
     Aside(ServerJsonRpcMessage),
     /// An answer to another request.
     Stray,
-    /// An answer that is not one of MCP.
+    /// An answer that is not an MCP message.
     Unreadable,
 }
 
-/// Reads a message on the response of the request `own`. `None` if there is none in the text.
+/// Reads a message on the response of the request `own`. Returns `None` if the text holds no
+/// message.
 ///
-/// Most messages are answers. Read as what the request asks for they cost a small part of what rmcp's union does.
+/// Most messages are answers. Reading one as the result type of its request costs a small part of
+/// reading it by rmcp's union.
 pub(super) fn said(text: &str, own: &RequestId, expected: Expected) -> Option<Said> {
     let answer = expected.answer_in(text.as_bytes());
     let answer = answer.map(JsonRpcMessage::Response).ok();
@@ -74,10 +76,10 @@ pub(super) fn said(text: &str, own: &RequestId, expected: Expected) -> Option<Sa
     })
 }
 
-/// Which request an answer names.
+/// The request that an answer names.
 enum Whose {
     Own,
-    /// None that this side can have sent.
+    /// An id that this side cannot have given.
     Nameless,
     Others,
 }
@@ -91,7 +93,7 @@ fn whose(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> Whose {
     }
 }
 
-/// The message in a text, if rmcp can read it.
+/// Reads the message in a text, if rmcp can read it.
 pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
     let message = serde_json::from_str(text);
     message
@@ -99,7 +101,7 @@ pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
         .ok()
 }
 
-/// The parts of a message that tell its kind, whatever its `id` is.
+/// The members of a message that tell its kind, whatever its `id` is.
 #[derive(Deserialize)]
 struct Loose {
     #[serde(default)]
@@ -130,7 +132,7 @@ impl Loose {
         whose(id.as_ref(), own, !self.result)
     }
 
-    /// An answer that rmcp cannot read, for its `id` or for what is in it.
+    /// Reads an answer that rmcp cannot read, because of its `id` or its content.
     fn said(self, own: &RequestId) -> Option<Said> {
         if !self.is_answer() {
             return None;
@@ -150,14 +152,14 @@ impl Loose {
 
 pub(super) const NO_MESSAGE: &str = "it is JSON, but no message of MCP";
 
-/// The error that stands in place of an answer that cannot be read.
+/// Returns the error that replaces an answer that cannot be read.
 pub(super) fn unreadable(why: impl Display) -> ErrorData {
     let message = format!("the server's answer cannot be read: {why}");
     errors::stand_in(errors::StandIn::Unreadable, message)
 }
 
-/// Says in an error's data when it is worth asking again, where the response's header says so and the data can
-/// hold it. `Error::retry_after` finds it there, and so does the caller.
+/// Writes the response's `Retry-After` header into the data of an error, if the data can hold it.
+/// `Error::retry_after` finds it there, and so does the caller.
 pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Option<&str>) {
     let JsonRpcMessage::Error(error) = message else {
         return;
@@ -177,7 +179,7 @@ pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Optio
     }
 }
 
-/// The error that stands in place of an answer to another request.
+/// Returns the error that replaces an answer to another request.
 pub(super) fn stray() -> ErrorData {
     tracing::warn!(
         "a server answered a request with an id of another request; the answer is dropped"
@@ -186,15 +188,15 @@ pub(super) fn stray() -> ErrorData {
     errors::stand_in(errors::StandIn::Stray, message)
 }
 
-/// The text of an event that is meant as a message.
+/// Returns the text of an event that is meant as a message.
 pub(super) fn text_of(event: &Sse) -> Option<&str> {
     let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
     let data = event.data.as_deref();
     data.filter(|data| is_message && !data.is_empty())
 }
 
-/// Lets only those answers through to rmcp's client that are for the request `own`, under its id. A stream that
-/// belongs to no request has none.
+/// Passes only answers for the request `own` on to rmcp's client, under its id. A stream that
+/// belongs to no request has no answers.
 pub(super) fn address(
     event: Result<Sse, SseError>,
     own: Option<&(RequestId, Expected)>,
@@ -232,7 +234,7 @@ pub(super) fn address(
     }
 }
 
-/// Reads an answer on a stream that may have those of any call, as what its call asks for.
+/// Reads an answer on a stream that carries answers of any call, by the method of its call.
 pub(super) fn keep_result(mut event: Sse, routes: &Routes) -> Sse {
     let answer = text_of(&event)
         .and_then(|text| answers::answer_in(text.as_bytes(), |id| routes.expected(id)));
@@ -242,8 +244,8 @@ pub(super) fn keep_result(mut event: Sse, routes: &Routes) -> Sse {
     event
 }
 
-/// The text of an answer, for rmcp to read. The result of a call does not go through its union: an empty one stands
-/// in its place.
+/// Returns the text of an answer for rmcp. The result of a call bypasses rmcp's union: the text has
+/// an empty result in its place.
 fn for_rmcp(mut answer: ServerJsonRpcMessage, routes: Option<&Routes>) -> Option<String> {
     if let JsonRpcMessage::Response(response) = &mut answer
         && let Some(routes) = routes
@@ -253,7 +255,7 @@ fn for_rmcp(mut answer: ServerJsonRpcMessage, routes: Option<&Routes>) -> Option
     serde_json::to_string(&answer).ok()
 }
 
-/// An event with an error in it that stands in place of the request's answer.
+/// Returns an event with an error that replaces the request's answer.
 fn event_of(mut event: Sse, stand_in: ErrorData, own: &RequestId) -> Sse {
     let message = ServerJsonRpcMessage::error(stand_in, Some(own.clone()));
     event.data = serde_json::to_string(&message).ok();

@@ -1,4 +1,4 @@
-//! rmcp's HTTP client, with what it lacks for an upstream.
+//! rmcp's HTTP client, extended for an upstream.
 
 use std::{
     collections::HashMap,
@@ -42,20 +42,20 @@ use crate::{
     credential::OutboundCredential,
 };
 
-/// How often it is tried to take up a response stream that broke off (MCP 2025-11-25, basic/transports,
-/// resumability). rmcp's own default has no end: calls would wait for a server that is gone.
+/// Limit of attempts to resume a response stream that broke off (MCP 2025-11-25, basic/transports,
+/// resumability). rmcp has no limit: calls would wait for a server that is gone.
 const RESUME_ATTEMPTS: usize = 4;
 /// The waiting times between those attempts, unless the server names one.
 const RESUME_FIRST: Duration = Duration::from_millis(100);
 const RESUME_MOST: Duration = Duration::from_secs(1);
 
-/// How soon an answer must come to be taken without a task for its stream. A request that waits
-/// so counts as one that waits for its response headers.
+/// The time within which an answer is read without a task for its stream. A request that waits so
+/// counts as one that waits for its response headers.
 const SOON: Duration = Duration::from_millis(20);
-/// How long it may take until a stream ends whose answer has come. As long as rmcp gives it.
+/// The time until a stream ends whose answer has come. rmcp allows the same time.
 const REST: Duration = Duration::from_millis(50);
 
-/// Takes up a broken stream a few times. A request whose stream is given up fails by itself.
+/// Resumes a broken stream a few times. A request whose stream is given up fails by itself.
 #[derive(Debug)]
 pub(super) struct Resume;
 
@@ -69,15 +69,15 @@ impl SseRetryPolicy for Resume {
     }
 }
 
-/// How long a bearer token may take. Requests that rmcp sends wait for one in its place, also when their callers are
-/// gone.
+/// The time limit for a bearer token. Requests that rmcp sends wait for one in line, also when
+/// their callers are gone.
 const BEARER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Where the bearer token of a request comes from that has no other.
+/// The source of the bearer token for requests without a token of their own.
 pub(super) type BearerSource =
     Arc<dyn Fn() -> BoxFuture<'static, Result<String, Error>> + Send + Sync>;
 
-/// A client that knows the session's own stream from those that answer a request.
+/// A client that tells the session's own stream from the streams that answer a request.
 #[derive(Clone)]
 pub(super) struct Client {
     client: reqwest::Client,
@@ -108,15 +108,15 @@ impl Client {
         }
     }
 
-    /// The same, for a connection with these calls.
+    /// Returns the client for a connection with these calls.
     pub(super) fn with_routes(mut self, routes: Arc<Routes>) -> Self {
         self.routes = Some(routes);
         self
     }
 
-    /// The bearer token that a request shows: its own, else the endpoint's.
+    /// Returns the bearer token for a request: its own, else the endpoint's.
     async fn bearer(&self, own: Option<String>) -> HttpResult<Option<String>> {
-        // Nothing has been sent: that is what this kind of error is taken for.
+        // An error of this kind means that nothing has been sent.
         let unsent = |why| io::Error::new(io::ErrorKind::NotFound, why);
         let token = match &self.bearer {
             Some(source) if own.is_none() => {
@@ -137,7 +137,7 @@ impl Client {
         }
     }
 
-    /// Posts a call of a tool, and gives back an event stream as it is.
+    /// Posts a tool call, and returns an event stream unchanged.
     pub(super) async fn post(
         &self,
         uri: Arc<str>,
@@ -171,20 +171,23 @@ impl Client {
     }
 }
 
-/// The stream that a session has for what belongs to no request. rmcp goes on without it, and nobody would
-/// hear of changes any more.
+/// The stream of a session for messages that belong to no request.
+///
+/// rmcp goes on when the stream is gone, and then no caller would hear of changes any more.
 struct SessionStream {
-    /// The last event on it, and how often in a row it could not be taken up from there.
+    /// The id of the last event on the stream, and the number of failed attempts in a row to resume
+    /// after it.
     last: Mutex<(Option<String>, usize)>,
-    /// The event before one that cannot be read. rmcp would take the stream up from there again and again.
+    /// The event before one that cannot be read. rmcp would resume the stream after it again and
+    /// again.
     unreadable_after: Mutex<Option<String>>,
-    /// The server has accepted requests that it is to answer here.
+    /// `true` if the server has accepted requests that it is to answer on this stream.
     owes_answers: AtomicBool,
     state: watch::Sender<State>,
     gone: CancellationToken,
 }
 
-/// Whether there is such a stream.
+/// The state of the session's stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The server has not said yet.
@@ -194,8 +197,8 @@ enum State {
 }
 
 impl SessionStream {
-    /// Whether a stream that begins after this event is the session's. Events of two streams have
-    /// different ids (MCP 2025-11-25, basic/transports, resumability).
+    /// Returns `true` if a stream that begins after this event is the session's. Events of two
+    /// streams have different ids (MCP 2025-11-25, basic/transports, resumability).
     fn is_mine(&self, after: Option<&str>) -> bool {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         after.is_none() || last.0.as_deref() == after
@@ -210,7 +213,8 @@ impl SessionStream {
         self.state.send_replace(State::Open);
     }
 
-    /// An attempt to open the stream has failed. `for_good` if there will be no other.
+    /// Records a failed attempt to open the stream. `for_good` is `true` if no other attempt
+    /// follows.
     fn failed(&self, for_good: bool) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.1 += 1;
@@ -219,14 +223,15 @@ impl SessionStream {
         if (last.0.is_some() && tried) || (given_up && self.owes_answers.load(Ordering::Relaxed)) {
             self.gone.cancel();
         }
-        // The first attempt is the only one if it fails.
+        // If the first attempt fails, no other attempt follows.
         self.state.send_if_modified(|state| {
             let ends = given_up || *state == State::Unknown;
             ends && std::mem::replace(state, State::None) != State::None
         });
     }
 
-    /// Whether a request that the server has only accepted can be answered on this stream.
+    /// Returns `true` if a request that the server has only accepted can be answered on this
+    /// stream.
     async fn brings_answers(&self) -> bool {
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| *state != State::Unknown).await;
@@ -245,7 +250,7 @@ impl SessionStream {
     }
 }
 
-/// The credential of one call, which stands before the endpoint's own.
+/// Returns the credential of one call, which takes precedence over the endpoint's.
 pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
     let JsonRpcMessage::Request(request) = message else {
         return None;
@@ -254,14 +259,16 @@ pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
     Some(credential.clone().into_bearer())
 }
 
-/// The server only accepted a request that is to be answered at once.
+/// Returns the error for a request that the server only accepted, though it needs an answer at
+/// once.
 fn no_stream() -> StreamableHttpError<Failure> {
     StreamableHttpError::Client(Failure::NoStream)
 }
 
-/// Takes the answer out of an event stream that has nothing else in it, if it comes soon: rmcp has a task
-/// of its own for each stream, and that is a good part of what a short call costs. Of other streams, rmcp
-/// is shown those answers only that are for this request.
+/// Reads the answer from an event stream that holds nothing else, if it comes soon.
+///
+/// rmcp starts a task for each stream, which is a good part of the cost of a short call. Of other
+/// streams, rmcp sees only the answers for this request.
 async fn answer_at_once(
     mut stream: BoxedSseResponse,
     session_id: Option<String>,
@@ -295,8 +302,8 @@ async fn answer_at_once(
     StreamableHttpPostResponse::Json(answer, session_id)
 }
 
-/// Reads what is left of a stream whose answer has come, so that its connection can be used again. Usually
-/// its end is here already.
+/// Reads the rest of a stream whose answer has come, so that its connection can be used again.
+/// Usually the end has arrived already.
 pub(super) fn finish(mut stream: BoxedSseResponse) {
     if stream.next().now_or_never().is_none() {
         tokio::spawn(async move {
@@ -306,12 +313,12 @@ pub(super) fn finish(mut stream: BoxedSseResponse) {
     }
 }
 
-/// The same before the answer is passed on. What reads the connection gets a turn first, so that usually the
-/// end is here then, and there is no need for a task and a timer.
+/// Reads the rest of a stream before its answer is passed on. The task that reads the connection
+/// gets a turn first, so that usually the end is there and no task or timer is needed.
 ///
-/// With that turn the answer also begins its way to the caller as a task that has just been woken does, by
-/// which rmcp's server is done with an event stream before it is written: the answer and the stream's end go in
-/// one piece, where they would go in two.
+/// The turn also makes the answer go on like that of a task that has just been woken. rmcp's server
+/// then has finished the event stream before it is written: the answer and the end of the stream go
+/// in one piece instead of two.
 pub(super) async fn finish_now(mut stream: BoxedSseResponse) {
     if stream.next().now_or_never().is_none() {
         take_turns().await;
@@ -319,7 +326,7 @@ pub(super) async fn finish_now(mut stream: BoxedSseResponse) {
     }
 }
 
-/// Lets the tasks go first that are waiting for a turn. Unlike `yield_now` it does not wait until the runtime has
+/// Lets the waiting tasks run first. Unlike `yield_now`, it does not wait until the runtime has
 /// nothing else to do.
 async fn take_turns() {
     let mut others_first = true;
@@ -436,7 +443,7 @@ impl StreamableHttpClient for Client {
             if sessions {
                 self.session.gone.cancel();
             }
-            // This is what rmcp does not try again after.
+            // rmcp does not try again after this error.
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }
         let mut last = last_event_id.clone();
@@ -479,7 +486,7 @@ impl StreamableHttpClient for Client {
             let expected = routes.expected(&id)?;
             Some((id, expected))
         });
-        // A stream that is taken up again is still the response to its call.
+        // A resumed stream is still the response to its call.
         Ok(match call {
             Some(own) => response_stream::of_call(stream.boxed(), own.0.clone(), routes.clone())
                 .map(move |event| answer::address(event, Some(&own), Some(&routes)))

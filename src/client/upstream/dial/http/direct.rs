@@ -1,4 +1,4 @@
-//! Calls of tools that go to the server without a way through rmcp's client loop.
+//! Tool calls that go to the server without rmcp's client loop.
 
 use std::{
     any::TypeId,
@@ -43,14 +43,15 @@ use crate::client::upstream::{
 };
 use crate::outgoing::trim_request;
 
-/// The first id here. rmcp counts its own from zero.
+/// The first id of direct calls. rmcp counts its own from zero.
 const FIRST_ID: i64 = 1 << 40;
 
-/// Posts calls of tools, and reads their answers where they come.
+/// Posts tool calls, and reads their answers in the caller's task.
 ///
-/// Since 2026-07-28 an HTTP request stands for itself: no session, no requests of the server, and what comes
-/// on the response belongs to the request. rmcp's client takes each through two tasks of the connection and
-/// two of its own nevertheless, a quarter of what a gateway spends on a call. Everything else goes that way.
+/// Since 2026-07-28 an HTTP request is self-contained: there is no session and there are no
+/// requests of the server, and each message on the response belongs to the request. rmcp's client
+/// takes each call through two tasks of the connection and two of its own nevertheless, a quarter
+/// of what a gateway spends on a call. All other requests go through rmcp's client.
 pub(in crate::client::upstream) struct Direct {
     client: Client,
     uri: Arc<str>,
@@ -58,12 +59,13 @@ pub(in crate::client::upstream) struct Direct {
     headers: HashMap<HeaderName, HeaderValue>,
     limits: StreamableHttpResponseLimits,
     info: Arc<InitializeRequestParams>,
-    /// What every request says in `_meta`, in the words of the wire.
+    /// The entries that every request has in `_meta`, as JSON.
     said: Map<String, Value>,
     next: AtomicI64,
-    /// The room for requests that wait for their response headers.
+    /// The limit of requests that wait for their response headers.
     room: Semaphore,
-    /// The server has tools whose arguments are to be in headers too (SEP-2243), which rmcp sees to.
+    /// `true` if the server has tools whose arguments also go in headers (SEP-2243). rmcp then
+    /// sends the calls.
     has_header_tools: AtomicBool,
 }
 
@@ -74,14 +76,14 @@ pub(in crate::client::upstream) struct Posting {
     headers: HashMap<HeaderName, HeaderValue>,
 }
 
-/// What came back.
+/// The outcome of a post.
 pub(in crate::client::upstream) enum Posted {
     Answer(Box<Answer>),
-    /// The answer is to come on a stream, after other messages or later.
+    /// The answer comes on a stream, after other messages or later.
     Stream(Opened),
 }
 
-/// A stream, and as whom it was opened: as nobody else it is taken up again.
+/// A stream, and the credential it was opened with. It is resumed with the same credential.
 pub(in crate::client::upstream) struct Opened {
     stream: BoxedSseResponse,
     auth: Option<String>,
@@ -112,7 +114,7 @@ impl Direct {
         }
     }
 
-    /// The same, for a connection of this revision.
+    /// Returns the same for a connection of this revision.
     pub(in crate::client::upstream) fn speaking(mut self, version: &ProtocolVersion) -> Self {
         let mut said = RequestMetaObject::new();
         said.set_protocol_version(version.clone());
@@ -125,7 +127,7 @@ impl Direct {
         self
     }
 
-    /// Whether this request can go directly.
+    /// Returns `true` if this request can go directly.
     pub(in crate::client::upstream) fn takes(&self, request: &ClientRequest) -> bool {
         match request {
             ClientRequest::CallToolRequest(call) => {
@@ -135,7 +137,7 @@ impl Direct {
         }
     }
 
-    /// Takes note of what the server says of its tools.
+    /// Records that a listed tool has arguments that also go in headers.
     pub(in crate::client::upstream) fn saw(&self, result: &ServerResult) {
         if let ServerResult::ListToolsResult(list) = result
             && list
@@ -147,7 +149,7 @@ impl Direct {
         }
     }
 
-    /// Makes a request of this hop: `meta` is what it says beside what every one says.
+    /// Makes a request of this hop. `meta` holds its entries besides those that every request has.
     pub(in crate::client::upstream) fn prepare(
         &self,
         mut request: ClientRequest,
@@ -182,8 +184,9 @@ impl Direct {
         }
     }
 
-    /// Posts it. Dropped before the answer is here, it closes the connection, as does the stream; that tells
-    /// the server that nobody waits any more (MCP 2026-07-28, basic/transports, cancellation).
+    /// Posts the request. Dropping the future before the answer, or the stream, closes the
+    /// connection. That tells the server that the caller no longer waits (MCP 2026-07-28,
+    /// basic/transports, cancellation).
     pub(in crate::client::upstream) async fn post(
         &self,
         posting: Posting,
@@ -211,8 +214,8 @@ impl Direct {
         }))
     }
 
-    /// Reads a stream up to the answer. One that breaks off is taken up again, if the server has said from
-    /// where.
+    /// Reads a stream up to the answer. A stream that breaks off is resumed, if the server has said
+    /// from where.
     pub(in crate::client::upstream) async fn follow(
         &self,
         opened: Opened,
@@ -290,7 +293,7 @@ impl Direct {
         }
     }
 
-    /// Tells the server that there are no requests in its direction.
+    /// Tells the server that it cannot send requests.
     async fn decline(
         &self,
         id: RequestId,
@@ -313,7 +316,7 @@ impl Direct {
     }
 }
 
-/// Takes the answer out of a stream that has nothing else in it.
+/// Reads the answer from a stream that holds nothing else.
 async fn first(
     mut stream: BoxedSseResponse,
     auth: Option<String>,
@@ -339,7 +342,7 @@ async fn first(
     Posted::Answer(Box::new(answer))
 }
 
-/// The outcome in an answer.
+/// Returns the outcome in an answer.
 fn answered(message: ServerJsonRpcMessage) -> Answer {
     match message {
         JsonRpcMessage::Response(response) => Ok(response.result),
@@ -348,13 +351,13 @@ fn answered(message: ServerJsonRpcMessage) -> Answer {
     }
 }
 
-/// An answer that is not one of MCP.
+/// Returns the outcome for an answer that is not an MCP message.
 fn no_message() -> Answer {
     let error = answer::unreadable(answer::NO_MESSAGE);
     Err(ServiceError::McpError(error))
 }
 
-/// A stream broke off, or an event on it is too long.
+/// Returns the outcome for a stream that broke off, or has an event that is too long.
 fn unreadable(error: &SseError) -> Answer {
     Err(match too_long(error) {
         Some(why) => ServiceError::McpError(answer::unreadable(why)),
@@ -362,7 +365,7 @@ fn unreadable(error: &SseError) -> Answer {
     })
 }
 
-/// The exchange ended without an answer.
+/// Returns the error for an exchange that ended without an answer.
 fn closed() -> ServiceError {
     ServiceError::TransportClosed
 }
@@ -376,13 +379,13 @@ fn failed(error: HttpError) -> ServiceError {
     ))
 }
 
-/// Whether a name can stand in a header as it is (SEP-2243). rmcp knows how to write others.
+/// Returns `true` if a name can be a header value unencoded (SEP-2243). rmcp encodes the others.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with("=?") && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Whether arguments of a tool are to be in headers: there is a property, or a property's property, marked
-/// so.
+/// Returns `true` if arguments of a tool also go in headers: a property, or a property of a
+/// property, is marked so.
 fn wants_headers(schema: &Map<String, Value>) -> bool {
     let properties = schema.get("properties").and_then(Value::as_object);
     let mut properties = properties.into_iter().flat_map(Map::values);

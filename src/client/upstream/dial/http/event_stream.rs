@@ -1,7 +1,7 @@
 //! Event streams, read as the WHATWG standard says (HTML, section 9.2, server-sent events).
 //!
-//! The parser that rmcp uses ends a stream at a line that the standard tells readers to ignore. The
-//! answer further on is lost with it.
+//! rmcp's parser ends a stream at a line that the standard tells readers to ignore. The answer
+//! further on is lost with it.
 
 use std::collections::VecDeque;
 
@@ -13,17 +13,17 @@ use sse_stream::Sse;
 
 use crate::json_text::without_lone_surrogates;
 
-/// A text may begin with this mark, which is not a part of it.
+/// The byte order mark. A text may begin with it, and it is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// An event is longer than is read.
+/// The error for an event that is longer than the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("it is longer than `max_response_bytes`, {max} bytes")]
 pub(super) struct TooLong {
     max: usize,
 }
 
-/// The reason, if a stream ended at an event that is longer than is read.
+/// Returns the reason, if a stream ended at an event that is longer than the limit.
 pub(super) fn too_long(error: &SseError) -> Option<&TooLong> {
     match error {
         SseError::Body(error) => error.downcast_ref(),
@@ -31,7 +31,7 @@ pub(super) fn too_long(error: &SseError) -> Option<&TooLong> {
     }
 }
 
-/// The events of a response, each of at most `max` bytes.
+/// Returns the events of a response, each of at most `max` bytes.
 pub(super) fn events(response: reqwest::Response, max: usize) -> BoxedSseResponse {
     let reading = Reading {
         response,
@@ -76,19 +76,20 @@ impl Reading {
     }
 }
 
-/// Turns bytes, however they are cut, into events.
+/// Parses bytes, however they are split, into events.
 struct Parser {
-    /// How long an event may be: its lines, and one that is not complete.
+    /// Limit of an event's length: its lines, and an incomplete one.
     max: usize,
     complete: VecDeque<Sse>,
-    /// The event that is not complete, if any of its lines is.
+    /// The incomplete event, if one of its lines is complete.
     event: Option<Sse>,
-    /// How many bytes its lines have.
+    /// The length of its lines in bytes.
     length: usize,
-    /// A line that is not complete.
+    /// The incomplete line.
     line: Vec<u8>,
     is_first_line: bool,
-    /// The last byte was a carriage return. A line feed after it ends no second line.
+    /// `true` if the last byte was a carriage return. A line feed after it does not end a second
+    /// line.
     after_return: bool,
 }
 
@@ -177,14 +178,14 @@ impl Parser {
             (b"data", data) => *data = Some(text.into_owned()),
             (b"event", _) => event.event = Some(text.into_owned()),
             (b"id", _) => event.id = Some(text.into_owned()),
-            // A number beyond 64 bits is no time to wait.
+            // A number beyond 64 bits is not a waiting time.
             _ => event.retry = text.parse().ok().or(event.retry),
         }
     }
 }
 
-/// Whether a field is one that the standard knows, with a value that it accepts. All others, comments among
-/// them, are ignored.
+/// Returns `true` if the standard knows the field and accepts its value. All other fields, comments
+/// among them, are ignored.
 fn is_meant(name: &[u8], value: &[u8]) -> bool {
     match name {
         b"data" | b"event" => true,

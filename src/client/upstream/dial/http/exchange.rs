@@ -1,7 +1,7 @@
-//! One exchange with a server: a request of HTTP, and what its response says.
+//! One HTTP exchange with a server: a request and its response.
 //!
-//! rmcp's own client drops the status, `Retry-After` and what cannot be read of an `id` before a request's answer
-//! is told from another's, and its reader of event streams is stricter than the standard.
+//! rmcp's own client drops the status, `Retry-After` and an unreadable `id` before answers are
+//! matched to requests. Its reader of event streams is also stricter than the standard.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{client::upstream::answers::Expected, json_text};
 
-/// How much of a response that holds no message is quoted.
+/// Limit of the text that is quoted from a response that holds no message.
 const QUOTED: usize = 256;
 
 /// The address of a request, and its credentials.
@@ -50,7 +50,7 @@ impl Address<'_> {
     fn request(mut self, method: reqwest::Method) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method, self.uri);
         if let Some(token) = self.auth {
-            // The credential of a call stands before a header of the endpoint's.
+            // The credential of a call takes precedence over a header of the endpoint.
             self.headers.remove(&AUTHORIZATION);
             request = request.bearer_auth(token);
         }
@@ -60,7 +60,8 @@ impl Address<'_> {
         request.headers(self.headers.into_iter().collect())
     }
 
-    /// Posts a message. An answer stands under the request's own id; that of a stream is still to be read.
+    /// Posts a message. An answer has the request's own id; the answer of a stream is still to be
+    /// read.
     pub(super) async fn post(
         self,
         message: &ClientJsonRpcMessage,
@@ -85,7 +86,7 @@ impl Address<'_> {
         posted.read(response).await
     }
 
-    /// Opens a stream, or takes one up after an event.
+    /// Opens a stream, or resumes one after an event.
     pub(super) async fn get(
         self,
         last_event_id: Option<String>,
@@ -163,7 +164,7 @@ impl Posted<'_> {
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
             Some(Media::Json) => self.answered(response, session).await,
-            // There is nothing that such a POST waits for.
+            // Such a POST expects no answer.
             None if self.own.is_none() => Ok(StreamableHttpPostResponse::Accepted),
             None => Err(StreamableHttpError::UnexpectedContentType(content_type(
                 &response,
@@ -209,7 +210,8 @@ impl Posted<'_> {
         Ok(StreamableHttpPostResponse::Json(message, session))
     }
 
-    /// Reads a response that is no success. An error in it, whatever its `id` says, is about this message.
+    /// Reads a response with a failure status. An error in it is about this message, whatever its
+    /// `id` says.
     async fn refused(self, response: Response) -> HttpResult<StreamableHttpPostResponse> {
         let status = response.status();
         let failed = status_error(&response);
@@ -225,7 +227,7 @@ impl Posted<'_> {
                     Err(error) => return Err(failed.map_or(error, HttpError::from)),
                 }
             }
-            // What is said in HTML helps no caller of a gateway whose server has broken down.
+            // An HTML text does not help a caller of a gateway whose server has broken down.
             None if failed.is_some() => String::new(),
             _ => {
                 let body = first_of(response, self.limits.max_error_response_size).await;
@@ -271,7 +273,7 @@ impl Posted<'_> {
         Err(StreamableHttpError::UnexpectedServerResponse(said.into()))
     }
 
-    /// The first answer on a stream of a response that is no success.
+    /// Returns the first answer on a stream of a response with a failure status.
     async fn first_answer(&self, response: Response) -> String {
         let mut events = events(response, self.limits.max_sse_event_size);
         while let Some(Ok(event)) = events.next().await {
@@ -289,8 +291,8 @@ impl Posted<'_> {
         String::new()
     }
 
-    /// A server of an earlier revision may refuse `server/discover` in any words. A client goes on with
-    /// `initialize` then (MCP 2026-07-28, basic/lifecycle).
+    /// Returns the error, if a server of an earlier revision refused `server/discover`, in whatever
+    /// words. A client goes on with `initialize` then (MCP 2026-07-28, basic/lifecycle).
     fn declined_discover(&self, status: StatusCode, text: &str) -> Option<ErrorData> {
         let JsonRpcMessage::Request(request) = self.message else {
             return None;
@@ -310,11 +312,12 @@ impl Posted<'_> {
     }
 }
 
-/// Whether a refusal is about the session: then the server has done nothing.
+/// Returns `true` if a refusal is about the session. The server has done nothing then.
 ///
-/// 404 is what the protocol says (MCP 2025-11-25, basic/transports, session management). Many servers answer with
-/// another status, or with an error in a response of any status, and say in words what it is about. `error` is the
-/// server's error, and whether it names the request: an error that does was made by something that has read it.
+/// The protocol says 404 (MCP 2025-11-25, basic/transports, session management). Many servers
+/// answer with another status, or with an error in a response of any status, and state the reason
+/// in words. `error` is the server's error, and whether it names the request. An error that names
+/// it comes from code that has read the request.
 fn forgets(status: StatusCode, error: Option<(&ErrorData, bool)>, text: &str) -> bool {
     use rmcp::model::ErrorCode;
     if let Some((error, _)) = error
@@ -339,8 +342,9 @@ fn forgets(status: StatusCode, error: Option<(&ErrorData, bool)>, text: &str) ->
     }
 }
 
-/// The words of the official SDKs and of widely used servers: "No valid session ID provided", "Session not
-/// found", "Missing session ID", "Invalid or expired session ID", "Server not initialized".
+/// Returns `true` for texts about a missing or unknown session. They cover the official SDKs and
+/// widely used servers: "No valid session ID provided", "Session not found", "Missing session ID",
+/// "Invalid or expired session ID", "Server not initialized".
 fn is_about_session(said: &str) -> bool {
     const LACKING: [&str; 14] = [
         "closed",
@@ -373,7 +377,7 @@ fn forgotten(status: StatusCode, error: Option<ErrorData>, text: &str) -> HttpEr
     })
 }
 
-/// A response that asks for a token, or for another one.
+/// Returns an error if a response asks for a token, or for another one.
 fn refuse_unauthorized(response: &Response) -> HttpResult<()> {
     let Some(challenge) = response.headers().get(WWW_AUTHENTICATE) else {
         return Ok(());
@@ -400,7 +404,7 @@ fn refuse_unauthorized(response: &Response) -> HttpResult<()> {
     }
 }
 
-/// The `scope` of a challenge (RFC 6750, section 3).
+/// Returns the `scope` of a challenge (RFC 6750, section 3).
 fn scope_in(challenge: &str) -> Option<String> {
     let at = challenge.to_ascii_lowercase().find("scope=")?;
     let value = challenge.get(at + "scope=".len()..)?;
@@ -449,7 +453,7 @@ fn media_type(response: &Response) -> Option<Media> {
     }
 }
 
-/// A body of at most `max` bytes.
+/// Reads a body of at most `max` bytes.
 async fn whole_body(mut response: Response, max: usize) -> HttpResult<Vec<u8>> {
     let too_large = || StreamableHttpError::ResponseBodyTooLarge { max_size: max };
     if response
@@ -468,7 +472,7 @@ async fn whole_body(mut response: Response, max: usize) -> HttpResult<Vec<u8>> {
     Ok(body)
 }
 
-/// The first `max` bytes of a body, or what there is of them.
+/// Reads at most the first `max` bytes of a body.
 async fn first_of(mut response: Response, max: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < max

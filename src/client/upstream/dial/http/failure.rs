@@ -1,4 +1,4 @@
-//! Why an exchange with a server failed.
+//! The reasons why an exchange with a server failed.
 
 use rmcp::{model::ErrorData, transport::streamable_http_client::StreamableHttpError};
 
@@ -7,7 +7,7 @@ use rmcp::{model::ErrorData, transport::streamable_http_client::StreamableHttpEr
 pub(in crate::client::upstream) enum Failure {
     #[error(transparent)]
     Http(reqwest::Error),
-    /// The server has done nothing.
+    /// The server forgot the session, and has done nothing.
     #[error("the server does not know the session (HTTP {status}){}", shown(.said))]
     ForgottenSession {
         status: u16,
@@ -24,7 +24,7 @@ pub(in crate::client::upstream) enum Failure {
 pub(in crate::client::upstream) type HttpError = StreamableHttpError<Failure>;
 pub(super) type HttpResult<T> = Result<T, HttpError>;
 
-/// A failed request's URL may hold credentials.
+/// Removes the URL, which may hold credentials.
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         Self::Http(error.without_url())

@@ -11,11 +11,11 @@ use rmcp::{
 use super::answer::{message_in, text_of};
 use crate::client::upstream::routes::Routes;
 
-/// What the data of an event with a notification holds.
+/// The text in the data of every event with a notification.
 const NOTIFICATION: &[u8] = b"\"notifications/";
 
-/// Takes the notifications on the response stream of a request to its call. What rmcp reads of the
-/// stream says of requests on which stream they came, but not of notifications.
+/// Delivers the notifications on the response stream of a request to its call. rmcp says on which
+/// stream a request of the server came, but not a notification.
 pub(super) fn of_call(
     stream: BoxedSseResponse,
     id: RequestId,
