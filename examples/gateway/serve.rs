@@ -175,8 +175,11 @@ pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()
         }
     } else {
         drain(in_flight).await;
-        end.cancel();
-        let _ = tokio::time::timeout(CLOSE, ended).await;
+        // A call is over before its answer has been sent.
+        if tokio::time::timeout(ANSWERS, &mut ended).await.is_err() {
+            end.cancel();
+            let _ = tokio::time::timeout(CLOSE, ended).await;
+        }
     }
     Ok(())
 }
