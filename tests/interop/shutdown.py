@@ -147,8 +147,10 @@ async def over_stdio(gateway: str) -> None:
         await send(id=1, method="tools/call", params=call)
         steps = 0
         while "id" not in (message := json.loads(await lines.next())):
-            steps += message["method"] == "notifications/progress"
-            if steps == 1:
+            is_step = message["method"] == "notifications/progress"
+            steps += is_step
+            # Once: a second signal would end it at once.
+            if is_step and steps == 1:
                 process.send_signal(signal.SIGTERM)
         assert steps == 6 and "result" in message, (steps, message)
         with anyio.fail_after(10):
