@@ -127,7 +127,7 @@ where
     }
 }
 
-/// Whether the body of a request with these headers is the text of JSON.
+/// Returns `true` if the body of a request with these headers is the text of JSON.
 fn is_json(headers: &HeaderMap) -> bool {
     const JSON: &[u8] = b"application/json";
     let kind = headers

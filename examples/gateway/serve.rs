@@ -26,7 +26,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 /// to 2.5 s of that.
 const HOST_LEFT: Duration = Duration::from_millis(1_200);
 
-/// How much of standard input is read ahead, in bytes.
+/// The limit of standard input that is read ahead, in bytes.
 const READ_AHEAD: usize = 64 * 1024;
 
 /// Signals to stop: SIGINT, SIGTERM, SIGHUP, SIGQUIT or Ctrl-C.
@@ -245,7 +245,7 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()
     signal.as_mut()?.recv().await
 }
 
-/// Whether SIGHUP, whose number is 1, is ignored. Known on Linux only.
+/// Returns `true` if SIGHUP, whose number is 1, is ignored. It is known on Linux only.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

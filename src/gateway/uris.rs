@@ -77,7 +77,7 @@ pub(super) fn literal(template: &str) -> &str {
     template.split('{').next().unwrap_or(template)
 }
 
-/// Whether a URI may be made of a template. One without a scheme fits none.
+/// Returns `true` if a URI may be made of a template. A URI without a scheme fits no template.
 pub(super) fn fits(template: &str, uri: &str) -> bool {
     let literal = literal(template);
     literal.contains(':') && uri.starts_with(literal)

@@ -174,7 +174,7 @@ pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
         .then(|| Arc::new(Unreadable::of_notification(&custom.method)))
 }
 
-/// Whether params have no member beside `_meta`.
+/// Returns `true` if params have no member beside `_meta`.
 fn is_bare(params: Option<&Value>) -> bool {
     params.is_none_or(|params| {
         let members = params.as_object();

@@ -36,9 +36,9 @@ enum Short {
     Member(&'static str),
     /// An empty object.
     Nothing,
-    /// None.
+    /// No meaning: such a result does not fit the method.
     Other,
-    /// What it says: any JSON is a result.
+    /// Its own meaning: any JSON is a result of a custom method.
     Custom,
 }
 
@@ -178,7 +178,7 @@ pub(super) fn message_in(
     }
 }
 
-/// The same for an answer with a result. `None` if the text is none to a request that is known.
+/// Reads an answer with a result. Returns `None` if the text is not an answer to a known request.
 pub(super) fn answer_in(
     text: &[u8],
     expected: impl FnOnce(&RequestId) -> Option<Expected>,
@@ -188,8 +188,8 @@ pub(super) fn answer_in(
     Some(expected.answer_in(text))
 }
 
-/// A result that its method's type does not fit. Any method may ask for input or begin a task instead (MCP
-/// 2026-07-28, basic, results).
+/// Reads a result that does not fit its method. Any method may ask for input or begin a task instead
+/// (MCP 2026-07-28, basic, results).
 fn other_result(json: Value) -> ServerResult {
     let read = match json.get("resultType").and_then(Value::as_str) {
         Some("input_required") => InputRequiredResult::deserialize(&json).map(Into::into).ok(),
@@ -199,7 +199,7 @@ fn other_result(json: Value) -> ServerResult {
     read.unwrap_or_else(|| CustomResult(json).into())
 }
 
-/// What a message has that is an answer with a result, and what it has not.
+/// The members of an answer with a result. It has neither `error` nor `method`.
 #[derive(Deserialize)]
 struct Answer<R> {
     jsonrpc: JsonRpcVersion2_0,

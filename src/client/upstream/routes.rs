@@ -91,7 +91,7 @@ impl Route {
         self
     }
 
-    /// Of a request that asks for this result.
+    /// Sets the result type of the request.
     pub(super) fn expects(mut self, expected: Expected) -> Self {
         self.expected = Some(expected);
         self
@@ -289,7 +289,7 @@ impl Routes {
         answers::message_in(text, |id| self.table().expected(id))
     }
 
-    /// What the answer to a call is to be read as.
+    /// Returns the result type of a call.
     #[cfg(feature = "http-client")]
     pub(super) fn expected(&self, id: &RequestId) -> Option<Expected> {
         self.table().expected(id)
@@ -566,7 +566,7 @@ fn own_id(id: &RequestId) -> Option<RequestId> {
 }
 
 impl Table {
-    /// What the answer to this request is to be read as.
+    /// Returns the result type of this request.
     fn expected(&self, id: &RequestId) -> Option<Expected> {
         let id = own_id(id)?;
         if let Some((_, route)) = self.routes.get(&id) {
