@@ -24,11 +24,8 @@ use http_body_util::{BodyExt, Full};
 use rmcp::model::{CallToolResult, ContentBlock};
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Principal,
-    auth::{
-        AuthError, Rules, Verified, Verifier,
-        audit::{Audit, AuditFile, SinkOptions, WhenFull},
-        http::HttpAuthLayer,
-    },
+    audit::{Audit, AuditFile, SinkOptions, WhenFull},
+    auth::{AuthError, Rules, Verified, Verifier, http::HttpAuthLayer},
 };
 use serde_json::json;
 use tower::{Service, ServiceBuilder, service_fn};

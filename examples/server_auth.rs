@@ -18,7 +18,8 @@ use rmcp::{tool, tool_router};
 use rmcp_layers::{
     Error, Handler, McpClient, McpRequest, McpServer, Principal, ServiceBuilderExt, Stack,
     Upstream,
-    auth::{ApiKeys, AuthLayer, Rules, TOKEN_META_KEY, audit::Audit},
+    audit::Audit,
+    auth::{ApiKeys, AuthLayer, Rules, TOKEN_META_KEY},
 };
 use tower::ServiceBuilder;
 

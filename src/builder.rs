@@ -129,12 +129,12 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::auth::AuthLayer,
     ) -> ServiceBuilder<Stack<crate::auth::AuthLayer, L>>;
 
-    /// Writes a record of each call; see [`auth::audit`](crate::auth::audit).
+    /// Writes a record of each call; see [`audit`](crate::audit).
     ///
     /// Requires the feature `auth`.
     ///
     /// ```
-    /// use rmcp_layers::{ServiceBuilderExt, Upstream, auth::audit::Audit};
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, audit::Audit};
     /// use tower::ServiceBuilder;
     /// # struct Files;
     /// # impl rmcp::ServerHandler for Files {}
@@ -152,8 +152,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg(feature = "auth")]
     fn audit(
         self,
-        layer: crate::auth::audit::AuditLayer,
-    ) -> ServiceBuilder<Stack<crate::auth::audit::AuditLayer, L>>;
+        layer: crate::audit::AuditLayer,
+    ) -> ServiceBuilder<Stack<crate::audit::AuditLayer, L>>;
 
     /// Sends a credential with each call to an upstream over HTTP; see
     /// [`CredentialLayer`](crate::auth::CredentialLayer).
@@ -285,8 +285,8 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     #[cfg(feature = "auth")]
     fn audit(
         self,
-        layer: crate::auth::audit::AuditLayer,
-    ) -> ServiceBuilder<Stack<crate::auth::audit::AuditLayer, L>> {
+        layer: crate::audit::AuditLayer,
+    ) -> ServiceBuilder<Stack<crate::audit::AuditLayer, L>> {
         self.layer(layer)
     }
 

@@ -275,10 +275,10 @@
 #[cfg(any(feature = "cache", feature = "retry"))]
 #[cfg_attr(not(feature = "retry"), allow(dead_code))]
 mod attempts;
-mod audience;
+#[cfg(feature = "auth")]
+pub mod audit;
 #[cfg(feature = "auth")]
 pub mod auth;
-mod backoff;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
@@ -287,81 +287,57 @@ mod cache_status;
 mod caller;
 mod caller_limit;
 mod client;
-#[cfg(any(feature = "auth", feature = "http-client"))]
-#[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
-mod credential;
-#[cfg(any(feature = "auth-client", feature = "http-client"))]
-mod endpoint;
+mod context;
 mod error;
-mod except_listens;
 mod from_fn;
 #[cfg(feature = "gateway")]
 pub mod gateway;
-#[cfg(any(
-    feature = "auth",
-    feature = "cache",
-    feature = "gateway",
-    feature = "retry"
-))]
-mod glob;
-mod hints;
-mod json_text;
-#[cfg(feature = "http-server")]
-mod lenient_http;
 mod lines;
-mod log_limit;
+mod listen;
 mod outcome;
-mod outgoing;
-mod pages;
-mod panics;
-mod principal;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod request;
 mod response;
-mod results;
 #[cfg(feature = "retry")]
 pub mod retry;
-mod served_by;
 mod server;
-mod sight;
 mod stack;
 #[cfg(feature = "cache")]
 pub mod store;
-mod subscriptions;
-#[cfg(any(feature = "gateway", feature = "registry"))]
-mod tool_schema;
-mod unreadable;
+mod upstream;
+mod util;
 
-pub use audience::Audience;
 pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink};
 pub use caller_limit::{CallerLimit, CallerLimitLayer};
-#[cfg(feature = "child-process")]
-pub use client::ChildProcess;
-#[cfg(feature = "http-client")]
-pub use client::HttpEndpoint;
-pub use client::{
-    Lifecycle, McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall, Upstream,
-    UpstreamBuilder, UpstreamStats, WeakUpstream,
-};
+pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
+pub use context::audience::Audience;
+pub use context::principal::Principal;
+pub use context::served_by::ServedBy;
+pub use context::tool_hints::ToolHints;
+pub use context::visibility::{Item, Sight};
 pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
-pub use except_listens::{ExceptListens, ExceptListensService};
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
-pub use hints::ToolHints;
-#[cfg(feature = "http-server")]
-pub use lenient_http::{EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer};
 pub use lines::Lines;
+pub use listen::except_listens::{ExceptListens, ExceptListensService};
 pub use outcome::{Outcome, Repeat};
-pub use principal::Principal;
+pub use protocol::unreadable_items::UnreadableItem;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
-pub use served_by::ServedBy;
+#[cfg(feature = "http-server")]
+pub use server::lenient_http::{
+    EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
+};
 pub use server::{Handler, McpServer};
-pub use sight::{Item, Sight};
 pub use stack::{BoxStack, Stack};
-pub use unreadable::UnreadableItem;
+
+#[cfg(feature = "child-process")]
+pub use upstream::ChildProcess;
+#[cfg(feature = "http-client")]
+pub use upstream::HttpEndpoint;
+pub use upstream::{Lifecycle, Upstream, UpstreamBuilder, UpstreamStats, WeakUpstream};
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

@@ -19,9 +19,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use rmcp_layers::audit::{Audit, AuditFile, SinkOptions, WhenFull};
 use rmcp_layers::auth::{
     AuthLayer, Jwks, JwtVerifier, Rules, RulesBuilder, Scopes,
-    audit::{Audit, AuditFile, SinkOptions, WhenFull},
     http::{HttpAuthLayer, ProtectedResource},
 };
 use serde::Deserialize;

@@ -19,7 +19,8 @@ use tower::{Layer, Service};
 
 use super::{AuthError, bearer::check_characters, rules::impossible, verifier::Secret};
 use crate::{
-    Error, McpRequest, McpResponse, Principal, Refusal, code, credential::OutboundCredential,
+    Error, McpRequest, McpResponse, Principal, Refusal, code,
+    context::credential::OutboundCredential,
 };
 
 /// Time before its expiry at which a credential is replaced.

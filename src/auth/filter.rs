@@ -6,7 +6,10 @@ use rmcp::model::{
 };
 
 use super::Item;
-use crate::{Error, protocol, results};
+use crate::{
+    Error,
+    protocol::{self, results},
+};
 
 /// A function that returns `true` if an item is shown.
 pub(super) trait Sight: Fn(Item<'_>) -> bool {}

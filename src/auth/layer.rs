@@ -7,9 +7,10 @@ use std::{
 use tower::Layer;
 
 use super::{
-    Auth, Policy, Rules, Verifier, audit::Audit, rules::impossible, source::Sources, tasks::Tasks,
+    Auth, Policy, Rules, Verifier, rules::impossible, task_owners::Tasks, token_source::Sources,
     verifier::Secret,
 };
+use crate::audit::Audit;
 use crate::{Error, McpRequest};
 
 /// Authenticates callers and guards a stack; see the [module](super).

@@ -121,27 +121,26 @@
 //! - Fetches of a key set: one at a time.
 
 mod api_keys;
-pub mod audit;
 mod bearer;
 mod claims;
 #[cfg(feature = "auth-client")]
 mod client;
-mod conceal;
 mod credential;
 mod error;
 mod filter;
+mod hide;
 pub mod http;
 mod jwt;
 mod layer;
-mod memory;
 mod policy;
 mod rules;
 mod scopes;
 mod service;
-mod sight;
-mod source;
-mod tasks;
+mod task_owners;
+mod token_cache;
+mod token_source;
 mod verifier;
+mod visibility;
 
 pub use crate::Item;
 pub use api_keys::ApiKeys;
@@ -157,5 +156,5 @@ pub use policy::{Decision, Denial, Policy};
 pub use rules::{Required, Rules, RulesBuilder};
 pub use scopes::Scopes;
 pub use service::Auth;
-pub use source::TOKEN_META_KEY;
+pub use token_source::TOKEN_META_KEY;
 pub use verifier::{AnyOf, Authenticated, Verified, Verifier};

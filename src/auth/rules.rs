@@ -6,7 +6,7 @@ use std::{
 use rmcp::model::{ClientRequest, Reference};
 
 use super::{AuthError, Decision, Item, Policy, Scopes};
-use crate::{Error, McpRequest, Principal, Refusal, code, glob};
+use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
 
 /// The scopes that tools, prompts, resources and methods need, by their outward names.
 ///

@@ -13,14 +13,14 @@ use tower::Service;
 
 use super::{
     AuthError, Decision, Item, Policy, Rules, Verified,
-    audit::Verdict,
-    conceal::Named,
     credential::Delegation,
     filter::{self, List},
+    hide::Named,
     layer::Shared,
-    sight::CallerSight,
-    source::Shown,
+    token_source::Shown,
+    visibility::CallerSight,
 };
+use crate::audit::Verdict;
 use crate::{Error, McpRequest, McpResponse, Principal, protocol};
 
 /// Limit of the age of an authentication by the HTTP companion. It usually is milliseconds old, but

@@ -15,7 +15,7 @@ use super::{
     rules::{Group, Kind, said},
     status::report,
 };
-use crate::{Audience, McpResponse, cache_status::CacheStatus, subscriptions::has_part};
+use crate::{Audience, McpResponse, cache_status::CacheStatus, listen::resources::has_part};
 
 /// Bytes of an entry beside its key and the content of its result: the entry itself, its place in
 /// the map and in the order of use, and allocator rounding.
@@ -69,7 +69,7 @@ impl Concerned<'_> {
                     && has_part(&subject.target, uri)
             }
             Self::Tool(glob) => {
-                subject.kind == Kind::CallTool && crate::glob::matches(glob, &subject.target)
+                subject.kind == Kind::CallTool && crate::util::glob::matches(glob, &subject.target)
             }
             Self::Audience(audience) => subject.audience == **audience,
             Self::Request { message, audience } => {

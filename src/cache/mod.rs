@@ -116,10 +116,10 @@
 //! work. A layer that decides by the caller may stand on either side: it
 //! [marks](crate::McpResponse::mark_private) the responses that it lets through.
 
+mod change_listener;
 mod codec;
 mod counters;
 mod entry;
-mod flights;
 mod handle;
 mod key;
 mod layer;
@@ -127,10 +127,10 @@ mod memory;
 mod remote;
 mod rules;
 mod service;
+mod single_flight;
 mod state;
 mod status;
-mod watch;
-mod watched;
+mod watched_resources;
 
 pub use crate::cache_status::CacheStatus;
 pub use handle::{CacheHandle, CacheStats};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{CacheScope, ClientRequest, ServerResult};
 
-use crate::{McpRequest, ToolHints, glob, protocol};
+use crate::{McpRequest, ToolHints, protocol, util::glob};
 
 /// The methods whose responses may be cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

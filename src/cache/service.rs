@@ -18,19 +18,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::{Service, ServiceExt};
 
 use super::{
+    change_listener as changes,
     counters::Event,
     entry::Entry,
-    flights::{Followed, Join, Lead, Phase},
     key::{Key, with_key},
     remote::Looked,
     rules::Kind,
+    single_flight::{Followed, Join, Lead, Phase},
     state::{Answer, Begun, Core, Fetched, Plan, Shared},
-    watch as changes,
-    watched::Watched,
+    watched_resources::Watched,
 };
 use crate::{
     Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
-    cache_status::CacheStatus, caller::Era, hints::KnownHints, request::next_id,
+    cache_status::CacheStatus, caller::Era, context::tool_hints::KnownHints, request::next_id,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).

@@ -19,17 +19,17 @@ use super::{
     codec,
     counters::{Counters, Event},
     entry::{Concerned, Entry, Subject, size_of},
-    flights::{Flights, Lead, Phase},
     memory::Memory,
     remote::{Generations, Remote},
     rules::{Group, Kind, Rules, said},
+    single_flight::{Flights, Lead, Phase},
     status::{Directives, report},
-    watched::Watched,
+    watched_resources::Watched,
 };
 use crate::{
     Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
     cache_status::CacheStatus,
-    hints::{Asked, KnownHints},
+    context::tool_hints::{Asked, KnownHints},
 };
 
 /// Limits of the memory for requests whose responses are for their callers only.

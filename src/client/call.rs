@@ -10,8 +10,8 @@ use tower::Service;
 
 use super::{
     McpClient,
+    call_sink::{Onward, WayBack},
     timeouts::{end_of, reached},
-    way_back::{Onward, WayBack},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, request::next_id};
 

@@ -17,11 +17,13 @@ use tower::Service;
 use super::{
     McpClient,
     call::Call,
+    call_sink::{Onward, WayBack},
     mrtr::Rounds,
-    way_back::{Onward, WayBack},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, request::next_id, results, results::MethodResult,
+    CallContext, Error, McpRequest, McpResponse,
+    protocol::results::{self, MethodResult},
+    request::next_id,
 };
 
 /// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a

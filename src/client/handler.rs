@@ -19,7 +19,7 @@ use rmcp::{
 use tokio::sync::{OnceCell, oneshot};
 use tower::Service;
 
-use crate::{Error, McpRequest, McpResponse, McpServer, panics};
+use crate::{Error, McpRequest, McpResponse, McpServer, util::panics};
 
 /// The type-erased handler of a client.
 pub(super) trait Answers: Send + Sync + 'static {

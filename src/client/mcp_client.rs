@@ -11,11 +11,11 @@ use tower::{Service, ServiceExt};
 use super::{
     McpClientBuilder,
     call::{Call, Options},
+    call_sink::{Onward, Sink, WayBack},
     handler::Answers,
     timeouts::{end_of, reached},
-    way_back::{Onward, Sink, WayBack},
 };
-use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, panics, protocol};
+use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, protocol, util::panics};
 
 /// The client end of a stack: typed calls into it.
 ///

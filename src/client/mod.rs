@@ -1,7 +1,8 @@
-//! The client ends of a stack: [`McpClient`], the top, and [`Upstream`], a bottom.
+//! The client end of a stack: [`McpClient`].
 
 mod builder;
 mod call;
+mod call_sink;
 mod calls;
 mod handler;
 mod mcp_client;
@@ -12,12 +13,9 @@ mod subscription;
 mod tasks;
 mod timeouts;
 mod tool_call;
-mod upstream;
-mod way_back;
 
 pub use builder::McpClientBuilder;
 pub use mcp_client::McpClient;
 pub use progress::ProgressCall;
 pub use subscription::Subscription;
 pub use tool_call::ToolCall;
-pub use upstream::*;

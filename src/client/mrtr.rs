@@ -1,8 +1,6 @@
 //! Multi-round requests (MCP 2026-07-28, SEP-2322): the server answers with requests for input, and
 //! the client sends the request again with the answers.
 
-use std::time::Duration;
-
 use futures::future::try_join_all;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest,
@@ -11,18 +9,20 @@ use rmcp::model::{
     ReadResourceRequest, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
     RequestId, ServerRequest, ServerResult,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tower::Service;
 
 use super::{McpClient, call::Call};
-use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, backoff::Backoff, code, results};
+use crate::{
+    Delivered, Error, McpRequest, McpResponse, Refusal, code,
+    protocol::{
+        mrtr::{EMPTY_ROUND, too_many_rounds},
+        results,
+    },
+};
 
 /// The maximum number of inputs that a server may request in one round.
 const MAX_INPUTS: usize = 100;
-
-/// The wait before a round without answers for the server.
-pub(crate) const EMPTY_ROUND: Backoff =
-    Backoff::new(Duration::from_millis(50), Duration::from_millis(250));
 
 /// The params of a multi-round request.
 pub(super) trait Rounds: Clone + Send {
@@ -169,14 +169,5 @@ fn unanswered() -> Error {
     Refusal::new("mrtr", message)
         .with_code(code::FORBIDDEN)
         .with_delivered(Delivered::Unknown)
-        .into()
-}
-
-pub(crate) fn too_many_rounds(rounds: usize) -> Error {
-    let message = format!("the server asked for input again after {rounds} rounds");
-    Refusal::new("mrtr", message)
-        .with_code(code::FORBIDDEN)
-        .with_delivered(Delivered::Unknown)
-        .with_data(json!({ "rounds": rounds }))
         .into()
 }

@@ -13,8 +13,10 @@ use tower::Service;
 use super::McpClient;
 use crate::{
     Error, McpRequest, McpResponse,
-    pages::{Next, Pages},
-    results,
+    protocol::{
+        pages::{Next, Pages},
+        results,
+    },
 };
 
 macro_rules! lists {

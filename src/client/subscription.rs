@@ -13,9 +13,9 @@ use rmcp::model::{
 use tokio::sync::{mpsc, oneshot};
 use tower::{Service, ServiceExt};
 
-use super::{McpClient, way_back::Onward};
+use super::{McpClient, call_sink::Onward};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, panics, request::next_id,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, request::next_id, util::panics,
 };
 
 /// The number of change notifications that are buffered for the reader.

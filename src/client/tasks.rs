@@ -9,8 +9,11 @@ use rmcp::model::{
 use serde_json::Value;
 use tower::Service;
 
-use super::{call::Call, mrtr::too_many_rounds};
-use crate::{Delivered, Error, McpRequest, McpResponse, Refusal, TransportError, code, results};
+use super::call::Call;
+use crate::protocol::mrtr::too_many_rounds;
+use crate::{
+    Delivered, Error, McpRequest, McpResponse, Refusal, TransportError, code, protocol::results,
+};
 
 /// The minimum interval between polls of a task, whatever interval its server names.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);

@@ -13,7 +13,7 @@ use super::{
     call::{Call, Options},
     mrtr::{Rounds, ToolEnd},
 };
-use crate::{Error, McpRequest, McpResponse, Principal, results};
+use crate::{Error, McpRequest, McpResponse, Principal, protocol::results};
 
 /// A tool call that has not been sent yet; see [`McpClient::call_tool`].
 #[must_use = "a call does nothing unless it is awaited"]

@@ -8,10 +8,12 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::{
-    hub::{Hub, Seats},
-    notices,
+    listen,
+    shared::{Hub, Seats},
 };
-use crate::{Error, McpRequest, McpResponse, ServedBy, audience::PrivateTo, results};
+use crate::{
+    Error, McpRequest, McpResponse, ServedBy, context::audience::PrivateTo, protocol::results,
+};
 
 impl Hub {
     /// Asks every member for its description. A member that is down, or silent past the deadline,
@@ -29,7 +31,7 @@ impl Hub {
         let context = request.context.clone();
         for seat in &seats.list {
             // List requests usually come next.
-            notices::watch_member(seat, &request.context);
+            listen::watch_member(seat, &request.context);
         }
         let asked = seats.list.iter().map(|seat| {
             let mut request = request.clone();

@@ -1,7 +1,11 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Member, MemberState, class::Class, hub::Hub, listed::Listed, seat::Seat, service::impossible,
+    Member, MemberState,
+    active_member::Seat,
+    lists::{list_item::Listed, list_key::Class},
+    service::impossible,
+    shared::Hub,
 };
 use crate::Error;
 

@@ -141,38 +141,29 @@
 //! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
 //!   a minute. Past that a fetch ends with its caller.
 
-mod check;
-mod class;
+mod active_member;
 mod discover;
-mod fetch;
-mod filter;
-mod find;
+mod dispatch;
 mod handle;
-mod hub;
-mod known;
 mod layer;
-mod listed;
+mod listen;
 mod lists;
 mod member;
-mod merge;
 mod names;
-mod notices;
 mod per_caller;
 mod rewrite;
-mod route;
-mod seat;
+mod seal;
 mod service;
-mod sight;
-mod state;
+mod shared;
 mod tool_hints;
-mod uris;
+mod visibility;
 
-pub use filter::Filter;
+pub use active_member::MemberState;
 pub use handle::{GatewayHandle, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
 pub use lists::ListReport;
 pub use member::Member;
 pub use names::Prefix;
+pub use names::filter::Filter;
 pub use per_caller::PerCaller;
-pub use seat::MemberState;
 pub use service::{Gateway, GatewayBuilder};

@@ -9,10 +9,10 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use super::{
-    listed::Listed,
-    seat::{Change, Seat},
-    state::{Seal, Sealed},
-    uris,
+    active_member::{Change, Seat},
+    lists::list_item::Listed,
+    names::uris,
+    seal::{Seal, Sealed},
 };
 use crate::{Caller, CallerSink, Error, Principal};
 

@@ -12,9 +12,9 @@ use tower::Service;
 
 use super::{
     GatewayHandle, Member, Prefix,
-    hub::{CustomRule, Hub},
-    merge::Rules,
-    state::Seal,
+    lists::merge::Rules,
+    seal::Seal,
+    shared::{CustomRule, Hub},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};
 

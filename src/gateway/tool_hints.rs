@@ -5,12 +5,11 @@ use std::{sync::Arc, time::Duration};
 use rmcp::model::Tool;
 
 use super::{
-    find::{Found, PATIENCE},
-    hub::Hub,
-    known::Age,
-    listed::Listed,
-    notices,
-    seat::Seat,
+    active_member::Seat,
+    listen,
+    lists::{cached_list::Age, list_item::Listed},
+    names::lookup::{Found, PATIENCE},
+    shared::Hub,
 };
 use crate::{CallContext, ToolHints};
 
@@ -51,8 +50,8 @@ impl Hub {
         &self,
         seat: &Arc<Seat>,
         context: &CallContext,
-    ) -> Option<Arc<super::known::Known<Tool>>> {
-        notices::watch_member(seat, context);
+    ) -> Option<Arc<super::lists::cached_list::Known<Tool>>> {
+        listen::watch_member(seat, context);
         let patience = PATIENCE.min(self.rules.deadline);
         let part = seat.part::<Tool>(context, Age::Walk, self.rules.deadline, &self.bell);
         tokio::time::timeout(patience, part).await.ok()?.list

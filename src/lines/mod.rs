@@ -1,8 +1,8 @@
 //! Messages as lines over a reader and a writer: the stdio transport of MCP, with an answer to
 //! messages that cannot be read.
 
+mod envelope;
 mod reader;
-mod sketch;
 mod start;
 
 use std::{fmt, future::poll_fn, io, sync::Arc};
@@ -26,10 +26,10 @@ use tokio_util::{
 
 use self::reader::Reader;
 pub(crate) use self::{
+    envelope::Kind,
     reader::{Broken, Why},
-    sketch::Kind,
 };
-use crate::{json_text::before_null_params, outgoing::trim_request, protocol};
+use crate::protocol::{self, json_text::before_null_params, outgoing::trim_request};
 
 /// The default limit of a line's length: 16 MiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

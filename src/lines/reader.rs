@@ -5,10 +5,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::bytes::{Buf, BytesMut};
 
 use super::{
-    sketch::{Kind, Sketch},
+    envelope::{Kind, Sketch},
     start::Start,
 };
-use crate::json_text::replace_lone_surrogates;
+use crate::protocol::json_text::replace_lone_surrogates;
 
 /// The minimum free space of a read.
 const READ: usize = 8 * 1024;

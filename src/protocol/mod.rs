@@ -8,9 +8,17 @@
 mod as_sent;
 #[cfg(any(feature = "auth", feature = "cache"))]
 mod cache_hints;
+pub(crate) mod json_text;
 mod methods;
+pub(crate) mod mrtr;
 mod notifications;
+pub(crate) mod outgoing;
+pub(crate) mod pages;
+pub(crate) mod results;
+#[cfg(any(feature = "gateway", feature = "registry"))]
+pub(crate) mod tool_schema;
 mod unreadable;
+pub(crate) mod unreadable_items;
 
 pub(crate) use as_sent::read_from_client;
 #[cfg(feature = "http-server")]

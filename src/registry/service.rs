@@ -21,7 +21,7 @@ use super::{
     tool::tool_error,
     version::{DEPRECATED_META_KEY, VERSION_META_KEY},
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, panics, results};
+use crate::{Error, McpRequest, McpResponse, Outcome, protocol::results, util::panics};
 
 /// The service of a [`RegistryLayer`](super::RegistryLayer).
 ///

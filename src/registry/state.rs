@@ -22,7 +22,10 @@ use super::{
     search::{CALL_TOOL, SEARCH_TOOLS, Search},
     version::{self, VERSION_META_KEY, VERSIONS_META_KEY},
 };
-use crate::{Error, Outcome, tool_schema, unreadable::UnreadableLog};
+use crate::{
+    Error, Outcome,
+    protocol::{tool_schema, unreadable_items::UnreadableLog},
+};
 
 /// Maximum number of inner tools whose failures are tracked individually.
 const MAX_MONITORS: usize = 10_000;

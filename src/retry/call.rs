@@ -10,9 +10,9 @@ use tower::{Service, retry::budget::Budget};
 use super::{
     Attempts, IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
     layer::Shared,
+    observing_sink::{Seen, Watched},
     policy::MOST_RETRIES,
     service::{Answer, Stack},
-    watched::{Seen, Watched},
 };
 use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, request::next_id};
 

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tower::{Layer, retry::budget::TpsBudget};
 
 use super::{InvalidOption, Retry, RetryEvent, RetryPolicy};
-use crate::{McpRequest, glob};
+use crate::{McpRequest, util::glob};
 
 /// Maximum number of rules for tools. Each tool call searches them.
 const MOST_RULES: usize = 1_000;

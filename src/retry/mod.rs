@@ -138,9 +138,9 @@ mod call;
 mod classify;
 mod error;
 mod layer;
+mod observing_sink;
 mod policy;
 mod service;
-mod watched;
 
 pub use crate::attempts::Attempts;
 pub use attempts::{IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};

@@ -11,7 +11,7 @@ use tower::{Service, retry::budget::Budget};
 use super::{call::Call, layer::Shared};
 use crate::{
     Audience, Error, McpRequest, McpResponse, Outcome,
-    hints::{Asked, KnownHints},
+    context::tool_hints::{Asked, KnownHints},
 };
 
 /// The service of a [`RetryLayer`](super::RetryLayer).

@@ -1,6 +1,8 @@
 //! The server ends of a stack: [`McpServer`], the top, and [`Handler`], a bottom.
 
 mod handler;
+#[cfg(feature = "http-server")]
+pub(crate) mod lenient_http;
 mod service;
 mod subscriptions;
 
@@ -27,7 +29,10 @@ use tower::{Service, ServiceExt};
 
 use self::subscriptions::Subscriptions;
 use crate::{
-    CallContext, Caller, Error, McpRequest, McpResponse, caller::Session, panics, protocol, results,
+    CallContext, Caller, Error, McpRequest, McpResponse,
+    caller::Session,
+    protocol::{self, results},
+    util::panics,
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.

@@ -9,7 +9,7 @@ use rmcp::{
         streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::{LenientHttpLayer, Lines, McpServer, auth::audit::Audit, gateway::Filter};
+use rmcp_layers::{LenientHttpLayer, Lines, McpServer, audit::Audit, gateway::Filter};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tower::ServiceBuilder;

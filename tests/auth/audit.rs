@@ -14,7 +14,7 @@ use futures::{FutureExt, future::BoxFuture, poll};
 use rmcp::model::*;
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Outcome, Principal, Refusal, TransportError, Upstream,
-    auth::audit::*, code, gateway::Gateway,
+    audit::*, code, gateway::Gateway,
 };
 use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};

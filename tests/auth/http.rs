@@ -24,9 +24,9 @@ use rmcp::{
 };
 use rmcp_layers::{
     Error, Handler, McpRequest, McpServer, Principal,
+    audit::{Audit, AuditHandle, Decided},
     auth::{
         AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
-        audit::{Audit, AuditHandle, Decided},
         http::{HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
     },
 };
@@ -214,7 +214,7 @@ impl Server {
         session
     }
 
-    fn latest(&self) -> Arc<rmcp_layers::auth::audit::AuditRecord> {
+    fn latest(&self) -> Arc<rmcp_layers::audit::AuditRecord> {
         self.audit.recent(1).pop().expect("a record")
     }
 }

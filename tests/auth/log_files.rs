@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use rmcp_layers::auth::audit::*;
+use rmcp_layers::audit::*;
 use tower::ServiceExt;
 
 use crate::{

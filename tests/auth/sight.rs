@@ -3,7 +3,8 @@
 use rmcp::model::*;
 use rmcp_layers::{
     Handler, McpRequest,
-    auth::{Rules, RulesBuilder, Scopes, audit::Audit},
+    audit::Audit,
+    auth::{Rules, RulesBuilder, Scopes},
     cache::CacheLayer,
     gateway::{Gateway, Member, NamespaceLayer, Prefix},
     registry::{RegisteredTool, RegistryLayer, SearchMode},

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, poll};
 use rmcp::model::*;
-use rmcp_layers::{Error, McpRequest, McpResponse, Outcome, auth::audit::*, code};
+use rmcp_layers::{Error, McpRequest, McpResponse, Outcome, audit::*, code};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{

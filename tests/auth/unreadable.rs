@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex};
 use rmcp::model::{CustomRequest, ErrorData};
 use rmcp_layers::{
     Error, McpClient, McpRequest, McpServer, Upstream,
-    auth::{
-        AuthLayer, Decision, Policy, Rules, Scopes,
-        audit::{Audit, Decided},
-    },
+    audit::{Audit, Decided},
+    auth::{AuthLayer, Decision, Policy, Rules, Scopes},
     cache::CacheLayer,
     gateway::{Filter, Gateway, Member, NamespaceLayer},
     registry::{RegistryLayer, SearchMode},

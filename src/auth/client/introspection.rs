@@ -16,8 +16,8 @@ use crate::{
         AuthError, Verified, Verifier,
         bearer::MAX_TOKEN_BYTES,
         claims::Expected,
-        memory::{Memory, REMEMBERED},
         rules::impossible,
+        token_cache::{Memory, REMEMBERED},
     },
 };
 

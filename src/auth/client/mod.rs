@@ -12,7 +12,7 @@ pub use exchange::TokenExchange;
 pub use introspection::{Introspection, IntrospectionBuilder};
 
 use super::{AuthError, rules::impossible, verifier::Secret};
-use crate::{Error, endpoint};
+use crate::{Error, util::endpoint};
 
 /// Timeout for the connection to an authorization server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -270,7 +270,7 @@ impl Shared {
         let Some(audit) = &self.audit else { return };
         let about = &refused.about;
         audit
-            .refused_http(crate::auth::audit::RefusedHttp {
+            .refused_http(crate::audit::RefusedHttp {
                 verb,
                 method: about.method.as_deref(),
                 name: about.name.as_deref(),

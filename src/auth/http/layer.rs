@@ -4,7 +4,10 @@ use bytes::Bytes;
 use tower::Layer;
 
 use super::{HttpAuth, HttpAuthError, ProtectedResource, sessions::Sessions};
-use crate::auth::{AuthHandle, Rules, Verifier, audit::Audit};
+use crate::{
+    audit::Audit,
+    auth::{AuthHandle, Rules, Verifier},
+};
 
 /// Guards an HTTP endpoint of MCP; see the [module](super).
 ///

@@ -9,8 +9,8 @@ use jsonwebtoken::Algorithm;
 use super::{
     Inner, JwtVerifier,
     jwks::Jwks,
+    jwks_refresh::Live,
     keys::{Key, KeySet},
-    live::Live,
     parse::Types,
 };
 use crate::{
@@ -18,8 +18,8 @@ use crate::{
     auth::{
         bearer::MAX_TOKEN_BYTES,
         claims::Expected,
-        memory::{Memory, REMEMBERED},
         rules::impossible,
+        token_cache::{Memory, REMEMBERED},
     },
 };
 

@@ -2,8 +2,8 @@
 
 mod builder;
 mod jwks;
+mod jwks_refresh;
 mod keys;
-mod live;
 mod parse;
 
 use std::{
@@ -19,11 +19,11 @@ pub use builder::JwtVerifierBuilder;
 pub use jwks::Jwks;
 
 use self::{
+    jwks_refresh::Live,
     keys::{KeySet, Signed},
-    live::Live,
     parse::{Compact, Types},
 };
-use super::{AuthError, Verified, Verifier, claims::Expected, memory::Memory};
+use super::{AuthError, Verified, Verifier, claims::Expected, token_cache::Memory};
 
 /// Time for which a token without an expiry is remembered before it is verified again.
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(5 * 60);
@@ -132,7 +132,7 @@ impl JwtVerifier {
         token: &str,
         compact: &Compact<'_>,
         key: u64,
-        seen: super::memory::Generation,
+        seen: super::token_cache::Generation,
     ) -> Result<Verified, AuthError> {
         let (verified, now) = self.check(compact)?;
         let until = verified

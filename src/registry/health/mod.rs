@@ -12,7 +12,7 @@ use tower::BoxError;
 pub(super) use self::{inner::Covers, monitor::Monitor, schedule::Schedule};
 pub use self::{inner::InnerHealth, monitor::HealthReport};
 use super::RegistryError;
-use crate::{Outcome, panics};
+use crate::{Outcome, util::panics};
 
 /// The health of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

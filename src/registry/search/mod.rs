@@ -17,8 +17,11 @@ use super::{
 };
 use crate::{
     CallContext, Error, Item, McpRequest, McpResponse,
-    pages::{Next, Pages},
-    request, results,
+    protocol::{
+        pages::{Next, Pages},
+        results,
+    },
+    request,
 };
 
 /// The name of the tool that searches tools.

@@ -18,8 +18,10 @@ use super::{
     sinks::{Acknowledged, SessionPeer},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Refusal, backoff::Backoff, caller::Session, code,
-    panics, request,
+    CallContext, Error, McpRequest, McpResponse, Refusal,
+    caller::Session,
+    code, request,
+    util::{backoff::Backoff, panics},
 };
 
 /// The maximum number of resources to which one session may subscribe.

@@ -17,7 +17,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::Window;
 use crate::{
-    Caller, CallerSink, Error, Refusal, caller::Session, code, subscriptions::RefusedSubscriptions,
+    Caller, CallerSink, Error, Refusal, caller::Session, code,
+    listen::resources::RefusedSubscriptions,
 };
 
 /// The caller of a session. It receives nothing before its handshake is finished.

@@ -1,0 +1,104 @@
+//! Audit records: the decision on each call, and how the call ended.
+//!
+//! An [`Audit`] sets what is recorded and which sinks the records go to.
+//! [`AuthLayer`](crate::auth::AuthLayer) and its HTTP companion write their decisions to an audit.
+//! [`AuditLayer`] writes the calls of any stack:
+//!
+//! ```
+//! use rmcp_layers::{McpClient, Upstream, audit::{ArgumentRules, Audit, AuditFile, Decided}};
+//! use tower::ServiceBuilder;
+//! # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
+//! # struct Vault;
+//! # impl ServerHandler for Vault {
+//! #     async fn call_tool(
+//! #         &self,
+//! #         _request: CallToolRequestParams,
+//! #         _context: RequestContext<RoleServer>,
+//! #     ) -> Result<CallToolResponse, ErrorData> {
+//! #         Ok(CallToolResult::success(vec![ContentBlock::text("open")]).into())
+//! #     }
+//! # }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = std::env::temp_dir().join(format!("rmcp-layers-audit-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder)?;
+//! # let path = folder.join("audit.jsonl");
+//! let audit = Audit::builder()
+//!     .memory(1_000)
+//!     .file(AuditFile::new(&path))
+//!     .keep_arguments(ArgumentRules::new())
+//!     .build()?;
+//! let handle = audit.handle();
+//!
+//! let stack = ServiceBuilder::new()
+//!     .layer(audit.layer())
+//!     .service(Upstream::builder().name("vault").in_process(Vault));
+//! let client = McpClient::new(stack);
+//! client.call_tool("open").argument("password", "sesame").await?;
+//!
+//! let latest = &handle.recent(1)[0];
+//! assert_eq!(latest.decision, Decided::Allowed);
+//! assert_eq!(latest.name.as_deref(), Some("open"));
+//! assert_eq!(latest.upstream.as_deref(), Some("vault"));
+//! assert_eq!(latest.arguments.as_ref().unwrap()["password"], "[redacted]");
+//!
+//! handle.flush().await?;
+//! rmcp_layers::audit::verify(&path)?;
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Content of a record
+//!
+//! Each call has one [`AuditRecord`], which is written when the call has ended. A call that is
+//! cancelled or panics has a record that says so. A listen is recorded when it is closed. An HTTP
+//! request that the companion refuses has its own record, with the HTTP status.
+//!
+//! A record never contains any part of a token. Arguments are recorded as a hash. The arguments
+//! themselves are recorded only if [the operator asks for it](AuditBuilder::keep_arguments), and
+//! values that look like secrets are redacted ([`ArgumentRules`]). Texts that callers choose are
+//! bounded, and escaped where they are written.
+//!
+//! # Sinks and limits
+//!
+//! | Sink | Description | Limit |
+//! |---|---|---|
+//! | [`memory`](AuditBuilder::memory) | a ring buffer, read by [`AuditHandle::recent`] | its length (the oldest record is evicted) |
+//! | [`tracing`](AuditBuilder::tracing) | events with the target `rmcp_layers::audit` | set by the subscriber |
+//! | [`file`](AuditBuilder::file) | lines of JSON in a hash chain, optionally with a [key](AuditFile::chain_key); see [`verify`] | a queue of 8,192 records, files of 64 MiB |
+//! | [`sink`](AuditBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
+//!
+//! Files and custom sinks each have their own thread, so that calls never write on the runtime's
+//! workers. A call reserves a place in each queue before it goes on, so that a call that was let
+//! through can also be recorded. If a queue is full or its sink cannot write, [`WhenFull`] decides
+//! whether the call is refused, waits, or goes on without a record. Each sink has its own setting,
+//! and the strictest one decides.
+
+mod arguments;
+mod chain;
+mod entry;
+mod error;
+mod file;
+mod handle;
+mod layer;
+mod log;
+mod memory;
+mod queue;
+mod record;
+mod service;
+mod sink;
+
+pub use arguments::ArgumentRules;
+pub use chain::{VerifiedLog, verify, verify_all};
+pub(crate) use entry::Verdict;
+pub use error::AuditError;
+pub use file::AuditFile;
+pub use handle::{AuditHandle, SinkCounts};
+pub use layer::AuditLayer;
+pub(crate) use log::RefusedHttp;
+pub use log::{Audit, AuditBuilder};
+pub use record::{AuditRecord, Decided, Ended, Who};
+pub use service::Audited;
+pub use sink::{AuditSink, Durability, SinkOptions, WhenFull};

@@ -1,0 +1,330 @@
+//! Merging of the members' lists under outward names.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use rmcp::model::{CacheScope, MetaObject};
+
+use super::{fetch::Part, list_item::Listed};
+use crate::gateway::{
+    Prefix,
+    active_member::Seat,
+    names::{Style, uris},
+};
+use crate::{ToolHints, context::audience::PrivateTo};
+
+/// The maximum number of omitted names that are remembered for the handle.
+const MAX_LEFT_OUT: usize = 100;
+
+/// The settings of a merge.
+#[derive(Clone, Debug, Default)]
+pub(in crate::gateway) struct Rules {
+    pub(in crate::gateway) style: Arc<Style>,
+    pub(in crate::gateway) read_only: bool,
+    pub(in crate::gateway) page_size: usize,
+    pub(in crate::gateway) deadline: Duration,
+}
+
+/// One item under its outward name.
+pub(in crate::gateway) struct Entry<T> {
+    pub(in crate::gateway) seat: Arc<Seat>,
+    pub(in crate::gateway) inner: Box<str>,
+    pub(in crate::gateway) item: T,
+    pub(in crate::gateway) shown: bool,
+}
+
+impl<T: Listed> Entry<T> {
+    /// Returns `true` if the outward name differs from the member's own.
+    pub(in crate::gateway) fn is_prefixed(&self) -> bool {
+        *self.inner != *self.item.key()
+    }
+}
+
+/// The target of an outward name. It is stored apart from the entries, so that a call touches
+/// little memory even if the list is long.
+pub(in crate::gateway) struct Way {
+    pub(in crate::gateway) seat: Arc<Seat>,
+    inner: Inner,
+    pub(in crate::gateway) shown: bool,
+    /// The tool's own annotations.
+    pub(in crate::gateway) says: Option<ToolHints>,
+}
+
+/// The member's own name.
+enum Inner {
+    /// The outward name without its first bytes, of which this is the number.
+    After(usize),
+    Other(Box<str>),
+}
+
+impl Way {
+    fn to<T: Listed>(entry: &Entry<T>) -> Self {
+        let outward = entry.item.key();
+        Self {
+            seat: entry.seat.clone(),
+            inner: match outward.strip_suffix(&*entry.inner) {
+                Some(before) => Inner::After(before.len()),
+                None => Inner::Other(entry.inner.clone()),
+            },
+            shown: entry.shown,
+            says: entry.item.hints(),
+        }
+    }
+
+    /// Returns the member's own name for this outward name.
+    pub(in crate::gateway) fn inner<'a>(&'a self, outward: &'a str) -> &'a str {
+        match &self.inner {
+            Inner::After(start) => outward.get(*start..).unwrap_or(outward),
+            Inner::Other(name) => name,
+        }
+    }
+}
+
+/// A merged list.
+pub(in crate::gateway) struct Catalogue<T> {
+    /// The ids and stamps of the lists that were merged.
+    pub(in crate::gateway) made_of: Vec<(u64, u64)>,
+    pub(in crate::gateway) entries: Vec<Entry<T>>,
+    pub(in crate::gateway) ways: HashMap<Box<str>, Way>,
+    /// Names that two members have and that may not be prefixed: the name, the member that has it,
+    /// and the member whose item is omitted.
+    pub(in crate::gateway) contested: Vec<(String, Arc<str>, Arc<str>)>,
+    pub(in crate::gateway) ttl_ms: Option<u64>,
+    pub(in crate::gateway) cache_scope: Option<CacheScope>,
+    pub(in crate::gateway) meta: Option<MetaObject>,
+    pub(in crate::gateway) private: Option<PrivateTo>,
+}
+
+impl<T: Listed> Catalogue<T> {
+    /// Returns the target of this outward name.
+    pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&Way> {
+        self.ways.get(outward)
+    }
+
+    /// Returns the outward names that can be used.
+    pub(in crate::gateway) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.shown)
+            .map(|entry| entry.item.key())
+    }
+}
+
+struct Draft {
+    part: usize,
+    item: usize,
+    /// The order of claims, lowest first: names given by an operator, then names that need no
+    /// change.
+    rank: u8,
+    wanted: String,
+    /// The name to use if the wanted one is taken, if such a name is allowed.
+    instead: Option<String>,
+    may_change: bool,
+}
+
+fn draft<T: Listed>(
+    seat: &Seat,
+    inner: &str,
+    style: &Style,
+    reserved: &HashSet<&str>,
+) -> (u8, String, Option<String>, bool) {
+    if !T::NAMED {
+        return match seat.prefixes_uris() {
+            true => (1, uris::prefixed(&seat.name, inner), None, false),
+            false => (2, inner.to_owned(), None, false),
+        };
+    }
+    let said = T::overrides(&seat.options).and_then(|overrides| overrides.get(inner));
+    if let Some(name) = said.and_then(|one| one.name.clone()) {
+        return (0, name, None, false);
+    }
+    let prefixed = style.prefixed(&seat.name, inner);
+    // A name that reads as another member's belongs to that member, even if the member does not
+    // have it now.
+    let foreign = style
+        .split(inner)
+        .is_some_and(|(member, _)| reserved.contains(member));
+    let (wanted, instead, may_change) = match seat.prefix {
+        Prefix::Always => (prefixed, None, true),
+        Prefix::OnCollision if foreign => (prefixed, None, true),
+        Prefix::OnCollision => (inner.to_owned(), Some(prefixed), true),
+        Prefix::Never => (inner.to_owned(), None, false),
+    };
+    let natural = style.fits(&wanted);
+    let rank = match (natural, seat.prefix) {
+        (true, Prefix::Always) => 1,
+        (true, _) => 2,
+        (false, _) => 3,
+    };
+    (rank, wanted, instead, may_change)
+}
+
+/// Merges the members' lists, in the members' order.
+pub(in crate::gateway) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T> {
+    let drafts = drafts(parts, &rules.style);
+    let mut catalogue = Catalogue {
+        made_of: made_of(parts),
+        entries: Vec::with_capacity(drafts.len()),
+        ways: HashMap::with_capacity(drafts.len()),
+        contested: Vec::new(),
+        ttl_ms: None,
+        cache_scope: None,
+        meta: None,
+        private: None,
+    };
+    let names = claim(&drafts, parts, &rules.style, &mut catalogue.contested);
+    for (draft, name) in drafts.into_iter().zip(names) {
+        let (Some(name), Some(part)) = (name, parts.get(draft.part)) else {
+            continue;
+        };
+        let list = part.list.as_ref();
+        let Some(listed) = list.and_then(|list| list.items.get(draft.item)) else {
+            continue;
+        };
+        let outward = name.clone().into_boxed_str();
+        let entry = entry(&part.seat, listed, name, rules);
+        catalogue.ways.insert(outward, Way::to(&entry));
+        catalogue.entries.push(entry);
+    }
+    hints(&mut catalogue, parts);
+    catalogue
+}
+
+/// Returns the name that each item would like to have.
+fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
+    let reserved: HashSet<&str> = parts
+        .iter()
+        .filter(|part| part.seat.prefix == Prefix::Always)
+        .map(|part| &*part.seat.name)
+        .collect();
+    let mut drafts = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let mut own = HashSet::new();
+        let items = part.list.iter().flat_map(|list| list.items.iter());
+        for (item, listed) in items.enumerate() {
+            if !own.insert(listed.key()) {
+                continue;
+            }
+            let (rank, wanted, instead, may_change) =
+                draft::<T>(&part.seat, listed.key(), style, &reserved);
+            drafts.push(Draft {
+                part: index,
+                item,
+                rank,
+                wanted,
+                instead,
+                may_change,
+            });
+        }
+    }
+    drafts
+}
+
+/// Returns the name of each item. An item has none if its name is taken and no other is allowed.
+fn claim<T: Listed>(
+    drafts: &[Draft],
+    parts: &[Part<T>],
+    style: &Style,
+    contested: &mut Vec<(String, Arc<str>, Arc<str>)>,
+) -> Vec<Option<String>> {
+    let fit = |name: &str, again| match T::NAMED {
+        true => style.fit(name, again).into_owned(),
+        false => name.to_owned(),
+    };
+    let member = |draft: &Draft| parts.get(draft.part).map(|part| part.seat.name.clone());
+    let mut order: Vec<(usize, &Draft)> = drafts.iter().enumerate().collect();
+    order.sort_by_key(|(_, draft)| draft.rank);
+    let mut claimed: HashMap<String, &Draft> = HashMap::with_capacity(drafts.len());
+    let mut names: Vec<Option<String>> = vec![None; drafts.len()];
+    for (index, draft) in order {
+        let mut name = fit(&draft.wanted, 0);
+        if claimed.contains_key(&name)
+            && let Some(instead) = &draft.instead
+        {
+            name = fit(instead, 0);
+        }
+        let mut again = 1;
+        while claimed.contains_key(&name) && draft.may_change {
+            name = fit(draft.instead.as_ref().unwrap_or(&draft.wanted), again);
+            again += 1;
+        }
+        if let Some(winner) = claimed.get(&name) {
+            if contested.len() < MAX_LEFT_OUT
+                && let (Some(winner), Some(loser)) = (member(winner), member(draft))
+            {
+                contested.push((name, winner, loser));
+            }
+            continue;
+        }
+        claimed.insert(name.clone(), draft);
+        if let Some(slot) = names.get_mut(index) {
+            *slot = Some(name);
+        }
+    }
+    names
+}
+
+fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -> Entry<T> {
+    let inner = listed.key().to_owned();
+    let mut item = listed.clone();
+    let prefixed = T::NAMED && name != inner && seat.prefix != Prefix::Never;
+    let shown = seat.lets_out::<T>(&inner, &name) && (!rules.read_only || item.is_read_only(seat));
+    item.describe(seat, &inner, prefixed);
+    item.put_mentions_outward(seat);
+    if name != inner {
+        item.set_key(name);
+    }
+    Entry {
+        seat: seat.clone(),
+        inner: inner.into(),
+        item,
+        shown,
+    }
+}
+
+/// Sets the strictest of the members' cache hints (MCP 2026-07-28, Caching).
+fn hints<T: Listed>(catalogue: &mut Catalogue<T>, parts: &[Part<T>]) {
+    let lists = || parts.iter().filter_map(|part| part.list.as_ref());
+    let any = lists().any(|list| list.ttl_ms.is_some());
+    catalogue.ttl_ms = any
+        .then(|| lists().map(|list| list.ttl_ms.unwrap_or(0)).min())
+        .flatten();
+    catalogue.cache_scope = lists()
+        .map(|list| list.cache_scope)
+        .reduce(strictest)
+        .flatten();
+    let mut metas = lists().filter_map(|list| list.meta.clone());
+    // The `_meta` of one member's list does not apply to the lists of others.
+    catalogue.meta = match parts.len() {
+        1 => metas.next(),
+        _ => None,
+    };
+    let private = lists().filter_map(|list| list.private.clone());
+    catalogue.private = private.reduce(|all, one| all.and(&one));
+}
+
+pub(in crate::gateway) fn made_of<T>(parts: &[Part<T>]) -> Vec<(u64, u64)> {
+    parts
+        .iter()
+        .map(|part| {
+            (
+                part.seat.id,
+                part.list.as_ref().map_or(0, |list| list.stamp),
+            )
+        })
+        .collect()
+}
+
+pub(in crate::gateway) fn strictest(
+    a: Option<CacheScope>,
+    b: Option<CacheScope>,
+) -> Option<CacheScope> {
+    match (a, b) {
+        (Some(CacheScope::Public), Some(CacheScope::Public)) => Some(CacheScope::Public),
+        (None, None) => None,
+        _ => Some(CacheScope::Private),
+    }
+}

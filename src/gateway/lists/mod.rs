@@ -1,0 +1,203 @@
+//! Merged lists: collected from the members, and answered page by page.
+
+pub(crate) mod cached_list;
+pub(crate) mod fetch;
+pub(crate) mod list_item;
+pub(crate) mod list_key;
+pub(crate) mod merge;
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use rmcp::model::ErrorData;
+use serde_json::Value;
+
+use super::{
+    active_member::Seat,
+    listen::Bell,
+    lists::{
+        cached_list::Age,
+        fetch::Part,
+        list_item::{Listed, Merged, Page},
+        list_key::Class,
+        merge::{Catalogue, Entry, Rules, made_of, merge},
+    },
+};
+use crate::{CallContext, Error, McpResponse};
+
+/// The members for which a merged list is not complete.
+///
+/// It is in the extensions of a list's response, and in its `_meta` under `rmcp-layers/stale` and
+/// `rmcp-layers/missing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListReport {
+    /// Members whose last known list was served, because they did not answer in time or failed.
+    pub stale: Vec<Arc<str>>,
+    /// Members without a known list: their items are left out.
+    pub missing: Vec<Arc<str>>,
+}
+
+/// A merged list, and the members that are missing from it.
+pub(super) struct Gathered<T> {
+    pub(super) catalogue: Arc<Catalogue<T>>,
+    pub(super) report: ListReport,
+    pub(super) errors: Vec<Error>,
+}
+
+/// Asks all members concurrently, and merges the lists that are known by the deadline.
+pub(super) async fn gather<T: Listed>(
+    seats: &[Arc<Seat>],
+    class: Class,
+    merged: &Merged,
+    rules: &Rules,
+    bell: &Bell,
+    context: &CallContext,
+    age: Age,
+) -> Gathered<T> {
+    let deadline = rules.deadline;
+    let parts = seats
+        .iter()
+        .map(|seat| seat.part::<T>(context, age, deadline, bell));
+    let parts: Vec<Part<T>> = join_all(parts).await;
+    let mut report = ListReport::default();
+    for part in parts.iter().filter(|part| part.stale) {
+        match part.list {
+            Some(_) => report.stale.push(part.seat.name.clone()),
+            None => report.missing.push(part.seat.name.clone()),
+        }
+    }
+    let shareable = parts
+        .iter()
+        .flat_map(|part| &part.list)
+        .all(|list| list.shareable);
+    let catalogue = T::merged(merged)
+        .get(&class)
+        .filter(|known| known.made_of == made_of(&parts))
+        .unwrap_or_else(|| {
+            let catalogue = Arc::new(merge(&parts, rules));
+            for (name, winner, loser) in &catalogue.contested {
+                tracing::warn!(name, %winner, %loser, "two members have one name");
+            }
+            if shareable {
+                T::merged(merged).set(class, catalogue.clone());
+            }
+            catalogue
+        });
+    Gathered {
+        catalogue,
+        report,
+        errors: parts.into_iter().filter_map(|part| part.error).collect(),
+    }
+}
+
+/// Answers one page of a merged list.
+pub(super) fn page<T: Listed>(
+    gathered: Gathered<T>,
+    cursor: Option<&str>,
+    rules: &Rules,
+) -> Result<McpResponse, Error> {
+    let catalogue = gathered.catalogue;
+    let start = match cursor {
+        Some(cursor) => Cursor::read(cursor)?.position(&catalogue),
+        None => 0,
+    };
+    let mut items = Vec::new();
+    let mut next = None;
+    for (index, entry) in catalogue.entries.iter().enumerate().skip(start) {
+        if !entry.shown {
+            continue;
+        }
+        if items.len() == rules.page_size {
+            next = index
+                .checked_sub(1)
+                .and_then(|last| Cursor::at(&catalogue, last));
+            break;
+        }
+        items.push(entry.item.clone());
+    }
+    let mut meta = catalogue.meta.clone();
+    let report = gathered.report;
+    for (key, members) in [("stale", &report.stale), ("missing", &report.missing)] {
+        if !members.is_empty() {
+            let members = members.iter().map(|name| Value::from(&**name)).collect();
+            let meta = meta.get_or_insert_default();
+            meta.insert(format!("rmcp-layers/{key}"), Value::Array(members));
+        }
+    }
+    // An incomplete list is not cached, so that the caller asks again soon.
+    let ttl_ms = match report == ListReport::default() {
+        true => catalogue.ttl_ms,
+        false => catalogue.ttl_ms.map(|_| 0),
+    };
+    let mut response = McpResponse::new(T::answer(Page {
+        items,
+        next_cursor: next,
+        ttl_ms,
+        cache_scope: catalogue.cache_scope,
+        meta,
+    }));
+    response.extensions.insert(report);
+    if let Some(private) = &catalogue.private {
+        response.mark_private_to(private);
+    }
+    Ok(response)
+}
+
+/// A position in a merged list: after one item of one member. It needs no key and stays valid
+/// across restarts and changes of other members.
+struct Cursor {
+    priority: i32,
+    place: u64,
+    /// The number of the member's items before the position.
+    offset: usize,
+    after: String,
+}
+
+impl Cursor {
+    fn at<T: Listed>(catalogue: &Catalogue<T>, index: usize) -> Option<String> {
+        let last = catalogue.entries.get(index)?;
+        let first = catalogue
+            .entries
+            .iter()
+            .position(|entry| entry.seat.id == last.seat.id)?;
+        Some(format!(
+            "{}:{}:{}:{}",
+            last.seat.priority,
+            last.seat.place,
+            index + 1 - first,
+            last.inner
+        ))
+    }
+
+    fn read(cursor: &str) -> Result<Self, Error> {
+        let mut parts = cursor.splitn(4, ':');
+        let mut part = || parts.next();
+        let read = (|| {
+            Some(Self {
+                priority: part()?.parse().ok()?,
+                place: part()?.parse().ok()?,
+                offset: part()?.parse().ok()?,
+                after: part()?.to_owned(),
+            })
+        })();
+        read.ok_or_else(|| ErrorData::invalid_params("Invalid cursor", None).into())
+    }
+
+    /// Returns the index at which the next page begins.
+    fn position<T: Listed>(&self, catalogue: &Catalogue<T>) -> usize {
+        let order = |entry: &Entry<T>| (std::cmp::Reverse(entry.seat.priority), entry.seat.place);
+        let here = (std::cmp::Reverse(self.priority), self.place);
+        let start = catalogue
+            .entries
+            .partition_point(|entry| order(entry) < here);
+        let end = catalogue
+            .entries
+            .partition_point(|entry| order(entry) <= here);
+        let own = catalogue.entries.get(start..end).unwrap_or_default();
+        match own.iter().position(|entry| *entry.inner == *self.after) {
+            Some(found) => start + found + 1,
+            None => start + self.offset.min(own.len()),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+use std::{io, sync::Arc};
+
+use futures::future::BoxFuture;
+use rmcp::{
+    RoleClient,
+    model::JsonRpcError,
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Error,
+    lines::{self, Broken, Lines},
+    upstream::{
+        Upstream, UpstreamBuilder,
+        builder::Lifecycle,
+        connection::{Connection, Handshake, Kind},
+        errors,
+        route::Routes,
+        slot::Dial,
+    },
+};
+
+impl UpstreamBuilder {
+    /// Connects over any reader and writer with one message a line: a socket, a pipe, or the
+    /// streams of a process that is started by other means. `make` makes a reader and a writer for
+    /// each connection.
+    ///
+    /// An answer cannot be read if it is longer than
+    /// [`max_message_bytes`](Lines::max_message_bytes), is not JSON, or is not an MCP message. It
+    /// fails its call at once with a [transport error](crate::TransportError) that says so; the
+    /// server may have carried out the request. Other calls go on. The call is found as follows:
+    ///
+    /// - By the `id` in the line, if the `id` can be read from the part that arrived.
+    /// - Otherwise it is the only call in flight. If there are several, it is the call that is left
+    ///   when the others have been answered, and that call fails then: no call fails for another's
+    ///   answer. Calls that were cancelled within the last minute count, because they may still be
+    ///   answered. A listen does not.
+    /// - A line that is not meant as a message, for example a log line, is skipped.
+    ///
+    /// An error whose `id` is null, missing, or an id that the client does not give answers a call
+    /// that is found in the same way. That call fails with the server's error. If several such
+    /// errors came while several calls were in flight, it fails with a transport error. "Method not
+    /// found" without an `id` answers no call.
+    ///
+    /// A request of the server that cannot be read is answered with an error.
+    pub fn lines<R, W, E, F, Fut>(self, make: F) -> Upstream
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Lines<R, W>, E>> + Send + 'static,
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let make = Arc::new(make);
+        self.build("lines", Lifecycle::Auto, move |handshake| {
+            Box::new(Make {
+                make: make.clone(),
+                handshake,
+            })
+        })
+    }
+}
+
+struct Make<F> {
+    make: Arc<F>,
+    handshake: Handshake,
+}
+
+impl<R, W, E, F, Fut> Dial for Make<F>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Lines<R, W>, E>> + Send + 'static,
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        let made = (self.make)();
+        let handshake = self.handshake.clone();
+        Box::pin(async move {
+            let lines = made
+                .await
+                .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
+            let transport = |routes| ClientLines { lines, routes };
+            Connection::establish_with(transport, handshake, Kind::Other).await
+        })
+    }
+}
+
+/// The lines of a server. It tells the calls of lines that cannot be read.
+pub(super) struct ClientLines<R, W> {
+    pub(super) lines: Lines<R, W>,
+    pub(super) routes: Arc<Routes>,
+}
+
+impl<R, W> Transport<RoleClient> for ClientLines<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.lines.write(message)
+    }
+
+    /// With this answer rmcp forgets the request too.
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            // rmcp forgets the request too by this.
+            if let Some(failed) = self.routes.next_failed() {
+                return Some(failed);
+            }
+            match self.lines.next(|line| self.routes.read(line)).await? {
+                Ok(message) => {
+                    if let Some(named) = self.routes.named(message) {
+                        return Some(named);
+                    }
+                }
+                Err(broken) => self.judge(broken),
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.lines.shut().await;
+        Ok(())
+    }
+}
+
+impl<R, W> ClientLines<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    fn judge(&mut self, Broken { kind, why }: Broken) {
+        if kind == lines::Kind::Noise {
+            tracing::debug!("a line of the server is no message, and passed over");
+            return;
+        }
+        self.routes.counters().unreadable(&why);
+        match kind {
+            lines::Kind::Answer(id) => self.routes.unreadable(id, why),
+            lines::Kind::Request(id) => {
+                let error = why.to_error("the request");
+                self.lines.refuse(JsonRpcError::new(Some(id), error));
+            }
+            lines::Kind::Notification | lines::Kind::Noise => {}
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! One connection to a server.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rmcp::{
+    RoleClient,
+    model::{
+        ClientNotification, DiscoverResult, InitializeRequestParams, ProtocolVersion,
+        ServerPeerInfo,
+    },
+    service::{ClientLifecycleMode, Peer, RunningService, serve_client_with_lifecycle},
+    transport::{IntoTransport, Transport},
+};
+use tokio_util::sync::CancellationToken;
+
+#[cfg(feature = "http-client")]
+use super::connect::Direct;
+use super::{
+    capabilities::Claims,
+    end::End,
+    errors,
+    listen::Subscribed,
+    route::{
+        Routes,
+        routing_transport::{Relay, Tap},
+    },
+    stats::Counters,
+};
+use crate::{CallContext, Error, caller::Era};
+
+/// An established connection.
+pub(super) struct Connection {
+    pub(super) peer: Peer<RoleClient>,
+    pub(super) routes: Arc<Routes>,
+    pub(super) info: Arc<ServerPeerInfo>,
+    pub(super) era: Era,
+    pub(super) kind: Kind,
+    pub(super) subscribed: Subscribed,
+    #[cfg(feature = "http-client")]
+    direct: Option<Direct>,
+    level_is_set: AtomicBool,
+    pub(super) runtime: tokio::runtime::Handle,
+    lost: CancellationToken,
+    end: End,
+    /// Ends the connection when its last user is gone.
+    keep: Keep,
+}
+
+/// The kind of transport of a connection, as far as it matters to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The server is in this process: it also gets the parts of a request that are not in the
+    /// message.
+    InProcess,
+    /// The server may forget a session, and then says so without having done anything.
+    Http,
+    Other,
+}
+
+impl Kind {
+    /// Returns `true` if the transport says which call a request of the server belongs to.
+    pub(super) fn names_calls(self) -> bool {
+        matches!(self, Self::InProcess | Self::Http)
+    }
+}
+
+/// The party that keeps a connection alive: the upstream, or the owner of its client.
+pub(super) enum Keep {
+    Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
+    /// The owner of the client serves the connection.
+    Foreign {
+        _client: Option<Arc<dyn Any + Send + Sync>>,
+    },
+}
+
+/// The interval at which the upstream checks a connection that the client's owner serves.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The settings of a handshake.
+#[derive(Clone)]
+pub(super) struct Handshake {
+    pub(super) upstream: Arc<str>,
+    pub(super) info: Arc<InitializeRequestParams>,
+    pub(super) lifecycle: ClientLifecycleMode,
+    pub(super) claims: Arc<Claims>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Handshake {
+    /// Returns the routes of a connection that is to be made.
+    fn routes(&self) -> Arc<Routes> {
+        Arc::new(Routes::new(self.counters.clone(), self.claims.clone()))
+    }
+}
+
+impl Connection {
+    /// Performs the handshake over `transport`, and serves the connection from then on.
+    pub(super) async fn establish<T, E, A>(
+        transport: T,
+        handshake: Handshake,
+        kind: Kind,
+    ) -> Result<Self, Error>
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+        A: 'static,
+    {
+        Self::establish_with(|_| transport, handshake, kind).await
+    }
+
+    /// Performs the handshake over a transport that knows the calls of the connection.
+    pub(super) async fn establish_with<T, E, A>(
+        transport: impl FnOnce(Arc<Routes>) -> T,
+        handshake: Handshake,
+        kind: Kind,
+    ) -> Result<Self, Error>
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+        A: 'static,
+    {
+        let relay = Relay {
+            routes: handshake.routes(),
+            lost: CancellationToken::new(),
+            info: handshake.claims.said(&handshake.info, kind),
+        };
+        let tap = Tap::new(transport(relay.routes.clone()).into_transport(), &relay);
+        let running = serve(relay.clone(), tap, handshake.lifecycle)
+            .await
+            .map_err(|error| errors::of_connect(&handshake.upstream, error))?;
+        let peer = running.peer().clone();
+        Self::over(
+            peer,
+            relay,
+            kind,
+            Keep::Running(Mutex::new(Some(running))),
+            &handshake.upstream,
+        )
+    }
+
+    /// Uses a connection that the client's owner made and serves.
+    pub(super) fn foreign(
+        peer: Peer<RoleClient>,
+        handshake: &Handshake,
+        keep: Keep,
+    ) -> Result<Self, Error> {
+        let relay = Relay {
+            routes: handshake.routes(),
+            lost: CancellationToken::new(),
+            info: handshake.info.clone(),
+        };
+        relay.routes.keep_early_progress();
+        Self::over(peer, relay, Kind::Other, keep, &handshake.upstream)
+    }
+
+    fn over(
+        peer: Peer<RoleClient>,
+        relay: Relay,
+        kind: Kind,
+        keep: Keep,
+        upstream: &Arc<str>,
+    ) -> Result<Self, Error> {
+        let info = peer.peer_info().ok_or_else(|| errors::lost(upstream))?;
+        let resources = info.capabilities.resources.as_ref();
+        if resources.and_then(|resources| resources.subscribe) != Some(true) {
+            relay.routes.take_unasked_updates();
+        }
+        Ok(Self {
+            era: Era::of(&info.protocol_version),
+            peer,
+            routes: relay.routes,
+            info,
+            kind,
+            subscribed: Subscribed::default(),
+            #[cfg(feature = "http-client")]
+            direct: None,
+            level_is_set: AtomicBool::new(false),
+            runtime: tokio::runtime::Handle::current(),
+            lost: relay.lost,
+            end: End::default(),
+            keep,
+        })
+    }
+
+    /// Sets the end of the connection, which its transport knows.
+    #[cfg(feature = "child-process")]
+    pub(super) fn with_end(mut self, end: End) -> Self {
+        self.end = end;
+        self
+    }
+
+    /// Returns how the connection ended, as far as that is known.
+    pub(super) fn end(&self) -> &End {
+        &self.end
+    }
+
+    /// Lets calls go directly, if the connection's revision allows that.
+    #[cfg(feature = "http-client")]
+    pub(super) fn with_direct(mut self, direct: Direct) -> Self {
+        let version = &self.info.protocol_version;
+        self.direct = (self.era == Era::Modern).then(|| direct.speaking(version));
+        self
+    }
+
+    #[cfg(feature = "http-client")]
+    pub(super) fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
+    }
+
+    /// Records the caller of a request, unless every message on the connection names its call.
+    pub(super) fn meet(&self, context: &CallContext) {
+        #[cfg(feature = "http-client")]
+        if self.direct.is_some() {
+            return;
+        }
+        self.routes.meet(context);
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.peer.is_transport_closed()
+    }
+
+    /// Returns `true` if the server may answer a request with the error that it has forgotten the
+    /// session.
+    pub(super) fn may_be_forgotten(&self) -> bool {
+        self.kind == Kind::Http && self.era == Era::Legacy
+    }
+
+    /// Releases a connection whose session the server has forgotten, and ends the listens. The
+    /// calls in flight learn it one by one from their own answers; the listens would not.
+    pub(super) fn retire(&self) {
+        self.routes.end_listeners();
+        self.lost.cancel();
+    }
+
+    /// Returns a token that is cancelled when the connection is lost. For a connection that the
+    /// client's owner serves, it is never cancelled.
+    pub(super) fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Records that the server has been told the log level. Returns `true` the first time.
+    pub(super) fn level_is_set(&self) -> bool {
+        !self.level_is_set.swap(true, Ordering::AcqRel)
+    }
+
+    /// Returns `true` if the client's owner serves the connection, so that only answers arrive
+    /// here.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self.keep, Keep::Foreign { .. })
+    }
+
+    /// Resolves when the connection is lost. rmcp does not announce the end of a connection that
+    /// the client's owner serves, so that such a connection is polled.
+    pub(super) async fn until_lost(&self) {
+        if self.is_foreign() {
+            while !self.is_lost() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        } else {
+            self.lost.cancelled().await;
+        }
+    }
+
+    /// Returns the server's description of itself. The upstream translates between revisions, so it
+    /// supports them all.
+    pub(super) fn describe(&self) -> DiscoverResult {
+        let mut described = DiscoverResult::new(
+            ProtocolVersion::KNOWN_VERSIONS.to_vec(),
+            self.info.capabilities.clone(),
+        );
+        described.instructions = self.info.instructions.clone();
+        described.meta = self.info.meta.clone();
+        if let Some(server_info) = self.info.server_info.clone() {
+            described.set_server_info(server_info);
+        }
+        described
+    }
+
+    pub(super) async fn notify(
+        &self,
+        notification: ClientNotification,
+    ) -> Result<(), rmcp::ServiceError> {
+        self.peer.send_notification(notification).await
+    }
+
+    /// Ends the connection and waits until its transport is closed.
+    pub(super) async fn close(&self) {
+        let running = match &self.keep {
+            Keep::Running(running) => running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+            Keep::Foreign { .. } => None,
+        };
+        let Some(mut running) = running else { return };
+        // rmcp waits for answers that are being sent, also if the server reads nothing.
+        self.end.close();
+        self.routes.close();
+        self.lost.cancel();
+        match running.close().await {
+            Ok(reason) => tracing::debug!(?reason, "a connection ended"),
+            Err(error) => tracing::warn!(%error, "a connection's task failed"),
+        }
+    }
+}
+
+async fn serve<T>(
+    relay: Relay,
+    tap: Tap<T>,
+    lifecycle: ClientLifecycleMode,
+) -> Result<RunningService<RoleClient, Relay>, rmcp::service::ClientInitializeError>
+where
+    T: Transport<RoleClient> + Send + 'static,
+{
+    serve_client_with_lifecycle(relay, tap, lifecycle).await
+}

@@ -1,0 +1,263 @@
+//! The relation of a message on the response of a request to that request.
+//!
+//! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. This
+//! module compares the two. An error whose `id` names no request answers the request that it comes
+//! back on: servers refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP
+//! 2026-07-28, basic, error responses). An answer that names another request is not used.
+
+use std::fmt::Display;
+
+use rmcp::{
+    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    transport::streamable_http_client::SseError,
+};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::{Value, json};
+use sse_stream::Sse;
+
+use super::event_stream::too_long;
+use crate::{
+    error::retry_after_in,
+    upstream::{
+        answers::{self, Expected},
+        errors,
+        kinds::number_in,
+        route::Routes,
+    },
+};
+
+/// A message on the response of a request.
+pub(super) enum Said {
+    /// The answer, under the request's own id. `named` is `true` if the server gave it that id.
+    Answer {
+        message: ServerJsonRpcMessage,
+        named: bool,
+    },
+    /// A notification, or a request of the server.
+    Aside(ServerJsonRpcMessage),
+    /// An answer to another request.
+    Stray,
+    /// An answer that is not an MCP message.
+    Unreadable,
+}
+
+/// Reads a message on the response of the request `own`. Returns `None` if the text holds no
+/// message.
+///
+/// Most messages are answers. Reading one as the result type of its request costs a small part of
+/// reading it by rmcp's union.
+pub(super) fn said(text: &str, own: &RequestId, expected: Expected) -> Option<Said> {
+    let answer = expected.answer_in(text.as_bytes());
+    let answer = answer.map(JsonRpcMessage::Response).ok();
+    let mut message = match answer.or_else(|| message_in(text)) {
+        Some(message) => message,
+        None => return Loose::read(text)?.said(own),
+    };
+    let whose = match &message {
+        JsonRpcMessage::Response(response) => whose(Some(&response.id), own, false),
+        JsonRpcMessage::Error(error) => whose(error.id.as_ref(), own, true),
+        _ => return Some(Said::Aside(message)),
+    };
+    match &mut message {
+        JsonRpcMessage::Response(response) => response.id = own.clone(),
+        JsonRpcMessage::Error(error) => error.id = Some(own.clone()),
+        _ => {}
+    }
+    Some(match whose {
+        Whose::Own => Said::Answer {
+            message,
+            named: true,
+        },
+        Whose::Nameless => Said::Answer {
+            message,
+            named: false,
+        },
+        Whose::Others => Said::Stray,
+    })
+}
+
+/// The request that an answer names.
+enum Whose {
+    Own,
+    /// An id that this side cannot have given.
+    Nameless,
+    Others,
+}
+
+fn whose(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> Whose {
+    match id.and_then(number_in) {
+        Some(number) if *own == RequestId::Number(number) => Whose::Own,
+        Some(_) => Whose::Others,
+        None if is_error => Whose::Nameless,
+        None => Whose::Others,
+    }
+}
+
+/// Reads the message in a text, if rmcp can read it.
+pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
+    let message = serde_json::from_str(text);
+    message
+        .inspect_err(|error| tracing::debug!(%error, "a text holds no message"))
+        .ok()
+}
+
+/// The members of a message that tell its kind, whatever its `id` is.
+#[derive(Deserialize)]
+struct Loose {
+    #[serde(default)]
+    id: Value,
+    #[serde(default, deserialize_with = "is_there")]
+    method: bool,
+    #[serde(default, deserialize_with = "is_there")]
+    result: bool,
+    #[serde(default)]
+    error: Value,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+impl Loose {
+    fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn is_answer(&self) -> bool {
+        !self.method && (self.result || !self.error.is_null())
+    }
+
+    fn whose(&self, own: &RequestId) -> Whose {
+        let id = serde_json::from_value(self.id.clone()).ok();
+        whose(id.as_ref(), own, !self.result)
+    }
+
+    /// Reads an answer that rmcp cannot read, because of its `id` or its content.
+    fn said(self, own: &RequestId) -> Option<Said> {
+        if !self.is_answer() {
+            return None;
+        }
+        if let Whose::Others = self.whose(own) {
+            return Some(Said::Stray);
+        }
+        let Ok(error) = serde_json::from_value(self.error) else {
+            return Some(Said::Unreadable);
+        };
+        Some(Said::Answer {
+            message: JsonRpcMessage::error(error, Some(own.clone())),
+            named: false,
+        })
+    }
+}
+
+pub(super) const NO_MESSAGE: &str = "it is JSON, but no message of MCP";
+
+/// Returns the error that replaces an answer that cannot be read.
+pub(super) fn unreadable(why: impl Display) -> ErrorData {
+    let message = format!("the server's answer cannot be read: {why}");
+    errors::stand_in(errors::StandIn::Unreadable, message)
+}
+
+/// Writes the response's `Retry-After` header into the data of an error, if the data can hold it.
+/// `Error::retry_after` finds it there, and so does the caller.
+pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Option<&str>) {
+    let JsonRpcMessage::Error(error) = message else {
+        return;
+    };
+    let Some(after) = header.and_then(errors::retry_after) else {
+        return;
+    };
+    let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    match &mut error.error.data {
+        None | Some(Value::Null) => {
+            error.error.data = Some(json!({ "retryAfterMs": millis }));
+        }
+        Some(Value::Object(fields)) if retry_after_in(fields).is_none() => {
+            fields.insert("retryAfterMs".to_owned(), millis.into());
+        }
+        Some(_) => {}
+    }
+}
+
+/// Returns the error that replaces an answer to another request.
+pub(super) fn stray() -> ErrorData {
+    tracing::warn!(
+        "a server answered a request with an id of another request; the answer is dropped"
+    );
+    let message = "the server's answer has the id of another request, so it is not used";
+    errors::stand_in(errors::StandIn::Stray, message)
+}
+
+/// Returns the text of an event that is meant as a message.
+pub(super) fn text_of(event: &Sse) -> Option<&str> {
+    let is_message = matches!(event.event.as_deref(), None | Some("" | "message"));
+    let data = event.data.as_deref();
+    data.filter(|data| is_message && !data.is_empty())
+}
+
+/// Passes only answers for the request `own` on to rmcp's client, under its id. A stream that
+/// belongs to no request has no answers.
+pub(super) fn address(
+    event: Result<Sse, SseError>,
+    own: Option<&(RequestId, Expected)>,
+    routes: Option<&Routes>,
+) -> Result<Sse, SseError> {
+    let mut event = match (event, own) {
+        (Ok(event), _) => event,
+        (Err(error), Some((own, _))) => {
+            let Some(why) = too_long(&error) else {
+                return Err(error);
+            };
+            return Ok(event_of(Sse::default(), unreadable(why), own));
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let Some(loose) = text_of(&event).and_then(Loose::read) else {
+        return Ok(event);
+    };
+    if !loose.is_answer() {
+        return Ok(event);
+    }
+    let Some((own, expected)) = own else {
+        tracing::debug!("an answer came where none was asked for; it is dropped");
+        event.data = None;
+        return Ok(event);
+    };
+    match text_of(&event).and_then(|text| said(text, own, *expected)) {
+        Some(Said::Answer { message, .. }) => {
+            event.data = for_rmcp(message, routes);
+            Ok(event)
+        }
+        Some(Said::Stray) => Ok(event_of(event, stray(), own)),
+        Some(Said::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
+        _ => Ok(event),
+    }
+}
+
+/// Reads an answer on a stream that carries answers of any call, by the method of its call.
+pub(super) fn keep_result(mut event: Sse, routes: &Routes) -> Sse {
+    let answer = text_of(&event)
+        .and_then(|text| answers::answer_in(text.as_bytes(), |id| routes.expected(id)));
+    if let Some(Ok(answer)) = answer {
+        event.data = for_rmcp(JsonRpcMessage::Response(answer), Some(routes));
+    }
+    event
+}
+
+/// Returns the text of an answer for rmcp. The result of a call bypasses rmcp's union: the text has
+/// an empty result in its place.
+fn for_rmcp(mut answer: ServerJsonRpcMessage, routes: Option<&Routes>) -> Option<String> {
+    if let JsonRpcMessage::Response(response) = &mut answer
+        && let Some(routes) = routes
+    {
+        routes.keep_result(&response.id, &mut response.result);
+    }
+    serde_json::to_string(&answer).ok()
+}
+
+/// Returns an event with an error that replaces the request's answer.
+fn event_of(mut event: Sse, stand_in: ErrorData, own: &RequestId) -> Sse {
+    let message = ServerJsonRpcMessage::error(stand_in, Some(own.clone()));
+    event.data = serde_json::to_string(&message).ok();
+    event
+}

@@ -1,0 +1,393 @@
+//! Tool calls that go to the server without rmcp's client loop.
+
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use http::{HeaderName, HeaderValue};
+use rmcp::{
+    model::{
+        ClientJsonRpcMessage, ClientRequest, ErrorData, GetMeta, InitializeRequestParams,
+        JsonRpcMessage, NumberOrString, ProgressToken, ProtocolVersion, RequestId,
+        RequestMetaObject, ServerJsonRpcMessage, ServerResult,
+    },
+    service::ServiceError,
+    transport::{
+        DynamicTransportError,
+        common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
+        streamable_http_client::{
+            SseError, StreamableHttpClient, StreamableHttpClientTransportConfig,
+            StreamableHttpPostResponse, StreamableHttpResponseLimits,
+        },
+    },
+};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use super::{
+    MAX_CONCURRENT_REQUESTS,
+    answer::{self, Said, said, text_of},
+    client::{Client, Resume, credential_of, finish, finish_now},
+    event_stream::too_long,
+    failure::{HttpError, HttpResult},
+};
+use crate::protocol::outgoing::trim_request;
+use crate::upstream::{
+    answers::Expected, call::CLIENT_CAPABILITIES, connection::Handshake, route::Routes,
+};
+
+/// The first id of direct calls. rmcp counts its own from zero.
+const FIRST_ID: i64 = 1 << 40;
+
+/// Posts tool calls, and reads their answers in the caller's task.
+///
+/// Since 2026-07-28 an HTTP request is self-contained: there is no session and there are no
+/// requests of the server, and each message on the response belongs to the request. rmcp's client
+/// takes each call through two tasks of the connection and two of its own nevertheless, a quarter
+/// of what a gateway spends on a call. All other requests go through rmcp's client.
+pub(in crate::upstream) struct Direct {
+    client: Client,
+    uri: Arc<str>,
+    auth: Option<String>,
+    headers: HashMap<HeaderName, HeaderValue>,
+    limits: StreamableHttpResponseLimits,
+    info: Arc<InitializeRequestParams>,
+    /// The entries that every request has in `_meta`, as JSON.
+    said: Map<String, Value>,
+    next: AtomicI64,
+    /// The limit of requests that wait for their response headers.
+    room: Semaphore,
+    /// `true` if the server has tools whose arguments also go in headers (SEP-2243). rmcp then
+    /// sends the calls.
+    has_header_tools: AtomicBool,
+}
+
+/// A call that is to be posted.
+pub(in crate::upstream) struct Posting {
+    pub(in crate::upstream) id: RequestId,
+    message: ClientJsonRpcMessage,
+    headers: HashMap<HeaderName, HeaderValue>,
+}
+
+/// The outcome of a post.
+pub(in crate::upstream) enum Posted {
+    Answer(Box<Answer>),
+    /// The answer comes on a stream, after other messages or later.
+    Stream(Opened),
+}
+
+/// A stream, and the credential it was opened with. It is resumed with the same credential.
+pub(in crate::upstream) struct Opened {
+    stream: BoxedSseResponse,
+    auth: Option<String>,
+}
+
+pub(in crate::upstream) type Answer = Result<ServerResult, ServiceError>;
+
+impl Direct {
+    pub(super) fn new(
+        client: Client,
+        config: &StreamableHttpClientTransportConfig,
+        handshake: &Handshake,
+    ) -> Self {
+        let mut limits = StreamableHttpResponseLimits::default();
+        limits.max_json_response_size = config.max_json_response_size;
+        limits.max_sse_event_size = config.max_sse_event_size;
+        Self {
+            client,
+            uri: config.uri.clone(),
+            auth: config.auth_header.clone(),
+            headers: config.custom_headers.clone(),
+            limits,
+            info: handshake.info.clone(),
+            said: Map::new(),
+            next: AtomicI64::new(FIRST_ID),
+            room: Semaphore::new(MAX_CONCURRENT_REQUESTS),
+            has_header_tools: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the same for a connection of this revision.
+    pub(in crate::upstream) fn speaking(mut self, version: &ProtocolVersion) -> Self {
+        let mut said = RequestMetaObject::new();
+        said.set_protocol_version(version.clone());
+        said.set_client_info(self.info.client_info.clone());
+        self.said = said.0.0;
+        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
+            let name = HeaderName::from_static("mcp-protocol-version");
+            self.headers.insert(name, version);
+        }
+        self
+    }
+
+    /// Returns `true` if this request can go directly.
+    pub(in crate::upstream) fn takes(&self, request: &ClientRequest) -> bool {
+        match request {
+            ClientRequest::CallToolRequest(call) => {
+                !self.has_header_tools.load(Ordering::Relaxed) && is_plain(&call.params.name)
+            }
+            _ => false,
+        }
+    }
+
+    /// Records that a listed tool has arguments that also go in headers.
+    pub(in crate::upstream) fn saw(&self, result: &ServerResult) {
+        if let ServerResult::ListToolsResult(list) = result
+            && list
+                .tools
+                .iter()
+                .any(|tool| wants_headers(&tool.input_schema))
+        {
+            self.has_header_tools.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a request of this hop. `meta` holds its entries besides those that every request has.
+    pub(in crate::upstream) fn prepare(
+        &self,
+        mut request: ClientRequest,
+        meta: Option<RequestMetaObject>,
+    ) -> Posting {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let of_request = request.get_meta_mut();
+        for (name, value) in &self.said {
+            of_request.insert(name.clone(), value.clone());
+        }
+        for (name, value) in meta.into_iter().flat_map(|meta| meta.0.0) {
+            of_request.insert(name, value);
+        }
+        if !of_request.contains_key(CLIENT_CAPABILITIES) {
+            of_request.set_client_capabilities(self.info.capabilities.clone());
+        }
+        of_request.set_progress_token(ProgressToken(NumberOrString::Number(number)));
+        trim_request(&mut request);
+        let mut headers = self.headers.clone();
+        if let ClientRequest::CallToolRequest(call) = &request
+            && let Ok(name) = HeaderValue::from_str(&call.params.name)
+        {
+            let method = HeaderValue::from_static("tools/call");
+            headers.insert(HeaderName::from_static("mcp-method"), method);
+            headers.insert(HeaderName::from_static("mcp-name"), name);
+        }
+        let id = RequestId::Number(number);
+        Posting {
+            message: ClientJsonRpcMessage::request(request, id.clone()),
+            id,
+            headers,
+        }
+    }
+
+    /// Posts the request. Dropping the future before the answer, or the stream, closes the
+    /// connection. That tells the server that the caller no longer waits (MCP 2026-07-28,
+    /// basic/transports, cancellation).
+    pub(in crate::upstream) async fn post(&self, posting: Posting, expected: Expected) -> Posted {
+        let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
+        let id = posting.id;
+        let room = self.room.acquire().await;
+        let response = self.client.post(
+            self.uri.clone(),
+            posting.message,
+            auth.clone(),
+            posting.headers,
+            self.limits,
+        );
+        let response = response.await;
+        drop(room);
+        Posted::Answer(Box::new(match response {
+            Ok(StreamableHttpPostResponse::Json(message, _)) => answered(message),
+            Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
+                return first(stream, auth, &id, expected).await;
+            }
+            Ok(_) => Err(closed()),
+            Err(error) => Err(failed(error)),
+        }))
+    }
+
+    /// Reads a stream up to the answer. A stream that breaks off is resumed, if the server has said
+    /// from where.
+    pub(in crate::upstream) async fn follow(
+        &self,
+        opened: Opened,
+        expected: Expected,
+        id: &RequestId,
+        routes: &Routes,
+    ) -> Answer {
+        let Opened { mut stream, auth } = opened;
+        let headers = &self.headers;
+        let mut last: Option<String> = None;
+        let mut pause = None;
+        loop {
+            let event = match stream.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
+                Some(Err(_)) | None => {
+                    let Some(last) = &last else {
+                        return Err(closed());
+                    };
+                    stream = self
+                        .resume(last, pause, &auth, headers)
+                        .await
+                        .map_err(failed)?;
+                    continue;
+                }
+            };
+            pause = event.retry.map(Duration::from_millis).or(pause);
+            let said = text_of(&event).and_then(|text| said(text, id, expected));
+            last = event.id.or(last);
+            let answer = match said {
+                Some(Said::Answer { message, .. }) => answered(message),
+                Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
+                Some(Said::Unreadable) => no_message(),
+                Some(Said::Aside(JsonRpcMessage::Notification(message))) => {
+                    routes.deliver_to(id, message.notification);
+                    continue;
+                }
+                Some(Said::Aside(JsonRpcMessage::Request(request))) => {
+                    self.decline(request.id, &auth, headers).await;
+                    continue;
+                }
+                Some(Said::Aside(_)) | None => continue,
+            };
+            finish(stream);
+            return answer;
+        }
+    }
+
+    async fn resume(
+        &self,
+        last: &str,
+        pause: Option<Duration>,
+        auth: &Option<String>,
+        headers: &HashMap<HeaderName, HeaderValue>,
+    ) -> HttpResult<BoxedSseResponse> {
+        let mut attempts = 0;
+        loop {
+            let wait = Resume.retry(attempts);
+            tokio::time::sleep(pause.max(wait).unwrap_or_default()).await;
+            let stream = self.client.get_stream_with_max_sse_event_size(
+                self.uri.clone(),
+                None,
+                Some(last.to_owned()),
+                auth.clone(),
+                headers.clone(),
+                self.limits.max_sse_event_size,
+            );
+            attempts += 1;
+            match stream.await {
+                Err(error) if Resume.retry(attempts).is_some() => {
+                    tracing::debug!(%error, "a response stream is not taken up");
+                }
+                stream => return stream,
+            }
+        }
+    }
+
+    /// Tells the server that it cannot send requests.
+    async fn decline(
+        &self,
+        id: RequestId,
+        auth: &Option<String>,
+        headers: &HashMap<HeaderName, HeaderValue>,
+    ) {
+        let why = "a server asks nothing of its client on protocol 2026-07-28 or later";
+        let error = ErrorData::invalid_request(why, None);
+        let answered = self.client.post_message_with_response_limits(
+            self.uri.clone(),
+            ClientJsonRpcMessage::error(error, Some(id)),
+            None,
+            auth.clone(),
+            headers.clone(),
+            self.limits,
+        );
+        if let Err(error) = answered.await {
+            tracing::debug!(%error, "a server's request could not be declined");
+        }
+    }
+}
+
+/// Reads the answer from a stream that holds nothing else.
+async fn first(
+    mut stream: BoxedSseResponse,
+    auth: Option<String>,
+    id: &RequestId,
+    expected: Expected,
+) -> Posted {
+    let event = match stream.next().await {
+        Some(Ok(event)) => event,
+        Some(Err(error)) => return Posted::Answer(Box::new(unreadable(&error))),
+        None => return Posted::Answer(Box::new(Err(closed()))),
+    };
+    let answer = match text_of(&event).and_then(|text| said(text, id, expected)) {
+        Some(Said::Answer { message, .. }) => answered(message),
+        Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
+        Some(Said::Unreadable) => no_message(),
+        Some(Said::Aside(_)) | None => {
+            let whole = stream::once(std::future::ready(Ok(event))).chain(stream);
+            let stream = whole.boxed();
+            return Posted::Stream(Opened { stream, auth });
+        }
+    };
+    finish_now(stream).await;
+    Posted::Answer(Box::new(answer))
+}
+
+/// Returns the outcome in an answer.
+fn answered(message: ServerJsonRpcMessage) -> Answer {
+    match message {
+        JsonRpcMessage::Response(response) => Ok(response.result),
+        JsonRpcMessage::Error(error) => Err(ServiceError::McpError(error.error)),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => Err(closed()),
+    }
+}
+
+/// Returns the outcome for an answer that is not an MCP message.
+fn no_message() -> Answer {
+    let error = answer::unreadable(answer::NO_MESSAGE);
+    Err(ServiceError::McpError(error))
+}
+
+/// Returns the outcome for a stream that broke off, or has an event that is too long.
+fn unreadable(error: &SseError) -> Answer {
+    Err(match too_long(error) {
+        Some(why) => ServiceError::McpError(answer::unreadable(why)),
+        None => closed(),
+    })
+}
+
+/// Returns the error for an exchange that ended without an answer.
+fn closed() -> ServiceError {
+    ServiceError::TransportClosed
+}
+
+fn failed(error: HttpError) -> ServiceError {
+    let kind = TypeId::of::<Direct>();
+    ServiceError::TransportSend(DynamicTransportError::from_parts(
+        "streamable HTTP",
+        kind,
+        Box::new(error),
+    ))
+}
+
+/// Returns `true` if a name can be a header value unencoded (SEP-2243). rmcp encodes the others.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with("=?") && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Returns `true` if arguments of a tool also go in headers: a property, or a property of a
+/// property, is marked so.
+fn wants_headers(schema: &Map<String, Value>) -> bool {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let mut properties = properties.into_iter().flat_map(Map::values);
+    properties.any(|property| {
+        property
+            .as_object()
+            .is_some_and(|it| it.contains_key("x-mcp-header") || wants_headers(it))
+    })
+}

@@ -1,0 +1,227 @@
+//! A wrapper of the transport below rmcp's client loop, so that messages of the server are not
+//! late.
+//!
+//! - rmcp gives a request its id and progress token only as it sends it. Here a request is known
+//!   before it leaves.
+//! - rmcp hands each notification, and each message to send, to a task of its own, so that two can
+//!   change places. Here notifications keep their order.
+//! - rmcp keeps serving a lost connection until its handlers have finished. Here the end of the
+//!   stream is seen at once.
+
+use std::{
+    borrow::Cow,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rmcp::{
+    RoleClient,
+    model::{
+        ClientResult, ErrorData, GetExtensions, GetMeta, InitializeRequestParams, JsonRpcMessage,
+        RequestId, ServerNotification, ServerRequest,
+    },
+    service::{NotificationContext, RequestContext, RxJsonRpcMessage, Service, TxJsonRpcMessage},
+    transport::Transport,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Route, Routes, server_requests::Admission};
+use crate::upstream::{answers::Expected, kinds::method};
+use crate::{
+    lines::begun,
+    protocol::outgoing::{trim_notification, trim_request},
+};
+
+/// Limit of replies of this side that are on their way to a server. A server that reads none of
+/// them gets no more.
+const MAX_REPLIES: usize = 1_024;
+
+/// A transport that sorts messages by call.
+pub(in crate::upstream) struct Tap<T> {
+    inner: T,
+    routes: Arc<Routes>,
+    /// The refusals and the answers to pings that are on their way. rmcp's own answers have no
+    /// limit.
+    replies: FuturesUnordered<BoxFuture<'static, ()>>,
+    lost: CancellationToken,
+    _lost_on_drop: DropGuard,
+}
+
+impl<T> Tap<T> {
+    pub(in crate::upstream) fn new(inner: T, relay: &Relay) -> Self {
+        Self {
+            inner,
+            routes: relay.routes.clone(),
+            replies: FuturesUnordered::new(),
+            lost: relay.lost.clone(),
+            _lost_on_drop: relay.lost.clone().drop_guard(),
+        }
+    }
+
+    fn lose(&self) {
+        self.routes.close();
+        self.lost.cancel();
+    }
+}
+
+impl<T: Transport<RoleClient>> Tap<T> {
+    /// Finds the caller that a request is for. Returns `false` if there is none; the request has
+    /// then been answered here.
+    fn admit(&mut self, id: &RequestId, request: &mut ServerRequest) -> bool {
+        if let ServerRequest::PingRequest(_) = request {
+            let pong = ClientResult::empty(());
+            self.reply(JsonRpcMessage::response(pong, id.clone()));
+            return false;
+        }
+        match self.routes.admit(request) {
+            Ok(admission) => {
+                request.extensions_mut().insert(Admitted::new(admission));
+                true
+            }
+            Err(error) => {
+                self.routes.counters().refused(method(request), &error);
+                self.reply(JsonRpcMessage::error(error, Some(id.clone())));
+                false
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: TxJsonRpcMessage<RoleClient>) {
+        if self.replies.len() >= MAX_REPLIES {
+            self.routes.counters().unanswered();
+            return;
+        }
+        let sent = begun(self.inner.send(reply));
+        self.replies.push(Box::pin(sent.map(drop)));
+    }
+}
+
+/// A request's [`Admission`], on its way through rmcp.
+#[derive(Clone)]
+struct Admitted(Arc<Mutex<Option<Admission>>>);
+
+impl Admitted {
+    fn new(admission: Admission) -> Self {
+        Self(Arc::new(Mutex::new(Some(admission))))
+    }
+
+    fn take(&self) -> Option<Admission> {
+        let mut admission = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        admission.take()
+    }
+}
+
+impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
+    type Error = T::Error;
+
+    fn name() -> Cow<'static, str> {
+        T::name()
+    }
+
+    fn send(
+        &mut self,
+        mut item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        if let JsonRpcMessage::Notification(message) = &mut item {
+            trim_notification(&mut message.notification);
+        }
+        if let JsonRpcMessage::Request(request) = &mut item {
+            trim_request(&mut request.request);
+            let expected = Expected::of(&request.request);
+            match request.request.extensions_mut().remove::<Route>() {
+                Some(route) => {
+                    let token = request.request.get_meta().get_progress_token();
+                    let route = route.expects(expected);
+                    self.routes.enter(request.id.clone(), token, route);
+                }
+                None => self.routes.enter_handshake(request.id.clone(), expected),
+            }
+        }
+        begun(self.inner.send(item))
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            let received = tokio::select! {
+                biased;
+                Some(()) = self.replies.next(), if !self.replies.is_empty() => continue,
+                received = self.inner.receive() => received,
+            };
+            match received {
+                Some(JsonRpcMessage::Request(mut message)) => {
+                    if self.admit(&message.id, &mut message.request) {
+                        return Some(JsonRpcMessage::Request(message));
+                    }
+                }
+                Some(JsonRpcMessage::Notification(mut message)) => {
+                    match self.routes.deliver(message.notification) {
+                        Some(kept) => {
+                            message.notification = kept;
+                            return Some(JsonRpcMessage::Notification(message));
+                        }
+                        None => continue,
+                    }
+                }
+                Some(mut message) => {
+                    self.routes.answered(&mut message);
+                    return Some(message);
+                }
+                None => {
+                    self.lose();
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.lose();
+        self.inner.close()
+    }
+}
+
+/// The client side of a connection: takes the server's requests to the calls they belong to.
+#[derive(Clone)]
+pub(in crate::upstream) struct Relay {
+    pub(in crate::upstream) routes: Arc<Routes>,
+    pub(in crate::upstream) lost: CancellationToken,
+    pub(in crate::upstream) info: Arc<InitializeRequestParams>,
+}
+
+impl Service<RoleClient> for Relay {
+    async fn handle_request(
+        &self,
+        mut request: ServerRequest,
+        mut context: RequestContext<RoleClient>,
+    ) -> Result<ClientResult, ErrorData> {
+        let admitted = context.extensions.remove::<Admitted>();
+        let Some(admission) = admitted.and_then(|admitted| admitted.take()) else {
+            return Err(ErrorData::internal_error("the request has no caller", None));
+        };
+        *request.extensions_mut() = rmcp::model::Extensions::new();
+        *request.get_meta_mut() = context.meta;
+        let asked = method(&request).to_owned();
+        tokio::select! {
+            answer = admission.ask(&self.routes, request) => answer.inspect_err(|error| {
+                tracing::debug!(method = asked, %error, "a server's request has failed");
+            }),
+            () = context.ct.cancelled() => {
+                Err(ErrorData::invalid_request("the server cancelled its request", None))
+            }
+        }
+    }
+
+    async fn handle_notification(
+        &self,
+        notification: ServerNotification,
+        _context: NotificationContext<RoleClient>,
+    ) -> Result<(), ErrorData> {
+        tracing::trace!(?notification, "left to rmcp");
+        Ok(())
+    }
+
+    fn get_info(&self) -> InitializeRequestParams {
+        (*self.info).clone()
+    }
+}
