@@ -318,7 +318,9 @@ pub use context::principal::Principal;
 pub use context::served_by::ServedBy;
 pub use context::tool_hints::ToolHints;
 pub use context::visibility::{Item, Sight};
-pub use error::{Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code};
+pub use error::{
+    ConfigError, Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code,
+};
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensService};

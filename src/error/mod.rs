@@ -1,11 +1,13 @@
 //! Errors of requests, and their form on the wire.
 
+mod config;
 mod failure;
 mod refusal;
 mod wire;
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+pub use config::ConfigError;
 pub use failure::{Delivered, TimeoutError, TransportError};
 pub use refusal::Refusal;
 use rmcp::{ServiceError, model::ErrorData};
@@ -202,6 +204,9 @@ impl Error {
         }
         if let Some(ServiceError::McpError(protocol)) = typed(error) {
             return Some(protocol.clone().into());
+        }
+        if let Some(config) = typed::<ConfigError>(error) {
+            return Some(config.clone().into());
         }
         #[cfg(feature = "auth")]
         if let Some(auth) = typed::<crate::auth::AuthError>(error) {
