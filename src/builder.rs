@@ -1,6 +1,6 @@
 use tower::{ServiceBuilder, layer::util::Stack};
 
-use crate::{Error, ExceptListens, FromFnLayer, McpRequest, McpResponse, Next, from_fn};
+use crate::{Error, ExceptListensLayer, FromFnLayer, McpRequest, McpResponse, Next, from_fn};
 
 mod sealed {
     pub trait Sealed<L> {}
@@ -57,7 +57,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// Puts a layer, or a whole `ServiceBuilder`, around every request except
     /// `subscriptions/listen`.
     ///
-    /// For layers that count requests or limit how long they take; see [`ExceptListens`].
+    /// For layers that count requests or limit how long they take; see [`ExceptListensLayer`].
     ///
     /// ```
     /// use rmcp_layers::{Handler, McpServer, ServiceBuilderExt};
@@ -71,7 +71,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     ///     .service(Handler::new(Files));
     /// let server = McpServer::new(stack);
     /// ```
-    fn except_listens<E>(self, layer: E) -> ServiceBuilder<Stack<ExceptListens<E>, L>>;
+    fn except_listens<E>(self, layer: E) -> ServiceBuilder<Stack<ExceptListensLayer<E>, L>>;
 
     /// Adds an async function that acts before and after a request; see [`from_fn()`].
     ///
@@ -262,8 +262,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
-    fn except_listens<E>(self, layer: E) -> ServiceBuilder<Stack<ExceptListens<E>, L>> {
-        self.layer(ExceptListens::new(layer))
+    fn except_listens<E>(self, layer: E) -> ServiceBuilder<Stack<ExceptListensLayer<E>, L>> {
+        self.layer(ExceptListensLayer::new(layer))
     }
 
     fn wrap_fn<F, Fut>(self, function: F) -> ServiceBuilder<Stack<FromFnLayer<F>, L>>

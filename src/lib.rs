@@ -132,7 +132,7 @@
 //!
 //! | layer | reason for its place |
 //! |---|---|
-//! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListens`] | they limit everything inside |
+//! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListensLayer`] | they limit everything inside |
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
@@ -180,7 +180,7 @@
 //!
 //! Each of them stacks between layers of this crate. Five rules:
 //!
-//! - **Counting and timing go in [`ExceptListens`].** A `subscriptions/listen` stays open as long
+//! - **Counting and timing go in [`ExceptListensLayer`].** A `subscriptions/listen` stays open as long
 //!   as its subscription. `concurrency_limit` would count it all that time, and `timeout` would end
 //!   it.
 //! - **`load_shed` goes right outside of the layer that limits.** The layers `cache`, `registry`,
@@ -317,13 +317,13 @@ pub use context::audience::Audience;
 pub use context::principal::Principal;
 pub use context::served_by::ServedBy;
 pub use context::tool_hints::ToolHints;
-pub use context::visibility::{Item, Sight};
+pub use context::visibility::{Item, Visibility};
 pub use error::{
     ConfigError, Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code,
 };
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use lines::Lines;
-pub use listen::except_listens::{ExceptListens, ExceptListensService};
+pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};

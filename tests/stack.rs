@@ -33,7 +33,7 @@ use rmcp::{
     service::{ClientLifecycleMode, RequestContext, ServiceError},
 };
 use rmcp_layers::{
-    CallContext, Error, ErrorKind, ExceptListens, Handler, Lifecycle, McpClient, McpRequest,
+    CallContext, Error, ErrorKind, ExceptListensLayer, Handler, Lifecycle, McpClient, McpRequest,
     McpResponse, McpServer, Outcome, Refusal, TransportError, Upstream, code,
 };
 use serde_json::{Value, json};
@@ -899,7 +899,7 @@ async fn bounds_on_calls_are_none_on_sessions() {
             .concurrency_limit(1)
             .timeout(Duration::from_secs(5));
         let stack = ServiceBuilder::new()
-            .layer(ExceptListens::new(bounds))
+            .layer(ExceptListensLayer::new(bounds))
             .service(Through(stack));
         let server = McpServer::new(stack);
         let mut clients = Vec::new();

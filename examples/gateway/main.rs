@@ -25,7 +25,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use rmcp_layers::{
-    CallerLimitLayer, Error, ExceptListens, Handler, McpRequest, McpResponse, Upstream,
+    CallerLimitLayer, Error, ExceptListensLayer, Handler, McpRequest, McpResponse, Upstream,
     auth::AuthLayer, cache::CacheLayer, registry::RegistryLayer,
 };
 use tower::{ServiceBuilder, util::BoxCloneService};
@@ -236,9 +236,11 @@ fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
         .concurrency_limit(limits.all);
     let stack = ServiceBuilder::new()
         .layer(in_flight.layer())
-        .layer(ExceptListens::new(common))
+        .layer(ExceptListensLayer::new(common))
         .option_layer(layers.auth)
-        .layer(ExceptListens::new(CallerLimitLayer::new(limits.per_caller)))
+        .layer(ExceptListensLayer::new(CallerLimitLayer::new(
+            limits.per_caller,
+        )))
         .option_layer(layers.status)
         .option_layer(layers.cache)
         .service(bottom);

@@ -15,8 +15,8 @@ use super::{
     record::{self, MAX_SHORT, MAX_TEXT, Who},
 };
 use crate::{
-    Error, Item, McpRequest, McpResponse, Outcome, Principal, ServedBy, Sight, auth::AuthError,
-    code, protocol,
+    Error, Item, McpRequest, McpResponse, Outcome, Principal, ServedBy, Visibility,
+    auth::AuthError, code, protocol,
 };
 
 /// The decision on a request.
@@ -59,7 +59,7 @@ impl Called {
     }
 }
 
-impl Sight for Called {
+impl Visibility for Called {
     fn sees(&self, _item: Item<'_>) -> bool {
         true
     }

@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// A function that returns `true` if an item is shown.
-pub(super) trait Sight: Fn(Item<'_>) -> bool {}
-impl<F: Fn(Item<'_>) -> bool> Sight for F {}
+pub(super) trait Shows: Fn(Item<'_>) -> bool {}
+impl<F: Fn(Item<'_>) -> bool> Shows for F {}
 
 /// The kind of list that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl List {
 }
 
 /// Removes hidden items from a list. Order and cursor stay, so a page may be short or empty.
-pub(super) fn filter(result: &mut ServerResult, shows: impl Sight) {
+pub(super) fn filter(result: &mut ServerResult, shows: impl Shows) {
     match result {
         ServerResult::ListToolsResult(ListToolsResult { tools, .. }) => {
             tools.retain(|tool| shows(Item::Tool(&tool.name)));
@@ -98,7 +98,7 @@ pub(super) fn close(result: &mut ServerResult) {
 }
 
 /// Returns `true` if the notification names no hidden item.
-pub(super) fn lets_pass(notification: &ServerNotification, shows: impl Sight) -> bool {
+pub(super) fn lets_pass(notification: &ServerNotification, shows: impl Shows) -> bool {
     match notification {
         ServerNotification::ResourceUpdatedNotification(updated) => {
             shows(Item::Resource(&updated.params.uri))

@@ -89,7 +89,7 @@
 //! - Response times are not hidden: a forbidden name is refused sooner than an inner layer can
 //!   refuse an unknown one.
 //! - Inner layers that mention or call other items ask the rules about them, by their outward names
-//!   ([`Sight`](crate::Sight)). A registry's search finds, and its `call_tool` calls, only what the
+//!   ([`Visibility`](crate::Visibility)). A registry's search finds, and its `call_tool` calls, only what the
 //!   caller may use, and a gateway suggests only such names. This works behind any prefix, within
 //!   this process.
 //! - A search in a server behind an `Upstream` finds what that server allows. For the `call_tool`

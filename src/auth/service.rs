@@ -18,7 +18,7 @@ use super::{
     hide::Named,
     layer::Shared,
     token_source::Shown,
-    visibility::CallerSight,
+    visibility::CallerVisibility,
 };
 use crate::audit::Verdict;
 use crate::{Error, McpRequest, McpResponse, Principal, protocol};
@@ -111,10 +111,10 @@ where
             entry.admitted().await?;
             match admitted {
                 Ok(guard) => {
-                    let sight = guard.sight.clone();
+                    let visibility = guard.visibility.clone();
                     let call = || guard.watch(inner.call(request));
                     let answer = entry.during_call(call).await;
-                    if let Some(denied) = sight.and_then(|sight| sight.denied()) {
+                    if let Some(denied) = visibility.and_then(|visibility| visibility.denied()) {
                         entry.denied(&denied);
                     }
                     entry.end(&answer);
@@ -169,8 +169,8 @@ struct Guard {
     list: Option<List>,
     /// The target of the request, if the caller may not learn whether it exists.
     named: Option<Named>,
-    /// The caller's sight, if the caller is known, with the inner calls that it decided on.
-    sight: Option<Arc<CallerSight>>,
+    /// The caller's visibility, if the caller is known, with the inner calls that it decided on.
+    visibility: Option<Arc<CallerVisibility>>,
     listens: bool,
 }
 
@@ -268,7 +268,7 @@ impl Shared {
                 expires_at: None,
                 list: None,
                 named: None,
-                sight: None,
+                visibility: None,
                 listens: false,
             });
         };
@@ -303,10 +303,10 @@ impl Shared {
             self.narrow_listen(request, &principal);
         }
         request.context.set_principal(principal.clone());
-        let sight = Arc::new(CallerSight::new(self.clone(), principal));
-        request.context.limit_sight_to(sight.clone());
+        let visibility = Arc::new(CallerVisibility::new(self.clone(), principal));
+        request.context.limit_visibility_to(visibility.clone());
         Ok(Guard {
-            sight: Some(sight),
+            visibility: Some(visibility),
             list: List::of(&request.message),
             named: (!reveals)
                 .then(|| Named::called(request).or_else(|| Named::of(request)))
@@ -439,10 +439,10 @@ impl Guard {
         self,
         call: impl Future<Output = Result<McpResponse, E>>,
     ) -> Answer {
-        let Some(sight) = &self.sight else {
+        let Some(visibility) = &self.visibility else {
             return call.await.map_err(Into::into);
         };
-        let (shared, principal) = (&sight.shared, &sight.principal);
+        let (shared, principal) = (&visibility.shared, &visibility.principal);
         let answer = match (self.listens, self.expires_at) {
             (true, Some(until)) => {
                 let left = until.duration_since((shared.clock)()).unwrap_or_default();
@@ -455,7 +455,7 @@ impl Guard {
             _ => call.await.map_err(Into::into),
         };
         if let Some(named) = self.named {
-            let named = sight.named().unwrap_or(named);
+            let named = visibility.named().unwrap_or(named);
             if named.is_unknown(&answer) {
                 return Err(named.unknown());
             }

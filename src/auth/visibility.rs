@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{AuthError, Decision, hide::Named, layer::Shared};
-use crate::{Error, Item, McpRequest, Principal, Sight};
+use crate::{Error, Item, McpRequest, Principal, Visibility};
 
 /// Applies the current rules and policies when an inner layer asks about a name.
-pub(super) struct CallerSight {
+pub(super) struct CallerVisibility {
     pub(super) shared: Arc<Shared>,
     pub(super) principal: Principal,
-    /// Boxed because few calls need it, but every call has a `CallerSight`.
+    /// Boxed because few calls need it, but every call has a `CallerVisibility`.
     meant: Mutex<Option<Box<Meant>>>,
 }
 
@@ -19,7 +19,7 @@ struct Meant {
     denied: Option<AuthError>,
 }
 
-impl CallerSight {
+impl CallerVisibility {
     pub(super) fn new(shared: Arc<Shared>, principal: Principal) -> Self {
         Self {
             shared,
@@ -43,7 +43,7 @@ impl CallerSight {
     }
 }
 
-impl Sight for CallerSight {
+impl Visibility for CallerVisibility {
     fn sees(&self, item: Item<'_>) -> bool {
         self.shared.shows(item, &self.principal)
     }

@@ -324,7 +324,7 @@ impl CacheLayerBuilder {
     /// for another resource (at most four times a second). An upstream may have separate
     /// connections for callers of 2026-07-28 and of earlier revisions, so each kind of caller has
     /// its own listen. Inner layers see these requests: a concurrency limit counts them and a
-    /// timeout ends them unless they stand in [`ExceptListens`](crate::ExceptListens).
+    /// timeout ends them unless they stand in [`ExceptListensLayer`](crate::ExceptListensLayer).
     ///
     /// The listen has no principal. If the stack refuses it, the cache does not ask again, except
     /// after a lost connection, a timeout or a lack of room. Changes of a resource are not noticed

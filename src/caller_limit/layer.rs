@@ -19,12 +19,12 @@ use super::service::{CallerLimit, Callers};
 /// # Ordering
 ///
 /// Put it inside the authentication layer, which sets the principal. Put it inside
-/// [`ExceptListens`](crate::ExceptListens), because a listen stays open as long as its
+/// [`ExceptListensLayer`](crate::ExceptListensLayer), because a listen stays open as long as its
 /// subscription. A common limit for all callers stands further out and is several times as large.
 /// With tower's `load_shed`, it also refuses calls above the limit at once:
 ///
 /// ```
-/// use rmcp_layers::{CallerLimitLayer, ExceptListens, Handler, McpServer};
+/// use rmcp_layers::{CallerLimitLayer, ExceptListensLayer, Handler, McpServer};
 /// use tower::ServiceBuilder;
 ///
 /// #[derive(Clone)]
@@ -33,9 +33,9 @@ use super::service::{CallerLimit, Callers};
 ///
 /// let common = ServiceBuilder::new().load_shed().concurrency_limit(1_024);
 /// let stack = ServiceBuilder::new()
-///     .layer(ExceptListens::new(common))
+///     .layer(ExceptListensLayer::new(common))
 ///     // The auth layer, if there is one.
-///     .layer(ExceptListens::new(CallerLimitLayer::new(128)))
+///     .layer(ExceptListensLayer::new(CallerLimitLayer::new(128)))
 ///     .service(Handler::new(Files));
 /// let server = McpServer::new(stack);
 /// ```

@@ -27,17 +27,17 @@ pub enum Item<'a> {
 /// layers have names that do not pass through it: search results, suggestions for an unknown name,
 /// and tools that another tool calls. A layer that is about to disclose such a name asks
 /// [`CallContext::sees`]. A layer that turns a call into a call of another tool asks
-/// [`McpRequest::admit`]. A layer that renames items [maps the names](CallContext::map_sight) to
+/// [`McpRequest::admit`]. A layer that renames items [maps the names](CallContext::map_visibility) to
 /// the ones that its callers know. Without a limit, a caller sees everything.
 ///
-/// A sight is stored in the request's extensions, so it does not reach a server in another process.
+/// A visibility is stored in the request's extensions, so it does not reach a server in another process.
 ///
 /// ```
-/// use rmcp_layers::{Item, McpRequest, Sight};
+/// use rmcp_layers::{Item, McpRequest, Visibility};
 ///
 /// struct Public;
 ///
-/// impl Sight for Public {
+/// impl Visibility for Public {
 ///     fn sees(&self, item: Item<'_>) -> bool {
 ///         matches!(item, Item::Tool(name) if name.starts_with("public_"))
 ///     }
@@ -45,11 +45,11 @@ pub enum Item<'a> {
 ///
 /// let mut request = McpRequest::call_tool("secret_plan").build();
 /// assert!(request.context.sees(Item::Tool("secret_plan")));
-/// request.context.limit_sight(Public);
+/// request.context.limit_visibility(Public);
 /// assert!(!request.context.sees(Item::Tool("secret_plan")));
 /// assert!(request.admit().unwrap_err().to_string().contains("Unknown tool: secret_plan"));
 /// ```
-pub trait Sight: Send + Sync + 'static {
+pub trait Visibility: Send + Sync + 'static {
     /// Returns `true` if the caller may know that this item exists. It is asked for many names at
     /// once, so it has to be quick and must not block.
     fn sees(&self, item: Item<'_>) -> bool;
@@ -70,18 +70,18 @@ pub trait Sight: Send + Sync + 'static {
     }
 }
 
-/// The limit of a caller's sight, in the extensions of its request.
+/// The limit of a caller's visibility, in the extensions of its request.
 #[derive(Clone)]
 struct Limit {
-    by: Arc<dyn Sight>,
+    by: Arc<dyn Visibility>,
     /// `true` if the limit hides items, `false` if it only records calls.
     hides: bool,
 }
 
-/// The intersection of two sights.
-struct Both(Arc<dyn Sight>, Arc<dyn Sight>);
+/// The intersection of two limits.
+struct Both(Arc<dyn Visibility>, Arc<dyn Visibility>);
 
-impl Sight for Both {
+impl Visibility for Both {
     fn sees(&self, item: Item<'_>) -> bool {
         self.0.sees(item) && self.1.sees(item)
     }
@@ -93,63 +93,66 @@ impl Sight for Both {
 }
 
 impl CallContext {
-    /// Returns `true` if the caller may know that this item exists; see [`Sight`].
+    /// Returns `true` if the caller may know that this item exists; see [`Visibility`].
     pub fn sees(&self, item: Item<'_>) -> bool {
         self.limit().is_none_or(|limit| limit.by.sees(item))
     }
 
-    /// Returns `true` if the caller's sight is limited. A response that depends on the sight should
+    /// Returns `true` if the caller's visibility is limited. A response that depends on the visibility should
     /// not be kept, because a later decision may differ.
-    pub fn has_limited_sight(&self) -> bool {
+    pub fn has_limited_visibility(&self) -> bool {
         self.limit().is_some_and(|limit| limit.hides)
     }
 
     /// Limits the items that the caller may know of, for every inner layer. Earlier limits stay in
     /// effect.
-    pub fn limit_sight(&mut self, sight: impl Sight) {
-        self.limit_sight_to(Arc::new(sight));
+    pub fn limit_visibility(&mut self, visibility: impl Visibility) {
+        self.limit_visibility_to(Arc::new(visibility));
     }
 
-    pub(crate) fn limit_sight_to(&mut self, sight: Arc<dyn Sight>) {
-        self.add_sight(sight, true);
+    pub(crate) fn limit_visibility_to(&mut self, visibility: Arc<dyn Visibility>) {
+        self.add_visibility(visibility, true);
     }
 
     /// Adds an observer of inner calls that hides nothing.
     #[cfg(feature = "auth")]
-    pub(crate) fn note_calls(&mut self, by: Arc<dyn Sight>) {
-        self.add_sight(by, false);
+    pub(crate) fn note_calls(&mut self, by: Arc<dyn Visibility>) {
+        self.add_visibility(by, false);
     }
 
-    fn add_sight(&mut self, sight: Arc<dyn Sight>, hides: bool) {
+    fn add_visibility(&mut self, visibility: Arc<dyn Visibility>, hides: bool) {
         let limit = match self.extensions.remove::<Limit>() {
             Some(before) => Limit {
-                by: Arc::new(Both(before.by, sight)),
+                by: Arc::new(Both(before.by, visibility)),
                 hides: before.hides || hides,
             },
-            None => Limit { by: sight, hides },
+            None => Limit {
+                by: visibility,
+                hides,
+            },
         };
         self.extensions.insert(limit);
     }
 
-    /// Replaces the caller's sight, if it is limited. A layer that renames items uses this to ask
+    /// Replaces the caller's visibility, if it is limited. A layer that renames items uses this to ask
     /// by the names that the items have outside of it.
-    pub fn map_sight<S: Sight>(&mut self, map: impl FnOnce(Arc<dyn Sight>) -> S) {
+    pub fn map_visibility<S: Visibility>(&mut self, map: impl FnOnce(Arc<dyn Visibility>) -> S) {
         if let Some(Limit { by, hides }) = self.extensions.remove::<Limit>() {
             let by = Arc::new(map(by));
             self.extensions.insert(Limit { by, hides });
         }
     }
 
-    /// Returns `true` if there is any sight to ask.
+    /// Returns `true` if there is any visibility to ask.
     #[cfg(feature = "gateway")]
     pub(crate) fn asks_outside(&self) -> bool {
         self.limit().is_some()
     }
 
-    /// Removes the limit of the caller's sight. A fetch that several callers share must not depend
+    /// Removes the limit of the caller's visibility. A fetch that several callers share must not depend
     /// on one of them.
     #[cfg(feature = "gateway")]
-    pub(crate) fn lift_sight(&mut self) {
+    pub(crate) fn lift_visibility(&mut self) {
         self.extensions.remove::<Limit>();
     }
 
@@ -160,7 +163,7 @@ impl CallContext {
 
 impl McpRequest {
     /// Checks that the caller may make this call of a tool. For layers that have made it from
-    /// another call; see [`Sight`]. A request other than `tools/call` is always allowed.
+    /// another call; see [`Visibility`]. A request other than `tools/call` is always allowed.
     ///
     /// # Errors
     ///

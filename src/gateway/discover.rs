@@ -35,7 +35,7 @@ impl Hub {
         }
         let asked = seats.list.iter().map(|seat| {
             let mut request = request.clone();
-            self.map_sight(seat, &mut request.context);
+            self.map_visibility(seat, &mut request.context);
             let call = seat.call(request);
             async move {
                 let answered = tokio::time::timeout(deadline, call)

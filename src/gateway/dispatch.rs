@@ -165,7 +165,7 @@ impl Hub {
         request: McpRequest,
         decided_here: bool,
     ) -> Result<McpResponse, Error> {
-        let decided_here = decided_here && request.context.has_limited_sight();
+        let decided_here = decided_here && request.context.has_limited_visibility();
         let mut response = self.send(seat, request).await?;
         if decided_here {
             response.mark_session_private();
@@ -187,7 +187,7 @@ impl Hub {
     /// Sends a request down a member's stack, and rewrites the answer for the caller.
     async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
         ServedBy::say(&request.context.extensions, &seat.name);
-        self.map_sight(seat, &mut request.context);
+        self.map_visibility(seat, &mut request.context);
         let outward = self.outward(seat, &request.context);
         if seat.prefixes_uris() {
             request.context.caller = outward.way_back(&request.context.caller);
@@ -254,7 +254,7 @@ impl Hub {
         let deadline = self.rules.deadline;
         let asked = seats.list.iter().map(|seat| {
             let mut request = request.clone();
-            self.map_sight(seat, &mut request.context);
+            self.map_visibility(seat, &mut request.context);
             let call = seat.call(request);
             async move {
                 let answered = tokio::time::timeout(deadline, call).await;
@@ -280,7 +280,7 @@ impl Hub {
         let seats = self.seats();
         match only(seats.list.iter()) {
             Some(seat) => {
-                self.map_sight(seat, &mut request.context);
+                self.map_visibility(seat, &mut request.context);
                 seat.call(request).await
             }
             None => self.ask_all(&seats, request).await,

@@ -381,7 +381,7 @@ async fn attend(
     let (filter, bare) = listen.filter_for(seat, with_resources).await;
     let began = CancellationToken::new();
     let mut context = listen.context.clone();
-    listen.hub.map_sight(seat, &mut context);
+    listen.hub.map_visibility(seat, &mut context);
     context.caller = context.caller.wrap(|_| ChildSink {
         listen: listen.clone(),
         outward: listen.outward(seat),

@@ -151,7 +151,7 @@ impl Member {
     ///
     /// The filter is asked with outward names and, for resources and skills, with outward URIs. A
     /// hidden item can be neither listed nor used, in any version. A registry's search inside the
-    /// member neither finds nor calls it ([`Sight`](crate::Sight)).
+    /// member neither finds nor calls it ([`Visibility`](crate::Visibility)).
     #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.options.filter = filter;

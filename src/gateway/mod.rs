@@ -73,7 +73,7 @@
 //!
 //! An app calls its server's tools, and reads its resources, by the server's own names. Such a name
 //! or URI leads to the one member that has it, if it is exposed and the caller
-//! [may see it](crate::Sight). Outer layers are asked about the outward name. Where several members
+//! [may see it](crate::Visibility). Outer layers are asked about the outward name. Where several members
 //! have it, the error lists the outward names. Names of a gateway inside a gateway are resolved
 //! this way one level deep.
 //!
@@ -96,7 +96,7 @@
 //! connection names the member and, where known, when it is tried again.
 //!
 //! An unknown name is answered with -32602 and the nearest existing names that the caller
-//! [may see](crate::Sight). For this, a member without a cached list is asked for one. The limit
+//! [may see](crate::Visibility). For this, a member without a cached list is asked for one. The limit
 //! for it is 1 s, and it is repeated after a minute at the earliest.
 //!
 //! # Lists

@@ -11,7 +11,7 @@ use super::{
     names::{Style, uris, versioned},
     shared::Hub,
 };
-use crate::{CallContext, Error, Item, McpRequest, Sight};
+use crate::{CallContext, Error, Item, McpRequest, Visibility};
 
 /// The mapping of a member's names to outward names.
 #[derive(Clone)]
@@ -25,8 +25,8 @@ struct Outside {
 
 /// Translates a member's names into outward names for the layers that limit what the caller may
 /// see.
-struct MemberSight {
-    asked: Arc<dyn Sight>,
+struct MemberVisibility {
+    asked: Arc<dyn Visibility>,
     outside: Outside,
 }
 
@@ -35,7 +35,7 @@ struct LetOut(Outside);
 
 impl Hub {
     /// Makes visibility questions about a member's names into questions about the outward names.
-    pub(super) fn map_sight(&self, seat: &Arc<Seat>, context: &mut CallContext) {
+    pub(super) fn map_visibility(&self, seat: &Arc<Seat>, context: &mut CallContext) {
         let keeps_back = seat.keeps_back();
         if seat.is_plain() || !(keeps_back || context.asks_outside()) {
             return;
@@ -48,12 +48,12 @@ impl Hub {
             tools: class.and_then(|class| Tool::merged(&self.merged).get(class)),
             prompts: class.and_then(|class| Prompt::merged(&self.merged).get(class)),
         };
-        context.map_sight(|asked| MemberSight {
+        context.map_visibility(|asked| MemberVisibility {
             asked,
             outside: outside.clone(),
         });
         if keeps_back {
-            context.limit_sight(LetOut(outside));
+            context.limit_visibility(LetOut(outside));
         }
     }
 }
@@ -115,7 +115,7 @@ impl Outside {
     }
 }
 
-impl Sight for MemberSight {
+impl Visibility for MemberVisibility {
     fn sees(&self, item: Item<'_>) -> bool {
         let (asked, outside) = (&self.asked, &self.outside);
         match item {
@@ -144,7 +144,7 @@ impl Sight for MemberSight {
     }
 }
 
-impl Sight for LetOut {
+impl Visibility for LetOut {
     fn sees(&self, item: Item<'_>) -> bool {
         let Self(outside) = self;
         let seat = &outside.seat;

@@ -24,7 +24,7 @@ use crate::{Error, McpRequest, McpResponse};
 /// use std::time::Duration;
 ///
 /// use rmcp::ServerHandler;
-/// use rmcp_layers::{ExceptListens, Handler, McpServer};
+/// use rmcp_layers::{ExceptListensLayer, Handler, McpServer};
 /// use tower::ServiceBuilder;
 ///
 /// #[derive(Clone)]
@@ -36,7 +36,7 @@ use crate::{Error, McpRequest, McpResponse};
 ///     .concurrency_limit(256)
 ///     .timeout(Duration::from_secs(60));
 /// let stack = ServiceBuilder::new()
-///     .layer(ExceptListens::new(bounds))
+///     .layer(ExceptListensLayer::new(bounds))
 ///     .service(Handler::new(Files));
 /// let server = McpServer::new(stack);
 /// ```
@@ -45,38 +45,38 @@ use crate::{Error, McpRequest, McpResponse};
 /// the request is known. No limit in the stack applies to the number of listens, so limit the
 /// connections and sessions in front of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ExceptListens<L>(L);
+pub struct ExceptListensLayer<L>(L);
 
-impl<L> ExceptListens<L> {
+impl<L> ExceptListensLayer<L> {
     /// Wraps a layer, such as a [`ServiceBuilder`](tower::ServiceBuilder).
     pub const fn new(layer: L) -> Self {
         Self(layer)
     }
 }
 
-impl<S, L> Layer<S> for ExceptListens<L>
+impl<S, L> Layer<S> for ExceptListensLayer<L>
 where
     S: Clone,
     L: Layer<S>,
 {
-    type Service = ExceptListensService<L::Service, S>;
+    type Service = ExceptListens<L::Service, S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ExceptListensService {
+        ExceptListens {
             layered: self.0.layer(inner.clone()),
             inner,
         }
     }
 }
 
-/// The service of an [`ExceptListens`].
+/// The service of an [`ExceptListensLayer`].
 #[derive(Debug, Clone)]
-pub struct ExceptListensService<L, S> {
+pub struct ExceptListens<L, S> {
     layered: L,
     inner: S,
 }
 
-impl<L, S> Service<McpRequest> for ExceptListensService<L, S>
+impl<L, S> Service<McpRequest> for ExceptListens<L, S>
 where
     L: Service<McpRequest, Response = McpResponse> + Clone,
     L::Error: Into<Error>,

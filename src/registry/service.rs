@@ -168,7 +168,7 @@ where
             }
             // Authorization layers have only seen the call of `call_tool` so far.
             request.admit()?;
-            decided_here = request.context.has_limited_sight();
+            decided_here = request.context.has_limited_visibility();
         }
         if called(&request) == SEARCH_TOOLS {
             return search::answer(shared, inner, request).await;

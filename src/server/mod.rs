@@ -79,7 +79,7 @@ use crate::{
 ///
 /// ```
 /// use rmcp::{ServerHandler, ServiceExt, model::ServerConfig};
-/// use rmcp_layers::{ExceptListens, Handler, McpServer};
+/// use rmcp_layers::{ExceptListensLayer, Handler, McpServer};
 /// use tower::ServiceBuilder;
 ///
 /// #[derive(Clone)]
@@ -90,7 +90,7 @@ use crate::{
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let calls = ServiceBuilder::new().concurrency_limit(64);
 /// let stack = ServiceBuilder::new()
-///     .layer(ExceptListens::new(calls))
+///     .layer(ExceptListensLayer::new(calls))
 ///     .service(Handler::new(Empty));
 /// let (client_io, server_io) = tokio::io::duplex(4096);
 /// let server = tokio::spawn(McpServer::new(stack).serve(server_io));

@@ -21,7 +21,7 @@ mod key_sets;
 mod log_files;
 mod scopes;
 mod servers;
-mod sight;
 mod sinks;
 mod tasks;
 mod unreadable;
+mod visibility;

@@ -1,6 +1,6 @@
 //! MCP Apps (SEP-1865): `ui://` resources, and tools that an app calls by the names its server knows.
 
-use rmcp_layers::{Item, Sight};
+use rmcp_layers::{Item, Visibility};
 use serde_json::Value;
 
 use super::{common::script::scripted_lines, *};
@@ -333,7 +333,7 @@ async fn a_bare_name_that_one_member_has_leads_to_it() {
 #[tokio::test]
 async fn a_bare_name_that_several_members_have_is_answered_with_their_outward_names() {
     struct NotPies;
-    impl Sight for NotPies {
+    impl Visibility for NotPies {
         fn sees(&self, item: Item<'_>) -> bool {
             !matches!(item, Item::Tool(name) if name.starts_with("pies"))
         }
@@ -348,7 +348,7 @@ async fn a_bare_name_that_several_members_have_is_answered_with_their_outward_na
     }
 
     let mut request = McpRequest::call_tool("show").build();
-    request.context.limit_sight(NotPies);
+    request.context.limit_visibility(NotPies);
     let error = gateway.clone().oneshot(request).await.unwrap_err();
     let message = &error.as_protocol().unwrap().message;
     assert!(message.contains("bars__show"), "{message}");
@@ -356,7 +356,7 @@ async fn a_bare_name_that_several_members_have_is_answered_with_their_outward_na
 
     // What the caller may not see is not found by the name that its server knows.
     let mut request = McpRequest::call_tool("pies-poll").build();
-    request.context.limit_sight(NotPies);
+    request.context.limit_visibility(NotPies);
     let error = gateway.oneshot(request).await.unwrap_err();
     let error = error.as_protocol().unwrap();
     assert_eq!(error.message, "Unknown tool: pies-poll");
@@ -450,7 +450,7 @@ async fn a_bare_uri_that_one_member_has_leads_to_it() {
 async fn layers_outside_decide_on_a_bare_name_by_the_outward_one() {
     /// Lets everything be seen, and notes which calls it was asked about.
     struct Asked(Arc<Mutex<Vec<String>>>);
-    impl Sight for Asked {
+    impl Visibility for Asked {
         fn sees(&self, item: Item<'_>) -> bool {
             !matches!(item, Item::Resource(uri) if uri.starts_with("ui://pies/"))
         }
@@ -467,13 +467,13 @@ async fn layers_outside_decide_on_a_bare_name_by_the_outward_one() {
         .unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let mut request = McpRequest::call_tool("pies-poll").build();
-    request.context.limit_sight(Asked(asked.clone()));
+    request.context.limit_visibility(Asked(asked.clone()));
     let error = gateway.clone().oneshot(request).await.unwrap_err();
     assert_eq!(error.as_protocol().unwrap().message, "not today");
     assert_eq!(*asked.lock().unwrap(), ["pies__pies-poll pies__pies-poll"]);
 
     let mut request = McpRequest::read_resource(VIEW);
-    request.context.limit_sight(Asked(asked.clone()));
+    request.context.limit_visibility(Asked(asked.clone()));
     let error = gateway.oneshot(request).await.unwrap_err();
     assert!(error.to_string().contains("not found"), "{error}");
 }

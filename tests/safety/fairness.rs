@@ -7,7 +7,8 @@ use std::sync::{
 
 use rmcp::model::{CallToolResult, ServerResult};
 use rmcp_layers::{
-    CallerLimitLayer, Error, ExceptListens, McpRequest, McpResponse, McpServer, Principal, Upstream,
+    CallerLimitLayer, Error, ExceptListensLayer, McpRequest, McpResponse, McpServer, Principal,
+    Upstream,
 };
 use serde_json::json;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -36,8 +37,8 @@ fn server(hanging: &Arc<AtomicUsize>) -> impl Stack + use<> {
     });
     let common = ServiceBuilder::new().load_shed().concurrency_limit(100);
     ServiceBuilder::new()
-        .layer(ExceptListens::new(common))
-        .layer(ExceptListens::new(CallerLimitLayer::new(20)))
+        .layer(ExceptListensLayer::new(common))
+        .layer(ExceptListensLayer::new(CallerLimitLayer::new(20)))
         .service(bottom)
 }
 

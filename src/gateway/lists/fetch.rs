@@ -234,7 +234,7 @@ fn of_its_own(context: &CallContext) -> CallContext {
     // Several members serve it.
     own.extensions.remove::<ServedBy>();
     own.extensions.insert(OnlyDeclared);
-    own.lift_sight();
+    own.lift_visibility();
     own.caller = context.caller.wrap(|_| Silent).quiet();
     own
 }

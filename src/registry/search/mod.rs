@@ -45,7 +45,7 @@ const MANY_TOOLS: usize = 200;
 /// 10,000 inner tools are searched.
 ///
 /// A search covers only the tools that its caller may see. Each outer layer that limits the
-/// caller's [sight](crate::Sight), such as the auth layer, is asked about each tool before the
+/// caller's [visibility](crate::Visibility), such as the auth layer, is asked about each tool before the
 /// ranking. Hidden tools therefore do not affect the ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -278,7 +278,7 @@ where
         Ok(index) => index,
         Err(answer) => return Ok(answer),
     };
-    let limited = context.has_limited_sight();
+    let limited = context.has_limited_visibility();
     let query = query.to_owned();
     let find = move || {
         let found = index.find(&query, limit, |name| context.sees(Item::Tool(name)));
