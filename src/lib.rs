@@ -272,9 +272,6 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
-#[cfg(any(feature = "cache", feature = "retry"))]
-#[cfg_attr(not(feature = "retry"), allow(dead_code))]
-mod attempts;
 #[cfg(feature = "auth")]
 pub mod audit;
 #[cfg(feature = "auth")]
@@ -282,8 +279,6 @@ pub mod auth;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
-#[cfg(feature = "cache")]
-mod cache_status;
 mod caller;
 mod caller_limit;
 mod client;
@@ -298,6 +293,7 @@ mod outcome;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
+mod report;
 mod request;
 mod response;
 #[cfg(feature = "retry")]
@@ -326,6 +322,7 @@ pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
+pub use report::{CacheStatus, CallReport};
 pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 #[cfg(feature = "http-server")]

@@ -29,8 +29,8 @@ use super::{
     watched_resources::Watched,
 };
 use crate::{
-    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
-    cache_status::CacheStatus, caller::Era, context::tool_hints::KnownHints, request::next_id,
+    Audience, CacheStatus, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
+    caller::Era, context::tool_hints::KnownHints, request::next_id,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).

@@ -11,8 +11,8 @@ use std::{
 use futures::future::{BoxFuture, pending};
 use rmcp::model::*;
 use rmcp_layers::{
-    Error, McpRequest, McpResponse, Principal,
-    cache::{CACHE_META_KEY, CacheLayer, CacheStatus},
+    CacheStatus, Error, McpRequest, McpResponse, Principal,
+    cache::{CACHE_META_KEY, CacheLayer},
     store::{MemoryStore, Store, StoreError, Stored},
 };
 use serde_json::json;
