@@ -254,15 +254,16 @@
 //! |---|---|
 //! | `auth` | [`auth`]: authentication, authorization and an audit record |
 //! | `auth-client` | `auth` with requests to an authorization server over HTTP |
-//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; and [`store`] for state that processes share |
+//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
-//! | `redis` | `cache` with a store in Redis or Valkey |
+//! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
+//! | `store` | [`store`]: values, counters and leases that processes share |
 //!
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
@@ -300,7 +301,7 @@ mod response;
 pub mod retry;
 mod server;
 mod stack;
-#[cfg(feature = "cache")]
+#[cfg(feature = "store")]
 pub mod store;
 mod upstream;
 mod util;
