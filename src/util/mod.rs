@@ -11,4 +11,6 @@ pub(crate) mod endpoint;
 ))]
 pub(crate) mod glob;
 pub(crate) mod log_limit;
+#[cfg(any(feature = "cache", feature = "retry"))]
+pub(crate) mod metrics;
 pub(crate) mod panics;
