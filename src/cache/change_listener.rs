@@ -29,7 +29,7 @@ use tower::{Service, ServiceExt};
 use super::state::Core;
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, Refusal, caller::Era, code,
-    request::next_id, util::backoff::Backoff,
+    context::next_id, util::backoff::Backoff,
 };
 
 /// Delays before a lost listen is reopened.

@@ -30,7 +30,9 @@ use super::{
 };
 use crate::{
     Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
-    cache_status::CacheStatus, caller::Era, context::tool_hints::KnownHints, request::next_id,
+    cache_status::CacheStatus,
+    caller::Era,
+    context::{next_id, tool_hints::KnownHints},
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).

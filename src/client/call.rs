@@ -13,7 +13,7 @@ use super::{
     call_sink::{Onward, WayBack},
     timeouts::{end_of, reached},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, request::next_id};
+use crate::{CallContext, Error, McpRequest, McpResponse, context::next_id};
 
 /// The options of one call.
 pub(super) struct Options {

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     CallContext, Error, McpRequest, McpResponse,
+    context::next_id,
     protocol::results::{self, MethodResult},
-    request::next_id,
 };
 
 /// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a

@@ -15,7 +15,7 @@ use tower::{Service, ServiceExt};
 
 use super::{McpClient, call_sink::Onward};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, request::next_id, util::panics,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, context::next_id, util::panics,
 };
 
 /// The number of change notifications that are buffered for the reader.

@@ -17,8 +17,8 @@ use super::{
     shared::{Hub, Seats, only},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol,
-    request::{OnlyDeclared, RequestParts},
+    CallContext, Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared, protocol,
+    request::RequestParts,
 };
 
 impl Hub {

@@ -26,8 +26,8 @@ use super::{
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy,
     caller::Era,
+    context::next_id,
     listen::resources::RefusedSubscriptions,
-    request::next_id,
     util::{backoff::Backoff, panics},
 };
 

@@ -49,11 +49,11 @@ use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy, UnreadableItem,
     caller::Era,
     code,
+    context::OnlyDeclared,
     protocol::{
         self,
         unreadable_items::{Listing, UnreadableLog},
     },
-    request::OnlyDeclared,
 };
 
 /// The innermost service of a stack: a connection to an MCP server.

@@ -30,11 +30,11 @@ use crate::gateway::{
 use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
     context::audience::PrivateTo,
+    context::{OnlyDeclared, next_id},
     protocol::{
         pages::{Next, Pages},
         unreadable_items::Listing,
     },
-    request::{OnlyDeclared, next_id},
     util::panics,
 };
 

@@ -14,7 +14,7 @@ use crate::gateway::{
     service::impossible,
     shared::Hub,
 };
-use crate::{CallContext, Error, request::next_id};
+use crate::{CallContext, Error, context::next_id};
 
 impl Hub {
     /// Asks all members that need no caller for all their lists, concurrently.

@@ -16,12 +16,11 @@ use super::{
     RegistryError, listen::is_method_not_found, schema::Schema, state::Shared, tool::tool_error,
 };
 use crate::{
-    CallContext, Error, Item, McpRequest, McpResponse,
+    CallContext, Error, Item, McpRequest, McpResponse, context,
     protocol::{
         pages::{Next, Pages},
         results,
     },
-    request,
 };
 
 /// The name of the tool that searches tools.
@@ -315,7 +314,7 @@ where
     let mut pages = Pages::default();
     loop {
         let mut context = context.clone();
-        context.id = request::next_id();
+        context.id = context::next_id();
         let mut list = ListToolsRequest::default();
         if cursor.is_some() {
             list.params = Some(PaginatedRequestParams::default().with_cursor(cursor));

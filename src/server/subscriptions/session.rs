@@ -20,7 +20,7 @@ use super::{
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Refusal,
     caller::Session,
-    code, request,
+    code, context,
     util::{backoff::Backoff, panics},
 };
 
@@ -206,7 +206,7 @@ where
             return Err(Error::cancelled("the session has ended"));
         };
         let (sender, acknowledged) = oneshot::channel();
-        let mut context = CallContext::new(request::next_id());
+        let mut context = CallContext::new(context::next_id());
         context.extensions = self.extensions.clone();
         context.caller = self.peer.listening(sender, session);
         let message =
