@@ -310,7 +310,7 @@ mod upstream;
 mod util;
 
 pub use builder::ServiceBuilderExt;
-pub use caller::{Caller, CallerSink};
+pub use caller::{Caller, CallerSink, MonotonicProgress};
 pub use caller_limit::{CallerLimit, CallerLimitLayer};
 pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
 pub use context::CallContext;

@@ -112,7 +112,7 @@ where
                     core: core.clone(),
                     caller,
                 };
-                request.context.caller = request.context.caller.overhear(overhear);
+                request.context.caller = request.context.caller.wrap_listen(overhear);
             }
             return self.pass(request);
         };

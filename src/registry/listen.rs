@@ -116,7 +116,7 @@ fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
         caller,
         acknowledged,
     };
-    caller.overhear(sink)
+    caller.wrap_listen(sink)
 }
 
 struct InnerSink {
