@@ -7,7 +7,7 @@ use rmcp::model::{
 };
 use tokio::time::Instant;
 
-use crate::{CallContext, Caller, Principal, context::next_id};
+use crate::{CallContext, Caller, Principal};
 
 /// The tool that a registry lists in place of a catalogue. It calls the tool named by its argument
 /// `name`.
@@ -68,7 +68,7 @@ impl McpRequest {
         let meta = std::mem::take(message.get_meta_mut());
         let mut extensions = std::mem::take(message.extensions_mut());
         extensions.remove::<RequestMetaObject>();
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = meta;
         context.extensions = extensions;
         Self::from_parts(message, context)
@@ -100,7 +100,7 @@ impl McpRequest {
     pub fn call_tool(name: impl Into<String>) -> ToolCallBuilder {
         ToolCallBuilder {
             params: CallToolRequestParams::new(name.into()),
-            context: CallContext::new(next_id()),
+            context: CallContext::default(),
         }
     }
 

@@ -135,6 +135,19 @@ impl Caller {
         self
     }
 
+    /// Returns a caller of the same session and handshake that cannot be reached, for a request
+    /// that a layer makes on its own behalf.
+    pub(crate) fn to_background(&self) -> Self {
+        Self {
+            route: Route::Detached,
+            session: self.session.clone(),
+            handshake: self.handshake(),
+            layered: self.layered,
+            answers: self.answers,
+            quiet: true,
+        }
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }

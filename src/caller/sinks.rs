@@ -42,6 +42,23 @@ impl Caller {
         })
     }
 
+    /// Calls `inspect` with each notification of a listen before it is sent to the caller. Unlike a
+    /// [wrapped](Self::wrap) caller, the new one does not count as layered.
+    #[cfg(feature = "cache")]
+    pub(crate) fn inspect_listen(
+        &self,
+        inspect: impl Fn(&ServerNotification) + Send + Sync + 'static,
+    ) -> Self {
+        self.wrap_listen(|inner| FilterMap {
+            inner,
+            map: move |notification| {
+                inspect(&notification);
+                Some(notification)
+            },
+            inspect: |_: &ServerRequest| {},
+        })
+    }
+
     /// Refuses requests of a server with "method not found" (-32601), as a client without the
     /// capability does. Notifications pass.
     #[must_use]

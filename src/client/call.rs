@@ -96,7 +96,7 @@ where
         &self,
         message: impl Into<ClientRequest>,
     ) -> Result<ServerResult, Error> {
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = self.meta.clone();
         context.extensions = self.extensions.clone();
         context.cancellation = self.cancellation.clone();

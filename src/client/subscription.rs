@@ -14,9 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tower::{Service, ServiceExt};
 
 use super::{McpClient, call_sink::Onward};
-use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, context::next_id, util::panics,
-};
+use crate::{CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, util::panics};
 
 /// The number of change notifications that are buffered for the reader.
 const CHANGE_BUFFER: usize = 64;
@@ -45,7 +43,7 @@ where
             acknowledged: Mutex::new(Some(sender)),
             changes: changes_in,
         };
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
         context.caller = self.known(Caller::new(sink)).answering_requests(answers);

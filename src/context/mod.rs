@@ -64,6 +64,50 @@ impl CallContext {
         }
     }
 
+    /// Creates the context of a call that a layer makes on its own behalf, such as a health check
+    /// or a listen of a cache.
+    ///
+    /// Such a call has no caller. Its notifications are dropped, and requests of a server are
+    /// refused. To receive notifications, [wrap](Caller::wrap) the context's caller. A
+    /// [`Caller::new`] in its place would count as a caller, to which an
+    /// [`Upstream`](crate::Upstream) sends a server's messages that name no call.
+    ///
+    /// ```
+    /// use rmcp::model::{DiscoverRequest, ServerNotification};
+    /// use rmcp_layers::{CallContext, McpRequest};
+    ///
+    /// let mut context = CallContext::background();
+    /// context.caller = context.caller.filter_map_notifications(|notification| {
+    ///     if let ServerNotification::ToolListChangedNotification(_) = notification {
+    ///         // Read the list again.
+    ///     }
+    ///     None
+    /// });
+    /// let request = McpRequest::from_parts(DiscoverRequest::default().into(), context);
+    /// # let _ = request;
+    /// ```
+    pub fn background() -> Self {
+        let mut context = Self::default();
+        context.caller = context.caller.quiet();
+        context
+    }
+
+    /// Returns the context of a call that a layer makes on its own behalf because of this one, such
+    /// as the refresh of a cached response.
+    ///
+    /// It is a [`background`](Self::background) context for the same principal, session and
+    /// handshake, with the `_meta` and the extensions of this one. It has no progress token, no
+    /// deadline and its own cancellation token: it may outlive this call.
+    #[must_use]
+    pub fn to_background(&self) -> Self {
+        let mut context = Self::default();
+        context.meta = self.meta.clone();
+        context.meta.shift_remove("progressToken");
+        context.extensions = self.extensions.clone();
+        context.caller = self.caller.to_background();
+        context
+    }
+
     /// Returns the authenticated caller, if there is one.
     pub fn principal(&self) -> Option<&Principal> {
         self.extensions.get::<Principal>()
@@ -110,6 +154,13 @@ impl CallContext {
             let handshake = self.caller.handshake()?;
             Some(handshake.client_info.clone())
         })
+    }
+}
+
+impl Default for CallContext {
+    /// Returns the context of a request that starts in this process, with a fresh id.
+    fn default() -> Self {
+        Self::new(next_id())
     }
 }
 

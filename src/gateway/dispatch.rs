@@ -186,7 +186,7 @@ impl Hub {
 
     /// Sends a request down a member's stack, and rewrites the answer for the caller.
     async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &seat.name);
+        ServedBy::set(&request.context.extensions, &seat.name);
         self.map_visibility(seat, &mut request.context);
         let outward = self.outward(seat, &request.context);
         if seat.prefixes_uris() {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, Either, select};
 use rmcp::model::{
-    ClientResult, ErrorCode, GetExtensions, NotificationMetaObject, RequestId, ServerNotification,
+    ClientResult, GetExtensions, NotificationMetaObject, RequestId, ServerNotification,
     ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
     SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
 };
@@ -54,7 +54,7 @@ where
     match select(inner, own).await {
         Either::Left((Err(error), _)) => {
             let error = error.into();
-            if !is_method_not_found(&error) || acknowledged.is_cancelled() {
+            if !error.is_method_not_found() || acknowledged.is_cancelled() {
                 return Err(error);
             }
         }
@@ -73,12 +73,6 @@ where
 
 fn told_before(changed: Option<Instant>) -> bool {
     changed.is_some_and(|at| at.elapsed() < ACKNOWLEDGED_BEFORE)
-}
-
-pub(super) fn is_method_not_found(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
 /// Sends a notification for each change, several within a short time as one, until the caller is

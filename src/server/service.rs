@@ -323,7 +323,7 @@ where
         notification: impl Into<ClientNotification>,
         context: NotificationContext<RoleServer>,
     ) {
-        let mut call = crate::CallContext::new(context::next_id());
+        let mut call = crate::CallContext::default();
         call.extensions = context.extensions.clone();
         call.meta = RequestMetaObject(context.meta.0.clone());
         call.caller =

@@ -357,7 +357,7 @@ impl Inner {
     /// The future of every call is as large as the largest branch here. So the rare branches are
     /// boxed, and the request stays in its own box.
     async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &self.name);
+        ServedBy::set(&request.context.extensions, &self.name);
         let era = request.context.era();
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;

@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
 use self::index::{Document, Index};
-use super::{
-    RegistryError, listen::is_method_not_found, schema::Schema, state::Shared, tool::tool_error,
-};
+use super::{RegistryError, schema::Schema, state::Shared, tool::tool_error};
 use crate::{
     CallContext, Error, Item, McpRequest, McpResponse, context,
     protocol::{
@@ -322,7 +320,7 @@ where
         let request = McpRequest::from_parts(list.into(), context);
         let page: ListToolsResult = match inner.clone().oneshot(request).await.map_err(Into::into) {
             Ok(page) => results::expect(page.into_result())?,
-            Err(error) if is_method_not_found(&error) => break,
+            Err(error) if error.is_method_not_found() => break,
             Err(error) => return Err(error),
         };
         tools.extend(page.tools);

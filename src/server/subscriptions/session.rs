@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rmcp::model::{
-    ErrorCode, ErrorData, Extensions, ServerCapabilities, SubscriptionFilter,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams,
+    ErrorData, Extensions, ServerCapabilities, SubscriptionFilter, SubscriptionsListenRequest,
+    SubscriptionsListenRequestParams,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Refusal,
     caller::Session,
-    code, context,
+    code,
     util::{backoff::Backoff, panics},
 };
 
@@ -105,7 +105,7 @@ where
                 }
                 true
             }
-            Err(error) => !is_unsupported(&error) && (self.announced || !error.is_protocol()),
+            Err(error) => !error.is_method_not_found() && (self.announced || !error.is_protocol()),
         }
     }
 
@@ -176,7 +176,7 @@ where
                     refused(Refusal::new("server", message).with_code(code::FORBIDDEN))
                 })))
             }
-            Err(error) if is_unsupported(&error) => {
+            Err(error) if error.is_method_not_found() => {
                 *supported = false;
                 None
             }
@@ -206,7 +206,7 @@ where
             return Err(Error::cancelled("the session has ended"));
         };
         let (sender, acknowledged) = oneshot::channel();
-        let mut context = CallContext::new(context::next_id());
+        let mut context = CallContext::default();
         context.extensions = self.extensions.clone();
         context.caller = self.peer.listening(sender, session);
         let message =
@@ -233,12 +233,6 @@ where
 
 fn refused(refusal: Refusal) -> ErrorData {
     Error::from(refusal).into()
-}
-
-fn is_unsupported(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
 fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {
