@@ -44,7 +44,7 @@ impl Caller {
 
     /// Calls `inspect` with each notification of a listen before it is sent to the caller. Unlike a
     /// [wrapped](Self::wrap) caller, the new one does not count as layered.
-    #[cfg(feature = "cache")]
+    #[cfg(any(feature = "cache", feature = "gateway"))]
     pub(crate) fn inspect_listen(
         &self,
         inspect: impl Fn(&ServerNotification) + Send + Sync + 'static,
@@ -63,7 +63,7 @@ impl Caller {
     /// capability does. Notifications pass.
     #[must_use]
     pub fn refuse_requests(&self) -> Self {
-        self.wrap(|inner| RefuseRequests { inner })
+        self.wrap_listen(|inner| RefuseRequests { inner })
     }
 
     /// Gives the acknowledgment of a `subscriptions/listen` to `take` instead of the caller. Other
