@@ -26,7 +26,7 @@ use super::{
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Principal, ToolHints,
     caller::Era,
-    listen::Change,
+    listen::change::Change,
     protocol::unreadable_items::{LeftOut, Listing, UnreadableLog},
 };
 

@@ -21,7 +21,7 @@ use super::{active_member::Seat, rewrite::Outward, shared::Hub};
 use crate::{
     CallContext, CallerSink, Error, McpResponse, ServedBy,
     caller::Era,
-    listen::{self, ACKNOWLEDGE_WITHIN, Change, RefusedSubscriptions, Reopen},
+    listen::{self, ACKNOWLEDGE_WITHIN, RefusedSubscriptions, Reopen, change::Change},
 };
 
 /// Counters of the changes that every caller is told of.

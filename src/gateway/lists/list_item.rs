@@ -17,7 +17,7 @@ use crate::gateway::{
 };
 use crate::{
     Item, ToolHints, UnreadableItem,
-    listen::Change,
+    listen::change::Change,
     protocol::{results, tool_schema},
 };
 
