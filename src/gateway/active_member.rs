@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::{ServerNotification, Tool};
+use rmcp::model::Tool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Principal, ToolHints,
     caller::Era,
+    listen::change::Change,
     protocol::unreadable_items::{LeftOut, Listing, UnreadableLog},
 };
 
@@ -58,27 +59,6 @@ pub enum MemberState {
         /// The time at which the failure was noticed.
         since: Instant,
     },
-}
-
-/// The kinds of lists whose changes are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Tools,
-    Prompts,
-    Resources,
-}
-
-impl Change {
-    pub(super) const ALL: [Self; 3] = [Self::Tools, Self::Prompts, Self::Resources];
-
-    pub(super) fn of(notification: &ServerNotification) -> Option<Self> {
-        match notification {
-            ServerNotification::ToolListChangedNotification(_) => Some(Self::Tools),
-            ServerNotification::PromptListChangedNotification(_) => Some(Self::Prompts),
-            ServerNotification::ResourceListChangedNotification(_) => Some(Self::Resources),
-            _ => None,
-        }
-    }
 }
 
 /// A member at its place in a gateway.

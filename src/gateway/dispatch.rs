@@ -17,8 +17,8 @@ use super::{
     shared::{Hub, Seats, only},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol,
-    request::{OnlyDeclared, RequestParts},
+    CallContext, Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared, protocol,
+    request::RequestParts,
 };
 
 impl Hub {
@@ -186,7 +186,7 @@ impl Hub {
 
     /// Sends a request down a member's stack, and rewrites the answer for the caller.
     async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &seat.name);
+        ServedBy::set(&request.context.extensions, &seat.name);
         self.map_visibility(seat, &mut request.context);
         let outward = self.outward(seat, &request.context);
         if seat.prefixes_uris() {

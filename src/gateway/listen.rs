@@ -3,36 +3,26 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::model::{
-    ClientResult, ErrorCode, ErrorData, GetExtensions, NotificationMetaObject,
-    PromptListChangedNotification, ResourceListChangedNotification, ResourceUpdatedNotification,
-    ResourceUpdatedNotificationParam, ServerNotification, ServerRequest, SubscriptionFilter,
-    SubscriptionsAcknowledgedNotification, SubscriptionsAcknowledgedNotificationParams,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
+    ClientResult, ErrorData, InitializeRequestParams, ServerNotification, ServerRequest,
+    SubscriptionFilter, SubscriptionsAcknowledgedNotification,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    active_member::{Change, Seat},
-    rewrite::Outward,
-    shared::Hub,
-};
+use super::{active_member::Seat, rewrite::Outward, shared::Hub};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy,
+    CallContext, CallerSink, Error, McpResponse, ServedBy,
     caller::Era,
-    listen::resources::RefusedSubscriptions,
-    request::next_id,
-    util::{backoff::Backoff, panics},
+    listen::{self, ACKNOWLEDGE_WITHIN, RefusedSubscriptions, Reopen, change::Change},
 };
-
-/// The delays before a lost listen to a member is opened again.
-const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Counters of the changes that every caller is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +31,16 @@ pub(super) struct Versions {
     tools: u64,
     prompts: u64,
     resources: u64,
+}
+
+impl Versions {
+    fn of(&self, change: Change) -> u64 {
+        match change {
+            Change::Tools => self.tools,
+            Change::Prompts => self.prompts,
+            Change::Resources => self.resources,
+        }
+    }
 }
 
 /// Notifies every open listen of the gateway's own changes.
@@ -63,41 +63,6 @@ impl Bell {
             Change::Resources => versions.resources += 1,
         });
     }
-}
-
-/// Discards notifications of requests that no caller made.
-pub(super) struct Silent;
-
-impl CallerSink for Silent {
-    fn notify(&self, _notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        no_requests()
-    }
-}
-
-fn no_requests() -> BoxFuture<'static, Result<ClientResult, Error>> {
-    let error = ErrorData::invalid_request("this request takes no requests from a server", None);
-    Box::pin(std::future::ready(Err(error.into())))
-}
-
-fn listens(filter: SubscriptionFilter, context: CallContext) -> McpRequest {
-    let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-    McpRequest::from_parts(message.into(), context)
-}
-
-fn is_unsupported(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
-}
-
-/// Returns the wait before a listen that ended with `error` is opened again.
-fn wait_after(error: Option<&Error>, attempt: u32) -> Duration {
-    let said = error.and_then(Error::retry_after).unwrap_or_default();
-    REOPEN.delay(attempt).max(said.min(Duration::from_secs(60)))
 }
 
 /// Serves a caller's listen until the caller ends it.
@@ -156,14 +121,11 @@ pub(super) async fn listen(
                     }
                 }
                 let all = now.members != seen.members;
-                let told = [
-                    all || now.tools != seen.tools,
-                    all || now.prompts != seen.prompts,
-                    all || now.resources != seen.resources,
-                ];
+                let changed = |change: &Change| all || now.of(*change) != seen.of(*change);
+                let changed: Vec<_> = Change::ALL.into_iter().filter(changed).collect();
                 seen = now;
                 if !waiting {
-                    listen.tell(told, &[]).await?;
+                    listen.tell(&changed, &[]).await?;
                 }
             }
         }
@@ -242,43 +204,24 @@ impl Listen {
             accepted.prompts_list_changed = self.filter.prompts_list_changed;
             accepted.resources_list_changed = self.filter.resources_list_changed;
         }
-        let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
-        let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(params);
         let refused = self.members().refused.clone();
-        acknowledgment.extensions.insert(refused);
-        self.send(acknowledgment.into()).await?;
+        let acknowledgment = listen::acknowledgment(accepted, refused, &self.context.id);
+        self.context.caller.notify(acknowledgment).await?;
         self.acknowledged.cancel();
         Ok(())
     }
 
-    async fn send(&self, mut notification: ServerNotification) -> Result<(), Error> {
-        let meta = notification
-            .extensions_mut()
-            .get_or_insert_with(NotificationMetaObject::new);
-        meta.set_subscription_id(self.context.id.clone());
-        self.context.caller.notify(notification).await
-    }
-
     /// Sends notifications of changed lists, as far as the caller asked for them, and of these
     /// resources.
-    async fn tell(&self, lists: [bool; 3], uris: &[String]) -> Result<(), Error> {
-        let [tools, prompts, resources] = lists;
-        if tools && self.filter.tools_list_changed == Some(true) {
-            self.send(ToolListChangedNotification::default().into())
-                .await?;
+    async fn tell(&self, changed: &[Change], uris: &[String]) -> Result<(), Error> {
+        let mut filter = SubscriptionFilter::new();
+        for change in changed.iter().filter(|change| change.is_in(&self.filter)) {
+            change.add_to(&mut filter);
         }
-        if prompts && self.filter.prompts_list_changed == Some(true) {
-            self.send(PromptListChangedNotification::default().into())
-                .await?;
-        }
-        if resources && self.filter.resources_list_changed == Some(true) {
-            self.send(ResourceListChangedNotification::default().into())
-                .await?;
-        }
-        for uri in uris {
-            let params = ResourceUpdatedNotificationParam::new(uri);
-            self.send(ResourceUpdatedNotification::new(params).into())
-                .await?;
+        filter.resource_subscriptions = Some(uris.to_vec());
+        for change in listen::changes_in(&filter) {
+            let change = listen::with_subscription_id(change, &self.context.id);
+            self.context.caller.notify(change).await?;
         }
         Ok(())
     }
@@ -329,7 +272,7 @@ impl Listen {
 
 /// Runs a member's part of a listen, and reopens it after a loss until the member is removed.
 async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> End {
-    let mut attempt = 0;
+    let mut reopen = Reopen::default();
     // `true` if a change may have been missed.
     let mut missed = from_the_start;
     let mut with_resources = true;
@@ -342,13 +285,17 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
             }
             ended = attend(&listen, &seat, missed, with_resources) => ended,
         };
-        let (ended, heard) = ended;
+        let (ended, opened) = ended;
+        if let Some(opened) = opened {
+            reopen.opened(opened);
+        }
+        let heard = opened.is_some();
         let sole = matches!(listen.hub.seats().list.as_slice(), [only] if only.id == seat.id);
         if let Err(Error::Protocol(error)) = &ended
             && !(sole || heard)
             && with_resources
             && listen.refuse_all(&seat, error).await
-            && !ended.as_ref().is_err_and(is_unsupported)
+            && !ended.as_ref().is_err_and(Error::is_method_not_found)
         {
             // Perhaps only a resource was refused: the listen is tried for the lists alone.
             with_resources = false;
@@ -358,12 +305,11 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
         if sole {
             return End::Of(ended);
         }
-        if ended.as_ref().is_err_and(is_unsupported) {
+        if ended.as_ref().is_err_and(Error::is_method_not_found) {
             return End::Apart;
         }
-        attempt = if heard { 0 } else { attempt + 1 };
         missed = true;
-        let wait = wait_after(ended.as_ref().err(), attempt);
+        let wait = reopen.lost(ended.as_ref().err());
         tokio::select! {
             () = seat.gone.cancelled() => return End::Apart,
             () = tokio::time::sleep(wait) => {}
@@ -371,39 +317,48 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
     }
 }
 
-/// Listens to a member once. Returns how it ended, and whether it had begun.
+/// Listens to a member once. Returns how it ended, and when it had begun, if it had.
 async fn attend(
     listen: &Arc<Listen>,
     seat: &Arc<Seat>,
     missed: bool,
     with_resources: bool,
-) -> (Result<McpResponse, Error>, bool) {
+) -> (Result<McpResponse, Error>, Option<Instant>) {
     let (filter, bare) = listen.filter_for(seat, with_resources).await;
-    let began = CancellationToken::new();
     let mut context = listen.context.clone();
     listen.hub.map_visibility(seat, &mut context);
-    context.caller = context.caller.wrap(|_| ChildSink {
+    let part = Arc::new(Part {
         listen: listen.clone(),
         outward: listen.outward(seat),
         bare,
-        began: began.clone(),
+        began: OnceLock::new(),
         missed,
     });
-    let ended = seat.call(listens(filter, context)).await;
-    (ended, began.is_cancelled())
+    let begins = part.clone();
+    let sink = PartSink(part.clone());
+    context.caller = context
+        .caller
+        .wrap(|_| sink)
+        .take_acknowledgment(move |acknowledgment| {
+            let part = begins.clone();
+            Box::pin(async move { part.begin(acknowledgment).await })
+        });
+    let ended = seat.call(listen::request(filter, context)).await;
+    (ended, part.began.get().copied())
 }
 
-/// Forwards a member's notifications to the caller of a listen.
-struct ChildSink {
+/// A member's part of a listen.
+struct Part {
     listen: Arc<Listen>,
     outward: Outward,
     /// The member's own URIs by which the caller has subscribed.
     bare: HashSet<String>,
-    began: CancellationToken,
+    /// The time of the member's acknowledgment.
+    began: OnceLock<Instant>,
     missed: bool,
 }
 
-impl ChildSink {
+impl Part {
     fn is_bare_update(&self, notification: &ServerNotification) -> bool {
         matches!(notification, ServerNotification::ResourceUpdatedNotification(update)
             if self.bare.contains(&update.params.uri))
@@ -413,10 +368,11 @@ impl ChildSink {
     /// been missed, the caller is told that the lists may have changed.
     async fn begin(
         &self,
-        mut accepted: SubscriptionFilter,
-        refused: RefusedSubscriptions,
+        acknowledgment: SubscriptionsAcknowledgedNotification,
     ) -> Result<(), Error> {
-        self.began.cancel();
+        self.began.get_or_init(Instant::now);
+        let refused = RefusedSubscriptions::of(&acknowledgment);
+        let mut accepted = acknowledgment.params.notifications;
         let outward = |uri: &mut String| {
             if !self.bare.contains(uri) {
                 self.outward.uri(uri);
@@ -439,33 +395,31 @@ impl ChildSink {
             self.outward.seat.changed(change);
         }
         let uris = accepted.resource_subscriptions.unwrap_or_default();
-        self.listen.tell([true; 3], &uris).await
+        self.listen.tell(&Change::ALL, &uris).await
     }
 }
 
-impl CallerSink for ChildSink {
+/// Forwards a member's notifications to the caller of a listen.
+struct PartSink(Arc<Part>);
+
+impl CallerSink for PartSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        let part = &self.0;
         Box::pin(async move {
-            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
-            {
-                let refused = notice.extensions.get::<RefusedSubscriptions>();
-                let refused = refused.cloned().unwrap_or_default();
-                return self.begin(notice.params.notifications, refused).await;
-            }
             // Before the caller is told and asks for the list.
             if let Some(change) = Change::of(&notification) {
-                self.outward.seat.changed(change);
+                part.outward.seat.changed(change);
             }
-            if !self.is_bare_update(&notification) {
-                self.outward.notification(&mut notification);
+            if !part.is_bare_update(&notification) {
+                part.outward.notification(&mut notification);
             }
-            self.listen.acknowledged.cancelled().await;
-            self.listen.context.caller.notify(notification).await
+            part.listen.acknowledged.cancelled().await;
+            part.listen.context.caller.notify(notification).await
         })
     }
 
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.listen.context.caller.request(request))
+        Box::pin(self.0.listen.context.caller.request(request))
     }
 }
 
@@ -483,66 +437,45 @@ pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
     let (seat, gone) = (seat.clone(), seat.gone.clone());
     tokio::spawn(async move {
         let watching = async {
-            let mut attempt = 0;
+            let mut reopen = Reopen::default();
             loop {
-                let sink = WatchSink {
-                    seat: seat.clone(),
-                    era,
-                    began: CancellationToken::new(),
-                };
-                let began = sink.began.clone();
-                let mut context = CallContext::new(next_id());
-                context.caller = Caller::new(sink).with_handshake(handshake.clone()).quiet();
-                let all = SubscriptionFilter::builder()
-                    .tools_list_changed()
-                    .prompts_list_changed()
-                    .resources_list_changed()
-                    .build();
-                let ended = panics::caught(seat.call(listens(all, context))).await;
+                let ended = watch(&seat, era, handshake.clone(), &mut reopen).await;
                 seat.set_live(era, [false; 3]);
-                if ended.as_ref().is_err_and(is_unsupported) {
+                let error = ended.err();
+                if error.as_ref().is_some_and(Error::is_method_not_found) {
                     return;
                 }
-                attempt = if began.is_cancelled() { 0 } else { attempt + 1 };
-                tokio::time::sleep(wait_after(ended.as_ref().err(), attempt)).await;
+                tokio::time::sleep(reopen.lost(error.as_ref())).await;
             }
         };
         gone.run_until_cancelled(watching).await;
     });
 }
 
-struct WatchSink {
-    seat: Arc<Seat>,
+/// Listens to a member on the gateway's own behalf until the listen is lost.
+async fn watch(
+    seat: &Arc<Seat>,
     era: Era,
-    began: CancellationToken,
-}
-
-impl CallerSink for WatchSink {
-    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = &notification {
-            self.began.cancel();
-            self.seat.heard(None);
-            // Lists that were fetched earlier may have changed before the listen began.
-            for change in Change::ALL {
-                self.seat.changed(change);
-            }
-            let accepted = &notice.params.notifications;
-            let told = |flag: Option<bool>| flag == Some(true);
-            self.seat.set_live(
-                self.era,
-                [
-                    told(accepted.tools_list_changed),
-                    told(accepted.prompts_list_changed),
-                    told(accepted.resources_list_changed),
-                ],
-            );
-        } else if let Some(change) = Change::of(&notification) {
-            self.seat.changed(change);
+    handshake: Option<Arc<InitializeRequestParams>>,
+    reopen: &mut Reopen,
+) -> Result<(), Error> {
+    let (of, changed) = (seat.clone(), seat.clone());
+    let mut context = CallContext::background();
+    let caller = context.caller.with_handshake(handshake);
+    context.caller = caller.inspect_listen(move |notification| {
+        if let Some(change) = Change::of(notification) {
+            changed.changed(change);
         }
-        Box::pin(std::future::ready(Ok(())))
+    });
+    let call = |request| async move { of.call(request).await };
+    let all = listen::list_changes();
+    let open = listen::open(all, context, Some(ACKNOWLEDGE_WITHIN), call).await?;
+    reopen.opened(Instant::now());
+    seat.heard(None);
+    // Lists that were fetched earlier may have changed before the listen began.
+    for change in Change::ALL {
+        seat.changed(change);
     }
-
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        no_requests()
-    }
+    seat.set_live(era, Change::ALL.map(|change| change.is_in(&open.accepted)));
+    open.call.await
 }

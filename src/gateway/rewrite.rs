@@ -1,20 +1,19 @@
 //! Rewrites URIs and sealed values in a member's results and notifications for the caller.
 
-use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientResult, ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification,
-    ServerRequest, ServerResult, TaskPayload,
+    ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification, ServerResult,
+    TaskPayload,
 };
 use serde_json::Value;
 use std::sync::Arc;
 
 use super::{
-    active_member::{Change, Seat},
+    active_member::Seat,
     lists::list_item::Listed,
     names::uris,
     seal::{Seal, Sealed},
 };
-use crate::{Caller, CallerSink, Error, Principal};
+use crate::{Caller, Principal, listen::change::Change};
 
 /// The rewriting of one member's answers to one caller.
 #[derive(Clone)]
@@ -167,7 +166,13 @@ impl Outward {
     /// Returns the caller for a call, with notifications and requests rewritten.
     pub(super) fn way_back(&self, caller: &Caller) -> Caller {
         let outward = self.clone();
-        caller.wrap(|caller| WayBack { caller, outward })
+        caller.filter_map_notifications(move |mut notification| {
+            if let Some(change) = Change::of(&notification) {
+                outward.seat.changed(change);
+            }
+            outward.notification(&mut notification);
+            Some(notification)
+        })
     }
 }
 
@@ -210,24 +215,5 @@ fn ui_in_value(seat: &Seat, value: &mut Value) {
             .iter_mut()
             .for_each(|(_, value)| ui_in_value(seat, value)),
         _ => {}
-    }
-}
-
-struct WayBack {
-    caller: Caller,
-    outward: Outward,
-}
-
-impl CallerSink for WayBack {
-    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let Some(change) = Change::of(&notification) {
-            self.outward.seat.changed(change);
-        }
-        self.outward.notification(&mut notification);
-        Box::pin(self.caller.notify(notification))
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.caller.request(request))
     }
 }

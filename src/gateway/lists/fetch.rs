@@ -14,7 +14,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rmcp::model::{CacheScope, ErrorCode, ProgressToken, RequestMetaObject};
+use rmcp::model::CacheScope;
 use tokio::time::Instant;
 
 use super::{
@@ -23,18 +23,15 @@ use super::{
     list_key::{Class, tick},
     merge::strictest,
 };
-use crate::gateway::{
-    active_member::Seat,
-    listen::{Bell, Silent},
-};
+use crate::gateway::{active_member::Seat, listen::Bell};
 use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
     context::audience::PrivateTo,
+    context::{OnlyDeclared, next_id},
     protocol::{
         pages::{Next, Pages},
         unreadable_items::Listing,
     },
-    request::{OnlyDeclared, next_id},
     util::panics,
 };
 
@@ -136,7 +133,7 @@ impl Seat {
         }
         fetch_all::<T>(Fetch {
             seat: self.clone(),
-            context: of_its_own(context),
+            context: shared_context(context),
             class: self.class(context),
             id: tick(),
             change: self.change_count::<T>(),
@@ -171,7 +168,7 @@ impl Seat {
         let late = Arc::new(AtomicBool::new(false));
         let fetch = fetch_all::<T>(Fetch {
             seat: self.clone(),
-            context: of_its_own(context),
+            context: shared_context(context),
             class: class.clone(),
             id,
             change,
@@ -227,27 +224,13 @@ impl Seat {
 
 /// Returns a context for a request on behalf of several callers. It has the `_meta` of `context`,
 /// but notifications and requests do not reach a caller.
-fn of_its_own(context: &CallContext) -> CallContext {
-    let mut own = CallContext::new(next_id());
-    own.meta = without_progress(&context.meta);
-    own.extensions = context.extensions.clone();
+fn shared_context(context: &CallContext) -> CallContext {
+    let mut shared = context.to_background();
     // Several members serve it.
-    own.extensions.remove::<ServedBy>();
-    own.extensions.insert(OnlyDeclared);
-    own.lift_visibility();
-    own.caller = context.caller.wrap(|_| Silent).quiet();
-    own
-}
-
-/// Removes the progress token: progress goes to the caller's own request, not to requests derived
-/// from it.
-pub(in crate::gateway) fn without_progress(meta: &RequestMetaObject) -> RequestMetaObject {
-    let mut meta = meta.clone();
-    if meta.get_progress_token().is_some() {
-        meta.set_progress_token(ProgressToken(next_id()));
-        meta.shift_remove("progressToken");
-    }
-    meta
+    shared.extensions.remove::<ServedBy>();
+    shared.extensions.insert(OnlyDeclared);
+    shared.lift_visibility();
+    shared
 }
 
 struct Fetch {
@@ -325,7 +308,7 @@ async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
     };
     let now = Instant::now();
     let outcome = match outcome {
-        Err(error) if is_unknown_method(&error) => Ok(Whole::nothing(now + UNSUPPORTED_FOR)),
+        Err(error) if error.is_method_not_found() => Ok(Whole::nothing(now + UNSUPPORTED_FOR)),
         other => other,
     };
     let known = outcome.map(|listing| fetch.keep(listing, now));
@@ -434,10 +417,4 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Wh
             shareable,
         });
     }
-}
-
-fn is_unknown_method(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }

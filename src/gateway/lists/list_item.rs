@@ -12,11 +12,12 @@ use rmcp::model::{
 
 use super::{cached_list::Shelf, list_key::ByClass, merge::Catalogue};
 use crate::gateway::{
-    active_member::{Change, Seat},
+    active_member::Seat,
     member::{Options, Overrides},
 };
 use crate::{
     Item, ToolHints, UnreadableItem,
+    listen::change::Change,
     protocol::{results, tool_schema},
 };
 

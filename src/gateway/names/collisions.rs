@@ -14,7 +14,7 @@ use crate::gateway::{
     service::impossible,
     shared::Hub,
 };
-use crate::{CallContext, Error, request::next_id};
+use crate::{CallContext, Error};
 
 impl Hub {
     /// Asks all members that need no caller for all their lists, concurrently.
@@ -41,7 +41,7 @@ impl Hub {
     }
 
     async fn contested<T: Listed>(&self, seats: &[Arc<Seat>], merged: &Merged) -> Option<String> {
-        let context = CallContext::new(next_id());
+        let context = CallContext::background();
         let class = Class::of(&context, false);
         let gathered = self
             .gather_into::<T>(merged, seats, class, &context, Age::Fresh)
