@@ -254,15 +254,16 @@
 //! |---|---|
 //! | `auth` | [`auth`]: authentication, authorization and an audit record |
 //! | `auth-client` | `auth` with requests to an authorization server over HTTP |
-//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; and [`store`] for state that processes share |
+//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
-//! | `redis` | `cache` with a store in Redis or Valkey |
+//! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
+//! | `store` | [`store`]: values, counters and leases that processes share |
 //!
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
@@ -272,9 +273,6 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
-#[cfg(any(feature = "cache", feature = "retry"))]
-#[cfg_attr(not(feature = "retry"), allow(dead_code))]
-mod attempts;
 #[cfg(feature = "auth")]
 pub mod audit;
 #[cfg(feature = "auth")]
@@ -282,8 +280,6 @@ pub mod auth;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
-#[cfg(feature = "cache")]
-mod cache_status;
 mod caller;
 mod caller_limit;
 mod client;
@@ -298,13 +294,14 @@ mod outcome;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
+mod report;
 mod request;
 mod response;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod server;
 mod stack;
-#[cfg(feature = "cache")]
+#[cfg(feature = "store")]
 pub mod store;
 mod upstream;
 mod util;
@@ -327,6 +324,7 @@ pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
+pub use report::{CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 #[cfg(feature = "http-server")]

@@ -9,7 +9,7 @@ use rmcp::model::*;
 use rmcp_layers::{
     McpRequest, TransportError,
     retry::{
-        Attempts, Jitter, RetryLayer, RetryPolicy,
+        Jitter, RetryLayer, RetryPolicy,
         breaker::{
             BreakerHandle, BreakerPolicy, BreakerState, CircuitBreakerLayer,
             CircuitBreakerLayerBuilder, Span,
@@ -233,7 +233,7 @@ async fn the_wall_clock_jumping_changes_nothing() {
         .oneshot(McpRequest::read_resource("file:///a"))
         .await
         .unwrap();
-    assert_eq!(Attempts::of(&response), 2);
+    assert_eq!(response.report.attempts, 2);
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
