@@ -18,7 +18,7 @@ use rmcp::{tool, tool_router};
 use rmcp_layers::{
     Error, Handler, McpClient, McpRequest, McpServer, Principal, ServiceBuilderExt, Stack,
     Upstream,
-    audit::Audit,
+    audit::AuditLog,
     auth::{ApiKeys, AuthLayer, Rules, TOKEN_META_KEY},
 };
 use tower::ServiceBuilder;
@@ -66,7 +66,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .tool("read", "files:read")
         .tool("write", "files:write")
         .build()?;
-    let audit = Audit::builder().memory(100).build()?;
+    let audit = AuditLog::builder().memory(100).build()?;
     let records = audit.handle();
     let auth = AuthLayer::builder(keys)
         .rules(rules)

@@ -134,14 +134,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// Requires the feature `auth`.
     ///
     /// ```
-    /// use rmcp_layers::{ServiceBuilderExt, Upstream, audit::Audit};
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, audit::AuditLog};
     /// use tower::ServiceBuilder;
     /// # struct Files;
     /// # impl rmcp::ServerHandler for Files {}
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let audit = Audit::builder().memory(1_000).build()?;
+    /// let audit = AuditLog::builder().memory(1_000).build()?;
     /// let stack = ServiceBuilder::new()
     ///     .audit(audit.layer())
     ///     .service(Upstream::in_process(Files));

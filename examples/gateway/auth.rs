@@ -19,7 +19,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rmcp_layers::audit::{Audit, AuditFile, SinkOptions, WhenFull};
+use rmcp_layers::audit::{AuditFile, AuditLog, SinkOptions, WhenFull};
 use rmcp_layers::auth::{
     AuthLayer, Jwks, JwtVerifier, Rules, RulesBuilder, Scopes,
     http::{HttpAuthLayer, ProtectedResource},
@@ -81,7 +81,7 @@ struct Rule {
 pub struct Auth {
     verifier: JwtVerifier,
     rules: Rules,
-    audit: Option<Audit>,
+    audit: Option<AuditLog>,
     issuer: String,
     resource: Option<String>,
     scopes: Vec<String>,
@@ -164,7 +164,7 @@ impl AuthConfig {
         Ok(rules.build()?)
     }
 
-    fn audit(&self) -> Result<Option<Audit>> {
+    fn audit(&self) -> Result<Option<AuditLog>> {
         let Some(path) = &self.audit_file else {
             return match self.audit_when_full {
                 Some(_) => Err("[auth]: `audit_when_full` wants an `audit_file`".into()),
@@ -178,7 +178,7 @@ impl AuthConfig {
         };
         let options = SinkOptions::new().when_full(when_full);
         let file = AuditFile::new(path).options(options);
-        let audit = Audit::builder().file(file).build();
+        let audit = AuditLog::builder().file(file).build();
         let audit = audit.map_err(|error| format!("[auth]: `audit_file`: {error}"))?;
         Ok(Some(audit))
     }

@@ -1,6 +1,6 @@
 use tower::Layer;
 
-use super::{Audit, AuditHandle, Audited};
+use super::{Audit, AuditHandle, AuditLog};
 
 /// Records every call of a stack and its result.
 ///
@@ -10,12 +10,12 @@ use super::{Audit, AuditHandle, Audited};
 /// principal. To get both, give the audit to [`AuthLayer`](crate::auth::AuthLayer) instead.
 #[derive(Clone, Debug)]
 pub struct AuditLayer {
-    audit: Audit,
+    audit: AuditLog,
 }
 
 impl AuditLayer {
     /// Creates a layer that writes to this audit.
-    pub fn new(audit: Audit) -> Self {
+    pub fn new(audit: AuditLog) -> Self {
         Self { audit }
     }
 
@@ -26,9 +26,9 @@ impl AuditLayer {
 }
 
 impl<S> Layer<S> for AuditLayer {
-    type Service = Audited<S>;
+    type Service = Audit<S>;
 
-    fn layer(&self, inner: S) -> Audited<S> {
-        Audited::new(self.audit.clone(), inner)
+    fn layer(&self, inner: S) -> Audit<S> {
+        Audit::new(self.audit.clone(), inner)
     }
 }

@@ -19,7 +19,7 @@ use crate::{McpRequest, Outcome, Principal};
 /// A clone costs one reference count, and every clone writes to the same sinks. When the last clone
 /// and the last call are gone, the queued records are written and the sinks' threads end.
 #[derive(Clone)]
-pub struct Audit {
+pub struct AuditLog {
     pub(super) shared: Arc<Shared>,
 }
 
@@ -65,10 +65,10 @@ pub(crate) struct RefusedHttp<'a> {
     pub(crate) since: Instant,
 }
 
-impl Audit {
+impl AuditLog {
     /// Creates a builder without sinks.
-    pub fn builder() -> AuditBuilder {
-        AuditBuilder::default()
+    pub fn builder() -> AuditLogBuilder {
+        AuditLogBuilder::default()
     }
 
     /// Returns the handle that reads the audit.
@@ -122,15 +122,15 @@ impl Audit {
     }
 }
 
-impl fmt::Debug for Audit {
+impl fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audit").finish_non_exhaustive()
+        f.debug_struct("AuditLog").finish_non_exhaustive()
     }
 }
 
-/// Builds an [`Audit`].
+/// Builds an [`AuditLog`].
 #[must_use = "call `build` to make the audit"]
-pub struct AuditBuilder {
+pub struct AuditLogBuilder {
     memory: Option<usize>,
     tracing: bool,
     hash: bool,
@@ -141,7 +141,7 @@ pub struct AuditBuilder {
 /// A function that starts a sink's thread.
 type Start = Box<dyn FnOnce() -> Result<Queue, AuditError> + Send>;
 
-impl Default for AuditBuilder {
+impl Default for AuditLogBuilder {
     fn default() -> Self {
         Self {
             memory: None,
@@ -153,7 +153,7 @@ impl Default for AuditBuilder {
     }
 }
 
-impl AuditBuilder {
+impl AuditLogBuilder {
     /// Keeps this many of the latest records in memory, for [`AuditHandle::recent`]. A newer record
     /// evicts the oldest. Default: no records in memory.
     pub fn memory(mut self, records: usize) -> Self {
@@ -210,7 +210,7 @@ impl AuditBuilder {
     ///
     /// The audit has no sink, a sink has no room, an option is invalid, or a file cannot be opened
     /// or does not end with a record.
-    pub fn build(self) -> Result<Audit, AuditError> {
+    pub fn build(self) -> Result<AuditLog, AuditError> {
         if self.memory == Some(0) {
             return Err(AuditError::option("memory", "there is room for no record"));
         }
@@ -224,7 +224,7 @@ impl AuditBuilder {
             rules.check()?;
         }
         let started = self.sinks.into_iter().map(|start| start());
-        Ok(Audit {
+        Ok(AuditLog {
             shared: Arc::new(Shared {
                 queues: started.collect::<Result<_, _>>()?,
                 ring: self.memory.map(Ring::new),
@@ -236,9 +236,9 @@ impl AuditBuilder {
     }
 }
 
-impl fmt::Debug for AuditBuilder {
+impl fmt::Debug for AuditLogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuditBuilder")
+        f.debug_struct("AuditLogBuilder")
             .field("memory", &self.memory)
             .field("tracing", &self.tracing)
             .field("sinks", &self.sinks.len())

@@ -1,11 +1,11 @@
 //! Audit records: the decision on each call, and how the call ended.
 //!
-//! An [`Audit`] sets what is recorded and which sinks the records go to.
+//! An [`AuditLog`] sets what is recorded and which sinks the records go to.
 //! [`AuthLayer`](crate::auth::AuthLayer) and its HTTP companion write their decisions to an audit.
 //! [`AuditLayer`] writes the calls of any stack:
 //!
 //! ```
-//! use rmcp_layers::{McpClient, Upstream, audit::{ArgumentRules, Audit, AuditFile, Decided}};
+//! use rmcp_layers::{McpClient, Upstream, audit::{ArgumentRules, AuditLog, AuditFile, Decided}};
 //! use tower::ServiceBuilder;
 //! # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
 //! # struct Vault;
@@ -24,7 +24,7 @@
 //! # let folder = std::env::temp_dir().join(format!("rmcp-layers-audit-{}", std::process::id()));
 //! # std::fs::create_dir_all(&folder)?;
 //! # let path = folder.join("audit.jsonl");
-//! let audit = Audit::builder()
+//! let audit = AuditLog::builder()
 //!     .memory(1_000)
 //!     .file(AuditFile::new(&path))
 //!     .keep_arguments(ArgumentRules::new())
@@ -57,7 +57,7 @@
 //! request that the companion refuses has its own record, with the HTTP status.
 //!
 //! A record never contains any part of a token. Arguments are recorded as a hash. The arguments
-//! themselves are recorded only if [the operator asks for it](AuditBuilder::keep_arguments), and
+//! themselves are recorded only if [the operator asks for it](AuditLogBuilder::keep_arguments), and
 //! values that look like secrets are redacted ([`ArgumentRules`]). Texts that callers choose are
 //! bounded, and escaped where they are written.
 //!
@@ -65,10 +65,10 @@
 //!
 //! | Sink | Description | Limit |
 //! |---|---|---|
-//! | [`memory`](AuditBuilder::memory) | a ring buffer, read by [`AuditHandle::recent`] | its length (the oldest record is evicted) |
-//! | [`tracing`](AuditBuilder::tracing) | events with the target `rmcp_layers::audit` | set by the subscriber |
-//! | [`file`](AuditBuilder::file) | lines of JSON in a hash chain, optionally with a [key](AuditFile::chain_key); see [`verify`] | a queue of 8,192 records, files of 64 MiB |
-//! | [`sink`](AuditBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
+//! | [`memory`](AuditLogBuilder::memory) | a ring buffer, read by [`AuditHandle::recent`] | its length (the oldest record is evicted) |
+//! | [`tracing`](AuditLogBuilder::tracing) | events with the target `rmcp_layers::audit` | set by the subscriber |
+//! | [`file`](AuditLogBuilder::file) | lines of JSON in a hash chain, optionally with a [key](AuditFile::chain_key); see [`verify`] | a queue of 8,192 records, files of 64 MiB |
+//! | [`sink`](AuditLogBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
 //!
 //! Files and custom sinks each have their own thread, so that calls never write on the runtime's
 //! workers. A call reserves a place in each queue before it goes on, so that a call that was let
@@ -98,7 +98,7 @@ pub use file::AuditFile;
 pub use handle::{AuditHandle, SinkCounts};
 pub use layer::AuditLayer;
 pub(crate) use log::RefusedHttp;
-pub use log::{Audit, AuditBuilder};
+pub use log::{AuditLog, AuditLogBuilder};
 pub use record::{AuditRecord, Decided, Ended, Who};
-pub use service::Audited;
+pub use service::Audit;
 pub use sink::{AuditSink, Durability, SinkOptions, WhenFull};

@@ -6,29 +6,29 @@ use std::{
 use futures::future::BoxFuture;
 use tower::Service;
 
-use super::{Audit, entry::Verdict};
+use super::{AuditLog, entry::Verdict};
 use crate::{Error, McpRequest, McpResponse, protocol};
 
 /// The service of an [`AuditLayer`](super::AuditLayer).
 #[derive(Clone)]
-pub struct Audited<S> {
-    audit: Audit,
+pub struct Audit<S> {
+    audit: AuditLog,
     inner: S,
 }
 
-impl<S> Audited<S> {
-    pub(super) fn new(audit: Audit, inner: S) -> Self {
+impl<S> Audit<S> {
+    pub(super) fn new(audit: AuditLog, inner: S) -> Self {
         Self { audit, inner }
     }
 }
 
-impl<S> fmt::Debug for Audited<S> {
+impl<S> fmt::Debug for Audit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audited").finish_non_exhaustive()
+        f.debug_struct("Audit").finish_non_exhaustive()
     }
 }
 
-impl<S> Service<McpRequest> for Audited<S>
+impl<S> Service<McpRequest> for Audit<S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,

@@ -10,7 +10,7 @@ use super::{
     Auth, Policy, Rules, Verifier, rules::impossible, task_owners::Tasks, token_source::Sources,
     verifier::Secret,
 };
-use crate::audit::Audit;
+use crate::audit::AuditLog;
 use crate::{Error, McpRequest};
 
 /// Authenticates callers and guards a stack; see the [module](super).
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     pub(super) sources: Sources,
     pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) policies: Vec<Arc<dyn Policy>>,
-    pub(super) audit: Option<Audit>,
+    pub(super) audit: Option<AuditLog>,
     pub(super) tasks: Tasks,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
@@ -126,7 +126,7 @@ pub struct AuthLayerBuilder {
     policies: Vec<Arc<dyn Policy>>,
     sources: Sources,
     environment: Option<String>,
-    audit: Option<Audit>,
+    audit: Option<AuditLog>,
     open: Vec<String>,
     delegates: bool,
     unknown_tasks: bool,
@@ -192,7 +192,7 @@ impl AuthLayerBuilder {
     }
 
     /// Records every decision, and the result of the call, in this audit.
-    pub fn audit(mut self, audit: Audit) -> Self {
+    pub fn audit(mut self, audit: AuditLog) -> Self {
         self.audit = Some(audit);
         self
     }

@@ -45,18 +45,18 @@ impl Drop for Folder {
     }
 }
 
-fn in_memory() -> Audit {
-    Audit::builder().memory(100).build().unwrap()
+fn in_memory() -> AuditLog {
+    AuditLog::builder().memory(100).build().unwrap()
 }
 
-pub fn to_file(path: &Path) -> Audit {
+pub fn to_file(path: &Path) -> AuditLog {
     let file = AuditFile::new(path);
-    Audit::builder().memory(100).file(file).build().unwrap()
+    AuditLog::builder().memory(100).file(file).build().unwrap()
 }
 
 /// A stack that does what the tool's name says.
 pub fn stack(
-    audit: &Audit,
+    audit: &AuditLog,
 ) -> impl Service<McpRequest, Response = McpResponse, Error = Error, Future: Send> + Clone + use<> {
     ServiceBuilder::new()
         .layer(audit.layer())
@@ -82,14 +82,14 @@ pub fn call(name: &str) -> McpRequest {
     McpRequest::call_tool(name).build()
 }
 
-pub async fn calls(audit: &Audit, names: &[&str]) {
+pub async fn calls(audit: &AuditLog, names: &[&str]) {
     for name in names {
         let _ = stack(audit).oneshot(call(name)).await;
     }
     audit.handle().flush().await.unwrap();
 }
 
-pub fn latest(audit: &Audit) -> Arc<AuditRecord> {
+pub fn latest(audit: &AuditLog) -> Arc<AuditRecord> {
     audit.handle().recent(1).pop().expect("a record")
 }
 
@@ -237,7 +237,7 @@ async fn large_arguments_are_hashed_as_small_ones_are() {
 #[tokio::test]
 async fn arguments_are_kept_only_when_asked_for_and_without_secrets() {
     let folder = Folder::new();
-    let audit = Audit::builder()
+    let audit = AuditLog::builder()
         .memory(1)
         .file(AuditFile::new(folder.file()))
         .keep_arguments(ArgumentRules::new().redact("iban"))
@@ -323,7 +323,7 @@ async fn tracing_says_a_record_on_one_line() {
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let audit = Audit::builder().tracing().build().unwrap();
+    let audit = AuditLog::builder().tracing().build().unwrap();
     let _ = stack(&audit).oneshot(call("a\nb\u{1b}[2J")).await;
     drop(guard);
     let said = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
@@ -336,7 +336,7 @@ async fn tracing_says_a_record_on_one_line() {
 
 #[tokio::test]
 async fn the_ring_keeps_the_latest() {
-    let audit = Audit::builder().memory(2).build().unwrap();
+    let audit = AuditLog::builder().memory(2).build().unwrap();
     calls(&audit, &["one", "two", "three"]).await;
     let names = |limit| -> Vec<_> {
         let records = audit.handle().recent(limit);
@@ -353,12 +353,12 @@ async fn the_ring_keeps_the_latest() {
 fn settings_that_cannot_work_are_named() {
     let file = |max| AuditFile::new("/nowhere/at/all/audit.jsonl").max_bytes(max);
     for (builder, named) in [
-        (Audit::builder(), "sinks"),
-        (Audit::builder().memory(0), "memory"),
-        (Audit::builder().file(file(1)), "max_bytes"),
-        (Audit::builder().file(file(1 << 20)), "/nowhere/at/all"),
+        (AuditLog::builder(), "sinks"),
+        (AuditLog::builder().memory(0), "memory"),
+        (AuditLog::builder().file(file(1)), "max_bytes"),
+        (AuditLog::builder().file(file(1 << 20)), "/nowhere/at/all"),
         (
-            Audit::builder()
+            AuditLog::builder()
                 .memory(1)
                 .keep_arguments(ArgumentRules::new().max_bytes(0)),
             "max_bytes",

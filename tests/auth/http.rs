@@ -24,7 +24,7 @@ use rmcp::{
 };
 use rmcp_layers::{
     Error, Handler, McpRequest, McpServer, Principal,
-    audit::{Audit, AuditHandle, Decided},
+    audit::{AuditHandle, AuditLog, Decided},
     auth::{
         AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
         http::{HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
@@ -112,7 +112,7 @@ impl Server {
         settings: impl FnOnce(HttpAuthLayerBuilder) -> HttpAuthLayerBuilder,
     ) -> Self {
         let rules = rules.build().unwrap();
-        let audit = Audit::builder().memory(100).build().unwrap();
+        let audit = AuditLog::builder().memory(100).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let resource = ProtectedResource::new(format!("http://{address}/mcp"))

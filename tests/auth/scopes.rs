@@ -298,7 +298,7 @@ async fn a_tool_that_calls_others_reaches_none_that_is_forbidden() {
             }
         }
     }
-    let audit = rmcp_layers::audit::Audit::builder().memory(9);
+    let audit = rmcp_layers::audit::AuditLog::builder().memory(9);
     let audit = audit.build().unwrap();
     let auth = layer(rules).policy(Small).audit(audit.clone());
     let stack = auth.build().unwrap().layer(inner);

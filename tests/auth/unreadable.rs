@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use rmcp::model::{CustomRequest, ErrorData};
 use rmcp_layers::{
     Error, McpClient, McpRequest, McpServer, Upstream,
-    audit::{Audit, Decided},
+    audit::{AuditLog, Decided},
     auth::{AuthLayer, Decision, Policy, Rules, Scopes},
     cache::CacheLayer,
     gateway::{Filter, Gateway, Member, NamespaceLayer},
@@ -200,12 +200,12 @@ impl Reached {
     }
 }
 
-pub fn audit() -> Audit {
-    Audit::builder().memory(100).build().unwrap()
+pub fn audit() -> AuditLog {
+    AuditLog::builder().memory(100).build().unwrap()
 }
 
 /// Asks every row of the table, and looks at the answer and at the record.
-async fn refuses(what: &str, stack: impl Stack, audit: &Audit, reached: &Reached) {
+async fn refuses(what: &str, stack: impl Stack, audit: &AuditLog, reached: &Reached) {
     let mut line = Line::to(stack);
     for (method, params, path, target) in table() {
         let answer = line
@@ -226,7 +226,7 @@ pub fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
     assert_eq!(answer["error"]["data"]["path"], path, "{case}");
 }
 
-pub async fn on_record(case: &str, audit: &Audit, method: &str, target: Option<&str>) {
+pub async fn on_record(case: &str, audit: &AuditLog, method: &str, target: Option<&str>) {
     audit.handle().flush().await.unwrap();
     let record = audit.handle().recent(1).pop().expect("a record");
     assert_eq!(record.method, method, "{case}");

@@ -3,7 +3,7 @@
 use rmcp::model::*;
 use rmcp_layers::{
     Handler, McpRequest,
-    audit::Audit,
+    audit::AuditLog,
     auth::{Rules, RulesBuilder, Scopes},
     cache::CacheLayer,
     gateway::{Gateway, Member, NamespaceLayer, Prefix},
@@ -166,7 +166,7 @@ async fn a_search_behind_a_gateway_asks_by_the_names_that_things_have_outside() 
 async fn a_tool_that_calls_others_behind_a_gateway_reaches_none_that_is_forbidden() {
     for (prefix, stack) in depths() {
         let forbidden = format!("{prefix}secret_*");
-        let audit = Audit::builder().memory(1).build().unwrap();
+        let audit = AuditLog::builder().memory(1).build().unwrap();
         let rules = forbid(&[&forbidden]);
         let auth = layer(rules).audit(audit.clone()).build().unwrap();
         let mut line = Line::to(auth.layer(stack.clone()));
@@ -212,7 +212,7 @@ async fn a_tool_that_calls_others_behind_a_gateway_reaches_none_that_is_forbidde
 #[tokio::test]
 async fn a_record_of_an_audit_alone_names_the_tool_that_was_called_in_the_end() {
     for (prefix, stack) in depths() {
-        let audit = Audit::builder().memory(1).build().unwrap();
+        let audit = AuditLog::builder().memory(1).build().unwrap();
         let mut line = Line::to(audit.layer().layer(stack));
         line.ask("tools/list", json!({}), json!({})).await;
         let through = format!("{prefix}call_tool");

@@ -5,7 +5,7 @@ use tower::Layer;
 
 use super::{HttpAuth, HttpAuthError, ProtectedResource, sessions::Sessions};
 use crate::{
-    audit::Audit,
+    audit::AuditLog,
     auth::{AuthHandle, Rules, Verifier},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) document: Bytes,
     pub(super) realm: Option<String>,
     pub(super) rules: Option<RulesOf>,
-    pub(super) audit: Option<Audit>,
+    pub(super) audit: Option<AuditLog>,
     pub(super) max_token: usize,
     pub(super) max_body: usize,
     pub(super) sessions: Arc<Sessions>,
@@ -89,7 +89,7 @@ pub struct HttpAuthLayerBuilder {
     resource: Option<ProtectedResource>,
     realm: Option<String>,
     rules: Option<RulesOf>,
-    audit: Option<Audit>,
+    audit: Option<AuditLog>,
     max_token: usize,
     max_body: usize,
     max_sessions: usize,
@@ -128,7 +128,7 @@ impl HttpAuthLayerBuilder {
     }
 
     /// Records each request that this layer refuses.
-    pub fn audit(mut self, audit: Audit) -> Self {
+    pub fn audit(mut self, audit: AuditLog) -> Self {
         self.audit = Some(audit);
         self
     }
