@@ -9,7 +9,7 @@
 //! writer calls write: ok
 //! no key calls read: refused with -31401
 //! audit: reader read Allowed
-//! audit: reader write Denied
+//! audit: reader write Concealed
 //! audit: writer write Allowed
 //! audit: - read Unauthenticated
 //! ```
@@ -70,9 +70,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let records = audit.handle();
     let auth = AuthLayer::builder(keys)
         .rules(rules)
-        .open(["server/discover"])
-        .audit(audit);
+        .open(["server/discover"]);
     let stack = ServiceBuilder::new()
+        .audit(audit.layer())
         .auth(auth.build()?)
         .service(Handler::new(Files));
     // `server.serve(transport)` serves it over stdio or a socket, rmcp's `StreamableHttpService`

@@ -131,7 +131,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     /// Writes a record of each call; see [`audit`](crate::audit).
     ///
-    /// Requires the feature `auth`.
+    /// Requires the feature `audit`.
     ///
     /// ```
     /// use rmcp_layers::{ServiceBuilderExt, Upstream, audit::AuditLog};
@@ -149,7 +149,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// # Ok(())
     /// # }
     /// ```
-    #[cfg(feature = "auth")]
+    #[cfg(feature = "audit")]
     fn audit(
         self,
         layer: crate::audit::AuditLayer,
@@ -282,7 +282,7 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(layer)
     }
 
-    #[cfg(feature = "auth")]
+    #[cfg(feature = "audit")]
     fn audit(
         self,
         layer: crate::audit::AuditLayer,

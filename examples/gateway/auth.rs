@@ -19,7 +19,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rmcp_layers::audit::{AuditFile, AuditLog, SinkOptions, WhenFull};
+use rmcp_layers::audit::{AuditFile, AuditLayer, AuditLog, SinkOptions, WhenFull};
 use rmcp_layers::auth::{
     AuthLayer, Jwks, JwtVerifier, Rules, RulesBuilder, Scopes,
     http::{HttpAuthLayer, ProtectedResource},
@@ -208,13 +208,15 @@ impl Auth {
     /// environment, if `token_env` is set.
     pub fn layer(&self, stdio: bool) -> Result<AuthLayer> {
         let mut layer = AuthLayer::builder(self.verifier.clone()).rules(self.rules.clone());
-        if let Some(audit) = &self.audit {
-            layer = layer.audit(audit.clone());
-        }
         if let Some(variable) = self.token_env.as_ref().filter(|_| stdio) {
             layer = layer.token_from_env(variable);
         }
         Ok(layer.build()?)
+    }
+
+    /// Returns the layer that keeps the record, if there is an audit file.
+    pub fn audit_layer(&self) -> Option<AuditLayer> {
+        self.audit.as_ref().map(AuditLog::layer)
     }
 
     /// Returns the layer in front of HTTP, for a gateway that listens at `url`.
@@ -227,7 +229,7 @@ impl Auth {
             .resource(resource)
             .rules(self.rules.clone());
         if let Some(audit) = &self.audit {
-            guard = guard.audit(audit.clone());
+            guard = guard.on_refusal(audit.clone());
         }
         Ok(guard.build()?)
     }

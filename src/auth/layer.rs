@@ -10,7 +10,6 @@ use super::{
     Auth, Policy, Rules, Verifier, rules::impossible, task_owners::Tasks, token_source::Sources,
     verifier::Secret,
 };
-use crate::audit::AuditLog;
 use crate::{Error, McpRequest};
 
 /// Authenticates callers and guards a stack; see the [module](super).
@@ -27,7 +26,6 @@ pub(super) struct Shared {
     pub(super) sources: Sources,
     pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) policies: Vec<Arc<dyn Policy>>,
-    pub(super) audit: Option<AuditLog>,
     pub(super) tasks: Tasks,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
@@ -53,7 +51,6 @@ impl AuthLayer {
             policies: Vec::new(),
             sources: Sources::default(),
             environment: None,
-            audit: None,
             open: Vec::new(),
             delegates: false,
             unknown_tasks: false,
@@ -126,7 +123,6 @@ pub struct AuthLayerBuilder {
     policies: Vec<Arc<dyn Policy>>,
     sources: Sources,
     environment: Option<String>,
-    audit: Option<AuditLog>,
     open: Vec<String>,
     delegates: bool,
     unknown_tasks: bool,
@@ -188,12 +184,6 @@ impl AuthLayerBuilder {
     /// which becomes a `server/discover` here.
     pub fn open(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.open = methods.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Records every decision, and the result of the call, in this audit.
-    pub fn audit(mut self, audit: AuditLog) -> Self {
-        self.audit = Some(audit);
         self
     }
 
@@ -268,7 +258,6 @@ impl AuthLayerBuilder {
                 sources: self.sources,
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
-                audit: self.audit,
                 tasks: Tasks::new(self.unknown_tasks),
                 open: self.open,
                 delegates: self.delegates,

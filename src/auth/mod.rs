@@ -1,4 +1,4 @@
-//! Authentication, authorization, and an audit record of both.
+//! Authentication and authorization.
 //!
 //! [`AuthLayer`] guards any stack. It identifies the caller of a request by the request's token,
 //! refuses requests that the caller's principal may not make, and filters responses accordingly.
@@ -100,12 +100,14 @@
 //!
 //! A refused caller gets an [`AuthError`] as JSON-RPC code -31401 or -31403, or -31503 if its token
 //! cannot be verified at the moment. Over HTTP, [`http`] sends the status and the challenge that
-//! clients understand. The error does not disclose how close a token came to being valid. The reason is in the log (`tracing`, at debug) and in the
-//! [`audit`] record.
+//! clients understand. The error does not disclose how close a token came to being valid. The
+//! reason is in the log (`tracing`, at debug), and is stated with the
+//! [`Decision`](crate::Decision) for outer layers, such as an audit layer.
 //!
 //! # Ordering
 //!
-//! Place this layer outermost, so that no work is done for unauthenticated callers. A cache or a
+//! Place this layer outermost, so that no work is done for unauthenticated callers. Only an audit
+//! layer belongs outside of it, and records what this layer decides. A cache or a
 //! single flight outside of it is safe, because each response is
 //! [marked](crate::McpResponse::mark_private) as its principal's, but for the same reason has no
 //! effect.
@@ -152,7 +154,7 @@ pub use error::{AuthError, AuthErrorKind};
 pub use jsonwebtoken::Algorithm;
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
 pub use layer::{AuthHandle, AuthLayer, AuthLayerBuilder};
-pub use policy::{Decision, Denial, Policy};
+pub use policy::{Denial, Policy, PolicyDecision};
 pub use rules::{Required, Rules, RulesBuilder};
 pub use scopes::Scopes;
 pub use service::Auth;

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, poll};
 use rmcp::model::*;
-use rmcp_layers::{Error, McpRequest, McpResponse, Outcome, audit::*, code};
+use rmcp_layers::{Decision, Error, McpRequest, McpResponse, Outcome, audit::*, code};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{
@@ -116,7 +116,7 @@ async fn a_full_sink_that_refuses_lets_no_call_through() {
         }
     );
     assert_eq!(ErrorData::from(error).code, code::UNAVAILABLE);
-    assert_eq!(latest(&audit).decision, Decided::Undecided);
+    assert_eq!(latest(&audit).decision, Decision::Undecided);
     key.send(()).unwrap();
     audit.handle().flush().await.unwrap();
     stack(&audit).oneshot(call("three")).await.unwrap();
