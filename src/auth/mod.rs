@@ -149,7 +149,7 @@ pub use api_keys::ApiKeys;
 pub use bearer::{bearer_token, no_token_in_query};
 #[cfg(feature = "auth-client")]
 pub use client::{Introspection, IntrospectionBuilder, TokenExchange};
-pub use credential::{Credential, CredentialLayer, Credentials, WithCredential};
+pub use credential::{BearerToken, Credential, CredentialLayer, Credentials};
 pub use error::{AuthError, AuthErrorKind};
 pub use jsonwebtoken::Algorithm;
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
