@@ -38,9 +38,9 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
     not(feature = "auth-client"),
     expect(dead_code, reason = "the exchange alone reads it")
 )]
-pub(super) struct Delegation(Secret);
+pub(super) struct CallerToken(Secret);
 
-impl Delegation {
+impl CallerToken {
     pub(super) fn new(token: &str) -> Self {
         Self(Secret::new(token))
     }
@@ -253,7 +253,7 @@ impl Credentials {
     }
 
     async fn of(&self, request: &mut McpRequest) -> Result<BearerToken, Error> {
-        let delegation = request.context.extensions.remove::<Delegation>();
+        let caller_token = request.context.extensions.remove::<CallerToken>();
         let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) = match &self
             .source
         {
@@ -273,9 +273,9 @@ impl Credentials {
             #[cfg(feature = "auth-client")]
             Source::Exchange(exchange) => {
                 use sha2::{Digest, Sha256};
-                let Some(Delegation(token)) = delegation else {
+                let Some(CallerToken(token)) = caller_token else {
                     return Err(misplaced(
-                        "there is no caller's token to exchange: put an AuthLayer with `delegate(true)` further \
+                        "there is no caller's token to exchange: put an AuthLayer with `allow_token_exchange(true)` further \
                              out, and one exchange between it and an upstream",
                     ));
                 };
@@ -285,7 +285,7 @@ impl Credentials {
             }
         };
         #[cfg(not(feature = "auth-client"))]
-        drop(delegation);
+        drop(caller_token);
         self.fetched(key, fetch).await.map_err(Into::into)
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) tasks: Tasks,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
-    pub(super) delegates: bool,
+    pub(super) allows_token_exchange: bool,
     pub(super) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -52,7 +52,7 @@ impl AuthLayer {
             sources: Sources::default(),
             environment: None,
             open: Vec::new(),
-            delegates: false,
+            allows_token_exchange: false,
             unknown_tasks: false,
             clock: Arc::new(SystemTime::now),
         }
@@ -124,7 +124,7 @@ pub struct AuthLayerBuilder {
     sources: Sources,
     environment: Option<String>,
     open: Vec<String>,
-    delegates: bool,
+    allows_token_exchange: bool,
     unknown_tasks: bool,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
@@ -190,8 +190,8 @@ impl AuthLayerBuilder {
     /// Sets whether an inner [`CredentialLayer`](super::CredentialLayer) may exchange the caller's
     /// token for one of an upstream (RFC 8693). No other layer can read the token in either case.
     /// Default: `false`.
-    pub fn delegate(mut self, yes: bool) -> Self {
-        self.delegates = yes;
+    pub fn allow_token_exchange(mut self, yes: bool) -> Self {
+        self.allows_token_exchange = yes;
         self
     }
 
@@ -260,7 +260,7 @@ impl AuthLayerBuilder {
                 policies: self.policies,
                 tasks: Tasks::new(self.unknown_tasks),
                 open: self.open,
-                delegates: self.delegates,
+                allows_token_exchange: self.allows_token_exchange,
                 clock: self.clock,
             }),
         })

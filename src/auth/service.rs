@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::{
     AuthError, Item, Policy, PolicyDecision, Rules, Verified,
-    credential::Delegation,
+    credential::CallerToken,
     filter::{self, List},
     hide::Named,
     layer::Shared,
@@ -155,8 +155,8 @@ impl Shared {
                             Err(error) => Err(error),
                         },
                     };
-                    if known.is_ok() && self.delegates {
-                        request.context.extensions.insert(Delegation::new(text));
+                    if known.is_ok() && self.allows_token_exchange {
+                        request.context.extensions.insert(CallerToken::new(text));
                     }
                     known
                 }
@@ -165,9 +165,9 @@ impl Shared {
             Ok(Shown::Authenticated(authenticated)) => {
                 let is_old = authenticated.age() > AUTHENTICATED_FOR;
                 let (known, token) = authenticated.into_parts();
-                if self.delegates {
-                    let delegation = Delegation::new(token.reveal());
-                    request.context.extensions.insert(delegation);
+                if self.allows_token_exchange {
+                    let caller_token = CallerToken::new(token.reveal());
+                    request.context.extensions.insert(caller_token);
                 }
                 match is_old {
                     true => self.verifier.verify(token.reveal()).await,
@@ -193,8 +193,8 @@ impl Shared {
         };
         let text = token.as_str().ok()?;
         let known = self.verifier.remembered(text)?;
-        if self.delegates {
-            request.context.extensions.insert(Delegation::new(text));
+        if self.allows_token_exchange {
+            request.context.extensions.insert(CallerToken::new(text));
         }
         // A remembered token is valid, so its expiry is not checked again.
         Some(known)

@@ -544,7 +544,7 @@ async fn a_callers_token_is_exchanged_for_one_of_the_upstreams() {
         .resource("https://files.example/mcp")
         .into_credentials()
         .unwrap();
-    let guard = |delegates| {
+    let guard = |allows| {
         AuthLayer::builder(by_secret())
             .rules(
                 Rules::builder()
@@ -552,7 +552,7 @@ async fn a_callers_token_is_exchanged_for_one_of_the_upstreams() {
                     .build()
                     .unwrap(),
             )
-            .delegate(delegates)
+            .allow_token_exchange(allows)
             .build()
             .unwrap()
     };
@@ -584,7 +584,10 @@ async fn a_callers_token_is_exchanged_for_one_of_the_upstreams() {
         .oneshot(add(Some(&tokens[0])))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("delegate(true)"), "{error}");
+    assert!(
+        error.to_string().contains("allow_token_exchange(true)"),
+        "{error}"
+    );
     server.refuses.store(true, Ordering::SeqCst);
     let cid = issuer.token("cid", "");
     let error = stack.clone().oneshot(add(Some(&cid))).await.unwrap_err();

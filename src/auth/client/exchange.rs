@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 ///
 /// Use it with a [`CredentialLayer`](crate::auth::CredentialLayer), inside an
 /// [`AuthLayer`](crate::auth::AuthLayer) with
-/// [`delegate`](crate::auth::AuthLayerBuilder::delegate).
+/// [`allow_token_exchange`](crate::auth::AuthLayerBuilder::allow_token_exchange).
 ///
 /// An exchanged token is kept until it expires, at most 1 h. Without `expires_in` it is kept for 60
 /// s.
