@@ -258,12 +258,13 @@
 //! |---|---|
 //! | `audit` | [`audit`]: a record of each call, with the decision on it |
 //! | `auth` | [`auth`]: authentication and authorization |
-//! | `auth-client` | `auth` with requests to an authorization server over HTTP |
+//! | `auth-client` | `auth` with requests to an authorization server over HTTP: `Introspection`, `TokenExchange`, and with `jwt` also `Jwks::url` |
 //! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; and [`store`] for state that processes share |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
+//! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | `cache` with a store in Redis or Valkey |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |

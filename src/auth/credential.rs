@@ -275,8 +275,9 @@ impl Credentials {
                 use sha2::{Digest, Sha256};
                 let Some(CallerToken(token)) = caller_token else {
                     return Err(misplaced(
-                        "there is no caller's token to exchange: put an AuthLayer with `allow_token_exchange(true)` further \
-                             out, and one exchange between it and an upstream",
+                        "there is no caller's token to exchange: put an AuthLayer with \
+                         `allow_token_exchange(true)` further out, and one exchange between it and \
+                         an upstream",
                     ));
                 };
                 let key = Key::Token(Sha256::digest(token.reveal()).into());

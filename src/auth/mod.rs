@@ -56,7 +56,7 @@
 //!
 //! | Verifier | Tokens |
 //! |---|---|
-//! | [`JwtVerifier`] | signed tokens, verified with secrets, PEM keys, and JWK sets that are kept up to date |
+//! | [`JwtVerifier`] (feature `jwt`) | signed tokens, verified with secrets, PEM keys, and JWK sets that are kept up to date; with feature `auth-client` also at a URL |
 //! | `Introspection` (feature `auth-client`) | opaque tokens, verified by a request to an authorization server (RFC 7662) |
 //! | [`ApiKeys`] | API keys from a table |
 //! | [`AnyOf`] | tokens of several verifiers, tried in turn |
@@ -124,6 +124,7 @@
 
 mod api_keys;
 mod bearer;
+#[cfg(any(feature = "auth-client", feature = "jwt"))]
 mod claims;
 #[cfg(feature = "auth-client")]
 mod client;
@@ -132,6 +133,7 @@ mod error;
 mod filter;
 mod hide;
 pub mod http;
+#[cfg(feature = "jwt")]
 mod jwt;
 mod layer;
 mod policy;
@@ -139,6 +141,11 @@ mod rules;
 mod scopes;
 mod service;
 mod task_owners;
+#[cfg(any(feature = "auth-client", feature = "jwt"))]
+#[cfg_attr(
+    not(feature = "jwt"),
+    expect(dead_code, reason = "only keys of a JWK set are removed")
+)]
 mod token_cache;
 mod token_source;
 mod verifier;
@@ -151,7 +158,9 @@ pub use bearer::{bearer_token, no_token_in_query};
 pub use client::{Introspection, IntrospectionBuilder, TokenExchange};
 pub use credential::{BearerToken, Credential, CredentialLayer, Credentials};
 pub use error::{AuthError, AuthErrorKind};
+#[cfg(feature = "jwt")]
 pub use jsonwebtoken::Algorithm;
+#[cfg(feature = "jwt")]
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
 pub use layer::{AuthHandle, AuthLayer, AuthLayerBuilder};
 pub use policy::{Denial, Policy, PolicyDecision};
