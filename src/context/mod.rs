@@ -4,6 +4,7 @@ pub(crate) mod audience;
 #[cfg(any(feature = "auth", feature = "http-client"))]
 #[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
 pub(crate) mod credential;
+pub(crate) mod decision;
 pub(crate) mod principal;
 pub(crate) mod served_by;
 pub(crate) mod tool_hints;
