@@ -13,7 +13,7 @@ use rmcp::model::{
 use tokio::sync::{mpsc, oneshot};
 use tower::{Service, ServiceExt};
 
-use super::{McpClient, call_sink::Onward};
+use super::{McpClient, call_sink::Recipient};
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, request::next_id, util::panics,
 };
@@ -41,14 +41,16 @@ where
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
         let (sender, mut acknowledged) = oneshot::channel();
         let sink = ListenSink {
-            onward: Onward::Handler(self.shared.handler.clone()),
+            recipient: Recipient::Handler(self.shared.handler.clone()),
             acknowledged: Mutex::new(Some(sender)),
             changes: changes_in,
         };
         let mut context = CallContext::new(next_id());
         context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
-        context.caller = self.known(Caller::new(sink)).answering_requests(answers);
+        context.caller = self
+            .in_session(Caller::new(sink))
+            .answering_requests(answers);
         let cancel = context.cancellation.clone().drop_guard();
         let message =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
@@ -60,7 +62,7 @@ where
                 .await
                 .map(|_| ())
         });
-        let patience = self.options().idle_timeout;
+        let timeout = self.options().idle_timeout;
         let accepted = tokio::select! {
             biased;
             Ok(accepted) = &mut acknowledged => accepted,
@@ -75,8 +77,8 @@ where
                     return Err(Error::cancelled("the listen ended before it was acknowledged"));
                 }
             },
-            () = super::timeouts::reached(super::timeouts::end_of(patience)) => {
-                return Err(Error::timeout(patience.unwrap_or_default()));
+            () = super::timeouts::reached(super::timeouts::end_of(timeout)) => {
+                return Err(Error::timeout(timeout.unwrap_or_default()));
             }
         };
         Ok(Subscription {
@@ -145,7 +147,7 @@ impl fmt::Debug for Subscription {
 }
 
 struct ListenSink {
-    onward: Onward,
+    recipient: Recipient,
     acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
     changes: mpsc::Sender<ServerNotification>,
 }
@@ -173,6 +175,6 @@ impl CallerSink for ListenSink {
 
     /// The server sends a request while no call of the client is in flight.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.onward.request(request))
+        Box::pin(self.recipient.request(request))
     }
 }

@@ -15,11 +15,11 @@ use rmcp::{
 
 use super::{
     Inner, Upstream,
-    capabilities::Claims,
+    capabilities::ClaimedCapabilities,
     connect::{Foreign, InProcess, Make},
     connection::Handshake,
-    slot::{Dial, Settings, Slot},
-    stats::Counters,
+    reconnect::{Dial, Reconnect, ReconnectSettings},
+    stats::UpstreamCounters,
 };
 use crate::{protocol::unreadable_items::UnreadableLog, util::backoff::Backoff};
 
@@ -48,7 +48,7 @@ pub enum Lifecycle {
     Discover,
 }
 
-/// Settings of an [`Upstream`]. The last call names the server to connect to.
+/// ReconnectSettings of an [`Upstream`]. The last call names the server to connect to.
 ///
 /// | setting | default |
 /// |---|---|
@@ -293,8 +293,8 @@ impl UpstreamBuilder {
     ) -> Upstream {
         let name = self.name.clone().unwrap_or_else(|| kind.into());
         let lifecycle = self.lifecycle.unwrap_or(lifecycle);
-        let claims = Arc::new(Claims::new(self.capabilities.is_some()));
-        let counters = Arc::new(Counters::new(name.clone()));
+        let claims = Arc::new(ClaimedCapabilities::new(self.capabilities.is_some()));
+        let counters = Arc::new(UpstreamCounters::new(name.clone()));
         let handshake = |mode| Handshake {
             upstream: name.clone(),
             info: self.info(),
@@ -303,13 +303,13 @@ impl UpstreamBuilder {
             counters: counters.clone(),
         };
         let slot = |mode| {
-            let settings = Settings {
+            let settings = ReconnectSettings {
                 name: name.clone(),
                 backoff: self.backoff,
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,
             };
-            Slot::new(settings, dial(handshake(mode)))
+            Reconnect::new(settings, dial(handshake(mode)))
         };
         let first = slot(self.mode(lifecycle));
         let second =

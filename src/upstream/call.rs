@@ -20,11 +20,11 @@ use super::{
     connection::{Connection, Kind},
     errors,
     kinds::{self, method},
-    route::{Mail, Mailbox, Reply, Route},
+    route::{CallMessage, Mailbox, Reply, Route},
 };
 #[cfg(feature = "http-client")]
 use super::{
-    connect::{Direct, Opened, Posted},
+    connect::{DirectClient, Opened, Posted},
     route::Routes,
 };
 #[cfg(feature = "http-client")]
@@ -39,7 +39,7 @@ type Sending<'a> = BoxFuture<'a, Result<RequestHandle<RoleClient>, ServiceError>
 
 /// The context of a call besides its message.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(super) struct UpstreamCall {
     pub(super) connection: Arc<Connection>,
     pub(super) upstream: Arc<str>,
     /// Limit of the server's silence.
@@ -50,7 +50,7 @@ pub(super) struct Call {
 
 /// The caller's end of a call: where the server's notifications and requests for it go, and the ids
 /// that the caller knows.
-pub(super) struct Return {
+pub(super) struct CallerEnd {
     caller: Caller,
     id: RequestId,
     token: Option<ProgressToken>,
@@ -64,7 +64,7 @@ pub(super) fn own(message: ClientRequest) -> McpRequest {
     request
 }
 
-impl Call {
+impl UpstreamCall {
     /// Sends the request and waits for the answer. Passes messages that come meanwhile on to the
     /// caller.
     ///
@@ -76,7 +76,7 @@ impl Call {
         );
         let timeout = if listens { None } else { self.timeout };
         if self.connection.is_foreign() {
-            return Box::pin(self.send_by_owner(request, listens, timeout)).await;
+            return Box::pin(self.send_over_foreign(request, listens, timeout)).await;
         }
         #[cfg(feature = "http-client")]
         if let Some(direct) = self.connection.direct()
@@ -89,14 +89,14 @@ impl Call {
         let route = route.lists(kinds::lists(&request.message));
         let (sending, back) = self.send(request, route);
         let handle = sending.await.map_err(|error| self.failed(error))?;
-        let mut flight = Flight {
+        let mut flight = RequestInFlight {
             connection: &self.connection,
             handle: Some(handle),
         };
         let lost = || self.lost();
         let rx = &mut flight.handle.as_mut().ok_or_else(lost)?.rx;
         let answer = self.wait(rx, mailbox, &back, timeout).await?;
-        if let Some(why) = flight.land() {
+        if let Some(why) = flight.complete() {
             return Err(errors::unreadable(&self.upstream, why));
         }
         let mut result = answer.map_err(|error| {
@@ -111,14 +111,14 @@ impl Call {
         }
         result = expected.read(result, self.connection.era);
         if self.connection.era == Era::Legacy && !expected.is_custom() {
-            say_complete(&mut result);
+            mark_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
 
     /// Sends a request directly over HTTP. Dropping the future ends its HTTP exchange.
     #[cfg(feature = "http-client")]
-    async fn post(&self, direct: &Direct, request: McpRequest) -> Result<McpResponse, Error> {
+    async fn post(&self, direct: &DirectClient, request: McpRequest) -> Result<McpResponse, Error> {
         let expected = Expected::of(&request.message);
         let (message, meta, back) = self.outgoing(request);
         let posting = direct.prepare(message, meta);
@@ -142,7 +142,7 @@ impl Call {
 
     /// Sends a request over a client that its owner serves, where only the answer arrives here.
     /// rmcp times the server's silence, because it sees the progress.
-    async fn send_by_owner(
+    async fn send_over_foreign(
         &self,
         request: McpRequest,
         listens: bool,
@@ -161,7 +161,7 @@ impl Call {
         let handle = sending
             .await
             .map_err(|error| errors::of_call(&self.upstream, error))?;
-        let mut flight = OwnersFlight {
+        let mut flight = ForeignRequestInFlight {
             connection: &self.connection,
             id: handle.id.clone(),
             token: handle.progress_token.clone(),
@@ -174,7 +174,7 @@ impl Call {
         flight.answered = true;
         let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
         if self.connection.era == Era::Legacy {
-            say_complete(&mut result);
+            mark_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
@@ -196,11 +196,11 @@ impl Call {
     #[cfg(feature = "http-client")]
     async fn follow(
         &self,
-        direct: &Direct,
+        direct: &DirectClient,
         opened: Opened,
         expected: Expected,
         id: RequestId,
-        back: &Return,
+        back: &CallerEnd,
     ) -> Result<Answer, Error> {
         let (route, mailbox) = Route::new(&back.caller, false);
         let routes = &self.connection.routes;
@@ -220,7 +220,7 @@ impl Call {
     }
 
     /// Sends the message through rmcp.
-    fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, Return) {
+    fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, CallerEnd) {
         let (mut message, meta, back) = self.outgoing(request);
         message.extensions_mut().insert(route);
         let mut options = PeerRequestOptions::no_options();
@@ -236,11 +236,14 @@ impl Call {
 
     /// Returns the message as this hop sends it: the entries of `_meta` that belong to the caller's
     /// hop are replaced by this hop's own.
-    fn outgoing(&self, request: McpRequest) -> (ClientRequest, Option<RequestMetaObject>, Return) {
+    fn outgoing(
+        &self,
+        request: McpRequest,
+    ) -> (ClientRequest, Option<RequestMetaObject>, CallerEnd) {
         let (mut message, mut context) = request.into_parts();
         let token = context.progress_token();
         let own = (self.connection.era == Era::Modern)
-            .then(|| own_meta(&mut context, self.connection.kind));
+            .then(|| hop_meta(&mut context, self.connection.kind));
         let mut meta = context.meta;
         for key in HOP_KEYS {
             meta.shift_remove(*key);
@@ -263,7 +266,7 @@ impl Call {
         if token.is_none() {
             message.extensions_mut().insert(WithoutProgress);
         }
-        let back = Return {
+        let back = CallerEnd {
             id: context.id,
             token,
             caller: context.caller,
@@ -276,7 +279,7 @@ impl Call {
         &self,
         mut coming: impl Future<Output = Result<Answer, E>> + Unpin,
         mut mailbox: Mailbox,
-        back: &Return,
+        back: &CallerEnd,
         timeout: Option<Duration>,
     ) -> Result<Answer, Error> {
         let lost = || self.lost();
@@ -284,19 +287,19 @@ impl Call {
         let here = |coming| tokio::task::unconstrained(coming).now_or_never();
         let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         // One notification at a time keeps their order.
-        let mut telling: Option<BoxFuture<'_, ()>> = None;
+        let mut delivering: Option<BoxFuture<'_, ()>> = None;
         let mut answer: Option<Answer> = None;
         let mut silence = std::pin::pin!(tokio::time::sleep(timeout.unwrap_or_default()));
         loop {
             tokio::select! {
                 biased;
-                () = finish(&mut telling), if telling.is_some() => {}
-                mail = mailbox.recv(), if telling.is_none() && answer.is_none() => {
+                () = finish(&mut delivering), if delivering.is_some() => {}
+                mail = mailbox.recv(), if delivering.is_none() && answer.is_none() => {
                     let Some(mail) = mail else {
                         // A closed mailbox means a lost connection, unless the answer came before.
                         return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                     };
-                    back.take(mail, &mut telling, &mut asked);
+                    back.take(mail, &mut delivering, &mut asked);
                     if let Some(timeout) = timeout {
                         silence.as_mut().reset(Instant::now() + timeout);
                     }
@@ -311,7 +314,7 @@ impl Call {
                 }
                 // A caller that does not take its notifications learns of a lost connection only
                 // here.
-                () = self.connection.until_lost(), if telling.is_some() && answer.is_none() => {
+                () = self.connection.until_lost(), if delivering.is_some() && answer.is_none() => {
                     return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                 }
                 // The server is not silent while the caller is asked something.
@@ -319,10 +322,10 @@ impl Call {
                     return answer.ok_or_else(|| Error::timeout(timeout.unwrap_or_default()));
                 }
             }
-            if answer.is_some() && telling.is_none() {
+            if answer.is_some() && delivering.is_none() {
                 // Messages that were sent before the answer are delivered before it.
                 match mailbox.try_recv() {
-                    Ok(mail) => back.take(mail, &mut telling, &mut asked),
+                    Ok(mail) => back.take(mail, &mut delivering, &mut asked),
                     Err(_) => return answer.ok_or_else(lost),
                 }
             }
@@ -334,11 +337,11 @@ impl Call {
 type Answer = Result<ServerResult, rmcp::ServiceError>;
 
 /// Awaits the notification under way, and clears it.
-async fn finish(telling: &mut Option<BoxFuture<'_, ()>>) {
-    if let Some(future) = telling {
+async fn finish(delivering: &mut Option<BoxFuture<'_, ()>>) {
+    if let Some(future) = delivering {
         future.await;
     }
-    *telling = None;
+    *delivering = None;
 }
 
 /// The `_meta` entries that each hop sets for itself. Every request gets a progress token of this
@@ -354,7 +357,7 @@ pub(super) const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapa
 /// Returns this hop's entries of `_meta`: the caller's capabilities, so that the server asks for
 /// nothing else, and the log level of the caller's session. A server in this process is not behind
 /// a hop, and sees the caller's own client info.
-fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
+fn hop_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     let mut meta = RequestMetaObject::new();
     if kind == Kind::InProcess
         && let Some(info) = context.client_info()
@@ -380,7 +383,7 @@ fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
 
 /// Marks a result as complete. Before 2026-07-28 every result was complete and none said so; since
 /// then each has to say it. For an older caller, rmcp removes the mark again.
-fn say_complete(result: &mut ServerResult) {
+fn mark_complete(result: &mut ServerResult) {
     let result_type = match result {
         ServerResult::CompleteResult(result) => &mut result.result_type,
         ServerResult::GetPromptResult(result) => &mut result.result_type,
@@ -398,9 +401,9 @@ fn say_complete(result: &mut ServerResult) {
 }
 
 /// A question of the server on its way to the caller and back.
-pub(super) type Asking<'a> = BoxFuture<'a, ()>;
+pub(super) type Forwarding<'a> = BoxFuture<'a, ()>;
 
-impl Return {
+impl CallerEnd {
     pub(super) fn new(caller: Caller, id: RequestId, era: Era) -> Self {
         Self {
             caller,
@@ -413,26 +416,30 @@ impl Return {
     /// Delivers mail to the caller.
     fn take<'a>(
         &'a self,
-        mail: Mail,
-        telling: &mut Option<BoxFuture<'a, ()>>,
+        mail: CallMessage,
+        delivering: &mut Option<BoxFuture<'a, ()>>,
         asked: &mut FuturesUnordered<BoxFuture<'a, ()>>,
     ) {
         match mail {
-            Mail::Notification(mut notification) => {
+            CallMessage::Notification(mut notification) => {
                 if self.address(&mut notification) {
-                    *telling = Some(Box::pin(async move {
+                    *delivering = Some(Box::pin(async move {
                         if let Err(error) = self.caller.notify(*notification).await {
                             tracing::debug!(%error, "a notification did not reach its caller");
                         }
                     }));
                 }
             }
-            Mail::Request(request, reply) => asked.extend(self.ask(request, reply)),
+            CallMessage::Request(request, reply) => asked.extend(self.ask(request, reply)),
         }
     }
 
     /// Asks the caller, if the caller can be asked.
-    pub(super) fn ask(&self, request: Box<ServerRequest>, mut reply: Reply) -> Option<Asking<'_>> {
+    pub(super) fn ask(
+        &self,
+        request: Box<ServerRequest>,
+        mut reply: Reply,
+    ) -> Option<Forwarding<'_>> {
         if self.era == Era::Modern && !self.caller.answers_requests() {
             let _ = reply.send(Err(self.unanswerable(&request)));
             return None;
@@ -503,45 +510,45 @@ impl Drop for Entered<'_> {
 }
 
 /// A request that was sent and is not answered. Dropping it cancels the request at the server.
-struct Flight<'a> {
+struct RequestInFlight<'a> {
     connection: &'a Arc<Connection>,
     handle: Option<RequestHandle<RoleClient>>,
 }
 
-impl Flight<'_> {
-    /// Ends the flight: the answer has arrived. Returns the reason if it cannot be read.
-    fn land(mut self) -> Option<Why> {
+impl RequestInFlight<'_> {
+    /// Ends the request: the answer has arrived. Returns the reason if it cannot be read.
+    fn complete(mut self) -> Option<Why> {
         let handle = self.handle.take()?;
         let routes = &self.connection.routes;
-        routes.land(&handle.id, &handle.progress_token)
+        routes.complete(&handle.id, &handle.progress_token)
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for RequestInFlight<'_> {
     fn drop(&mut self) {
         let Some(handle) = self.handle.take() else {
             return;
         };
         let (connection, routes) = (self.connection, &self.connection.routes);
         routes.abandon(&handle.id, &handle.progress_token);
-        tell_cancelled(connection, handle.cancel(Some(CANCELLED.to_owned())));
+        send_cancelled(connection, handle.cancel(Some(CANCELLED.to_owned())));
     }
 }
 
 /// A request over a client that its owner serves. Dropping it before the answer cancels the request
 /// at the server.
-struct OwnersFlight<'a> {
+struct ForeignRequestInFlight<'a> {
     connection: &'a Arc<Connection>,
     id: RequestId,
     token: ProgressToken,
     answered: bool,
 }
 
-impl Drop for OwnersFlight<'_> {
+impl Drop for ForeignRequestInFlight<'_> {
     fn drop(&mut self) {
         let routes = &self.connection.routes;
         if self.answered {
-            routes.land(&self.id, &self.token);
+            routes.complete(&self.id, &self.token);
             return;
         }
         routes.abandon(&self.id, &self.token);
@@ -550,7 +557,7 @@ impl Drop for OwnersFlight<'_> {
             CancelledNotificationParam::new(Some(self.id.clone()), Some(CANCELLED.to_owned()));
         let cancelled = CancelledNotification::new(params).into();
         let told = async move { peer.send_notification(cancelled).await };
-        tell_cancelled(self.connection, told);
+        send_cancelled(self.connection, told);
     }
 }
 
@@ -558,11 +565,11 @@ impl Drop for OwnersFlight<'_> {
 const CANCELLED: &str = "the caller does not wait for it any more";
 
 /// The time a cancellation keeps a connection that has no other user.
-const TELL_WITHIN: Duration = Duration::from_secs(1);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells the server of a cancellation. The connection is kept until then: rmcp sends nothing more
 /// once its client has been dropped.
-fn tell_cancelled(
+fn send_cancelled(
     connection: &Arc<Connection>,
     told: impl Future<Output = Result<(), ServiceError>> + Send + 'static,
 ) {
@@ -572,7 +579,7 @@ fn tell_cancelled(
     let kept = connection.clone();
     connection.runtime.spawn(async move {
         let mut told = std::pin::pin!(told);
-        let in_time = tokio::time::timeout(TELL_WITHIN, &mut told).await;
+        let in_time = tokio::time::timeout(CANCEL_TIMEOUT, &mut told).await;
         drop(kept);
         let told = match in_time {
             Ok(told) => told,

@@ -21,17 +21,17 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "http-client")]
-use super::connect::Direct;
+use super::connect::DirectClient;
 use super::{
-    capabilities::Claims,
+    capabilities::ClaimedCapabilities,
     end::End,
     errors,
     listen::Subscribed,
     route::{
         Routes,
-        routing_transport::{Relay, Tap},
+        routing_transport::{ConnectionHandler, RoutingTransport},
     },
-    stats::Counters,
+    stats::UpstreamCounters,
 };
 use crate::{CallContext, Error, caller::Era};
 
@@ -44,13 +44,13 @@ pub(super) struct Connection {
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
     #[cfg(feature = "http-client")]
-    direct: Option<Direct>,
+    direct: Option<DirectClient>,
     level_is_set: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     end: End,
     /// Ends the connection when its last user is gone.
-    keep: Keep,
+    owner: ConnectionOwner,
 }
 
 /// The kind of transport of a connection, as far as it matters to a call.
@@ -72,8 +72,8 @@ impl Kind {
 }
 
 /// The party that keeps a connection alive: the upstream, or the owner of its client.
-pub(super) enum Keep {
-    Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
+pub(super) enum ConnectionOwner {
+    Upstream(Mutex<Option<RunningService<RoleClient, ConnectionHandler>>>),
     /// The owner of the client serves the connection.
     Foreign {
         _client: Option<Arc<dyn Any + Send + Sync>>,
@@ -81,7 +81,7 @@ pub(super) enum Keep {
 }
 
 /// The interval at which the upstream checks a connection that the client's owner serves.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings of a handshake.
 #[derive(Clone)]
@@ -89,8 +89,8 @@ pub(super) struct Handshake {
     pub(super) upstream: Arc<str>,
     pub(super) info: Arc<InitializeRequestParams>,
     pub(super) lifecycle: ClientLifecycleMode,
-    pub(super) claims: Arc<Claims>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) claims: Arc<ClaimedCapabilities>,
+    pub(super) counters: Arc<UpstreamCounters>,
 }
 
 impl Handshake {
@@ -126,21 +126,22 @@ impl Connection {
         E: std::error::Error + Send + Sync + 'static,
         A: 'static,
     {
-        let relay = Relay {
+        let handler = ConnectionHandler {
             routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: handshake.claims.said(&handshake.info, kind),
+            info: handshake.claims.client_info(&handshake.info, kind),
         };
-        let tap = Tap::new(transport(relay.routes.clone()).into_transport(), &relay);
-        let running = serve(relay.clone(), tap, handshake.lifecycle)
+        let transport =
+            RoutingTransport::new(transport(handler.routes.clone()).into_transport(), &handler);
+        let running = serve(handler.clone(), transport, handshake.lifecycle)
             .await
             .map_err(|error| errors::of_connect(&handshake.upstream, error))?;
         let peer = running.peer().clone();
         Self::over(
             peer,
-            relay,
+            handler,
             kind,
-            Keep::Running(Mutex::new(Some(running))),
+            ConnectionOwner::Upstream(Mutex::new(Some(running))),
             &handshake.upstream,
         )
     }
@@ -149,33 +150,33 @@ impl Connection {
     pub(super) fn foreign(
         peer: Peer<RoleClient>,
         handshake: &Handshake,
-        keep: Keep,
+        owner: ConnectionOwner,
     ) -> Result<Self, Error> {
-        let relay = Relay {
+        let handler = ConnectionHandler {
             routes: handshake.routes(),
             lost: CancellationToken::new(),
             info: handshake.info.clone(),
         };
-        relay.routes.keep_early_progress();
-        Self::over(peer, relay, Kind::Other, keep, &handshake.upstream)
+        handler.routes.keep_early_progress();
+        Self::over(peer, handler, Kind::Other, owner, &handshake.upstream)
     }
 
     fn over(
         peer: Peer<RoleClient>,
-        relay: Relay,
+        handler: ConnectionHandler,
         kind: Kind,
-        keep: Keep,
+        owner: ConnectionOwner,
         upstream: &Arc<str>,
     ) -> Result<Self, Error> {
         let info = peer.peer_info().ok_or_else(|| errors::lost(upstream))?;
         let resources = info.capabilities.resources.as_ref();
         if resources.and_then(|resources| resources.subscribe) != Some(true) {
-            relay.routes.take_unasked_updates();
+            handler.routes.accept_unrequested_updates();
         }
         Ok(Self {
             era: Era::of(&info.protocol_version),
             peer,
-            routes: relay.routes,
+            routes: handler.routes,
             info,
             kind,
             subscribed: Subscribed::default(),
@@ -183,9 +184,9 @@ impl Connection {
             direct: None,
             level_is_set: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
-            lost: relay.lost,
+            lost: handler.lost,
             end: End::default(),
-            keep,
+            owner,
         })
     }
 
@@ -203,24 +204,24 @@ impl Connection {
 
     /// Lets calls go directly, if the connection's revision allows that.
     #[cfg(feature = "http-client")]
-    pub(super) fn with_direct(mut self, direct: Direct) -> Self {
+    pub(super) fn with_direct(mut self, direct: DirectClient) -> Self {
         let version = &self.info.protocol_version;
         self.direct = (self.era == Era::Modern).then(|| direct.speaking(version));
         self
     }
 
     #[cfg(feature = "http-client")]
-    pub(super) fn direct(&self) -> Option<&Direct> {
+    pub(super) fn direct(&self) -> Option<&DirectClient> {
         self.direct.as_ref()
     }
 
     /// Records the caller of a request, unless every message on the connection names its call.
-    pub(super) fn meet(&self, context: &CallContext) {
+    pub(super) fn record_caller(&self, context: &CallContext) {
         #[cfg(feature = "http-client")]
         if self.direct.is_some() {
             return;
         }
-        self.routes.meet(context);
+        self.routes.record_caller(context);
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -247,14 +248,14 @@ impl Connection {
     }
 
     /// Records that the server has been told the log level. Returns `true` the first time.
-    pub(super) fn level_is_set(&self) -> bool {
+    pub(super) fn mark_level_set(&self) -> bool {
         !self.level_is_set.swap(true, Ordering::AcqRel)
     }
 
     /// Returns `true` if the client's owner serves the connection, so that only answers arrive
     /// here.
     pub(super) fn is_foreign(&self) -> bool {
-        matches!(self.keep, Keep::Foreign { .. })
+        matches!(self.owner, ConnectionOwner::Foreign { .. })
     }
 
     /// Resolves when the connection is lost. rmcp does not announce the end of a connection that
@@ -262,7 +263,7 @@ impl Connection {
     pub(super) async fn until_lost(&self) {
         if self.is_foreign() {
             while !self.is_lost() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(LOST_CHECK_INTERVAL).await;
             }
         } else {
             self.lost.cancelled().await;
@@ -293,16 +294,16 @@ impl Connection {
 
     /// Ends the connection and waits until its transport is closed.
     pub(super) async fn close(&self) {
-        let running = match &self.keep {
-            Keep::Running(running) => running
+        let running = match &self.owner {
+            ConnectionOwner::Upstream(running) => running
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
-            Keep::Foreign { .. } => None,
+            ConnectionOwner::Foreign { .. } => None,
         };
         let Some(mut running) = running else { return };
         // rmcp waits for answers that are being sent, also if the server reads nothing.
-        self.end.close();
+        self.end.start_closing();
         self.routes.close();
         self.lost.cancel();
         match running.close().await {
@@ -313,12 +314,12 @@ impl Connection {
 }
 
 async fn serve<T>(
-    relay: Relay,
-    tap: Tap<T>,
+    handler: ConnectionHandler,
+    transport: RoutingTransport<T>,
     lifecycle: ClientLifecycleMode,
-) -> Result<RunningService<RoleClient, Relay>, rmcp::service::ClientInitializeError>
+) -> Result<RunningService<RoleClient, ConnectionHandler>, rmcp::service::ClientInitializeError>
 where
     T: Transport<RoleClient> + Send + 'static,
 {
-    serve_client_with_lifecycle(relay, tap, lifecycle).await
+    serve_client_with_lifecycle(handler, transport, lifecycle).await
 }

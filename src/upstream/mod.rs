@@ -18,8 +18,8 @@ mod kinds;
 mod lenient_lists;
 mod listen;
 mod multi_round;
+mod reconnect;
 mod route;
-mod slot;
 mod stats;
 
 use std::{
@@ -42,7 +42,10 @@ use rmcp::model::{
 pub use stats::UpstreamStats;
 use tower::Service;
 
-use self::{call::Call, capabilities::Claims, connection::Connection, slot::Slot, stats::Counters};
+use self::{
+    call::UpstreamCall, capabilities::ClaimedCapabilities, connection::Connection,
+    reconnect::Reconnect, stats::UpstreamCounters,
+};
 #[cfg(feature = "gateway")]
 use crate::protocol::unreadable_items::LeftOut;
 use crate::{
@@ -178,17 +181,17 @@ struct Inner {
     timeout: Option<Duration>,
     /// The slot for callers with a handshake. It serves all callers, unless the lifecycle matches
     /// callers.
-    first: Arc<Slot>,
+    first: Arc<Reconnect>,
     /// The slot for callers without a handshake, if the lifecycle matches callers.
-    second: Option<Arc<Slot>>,
+    second: Option<Arc<Reconnect>>,
     /// The slot that serves all callers, once it is known that the server speaks only one of the
     /// two ways.
     only: OnceLock<Only>,
     /// The log level that a caller set last, where the level belongs to the connection.
     level: Mutex<Option<LoggingLevel>>,
     unreadable: UnreadableLog,
-    claims: Arc<Claims>,
-    counters: Arc<Counters>,
+    claims: Arc<ClaimedCapabilities>,
+    counters: Arc<UpstreamCounters>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -302,7 +305,7 @@ impl Upstream {
             let counters = connection.routes.counters();
             counters.refused(kinds::method(&request), error);
         })?;
-        admitted.ask(&connection.routes, request).await
+        admitted.forward(&connection.routes, request).await
     }
 
     /// Returns a reference that keeps neither the upstream nor its connection alive.
@@ -348,7 +351,7 @@ impl Service<McpRequest> for Upstream {
 }
 
 impl Inner {
-    fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+    fn slots(&self) -> impl Iterator<Item = &Arc<Reconnect>> {
         std::iter::once(&self.first).chain(&self.second)
     }
 
@@ -368,7 +371,7 @@ impl Inner {
         let connection = match self.ready(era) {
             Some(connection) => connection,
             None => {
-                self.claims.wanted_for(&request.context);
+                self.claims.set_next_caller(&request.context);
                 Box::pin(self.connection(era)).await?
             }
         };
@@ -425,7 +428,7 @@ impl Inner {
         }
     }
 
-    async fn for_legacy(&self, second: &Slot) -> Result<Arc<Connection>, Error> {
+    async fn for_legacy(&self, second: &Reconnect) -> Result<Arc<Connection>, Error> {
         match self.first.get().await {
             Ok(connection) => {
                 if connection.era == Era::Modern {
@@ -443,7 +446,7 @@ impl Inner {
         }
     }
 
-    async fn for_modern(&self, second: &Slot) -> Result<Arc<Connection>, Error> {
+    async fn for_modern(&self, second: &Reconnect) -> Result<Arc<Connection>, Error> {
         let connection = match second.get().await {
             // Another attempt has found meanwhile that one connection is enough.
             Err(_) if matches!(self.only.get(), Some(Only::First)) => {
@@ -474,9 +477,9 @@ impl Inner {
         let modern = connection.era == Era::Modern;
         // A server does no work for the lists and listens that layers request on their own behalf.
         if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
-            connection.meet(&request.context);
+            connection.record_caller(&request.context);
         }
-        let call = Call {
+        let call = UpstreamCall {
             connection,
             upstream: self.name.clone(),
             timeout: self.timeout,
@@ -532,7 +535,12 @@ impl Inner {
 
     /// Reads a list without the items that cannot be read, if it cannot be read whole.
     #[cfg_attr(not(feature = "http-client"), allow(unused_variables))]
-    fn read_list(&self, call: &Call, listing: Listing, mut list: McpResponse) -> McpResponse {
+    fn read_list(
+        &self,
+        call: &UpstreamCall,
+        listing: Listing,
+        mut list: McpResponse,
+    ) -> McpResponse {
         let mut left_out = Vec::new();
         if let ServerResult::CustomResult(answer) = &list.result
             && let Some((readable, unreadable)) = lenient_lists::read(listing, &answer.0)
@@ -553,15 +561,15 @@ impl Inner {
         list
     }
 
-    fn remember_level(&self, call: &Call, level: LoggingLevel) {
+    fn remember_level(&self, call: &UpstreamCall, level: LoggingLevel) {
         *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
-        call.connection.level_is_set();
+        call.connection.mark_level_set();
     }
 
     /// Sends a new connection the log level that was set on the one before.
-    fn restore_level(&self, call: &Call) {
+    fn restore_level(&self, call: &UpstreamCall) {
         let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(level) = level.filter(|_| call.connection.level_is_set()) else {
+        let Some(level) = level.filter(|_| call.connection.mark_level_set()) else {
             return;
         };
         let call = call.clone();
@@ -590,7 +598,7 @@ impl Inner {
             ) => {}
             Some(notification) => {
                 let connection = self.connection(era).await?;
-                connection.meet(&parts.context);
+                connection.record_caller(&parts.context);
                 let sent = connection.notify(notification).await;
                 sent.map_err(|error| errors::of_call(&self.name, error))?;
             }

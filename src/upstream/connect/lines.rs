@@ -17,8 +17,8 @@ use crate::{
         builder::Lifecycle,
         connection::{Connection, Handshake, Kind},
         errors,
+        reconnect::Dial,
         route::Routes,
-        slot::Dial,
     },
 };
 
@@ -118,7 +118,7 @@ where
             }
             match self.lines.next(|line| self.routes.read(line)).await? {
                 Ok(message) => {
-                    if let Some(named) = self.routes.named(message) {
+                    if let Some(named) = self.routes.withhold_unattributed(message) {
                         return Some(named);
                     }
                 }

@@ -1,16 +1,16 @@
 //! Dialers: the ways to make a connection.
 
+mod attributing_transport;
 #[cfg(feature = "child-process")]
 mod child_process;
 mod lines;
-mod named;
 
 use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 
 #[cfg(feature = "http-client")]
 pub use super::http::HttpEndpoint;
 #[cfg(feature = "http-client")]
-pub(super) use super::http::{Direct, Failure, HttpError, Opened, Posted};
+pub(super) use super::http::{DirectClient, Failure, HttpError, Opened, Posted};
 #[cfg(feature = "child-process")]
 pub use child_process::ChildProcess;
 use futures::{channel::mpsc, future::BoxFuture};
@@ -23,11 +23,11 @@ use rmcp::{
     transport::IntoTransport,
 };
 
-use self::named::Named;
+use self::attributing_transport::AttributingTransport;
 use super::{
-    connection::{Connection, Handshake, Keep, Kind},
+    connection::{Connection, ConnectionOwner, Handshake, Kind},
     errors,
-    slot::Dial,
+    reconnect::Dial,
 };
 use crate::{Error, util::panics};
 
@@ -123,8 +123,8 @@ where
                 .await
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
             let inner = transport.into_transport();
-            let named = |routes| Named { inner, routes };
-            Connection::establish_with(named, handshake, Kind::Other).await
+            let transport = |routes| AttributingTransport { inner, routes };
+            Connection::establish_with(transport, handshake, Kind::Other).await
         })
     }
 }
@@ -141,7 +141,7 @@ impl Dial for Foreign {
         let connection = if self.peer.is_transport_closed() {
             Err(errors::lost_for_good(&self.handshake.upstream))
         } else {
-            let keep = Keep::Foreign {
+            let keep = ConnectionOwner::Foreign {
                 _client: self.keep.clone(),
             };
             Connection::foreign(self.peer.clone(), &self.handshake, keep)

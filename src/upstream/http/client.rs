@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{self, Said, said, text_of},
+    answer::{self, ResponseMessage, response_message, text_of},
     event_stream::too_long,
     exchange::{self, Address},
     failure::{Failure, HttpResult},
@@ -51,9 +51,9 @@ const RESUME_MOST: Duration = Duration::from_secs(1);
 
 /// The time within which an answer is read without a task for its stream. A request that waits so
 /// counts as one that waits for its response headers.
-const SOON: Duration = Duration::from_millis(20);
+const FIRST_EVENT_LIMIT: Duration = Duration::from_millis(20);
 /// The time until a stream ends whose answer has come. rmcp allows the same time.
-const REST: Duration = Duration::from_millis(50);
+const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 
 /// Resumes a broken stream a few times. A request whose stream is given up fails by itself.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl SseRetryPolicy for Resume {
 
 /// The time limit for a bearer token. Requests that rmcp sends wait for one in line, also when
 /// their callers are gone.
-const BEARER_WITHIN: Duration = Duration::from_secs(30);
+const BEARER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The source of the bearer token for requests without a token of their own.
 pub(super) type BearerSource =
@@ -120,8 +120,8 @@ impl Client {
         let unsent = |why| io::Error::new(io::ErrorKind::NotFound, why);
         let token = match &self.bearer {
             Some(source) if own.is_none() => {
-                let token = tokio::time::timeout(BEARER_WITHIN, source()).await;
-                let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_WITHIN)));
+                let token = tokio::time::timeout(BEARER_TIMEOUT, source()).await;
+                let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_TIMEOUT)));
                 Some(token.map_err(|error| {
                     tracing::debug!(%error, "there is no bearer token for an upstream");
                     unsent("there is no bearer token for the request")
@@ -204,18 +204,18 @@ impl SessionStream {
         after.is_none() || last.0.as_deref() == after
     }
 
-    fn heard(&self, id: &str) {
+    fn record_event(&self, id: &str) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = (Some(id.to_owned()), 0);
     }
 
-    fn opened(&self) {
+    fn record_open(&self) {
         self.state.send_replace(State::Open);
     }
 
     /// Records a failed attempt to open the stream. `for_good` is `true` if no other attempt
     /// follows.
-    fn failed(&self, for_good: bool) {
+    fn record_failure(&self, for_good: bool) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.1 += 1;
         let tried = last.1 >= RESUME_ATTEMPTS;
@@ -232,7 +232,7 @@ impl SessionStream {
 
     /// Returns `true` if a request that the server has only accepted can be answered on this
     /// stream.
-    async fn brings_answers(&self) -> bool {
+    async fn expect_answers(&self) -> bool {
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| *state != State::Unknown).await;
         let open = known.is_ok_and(|state| *state == State::Open);
@@ -275,7 +275,7 @@ async fn answer_at_once(
     own: Option<(RequestId, Expected)>,
     routes: Option<Arc<Routes>>,
 ) -> StreamableHttpPostResponse {
-    let first = match tokio::time::timeout(SOON, stream.next()).await {
+    let first = match tokio::time::timeout(FIRST_EVENT_LIMIT, stream.next()).await {
         Ok(Some(first)) => Some(first),
         Ok(None) => return StreamableHttpPostResponse::Sse(stream::empty().boxed(), session_id),
         Err(_) => None,
@@ -285,30 +285,30 @@ async fn answer_at_once(
     let said = own
         .as_ref()
         .zip(text)
-        .and_then(|((id, expected), text)| said(text, id, *expected));
+        .and_then(|((id, expected), text)| response_message(text, id, *expected));
     let error = |error| JsonRpcMessage::error(error, own.as_ref().map(|(id, _)| id.clone()));
     let answer = match said {
-        Some(Said::Answer { message, .. }) => message,
-        Some(Said::Stray) => error(answer::stray()),
-        Some(Said::Unreadable) => error(answer::unreadable(answer::NO_MESSAGE)),
-        Some(Said::Aside(_)) | None => {
+        Some(ResponseMessage::Answer { message, .. }) => message,
+        Some(ResponseMessage::OtherAnswer) => error(answer::stray()),
+        Some(ResponseMessage::Unreadable) => error(answer::unreadable(answer::NO_MESSAGE)),
+        Some(ResponseMessage::Other(_)) | None => {
             let whole = stream::iter(first).chain(stream);
             let addressed =
-                whole.map(move |event| answer::address(event, own.as_ref(), routes.as_deref()));
+                whole.map(move |event| answer::for_request(event, own.as_ref(), routes.as_deref()));
             return StreamableHttpPostResponse::Sse(addressed.boxed(), session_id);
         }
     };
-    finish_now(stream).await;
+    drain_before_answer(stream).await;
     StreamableHttpPostResponse::Json(answer, session_id)
 }
 
 /// Reads the rest of a stream whose answer has come, so that its connection can be used again.
 /// Usually the end has arrived already.
-pub(super) fn finish(mut stream: BoxedSseResponse) {
+pub(super) fn drain(mut stream: BoxedSseResponse) {
     if stream.next().now_or_never().is_none() {
         tokio::spawn(async move {
             let rest = async { while stream.next().await.is_some() {} };
-            let _ = tokio::time::timeout(REST, rest).await;
+            let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
         });
     }
 }
@@ -319,16 +319,16 @@ pub(super) fn finish(mut stream: BoxedSseResponse) {
 /// The turn also makes the answer go on like that of a task that has just been woken. rmcp's server
 /// then has finished the event stream before it is written: the answer and the end of the stream go
 /// in one piece instead of two.
-pub(super) async fn finish_now(mut stream: BoxedSseResponse) {
+pub(super) async fn drain_before_answer(mut stream: BoxedSseResponse) {
     if stream.next().now_or_never().is_none() {
-        take_turns().await;
-        finish(stream);
+        yield_to_waiting_tasks().await;
+        drain(stream);
     }
 }
 
 /// Lets the waiting tasks run first. Unlike `yield_now`, it does not wait until the runtime has
 /// nothing else to do.
-async fn take_turns() {
+async fn yield_to_waiting_tasks() {
     let mut others_first = true;
     std::future::poll_fn(|context| {
         if std::mem::take(&mut others_first) {
@@ -375,7 +375,7 @@ impl StreamableHttpClient for Client {
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
         let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
-        let own = exchange::own(&message);
+        let own = exchange::expected_answer(&message);
         match address.post(&message, limits).await? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
                 let stream = match (own, &self.routes) {
@@ -389,7 +389,7 @@ impl StreamableHttpClient for Client {
             }
             StreamableHttpPostResponse::Accepted
                 if own.is_some()
-                    && (session_id.is_none() || !self.session.brings_answers().await) =>
+                    && (session_id.is_none() || !self.session.expect_answers().await) =>
             {
                 Err(no_stream())
             }
@@ -438,9 +438,9 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
         max_sse_event_size: usize,
     ) -> HttpResult<BoxedSseResponse> {
-        let sessions = self.session.is_mine(last_event_id.as_deref());
+        let is_session_stream = self.session.is_mine(last_event_id.as_deref());
         if !self.session.can_be_read_after(last_event_id.as_deref()) {
-            if sessions {
+            if is_session_stream {
                 self.session.gone.cancel();
             }
             // rmcp does not try again after this error.
@@ -453,25 +453,25 @@ impl StreamableHttpClient for Client {
             address.get(last_event_id, max_sse_event_size).await
         };
         let opened = opened.await;
-        if sessions {
+        if is_session_stream {
             match &opened {
-                Ok(_) => self.session.opened(),
-                Err(error) => self.session.failed(matches!(
+                Ok(_) => self.session.record_open(),
+                Err(error) => self.session.record_failure(matches!(
                     error,
                     StreamableHttpError::ServerDoesNotSupportSse
                 )),
             }
         }
         let call = match (&last, &self.routes) {
-            (Some(event), Some(routes)) if !sessions => routes.call_after(event),
+            (Some(event), Some(routes)) if !is_session_stream => routes.call_resumed_after(event),
             _ => None,
         };
         let session = self.session.clone();
         let stream = opened?.inspect(move |event| match event {
             Ok(event) => {
                 if let Some(id) = &event.id {
-                    if sessions {
-                        session.heard(id);
+                    if is_session_stream {
+                        session.record_event(id);
                     }
                     last = Some(id.clone());
                 }
@@ -489,7 +489,7 @@ impl StreamableHttpClient for Client {
         // A resumed stream is still the response to its call.
         Ok(match call {
             Some(own) => response_stream::of_call(stream.boxed(), own.0.clone(), routes.clone())
-                .map(move |event| answer::address(event, Some(&own), Some(&routes)))
+                .map(move |event| answer::for_request(event, Some(&own), Some(&routes)))
                 .boxed(),
             None => stream
                 .map(move |event| event.map(|event| answer::keep_result(event, &routes)))

@@ -33,8 +33,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     MAX_CONCURRENT_REQUESTS,
-    answer::{self, Said, said, text_of},
-    client::{Client, Resume, credential_of, finish, finish_now},
+    answer::{self, ResponseMessage, response_message, text_of},
+    client::{Client, Resume, credential_of, drain, drain_before_answer},
     event_stream::too_long,
     failure::{HttpError, HttpResult},
 };
@@ -52,7 +52,7 @@ const FIRST_ID: i64 = 1 << 40;
 /// requests of the server, and each message on the response belongs to the request. rmcp's client
 /// takes each call through two tasks of the connection and two of its own nevertheless, a quarter
 /// of what a gateway spends on a call. All other requests go through rmcp's client.
-pub(in crate::upstream) struct Direct {
+pub(in crate::upstream) struct DirectClient {
     client: Client,
     uri: Arc<str>,
     auth: Option<String>,
@@ -60,7 +60,7 @@ pub(in crate::upstream) struct Direct {
     limits: StreamableHttpResponseLimits,
     info: Arc<InitializeRequestParams>,
     /// The entries that every request has in `_meta`, as JSON.
-    said: Map<String, Value>,
+    meta: Map<String, Value>,
     next: AtomicI64,
     /// The limit of requests that wait for their response headers.
     room: Semaphore,
@@ -70,7 +70,7 @@ pub(in crate::upstream) struct Direct {
 }
 
 /// A call that is to be posted.
-pub(in crate::upstream) struct Posting {
+pub(in crate::upstream) struct PreparedCall {
     pub(in crate::upstream) id: RequestId,
     message: ClientJsonRpcMessage,
     headers: HashMap<HeaderName, HeaderValue>,
@@ -91,7 +91,7 @@ pub(in crate::upstream) struct Opened {
 
 pub(in crate::upstream) type Answer = Result<ServerResult, ServiceError>;
 
-impl Direct {
+impl DirectClient {
     pub(super) fn new(
         client: Client,
         config: &StreamableHttpClientTransportConfig,
@@ -107,7 +107,7 @@ impl Direct {
             headers: config.custom_headers.clone(),
             limits,
             info: handshake.info.clone(),
-            said: Map::new(),
+            meta: Map::new(),
             next: AtomicI64::new(FIRST_ID),
             room: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             has_header_tools: AtomicBool::new(false),
@@ -119,7 +119,7 @@ impl Direct {
         let mut said = RequestMetaObject::new();
         said.set_protocol_version(version.clone());
         said.set_client_info(self.info.client_info.clone());
-        self.said = said.0.0;
+        self.meta = said.0.0;
         if let Ok(version) = HeaderValue::from_str(version.as_str()) {
             let name = HeaderName::from_static("mcp-protocol-version");
             self.headers.insert(name, version);
@@ -154,10 +154,10 @@ impl Direct {
         &self,
         mut request: ClientRequest,
         meta: Option<RequestMetaObject>,
-    ) -> Posting {
+    ) -> PreparedCall {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let of_request = request.get_meta_mut();
-        for (name, value) in &self.said {
+        for (name, value) in &self.meta {
             of_request.insert(name.clone(), value.clone());
         }
         for (name, value) in meta.into_iter().flat_map(|meta| meta.0.0) {
@@ -177,7 +177,7 @@ impl Direct {
             headers.insert(HeaderName::from_static("mcp-name"), name);
         }
         let id = RequestId::Number(number);
-        Posting {
+        PreparedCall {
             message: ClientJsonRpcMessage::request(request, id.clone()),
             id,
             headers,
@@ -187,15 +187,19 @@ impl Direct {
     /// Posts the request. Dropping the future before the answer, or the stream, closes the
     /// connection. That tells the server that the caller no longer waits (MCP 2026-07-28,
     /// basic/transports, cancellation).
-    pub(in crate::upstream) async fn post(&self, posting: Posting, expected: Expected) -> Posted {
-        let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
-        let id = posting.id;
+    pub(in crate::upstream) async fn post(
+        &self,
+        prepared: PreparedCall,
+        expected: Expected,
+    ) -> Posted {
+        let auth = credential_of(&prepared.message).or_else(|| self.auth.clone());
+        let id = prepared.id;
         let room = self.room.acquire().await;
         let response = self.client.post(
             self.uri.clone(),
-            posting.message,
+            prepared.message,
             auth.clone(),
-            posting.headers,
+            prepared.headers,
             self.limits,
         );
         let response = response.await;
@@ -239,23 +243,23 @@ impl Direct {
                 }
             };
             pause = event.retry.map(Duration::from_millis).or(pause);
-            let said = text_of(&event).and_then(|text| said(text, id, expected));
+            let said = text_of(&event).and_then(|text| response_message(text, id, expected));
             last = event.id.or(last);
             let answer = match said {
-                Some(Said::Answer { message, .. }) => answered(message),
-                Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
-                Some(Said::Unreadable) => no_message(),
-                Some(Said::Aside(JsonRpcMessage::Notification(message))) => {
+                Some(ResponseMessage::Answer { message, .. }) => answered(message),
+                Some(ResponseMessage::OtherAnswer) => Err(ServiceError::McpError(answer::stray())),
+                Some(ResponseMessage::Unreadable) => no_message(),
+                Some(ResponseMessage::Other(JsonRpcMessage::Notification(message))) => {
                     routes.deliver_to(id, message.notification);
                     continue;
                 }
-                Some(Said::Aside(JsonRpcMessage::Request(request))) => {
+                Some(ResponseMessage::Other(JsonRpcMessage::Request(request))) => {
                     self.decline(request.id, &auth, headers).await;
                     continue;
                 }
-                Some(Said::Aside(_)) | None => continue,
+                Some(ResponseMessage::Other(_)) | None => continue,
             };
-            finish(stream);
+            drain(stream);
             return answer;
         }
     }
@@ -324,17 +328,17 @@ async fn first(
         Some(Err(error)) => return Posted::Answer(Box::new(unreadable(&error))),
         None => return Posted::Answer(Box::new(Err(closed()))),
     };
-    let answer = match text_of(&event).and_then(|text| said(text, id, expected)) {
-        Some(Said::Answer { message, .. }) => answered(message),
-        Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
-        Some(Said::Unreadable) => no_message(),
-        Some(Said::Aside(_)) | None => {
+    let answer = match text_of(&event).and_then(|text| response_message(text, id, expected)) {
+        Some(ResponseMessage::Answer { message, .. }) => answered(message),
+        Some(ResponseMessage::OtherAnswer) => Err(ServiceError::McpError(answer::stray())),
+        Some(ResponseMessage::Unreadable) => no_message(),
+        Some(ResponseMessage::Other(_)) | None => {
             let whole = stream::once(std::future::ready(Ok(event))).chain(stream);
             let stream = whole.boxed();
             return Posted::Stream(Opened { stream, auth });
         }
     };
-    finish_now(stream).await;
+    drain_before_answer(stream).await;
     Posted::Answer(Box::new(answer))
 }
 
@@ -367,7 +371,7 @@ fn closed() -> ServiceError {
 }
 
 fn failed(error: HttpError) -> ServiceError {
-    let kind = TypeId::of::<Direct>();
+    let kind = TypeId::of::<DirectClient>();
     ServiceError::TransportSend(DynamicTransportError::from_parts(
         "streamable HTTP",
         kind,

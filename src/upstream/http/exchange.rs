@@ -28,7 +28,7 @@ use rmcp::{
 };
 
 use super::{
-    answer::{self, Said, said},
+    answer::{self, ResponseMessage, response_message},
     event_stream::events,
     failure::{Failure, HttpError, HttpResult, http},
 };
@@ -69,7 +69,7 @@ impl Address<'_> {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let posted = Posted {
             message,
-            own: own(message),
+            own: expected_answer(message),
             in_session: self.session.is_some(),
             limits,
         };
@@ -127,7 +127,7 @@ impl Address<'_> {
 }
 
 /// The id of a request, and what its answer is to be read as.
-pub(super) fn own(message: &ClientJsonRpcMessage) -> Option<(&RequestId, Expected)> {
+pub(super) fn expected_answer(message: &ClientJsonRpcMessage) -> Option<(&RequestId, Expected)> {
     match message {
         JsonRpcMessage::Request(request) => Some((&request.id, Expected::of(&request.request))),
         _ => None,
@@ -189,8 +189,8 @@ impl Posted<'_> {
                 _ => StreamableHttpPostResponse::Accepted,
             });
         };
-        let message = match said(&text, own, expected) {
-            Some(Said::Answer { mut message, named }) => {
+        let message = match response_message(&text, own, expected) {
+            Some(ResponseMessage::Answer { mut message, named }) => {
                 if let JsonRpcMessage::Error(error) = &message
                     && self.in_session
                     && forgets(status, Some((&error.error, named)), "")
@@ -200,8 +200,10 @@ impl Posted<'_> {
                 answer::keep_retry_after(&mut message, after.as_deref());
                 message
             }
-            Some(Said::Stray) => JsonRpcMessage::error(answer::stray(), Some(own.clone())),
-            Some(Said::Unreadable | Said::Aside(_)) | None => {
+            Some(ResponseMessage::OtherAnswer) => {
+                JsonRpcMessage::error(answer::stray(), Some(own.clone()))
+            }
+            Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => {
                 let quoted = quoted(&text);
                 let said = format!("the JSON body is not an answer: {quoted}");
                 return Err(StreamableHttpError::UnexpectedServerResponse(said.into()));
@@ -234,16 +236,17 @@ impl Posted<'_> {
                 text_in(&body).into_owned()
             }
         };
-        let found = self
-            .own
-            .and_then(|(own, expected)| match said(&text, own, expected) {
-                Some(Said::Answer { message, named }) => match message {
-                    JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
-                    _ => None,
+        let found =
+            self.own.and_then(
+                |(own, expected)| match response_message(&text, own, expected) {
+                    Some(ResponseMessage::Answer { message, named }) => match message {
+                        JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
+                        _ => None,
+                    },
+                    Some(ResponseMessage::OtherAnswer) => Some(Err(answer::stray())),
+                    Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => None,
                 },
-                Some(Said::Stray) => Some(Err(answer::stray())),
-                Some(Said::Unreadable | Said::Aside(_)) | None => None,
-            });
+            );
         let own = self.own.map(|(own, _)| own);
         let error = match (found, own) {
             (Some(Err(stray)), own) => {
@@ -281,8 +284,8 @@ impl Posted<'_> {
             if let Some(text) = text
                 && let Some((own, expected)) = self.own
                 && matches!(
-                    said(text, own, expected),
-                    Some(Said::Answer { .. } | Said::Stray)
+                    response_message(text, own, expected),
+                    Some(ResponseMessage::Answer { .. } | ResponseMessage::OtherAnswer)
                 )
             {
                 return text.to_owned();

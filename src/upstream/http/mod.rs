@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::client::{BearerSource, Client, Resume, UntilGone};
 pub(in crate::upstream) use self::{
-    direct::{Direct, Opened, Posted},
+    direct::{DirectClient, Opened, Posted},
     failure::{Failure, HttpError},
 };
 
@@ -29,7 +29,7 @@ use crate::{
         builder::Lifecycle,
         connection::{Connection, Handshake, Kind},
         errors,
-        slot::Dial,
+        reconnect::Dial,
     },
     util::endpoint,
 };
@@ -355,7 +355,7 @@ impl Dial for Post {
             let gone = CancellationToken::new();
             config.retry_config = Arc::new(Resume);
             let client = Client::new(client, bearer, gone.clone());
-            let direct = Direct::new(client.clone(), &config, &handshake);
+            let direct = DirectClient::new(client.clone(), &config, &handshake);
             let transport = |routes| {
                 let client = client.with_routes(routes);
                 let transport = StreamableHttpClientTransport::with_client(client, config);

@@ -24,7 +24,7 @@ pub(super) fn of_call(
     let attributed = stream.map(move |event| {
         let mut event = event?;
         if let Some(event) = &event.id {
-            routes.heard_event(&id, event);
+            routes.record_event(&id, event);
         }
         let may_be = |data: &String| memchr::memmem::find(data.as_bytes(), NOTIFICATION).is_some();
         if event.data.as_ref().is_some_and(may_be)

@@ -39,7 +39,7 @@ impl CallerKey {
 
 impl Callers {
     /// Records a caller. Returns `true` if there are several from now on.
-    pub(in crate::upstream) fn meet(&mut self, caller: CallerKey) -> bool {
+    pub(in crate::upstream) fn record(&mut self, caller: CallerKey) -> bool {
         match self {
             Self::None => *self = Self::One(caller),
             Self::One(known) if known.is(&caller) => {}

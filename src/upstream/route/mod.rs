@@ -28,28 +28,28 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     answers::{self, Expected},
-    capabilities::Claims,
+    capabilities::ClaimedCapabilities,
     kinds::{is_change, number_in, wants},
     route::{
         abandoned::Abandoned,
         callers::{CallerKey, Callers},
-        server_requests::{At, Held, MAX_FOR_ONE, Questions},
-        unattributed::{Orphan, Orphans},
+        server_requests::{DeferredMessages, MAX_PER_CALL, PendingRequests, Scope},
+        unattributed::{UnattributedAnswer, UnattributedAnswers},
     },
-    stats::Counters,
+    stats::UpstreamCounters,
 };
 use crate::{CallContext, Caller, lines::Why, protocol};
 
 /// Limit of messages that wait for one call. A caller that takes them slower than the server sends
 /// loses the newest progress and log messages. A listen that falls so far behind ends with an
 /// error.
-const MAILBOX: usize = 4_096;
+const MAILBOX_CAPACITY: usize = 4_096;
 
 /// Limit of progress notifications that are kept for calls that are not known yet.
 const MAX_EARLY: usize = 64;
 
 /// A message of the server to a call, besides its answer.
-pub(super) enum Mail {
+pub(super) enum CallMessage {
     Notification(Box<ServerNotification>),
     Request(Box<ServerRequest>, Reply),
 }
@@ -57,12 +57,12 @@ pub(super) enum Mail {
 /// The sender for the answer to a request of the server.
 pub(super) type Reply = oneshot::Sender<Result<ClientResult, ErrorData>>;
 
-pub(super) type Mailbox = mpsc::Receiver<Mail>;
+pub(super) type Mailbox = mpsc::Receiver<CallMessage>;
 
 /// The mailbox of a call. It marks the call's outgoing request until the request's id is known.
 #[derive(Clone)]
 pub(super) struct Route {
-    pub(super) mail: mpsc::Sender<Mail>,
+    pub(super) sender: mpsc::Sender<CallMessage>,
     listens: bool,
     /// `true` for a request that is quickly done, and whose server asks nothing.
     lists: bool,
@@ -79,7 +79,7 @@ pub(super) struct Route {
     /// `true` if the call is counted elsewhere.
     counted: bool,
     /// The number of requests of the server that wait for an answer by way of this call.
-    questions: usize,
+    pending_requests: usize,
     /// The last event on its response stream. The stream is resumed after it.
     #[cfg(feature = "http-client")]
     last_event: Option<String>,
@@ -106,10 +106,10 @@ impl Route {
     }
 
     pub(super) fn new(caller: &Caller, listens: bool) -> (Self, Mailbox) {
-        let (mail, mailbox) = mpsc::channel(MAILBOX);
+        let (sender, mailbox) = mpsc::channel(MAILBOX_CAPACITY);
         (
             Self {
-                mail,
+                sender,
                 listens,
                 lists: false,
                 quiet: caller.is_quiet(),
@@ -119,7 +119,7 @@ impl Route {
                 #[cfg(feature = "http-client")]
                 result: None,
                 counted: false,
-                questions: 0,
+                pending_requests: 0,
                 #[cfg(feature = "http-client")]
                 last_event: None,
             },
@@ -128,8 +128,8 @@ impl Route {
     }
 
     /// Returns `true` if messages that name no call may go to this one.
-    fn takes_what_names_no_call(&self) -> bool {
-        !self.quiet && !self.mail.is_closed()
+    fn accepts_unattributed(&self) -> bool {
+        !self.quiet && !self.sender.is_closed()
     }
 }
 
@@ -144,8 +144,8 @@ pub(super) struct Routes {
     table: Mutex<Table>,
     /// Set once the connection has had several callers: from then on, callers need not be recorded.
     shared: AtomicBool,
-    counters: Arc<Counters>,
-    claims: Arc<Claims>,
+    counters: Arc<UpstreamCounters>,
+    claims: Arc<ClaimedCapabilities>,
     /// The number of direct calls in flight, which are not in the table.
     #[cfg(feature = "http-client")]
     direct: AtomicUsize,
@@ -167,8 +167,8 @@ pub(super) struct Table {
     closed: bool,
     pub(super) callers: Callers,
     /// Messages that name no call, and wait for the only caller.
-    pub(super) held: Held,
-    pub(super) questions: Questions,
+    pub(super) deferred: DeferredMessages,
+    pub(super) pending_requests: PendingRequests,
     /// The calls by age, so that the newest call of a session is found.
     calls: BTreeMap<Order, RequestId>,
     routes: HashMap<RequestId, (Order, Route)>,
@@ -177,22 +177,22 @@ pub(super) struct Table {
     tokens: HashMap<ProgressToken, RequestId>,
     listeners: HashMap<Order, Listener>,
     /// `true` if the server takes no subscriptions, and so sends updates of any resource.
-    updates_unasked: bool,
+    accepts_unrequested_updates: bool,
     next: Order,
     /// rmcp's own request, while the connection is being established.
     handshake: Option<(RequestId, Expected)>,
-    orphans: Orphans,
+    unattributed: UnattributedAnswers,
     /// Progress of calls whose tokens are not known yet, where rmcp assigns the token of a call as
     /// it sends the call.
     early: Option<VecDeque<ServerNotification>>,
     /// Requests whose answers did not come to rmcp, until rmcp has been told.
-    failed: VecDeque<(RequestId, Orphan)>,
+    failed: VecDeque<(RequestId, UnattributedAnswer)>,
 }
 
 pub(super) type Order = u64;
 
 impl Routes {
-    pub(super) fn new(counters: Arc<Counters>, claims: Arc<Claims>) -> Self {
+    pub(super) fn new(counters: Arc<UpstreamCounters>, claims: Arc<ClaimedCapabilities>) -> Self {
         Self {
             table: Mutex::default(),
             shared: AtomicBool::new(false),
@@ -207,47 +207,47 @@ impl Routes {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &UpstreamCounters {
         &self.counters
     }
 
     /// Records the caller of a request, before the request is processed.
-    pub(super) fn meet(&self, context: &CallContext) {
+    pub(super) fn record_caller(&self, context: &CallContext) {
         if self.shared.load(Ordering::Relaxed) {
             return;
         }
         let caller = CallerKey::of(context);
-        let held = {
+        let deferred = {
             let mut table = self.table();
-            if !table.callers.meet(caller) {
+            if !table.callers.record(caller) {
                 return;
             }
-            std::mem::take(&mut table.held)
+            std::mem::take(&mut table.deferred)
         };
         self.shared.store(true, Ordering::Relaxed);
-        self.claims.several();
-        match held.notifications.len() {
+        self.claims.set_several_callers();
+        match deferred.notifications.len() {
             0 => {}
             dropped => self.counters.unattributed(dropped as u64),
         }
     }
 
-    /// Delivers the held messages to the only caller, once the caller can be reached.
-    fn hand_over(self: &Arc<Self>, mut table: MutexGuard<'_, Table>) {
-        if table.held.is_empty() {
+    /// Delivers the deferred messages to the only caller, once the caller can be reached.
+    fn deliver_deferred(self: &Arc<Self>, mut table: MutexGuard<'_, Table>) {
+        if table.deferred.is_empty() {
             return;
         }
-        if let Some(route) = table.told() {
-            let (mail, held) = (route.mail.clone(), &mut table.held.notifications);
-            for notification in held.drain(..) {
-                post(&mail, notification, &self.counters);
+        if let Some(route) = table.route_for_notification() {
+            let (sender, deferred) = (route.sender.clone(), &mut table.deferred.notifications);
+            for notification in deferred.drain(..) {
+                send_or_drop(&sender, notification, &self.counters);
             }
         }
-        let handed = table.hand_over_questions();
-        // If a question is gone, its place takes the lock as it is dropped.
+        let handed = table.assign_deferred_requests();
+        // If a request is gone, its permit takes the lock as it is dropped.
         drop(table);
-        for (waiting, mail, at) in handed {
-            let _ = waiting.send(self.reached(mail, at));
+        for (waiting, sender, scope) in handed {
+            let _ = waiting.send(self.destination(sender, scope));
         }
     }
 
@@ -260,20 +260,20 @@ impl Routes {
     ) {
         let mut table = self.table();
         // A call that was dropped before its request was sent has left already.
-        if table.closed || route.mail.is_closed() {
+        if table.closed || route.sender.is_closed() {
             return;
         }
         table.next += 1;
         let order = table.next;
         if let Some(token) = token {
-            table.take_early_progress(&token, &route, &self.counters);
+            table.deliver_early_progress(&token, &route, &self.counters);
             table.tokens.insert(token, id.clone());
         }
         if !route.listens && !route.quiet {
             table.calls.insert(order, id.clone());
         }
         table.routes.insert(id, (order, route));
-        self.hand_over(table);
+        self.deliver_deferred(table);
     }
 
     /// Starts to keep progress that comes before its call is entered.
@@ -283,8 +283,8 @@ impl Routes {
 
     /// Accepts updates of resources without a subscription, because the server takes no
     /// subscriptions.
-    pub(super) fn take_unasked_updates(&self) {
-        self.table().updates_unasked = true;
+    pub(super) fn accept_unrequested_updates(&self) {
+        self.table().accepts_unrequested_updates = true;
     }
 
     /// Enters a request of rmcp's own.
@@ -315,7 +315,7 @@ impl Routes {
     }
 
     /// Removes a call that was answered. Returns the reason if the answer cannot be read.
-    pub(super) fn land(&self, id: &RequestId, token: &ProgressToken) -> Option<Why> {
+    pub(super) fn complete(&self, id: &RequestId, token: &ProgressToken) -> Option<Why> {
         let route = self.table().remove(id, token)?;
         route.unreadable
     }
@@ -355,24 +355,24 @@ impl Routes {
             table.abandoned.remove(&id);
             table.handshake.take_if(|(handshake, _)| *handshake == id);
         }
-        table.settle_orphans();
+        table.settle_unattributed();
     }
 
     /// Records an answer that cannot be read: the answer to this request, or to one of those in
     /// flight.
     pub(super) fn unreadable(&self, id: Option<RequestId>, why: Why) {
-        self.orphaned(id, Orphan::Unreadable(why));
+        self.record_unattributed(id, UnattributedAnswer::Unreadable(why));
     }
 
-    fn orphaned(&self, id: Option<RequestId>, orphan: Orphan) {
+    fn record_unattributed(&self, id: Option<RequestId>, answer: UnattributedAnswer) {
         let mut table = self.table();
         let handshake = table.handshake.as_ref().map(|(id, _)| id.clone());
         match id.or(handshake) {
-            Some(id) => table.fail(id, orphan),
+            Some(id) => table.fail(id, answer),
             None => {
                 let until = table.next;
-                table.orphans.add(until, orphan);
-                table.settle_orphans();
+                table.unattributed.add(until, answer);
+                table.settle_unattributed();
             }
         }
     }
@@ -383,7 +383,7 @@ impl Routes {
     /// "Method not found" is an exception: a server that has read the method has read the `id` too,
     /// and some servers answer notifications so. Before the handshake has been answered, no
     /// notification has been sent.
-    pub(super) fn named(
+    pub(super) fn withhold_unattributed(
         &self,
         message: RxJsonRpcMessage<RoleClient>,
     ) -> Option<RxJsonRpcMessage<RoleClient>> {
@@ -393,7 +393,10 @@ impl Routes {
                 if declines && self.table().handshake.is_none() {
                     tracing::debug!("an error that names no request is taken for no answer");
                 } else {
-                    self.orphaned(None, Orphan::Error(Box::new(error.error)));
+                    self.record_unattributed(
+                        None,
+                        UnattributedAnswer::Error(Box::new(error.error)),
+                    );
                 }
                 None
             }
@@ -403,8 +406,8 @@ impl Routes {
 
     /// Returns the answer to a request that has failed, for rmcp.
     pub(super) fn next_failed(&self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        let (id, orphan) = self.table().failed.pop_front()?;
-        Some(JsonRpcMessage::error(orphan.into_error(), Some(id)))
+        let (id, answer) = self.table().failed.pop_front()?;
+        Some(JsonRpcMessage::error(answer.into_error(), Some(id)))
     }
 
     /// Enters a listen that takes the connection's own notifications.
@@ -418,7 +421,7 @@ impl Routes {
         let order = table.next;
         if !table.closed {
             table.listeners.insert(order, Listener { route, filter });
-            self.hand_over(table);
+            self.deliver_deferred(table);
         }
         order
     }
@@ -437,7 +440,7 @@ impl Routes {
                 std::mem::take(&mut table.listeners),
                 std::mem::take(&mut table.calls),
                 std::mem::take(&mut table.tokens),
-                std::mem::take(&mut table.held),
+                std::mem::take(&mut table.deferred),
             )
         };
         drop(lost);
@@ -492,7 +495,7 @@ impl Routes {
                 .map(|(_, route)| route);
             match route {
                 Some(route) => {
-                    post(&route.mail, notification, &self.counters);
+                    send_or_drop(&route.sender, notification, &self.counters);
                 }
                 None => table.keep_early(notification),
             }
@@ -508,12 +511,12 @@ impl Routes {
                 notification,
                 ServerNotification::ResourceUpdatedNotification(_)
             );
-            if wanted || !is_update || !table.updates_unasked {
+            if wanted || !is_update || !table.accepts_unrequested_updates {
                 return None;
             }
         }
         if let Some((_, route)) = call.and_then(|id| table.routes.get(id)) {
-            post(&route.mail, notification, &self.counters);
+            send_or_drop(&route.sender, notification, &self.counters);
         } else {
             table.deliver_to_only_caller(notification, &self.counters);
         }
@@ -527,13 +530,13 @@ impl Routes {
             return;
         };
         if let Some((_, route)) = self.table().routes.get(id) {
-            post(&route.mail, notification, &self.counters);
+            send_or_drop(&route.sender, notification, &self.counters);
         }
     }
 
     /// Records an event on the response stream of a call.
     #[cfg(feature = "http-client")]
-    pub(super) fn heard_event(&self, id: &RequestId, event: &str) {
+    pub(super) fn record_event(&self, id: &RequestId, event: &str) {
         if let Some((_, route)) = self.table().routes.get_mut(id) {
             route.last_event = Some(event.to_owned());
         }
@@ -542,7 +545,7 @@ impl Routes {
     /// Returns the call whose response stream goes on after this event. Returns `None` if the
     /// server has given several streams the same event id.
     #[cfg(feature = "http-client")]
-    pub(super) fn call_after(&self, event: &str) -> Option<RequestId> {
+    pub(super) fn call_resumed_after(&self, event: &str) -> Option<RequestId> {
         let table = self.table();
         let mut calls = table
             .routes
@@ -604,7 +607,12 @@ impl Table {
         early.push_back(progress);
     }
 
-    fn take_early_progress(&mut self, token: &ProgressToken, route: &Route, counters: &Counters) {
+    fn deliver_early_progress(
+        &mut self,
+        token: &ProgressToken,
+        route: &Route,
+        counters: &UpstreamCounters,
+    ) {
         let Some(early) = self.early.as_mut().filter(|early| !early.is_empty()) else {
             return;
         };
@@ -613,7 +621,7 @@ impl Table {
                 ServerNotification::ProgressNotification(of)
                     if of.params.progress_token == *token =>
                 {
-                    post(&route.mail, progress, counters);
+                    send_or_drop(&route.sender, progress, counters);
                 }
                 _ => early.push_back(progress),
             }
@@ -622,7 +630,7 @@ impl Table {
 
     /// Returns the route for a notification that names no call, if the only caller can be reached:
     /// the newest call, else a listen.
-    fn told(&self) -> Option<&Route> {
+    fn route_for_notification(&self) -> Option<&Route> {
         if !self.callers.is_one() {
             return None;
         }
@@ -634,12 +642,12 @@ impl Table {
         calls
             .chain(listens)
             .chain(listeners)
-            .find(|route| route.takes_what_names_no_call())
+            .find(|route| route.accepts_unattributed())
     }
 
     /// Returns the route for a request that names no call, if the only caller can be reached. A
     /// listen outlives a call that is quickly done, so it comes before such a call.
-    pub(super) fn asked(&mut self) -> Option<(At, &mut Route)> {
+    pub(super) fn route_for_request(&mut self) -> Option<(Scope, &mut Route)> {
         if !self.callers.is_one() {
             return None;
         }
@@ -647,25 +655,25 @@ impl Table {
             let mut calls = self.calls.values().rev();
             let found = calls.find(|id| {
                 let route = self.routes.get(id).map(|(_, route)| route);
-                route.is_some_and(|route| route.takes_what_names_no_call() && route.lists == lists)
+                route.is_some_and(|route| route.accepts_unattributed() && route.lists == lists)
             });
-            found.cloned().map(At::Call)
+            found.cloned().map(Scope::Call)
         };
         let listener = || {
             let listeners = self.listeners.iter();
-            let mut open = listeners.filter(|(_, one)| one.route.takes_what_names_no_call());
-            open.next().map(|(order, _)| At::Listener(*order))
+            let mut open = listeners.filter(|(_, one)| one.route.accepts_unattributed());
+            open.next().map(|(order, _)| Scope::Listener(*order))
         };
-        let at = newest(false).or_else(listener).or_else(|| newest(true))?;
-        self.route_at(&at).map(|route| (at, route))
+        let scope = newest(false).or_else(listener).or_else(|| newest(true))?;
+        self.route_in(&scope).map(|route| (scope, route))
     }
 
-    /// Returns the route of the call or the listen at this place.
-    pub(super) fn route_at(&mut self, at: &At) -> Option<&mut Route> {
-        match at {
-            At::Connection => None,
-            At::Call(id) => self.routes.get_mut(id).map(|(_, route)| route),
-            At::Listener(order) => {
+    /// Returns the route of the call or the listen that a permit is counted at.
+    pub(super) fn route_in(&mut self, scope: &Scope) -> Option<&mut Route> {
+        match scope {
+            Scope::Connection => None,
+            Scope::Call(id) => self.routes.get_mut(id).map(|(_, route)| route),
+            Scope::Listener(order) => {
                 let listener = self.listeners.get_mut(order);
                 listener.map(|listener| &mut listener.route)
             }
@@ -673,24 +681,26 @@ impl Table {
     }
 
     /// Fails a call by an answer that rmcp has not seen.
-    fn fail(&mut self, id: RequestId, orphan: Orphan) {
-        match (self.routes.get_mut(&id), &orphan) {
+    fn fail(&mut self, id: RequestId, answer: UnattributedAnswer) {
+        match (self.routes.get_mut(&id), &answer) {
             (Some((_, route)), _) if route.answered => return,
-            (Some((_, route)), Orphan::Unreadable(why)) => route.unreadable = Some(*why),
-            (Some(_), Orphan::Error(_)) => {}
+            (Some((_, route)), UnattributedAnswer::Unreadable(why)) => {
+                route.unreadable = Some(*why)
+            }
+            (Some(_), UnattributedAnswer::Error(_)) => {}
             (None, _) if self.handshake.as_ref().is_some_and(|(own, _)| *own == id) => {}
             (None, _) => {
                 self.abandoned.remove(&id);
                 return;
             }
         }
-        self.failed.push_back((id, orphan));
+        self.failed.push_back((id, answer));
     }
 
     /// Fails the calls that answers without an `id` must have been for, once only as many calls are
     /// left as there are such answers. A listen is answered when it ends, so it does not count.
-    fn settle_orphans(&mut self) {
-        let Some((until, orphan)) = self.orphans.until() else {
+    fn settle_unattributed(&mut self) {
+        let Some((until, answer)) = self.unattributed.until() else {
             return;
         };
         self.abandoned.expire();
@@ -701,11 +711,11 @@ impl Table {
             .map(|(id, _)| id.clone())
             .collect();
         let left = self.abandoned.len().map(|gone| gone + unanswered.len());
-        if !self.orphans.settle(left, unanswered.is_empty()) {
+        if !self.unattributed.settle(left, unanswered.is_empty()) {
             return;
         }
         for id in unanswered.drain(..) {
-            self.fail(id, orphan.clone());
+            self.fail(id, answer.clone());
         }
     }
 
@@ -713,46 +723,54 @@ impl Table {
         &mut self,
         id: &RequestId,
         notification: ServerNotification,
-        counters: &Counters,
+        counters: &UpstreamCounters,
     ) {
         let listen = self.routes.get(id).filter(|(_, route)| route.listens);
         let Some((_, route)) = listen else {
             tracing::debug!("a notification for a subscription that has ended");
             return;
         };
-        if !post(&route.mail, notification, counters) {
+        if !send_or_drop(&route.sender, notification, counters) {
             // Its mailbox closes, and the listen ends with an error: it has missed a message.
             self.routes.remove(id);
         }
     }
 
     /// Returns `true` if a listen asked for the change.
-    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) -> bool {
+    fn deliver_change(&mut self, change: &ServerNotification, counters: &UpstreamCounters) -> bool {
         let mut wanted = false;
         self.listeners.retain(|_, listener| {
             if !wants(&listener.filter, change) {
                 return true;
             }
             wanted = true;
-            post(&listener.route.mail, change.clone(), counters)
+            send_or_drop(&listener.route.sender, change.clone(), counters)
         });
         wanted
     }
 
     /// Delivers a notification that names no call and no subscription, if the connection has had
     /// only one caller.
-    fn deliver_to_only_caller(&mut self, notification: ServerNotification, counters: &Counters) {
-        if let Some(route) = self.told() {
-            post(&route.mail, notification, counters);
-        } else if self.callers.are_several() || !self.held.keep(notification) {
+    fn deliver_to_only_caller(
+        &mut self,
+        notification: ServerNotification,
+        counters: &UpstreamCounters,
+    ) {
+        if let Some(route) = self.route_for_notification() {
+            send_or_drop(&route.sender, notification, counters);
+        } else if self.callers.are_several() || !self.deferred.defer_notification(notification) {
             counters.unattributed(1);
         }
     }
 }
 
 /// Puts a notification into a mailbox, if there is room.
-fn post(mail: &mpsc::Sender<Mail>, notification: ServerNotification, counters: &Counters) -> bool {
-    let posted = mail.try_send(Mail::Notification(Box::new(notification)));
+fn send_or_drop(
+    sender: &mpsc::Sender<CallMessage>,
+    notification: ServerNotification,
+    counters: &UpstreamCounters,
+) -> bool {
+    let posted = sender.try_send(CallMessage::Notification(Box::new(notification)));
     if let Err(mpsc::error::TrySendError::Full(_)) = &posted {
         counters.overflowed();
     }
@@ -760,14 +778,14 @@ fn post(mail: &mpsc::Sender<Mail>, notification: ServerNotification, counters: &
 }
 
 impl Route {
-    /// Counts one more question. Returns `false` if too many wait for an answer.
-    pub(super) fn take_question(&mut self) -> bool {
-        let takes = self.questions < MAX_FOR_ONE;
-        self.questions += usize::from(takes);
+    /// Counts one more request. Returns `false` if too many wait for an answer.
+    pub(super) fn acquire_permit(&mut self) -> bool {
+        let takes = self.pending_requests < MAX_PER_CALL;
+        self.pending_requests += usize::from(takes);
         takes
     }
 
-    pub(super) fn let_go_of_question(&mut self) {
-        self.questions = self.questions.saturating_sub(1);
+    pub(super) fn release_permit(&mut self) {
+        self.pending_requests = self.pending_requests.saturating_sub(1);
     }
 }

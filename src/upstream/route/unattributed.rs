@@ -11,21 +11,21 @@ use crate::{code, lines::Why};
 /// others have been answered: no call fails for another's answer, and none waits for an answer that
 /// has come.
 #[derive(Default)]
-pub(in crate::upstream) struct Orphans {
+pub(in crate::upstream) struct UnattributedAnswers {
     count: usize,
     /// The newest call that one of the answers may be for, and the last answer.
-    last: Option<(Order, Orphan)>,
+    last: Option<(Order, UnattributedAnswer)>,
 }
 
 /// An answer that does not say which call it is for.
 #[derive(Clone)]
-pub(in crate::upstream) enum Orphan {
+pub(in crate::upstream) enum UnattributedAnswer {
     Unreadable(Why),
     /// A JSON-RPC error without an `id`.
     Error(Box<ErrorData>),
 }
 
-impl Orphan {
+impl UnattributedAnswer {
     /// Returns the error that rmcp gets in place of the answer. A call that finds an unreadable
     /// answer has an error text of its own.
     pub(in crate::upstream) fn into_error(self) -> ErrorData {
@@ -39,20 +39,22 @@ impl Orphan {
     }
 }
 
-impl Orphans {
-    pub(in crate::upstream) fn add(&mut self, until: Order, orphan: Orphan) {
+impl UnattributedAnswers {
+    pub(in crate::upstream) fn add(&mut self, until: Order, answer: UnattributedAnswer) {
         self.count += 1;
-        let orphan = match orphan {
+        let answer = match answer {
             // The call of each is unknown, and its text may be meant for another caller.
-            Orphan::Error(_) if self.count > 1 => Orphan::Unreadable(Why::NoMessage),
-            orphan => orphan,
+            UnattributedAnswer::Error(_) if self.count > 1 => {
+                UnattributedAnswer::Unreadable(Why::NoMessage)
+            }
+            answer => answer,
         };
-        self.last = Some((until, orphan));
+        self.last = Some((until, answer));
     }
 
     /// Returns the newest call that one of the answers may be for, and the last answer, if there
     /// are any.
-    pub(in crate::upstream) fn until(&self) -> Option<(Order, Orphan)> {
+    pub(in crate::upstream) fn until(&self) -> Option<(Order, UnattributedAnswer)> {
         self.last.clone()
     }
 

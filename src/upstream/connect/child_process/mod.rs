@@ -37,8 +37,8 @@ use crate::{
         connection::{Connection, Handshake, Kind},
         end::End,
         errors,
+        reconnect::Dial,
         route::Routes,
-        slot::Dial,
     },
 };
 
@@ -379,7 +379,7 @@ impl Transport<RoleClient> for Child {
 
     /// Closes in the order of MCP 2025-11-25, basic/lifecycle, shutdown.
     async fn close(&mut self) -> io::Result<()> {
-        self.end.close();
+        self.end.start_closing();
         let terminate_at = Instant::now() + INPUT_CLOSED;
         let _ = timeout_at(terminate_at, self.lines.close()).await;
         let mut ended = timeout_at(terminate_at, self.process.exit()).await.is_ok();

@@ -16,7 +16,7 @@ use super::connection::Connection;
 use crate::{Error, TransportError, util::backoff::Backoff};
 
 /// The time a call waits for an attempt that is due, rather than fail.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// The lifetime below which a lost connection counts as a failure.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ pub(super) trait Dial: Send + Sync {
 }
 
 /// A connection that is made on demand, by one caller for all, and made again when it is lost.
-pub(super) struct Slot {
+pub(super) struct Reconnect {
     name: Arc<str>,
     dial: Box<dyn Dial>,
     backoff: Backoff,
@@ -49,7 +49,7 @@ pub(super) struct Slot {
     state: Mutex<State>,
     /// Cancels the attempt that is under way.
     stop: CancellationToken,
-    this: Weak<Slot>,
+    this: Weak<Reconnect>,
 }
 
 #[derive(Default)]
@@ -78,15 +78,15 @@ enum Phase {
 }
 
 /// The settings of a slot.
-pub(super) struct Settings {
+pub(super) struct ReconnectSettings {
     pub(super) name: Arc<str>,
     pub(super) backoff: Backoff,
     pub(super) connect_timeout: Duration,
     pub(super) in_background: bool,
 }
 
-impl Slot {
-    pub(super) fn new(settings: Settings, dial: Box<dyn Dial>) -> Arc<Self> {
+impl Reconnect {
+    pub(super) fn new(settings: ReconnectSettings, dial: Box<dyn Dial>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             name: settings.name,
             backoff: settings.backoff,
@@ -116,7 +116,7 @@ impl Slot {
     /// # Errors
     ///
     /// Returns an error if the connection cannot be made. If the next attempt is not due within
-    /// [`PATIENCE`], the error comes at once and says when the attempt is due.
+    /// [`MAX_WAIT`], the error comes at once and says when the attempt is due.
     pub(super) async fn get(&self) -> Result<Arc<Connection>, Error> {
         loop {
             let next = {
@@ -153,7 +153,7 @@ impl Slot {
         if wait.is_zero() {
             return Ok(None);
         }
-        if wait <= PATIENCE {
+        if wait <= MAX_WAIT {
             return Ok(Some(next_attempt));
         }
         let why = state.last_error.as_ref().map(ToString::to_string);
@@ -355,7 +355,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Reconnect {
     /// Cancels the attempt under way: no caller is left to use its connection.
     fn drop(&mut self) {
         self.stop.cancel();
