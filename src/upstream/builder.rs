@@ -13,6 +13,8 @@ use rmcp::{
     transport::IntoTransport,
 };
 
+use tokio_util::task::TaskTracker;
+
 use super::{
     Inner, Upstream,
     capabilities::ClaimedCapabilities,
@@ -325,6 +327,8 @@ impl UpstreamBuilder {
                 unreadable: UnreadableLog::default(),
                 claims,
                 counters,
+                calls: TaskTracker::new(),
+                listens: TaskTracker::new(),
             }),
         }
     }

@@ -123,7 +123,6 @@ impl UpstreamCall {
         let (message, meta, back) = self.outgoing(request);
         let posting = direct.prepare(message, meta);
         let id = posting.id.clone();
-        let _counted = self.connection.routes.count();
         let posted = self.while_connected(Box::pin(direct.post(posting, expected)));
         let answer = match posted.await? {
             Posted::Answer(answer) => *answer,

@@ -140,6 +140,13 @@ pub(super) fn lost(upstream: &Arc<str>) -> Error {
         .into()
 }
 
+/// Returns the error for a request to an upstream that takes no more.
+pub(super) fn closed(upstream: &Arc<str>) -> Error {
+    TransportError::not_delivered("it has been closed")
+        .with_upstream(upstream.clone())
+        .into()
+}
+
 /// Returns the error for an answer that cannot be read.
 pub(super) fn unreadable(upstream: &Arc<str>, why: Why) -> Error {
     TransportError::new(format!("the server's answer cannot be read: {why}"))

@@ -40,6 +40,7 @@ use rmcp::model::{
     SetLevelRequestParams,
 };
 pub use stats::UpstreamStats;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use self::{
@@ -192,6 +193,10 @@ struct Inner {
     unreadable: UnreadableLog,
     claims: Arc<ClaimedCapabilities>,
     counters: Arc<UpstreamCounters>,
+    /// The calls in flight. It is closed once the upstream takes no more.
+    calls: TaskTracker,
+    /// The listens in flight.
+    listens: TaskTracker,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,10 +262,10 @@ impl Upstream {
         self.inner.counters.stats()
     }
 
-    /// Returns the number of calls and listens in flight.
+    /// Returns the number of calls and listens in flight. Requests that wait for a connection count
+    /// too.
     pub fn in_flight(&self) -> usize {
-        let connections = self.inner.slots().filter_map(|slot| slot.ready());
-        connections.map(|connection| connection.routes.len()).sum()
+        self.inner.calls.len() + self.inner.listens.len()
     }
 
     /// Returns the list items that could not be read, from the last reading of each list.
@@ -313,7 +318,22 @@ impl Upstream {
         WeakUpstream(Arc::downgrade(&self.inner))
     }
 
-    /// Closes the connection for good. Calls in flight fail.
+    /// Closes the connection for good, once the calls in flight have ended.
+    ///
+    /// From now on new requests fail with a [transport error](crate::TransportError), not
+    /// delivered. The calls in flight go on until they end, at most until `limit`. Then the
+    /// connection is [closed](Self::close), which ends the listens. Returns the number of calls
+    /// that the limit cut off.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        let calls = &self.inner.calls;
+        calls.close();
+        let _ = tokio::time::timeout(limit, calls.wait()).await;
+        let cut_off = calls.len();
+        self.close().await;
+        cut_off
+    }
+
+    /// Closes the connection for good. Calls in flight fail; [`drain`](Self::drain) waits for them.
     ///
     /// A child process is asked to end by closing its standard input, 1 s later by `SIGTERM`, and
     /// killed after another second (MCP 2025-11-25, basic/lifecycle, shutdown). A child process
@@ -322,6 +342,7 @@ impl Upstream {
     ///
     /// To close several upstreams, await all of these futures at once.
     pub async fn close(&self) {
+        self.inner.calls.close();
         futures::future::join_all(self.inner.slots().map(|slot| slot.close())).await;
     }
 }
@@ -367,6 +388,14 @@ impl Inner {
         }
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
+        }
+        let _in_flight = match request.message {
+            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
+            _ => self.calls.token(),
+        };
+        // The token comes first, so that a drain that begins now waits for this call.
+        if self.calls.is_closed() {
+            return Err(errors::closed(&self.name));
         }
         let connection = match self.ready(era) {
             Some(connection) => connection,

@@ -12,7 +12,7 @@ use futures::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connection;
+use super::{connection::Connection, errors};
 use crate::{Error, TransportError, util::backoff::Backoff};
 
 /// The time a call waits for an attempt that is due, rather than fail.
@@ -142,7 +142,7 @@ impl Reconnect {
     /// Returns the time until which to wait before the next attempt.
     fn wait(&self, state: &State) -> Result<Option<Instant>, Error> {
         if state.closed {
-            return Err(self.closed());
+            return Err(errors::closed(&self.name));
         }
         let Some(next_attempt) = state.next_attempt else {
             return Ok(None);
@@ -173,10 +173,6 @@ impl Reconnect {
         TransportError::not_delivered(message).with_upstream(self.name.clone())
     }
 
-    fn closed(&self) -> Error {
-        self.error("it has been closed").into()
-    }
-
     /// Begins an attempt that goes on even if no caller waits for it any more.
     fn start(&self, state: &mut State) -> Connecting {
         let dialled = self.dial.dial();
@@ -188,12 +184,7 @@ impl Reconnect {
             let dialled = stop.run_until_cancelled(tokio::time::timeout(limit, dialled));
             let connected = match dialled.await {
                 Some(Ok(connected)) => connected.map(Arc::new),
-                None => {
-                    let message = "it has been closed";
-                    Err(TransportError::not_delivered(message)
-                        .with_upstream(name)
-                        .into())
-                }
+                None => Err(errors::closed(&name)),
                 Some(Err(_)) => {
                     let message = format!("cannot connect within {limit:?}");
                     Err(TransportError::not_delivered(message)
@@ -224,7 +215,7 @@ impl Reconnect {
     fn settle(&self, connected: Result<Arc<Connection>, Error>) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         if state.closed {
-            return Err(self.closed());
+            return Err(errors::closed(&self.name));
         }
         match &connected {
             Ok(connection) => {

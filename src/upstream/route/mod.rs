@@ -6,8 +6,6 @@ pub(super) mod routing_transport;
 pub(super) mod server_requests;
 pub(super) mod unattributed;
 
-#[cfg(feature = "http-client")]
-use std::sync::atomic::AtomicUsize;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
@@ -76,8 +74,6 @@ pub(super) struct Route {
     /// The result, if it was read before rmcp reads the answer.
     #[cfg(feature = "http-client")]
     result: Option<Box<rmcp::model::ServerResult>>,
-    /// `true` if the call is counted elsewhere.
-    counted: bool,
     /// The number of requests of the server that wait for an answer by way of this call.
     pending_requests: usize,
     /// The last event on its response stream. The stream is resumed after it.
@@ -86,10 +82,10 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Marks a call that takes only messages that name it, and is [counted](Routes::count).
+    /// Marks a call that takes only messages that name it.
     #[cfg(feature = "http-client")]
     pub(super) fn direct(mut self) -> Self {
-        (self.quiet, self.counted) = (true, true);
+        self.quiet = true;
         self
     }
 
@@ -118,7 +114,6 @@ impl Route {
                 expected: None,
                 #[cfg(feature = "http-client")]
                 result: None,
-                counted: false,
                 pending_requests: 0,
                 #[cfg(feature = "http-client")]
                 last_event: None,
@@ -146,20 +141,6 @@ pub(super) struct Routes {
     shared: AtomicBool,
     counters: Arc<UpstreamCounters>,
     claims: Arc<ClaimedCapabilities>,
-    /// The number of direct calls in flight, which are not in the table.
-    #[cfg(feature = "http-client")]
-    direct: AtomicUsize,
-}
-
-/// Counts a call until it is dropped.
-#[cfg(feature = "http-client")]
-pub(super) struct Counted<'a>(&'a AtomicUsize);
-
-#[cfg(feature = "http-client")]
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[derive(Default)]
@@ -198,8 +179,6 @@ impl Routes {
             shared: AtomicBool::new(false),
             counters,
             claims,
-            #[cfg(feature = "http-client")]
-            direct: AtomicUsize::new(0),
         }
     }
 
@@ -452,19 +431,6 @@ impl Routes {
         drop(ended);
     }
 
-    /// Returns the number of calls and listens in flight.
-    pub(super) fn len(&self) -> usize {
-        #[cfg(feature = "http-client")]
-        let direct = self.direct.load(Ordering::Relaxed);
-        #[cfg(not(feature = "http-client"))]
-        let direct = 0;
-        let table = self.table();
-        let routes = table.routes.values();
-        // Some of the counted calls are in the table too.
-        let in_table = routes.filter(|(_, route)| !route.counted).count();
-        direct + in_table + table.listeners.len()
-    }
-
     /// Delivers a notification. Returns it if it is for rmcp itself.
     pub(super) fn deliver(&self, notification: ServerNotification) -> Option<ServerNotification> {
         self.deliver_for(None, notification)
@@ -553,12 +519,6 @@ impl Routes {
             .filter(|(_, (_, route))| route.last_event.as_deref() == Some(event));
         let (id, _) = calls.next()?;
         calls.next().is_none().then(|| id.clone())
-    }
-
-    #[cfg(feature = "http-client")]
-    pub(super) fn count(&self) -> Counted<'_> {
-        self.direct.fetch_add(1, Ordering::Relaxed);
-        Counted(&self.direct)
     }
 
     /// Removes a call, answered or not, for which no message can come any more.
