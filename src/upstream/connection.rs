@@ -27,10 +27,7 @@ use super::{
     end::End,
     errors,
     listen::Subscribed,
-    route::{
-        Routes,
-        routing_transport::{ConnectionHandler, RoutingTransport},
-    },
+    route::{ConnectionHandler, Routes, RoutingTransport},
     stats::UpstreamCounters,
 };
 use crate::{CallContext, Error, caller::Era};

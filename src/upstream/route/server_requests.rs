@@ -10,7 +10,10 @@ use rmcp::model::{
 use rmcp::service::{InboundStreamOrigin, OriginatingRequestId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CallMessage, Order, Routes, Table};
+use super::{
+    CallMessage, Routes,
+    table::{Order, Table},
+};
 
 /// Limit of requests of a server that wait for an answer by way of one call.
 pub(in crate::upstream) const MAX_PER_CALL: usize = 64;
