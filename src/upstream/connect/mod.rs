@@ -10,7 +10,7 @@ use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 #[cfg(feature = "http-client")]
 pub use super::http::HttpEndpoint;
 #[cfg(feature = "http-client")]
-pub(super) use super::http::{DirectClient, Failure, HttpError, Opened, Posted};
+pub(super) use super::http::{DirectClient, Opened, Posted};
 #[cfg(feature = "child-process")]
 pub use child_process::ChildProcess;
 use futures::{channel::mpsc, future::BoxFuture};

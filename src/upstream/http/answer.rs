@@ -15,12 +15,14 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json};
 use sse_stream::Sse;
 
-use super::event_stream::too_long;
+use super::{
+    error_facts::{StandIn, retry_after},
+    event_stream::too_long,
+};
 use crate::{
     error::retry_after_in,
     upstream::{
         answers::{self, Expected},
-        errors,
         kinds::number_in,
         route::Routes,
     },
@@ -159,7 +161,7 @@ pub(super) const NO_MESSAGE: &str = "it is JSON, but no message of MCP";
 /// Returns the error that replaces an answer that cannot be read.
 pub(super) fn unreadable(why: impl Display) -> ErrorData {
     let message = format!("the server's answer cannot be read: {why}");
-    errors::stand_in(errors::StandIn::Unreadable, message)
+    StandIn::Unreadable.error(message)
 }
 
 /// Writes the response's `Retry-After` header into the data of an error, if the data can hold it.
@@ -168,7 +170,7 @@ pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Optio
     let JsonRpcMessage::Error(error) = message else {
         return;
     };
-    let Some(after) = header.and_then(errors::retry_after) else {
+    let Some(after) = header.and_then(retry_after) else {
         return;
     };
     let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -189,7 +191,7 @@ pub(super) fn stray() -> ErrorData {
         "a server answered a request with an id of another request; the answer is dropped"
     );
     let message = "the server's answer has the id of another request, so it is not used";
-    errors::stand_in(errors::StandIn::Stray, message)
+    StandIn::OtherRequest.error(message)
 }
 
 /// Returns the text of an event that is meant as a message.

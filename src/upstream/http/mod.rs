@@ -1,6 +1,7 @@
 mod answer;
 mod client;
 mod direct;
+pub(super) mod error_facts;
 mod event_stream;
 mod exchange;
 mod failure;
@@ -17,10 +18,7 @@ use rmcp::transport::{
 use tokio_util::sync::CancellationToken;
 
 use self::client::{BearerSource, Client, Resume, UntilGone};
-pub(in crate::upstream) use self::{
-    direct::{DirectClient, Opened, Posted},
-    failure::{Failure, HttpError},
-};
+pub(in crate::upstream) use self::direct::{DirectClient, Opened, Posted};
 
 use crate::{
     Error, TransportError,

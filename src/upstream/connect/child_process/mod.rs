@@ -35,7 +35,7 @@ use crate::{
         builder::Lifecycle,
         connect::lines::ClientLines,
         connection::{Connection, Handshake, Kind},
-        end::End,
+        end::{End, Ended},
         errors,
         reconnect::Dial,
         route::Routes,
@@ -303,7 +303,7 @@ impl Dial for Spawn {
                 // known.
                 Err(error) => {
                     note_end(&process, &end, ENDING).await;
-                    Err(errors::of_ended_connect(error, end.get()))
+                    Err(with_end(error, end.get()))
                 }
             }
         })
@@ -319,6 +319,17 @@ impl Dial for Spawn {
                 tracing::warn!("a child process that was killed has not ended");
             }
         })
+    }
+}
+
+/// Adds to a failed attempt to connect how the child ended.
+fn with_end(error: Error, ended: Option<&Ended>) -> Error {
+    match (error, ended) {
+        (Error::Transport(error), Some(ended)) => {
+            let message = format!("cannot connect: {}", ended.how);
+            ended.explain(error.with_message(message)).into()
+        }
+        (error, _) => error,
     }
 }
 
