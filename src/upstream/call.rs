@@ -18,20 +18,14 @@ use tokio::time::Instant;
 use super::{
     answers::Expected,
     connection::{Connection, Kind},
+    direct::{Answer, DirectAnswer, DirectSender},
     errors,
     kinds::{self, method},
-    route::{CallMessage, Mailbox, Reply, Route},
+    route::{CallMessage, Mailbox, Reply, Route, Routes},
 };
-#[cfg(feature = "http-client")]
-use super::{
-    connect::{DirectClient, Opened, Posted},
-    route::Routes,
-};
-#[cfg(feature = "http-client")]
-use crate::context::credential::OutboundCredential;
 use crate::{
-    CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why,
-    protocol::outgoing::WithoutProgress,
+    CallContext, Caller, Error, McpRequest, McpResponse, caller::Era,
+    context::credential::OutboundCredential, lines::Why, protocol::outgoing::WithoutProgress,
 };
 
 /// A request on its way to rmcp's loop.
@@ -78,11 +72,10 @@ impl UpstreamCall {
         if self.connection.is_foreign() {
             return Box::pin(self.send_over_foreign(request, listens, timeout)).await;
         }
-        #[cfg(feature = "http-client")]
-        if let Some(direct) = self.connection.direct()
-            && direct.takes(&request.message)
+        if let Some(direct) = self.connection.direct.as_deref()
+            && direct.accepts(&request.message)
         {
-            return self.post(direct, request).await;
+            return self.send_directly(direct, request).await;
         }
         let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
@@ -105,10 +98,7 @@ impl UpstreamCall {
             }
             self.failed(error)
         })?;
-        #[cfg(feature = "http-client")]
-        if let Some(direct) = self.connection.direct() {
-            direct.saw(&result);
-        }
+        self.connection.record_tools(&result);
         result = expected.read(result, self.connection.era);
         if self.connection.era == Era::Legacy && !expected.is_custom() {
             mark_complete(&mut result);
@@ -116,18 +106,26 @@ impl UpstreamCall {
         Ok(McpResponse::new(result))
     }
 
-    /// Sends a request directly over HTTP. Dropping the future ends its HTTP exchange.
-    #[cfg(feature = "http-client")]
-    async fn post(&self, direct: &DirectClient, request: McpRequest) -> Result<McpResponse, Error> {
+    /// Sends a request without rmcp's client loop. Dropping the future cancels it at the server.
+    async fn send_directly(
+        &self,
+        direct: &dyn DirectSender,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
         let expected = Expected::of(&request.message);
-        let (message, meta, back) = self.outgoing(request);
-        let posting = direct.prepare(message, meta);
-        let id = posting.id.clone();
-        let posted = self.while_connected(Box::pin(direct.post(posting, expected)));
-        let answer = match posted.await? {
-            Posted::Answer(answer) => *answer,
-            Posted::Stream(opened) => {
-                Box::pin(self.follow(direct, opened, expected, id, &back)).await?
+        let (message, meta, caller) = self.outgoing(request);
+        let sending = direct.send(message, meta, expected);
+        let answer = match self.while_connected(sending).await? {
+            DirectAnswer::Complete(answer) => *answer,
+            DirectAnswer::Stream(id, stream) => {
+                Box::pin(async {
+                    let (route, mailbox) = Route::new(&caller.caller, false);
+                    let routes = &self.connection.routes;
+                    let _entered = EnteredRoute::new(routes, id, route.direct());
+                    let answer = stream.read(routes).map(Ok::<_, Infallible>);
+                    self.wait(answer, mailbox, &caller, self.timeout).await
+                })
+                .await?
             }
         };
         let result = answer.map_err(|error| {
@@ -180,7 +178,6 @@ impl UpstreamCall {
 
     /// Waits for a message of the server, as long as there is a connection, and within the limit of
     /// the server's silence.
-    #[cfg(feature = "http-client")]
     async fn while_connected<F: Future + Unpin>(&self, coming: F) -> Result<F::Output, Error> {
         let timeout = self.timeout.unwrap_or_default();
         tokio::select! {
@@ -189,24 +186,6 @@ impl UpstreamCall {
             () = self.connection.until_lost() => Err(errors::lost(&self.upstream)),
             () = tokio::time::sleep(timeout), if self.timeout.is_some() => Err(Error::timeout(timeout)),
         }
-    }
-
-    /// Passes the messages on a call's stream on to the caller, up to the answer.
-    #[cfg(feature = "http-client")]
-    async fn follow(
-        &self,
-        direct: &DirectClient,
-        opened: Opened,
-        expected: Expected,
-        id: RequestId,
-        back: &CallerEnd,
-    ) -> Result<Answer, Error> {
-        let (route, mailbox) = Route::new(&back.caller, false);
-        let routes = &self.connection.routes;
-        let entered = Entered::new(routes, id, route.direct());
-        let answer = direct.follow(opened, expected, &entered.id, routes);
-        let answer = Box::pin(answer.map(Ok::<_, Infallible>));
-        self.wait(answer, mailbox, back, self.timeout).await
     }
 
     fn failed(&self, error: ServiceError) -> Error {
@@ -248,12 +227,10 @@ impl UpstreamCall {
             meta.shift_remove(*key);
         }
         // A credential for an upstream over HTTP must not reach any other.
-        #[cfg(feature = "http-client")]
         let credential = context.extensions.remove::<OutboundCredential>();
         if self.connection.kind == Kind::InProcess {
             *message.extensions_mut() = context.extensions;
         }
-        #[cfg(feature = "http-client")]
         if let Some(credential) = credential
             && self.connection.kind == Kind::Http
         {
@@ -331,9 +308,6 @@ impl UpstreamCall {
         }
     }
 }
-
-/// The outcome of a request, as rmcp gives it.
-type Answer = Result<ServerResult, rmcp::ServiceError>;
 
 /// Awaits the notification under way, and clears it.
 async fn finish(delivering: &mut Option<BoxFuture<'_, ()>>) {
@@ -487,22 +461,19 @@ impl CallerEnd {
 }
 
 /// A direct call, entered as long as messages can come for it.
-#[cfg(feature = "http-client")]
-struct Entered<'a> {
+struct EnteredRoute<'a> {
     routes: &'a Routes,
     id: RequestId,
 }
 
-#[cfg(feature = "http-client")]
-impl<'a> Entered<'a> {
+impl<'a> EnteredRoute<'a> {
     fn new(routes: &'a Arc<Routes>, id: RequestId, route: Route) -> Self {
         routes.enter(id.clone(), None, route);
         Self { routes, id }
     }
 }
 
-#[cfg(feature = "http-client")]
-impl Drop for Entered<'_> {
+impl Drop for EnteredRoute<'_> {
     fn drop(&mut self) {
         self.routes.leave(&self.id);
     }

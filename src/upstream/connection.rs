@@ -13,17 +13,16 @@ use rmcp::{
     RoleClient,
     model::{
         ClientNotification, DiscoverResult, InitializeRequestParams, ProtocolVersion,
-        ServerPeerInfo,
+        ServerPeerInfo, ServerResult,
     },
     service::{ClientLifecycleMode, Peer, RunningService, serve_client_with_lifecycle},
     transport::{IntoTransport, Transport},
 };
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "http-client")]
-use super::connect::DirectClient;
 use super::{
     capabilities::ClaimedCapabilities,
+    direct::DirectSender,
     end::End,
     errors,
     listen::Subscribed,
@@ -40,8 +39,9 @@ pub(super) struct Connection {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
-    #[cfg(feature = "http-client")]
-    direct: Option<DirectClient>,
+    /// The way to send single requests without rmcp's client loop, if the transport and the
+    /// revision have one.
+    pub(super) direct: Option<Box<dyn DirectSender>>,
     level_is_set: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
@@ -65,6 +65,24 @@ impl Kind {
     /// Returns `true` if the transport says which call a request of the server belongs to.
     pub(super) fn names_calls(self) -> bool {
         matches!(self, Self::InProcess | Self::Http)
+    }
+}
+
+/// The properties of a connection that its transport determines.
+pub(super) struct TransportProfile {
+    pub(super) kind: Kind,
+    /// The end of the connection, if the transport knows its reason.
+    pub(super) end: End,
+    pub(super) direct: Option<Box<dyn DirectSender>>,
+}
+
+impl TransportProfile {
+    pub(super) fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            end: End::default(),
+            direct: None,
+        }
     }
 }
 
@@ -98,25 +116,12 @@ impl Handshake {
 }
 
 impl Connection {
-    /// Performs the handshake over `transport`, and serves the connection from then on.
-    pub(super) async fn establish<T, E, A>(
-        transport: T,
-        handshake: Handshake,
-        kind: Kind,
-    ) -> Result<Self, Error>
-    where
-        T: IntoTransport<RoleClient, E, A>,
-        E: std::error::Error + Send + Sync + 'static,
-        A: 'static,
-    {
-        Self::establish_with(|_| transport, handshake, kind).await
-    }
-
-    /// Performs the handshake over a transport that knows the calls of the connection.
+    /// Performs the handshake over a transport, and serves the connection from then on. The
+    /// transport may use the routes of the connection's calls.
     pub(super) async fn establish_with<T, E, A>(
         transport: impl FnOnce(Arc<Routes>) -> T,
         handshake: Handshake,
-        kind: Kind,
+        profile: TransportProfile,
     ) -> Result<Self, Error>
     where
         T: IntoTransport<RoleClient, E, A>,
@@ -126,7 +131,7 @@ impl Connection {
         let handler = ConnectionHandler {
             routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: handshake.claims.client_info(&handshake.info, kind),
+            info: handshake.claims.client_info(&handshake.info, profile.kind),
         };
         let transport =
             RoutingTransport::new(transport(handler.routes.clone()).into_transport(), &handler);
@@ -137,7 +142,7 @@ impl Connection {
         Self::over(
             peer,
             handler,
-            kind,
+            profile,
             ConnectionOwner::Upstream(Mutex::new(Some(running))),
             &handshake.upstream,
         )
@@ -155,13 +160,14 @@ impl Connection {
             info: handshake.info.clone(),
         };
         handler.routes.keep_early_progress();
-        Self::over(peer, handler, Kind::Other, owner, &handshake.upstream)
+        let profile = TransportProfile::of(Kind::Other);
+        Self::over(peer, handler, profile, owner, &handshake.upstream)
     }
 
     fn over(
         peer: Peer<RoleClient>,
         handler: ConnectionHandler,
-        kind: Kind,
+        profile: TransportProfile,
         owner: ConnectionOwner,
         upstream: &Arc<str>,
     ) -> Result<Self, Error> {
@@ -170,28 +176,25 @@ impl Connection {
         if resources.and_then(|resources| resources.subscribe) != Some(true) {
             handler.routes.accept_unrequested_updates();
         }
+        let era = Era::of(&info.protocol_version);
+        let mut direct = profile.direct.filter(|_| era == Era::Modern);
+        if let Some(direct) = &mut direct {
+            direct.set_version(&info.protocol_version);
+        }
         Ok(Self {
-            era: Era::of(&info.protocol_version),
+            era,
             peer,
             routes: handler.routes,
             info,
-            kind,
+            kind: profile.kind,
             subscribed: Subscribed::default(),
-            #[cfg(feature = "http-client")]
-            direct: None,
+            direct,
             level_is_set: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             lost: handler.lost,
-            end: End::default(),
+            end: profile.end,
             owner,
         })
-    }
-
-    /// Sets the end of the connection, which its transport knows.
-    #[cfg(feature = "child-process")]
-    pub(super) fn with_end(mut self, end: End) -> Self {
-        self.end = end;
-        self
     }
 
     /// Returns how the connection ended, as far as that is known.
@@ -199,26 +202,18 @@ impl Connection {
         &self.end
     }
 
-    /// Lets calls go directly, if the connection's revision allows that.
-    #[cfg(feature = "http-client")]
-    pub(super) fn with_direct(mut self, direct: DirectClient) -> Self {
-        let version = &self.info.protocol_version;
-        self.direct = (self.era == Era::Modern).then(|| direct.speaking(version));
-        self
-    }
-
-    #[cfg(feature = "http-client")]
-    pub(super) fn direct(&self) -> Option<&DirectClient> {
-        self.direct.as_ref()
-    }
-
     /// Records the caller of a request, unless every message on the connection names its call.
     pub(super) fn record_caller(&self, context: &CallContext) {
-        #[cfg(feature = "http-client")]
-        if self.direct.is_some() {
-            return;
+        if self.direct.is_none() {
+            self.routes.record_caller(context);
         }
-        self.routes.record_caller(context);
+    }
+
+    /// Records the tools in a result, where calls of some cannot be sent directly.
+    pub(super) fn record_tools(&self, result: &ServerResult) {
+        if let Some(direct) = &self.direct {
+            direct.record_tools(result);
+        }
     }
 
     pub(super) fn is_lost(&self) -> bool {

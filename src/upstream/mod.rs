@@ -7,6 +7,11 @@ mod capabilities;
 mod connect;
 mod connection;
 #[cfg_attr(
+    not(feature = "http-client"),
+    expect(dead_code, reason = "only HTTP can send a request directly")
+)]
+mod direct;
+#[cfg_attr(
     not(feature = "child-process"),
     expect(dead_code, reason = "only a child process tells how it ended")
 )]
@@ -31,9 +36,9 @@ use std::{
 pub use builder::{Lifecycle, UpstreamBuilder};
 #[cfg(feature = "child-process")]
 pub use connect::ChildProcess;
-#[cfg(feature = "http-client")]
-pub use connect::HttpEndpoint;
 use futures::future::BoxFuture;
+#[cfg(feature = "http-client")]
+pub use http::HttpEndpoint;
 use rmcp::model::{
     ClientNotification, ClientRequest, ClientResult, EmptyResult, ErrorCode, ErrorData,
     LoggingLevel, ServerNotification, ServerRequest, ServerResult, SetLevelRequest,
@@ -563,7 +568,6 @@ impl Inner {
     }
 
     /// Reads a list without the items that cannot be read, if it cannot be read whole.
-    #[cfg_attr(not(feature = "http-client"), allow(unused_variables))]
     fn read_list(
         &self,
         call: &UpstreamCall,
@@ -574,10 +578,7 @@ impl Inner {
         if let ServerResult::CustomResult(answer) = &list.result
             && let Some((readable, unreadable)) = lenient_lists::read(listing, &answer.0)
         {
-            #[cfg(feature = "http-client")]
-            if let Some(direct) = call.connection.direct() {
-                direct.saw(&readable);
-            }
+            call.connection.record_tools(&readable);
             list.result = readable;
             left_out = unreadable;
         }

@@ -7,10 +7,6 @@ mod lines;
 
 use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 
-#[cfg(feature = "http-client")]
-pub use super::http::HttpEndpoint;
-#[cfg(feature = "http-client")]
-pub(super) use super::http::{DirectClient, Opened, Posted};
 #[cfg(feature = "child-process")]
 pub use child_process::ChildProcess;
 use futures::{channel::mpsc, future::BoxFuture};
@@ -25,7 +21,7 @@ use rmcp::{
 
 use self::attributing_transport::AttributingTransport;
 use super::{
-    connection::{Connection, ConnectionOwner, Handshake, Kind},
+    connection::{Connection, ConnectionOwner, Handshake, Kind, TransportProfile},
     errors,
     reconnect::Dial,
 };
@@ -55,7 +51,8 @@ impl<H: ServerHandler> Dial for InProcess<H> {
                     Err(error) => tracing::debug!(%error, "an in-process server did not start"),
                 }
             });
-            Connection::establish((to_server, from_server), handshake, Kind::InProcess).await
+            let profile = TransportProfile::of(Kind::InProcess);
+            Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
         })
     }
 }
@@ -124,7 +121,8 @@ where
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
             let inner = transport.into_transport();
             let transport = |routes| AttributingTransport { inner, routes };
-            Connection::establish_with(transport, handshake, Kind::Other).await
+            let profile = TransportProfile::of(Kind::Other);
+            Connection::establish_with(transport, handshake, profile).await
         })
     }
 }

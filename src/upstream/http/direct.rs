@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
@@ -29,6 +29,7 @@ use rmcp::{
     },
 };
 use serde_json::{Map, Value};
+use sse_stream::Sse;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -40,7 +41,11 @@ use super::{
 };
 use crate::protocol::outgoing::trim_request;
 use crate::upstream::{
-    answers::Expected, call::CLIENT_CAPABILITIES, connection::Handshake, route::Routes,
+    answers::Expected,
+    call::CLIENT_CAPABILITIES,
+    connection::Handshake,
+    direct::{Answer, AnswerStream, DirectAnswer, DirectSender},
+    route::Routes,
 };
 
 /// The first id of direct calls. rmcp counts its own from zero.
@@ -52,7 +57,7 @@ const FIRST_ID: i64 = 1 << 40;
 /// requests of the server, and each message on the response belongs to the request. rmcp's client
 /// takes each call through two tasks of the connection and two of its own nevertheless, a quarter
 /// of what a gateway spends on a call. All other requests go through rmcp's client.
-pub(in crate::upstream) struct DirectClient {
+pub(super) struct DirectClient {
     client: Client,
     uri: Arc<str>,
     auth: Option<String>,
@@ -70,26 +75,21 @@ pub(in crate::upstream) struct DirectClient {
 }
 
 /// A call that is to be posted.
-pub(in crate::upstream) struct PreparedCall {
-    pub(in crate::upstream) id: RequestId,
+struct PreparedCall {
+    id: RequestId,
     message: ClientJsonRpcMessage,
     headers: HashMap<HeaderName, HeaderValue>,
 }
 
-/// The outcome of a post.
-pub(in crate::upstream) enum Posted {
-    Answer(Box<Answer>),
-    /// The answer comes on a stream, after other messages or later.
-    Stream(Opened),
-}
-
-/// A stream, and the credential it was opened with. It is resumed with the same credential.
-pub(in crate::upstream) struct Opened {
+/// The response stream of a request, and the credential it was opened with. It is resumed with the
+/// same credential.
+struct ResponseStream<'a> {
+    direct: &'a DirectClient,
+    id: RequestId,
+    expected: Expected,
     stream: BoxedSseResponse,
     auth: Option<String>,
 }
-
-pub(in crate::upstream) type Answer = Result<ServerResult, ServiceError>;
 
 impl DirectClient {
     pub(super) fn new(
@@ -114,47 +114,8 @@ impl DirectClient {
         }
     }
 
-    /// Returns the same for a connection of this revision.
-    pub(in crate::upstream) fn speaking(mut self, version: &ProtocolVersion) -> Self {
-        let mut said = RequestMetaObject::new();
-        said.set_protocol_version(version.clone());
-        said.set_client_info(self.info.client_info.clone());
-        self.meta = said.0.0;
-        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
-            let name = HeaderName::from_static("mcp-protocol-version");
-            self.headers.insert(name, version);
-        }
-        self
-    }
-
-    /// Returns `true` if this request can go directly.
-    pub(in crate::upstream) fn takes(&self, request: &ClientRequest) -> bool {
-        match request {
-            ClientRequest::CallToolRequest(call) => {
-                !self.has_header_tools.load(Ordering::Relaxed) && is_plain(&call.params.name)
-            }
-            _ => false,
-        }
-    }
-
-    /// Records that a listed tool has arguments that also go in headers.
-    pub(in crate::upstream) fn saw(&self, result: &ServerResult) {
-        if let ServerResult::ListToolsResult(list) = result
-            && list
-                .tools
-                .iter()
-                .any(|tool| wants_headers(&tool.input_schema))
-        {
-            self.has_header_tools.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// Makes a request of this hop. `meta` holds its entries besides those that every request has.
-    pub(in crate::upstream) fn prepare(
-        &self,
-        mut request: ClientRequest,
-        meta: Option<RequestMetaObject>,
-    ) -> PreparedCall {
+    fn prepare(&self, mut request: ClientRequest, meta: Option<RequestMetaObject>) -> PreparedCall {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let of_request = request.get_meta_mut();
         for (name, value) in &self.meta {
@@ -184,14 +145,7 @@ impl DirectClient {
         }
     }
 
-    /// Posts the request. Dropping the future before the answer, or the stream, closes the
-    /// connection. That tells the server that the caller no longer waits (MCP 2026-07-28,
-    /// basic/transports, cancellation).
-    pub(in crate::upstream) async fn post(
-        &self,
-        prepared: PreparedCall,
-        expected: Expected,
-    ) -> Posted {
+    async fn post(&self, prepared: PreparedCall, expected: Expected) -> DirectAnswer<'_> {
         let auth = credential_of(&prepared.message).or_else(|| self.auth.clone());
         let id = prepared.id;
         let room = self.room.acquire().await;
@@ -204,64 +158,21 @@ impl DirectClient {
         );
         let response = response.await;
         drop(room);
-        Posted::Answer(Box::new(match response {
+        DirectAnswer::Complete(Box::new(match response {
             Ok(StreamableHttpPostResponse::Json(message, _)) => answered(message),
             Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
-                return first(stream, auth, &id, expected).await;
+                let response = ResponseStream {
+                    direct: self,
+                    id,
+                    expected,
+                    stream,
+                    auth,
+                };
+                return response.first().await;
             }
             Ok(_) => Err(closed()),
             Err(error) => Err(failed(error)),
         }))
-    }
-
-    /// Reads a stream up to the answer. A stream that breaks off is resumed, if the server has said
-    /// from where.
-    pub(in crate::upstream) async fn follow(
-        &self,
-        opened: Opened,
-        expected: Expected,
-        id: &RequestId,
-        routes: &Routes,
-    ) -> Answer {
-        let Opened { mut stream, auth } = opened;
-        let headers = &self.headers;
-        let mut last: Option<String> = None;
-        let mut pause = None;
-        loop {
-            let event = match stream.next().await {
-                Some(Ok(event)) => event,
-                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
-                Some(Err(_)) | None => {
-                    let Some(last) = &last else {
-                        return Err(closed());
-                    };
-                    stream = self
-                        .resume(last, pause, &auth, headers)
-                        .await
-                        .map_err(failed)?;
-                    continue;
-                }
-            };
-            pause = event.retry.map(Duration::from_millis).or(pause);
-            let said = text_of(&event).and_then(|text| response_message(text, id, expected));
-            last = event.id.or(last);
-            let answer = match said {
-                Some(ResponseMessage::Answer { message, .. }) => answered(message),
-                Some(ResponseMessage::OtherAnswer) => Err(ServiceError::McpError(answer::stray())),
-                Some(ResponseMessage::Unreadable) => no_message(),
-                Some(ResponseMessage::Other(JsonRpcMessage::Notification(message))) => {
-                    routes.deliver_to(id, message.notification);
-                    continue;
-                }
-                Some(ResponseMessage::Other(JsonRpcMessage::Request(request))) => {
-                    self.decline(request.id, &auth, headers).await;
-                    continue;
-                }
-                Some(ResponseMessage::Other(_)) | None => continue,
-            };
-            drain(stream);
-            return answer;
-        }
     }
 
     async fn resume(
@@ -269,7 +180,6 @@ impl DirectClient {
         last: &str,
         pause: Option<Duration>,
         auth: &Option<String>,
-        headers: &HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<BoxedSseResponse> {
         let mut attempts = 0;
         loop {
@@ -280,7 +190,7 @@ impl DirectClient {
                 None,
                 Some(last.to_owned()),
                 auth.clone(),
-                headers.clone(),
+                self.headers.clone(),
                 self.limits.max_sse_event_size,
             );
             attempts += 1;
@@ -294,12 +204,7 @@ impl DirectClient {
     }
 
     /// Tells the server that it cannot send requests.
-    async fn decline(
-        &self,
-        id: RequestId,
-        auth: &Option<String>,
-        headers: &HashMap<HeaderName, HeaderValue>,
-    ) {
+    async fn decline(&self, id: RequestId, auth: &Option<String>) {
         let why = "a server asks nothing of its client on protocol 2026-07-28 or later";
         let error = ErrorData::invalid_request(why, None);
         let answered = self.client.post_message_with_response_limits(
@@ -307,7 +212,7 @@ impl DirectClient {
             ClientJsonRpcMessage::error(error, Some(id)),
             None,
             auth.clone(),
-            headers.clone(),
+            self.headers.clone(),
             self.limits,
         );
         if let Err(error) = answered.await {
@@ -316,30 +221,128 @@ impl DirectClient {
     }
 }
 
-/// Reads the answer from a stream that holds nothing else.
-async fn first(
-    mut stream: BoxedSseResponse,
-    auth: Option<String>,
-    id: &RequestId,
-    expected: Expected,
-) -> Posted {
-    let event = match stream.next().await {
-        Some(Ok(event)) => event,
-        Some(Err(error)) => return Posted::Answer(Box::new(unreadable(&error))),
-        None => return Posted::Answer(Box::new(Err(closed()))),
-    };
-    let answer = match text_of(&event).and_then(|text| response_message(text, id, expected)) {
-        Some(ResponseMessage::Answer { message, .. }) => answered(message),
-        Some(ResponseMessage::OtherAnswer) => Err(ServiceError::McpError(answer::stray())),
-        Some(ResponseMessage::Unreadable) => no_message(),
-        Some(ResponseMessage::Other(_)) | None => {
-            let whole = stream::once(std::future::ready(Ok(event))).chain(stream);
-            let stream = whole.boxed();
-            return Posted::Stream(Opened { stream, auth });
+/// Since 2026-07-28 closing the connection tells the server that the caller no longer waits (MCP
+/// 2026-07-28, basic/transports, cancellation). Dropping a request's future does so.
+impl DirectSender for DirectClient {
+    fn set_version(&mut self, version: &ProtocolVersion) {
+        let mut meta = RequestMetaObject::new();
+        meta.set_protocol_version(version.clone());
+        meta.set_client_info(self.info.client_info.clone());
+        self.meta = meta.0.0;
+        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
+            let name = HeaderName::from_static("mcp-protocol-version");
+            self.headers.insert(name, version);
         }
-    };
-    drain_before_answer(stream).await;
-    Posted::Answer(Box::new(answer))
+    }
+
+    fn accepts(&self, request: &ClientRequest) -> bool {
+        match request {
+            ClientRequest::CallToolRequest(call) => {
+                !self.has_header_tools.load(Ordering::Relaxed) && is_plain(&call.params.name)
+            }
+            _ => false,
+        }
+    }
+
+    fn record_tools(&self, result: &ServerResult) {
+        if let ServerResult::ListToolsResult(list) = result
+            && list
+                .tools
+                .iter()
+                .any(|tool| wants_headers(&tool.input_schema))
+        {
+            self.has_header_tools.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn send(
+        &self,
+        request: ClientRequest,
+        meta: Option<RequestMetaObject>,
+        expected: Expected,
+    ) -> BoxFuture<'_, DirectAnswer<'_>> {
+        let prepared = self.prepare(request, meta);
+        Box::pin(self.post(prepared, expected))
+    }
+}
+
+impl<'a> ResponseStream<'a> {
+    /// Reads the answer, if the stream holds nothing else.
+    async fn first(mut self) -> DirectAnswer<'a> {
+        let event = match self.stream.next().await {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => return DirectAnswer::Complete(Box::new(unreadable(&error))),
+            None => return DirectAnswer::Complete(Box::new(Err(closed()))),
+        };
+        let Ok(answer) = outcome(self.message_in(&event)) else {
+            let whole = stream::once(std::future::ready(Ok(event))).chain(self.stream);
+            self.stream = whole.boxed();
+            return DirectAnswer::Stream(self.id.clone(), Box::new(self));
+        };
+        drain_before_answer(self.stream).await;
+        DirectAnswer::Complete(Box::new(answer))
+    }
+
+    /// Reads the stream up to the answer. A stream that breaks off is resumed, if the server has
+    /// said from where.
+    async fn follow(mut self, routes: &Routes) -> Answer {
+        let mut last: Option<String> = None;
+        let mut pause = None;
+        loop {
+            let event = match self.stream.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
+                Some(Err(_)) | None => {
+                    let Some(last) = &last else {
+                        return Err(closed());
+                    };
+                    self.stream = self
+                        .direct
+                        .resume(last, pause, &self.auth)
+                        .await
+                        .map_err(failed)?;
+                    continue;
+                }
+            };
+            pause = event.retry.map(Duration::from_millis).or(pause);
+            let message = self.message_in(&event);
+            last = event.id.or(last);
+            match outcome(message) {
+                Ok(answer) => {
+                    drain(self.stream);
+                    return answer;
+                }
+                Err(Some(JsonRpcMessage::Notification(message))) => {
+                    routes.deliver_to(&self.id, message.notification);
+                }
+                Err(Some(JsonRpcMessage::Request(request))) => {
+                    self.direct.decline(request.id, &self.auth).await
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn message_in(&self, event: &Sse) -> Option<ResponseMessage> {
+        text_of(event).and_then(|text| response_message(text, &self.id, self.expected))
+    }
+}
+
+impl<'a> AnswerStream<'a> for ResponseStream<'a> {
+    fn read(self: Box<Self>, routes: &'a Routes) -> BoxFuture<'a, Answer> {
+        Box::pin(self.follow(routes))
+    }
+}
+
+/// Returns the outcome of the request, if a message is an answer. Else returns the message.
+fn outcome(message: Option<ResponseMessage>) -> Result<Answer, Option<ServerJsonRpcMessage>> {
+    match message {
+        Some(ResponseMessage::Answer { message, .. }) => Ok(answered(message)),
+        Some(ResponseMessage::OtherAnswer) => Ok(Err(ServiceError::McpError(answer::stray()))),
+        Some(ResponseMessage::Unreadable) => Ok(no_message()),
+        Some(ResponseMessage::Other(message)) => Err(Some(message)),
+        None => Err(None),
+    }
 }
 
 /// Returns the outcome in an answer.

@@ -17,15 +17,17 @@ use rmcp::transport::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::client::{BearerSource, Client, Resume, UntilGone};
-pub(in crate::upstream) use self::direct::{DirectClient, Opened, Posted};
+use self::{
+    client::{BearerSource, Client, Resume, UntilGone},
+    direct::DirectClient,
+};
 
 use crate::{
     Error, TransportError,
     upstream::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
-        connection::{Connection, Handshake, Kind},
+        connection::{Connection, Handshake, Kind, TransportProfile},
         errors,
         reconnect::Dial,
     },
@@ -359,8 +361,11 @@ impl Dial for Post {
                 let transport = StreamableHttpClientTransport::with_client(client, config);
                 UntilGone { transport, gone }
             };
-            let connection = Connection::establish_with(transport, handshake, Kind::Http).await?;
-            Ok(connection.with_direct(direct))
+            let profile = TransportProfile {
+                direct: Some(Box::new(direct)),
+                ..TransportProfile::of(Kind::Http)
+            };
+            Connection::establish_with(transport, handshake, profile).await
         })
     }
 }

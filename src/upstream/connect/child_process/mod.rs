@@ -34,7 +34,7 @@ use crate::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
         connect::lines::ClientLines,
-        connection::{Connection, Handshake, Kind},
+        connection::{Connection, Handshake, Kind, TransportProfile},
         end::{End, Ended},
         errors,
         reconnect::Dial,
@@ -296,8 +296,12 @@ impl Dial for Spawn {
                 end: end.clone(),
                 last_words: None,
             };
-            match Connection::establish_with(transport, handshake, Kind::Other).await {
-                Ok(connection) => Ok(connection.with_end(end)),
+            let profile = TransportProfile {
+                end: end.clone(),
+                ..TransportProfile::of(Kind::Other)
+            };
+            match Connection::establish_with(transport, handshake, profile).await {
+                Ok(connection) => Ok(connection),
                 Err(error) if errors::is_refused_handshake(&error) => Err(error),
                 // The process is kept until here, so that it is not killed before its own end is
                 // known.
