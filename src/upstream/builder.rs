@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,10 +16,12 @@ use rmcp::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner, Upstream,
+    Upstream,
     capabilities::ClaimedCapabilities,
     connect::{Foreign, InProcess, Make},
     connection::Handshake,
+    connections::Connections,
+    dispatch::Shared,
     reconnect::{Dial, Reconnect, ReconnectSettings},
     stats::UpstreamCounters,
 };
@@ -317,12 +319,10 @@ impl UpstreamBuilder {
         let second =
             (lifecycle == Lifecycle::MatchCaller).then(|| slot(self.mode(Lifecycle::Auto)));
         Upstream {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Shared {
                 name,
                 timeout: self.timeout,
-                first,
-                second,
-                only: OnceLock::new(),
+                connections: Connections::new(first, second),
                 level: Mutex::default(),
                 unreadable: UnreadableLog::default(),
                 claims,

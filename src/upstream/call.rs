@@ -5,11 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
-    model::{
-        CancelledNotification, CancelledNotificationParam, ClientRequest, ErrorData, GetExtensions,
-        GetMeta, NotificationMetaObject, ProgressToken, RequestId, RequestMetaObject, ResultType,
-        ServerNotification, ServerRequest, ServerResult,
-    },
+    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject, ResultType, ServerResult},
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
 use serde_json::Value;
@@ -17,15 +13,17 @@ use tokio::time::Instant;
 
 use super::{
     answers::Expected,
+    caller_end::CallerEnd,
     connection::{Connection, Kind},
     direct::{Answer, DirectAnswer, DirectSender},
     errors,
-    kinds::{self, method},
-    route::{CallMessage, Mailbox, Reply, Route, Routes},
+    in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
+    kinds,
+    route::{Mailbox, Route},
 };
 use crate::{
     CallContext, Caller, Error, McpRequest, McpResponse, caller::Era,
-    context::credential::OutboundCredential, lines::Why, protocol::outgoing::WithoutProgress,
+    context::credential::OutboundCredential, protocol::outgoing::WithoutProgress,
 };
 
 /// A request on its way to rmcp's loop.
@@ -40,15 +38,6 @@ pub(super) struct UpstreamCall {
     pub(super) timeout: Option<Duration>,
     /// The era of the caller's protocol revision.
     pub(super) era: Era,
-}
-
-/// The caller's end of a call: where the server's notifications and requests for it go, and the ids
-/// that the caller knows.
-pub(super) struct CallerEnd {
-    caller: Caller,
-    id: RequestId,
-    token: Option<ProgressToken>,
-    era: Era,
 }
 
 /// Returns a request that the upstream makes on its own behalf.
@@ -80,16 +69,16 @@ impl UpstreamCall {
         let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let route = route.lists(kinds::lists(&request.message));
-        let (sending, back) = self.send(request, route);
+        let (sending, caller) = self.send(request, route);
         let handle = sending.await.map_err(|error| self.failed(error))?;
-        let mut flight = RequestInFlight {
+        let mut in_flight = RequestInFlight {
             connection: &self.connection,
             handle: Some(handle),
         };
         let lost = || self.lost();
-        let rx = &mut flight.handle.as_mut().ok_or_else(lost)?.rx;
-        let answer = self.wait(rx, mailbox, &back, timeout).await?;
-        if let Some(why) = flight.complete() {
+        let rx = &mut in_flight.handle.as_mut().ok_or_else(lost)?.rx;
+        let answer = self.wait(rx, mailbox, &caller, timeout).await?;
+        if let Some(why) = in_flight.complete() {
             return Err(errors::unreadable(&self.upstream, why));
         }
         let mut result = answer.map_err(|error| {
@@ -146,7 +135,7 @@ impl UpstreamCall {
         timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
         let (route, mailbox) = Route::new(&request.context.caller, listens);
-        let (message, meta, back) = self.outgoing(request);
+        let (message, meta, caller) = self.outgoing(request);
         let mut options = PeerRequestOptions::no_options();
         options.meta = meta;
         options.timeout = timeout;
@@ -158,17 +147,17 @@ impl UpstreamCall {
         let handle = sending
             .await
             .map_err(|error| errors::of_call(&self.upstream, error))?;
-        let mut flight = ForeignRequestInFlight {
+        let mut in_flight = ForeignRequestInFlight {
             connection: &self.connection,
             id: handle.id.clone(),
             token: handle.progress_token.clone(),
             answered: false,
         };
-        let (id, token) = (flight.id.clone(), flight.token.clone());
+        let (id, token) = (in_flight.id.clone(), in_flight.token.clone());
         self.connection.routes.enter(id, Some(token), route);
         let coming = Box::pin(handle.await_response().map(Ok::<_, Infallible>));
-        let answer = self.wait(coming, mailbox, &back, None).await?;
-        flight.answered = true;
+        let answer = self.wait(coming, mailbox, &caller, None).await?;
+        in_flight.answered = true;
         let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
         if self.connection.era == Era::Legacy {
             mark_complete(&mut result);
@@ -199,7 +188,7 @@ impl UpstreamCall {
 
     /// Sends the message through rmcp.
     fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, CallerEnd) {
-        let (mut message, meta, back) = self.outgoing(request);
+        let (mut message, meta, caller) = self.outgoing(request);
         message.extensions_mut().insert(route);
         let mut options = PeerRequestOptions::no_options();
         options.meta = meta;
@@ -209,7 +198,7 @@ impl UpstreamCall {
                 .peer
                 .send_request_with_option(message, options),
         );
-        (sending, back)
+        (sending, caller)
     }
 
     /// Returns the message as this hop sends it: the entries of `_meta` that belong to the caller's
@@ -242,26 +231,26 @@ impl UpstreamCall {
         if token.is_none() {
             message.extensions_mut().insert(WithoutProgress);
         }
-        let back = CallerEnd {
+        let caller = CallerEnd {
             id: context.id,
             token,
             caller: context.caller,
             era: self.era,
         };
-        (message, own, back)
+        (message, own, caller)
     }
 
     async fn wait<E>(
         &self,
         mut coming: impl Future<Output = Result<Answer, E>> + Unpin,
         mut mailbox: Mailbox,
-        back: &CallerEnd,
+        caller: &CallerEnd,
         timeout: Option<Duration>,
     ) -> Result<Answer, Error> {
         let lost = || self.lost();
         // An answer that has arrived counts in time, even if tokio's task budget is used up.
         let here = |coming| tokio::task::unconstrained(coming).now_or_never();
-        let mut asked = FuturesUnordered::<BoxFuture<'_, ()>>::new();
+        let mut requests = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         // One notification at a time keeps their order.
         let mut delivering: Option<BoxFuture<'_, ()>> = None;
         let mut answer: Option<Answer> = None;
@@ -270,17 +259,17 @@ impl UpstreamCall {
             tokio::select! {
                 biased;
                 () = finish(&mut delivering), if delivering.is_some() => {}
-                mail = mailbox.recv(), if delivering.is_none() && answer.is_none() => {
-                    let Some(mail) = mail else {
+                message = mailbox.recv(), if delivering.is_none() && answer.is_none() => {
+                    let Some(message) = message else {
                         // A closed mailbox means a lost connection, unless the answer came before.
                         return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                     };
-                    back.take(mail, &mut delivering, &mut asked);
+                    caller.deliver(message, &mut delivering, &mut requests);
                     if let Some(timeout) = timeout {
                         silence.as_mut().reset(Instant::now() + timeout);
                     }
                 }
-                Some(()) = asked.next(), if !asked.is_empty() => {
+                Some(()) = requests.next(), if !requests.is_empty() => {
                     if let Some(timeout) = timeout {
                         silence.as_mut().reset(Instant::now() + timeout);
                     }
@@ -294,14 +283,14 @@ impl UpstreamCall {
                     return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                 }
                 // The server is not silent while the caller is asked something.
-                () = &mut silence, if timeout.is_some() && asked.is_empty() => {
+                () = &mut silence, if timeout.is_some() && requests.is_empty() => {
                     return answer.ok_or_else(|| Error::timeout(timeout.unwrap_or_default()));
                 }
             }
             if answer.is_some() && delivering.is_none() {
                 // Messages that were sent before the answer are delivered before it.
                 match mailbox.try_recv() {
-                    Ok(mail) => back.take(mail, &mut delivering, &mut asked),
+                    Ok(message) => caller.deliver(message, &mut delivering, &mut requests),
                     Err(_) => return answer.ok_or_else(lost),
                 }
             }
@@ -371,192 +360,4 @@ fn mark_complete(result: &mut ServerResult) {
         _ => return,
     };
     result_type.get_or_insert(ResultType::COMPLETE);
-}
-
-/// A question of the server on its way to the caller and back.
-pub(super) type Forwarding<'a> = BoxFuture<'a, ()>;
-
-impl CallerEnd {
-    pub(super) fn new(caller: Caller, id: RequestId, era: Era) -> Self {
-        Self {
-            caller,
-            id,
-            token: None,
-            era,
-        }
-    }
-
-    /// Delivers mail to the caller.
-    fn take<'a>(
-        &'a self,
-        mail: CallMessage,
-        delivering: &mut Option<BoxFuture<'a, ()>>,
-        asked: &mut FuturesUnordered<BoxFuture<'a, ()>>,
-    ) {
-        match mail {
-            CallMessage::Notification(mut notification) => {
-                if self.address(&mut notification) {
-                    *delivering = Some(Box::pin(async move {
-                        if let Err(error) = self.caller.notify(*notification).await {
-                            tracing::debug!(%error, "a notification did not reach its caller");
-                        }
-                    }));
-                }
-            }
-            CallMessage::Request(request, reply) => asked.extend(self.ask(request, reply)),
-        }
-    }
-
-    /// Asks the caller, if the caller can be asked.
-    pub(super) fn ask(
-        &self,
-        request: Box<ServerRequest>,
-        mut reply: Reply,
-    ) -> Option<Forwarding<'_>> {
-        if self.era == Era::Modern && !self.caller.answers_requests() {
-            let _ = reply.send(Err(self.unanswerable(&request)));
-            return None;
-        }
-        Some(Box::pin(async move {
-            tokio::select! {
-                answer = self.caller.request(*request) => {
-                    let _ = reply.send(answer.map_err(ErrorData::from));
-                }
-                // The server no longer waits for the answer.
-                () = reply.closed() => {}
-            }
-        }))
-    }
-
-    /// Returns the error for a caller that cannot be asked over a wire: revision 2026-07-28 has no
-    /// requests from the server.
-    fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
-        let message = format!(
-            "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
-            method(request)
-        );
-        ErrorData::invalid_request(message, None)
-    }
-
-    /// Puts the caller's own ids into a notification. Returns `false` if the caller did not ask for
-    /// it.
-    fn address(&self, notification: &mut ServerNotification) -> bool {
-        if let ServerNotification::ProgressNotification(progress) = notification {
-            return match &self.token {
-                Some(token) => {
-                    progress.params.progress_token = token.clone();
-                    true
-                }
-                None => false,
-            };
-        }
-        let meta = notification
-            .extensions_mut()
-            .get_mut::<NotificationMetaObject>();
-        if let Some(meta) = meta.filter(|meta| meta.subscription_id().is_some()) {
-            meta.set_subscription_id(self.id.clone());
-        }
-        true
-    }
-}
-
-/// A direct call, entered as long as messages can come for it.
-struct EnteredRoute<'a> {
-    routes: &'a Routes,
-    id: RequestId,
-}
-
-impl<'a> EnteredRoute<'a> {
-    fn new(routes: &'a Arc<Routes>, id: RequestId, route: Route) -> Self {
-        routes.enter(id.clone(), None, route);
-        Self { routes, id }
-    }
-}
-
-impl Drop for EnteredRoute<'_> {
-    fn drop(&mut self) {
-        self.routes.leave(&self.id);
-    }
-}
-
-/// A request that was sent and is not answered. Dropping it cancels the request at the server.
-struct RequestInFlight<'a> {
-    connection: &'a Arc<Connection>,
-    handle: Option<RequestHandle<RoleClient>>,
-}
-
-impl RequestInFlight<'_> {
-    /// Ends the request: the answer has arrived. Returns the reason if it cannot be read.
-    fn complete(mut self) -> Option<Why> {
-        let handle = self.handle.take()?;
-        let routes = &self.connection.routes;
-        routes.complete(&handle.id, &handle.progress_token)
-    }
-}
-
-impl Drop for RequestInFlight<'_> {
-    fn drop(&mut self) {
-        let Some(handle) = self.handle.take() else {
-            return;
-        };
-        let (connection, routes) = (self.connection, &self.connection.routes);
-        routes.abandon(&handle.id, &handle.progress_token);
-        send_cancelled(connection, handle.cancel(Some(CANCELLED.to_owned())));
-    }
-}
-
-/// A request over a client that its owner serves. Dropping it before the answer cancels the request
-/// at the server.
-struct ForeignRequestInFlight<'a> {
-    connection: &'a Arc<Connection>,
-    id: RequestId,
-    token: ProgressToken,
-    answered: bool,
-}
-
-impl Drop for ForeignRequestInFlight<'_> {
-    fn drop(&mut self) {
-        let routes = &self.connection.routes;
-        if self.answered {
-            routes.complete(&self.id, &self.token);
-            return;
-        }
-        routes.abandon(&self.id, &self.token);
-        let peer = self.connection.peer.clone();
-        let params =
-            CancelledNotificationParam::new(Some(self.id.clone()), Some(CANCELLED.to_owned()));
-        let cancelled = CancelledNotification::new(params).into();
-        let told = async move { peer.send_notification(cancelled).await };
-        send_cancelled(self.connection, told);
-    }
-}
-
-/// The reason in a cancellation to a server.
-const CANCELLED: &str = "the caller does not wait for it any more";
-
-/// The time a cancellation keeps a connection that has no other user.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Tells the server of a cancellation. The connection is kept until then: rmcp sends nothing more
-/// once its client has been dropped.
-fn send_cancelled(
-    connection: &Arc<Connection>,
-    told: impl Future<Output = Result<(), ServiceError>> + Send + 'static,
-) {
-    if connection.is_lost() {
-        return;
-    }
-    let kept = connection.clone();
-    connection.runtime.spawn(async move {
-        let mut told = std::pin::pin!(told);
-        let in_time = tokio::time::timeout(CANCEL_TIMEOUT, &mut told).await;
-        drop(kept);
-        let told = match in_time {
-            Ok(told) => told,
-            Err(_) => told.await,
-        };
-        if let Err(error) = told {
-            tracing::debug!(%error, "the server could not be told of a cancellation");
-        }
-    });
 }

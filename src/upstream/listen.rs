@@ -20,7 +20,8 @@ use rmcp::model::{
 };
 
 use super::{
-    call::{self, CallerEnd, Forwarding, UpstreamCall},
+    call::{self, UpstreamCall},
+    caller_end::{CallerEnd, Forwarding},
     errors,
     route::{CallMessage, Route},
 };
@@ -134,7 +135,7 @@ pub(super) async fn run(call: UpstreamCall, request: McpRequest) -> Result<McpRe
             Some(()) = asked.next(), if !asked.is_empty() => {}
             mail = mailbox.recv(), if delivering.is_none() => match mail {
                 Some(CallMessage::Notification(notification)) => delivering = Some(tell(*notification)),
-                Some(CallMessage::Request(request, reply)) => asked.extend(back.ask(request, reply)),
+                Some(CallMessage::Request(request, reply)) => asked.extend(back.forward(request, reply)),
                 None => return Err(lost()),
             },
             () = call.connection.until_lost(), if call.connection.is_foreign() => {

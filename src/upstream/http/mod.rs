@@ -305,6 +305,19 @@ impl From<&String> for HttpEndpoint {
     }
 }
 
+impl Upstream {
+    /// Returns an upstream to a streamable HTTP URL.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the URL or a header is malformed, if the URL is `https://` and this
+    /// build has no TLS (features `rustls` and `native-tls`), or if the TLS library cannot be set
+    /// up.
+    pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, Error> {
+        Self::builder().http(endpoint)
+    }
+}
+
 impl UpstreamBuilder {
     /// Connects to a streamable HTTP URL.
     ///

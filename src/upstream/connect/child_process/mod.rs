@@ -248,6 +248,13 @@ impl From<PathBuf> for ChildProcess {
     }
 }
 
+impl Upstream {
+    /// Returns an upstream to a child process, over its standard input and output.
+    pub fn child_process(command: impl Into<ChildProcess>) -> Self {
+        Self::builder().child_process(command)
+    }
+}
+
 impl UpstreamBuilder {
     /// Connects to a child process over its standard input and output.
     pub fn child_process(self, command: impl Into<ChildProcess>) -> Upstream {
