@@ -33,11 +33,12 @@ use sse_stream::Sse;
 use tokio::sync::Semaphore;
 
 use super::{
-    MAX_CONCURRENT_REQUESTS,
     answer::{self, ResponseMessage, response_message, text_of},
-    client::{Client, Resume, credential_of, drain, drain_before_answer},
+    client::{Client, Resume, credential_of},
+    endpoint::MAX_CONCURRENT_REQUESTS,
     event_stream::too_long,
     failure::{HttpError, HttpResult},
+    response_stream::{drain, drain_before_answer},
 };
 use crate::protocol::outgoing::trim_request;
 use crate::upstream::{
