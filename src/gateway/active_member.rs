@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use super::{
     Member, PerCaller, Prefix,
-    lists::list_item::{Listed, Lists},
+    lists::list_item::{ListItem, Lists},
     member::{Options, Overrides},
     names::{self, uris},
     per_caller::{Factory, Source},
@@ -82,7 +82,7 @@ impl Change {
 }
 
 /// A member at its place in a gateway.
-pub(super) struct Seat {
+pub(super) struct ActiveMember {
     pub(super) name: Arc<str>,
     pub(super) id: u64,
     /// The position among members of equal priority. A replacement keeps it.
@@ -94,20 +94,20 @@ pub(super) struct Seat {
     pub(super) lists: Lists,
     changes: [AtomicU64; 3],
     /// The changes that the gateway is told of, by the protocol generation of its own listen.
-    live: Mutex<HashMap<Era, [bool; 3]>>,
+    announced: Mutex<HashMap<Era, [bool; 3]>>,
     watched: Mutex<HashSet<Era>>,
     state: Mutex<MemberState>,
     /// The items that were left out of the member's lists.
     pub(super) unreadable: UnreadableLog,
     /// Cancelled when the member is removed or replaced.
-    pub(super) gone: CancellationToken,
+    pub(super) removed: CancellationToken,
     /// The same fact in a form that is cheap to read on every call.
-    left: AtomicBool,
+    is_removed: AtomicBool,
 }
 
 /// The hints about a tool that the member's own layers receive.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Told {
+pub(super) enum MemberHints {
     Believed(ToolHints),
     /// A claim that a tool may destroy something is believed even of an untrusted member.
     Distrusted {
@@ -115,8 +115,8 @@ pub(super) enum Told {
     },
 }
 
-impl Told {
-    pub(super) fn put_into(self, context: &mut CallContext) {
+impl MemberHints {
+    pub(super) fn apply_to(self, context: &mut CallContext) {
         let extensions = &mut context.extensions;
         match self {
             Self::Believed(hints) if extensions.get::<ToolHints>().is_none() => {
@@ -136,8 +136,13 @@ impl Told {
     }
 }
 
-impl Seat {
-    pub(super) fn new(member: Member, place: u64, prefix: Prefix, gone: CancellationToken) -> Self {
+impl ActiveMember {
+    pub(super) fn new(
+        member: Member,
+        place: u64,
+        prefix: Prefix,
+        removed: CancellationToken,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             name: member.name.into(),
@@ -149,23 +154,23 @@ impl Seat {
             source: member.source,
             lists: Lists::default(),
             changes: Default::default(),
-            live: Mutex::default(),
+            announced: Mutex::default(),
             watched: Mutex::default(),
             state: Mutex::new(MemberState::Connecting),
             unreadable: UnreadableLog::default(),
-            gone,
-            left: AtomicBool::new(false),
+            removed,
+            is_removed: AtomicBool::new(false),
         }
     }
 
     /// Marks the member as removed or replaced.
-    pub(super) fn leave(&self) {
-        self.left.store(true, Ordering::Release);
-        self.gone.cancel();
+    pub(super) fn mark_removed(&self) {
+        self.is_removed.store(true, Ordering::Release);
+        self.removed.cancel();
     }
 
-    pub(super) fn has_left(&self) -> bool {
-        self.left.load(Ordering::Acquire)
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
     }
 
     /// Returns `true` if the member's name is put in front of its URIs.
@@ -181,7 +186,7 @@ impl Seat {
     }
 
     /// Returns `true` if the gateway changes nothing between this member and its callers.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(super) fn is_transparent(&self) -> bool {
         self.prefix == Prefix::Never
             && self.options.tools.is_empty()
             && self.options.prompts.is_empty()
@@ -198,7 +203,7 @@ impl Seat {
     }
 
     /// Returns `true` if the operator may have hidden some item of the member.
-    pub(super) fn keeps_back(&self) -> bool {
+    pub(super) fn may_hide(&self) -> bool {
         let hides = |overrides: &Overrides| overrides.values().any(|one| one.hidden);
         let options = &self.options;
         !options.filter.is_empty() || hides(&options.tools) || hides(&options.prompts)
@@ -206,7 +211,7 @@ impl Seat {
 
     /// Returns `true` if the operator exposes this item under this outward name or URI. A hidden
     /// tool is hidden in all its versions, which calls append to its name.
-    pub(super) fn lets_out<T: Listed>(&self, inner: &str, outward: &str) -> bool {
+    pub(super) fn exposes<T: ListItem>(&self, inner: &str, outward: &str) -> bool {
         let said = |inner: &str, outward: &str| {
             T::overrides(&self.options)
                 .and_then(|overrides| overrides.get(inner))
@@ -215,31 +220,31 @@ impl Seat {
                 })
         };
         let filter = &self.options.filter;
-        let lets_out_all = || match names::versioned(inner) {
+        let exposes_all_versions = || match names::versioned(inner) {
             (_, "") => true,
             (tool, version) => outward
                 .strip_suffix(version)
                 .is_none_or(|outward| !filter.denies(outward) && said(tool, outward)),
         };
-        filter.lets_out(outward)
+        filter.exposes(outward)
             && said(inner, outward)
-            && (T::NOUN != Tool::NOUN || lets_out_all())
+            && (T::NOUN != Tool::NOUN || exposes_all_versions())
     }
 
     /// Returns the hints that the member's own layers receive, given the tool's annotations if they
     /// are known.
-    pub(super) fn told_of(&self, says: Option<ToolHints>) -> Option<Told> {
+    pub(super) fn hints_for_layers(&self, hints: Option<ToolHints>) -> Option<MemberHints> {
         match self.options.trusted {
             None => None,
-            Some(true) => says.map(Told::Believed),
-            Some(false) => Some(Told::Distrusted {
-                destructive: says.is_some_and(|says| says.destructive),
+            Some(true) => hints.map(MemberHints::Believed),
+            Some(false) => Some(MemberHints::Distrusted {
+                destructive: hints.is_some_and(|hints| hints.destructive),
             }),
         }
     }
 
     /// Marks an answer of a per-caller member as private to its caller.
-    pub(super) fn mark(&self, response: &mut McpResponse, principal: Option<&Principal>) {
+    pub(super) fn mark_private(&self, response: &mut McpResponse, principal: Option<&Principal>) {
         match (&self.source, principal) {
             (Source::PerCaller(factory), _) if factory.by != PerCaller::Principal => {
                 response.mark_session_private();
@@ -254,50 +259,50 @@ impl Seat {
         self: &Arc<Self>,
         request: McpRequest,
     ) -> BoxFuture<'static, Result<McpResponse, Error>> {
-        let seat = self.clone();
+        let member = self.clone();
         // A notification that the stack itself consumes, such as `notifications/initialized`, says
         // nothing about the member's state.
         let is_notification = request.as_notification().is_some();
         let listing = Listing::of(&request.message);
         Box::pin(async move {
             // `_used` tells the factory that the stack is not idle.
-            let (stack, _used) = match &seat.source {
+            let (stack, _used) = match &member.source {
                 Source::Shared(stack) => {
                     let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);
                     (stack.clone(), None)
                 }
                 Source::PerCaller(factory) => {
-                    seat.sweep_now_and_then(factory);
+                    member.start_sweeper(factory);
                     factory.get(&request.context)?
                 }
             };
             let answer = stack
                 .oneshot(request)
                 .await
-                .map_err(|error| seat.name(error));
+                .map_err(|error| member.name_upstream(error));
             if answer.is_err() || !is_notification {
-                seat.heard(answer.as_ref().err());
+                member.record_outcome(answer.as_ref().err());
             }
             if let (Some(listing), Ok(list)) = (listing, &answer) {
                 let left_out = list.extensions.get::<LeftOut>();
                 let left_out = left_out.map_or(&[][..], |left_out| &left_out.0);
-                seat.unreadable.read(listing, left_out);
+                member.unreadable.read(listing, left_out);
             }
             answer
         })
     }
 
     /// Starts, once, the task that drops idle stacks.
-    fn sweep_now_and_then(self: &Arc<Self>, factory: &Factory) {
+    fn start_sweeper(self: &Arc<Self>, factory: &Factory) {
         if factory.swept.swap(true, Ordering::Relaxed) {
             return;
         }
         let pause = (factory.idle / 4).clamp(SHORTEST_SWEEP, LONGEST_SWEEP);
-        let (seat, gone) = (Arc::downgrade(self), self.gone.clone());
-        tokio::spawn(gone.run_until_cancelled_owned(async move {
+        let (member, removed) = (Arc::downgrade(self), self.removed.clone());
+        tokio::spawn(removed.run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(pause).await;
-                match seat.upgrade().as_deref() {
+                match member.upgrade().as_deref() {
                     Some(Self {
                         source: Source::PerCaller(factory),
                         ..
@@ -309,7 +314,7 @@ impl Seat {
     }
 
     /// Adds the member's name to an error that names no upstream.
-    fn name(&self, error: Error) -> Error {
+    fn name_upstream(&self, error: Error) -> Error {
         match error {
             Error::Transport(error) if error.upstream().is_none() => {
                 error.with_upstream(self.name.clone()).into()
@@ -333,7 +338,7 @@ impl Seat {
     }
 
     /// Updates the member's state with the outcome of a request.
-    pub(super) fn heard(&self, error: Option<&Error>) {
+    pub(super) fn record_outcome(&self, error: Option<&Error>) {
         let next = match error {
             Some(error @ Error::Transport(_)) => MemberState::Failed {
                 reason: error.in_full().into(),
@@ -341,7 +346,7 @@ impl Seat {
                 since: Instant::now(),
             },
             Some(error @ Error::Timeout(_)) if error.is_timeout() => {
-                return self.degrade(&error.to_string());
+                return self.mark_degraded(&error.to_string());
             }
             // Neither says anything about the member.
             Some(Error::Cancelled { .. } | Error::Refused(_)) => return,
@@ -356,7 +361,7 @@ impl Seat {
         }
     }
 
-    pub(super) fn degrade(&self, reason: &str) {
+    pub(super) fn mark_degraded(&self, reason: &str) {
         let mut state = self.state_mut();
         if !matches!(&*state, MemberState::Failed { .. }) {
             *state = MemberState::Degraded {
@@ -380,14 +385,18 @@ impl Seat {
     }
 
     /// Invalidates what is known of these lists.
-    pub(super) fn changed(&self, change: Change) {
+    pub(super) fn count_change(&self, change: Change) {
         self.counter(change).fetch_add(1, Ordering::AcqRel);
     }
 
     /// Returns `true` if the gateway is told when these lists change.
-    pub(super) fn is_live(&self, era: Era, change: Change) -> bool {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(&era)
+    pub(super) fn announces(&self, era: Era, change: Change) -> bool {
+        let announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        announced
+            .get(&era)
             .is_some_and(|[tools, prompts, resources]| match change {
                 Change::Tools => *tools,
                 Change::Prompts => *prompts,
@@ -395,9 +404,12 @@ impl Seat {
             })
     }
 
-    pub(super) fn set_live(&self, era: Era, told: [bool; 3]) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.insert(era, told);
+    pub(super) fn set_announced(&self, era: Era, told: [bool; 3]) {
+        let mut announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        announced.insert(era, told);
     }
 
     /// Marks the member as watched in this era. Returns `true` if it was not watched before.
@@ -407,9 +419,9 @@ impl Seat {
     }
 }
 
-impl fmt::Debug for Seat {
+impl fmt::Debug for ActiveMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat")
+        f.debug_struct("ActiveMember")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }

@@ -61,8 +61,8 @@ where
         let gateway = Gateway::empty();
         // The name has been checked, and there is no other member.
         let _ = gateway
-            .hub
-            .seat(Member::new(self.name.clone(), stack), false);
+            .shared
+            .insert_member(Member::new(self.name.clone(), stack), false);
         Namespace { gateway }
     }
 }

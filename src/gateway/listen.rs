@@ -19,9 +19,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    active_member::{Change, Seat},
+    active_member::{ActiveMember, Change},
     rewrite::Outward,
-    shared::Hub,
+    shared::Shared,
 };
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy,
@@ -36,7 +36,7 @@ const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 
 /// Counters of the changes that every caller is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Versions {
+pub(super) struct ChangeCounts {
     members: u64,
     tools: u64,
     prompts: u64,
@@ -45,30 +45,30 @@ pub(super) struct Versions {
 
 /// Notifies every open listen of the gateway's own changes.
 #[derive(Clone)]
-pub(super) struct Bell(watch::Sender<Versions>);
+pub(super) struct ChangeNotifier(watch::Sender<ChangeCounts>);
 
-impl Bell {
+impl ChangeNotifier {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(Versions::default()))
+        Self(watch::Sender::new(ChangeCounts::default()))
     }
 
     pub(super) fn members_changed(&self) {
-        self.0.send_modify(|versions| versions.members += 1);
+        self.0.send_modify(|counts| counts.members += 1);
     }
 
     pub(super) fn changed(&self, change: Change) {
-        self.0.send_modify(|versions| match change {
-            Change::Tools => versions.tools += 1,
-            Change::Prompts => versions.prompts += 1,
-            Change::Resources => versions.resources += 1,
+        self.0.send_modify(|counts| match change {
+            Change::Tools => counts.tools += 1,
+            Change::Prompts => counts.prompts += 1,
+            Change::Resources => counts.resources += 1,
         });
     }
 }
 
 /// Discards notifications of requests that no caller made.
-pub(super) struct Silent;
+pub(super) struct DiscardingSink;
 
-impl CallerSink for Silent {
+impl CallerSink for DiscardingSink {
     fn notify(&self, _notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -102,32 +102,32 @@ fn wait_after(error: Option<&Error>, attempt: u32) -> Duration {
 
 /// Serves a caller's listen until the caller ends it.
 pub(super) async fn listen(
-    hub: Arc<Hub>,
+    shared: Arc<Shared>,
     filter: SubscriptionFilter,
     mut context: CallContext,
 ) -> Result<McpResponse, Error> {
-    if hub.seats().list.len() != 1 {
+    if shared.members().list.len() != 1 {
         // Several members serve it.
         context.extensions.remove::<ServedBy>();
     }
-    let mut bell = hub.bell.0.subscribe();
-    let mut seen = *bell.borrow_and_update();
-    let listen = Arc::new(Listen {
-        hub,
+    let mut notifier = shared.notifier.0.subscribe();
+    let mut seen = *notifier.borrow_and_update();
+    let listen = Arc::new(CallerListen {
+        shared,
         filter,
         context,
         acknowledged: CancellationToken::new(),
         settled: Notify::new(),
-        members: Mutex::default(),
+        acknowledgements: Mutex::default(),
     });
-    let mut children = FuturesUnordered::new();
+    let mut parts = FuturesUnordered::new();
     let mut opened = HashSet::new();
-    for seat in &listen.hub.seats().list {
-        opened.insert(seat.id);
-        children.push(child(listen.clone(), seat.clone(), true));
+    for member in &listen.shared.members().list {
+        opened.insert(member.id);
+        parts.push(listen_to_member(listen.clone(), member.clone(), true));
     }
-    let patience = tokio::time::sleep(listen.hub.rules.deadline);
-    tokio::pin!(patience);
+    let timeout = tokio::time::sleep(listen.shared.rules.deadline);
+    tokio::pin!(timeout);
     loop {
         let waiting = !listen.acknowledged.is_cancelled();
         if waiting && listen.is_settled(&opened) {
@@ -136,22 +136,22 @@ pub(super) async fn listen(
         }
         tokio::select! {
             biased;
-            Some(ended) = children.next(), if !children.is_empty() => {
-                if let End::Of(answer) = ended {
+            Some(ended) = parts.next(), if !parts.is_empty() => {
+                if let Ended::Listen(answer) = ended {
                     return answer;
                 }
             }
             () = listen.settled.notified(), if waiting => {}
-            () = &mut patience, if waiting => listen.acknowledge().await?,
-            changed = bell.changed() => {
+            () = &mut timeout, if waiting => listen.acknowledge().await?,
+            changed = notifier.changed() => {
                 if changed.is_err() {
                     return Err(Error::cancelled("the gateway has ended"));
                 }
-                let now = *bell.borrow_and_update();
+                let now = *notifier.borrow_and_update();
                 if now.members != seen.members {
-                    for seat in &listen.hub.seats().list {
-                        if opened.insert(seat.id) {
-                            children.push(child(listen.clone(), seat.clone(), waiting));
+                    for member in &listen.shared.members().list {
+                        if opened.insert(member.id) {
+                            parts.push(listen_to_member(listen.clone(), member.clone(), waiting));
                         }
                     }
                 }
@@ -171,48 +171,50 @@ pub(super) async fn listen(
 }
 
 /// A caller's listen.
-struct Listen {
-    hub: Arc<Hub>,
+struct CallerListen {
+    shared: Arc<Shared>,
     filter: SubscriptionFilter,
     context: CallContext,
     /// Cancelled after the acknowledgement was sent to the caller: no other notification may
     /// precede it.
     acknowledged: CancellationToken,
     settled: Notify,
-    members: Mutex<Members>,
+    acknowledgements: Mutex<Acknowledgements>,
 }
 
 /// The members' acknowledgements of a listen.
 #[derive(Default)]
-struct Members {
+struct Acknowledgements {
     settled: HashSet<u64>,
     accepted: SubscriptionFilter,
     refused: RefusedSubscriptions,
 }
 
 /// The end of a member's part of a listen.
-enum End {
+enum Ended {
     /// The member was removed, or has no changes to announce.
-    Apart,
+    Detached,
     /// It was the only member, so its end is the end of the listen.
-    Of(Result<McpResponse, Error>),
+    Listen(Result<McpResponse, Error>),
 }
 
-impl Listen {
-    fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+impl CallerListen {
+    fn acknowledgements(&self) -> MutexGuard<'_, Acknowledgements> {
+        self.acknowledgements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_settled(&self, opened: &HashSet<u64>) -> bool {
-        opened.is_subset(&self.members().settled)
+        opened.is_subset(&self.acknowledgements().settled)
     }
 
     /// Records that a member has acknowledged its part, or has refused it.
-    fn settle(&self, seat: &Seat, accepted: Option<&SubscriptionFilter>) {
-        let mut members = self.members();
-        members.settled.insert(seat.id);
+    fn settle(&self, member: &ActiveMember, accepted: Option<&SubscriptionFilter>) {
+        let mut acknowledged = self.acknowledgements();
+        acknowledged.settled.insert(member.id);
         if let Some(accepted) = accepted {
-            let all = &mut members.accepted;
+            let all = &mut acknowledged.accepted;
             all.tools_list_changed = all.tools_list_changed.or(accepted.tools_list_changed);
             all.prompts_list_changed = all.prompts_list_changed.or(accepted.prompts_list_changed);
             all.resources_list_changed = all
@@ -224,19 +226,19 @@ impl Listen {
                     .extend(uris.iter().cloned());
             }
         }
-        drop(members);
+        drop(acknowledged);
         self.settled.notify_one();
     }
 
     /// Records the subscriptions that a member refuses, by the caller's URIs.
     fn refuse(&self, refused: impl IntoIterator<Item = (String, ErrorData)>) {
-        self.members().refused.0.extend(refused);
+        self.acknowledgements().refused.0.extend(refused);
     }
 
     /// Sends the acknowledgement to the caller.
     async fn acknowledge(&self) -> Result<(), Error> {
-        let mut accepted = self.members().accepted.clone();
-        if self.hub.seats().list.len() != 1 {
+        let mut accepted = self.acknowledgements().accepted.clone();
+        if self.shared.members().list.len() != 1 {
             // The gateway itself announces members that come and go.
             accepted.tools_list_changed = self.filter.tools_list_changed;
             accepted.prompts_list_changed = self.filter.prompts_list_changed;
@@ -244,7 +246,7 @@ impl Listen {
         }
         let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
         let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(params);
-        let refused = self.members().refused.clone();
+        let refused = self.acknowledgements().refused.clone();
         acknowledgment.extensions.insert(refused);
         self.send(acknowledgment.into()).await?;
         self.acknowledged.cancel();
@@ -287,33 +289,33 @@ impl Listen {
     /// second value is the set of the member's own URIs by which the caller has subscribed.
     async fn filter_for(
         &self,
-        seat: &Arc<Seat>,
+        member: &Arc<ActiveMember>,
         with_resources: bool,
     ) -> (SubscriptionFilter, HashSet<String>) {
         let mut filter = self.filter.clone();
-        let (mut own, mut bare) = (Vec::new(), HashSet::new());
+        let (mut own, mut own_uris) = (Vec::new(), HashSet::new());
         let uris = filter.resource_subscriptions.take().unwrap_or_default();
         for uri in uris.iter().filter(|_| with_resources) {
-            if let Ok((of, inner)) = self.hub.find_uri(uri, &self.context).await
-                && of.id == seat.id
+            if let Ok((of, inner)) = self.shared.look_up_uri(uri, &self.context).await
+                && of.id == member.id
             {
                 if inner == *uri {
-                    bare.insert(inner.clone());
+                    own_uris.insert(inner.clone());
                 }
                 own.push(inner);
             }
         }
         filter.resource_subscriptions = (!own.is_empty()).then_some(own);
-        (filter, bare)
+        (filter, own_uris)
     }
 
     /// Records that a member refuses the whole listen. Returns `false` if no resource was asked of
     /// it.
-    async fn refuse_all(&self, seat: &Arc<Seat>, error: &ErrorData) -> bool {
+    async fn refuse_all(&self, member: &Arc<ActiveMember>, error: &ErrorData) -> bool {
         let mut refused = Vec::new();
         for uri in self.filter.resource_subscriptions.iter().flatten() {
-            let found = self.hub.find_uri(uri, &self.context).await;
-            if found.is_ok_and(|(of, _)| of.id == seat.id) {
+            let found = self.shared.look_up_uri(uri, &self.context).await;
+            if found.is_ok_and(|(of, _)| of.id == member.id) {
                 refused.push((uri.clone(), error.clone()));
             }
         }
@@ -322,13 +324,17 @@ impl Listen {
         any
     }
 
-    fn outward(&self, seat: &Arc<Seat>) -> Outward {
-        self.hub.outward(seat, &self.context)
+    fn outward(&self, member: &Arc<ActiveMember>) -> Outward {
+        self.shared.outward(member, &self.context)
     }
 }
 
 /// Runs a member's part of a listen, and reopens it after a loss until the member is removed.
-async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> End {
+async fn listen_to_member(
+    listen: Arc<CallerListen>,
+    member: Arc<ActiveMember>,
+    from_the_start: bool,
+) -> Ended {
     let mut attempt = 0;
     // `true` if a change may have been missed.
     let mut missed = from_the_start;
@@ -336,77 +342,78 @@ async fn child(listen: Arc<Listen>, seat: Arc<Seat>, from_the_start: bool) -> En
     loop {
         let ended = tokio::select! {
             biased;
-            () = seat.gone.cancelled() => {
-                listen.settle(&seat, None);
-                return End::Apart;
+            () = member.removed.cancelled() => {
+                listen.settle(&member, None);
+                return Ended::Detached;
             }
-            ended = attend(&listen, &seat, missed, with_resources) => ended,
+            ended = listen_once(&listen, &member, missed, with_resources) => ended,
         };
-        let (ended, heard) = ended;
-        let sole = matches!(listen.hub.seats().list.as_slice(), [only] if only.id == seat.id);
+        let (ended, began) = ended;
+        let only =
+            matches!(listen.shared.members().list.as_slice(), [only] if only.id == member.id);
         if let Err(Error::Protocol(error)) = &ended
-            && !(sole || heard)
+            && !(only || began)
             && with_resources
-            && listen.refuse_all(&seat, error).await
+            && listen.refuse_all(&member, error).await
             && !ended.as_ref().is_err_and(is_unsupported)
         {
             // Perhaps only a resource was refused: the listen is tried for the lists alone.
             with_resources = false;
             continue;
         }
-        listen.settle(&seat, None);
-        if sole {
-            return End::Of(ended);
+        listen.settle(&member, None);
+        if only {
+            return Ended::Listen(ended);
         }
         if ended.as_ref().is_err_and(is_unsupported) {
-            return End::Apart;
+            return Ended::Detached;
         }
-        attempt = if heard { 0 } else { attempt + 1 };
+        attempt = if began { 0 } else { attempt + 1 };
         missed = true;
         let wait = wait_after(ended.as_ref().err(), attempt);
         tokio::select! {
-            () = seat.gone.cancelled() => return End::Apart,
+            () = member.removed.cancelled() => return Ended::Detached,
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
 /// Listens to a member once. Returns how it ended, and whether it had begun.
-async fn attend(
-    listen: &Arc<Listen>,
-    seat: &Arc<Seat>,
+async fn listen_once(
+    listen: &Arc<CallerListen>,
+    member: &Arc<ActiveMember>,
     missed: bool,
     with_resources: bool,
 ) -> (Result<McpResponse, Error>, bool) {
-    let (filter, bare) = listen.filter_for(seat, with_resources).await;
+    let (filter, own_uris) = listen.filter_for(member, with_resources).await;
     let began = CancellationToken::new();
     let mut context = listen.context.clone();
-    listen.hub.map_visibility(seat, &mut context);
-    context.caller = context.caller.wrap(|_| ChildSink {
+    listen.shared.map_visibility(member, &mut context);
+    context.caller = context.caller.wrap(|_| MemberSink {
         listen: listen.clone(),
-        outward: listen.outward(seat),
-        bare,
+        outward: listen.outward(member),
+        own_uris,
         began: began.clone(),
         missed,
     });
-    let ended = seat.call(listens(filter, context)).await;
+    let ended = member.call(listens(filter, context)).await;
     (ended, began.is_cancelled())
 }
 
 /// Forwards a member's notifications to the caller of a listen.
-struct ChildSink {
-    listen: Arc<Listen>,
+struct MemberSink {
+    listen: Arc<CallerListen>,
     outward: Outward,
     /// The member's own URIs by which the caller has subscribed.
-    bare: HashSet<String>,
+    own_uris: HashSet<String>,
     began: CancellationToken,
     missed: bool,
 }
 
-impl ChildSink {
-    fn is_bare_update(&self, notification: &ServerNotification) -> bool {
+impl MemberSink {
+    fn is_own_update(&self, notification: &ServerNotification) -> bool {
         matches!(notification, ServerNotification::ResourceUpdatedNotification(update)
-            if self.bare.contains(&update.params.uri))
+            if self.own_uris.contains(&update.params.uri))
     }
 
     /// Handles the member's acknowledgement. If it comes after the caller's and changes may have
@@ -418,7 +425,7 @@ impl ChildSink {
     ) -> Result<(), Error> {
         self.began.cancel();
         let outward = |uri: &mut String| {
-            if !self.bare.contains(uri) {
+            if !self.own_uris.contains(uri) {
                 self.outward.uri(uri);
             }
         };
@@ -431,19 +438,19 @@ impl ChildSink {
         });
         self.listen.refuse(refused);
         let late = self.listen.acknowledged.is_cancelled();
-        self.listen.settle(&self.outward.seat, Some(&accepted));
+        self.listen.settle(&self.outward.member, Some(&accepted));
         if !late || !self.missed {
             return Ok(());
         }
         for change in Change::ALL {
-            self.outward.seat.changed(change);
+            self.outward.member.count_change(change);
         }
         let uris = accepted.resource_subscriptions.unwrap_or_default();
         self.listen.tell([true; 3], &uris).await
     }
 }
 
-impl CallerSink for ChildSink {
+impl CallerSink for MemberSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
@@ -454,9 +461,9 @@ impl CallerSink for ChildSink {
             }
             // Before the caller is told and asks for the list.
             if let Some(change) = Change::of(&notification) {
-                self.outward.seat.changed(change);
+                self.outward.member.count_change(change);
             }
-            if !self.is_bare_update(&notification) {
+            if !self.is_own_update(&notification) {
                 self.outward.notification(&mut notification);
             }
             self.listen.acknowledged.cancelled().await;
@@ -471,22 +478,22 @@ impl CallerSink for ChildSink {
 
 /// Starts, once, a listen to a member on the gateway's own behalf. The member's lists are then not
 /// fetched again until they change.
-pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
+pub(super) fn watch_member(member: &Arc<ActiveMember>, context: &CallContext) {
     let era = context.era();
-    if seat.is_per_caller() || !seat.begin_watching(era) {
+    if member.is_per_caller() || !member.begin_watching(era) {
         return;
     }
     let handshake = match era {
         Era::Legacy => context.caller.handshake(),
         Era::Modern => None,
     };
-    let (seat, gone) = (seat.clone(), seat.gone.clone());
+    let (member, removed) = (member.clone(), member.removed.clone());
     tokio::spawn(async move {
         let watching = async {
             let mut attempt = 0;
             loop {
                 let sink = WatchSink {
-                    seat: seat.clone(),
+                    member: member.clone(),
                     era,
                     began: CancellationToken::new(),
                 };
@@ -498,8 +505,8 @@ pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
                     .prompts_list_changed()
                     .resources_list_changed()
                     .build();
-                let ended = panics::caught(seat.call(listens(all, context))).await;
-                seat.set_live(era, [false; 3]);
+                let ended = panics::caught(member.call(listens(all, context))).await;
+                member.set_announced(era, [false; 3]);
                 if ended.as_ref().is_err_and(is_unsupported) {
                     return;
                 }
@@ -507,12 +514,12 @@ pub(super) fn watch_member(seat: &Arc<Seat>, context: &CallContext) {
                 tokio::time::sleep(wait_after(ended.as_ref().err(), attempt)).await;
             }
         };
-        gone.run_until_cancelled(watching).await;
+        removed.run_until_cancelled(watching).await;
     });
 }
 
 struct WatchSink {
-    seat: Arc<Seat>,
+    member: Arc<ActiveMember>,
     era: Era,
     began: CancellationToken,
 }
@@ -521,14 +528,14 @@ impl CallerSink for WatchSink {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = &notification {
             self.began.cancel();
-            self.seat.heard(None);
+            self.member.record_outcome(None);
             // Lists that were fetched earlier may have changed before the listen began.
             for change in Change::ALL {
-                self.seat.changed(change);
+                self.member.count_change(change);
             }
             let accepted = &notice.params.notifications;
             let told = |flag: Option<bool>| flag == Some(true);
-            self.seat.set_live(
+            self.member.set_announced(
                 self.era,
                 [
                     told(accepted.tools_list_changed),
@@ -537,7 +544,7 @@ impl CallerSink for WatchSink {
                 ],
             );
         } else if let Some(change) = Change::of(&notification) {
-            self.seat.changed(change);
+            self.member.count_change(change);
         }
         Box::pin(std::future::ready(Ok(())))
     }

@@ -14,7 +14,7 @@ use super::{
     GatewayHandle, Member, Prefix,
     lists::merge::Rules,
     seal::Seal,
-    shared::{CustomRule, Hub},
+    shared::{CustomRule, Shared},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};
 
@@ -29,7 +29,7 @@ const PAGE_SIZE: usize = 1_000;
 /// drops its members.
 #[derive(Clone)]
 pub struct Gateway {
-    pub(super) hub: Arc<Hub>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Gateway {
@@ -42,14 +42,14 @@ impl Gateway {
     pub(super) fn empty() -> Self {
         let builder = GatewayBuilder::default();
         Self {
-            hub: Arc::new(Hub::new(builder.rules, builder.prefix, Seal::random())),
+            shared: Arc::new(Shared::new(builder.rules, builder.prefix, Seal::random())),
         }
     }
 
     /// Returns the handle that adds, replaces and removes members, and returns their states.
     pub fn handle(&self) -> GatewayHandle {
         GatewayHandle {
-            hub: self.hub.clone(),
+            shared: self.shared.clone(),
         }
     }
 
@@ -64,7 +64,7 @@ impl Gateway {
     ///
     /// Returns a refusal (by `gateway`) with the name and both members.
     pub async fn check(&self) -> Result<(), Error> {
-        self.hub.check().await
+        self.shared.check().await
     }
 }
 
@@ -76,11 +76,11 @@ pub(super) fn impossible(message: String) -> Error {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seats = self.hub.seats();
-        let members = seats
+        let members = self.shared.members();
+        let members = members
             .list
             .iter()
-            .map(|seat| &*seat.name)
+            .map(|member| &*member.name)
             .collect::<Vec<_>>();
         f.debug_struct("Gateway")
             .field("members", &members)
@@ -98,7 +98,7 @@ impl Service<McpRequest> for Gateway {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
-        Box::pin(self.hub.clone().handle(request))
+        Box::pin(self.shared.clone().handle(request))
     }
 }
 
@@ -245,14 +245,16 @@ impl GatewayBuilder {
     pub fn build(self) -> Result<Gateway, Error> {
         self.rules.style.check().map_err(impossible)?;
         let seal = self.seal.unwrap_or_else(Seal::random);
-        let mut hub = Hub::new(self.rules, self.prefix, seal);
-        hub.custom = self.custom;
-        hub.server_info = self.server_info;
-        hub.instructions = self.instructions;
+        let mut shared = Shared::new(self.rules, self.prefix, seal);
+        shared.custom = self.custom;
+        shared.server_info = self.server_info;
+        shared.instructions = self.instructions;
         for member in self.members {
-            hub.seat(member, false).map_err(impossible)?;
+            shared.insert_member(member, false).map_err(impossible)?;
         }
-        Ok(Gateway { hub: Arc::new(hub) })
+        Ok(Gateway {
+            shared: Arc::new(shared),
+        })
     }
 }
 

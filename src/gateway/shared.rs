@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Member, Prefix,
-    active_member::Seat,
-    listen::{self, Bell},
+    active_member::ActiveMember,
+    listen::{self, ChangeNotifier},
     lists::{
         self,
         cached_list::Age,
-        list_item::{Listed, Merged},
-        list_key::Class,
+        list_item::{ListItem, MergedLists},
+        list_key::ListKey,
         merge::Rules,
     },
     rewrite::Outward,
@@ -33,16 +33,16 @@ pub(super) type CustomRule =
     Box<dyn Fn(&str, Option<&Value>, &CallContext) -> Option<String> + Send + Sync>;
 
 /// State that all clones of a gateway share.
-pub(super) struct Hub {
-    seats: Mutex<Arc<Seats>>,
+pub(super) struct Shared {
+    members: Mutex<Arc<ActiveMembers>>,
     pub(super) rules: Rules,
     pub(super) prefix: Prefix,
     pub(super) seal: Seal,
-    pub(super) bell: Bell,
-    pub(super) merged: Merged,
+    pub(super) notifier: ChangeNotifier,
+    pub(super) merged: MergedLists,
     /// The partial lists that are used to suggest names near an unknown one, where no complete
     /// merged list is cached.
-    pub(super) near: Merged,
+    pub(super) partial: MergedLists,
     pub(super) custom: Option<CustomRule>,
     pub(super) server_info: Option<Implementation>,
     pub(super) instructions: Option<String>,
@@ -53,11 +53,11 @@ pub(super) struct Hub {
 
 /// The members at one moment, the highest priority first.
 #[derive(Default)]
-pub(super) struct Seats {
-    pub(super) list: Vec<Arc<Seat>>,
-    pub(super) by_name: HashMap<Arc<str>, Arc<Seat>>,
+pub(super) struct ActiveMembers {
+    pub(super) list: Vec<Arc<ActiveMember>>,
+    pub(super) by_name: HashMap<Arc<str>, Arc<ActiveMember>>,
     /// The members whose tools and prompts may be called by their own names.
-    pub(super) bare: Vec<Arc<Seat>>,
+    pub(super) unprefixed: Vec<Arc<ActiveMember>>,
     /// The eras whose callers have a stack for each session at one of the members.
     by_session: Vec<Era>,
     /// Names that an operator gave, by the kind of item.
@@ -65,18 +65,18 @@ pub(super) struct Seats {
 }
 
 /// Outward names that an operator gave, with the member and its own name.
-pub(super) type Renamed = HashMap<String, (Arc<Seat>, String)>;
+pub(super) type Renamed = HashMap<String, (Arc<ActiveMember>, String)>;
 
-impl Seats {
-    fn of(mut list: Vec<Arc<Seat>>) -> Result<Self, String> {
-        list.sort_by_key(|seat| (std::cmp::Reverse(seat.priority), seat.place));
+impl ActiveMembers {
+    fn of(mut list: Vec<Arc<ActiveMember>>) -> Result<Self, String> {
+        list.sort_by_key(|member| (std::cmp::Reverse(member.priority), member.place));
         let by_name = list
             .iter()
-            .map(|seat| (seat.name.clone(), seat.clone()))
+            .map(|member| (member.name.clone(), member.clone()))
             .collect();
-        let bare = list
+        let unprefixed = list
             .iter()
-            .filter(|seat| seat.prefix != Prefix::Always)
+            .filter(|member| member.prefix != Prefix::Always)
             .cloned()
             .collect();
         let renamed = HashMap::from([
@@ -85,10 +85,10 @@ impl Seats {
         ]);
         Ok(Self {
             by_name,
-            bare,
+            unprefixed,
             by_session: [Era::Legacy, Era::Modern]
                 .into_iter()
-                .filter(|era| list.iter().any(|seat| seat.is_per_session(*era)))
+                .filter(|era| list.iter().any(|member| member.is_per_session(*era)))
                 .collect(),
             renamed,
             list,
@@ -96,57 +96,59 @@ impl Seats {
     }
 
     /// Marks an answer of all these members together as private, where one of them requires it.
-    pub(super) fn mark(&self, response: &mut McpResponse, context: &CallContext) {
-        for seat in &self.list {
-            seat.mark(response, context.principal());
+    pub(super) fn mark_private(&self, response: &mut McpResponse, context: &CallContext) {
+        for member in &self.list {
+            member.mark_private(response, context.principal());
         }
     }
 
-    /// Returns the class of a merged list for this caller.
-    pub(super) fn class(&self, context: &CallContext) -> Class {
-        Class::of(context, self.by_session.contains(&context.era()))
+    /// Returns the key of a merged list for this caller.
+    pub(super) fn list_key(&self, context: &CallContext) -> ListKey {
+        ListKey::of(context, self.by_session.contains(&context.era()))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Arc<Seat>> {
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<ActiveMember>> {
         self.by_name.get(name)
     }
 }
 
 /// Returns the names that the operator gave to items of this kind.
-fn renamed<T: Listed>(list: &[Arc<Seat>]) -> Result<Renamed, String> {
+fn renamed<T: ListItem>(list: &[Arc<ActiveMember>]) -> Result<Renamed, String> {
     let mut renamed = Renamed::new();
-    for seat in list {
-        for (inner, said) in T::overrides(&seat.options).into_iter().flatten() {
+    for member in list {
+        for (inner, said) in T::overrides(&member.options).into_iter().flatten() {
             let Some(name) = &said.name else { continue };
             if let Some((other, _)) = renamed.get(name) {
                 return Err(format!(
                     "two {}s are renamed to `{name}`: one of `{}`, one of `{}`",
                     T::NOUN,
                     other.name,
-                    seat.name
+                    member.name
                 ));
             }
-            renamed.insert(name.clone(), (seat.clone(), inner.clone()));
+            renamed.insert(name.clone(), (member.clone(), inner.clone()));
         }
     }
     Ok(renamed)
 }
 
 /// Returns the only element, if there is exactly one.
-pub(super) fn only<'a>(mut seats: impl Iterator<Item = &'a Arc<Seat>>) -> Option<&'a Arc<Seat>> {
-    seats.next().filter(|_| seats.next().is_none())
+pub(super) fn only<'a>(
+    mut members: impl Iterator<Item = &'a Arc<ActiveMember>>,
+) -> Option<&'a Arc<ActiveMember>> {
+    members.next().filter(|_| members.next().is_none())
 }
 
-impl Hub {
+impl Shared {
     pub(super) fn new(rules: Rules, prefix: Prefix, seal: Seal) -> Self {
         Self {
-            seats: Mutex::default(),
+            members: Mutex::default(),
             rules,
             prefix,
             seal,
-            bell: Bell::new(),
-            merged: Merged::default(),
-            near: Merged::default(),
+            notifier: ChangeNotifier::new(),
+            merged: MergedLists::default(),
+            partial: MergedLists::default(),
             custom: None,
             server_info: None,
             instructions: None,
@@ -155,16 +157,16 @@ impl Hub {
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Arc<Seats>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> MutexGuard<'_, Arc<ActiveMembers>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn seats(&self) -> Arc<Seats> {
+    pub(super) fn members(&self) -> Arc<ActiveMembers> {
         self.slot().clone()
     }
 
     /// Adds a member, or replaces the one of the same name.
-    pub(super) fn seat(&self, member: Member, replaces: bool) -> Result<(), String> {
+    pub(super) fn insert_member(&self, member: Member, replaces: bool) -> Result<(), String> {
         let style = &self.rules.style;
         match member.prefix.unwrap_or(self.prefix) {
             // The name is never shown to callers.
@@ -197,22 +199,22 @@ impl Hub {
             }
             (None, false) => self.next_place.fetch_add(1, Ordering::Relaxed),
         };
-        let seat = Arc::new(Seat::new(
+        let member = Arc::new(ActiveMember::new(
             member,
             place,
             self.prefix,
             self.ended.child_token(),
         ));
         let mut list = slot.list.clone();
-        list.retain(|other| other.name != seat.name);
-        list.push(seat);
-        *slot = Arc::new(Seats::of(list)?);
+        list.retain(|other| other.name != member.name);
+        list.push(member);
+        *slot = Arc::new(ActiveMembers::of(list)?);
         drop(slot);
         self.members_changed(present);
         Ok(())
     }
 
-    pub(super) fn unseat(&self, name: &str) -> bool {
+    pub(super) fn remove_member(&self, name: &str) -> bool {
         let mut slot = self.slot();
         let Some(present) = slot.get(name).cloned() else {
             return false;
@@ -220,63 +222,72 @@ impl Hub {
         let mut list = slot.list.clone();
         list.retain(|other| other.id != present.id);
         // Removing a member causes no new conflict.
-        *slot = Arc::new(Seats::of(list).unwrap_or_default());
+        *slot = Arc::new(ActiveMembers::of(list).unwrap_or_default());
         drop(slot);
         self.members_changed(Some(present));
         true
     }
 
-    fn members_changed(&self, gone: Option<Arc<Seat>>) {
-        if let Some(gone) = gone {
-            gone.leave();
+    fn members_changed(&self, removed: Option<Arc<ActiveMember>>) {
+        if let Some(removed) = removed {
+            removed.mark_removed();
         }
         self.merged.clear();
-        self.near.clear();
-        self.bell.members_changed();
+        self.partial.clear();
+        self.notifier.members_changed();
     }
 
     /// Returns the only member, if nothing has to be changed between it and its callers.
-    pub(super) fn sole(&self, seats: &Seats) -> Option<Arc<Seat>> {
-        only(seats.list.iter())
-            .filter(|seat| seat.is_plain() && !self.rules.read_only)
+    pub(super) fn pass_through_member(&self, members: &ActiveMembers) -> Option<Arc<ActiveMember>> {
+        only(members.list.iter())
+            .filter(|member| member.is_transparent() && !self.rules.read_only)
             .cloned()
     }
 
-    pub(super) fn outward(&self, seat: &Arc<Seat>, context: &CallContext) -> Outward {
+    pub(super) fn outward(&self, member: &Arc<ActiveMember>, context: &CallContext) -> Outward {
         Outward {
-            seat: seat.clone(),
+            member: member.clone(),
             seal: self.seal.clone(),
             principal: context.principal().cloned(),
         }
     }
 
-    pub(super) async fn gather<T: Listed>(
+    pub(super) async fn gather<T: ListItem>(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         context: &CallContext,
         age: Age,
     ) -> lists::Gathered<T> {
-        let class = seats.class(context);
-        self.gather_into::<T>(&self.merged, &seats.list, class, context, age)
+        let key = members.list_key(context);
+        self.gather_into::<T>(&self.merged, &members.list, key, context, age)
             .await
     }
 
-    pub(super) async fn gather_into<T: Listed>(
+    pub(super) async fn gather_into<T: ListItem>(
         &self,
-        merged: &Merged,
-        seats: &[Arc<Seat>],
-        class: Class,
+        merged: &MergedLists,
+        members: &[Arc<ActiveMember>],
+        key: ListKey,
         context: &CallContext,
         age: Age,
     ) -> lists::Gathered<T> {
-        for seat in seats {
-            listen::watch_member(seat, context);
+        for member in members {
+            listen::watch_member(member, context);
         }
-        lists::gather::<T>(seats, class, merged, &self.rules, &self.bell, context, age).await
+        lists::gather::<T>(
+            members,
+            key,
+            merged,
+            &self.rules,
+            &self.notifier,
+            context,
+            age,
+        )
+        .await
     }
 }
 
-impl Drop for Hub {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.ended.cancel();
     }

@@ -59,7 +59,7 @@ async fn two_members_with_one_tool_name_by_each_policy() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_when_it_is_built() {
+async fn an_impossible_configuration_is_refused_when_it_is_built() {
     let shop = Shop::with("s", &[]);
     let member = |name: &str| Member::new(name, shop.piped());
     for (builder, said) in [
@@ -136,7 +136,7 @@ async fn an_unknown_name_is_answered_with_the_nearest_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_names_have_a_member_asked_once_for_what_comes_near() {
+async fn an_unknown_name_has_each_member_asked_once_for_similar_names() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     let lost = Member::new(
@@ -243,7 +243,7 @@ fn with_search(shop: &Shop, mode: SearchMode) -> impl common::Stack {
 }
 
 #[tokio::test]
-async fn what_is_kept_back_of_a_member_is_neither_found_nor_called_by_its_own_search() {
+async fn hidden_items_are_neither_found_nor_called_by_a_members_own_search() {
     let shop = Shop::with("s", &["drop", "keep", "raw", "secret"]);
     for (prefix, before) in [
         (Prefix::Always, "s__"),
@@ -366,7 +366,7 @@ async fn a_namespace_names_one_stack_and_gateways_nest() {
 }
 
 #[tokio::test]
-async fn members_that_cannot_be_told_apart_do_not_connect() {
+async fn members_with_one_name_and_no_prefix_do_not_connect() {
     let never = || Gateway::builder().prefix(Prefix::Never);
     let same = |name| Shop::with(name, &["same"]).piped();
     let collided = never()
@@ -392,7 +392,7 @@ async fn members_that_cannot_be_told_apart_do_not_connect() {
 }
 
 #[tokio::test]
-async fn members_that_can_be_told_apart_connect_whoever_is_down() {
+async fn distinguishable_members_connect_though_one_is_down() {
     let own = Member::per_caller("own", PerCaller::Principal, |_| {
         Ok(Shop::with("own", &["same"]).piped())
     });

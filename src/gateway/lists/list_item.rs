@@ -10,9 +10,9 @@ use rmcp::model::{
     SkillResources, Tool,
 };
 
-use super::{cached_list::Shelf, list_key::ByClass, merge::Catalogue};
+use super::{cached_list::ListCache, list_key::ByListKey, merge::MergedList};
 use crate::gateway::{
-    active_member::{Change, Seat},
+    active_member::{ActiveMember, Change},
     member::{Options, Overrides},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(in crate::gateway) struct Page<T> {
 }
 
 /// A kind of item that members list.
-pub(in crate::gateway) trait Listed: Clone + Send + Sync + 'static {
+pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
     /// The word for one item in error texts.
     const NOUN: &'static str;
     /// `true` if items are identified by name, `false` if by URI.
@@ -41,8 +41,8 @@ pub(in crate::gateway) trait Listed: Clone + Send + Sync + 'static {
     fn request(cursor: Option<String>) -> ClientRequest;
     fn page(result: ServerResult) -> Result<Page<Self>, ErrorData>;
     fn answer(page: Page<Self>) -> ServerResult;
-    fn shelf(lists: &Lists) -> &Shelf<Self>;
-    fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>>;
+    fn shelf(lists: &Lists) -> &ListCache<Self>;
+    fn merged(merged: &MergedLists) -> &ByListKey<Arc<MergedList<Self>>>;
     fn key(&self) -> &str;
     /// Returns the item with this name or URI, for a visibility question.
     fn item(key: &str) -> Item<'_>;
@@ -57,24 +57,24 @@ pub(in crate::gateway) trait Listed: Clone + Send + Sync + 'static {
     }
     /// Makes URIs outward that the item mentions beside its own: URIs in `_meta`, and a skill's
     /// files.
-    fn put_mentions_outward(&mut self, seat: &Seat);
+    fn put_mentions_outward(&mut self, member: &ActiveMember);
     /// Makes the URIs of the item's files outward.
-    fn put_files_outward(&mut self, _seat: &Seat) {}
+    fn put_files_outward(&mut self, _seat: &ActiveMember) {}
     /// Makes all names and URIs of the item outward.
-    fn put_outward(&mut self, seat: &Seat) {
-        self.put_mentions_outward(seat);
+    fn put_outward(&mut self, member: &ActiveMember) {
+        self.put_mentions_outward(member);
         let mut key = self.key().to_owned();
-        seat.put_outward(&mut key);
+        member.put_outward(&mut key);
         self.set_key(key);
     }
     /// Adds the member's name and the operator's text to the description.
-    fn describe(&mut self, _seat: &Seat, _inner: &str, _prefixed: bool) {}
+    fn describe(&mut self, _seat: &ActiveMember, _inner: &str, _prefixed: bool) {}
     /// Returns the item's own claims of how harmless it is.
     fn hints(&self) -> Option<ToolHints> {
         None
     }
     /// Returns `true` if the item changes nothing, as far as the member is trusted.
-    fn is_read_only(&self, _seat: &Seat) -> bool {
+    fn is_read_only(&self, _seat: &ActiveMember) -> bool {
         true
     }
 }
@@ -84,20 +84,20 @@ macro_rules! listed {
        $shelf:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
         /// The lists of one member.
         #[derive(Default)]
-        pub(in crate::gateway) struct Lists { $($shelf: Shelf<$Item>,)* }
+        pub(in crate::gateway) struct Lists { $($shelf: ListCache<$Item>,)* }
 
         /// The merged lists.
         #[derive(Default)]
-        pub(in crate::gateway) struct Merged { $($shelf: ByClass<Arc<Catalogue<$Item>>>,)* }
+        pub(in crate::gateway) struct MergedLists { $($shelf: ByListKey<Arc<MergedList<$Item>>>,)* }
 
-        impl Merged {
+        impl MergedLists {
             /// Clears all merged lists, because the members have changed.
             pub(in crate::gateway) fn clear(&self) {
                 $(self.$shelf.clear();)*
             }
         }
 
-        $(impl Listed for $Item {
+        $(impl ListItem for $Item {
             const NOUN: &'static str = $noun;
             const NAMED: bool = $named;
             const CHANGE: Option<Change> = $change;
@@ -126,11 +126,11 @@ macro_rules! listed {
                 result.into()
             }
 
-            fn shelf(lists: &Lists) -> &Shelf<Self> {
+            fn shelf(lists: &Lists) -> &ListCache<Self> {
                 &lists.$shelf
             }
 
-            fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>> {
+            fn merged(merged: &MergedLists) -> &ByListKey<Arc<MergedList<Self>>> {
                 &merged.$shelf
             }
 
@@ -147,10 +147,10 @@ macro_rules! listed {
                 set(self, key);
             }
 
-            fn put_mentions_outward(&mut self, seat: &Seat) {
-                if seat.prefixes_uris() {
-                    crate::gateway::rewrite::ui_in_meta(seat, &mut self.meta);
-                    self.put_files_outward(seat);
+            fn put_mentions_outward(&mut self, member: &ActiveMember) {
+                if member.prefixes_uris() {
+                    crate::gateway::rewrite::ui_in_meta(member, &mut self.meta);
+                    self.put_files_outward(member);
                 }
             }
 
@@ -170,9 +170,9 @@ listed! {
                 Some(&options.tools)
             }
 
-            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
+            fn describe(&mut self, member: &ActiveMember, inner: &str, prefixed: bool) {
                 let own = self.description.as_deref();
-                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
+                if let Some(said) = described::<Self>(member, inner, own, prefixed) {
                     self.description = Some(said.into());
                 }
             }
@@ -181,8 +181,8 @@ listed! {
                 Some(ToolHints::of(self))
             }
 
-            fn is_read_only(&self, seat: &Seat) -> bool {
-                seat.options.trusted == Some(true) && ToolHints::of(self).read_only
+            fn is_read_only(&self, member: &ActiveMember) -> bool {
+                member.options.trusted == Some(true) && ToolHints::of(self).read_only
             }
         }
     Prompt "prompt" true Some(Change::Prompts), ListPromptsRequest -> ListPromptsResult { prompts },
@@ -191,9 +191,9 @@ listed! {
                 Some(&options.prompts)
             }
 
-            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
+            fn describe(&mut self, member: &ActiveMember, inner: &str, prefixed: bool) {
                 let own = self.description.as_deref();
-                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
+                if let Some(said) = described::<Self>(member, inner, own, prefixed) {
                     self.description = Some(said);
                 }
             }
@@ -206,10 +206,10 @@ listed! {
         templates, uri_template = |template, uri| template.uri_template = uri, {}
     Skill "skill" false None, ListSkillsRequest -> ListSkillsResult { skills },
         skills, uri = |skill, uri| skill.uri = uri, {
-            fn put_files_outward(&mut self, seat: &Seat) {
+            fn put_files_outward(&mut self, member: &ActiveMember) {
                 if let SkillResources::Files(files) = &mut self.resources {
                     for file in files {
-                        seat.put_outward(&mut file.uri);
+                        member.put_outward(&mut file.uri);
                     }
                 }
             }
@@ -217,16 +217,16 @@ listed! {
 }
 
 /// Returns the description to show, if it is not the member's own.
-fn described<T: Listed>(
-    seat: &Seat,
+fn described<T: ListItem>(
+    member: &ActiveMember,
     inner: &str,
     own: Option<&str>,
     prefixed: bool,
 ) -> Option<String> {
-    let said = T::overrides(&seat.options)?.get(inner);
+    let said = T::overrides(&member.options)?.get(inner);
     match said.and_then(|one| one.description.clone()) {
         Some(said) => Some(said),
-        None if prefixed => own.map(|own| format!("[{}] {own}", seat.name)),
+        None if prefixed => own.map(|own| format!("[{}] {own}", member.name)),
         None => None,
     }
 }

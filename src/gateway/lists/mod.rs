@@ -1,4 +1,4 @@
-//! Merged lists: collected from the members, and answered page by page.
+//! MergedLists lists: collected from the members, and answered page by page.
 
 pub(crate) mod cached_list;
 pub(crate) mod fetch;
@@ -13,14 +13,14 @@ use rmcp::model::ErrorData;
 use serde_json::Value;
 
 use super::{
-    active_member::Seat,
-    listen::Bell,
+    active_member::ActiveMember,
+    listen::ChangeNotifier,
     lists::{
         cached_list::Age,
         fetch::Part,
-        list_item::{Listed, Merged, Page},
-        list_key::Class,
-        merge::{Catalogue, Entry, Rules, made_of, merge},
+        list_item::{ListItem, MergedLists, Page},
+        list_key::ListKey,
+        merge::{Entry, MergedList, Rules, merge, sources},
     },
 };
 use crate::{CallContext, Error, McpResponse};
@@ -40,83 +40,84 @@ pub struct ListReport {
 
 /// A merged list, and the members that are missing from it.
 pub(super) struct Gathered<T> {
-    pub(super) catalogue: Arc<Catalogue<T>>,
+    pub(super) merged: Arc<MergedList<T>>,
     pub(super) report: ListReport,
     pub(super) errors: Vec<Error>,
 }
 
 /// Asks all members concurrently, and merges the lists that are known by the deadline.
-pub(super) async fn gather<T: Listed>(
-    seats: &[Arc<Seat>],
-    class: Class,
-    merged: &Merged,
+pub(super) async fn gather<T: ListItem>(
+    members: &[Arc<ActiveMember>],
+    key: ListKey,
+    merged: &MergedLists,
     rules: &Rules,
-    bell: &Bell,
+    notifier: &ChangeNotifier,
     context: &CallContext,
     age: Age,
 ) -> Gathered<T> {
     let deadline = rules.deadline;
-    let parts = seats
+    let parts = members
         .iter()
-        .map(|seat| seat.part::<T>(context, age, deadline, bell));
+        .map(|member| member.list_part::<T>(context, age, deadline, notifier));
     let parts: Vec<Part<T>> = join_all(parts).await;
     let mut report = ListReport::default();
     for part in parts.iter().filter(|part| part.stale) {
         match part.list {
-            Some(_) => report.stale.push(part.seat.name.clone()),
-            None => report.missing.push(part.seat.name.clone()),
+            Some(_) => report.stale.push(part.member.name.clone()),
+            None => report.missing.push(part.member.name.clone()),
         }
     }
     let shareable = parts
         .iter()
         .flat_map(|part| &part.list)
         .all(|list| list.shareable);
-    let catalogue = T::merged(merged)
-        .get(&class)
-        .filter(|known| known.made_of == made_of(&parts))
+    let cache = T::merged(merged);
+    let merged = cache
+        .get(&key)
+        .filter(|known| known.sources == sources(&parts))
         .unwrap_or_else(|| {
-            let catalogue = Arc::new(merge(&parts, rules));
-            for (name, winner, loser) in &catalogue.contested {
+            let merged = Arc::new(merge(&parts, rules));
+            for (name, winner, loser) in &merged.contested {
                 tracing::warn!(name, %winner, %loser, "two members have one name");
             }
             if shareable {
-                T::merged(merged).set(class, catalogue.clone());
+                cache.set(key, merged.clone());
             }
-            catalogue
+            merged
         });
     Gathered {
-        catalogue,
+        merged,
         report,
         errors: parts.into_iter().filter_map(|part| part.error).collect(),
     }
 }
 
 /// Answers one page of a merged list.
-pub(super) fn page<T: Listed>(
+pub(super) fn page<T: ListItem>(
     gathered: Gathered<T>,
     cursor: Option<&str>,
     rules: &Rules,
 ) -> Result<McpResponse, Error> {
-    let catalogue = gathered.catalogue;
+    let merged = gathered.merged;
     let start = match cursor {
-        Some(cursor) => Cursor::read(cursor)?.position(&catalogue),
+        Some(cursor) => Cursor::read(cursor)?.position(&merged),
         None => 0,
     };
     let mut items = Vec::new();
     let mut next = None;
-    for (index, entry) in catalogue.entries.iter().enumerate().skip(start) {
+    for (index, entry) in merged.entries.iter().enumerate().skip(start) {
         if !entry.shown {
             continue;
         }
         if items.len() == rules.page_size {
             next = index
                 .checked_sub(1)
-                .and_then(|last| Cursor::at(&catalogue, last));
+                .and_then(|last| Cursor::at(&merged, last));
             break;
         }
         items.push(entry.item.clone());
     }
-    let mut meta = catalogue.meta.clone();
+    let mut meta = merged.meta.clone();
     let report = gathered.report;
     for (key, members) in [("stale", &report.stale), ("missing", &report.missing)] {
         if !members.is_empty() {
@@ -127,18 +128,18 @@ pub(super) fn page<T: Listed>(
     }
     // An incomplete list is not cached, so that the caller asks again soon.
     let ttl_ms = match report == ListReport::default() {
-        true => catalogue.ttl_ms,
-        false => catalogue.ttl_ms.map(|_| 0),
+        true => merged.ttl_ms,
+        false => merged.ttl_ms.map(|_| 0),
     };
     let mut response = McpResponse::new(T::answer(Page {
         items,
         next_cursor: next,
         ttl_ms,
-        cache_scope: catalogue.cache_scope,
+        cache_scope: merged.cache_scope,
         meta,
     }));
     response.extensions.insert(report);
-    if let Some(private) = &catalogue.private {
+    if let Some(private) = &merged.private {
         response.mark_private_to(private);
     }
     Ok(response)
@@ -155,16 +156,16 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn at<T: Listed>(catalogue: &Catalogue<T>, index: usize) -> Option<String> {
-        let last = catalogue.entries.get(index)?;
-        let first = catalogue
+    fn at<T: ListItem>(merged: &MergedList<T>, index: usize) -> Option<String> {
+        let last = merged.entries.get(index)?;
+        let first = merged
             .entries
             .iter()
-            .position(|entry| entry.seat.id == last.seat.id)?;
+            .position(|entry| entry.member.id == last.member.id)?;
         Some(format!(
             "{}:{}:{}:{}",
-            last.seat.priority,
-            last.seat.place,
+            last.member.priority,
+            last.member.place,
             index + 1 - first,
             last.inner
         ))
@@ -185,16 +186,13 @@ impl Cursor {
     }
 
     /// Returns the index at which the next page begins.
-    fn position<T: Listed>(&self, catalogue: &Catalogue<T>) -> usize {
-        let order = |entry: &Entry<T>| (std::cmp::Reverse(entry.seat.priority), entry.seat.place);
+    fn position<T: ListItem>(&self, merged: &MergedList<T>) -> usize {
+        let order =
+            |entry: &Entry<T>| (std::cmp::Reverse(entry.member.priority), entry.member.place);
         let here = (std::cmp::Reverse(self.priority), self.place);
-        let start = catalogue
-            .entries
-            .partition_point(|entry| order(entry) < here);
-        let end = catalogue
-            .entries
-            .partition_point(|entry| order(entry) <= here);
-        let own = catalogue.entries.get(start..end).unwrap_or_default();
+        let start = merged.entries.partition_point(|entry| order(entry) < here);
+        let end = merged.entries.partition_point(|entry| order(entry) <= here);
+        let own = merged.entries.get(start..end).unwrap_or_default();
         match own.iter().position(|entry| *entry.inner == *self.after) {
             Some(found) => start + found + 1,
             None => start + self.offset.min(own.len()),

@@ -5,48 +5,52 @@ use std::sync::Arc;
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
 use crate::gateway::{
-    active_member::Seat,
+    active_member::ActiveMember,
     lists::{
         cached_list::Age,
-        list_item::{Listed, Merged},
-        list_key::Class,
+        list_item::{ListItem, MergedLists},
+        list_key::ListKey,
     },
     service::impossible,
-    shared::Hub,
+    shared::Shared,
 };
 use crate::{CallContext, Error, request::next_id};
 
-impl Hub {
+impl Shared {
     /// Asks all members that need no caller for all their lists, concurrently.
     pub(in crate::gateway) async fn check(&self) -> Result<(), Error> {
-        let seats: Vec<_> = self
-            .seats()
+        let members: Vec<_> = self
+            .members()
             .list
             .iter()
-            .filter(|seat| !seat.is_per_caller())
+            .filter(|member| !member.is_per_caller())
             .cloned()
             .collect();
         // The merged lists for routing must be made of all members.
-        let merged = Merged::default();
+        let merged = MergedLists::default();
         let found = tokio::join!(
-            self.contested::<Tool>(&seats, &merged),
-            self.contested::<Prompt>(&seats, &merged),
-            self.contested::<Resource>(&seats, &merged),
-            self.contested::<ResourceTemplate>(&seats, &merged),
-            self.contested::<Skill>(&seats, &merged),
+            self.contested::<Tool>(&members, &merged),
+            self.contested::<Prompt>(&members, &merged),
+            self.contested::<Resource>(&members, &merged),
+            self.contested::<ResourceTemplate>(&members, &merged),
+            self.contested::<Skill>(&members, &merged),
         );
         let (tools, prompts, resources, templates, skills) = found;
         let first = tools.or(prompts).or(resources).or(templates).or(skills);
         first.map_or(Ok(()), |what| Err(impossible(what)))
     }
 
-    async fn contested<T: Listed>(&self, seats: &[Arc<Seat>], merged: &Merged) -> Option<String> {
+    async fn contested<T: ListItem>(
+        &self,
+        members: &[Arc<ActiveMember>],
+        merged: &MergedLists,
+    ) -> Option<String> {
         let context = CallContext::new(next_id());
-        let class = Class::of(&context, false);
+        let key = ListKey::of(&context, false);
         let gathered = self
-            .gather_into::<T>(merged, seats, class, &context, Age::Fresh)
+            .gather_into::<T>(merged, members, key, &context, Age::Fresh)
             .await;
-        let (name, first, second) = gathered.catalogue.contested.first()?;
+        let (name, first, second) = gathered.merged.contested.first()?;
         let noun = T::NOUN;
         Some(format!(
             "`{first}` and `{second}` both have a {noun} `{name}`, and neither may be prefixed: rename or \

@@ -9,149 +9,157 @@ use super::uris;
 use crate::gateway::names;
 use crate::gateway::{
     Prefix,
-    active_member::Seat,
+    active_member::ActiveMember,
     lists::{
-        cached_list::{Age, Has},
-        list_item::Listed,
-        merge::{Catalogue, Entry, Way},
+        cached_list::{Age, Presence},
+        list_item::ListItem,
+        merge::{Entry, MergedList, Target},
     },
-    shared::{Hub, Seats, only},
+    shared::{ActiveMembers, Shared, only},
 };
 use crate::{CallContext, Error, Item, ToolHints, caller::Era};
 
 /// The time that an unknown name waits for lists that are not cached. After that it is answered
 /// without them.
-pub(in crate::gateway) const PATIENCE: Duration = Duration::from_secs(1);
+pub(in crate::gateway) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum number of outward names in an error about an ambiguous name.
 const MAX_NAMED: usize = 20;
 
-impl Hub {
+impl Shared {
     /// Returns the member that has this name, and the member's own name for it.
-    pub(in crate::gateway) async fn find_name<T: Listed>(
+    pub(in crate::gateway) async fn look_up_name<T: ListItem>(
         &self,
         name: &str,
         context: &CallContext,
     ) -> Result<Found, Error> {
-        let seats = self.seats();
-        if let Some(sole) = self.sole(&seats) {
-            return Ok(Found::unlisted(&sole, name));
+        let members = self.members();
+        if let Some(only) = self.pass_through_member(&members) {
+            return Ok(Found::unlisted(&only, name));
         }
-        let merged = T::merged(&self.merged).get(&seats.class(context));
-        if let Some(way) = merged.as_ref().and_then(|merged| merged.get(name))
-            && !way.seat.has_left()
+        let merged = T::merged(&self.merged).get(&members.list_key(context));
+        if let Some(target) = merged.as_ref().and_then(|merged| merged.get(name))
+            && !target.member.is_removed()
         {
-            return match way.shown {
-                true => Ok(Found::by(way, name)),
+            return match target.shown {
+                true => Ok(Found::by(target, name)),
                 false => Err(unknown(name, merged.as_deref(), context)),
             };
         }
-        let as_it_says = match self.read_name::<T>(&seats, name, context) {
-            Read::As(found) => return Ok(found),
-            Read::Unknown => {
-                let known = self.at_hand::<T>(&seats, context).await;
-                if !has_bare(known.as_deref(), name) {
+        let by_name = match self.read_name::<T>(&members, name, context) {
+            NameReading::Found(found) => return Ok(found),
+            NameReading::NotFound => {
+                let known = self.known_names::<T>(&members, context).await;
+                if !has_entry(known.as_deref(), name) {
                     return Err(unknown(name, known.as_deref(), context));
                 }
                 // The cached list may be outdated.
-                let gathered = self.gather::<T>(&seats, context, Age::Walk).await;
-                return bare(name, &gathered.catalogue, context);
+                let gathered = self.gather::<T>(&members, context, Age::Paging).await;
+                return look_up_own_name(name, &gathered.merged, context);
             }
-            Read::Ask(as_it_says) => as_it_says,
+            NameReading::NeedsLists(by_name) => by_name,
         };
-        let gathered = self.gather::<T>(&seats, context, Age::Fresh).await;
-        if let Some(way) = gathered.catalogue.get(name).filter(|way| way.shown) {
-            return Ok(Found::by(way, name));
+        let gathered = self.gather::<T>(&members, context, Age::Fresh).await;
+        if let Some(target) = gathered.merged.get(name).filter(|target| target.shown) {
+            return Ok(Found::by(target, name));
         }
         // The name may belong to a member that could not be asked. That member's error then says
         // what is wrong.
         let report = &gathered.report;
-        let unasked = |seat: &Seat| {
+        let unasked = |member: &ActiveMember| {
             report
                 .stale
                 .iter()
                 .chain(&report.missing)
-                .any(|m| *m == seat.name)
+                .any(|m| *m == member.name)
         };
-        match as_it_says {
-            Some(found) if unasked(&found.seat) || found.seat.options.unlisted => Ok(found),
+        match by_name {
+            Some(found) if unasked(&found.member) || found.member.options.unlisted => Ok(found),
             _ => match gathered.errors.into_iter().next() {
-                Some(error) if seats.list.len() == 1 => Err(error),
-                _ => bare(name, &gathered.catalogue, context),
+                Some(error) if members.list.len() == 1 => Err(error),
+                _ => look_up_own_name(name, &gathered.merged, context),
             },
         }
     }
 
     /// Reads the member from a name alone, without any list.
-    fn read_name<T: Listed>(&self, seats: &Seats, name: &str, context: &CallContext) -> Read {
+    fn read_name<T: ListItem>(
+        &self,
+        members: &ActiveMembers,
+        name: &str,
+        context: &CallContext,
+    ) -> NameReading {
         let style = &self.rules.style;
-        let renamed = seats.renamed.get(T::NOUN);
-        let (seat, inner) = if let Some((seat, inner)) = renamed.and_then(|all| all.get(name)) {
-            (seat, &**inner)
+        let renamed = members.renamed.get(T::NOUN);
+        let (member, inner) = if let Some((member, inner)) = renamed.and_then(|all| all.get(name)) {
+            (member, &**inner)
         } else {
             let named = style
                 .split(name)
-                .and_then(|(member, inner)| Some((seats.get(member)?, inner)));
-            if named.is_some_and(|(seat, _)| seat.prefix == Prefix::OnCollision) {
-                return Read::Ask(None);
+                .and_then(|(member, inner)| Some((members.get(member)?, inner)));
+            if named.is_some_and(|(member, _)| member.prefix == Prefix::OnCollision) {
+                return NameReading::NeedsLists(None);
             }
-            let prefixed = named.filter(|(seat, _)| seat.prefix == Prefix::Always);
-            match (prefixed, &*seats.bare) {
+            let prefixed = named.filter(|(member, _)| member.prefix == Prefix::Always);
+            match (prefixed, &*members.unprefixed) {
                 (Some(prefixed), _) => prefixed,
-                (None, []) => return Read::Unknown,
-                (None, [seat]) => (seat, name),
-                (None, _) => return Read::Ask(None),
+                (None, []) => return NameReading::NotFound,
+                (None, [member]) => (member, name),
+                (None, _) => return NameReading::NeedsLists(None),
             }
         };
         if T::NOUN == Tool::NOUN && self.rules.read_only {
-            return Read::Ask(None);
+            return NameReading::NeedsLists(None);
         }
-        if !seat.lets_out::<T>(inner, name) {
-            return Read::Unknown;
+        if !member.exposes::<T>(inner, name) {
+            return NameReading::NotFound;
         }
-        let as_it_says = Found::unlisted(seat, inner);
-        match seat.has::<T>(context, inner) {
-            Has::Yes(says) => Read::As(Found { says, ..as_it_says }),
+        let by_name = Found::unlisted(member, inner);
+        match member.presence::<T>(context, inner) {
+            Presence::Listed(hints) => NameReading::Found(Found { hints, ..by_name }),
             // The original of a shortened name is known only from the list.
-            _ if style.may_be_fitted(name) => Read::Ask(Some(as_it_says)),
-            Has::No if !seat.options.unlisted => Read::Unknown,
-            Has::NotBefore if !seat.options.unlisted => Read::Ask(Some(as_it_says)),
-            _ => Read::As(as_it_says),
+            _ if style.may_be_fitted(name) => NameReading::NeedsLists(Some(by_name)),
+            Presence::Missing if !member.options.unlisted => NameReading::NotFound,
+            Presence::MissingInOldList if !member.options.unlisted => {
+                NameReading::NeedsLists(Some(by_name))
+            }
+            _ => NameReading::Found(by_name),
         }
     }
 
     /// Returns the member that has this resource, and the member's own URI for it.
-    pub(in crate::gateway) async fn find_uri(
+    pub(in crate::gateway) async fn look_up_uri(
         &self,
         uri: &str,
         context: &CallContext,
-    ) -> Result<(Arc<Seat>, String), Error> {
-        let seats = self.seats();
+    ) -> Result<(Arc<ActiveMember>, String), Error> {
+        let members = self.members();
         let prefixed = uris::split(uri).and_then(|(member, inner)| {
-            let seat = seats.get(&member)?;
-            seat.prefixes_uris()
-                .then(|| (seat.clone(), inner.into_owned()))
+            let member = members.get(&member)?;
+            member
+                .prefixes_uris()
+                .then(|| (member.clone(), inner.into_owned()))
         });
-        let bare = || seats.list.iter().filter(|seat| !seat.prefixes_uris());
+        let bare = || members.list.iter().filter(|member| !member.prefixes_uris());
         let found = match prefixed {
-            Some((seat, inner)) if uris::is_ui(uri) => {
-                match self.is_own_view(&seat, uri, &inner, context).await {
-                    true => return self.let_out_bare(seat, uri, context),
-                    false => Some((seat, inner)),
+            Some((member, inner)) if uris::is_ui(uri) => {
+                match self.is_own_view(&member, uri, &inner, context).await {
+                    true => return self.if_exposed(member, uri, context),
+                    false => Some((member, inner)),
                 }
             }
             Some(found) => Some(found),
             None => match only(bare()) {
-                Some(seat) => Some((seat.clone(), uri.to_owned())),
+                Some(member) => Some((member.clone(), uri.to_owned())),
                 None if bare().next().is_none() => None,
-                None => self.find_bare(&seats, uri, context).await,
+                None => self.look_up_unprefixed(&members, uri, context).await,
             },
         };
         match found {
-            Some((seat, inner)) if seat.options.filter.lets_out(uri) => Ok((seat, inner)),
+            Some((member, inner)) if member.options.filter.exposes(uri) => Ok((member, inner)),
             Some(_) => Err(not_found(uri, &[], context)),
             None => {
-                let seat = self.find_own(&seats, uri, context).await?;
-                self.let_out_bare(seat, uri, context)
+                let member = self.look_up_own_uri(&members, uri, context).await?;
+                self.if_exposed(member, uri, context)
             }
         }
     }
@@ -160,40 +168,49 @@ impl Hub {
     /// server's name, as outward URIs do with the member's.
     async fn is_own_view(
         &self,
-        seat: &Arc<Seat>,
+        member: &Arc<ActiveMember>,
         uri: &str,
         inner: &str,
         context: &CallContext,
     ) -> bool {
-        self.seek::<Resource>(seat, context).await;
-        if seat.lists_uri(context, uri) || seat.lists_uri(context, inner) {
-            return !seat.lists_uri(context, inner);
+        self.fetch_if_unknown::<Resource>(member, context).await;
+        if member.lists_uri(context, uri) || member.lists_uri(context, inner) {
+            return !member.lists_uri(context, inner);
         }
-        self.seek::<ResourceTemplate>(seat, context).await;
-        seat.has_template_of(context, uri) && !seat.has_template_of(context, inner)
+        self.fetch_if_unknown::<ResourceTemplate>(member, context)
+            .await;
+        member.has_template_of(context, uri) && !member.has_template_of(context, inner)
     }
 
     /// Asks a member briefly for a list that is not known, once in the time that a list is kept.
-    async fn seek<T: Listed>(&self, seat: &Arc<Seat>, context: &CallContext) {
-        if seat.known::<T>(&seat.class(context)).is_none() && seat.seeks::<T>(context) {
-            let patience = PATIENCE.min(self.rules.deadline);
-            let part = seat.part::<T>(context, Age::Any, self.rules.deadline, &self.bell);
+    async fn fetch_if_unknown<T: ListItem>(
+        &self,
+        member: &Arc<ActiveMember>,
+        context: &CallContext,
+    ) {
+        if member.cached::<T>(&member.list_key(context)).is_none()
+            && member.begin_suggestion_fetch::<T>(context)
+        {
+            let timeout = LOOKUP_TIMEOUT.min(self.rules.deadline);
+            let part =
+                member.list_part::<T>(context, Age::Any, self.rules.deadline, &self.notifier);
             // Without the list, the URI is taken as an outward one.
-            let _ = tokio::time::timeout(patience, part).await;
+            let _ = tokio::time::timeout(timeout, part).await;
         }
     }
 
     /// Returns the member found by its own URI, if the caller may see the outward URI.
-    fn let_out_bare(
+    fn if_exposed(
         &self,
-        seat: Arc<Seat>,
+        member: Arc<ActiveMember>,
         uri: &str,
         context: &CallContext,
-    ) -> Result<(Arc<Seat>, String), Error> {
-        let outward = uris::prefixed(&seat.name, uri);
-        let seen = seat.options.filter.lets_out(&outward) && context.sees(Item::Resource(&outward));
+    ) -> Result<(Arc<ActiveMember>, String), Error> {
+        let outward = uris::prefixed(&member.name, uri);
+        let seen =
+            member.options.filter.exposes(&outward) && context.sees(Item::Resource(&outward));
         match seen {
-            true => Ok((seat, uri.to_owned())),
+            true => Ok((member, uri.to_owned())),
             false => Err(not_found(uri, &[], context)),
         }
     }
@@ -201,24 +218,24 @@ impl Hub {
     /// Returns the one member that has a URI as its own, though it is prefixed outside: an app
     /// reads its own server's resources by the server's URIs (SEP-1865). The member that lists the
     /// URI has precedence over one with a matching template.
-    async fn find_own(
+    async fn look_up_own_uri(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         uri: &str,
         context: &CallContext,
-    ) -> Result<Arc<Seat>, Error> {
-        let resources = self.at_hand::<Resource>(seats, context).await;
-        let mut owners: Vec<Arc<Seat>> = Vec::new();
-        let listed = resources.iter().flat_map(|known| of_bare(known, uri));
-        owners.extend(listed.map(|entry| entry.seat.clone()));
+    ) -> Result<Arc<ActiveMember>, Error> {
+        let resources = self.known_names::<Resource>(members, context).await;
+        let mut owners: Vec<Arc<ActiveMember>> = Vec::new();
+        let listed = resources.iter().flat_map(|known| entries_of(known, uri));
+        owners.extend(listed.map(|entry| entry.member.clone()));
         if owners.is_empty() {
-            let templates = self.at_hand::<ResourceTemplate>(seats, context).await;
+            let templates = self.known_names::<ResourceTemplate>(members, context).await;
             let entries = templates.iter().flat_map(|known| &known.entries);
             for entry in entries.filter(|entry| entry.is_prefixed()) {
                 if uris::fits(&entry.inner, uri)
-                    && owners.iter().all(|owner| owner.id != entry.seat.id)
+                    && owners.iter().all(|owner| owner.id != entry.member.id)
                 {
-                    owners.push(entry.seat.clone());
+                    owners.push(entry.member.clone());
                 }
             }
         }
@@ -230,54 +247,54 @@ impl Hub {
 
     /// Returns the member that has a URI, of several members without prefixes: the one that lists
     /// it, or else the one with the most specific matching template.
-    async fn find_bare(
+    async fn look_up_unprefixed(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         uri: &str,
         context: &CallContext,
-    ) -> Option<(Arc<Seat>, String)> {
-        if let Some(merged) = Resource::merged(&self.merged).get(&seats.class(context))
-            && let Some(way) = merged.get(uri)
-            && !way.seat.has_left()
+    ) -> Option<(Arc<ActiveMember>, String)> {
+        if let Some(merged) = Resource::merged(&self.merged).get(&members.list_key(context))
+            && let Some(target) = merged.get(uri)
+            && !target.member.is_removed()
         {
-            return Some((way.seat.clone(), way.inner(uri).to_owned()));
+            return Some((target.member.clone(), target.inner(uri).to_owned()));
         }
-        let resources = self.gather::<Resource>(seats, context, Age::Walk).await;
-        if let Some(way) = resources.catalogue.get(uri) {
-            return Some((way.seat.clone(), way.inner(uri).to_owned()));
+        let resources = self.gather::<Resource>(members, context, Age::Paging).await;
+        if let Some(target) = resources.merged.get(uri) {
+            return Some((target.member.clone(), target.inner(uri).to_owned()));
         }
-        let skills = self.gather::<Skill>(seats, context, Age::Walk).await;
-        if let Some(way) = skills.catalogue.get(uri) {
-            return Some((way.seat.clone(), way.inner(uri).to_owned()));
+        let skills = self.gather::<Skill>(members, context, Age::Paging).await;
+        if let Some(target) = skills.merged.get(uri) {
+            return Some((target.member.clone(), target.inner(uri).to_owned()));
         }
         let templates = self
-            .gather::<ResourceTemplate>(seats, context, Age::Walk)
+            .gather::<ResourceTemplate>(members, context, Age::Paging)
             .await;
-        let entries = templates.catalogue.entries.iter();
+        let entries = templates.merged.entries.iter();
         entries
-            .filter(|entry| !entry.seat.prefixes_uris())
+            .filter(|entry| !entry.member.prefixes_uris())
             .map(|entry| (uris::literal(&entry.inner), entry))
             .filter(|(literal, _)| uri.starts_with(literal))
             .max_by_key(|(literal, _)| literal.len())
-            .map(|(_, entry)| (entry.seat.clone(), uri.to_owned()))
+            .map(|(_, entry)| (entry.member.clone(), uri.to_owned()))
     }
 
     /// Returns the known names of the members. A member without a cached list is asked for one,
     /// briefly, and not again while a list would be valid. Unknown names therefore do not cause a
     /// request each.
-    async fn at_hand<T: Listed>(
+    async fn known_names<T: ListItem>(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         context: &CallContext,
-    ) -> Option<Arc<Catalogue<T>>> {
-        let class = seats.class(context);
-        let merged = T::merged(&self.merged).get(&class);
+    ) -> Option<Arc<MergedList<T>>> {
+        let key = members.list_key(context);
+        let merged = T::merged(&self.merged).get(&key);
         let (mut known, mut sought) = (Vec::new(), Vec::new());
-        for seat in &seats.list {
-            if seat.known::<T>(&seat.class(context)).is_some() {
-                known.push(seat.clone());
-            } else if seat.seeks::<T>(context) {
-                sought.push(seat.clone());
+        for member in &members.list {
+            if member.cached::<T>(&member.list_key(context)).is_some() {
+                known.push(member.clone());
+            } else if member.begin_suggestion_fetch::<T>(context) {
+                sought.push(member.clone());
             }
         }
         if sought.is_empty() && (merged.is_some() || known.is_empty()) {
@@ -285,17 +302,17 @@ impl Hub {
         }
         // It is kept apart from the merged lists, by which calls are routed, because it may be
         // incomplete.
-        let near = |of: Vec<Arc<Seat>>| {
-            let class = class.clone();
+        let near = |of: Vec<Arc<ActiveMember>>| {
+            let key = key.clone();
             async move {
-                let gathered = self.gather_into::<T>(&self.near, &of, class, context, Age::Any);
-                gathered.await.catalogue
+                let gathered = self.gather_into::<T>(&self.partial, &of, key, context, Age::Any);
+                gathered.await.merged
             }
         };
         if !sought.is_empty() {
             sought.extend(known.iter().cloned());
-            let patience = PATIENCE.min(self.rules.deadline);
-            if let Ok(found) = tokio::time::timeout(patience, near(sought)).await {
+            let timeout = LOOKUP_TIMEOUT.min(self.rules.deadline);
+            if let Ok(found) = tokio::time::timeout(timeout, near(sought)).await {
                 return Some(found);
             }
         }
@@ -307,7 +324,7 @@ impl Hub {
 }
 
 /// The error for a resource that no member has, or that several members have as their own.
-fn not_found(uri: &str, owners: &[Arc<Seat>], context: &CallContext) -> Error {
+fn not_found(uri: &str, owners: &[Arc<ActiveMember>], context: &CallContext) -> Error {
     let code = match context.era() {
         Era::Modern => ErrorCode::INVALID_PARAMS,
         // Revisions before 2026-07-28 define an error code for it.
@@ -315,7 +332,7 @@ fn not_found(uri: &str, owners: &[Arc<Seat>], context: &CallContext) -> Error {
     };
     let outward = owners.iter().filter_map(|owner| {
         let outward = uris::prefixed(&owner.name, uri);
-        let seen = owner.options.filter.lets_out(&outward);
+        let seen = owner.options.filter.exposes(&outward);
         (seen && context.sees(Item::Resource(&outward))).then(|| format!("`{outward}`"))
     });
     let outward: Vec<_> = outward.take(MAX_NAMED).collect();
@@ -327,45 +344,45 @@ fn not_found(uri: &str, owners: &[Arc<Seat>], context: &CallContext) -> Error {
 }
 
 /// Returns the entries with this name among the members' own names.
-fn of_bare<'a, T: Listed>(
-    catalogue: &'a Catalogue<T>,
+fn entries_of<'a, T: ListItem>(
+    merged: &'a MergedList<T>,
     bare: &str,
 ) -> impl Iterator<Item = &'a Entry<T>> {
-    let entries = catalogue.entries.iter();
+    let entries = merged.entries.iter();
     entries.filter(move |entry| *entry.inner == *bare && entry.is_prefixed())
 }
 
-fn has_bare<T: Listed>(catalogue: Option<&Catalogue<T>>, name: &str) -> bool {
-    catalogue.is_some_and(|catalogue| of_bare(catalogue, name).next().is_some())
+fn has_entry<T: ListItem>(merged: Option<&MergedList<T>>, name: &str) -> bool {
+    merged.is_some_and(|merged| entries_of(merged, name).next().is_some())
 }
 
 /// Looks up a member's own name that is not an outward name: an app calls the tools of its own
 /// server by the server's names (SEP-1865). A name of several members is ambiguous even if the
 /// caller may see only one of them, because another one may be meant.
-fn bare<T: Listed>(
+fn look_up_own_name<T: ListItem>(
     name: &str,
-    catalogue: &Catalogue<T>,
+    merged: &MergedList<T>,
     context: &CallContext,
 ) -> Result<Found, Error> {
-    let mut all = of_bare(catalogue, name);
+    let mut all = entries_of(merged, name);
     match (all.next(), all.next()) {
         (Some(entry), None) if entry.shown && context.sees(T::item(entry.item.key())) => {
             let outward = entry.item.key();
-            let found = catalogue.get(outward).map(|way| Found::by(way, outward));
+            let found = merged.get(outward).map(|target| Found::by(target, outward));
             let found = found.map(|found| Found {
                 outward: Some(outward.to_owned()),
                 ..found
             });
-            found.ok_or_else(|| unknown(name, Some(catalogue), context))
+            found.ok_or_else(|| unknown(name, Some(merged), context))
         }
-        (Some(_), Some(_)) => Err(ambiguous(name, catalogue, context)),
-        _ => Err(unknown(name, Some(catalogue), context)),
+        (Some(_), Some(_)) => Err(ambiguous(name, merged, context)),
+        _ => Err(unknown(name, Some(merged), context)),
     }
 }
 
 /// The error for a name of several members. It lists those outward names that the caller may see.
-fn ambiguous<T: Listed>(name: &str, catalogue: &Catalogue<T>, context: &CallContext) -> Error {
-    let names = of_bare(catalogue, name).filter(|entry| entry.shown);
+fn ambiguous<T: ListItem>(name: &str, merged: &MergedList<T>, context: &CallContext) -> Error {
+    let names = entries_of(merged, name).filter(|entry| entry.shown);
     let names = names.map(|entry| entry.item.key());
     let names = names.filter(|name| context.sees(T::item(name)));
     did_you_mean::<T>(name, names.take(MAX_NAMED).map(str::to_owned).collect())
@@ -373,7 +390,7 @@ fn ambiguous<T: Listed>(name: &str, catalogue: &Catalogue<T>, context: &CallCont
 
 /// The error for a name that no member has (MCP 2026-07-28, Tools, "Error Handling"; Prompts
 /// likewise).
-fn unknown<T: Listed>(name: &str, known: Option<&Catalogue<T>>, context: &CallContext) -> Error {
+fn unknown<T: ListItem>(name: &str, known: Option<&MergedList<T>>, context: &CallContext) -> Error {
     let known = known.iter().flat_map(|known| known.names());
     did_you_mean::<T>(
         name,
@@ -381,7 +398,7 @@ fn unknown<T: Listed>(name: &str, known: Option<&Catalogue<T>>, context: &CallCo
     )
 }
 
-fn did_you_mean<T: Listed>(name: &str, nearest: Vec<String>) -> Error {
+fn did_you_mean<T: ListItem>(name: &str, nearest: Vec<String>) -> Error {
     let mut message = format!("Unknown {}: {name}", T::NOUN);
     if !nearest.is_empty() {
         let all: Vec<_> = nearest.iter().map(|name| format!("`{name}`")).collect();
@@ -393,41 +410,41 @@ fn did_you_mean<T: Listed>(name: &str, nearest: Vec<String>) -> Error {
 
 /// The target of an outward name.
 pub(in crate::gateway) struct Found {
-    pub(in crate::gateway) seat: Arc<Seat>,
+    pub(in crate::gateway) member: Arc<ActiveMember>,
     /// The member's own name.
     pub(in crate::gateway) inner: String,
     /// The tool's own annotations, if a list that has it is known.
-    pub(in crate::gateway) says: Option<ToolHints>,
+    pub(in crate::gateway) hints: Option<ToolHints>,
     /// The outward name, if the item was found by the member's own name. Outer layers have not
     /// decided on it.
     pub(in crate::gateway) outward: Option<String>,
 }
 
 impl Found {
-    fn by(way: &Way, outward: &str) -> Self {
+    fn by(target: &Target, outward: &str) -> Self {
         Self {
-            seat: way.seat.clone(),
-            inner: way.inner(outward).to_owned(),
-            says: way.says,
+            member: target.member.clone(),
+            inner: target.inner(outward).to_owned(),
+            hints: target.hints,
             outward: None,
         }
     }
 
-    fn unlisted(seat: &Arc<Seat>, inner: &str) -> Self {
+    fn unlisted(member: &Arc<ActiveMember>, inner: &str) -> Self {
         Self {
-            seat: seat.clone(),
+            member: member.clone(),
             inner: inner.to_owned(),
-            says: None,
+            hints: None,
             outward: None,
         }
     }
 }
 
 /// The information in a name alone.
-enum Read {
-    As(Found),
-    Unknown,
+enum NameReading {
+    Found(Found),
+    NotFound,
     /// Only the lists can tell. Without them, the name is taken literally if it has a literal
     /// reading.
-    Ask(Option<Found>),
+    NeedsLists(Option<Found>),
 }
