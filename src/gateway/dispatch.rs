@@ -9,10 +9,10 @@ use rmcp::model::{
 };
 
 use super::{
-    active_member::ActiveMember,
     listen,
     lists::{self, cached_list::Age, list_item::ListItem},
-    names::lookup::Found,
+    lookup::Found,
+    members::active_member::ActiveMember,
     seal::Sealed,
     shared::{ActiveMembers, Shared, only},
 };

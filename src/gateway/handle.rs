@@ -2,8 +2,8 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Member, MemberState,
-    active_member::ActiveMember,
     lists::{list_item::ListItem, list_key::ListKey},
+    members::active_member::ActiveMember,
     service::impossible,
     shared::Shared,
 };

@@ -43,7 +43,7 @@ impl NamespaceLayer {
     /// Fails if `name` cannot be a member's name; see [`Member::new`].
     pub fn new(name: impl Into<String>) -> Result<Self, Error> {
         let name = name.into();
-        let style = super::names::Style::default();
+        let style = super::names::style::Style::default();
         style.check_member(&name).map_err(impossible)?;
         Ok(Self { name })
     }

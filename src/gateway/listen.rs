@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    active_member::{ActiveMember, Change},
+    members::active_member::{ActiveMember, Change},
     rewrite::Outward,
     shared::Shared,
 };

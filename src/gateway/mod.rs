@@ -141,16 +141,15 @@
 //! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
 //!   a minute. Past that a fetch ends with its caller.
 
-mod active_member;
 mod discover;
 mod dispatch;
 mod handle;
 mod layer;
 mod listen;
 mod lists;
-mod member;
+mod lookup;
+mod members;
 mod names;
-mod per_caller;
 mod rewrite;
 mod seal;
 mod service;
@@ -158,12 +157,12 @@ mod shared;
 mod tool_hints;
 mod visibility;
 
-pub use active_member::MemberState;
 pub use handle::{GatewayHandle, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
 pub use lists::ListReport;
-pub use member::Member;
-pub use names::Prefix;
+pub use members::active_member::MemberState;
+pub use members::member::Member;
+pub use members::per_caller::PerCaller;
 pub use names::filter::Filter;
-pub use per_caller::PerCaller;
+pub use names::prefix::Prefix;
 pub use service::{Gateway, GatewayBuilder};

@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use super::{
-    active_member::{ActiveMember, Change},
     lists::list_item::ListItem,
+    members::active_member::{ActiveMember, Change},
     names::uris,
     seal::{Seal, Sealed},
 };

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Member, Prefix,
-    active_member::ActiveMember,
     listen::{self, ChangeNotifier},
     lists::{
         self,
@@ -23,6 +22,7 @@ use super::{
         list_key::ListKey,
         merge::Rules,
     },
+    members::active_member::ActiveMember,
     rewrite::Outward,
     seal::Seal,
 };

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use rmcp::model::Tool;
 
 use super::{
-    active_member::ActiveMember,
     listen,
     lists::{cached_list::Age, list_item::ListItem},
-    names::lookup::{Found, LOOKUP_TIMEOUT},
+    lookup::{Found, LOOKUP_TIMEOUT},
+    members::active_member::ActiveMember,
     shared::Shared,
 };
 use crate::{CallContext, ToolHints};

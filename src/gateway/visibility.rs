@@ -6,9 +6,12 @@ use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
 use super::{
     Prefix,
-    active_member::ActiveMember,
     lists::{list_item::ListItem, merge::MergedList},
-    names::{Style, uris, versioned},
+    members::active_member::ActiveMember,
+    names::{
+        style::{Style, versioned},
+        uris,
+    },
     shared::Shared,
 };
 use crate::{CallContext, Error, Item, McpRequest, Visibility};

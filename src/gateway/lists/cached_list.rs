@@ -14,7 +14,7 @@ use super::{
     list_item::ListItem,
     list_key::{ByListKey, ListKey},
 };
-use crate::gateway::{active_member::ActiveMember, names::uris};
+use crate::gateway::{members::active_member::ActiveMember, names::uris};
 use crate::{CallContext, ToolHints, context::audience::PrivateTo};
 
 /// The maximum age of a list while a caller walks through its pages.

@@ -24,8 +24,8 @@ use super::{
     merge::strictest,
 };
 use crate::gateway::{
-    active_member::ActiveMember,
     listen::{ChangeNotifier, DiscardingSink},
+    members::active_member::ActiveMember,
 };
 use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,

@@ -12,8 +12,8 @@ use rmcp::model::{
 
 use super::{cached_list::ListCache, list_key::ByListKey, merge::MergedList};
 use crate::gateway::{
-    active_member::{ActiveMember, Change},
-    member::{Options, Overrides},
+    members::active_member::{ActiveMember, Change},
+    members::member::{Options, Overrides},
 };
 use crate::{
     Item, ToolHints, UnreadableItem,

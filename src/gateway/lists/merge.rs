@@ -11,8 +11,8 @@ use rmcp::model::{CacheScope, MetaObject};
 use super::{fetch::Part, list_item::ListItem};
 use crate::gateway::{
     Prefix,
-    active_member::ActiveMember,
-    names::{Style, uris},
+    members::active_member::ActiveMember,
+    names::{style::Style, uris},
 };
 use crate::{ToolHints, context::audience::PrivateTo};
 

@@ -13,7 +13,6 @@ use rmcp::model::ErrorData;
 use serde_json::Value;
 
 use super::{
-    active_member::ActiveMember,
     listen::ChangeNotifier,
     lists::{
         cached_list::Age,
@@ -22,6 +21,7 @@ use super::{
         list_key::ListKey,
         merge::{Entry, MergedList, Rules, merge, sources},
     },
+    members::active_member::ActiveMember,
 };
 use crate::{CallContext, Error, McpResponse};
 

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{
+use crate::gateway::{
     Member, PerCaller, Prefix,
     lists::list_item::{ListItem, Lists},
-    member::{Options, Overrides},
-    names::{self, uris},
-    per_caller::{Factory, Source},
+    members::member::{Options, Overrides},
+    members::per_caller::{Factory, Source},
+    names::{style::versioned, uris},
 };
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Principal, ToolHints,
@@ -62,16 +62,16 @@ pub enum MemberState {
 
 /// The kinds of lists whose changes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(in crate::gateway) enum Change {
     Tools,
     Prompts,
     Resources,
 }
 
 impl Change {
-    pub(super) const ALL: [Self; 3] = [Self::Tools, Self::Prompts, Self::Resources];
+    pub(in crate::gateway) const ALL: [Self; 3] = [Self::Tools, Self::Prompts, Self::Resources];
 
-    pub(super) fn of(notification: &ServerNotification) -> Option<Self> {
+    pub(in crate::gateway) fn of(notification: &ServerNotification) -> Option<Self> {
         match notification {
             ServerNotification::ToolListChangedNotification(_) => Some(Self::Tools),
             ServerNotification::PromptListChangedNotification(_) => Some(Self::Prompts),
@@ -82,32 +82,32 @@ impl Change {
 }
 
 /// A member at its place in a gateway.
-pub(super) struct ActiveMember {
-    pub(super) name: Arc<str>,
-    pub(super) id: u64,
+pub(in crate::gateway) struct ActiveMember {
+    pub(in crate::gateway) name: Arc<str>,
+    pub(in crate::gateway) id: u64,
     /// The position among members of equal priority. A replacement keeps it.
-    pub(super) place: u64,
-    pub(super) priority: i32,
-    pub(super) prefix: Prefix,
-    pub(super) options: Options,
+    pub(in crate::gateway) place: u64,
+    pub(in crate::gateway) priority: i32,
+    pub(in crate::gateway) prefix: Prefix,
+    pub(in crate::gateway) options: Options,
     source: Source,
-    pub(super) lists: Lists,
+    pub(in crate::gateway) lists: Lists,
     changes: [AtomicU64; 3],
     /// The changes that the gateway is told of, by the protocol generation of its own listen.
     announced: Mutex<HashMap<Era, [bool; 3]>>,
     watched: Mutex<HashSet<Era>>,
     state: Mutex<MemberState>,
     /// The items that were left out of the member's lists.
-    pub(super) unreadable: UnreadableLog,
+    pub(in crate::gateway) unreadable: UnreadableLog,
     /// Cancelled when the member is removed or replaced.
-    pub(super) removed: CancellationToken,
+    pub(in crate::gateway) removed: CancellationToken,
     /// The same fact in a form that is cheap to read on every call.
     is_removed: AtomicBool,
 }
 
 /// The hints about a tool that the member's own layers receive.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum MemberHints {
+pub(in crate::gateway) enum MemberHints {
     Believed(ToolHints),
     /// A claim that a tool may destroy something is believed even of an untrusted member.
     Distrusted {
@@ -116,7 +116,7 @@ pub(super) enum MemberHints {
 }
 
 impl MemberHints {
-    pub(super) fn apply_to(self, context: &mut CallContext) {
+    pub(in crate::gateway) fn apply_to(self, context: &mut CallContext) {
         let extensions = &mut context.extensions;
         match self {
             Self::Believed(hints) if extensions.get::<ToolHints>().is_none() => {
@@ -137,7 +137,7 @@ impl MemberHints {
 }
 
 impl ActiveMember {
-    pub(super) fn new(
+    pub(in crate::gateway) fn new(
         member: Member,
         place: u64,
         prefix: Prefix,
@@ -164,46 +164,46 @@ impl ActiveMember {
     }
 
     /// Marks the member as removed or replaced.
-    pub(super) fn mark_removed(&self) {
+    pub(in crate::gateway) fn mark_removed(&self) {
         self.is_removed.store(true, Ordering::Release);
         self.removed.cancel();
     }
 
-    pub(super) fn is_removed(&self) -> bool {
+    pub(in crate::gateway) fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::Acquire)
     }
 
     /// Returns `true` if the member's name is put in front of its URIs.
-    pub(super) fn prefixes_uris(&self) -> bool {
+    pub(in crate::gateway) fn prefixes_uris(&self) -> bool {
         self.prefix != Prefix::Never
     }
 
     /// Turns a URI of the member into the outward URI.
-    pub(super) fn put_outward(&self, uri: &mut String) {
+    pub(in crate::gateway) fn put_outward(&self, uri: &mut String) {
         if self.prefixes_uris() {
             *uri = uris::prefixed(&self.name, uri);
         }
     }
 
     /// Returns `true` if the gateway changes nothing between this member and its callers.
-    pub(super) fn is_transparent(&self) -> bool {
+    pub(in crate::gateway) fn is_transparent(&self) -> bool {
         self.prefix == Prefix::Never
             && self.options.tools.is_empty()
             && self.options.prompts.is_empty()
             && self.options.filter.is_empty()
     }
 
-    pub(super) fn is_per_caller(&self) -> bool {
+    pub(in crate::gateway) fn is_per_caller(&self) -> bool {
         matches!(self.source, Source::PerCaller(_))
     }
 
     /// Returns `true` if callers of this era have a stack for each session.
-    pub(super) fn is_per_session(&self, era: Era) -> bool {
+    pub(in crate::gateway) fn is_per_session(&self, era: Era) -> bool {
         matches!(&self.source, Source::PerCaller(factory) if factory.by.by_session(era))
     }
 
     /// Returns `true` if the operator may have hidden some item of the member.
-    pub(super) fn may_hide(&self) -> bool {
+    pub(in crate::gateway) fn may_hide(&self) -> bool {
         let hides = |overrides: &Overrides| overrides.values().any(|one| one.hidden);
         let options = &self.options;
         !options.filter.is_empty() || hides(&options.tools) || hides(&options.prompts)
@@ -211,7 +211,7 @@ impl ActiveMember {
 
     /// Returns `true` if the operator exposes this item under this outward name or URI. A hidden
     /// tool is hidden in all its versions, which calls append to its name.
-    pub(super) fn exposes<T: ListItem>(&self, inner: &str, outward: &str) -> bool {
+    pub(in crate::gateway) fn exposes<T: ListItem>(&self, inner: &str, outward: &str) -> bool {
         let said = |inner: &str, outward: &str| {
             T::overrides(&self.options)
                 .and_then(|overrides| overrides.get(inner))
@@ -220,7 +220,7 @@ impl ActiveMember {
                 })
         };
         let filter = &self.options.filter;
-        let exposes_all_versions = || match names::versioned(inner) {
+        let exposes_all_versions = || match versioned(inner) {
             (_, "") => true,
             (tool, version) => outward
                 .strip_suffix(version)
@@ -233,7 +233,10 @@ impl ActiveMember {
 
     /// Returns the hints that the member's own layers receive, given the tool's annotations if they
     /// are known.
-    pub(super) fn hints_for_layers(&self, hints: Option<ToolHints>) -> Option<MemberHints> {
+    pub(in crate::gateway) fn hints_for_layers(
+        &self,
+        hints: Option<ToolHints>,
+    ) -> Option<MemberHints> {
         match self.options.trusted {
             None => None,
             Some(true) => hints.map(MemberHints::Believed),
@@ -244,7 +247,11 @@ impl ActiveMember {
     }
 
     /// Marks an answer of a per-caller member as private to its caller.
-    pub(super) fn mark_private(&self, response: &mut McpResponse, principal: Option<&Principal>) {
+    pub(in crate::gateway) fn mark_private(
+        &self,
+        response: &mut McpResponse,
+        principal: Option<&Principal>,
+    ) {
         match (&self.source, principal) {
             (Source::PerCaller(factory), _) if factory.by != PerCaller::Principal => {
                 response.mark_session_private();
@@ -255,7 +262,7 @@ impl ActiveMember {
     }
 
     /// Sends a request down the member's stack.
-    pub(super) fn call(
+    pub(in crate::gateway) fn call(
         self: &Arc<Self>,
         request: McpRequest,
     ) -> BoxFuture<'static, Result<McpResponse, Error>> {
@@ -327,7 +334,7 @@ impl ActiveMember {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn state(&self) -> MemberState {
+    pub(in crate::gateway) fn state(&self) -> MemberState {
         let state = self.state_mut().clone();
         match (&state, self.unreadable.summary()) {
             (MemberState::Connected, Some(reason)) => MemberState::Degraded {
@@ -338,7 +345,7 @@ impl ActiveMember {
     }
 
     /// Updates the member's state with the outcome of a request.
-    pub(super) fn record_outcome(&self, error: Option<&Error>) {
+    pub(in crate::gateway) fn record_outcome(&self, error: Option<&Error>) {
         let next = match error {
             Some(error @ Error::Transport(_)) => MemberState::Failed {
                 reason: error.in_full().into(),
@@ -361,7 +368,7 @@ impl ActiveMember {
         }
     }
 
-    pub(super) fn mark_degraded(&self, reason: &str) {
+    pub(in crate::gateway) fn mark_degraded(&self, reason: &str) {
         let mut state = self.state_mut();
         if !matches!(&*state, MemberState::Failed { .. }) {
             *state = MemberState::Degraded {
@@ -371,7 +378,7 @@ impl ActiveMember {
     }
 
     /// Returns how often these lists have changed, as far as the gateway knows.
-    pub(super) fn changes(&self, change: Change) -> u64 {
+    pub(in crate::gateway) fn changes(&self, change: Change) -> u64 {
         self.counter(change).load(Ordering::Acquire)
     }
 
@@ -385,12 +392,12 @@ impl ActiveMember {
     }
 
     /// Invalidates what is known of these lists.
-    pub(super) fn count_change(&self, change: Change) {
+    pub(in crate::gateway) fn count_change(&self, change: Change) {
         self.counter(change).fetch_add(1, Ordering::AcqRel);
     }
 
     /// Returns `true` if the gateway is told when these lists change.
-    pub(super) fn announces(&self, era: Era, change: Change) -> bool {
+    pub(in crate::gateway) fn announces(&self, era: Era, change: Change) -> bool {
         let announced = self
             .announced
             .lock()
@@ -404,7 +411,7 @@ impl ActiveMember {
             })
     }
 
-    pub(super) fn set_announced(&self, era: Era, told: [bool; 3]) {
+    pub(in crate::gateway) fn set_announced(&self, era: Era, told: [bool; 3]) {
         let mut announced = self
             .announced
             .lock()
@@ -413,7 +420,7 @@ impl ActiveMember {
     }
 
     /// Marks the member as watched in this era. Returns `true` if it was not watched before.
-    pub(super) fn begin_watching(&self, era: Era) -> bool {
+    pub(in crate::gateway) fn begin_watching(&self, era: Era) -> bool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.insert(era)
     }

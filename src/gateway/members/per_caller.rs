@@ -18,14 +18,14 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::member::Stack;
+use crate::gateway::members::member::Stack;
 use crate::{Audience, CallContext, Error, Refusal, caller::Era, code};
 
 /// The default maximum number of stacks of a per-caller member.
-pub(super) const MAX_STACKS: usize = 1_000;
+pub(in crate::gateway) const MAX_STACKS: usize = 1_000;
 
 /// The default time for which a per-caller member keeps an unused stack.
-pub(super) const IDLE: Duration = Duration::from_secs(10 * 60);
+pub(in crate::gateway) const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// The unit for which a per-caller member makes a stack.
 ///
@@ -54,7 +54,7 @@ pub enum PerCaller {
 
 impl PerCaller {
     /// Returns `true` if callers of this era have a stack for each session.
-    pub(super) fn by_session(self, era: Era) -> bool {
+    pub(in crate::gateway) fn by_session(self, era: Era) -> bool {
         match self {
             Self::Principal => false,
             Self::Session => true,
@@ -64,32 +64,32 @@ impl PerCaller {
 }
 
 /// The source of a member's stack.
-pub(super) enum Source {
+pub(in crate::gateway) enum Source {
     Shared(Mutex<Stack>),
     PerCaller(Factory),
 }
 
-pub(super) type Make = Box<dyn Fn(&CallContext) -> Result<Stack, Error> + Send + Sync>;
+pub(in crate::gateway) type Make = Box<dyn Fn(&CallContext) -> Result<Stack, Error> + Send + Sync>;
 
-pub(super) struct Factory {
-    pub(super) by: PerCaller,
-    pub(super) make: Make,
-    pub(super) max: usize,
-    pub(super) idle: Duration,
-    pub(super) stacks: Mutex<HashMap<CallerKey, Made>>,
+pub(in crate::gateway) struct Factory {
+    pub(in crate::gateway) by: PerCaller,
+    pub(in crate::gateway) make: Make,
+    pub(in crate::gateway) max: usize,
+    pub(in crate::gateway) idle: Duration,
+    pub(in crate::gateway) stacks: Mutex<HashMap<CallerKey, Made>>,
     /// A task that drops idle stacks is running.
-    pub(super) swept: AtomicBool,
+    pub(in crate::gateway) swept: AtomicBool,
 }
 
 /// The caller to which a per-caller stack belongs. A session's stack also belongs to its principal:
 /// another principal with the same session has another stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct CallerKey {
+pub(in crate::gateway) struct CallerKey {
     audience: Audience,
     session: Option<u64>,
 }
 
-pub(super) struct Made {
+pub(in crate::gateway) struct Made {
     stack: Stack,
     used: Instant,
     in_use: Arc<()>,
@@ -125,7 +125,10 @@ impl Factory {
         }
     }
 
-    pub(super) fn get(&self, context: &CallContext) -> Result<(Stack, Option<Arc<()>>), Error> {
+    pub(in crate::gateway) fn get(
+        &self,
+        context: &CallContext,
+    ) -> Result<(Stack, Option<Arc<()>>), Error> {
         let key = self.key(context)?;
         if let Some(found) = self.find(&key) {
             return Ok(found);
@@ -148,7 +151,7 @@ impl Factory {
     }
 
     /// Drops the stacks that were idle for too long.
-    pub(super) fn sweep(&self) {
+    pub(in crate::gateway) fn sweep(&self) {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let idle: Vec<CallerKey> = stacks

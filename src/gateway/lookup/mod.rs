@@ -1,20 +1,21 @@
 //! Look-up of the member that has a name or a URI.
 
+pub(super) mod collisions;
+
 use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{ErrorCode, ErrorData, Resource, ResourceTemplate, Skill, Tool};
 use serde_json::json;
 
-use super::uris;
-use crate::gateway::names;
 use crate::gateway::{
     Prefix,
-    active_member::ActiveMember,
     lists::{
         cached_list::{Age, Presence},
         list_item::ListItem,
         merge::{Entry, MergedList, Target},
     },
+    members::active_member::ActiveMember,
+    names::{nearest::nearest, uris},
     shared::{ActiveMembers, Shared, only},
 };
 use crate::{CallContext, Error, Item, ToolHints, caller::Era};
@@ -394,7 +395,7 @@ fn unknown<T: ListItem>(name: &str, known: Option<&MergedList<T>>, context: &Cal
     let known = known.iter().flat_map(|known| known.names());
     did_you_mean::<T>(
         name,
-        names::nearest(name, known, |name| context.sees(T::item(name))),
+        nearest(name, known, |name| context.sees(T::item(name))),
     )
 }
 

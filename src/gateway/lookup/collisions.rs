@@ -5,12 +5,12 @@ use std::sync::Arc;
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
 use crate::gateway::{
-    active_member::ActiveMember,
     lists::{
         cached_list::Age,
         list_item::{ListItem, MergedLists},
         list_key::ListKey,
     },
+    members::active_member::ActiveMember,
     service::impossible,
     shared::Shared,
 };

@@ -9,17 +9,17 @@ use std::{
 
 use tower::{Service, ServiceExt, util::BoxCloneService};
 
-use super::{
+use crate::gateway::{
     Filter, PerCaller, Prefix,
-    per_caller::{Factory, IDLE, MAX_STACKS, Source},
+    members::per_caller::{Factory, IDLE, MAX_STACKS, Source},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse};
 
 /// The type-erased stack of a member.
-pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
+pub(in crate::gateway) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 
 /// A stack under a name, and its exposure options; see
-/// [`GatewayBuilder::member`](super::GatewayBuilder::member).
+/// [`GatewayBuilder::member`](crate::gateway::GatewayBuilder::member).
 ///
 /// ```
 /// use rmcp_layers::{Upstream, gateway::{Filter, Member, Prefix}};
@@ -34,34 +34,34 @@ pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 /// # let _ = files;
 /// ```
 pub struct Member {
-    pub(super) name: String,
-    pub(super) prefix: Option<Prefix>,
-    pub(super) priority: i32,
-    pub(super) options: Options,
-    pub(super) source: Source,
+    pub(in crate::gateway) name: String,
+    pub(in crate::gateway) prefix: Option<Prefix>,
+    pub(in crate::gateway) priority: i32,
+    pub(in crate::gateway) options: Options,
+    pub(in crate::gateway) source: Source,
 }
 
 /// The operator's options for a member.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Options {
-    pub(super) tools: Overrides,
-    pub(super) prompts: Overrides,
-    pub(super) filter: Filter,
+pub(in crate::gateway) struct Options {
+    pub(in crate::gateway) tools: Overrides,
+    pub(in crate::gateway) prompts: Overrides,
+    pub(in crate::gateway) filter: Filter,
     /// The operator's trust in the tools' annotations, if it is set.
-    pub(super) trusted: Option<bool>,
-    pub(super) shared_lists: bool,
-    pub(super) unlisted: bool,
+    pub(in crate::gateway) trusted: Option<bool>,
+    pub(in crate::gateway) shared_lists: bool,
+    pub(in crate::gateway) unlisted: bool,
 }
 
 /// The operator's overrides for single tools or prompts, by the member's own names.
-pub(super) type Overrides = HashMap<String, Override>;
+pub(in crate::gateway) type Overrides = HashMap<String, Override>;
 
 /// The operator's override for one tool or prompt.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Override {
-    pub(super) name: Option<String>,
-    pub(super) hidden: bool,
-    pub(super) description: Option<String>,
+pub(in crate::gateway) struct Override {
+    pub(in crate::gateway) name: Option<String>,
+    pub(in crate::gateway) hidden: bool,
+    pub(in crate::gateway) description: Option<String>,
 }
 
 impl Member {
@@ -211,7 +211,7 @@ impl Member {
     /// 2026-07-28, Tools, has clients consider annotations untrusted unless they come from a
     /// trusted server. The setting governs:
     ///
-    /// | | [read-only mode](super::GatewayBuilder::read_only) | the member's own layers |
+    /// | | [read-only mode](crate::gateway::GatewayBuilder::read_only) | the member's own layers |
     /// |---|---|---|
     /// | not set (default) | exposes none of its tools | use their own settings |
     /// | `true` | exposes tools with `readOnlyHint` | receive the [`ToolHints`](crate::ToolHints) of the tool from the caller's list, unless an outer layer has set hints |

@@ -1,0 +1,5 @@
+//! The members: each a stack under a name, with its options and its state.
+
+pub(super) mod active_member;
+pub(super) mod member;
+pub(super) mod per_caller;
