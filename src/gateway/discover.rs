@@ -8,7 +8,7 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::{
-    listen,
+    members::watch::watch_member,
     shared::{ActiveMembers, Shared},
 };
 use crate::{
@@ -31,7 +31,7 @@ impl Shared {
         let context = request.context.clone();
         for member in &members.list {
             // List requests usually come next.
-            listen::watch_member(member, &request.context);
+            watch_member(member, &request.context);
         }
         let asked = members.list.iter().map(|member| {
             let mut request = request.clone();

@@ -10,11 +10,16 @@ use rmcp::model::{
 
 use super::{
     listen,
-    lists::{self, cached_list::Age, list_item::ListItem},
-    lookup::Found,
+    lists::{
+        list_item::ListItem,
+        listed_member::{Age, ListedMember},
+        pages,
+    },
+    lookup::by_name::Found,
     members::active_member::ActiveMember,
     seal::Sealed,
     shared::{ActiveMembers, Shared, only},
+    tool_hints,
 };
 use crate::{
     CallContext, Error, McpRequest, McpResponse, ServedBy, protocol,
@@ -105,7 +110,7 @@ impl Shared {
             }
             ClientRequest::ReadResourceRequest(read) => {
                 let (member, uri) = self.look_up_uri(&read.params.uri, context).await?;
-                decided_here = member.prefixes_uris() && read.params.uri == uri;
+                decided_here = member.uris.is_set() && read.params.uri == uri;
                 read.params.uri = uri;
                 self.unseal_state(&member, &mut read.params.request_state, context)?;
                 member
@@ -152,9 +157,7 @@ impl Shared {
             let state = &mut call.params.request_state;
             self.unseal_state(&found.member, state, &parts.context)?;
         }
-        if let Some(hints) = found.member.hints_for_layers(hints) {
-            hints.apply_to(&mut parts.context);
-        }
+        tool_hints::apply(hints, found.member.options.trusted, &mut parts.context);
         self.send_as_decided(&found.member, request, decided_here)
             .await
     }
@@ -180,7 +183,7 @@ impl Shared {
         &self,
         name: &mut String,
         context: &CallContext,
-    ) -> Result<Arc<ActiveMember>, Error> {
+    ) -> Result<Arc<ListedMember>, Error> {
         let Found { member, inner, .. } = self.look_up_name::<Prompt>(name, context).await?;
         *name = inner;
         Ok(member)
@@ -195,7 +198,7 @@ impl Shared {
         ServedBy::say(&request.context.extensions, &member.name);
         self.map_visibility(member, &mut request.context);
         let outward = self.outward(member, &request.context);
-        if member.prefixes_uris() {
+        if member.uris.is_set() {
             request.context.caller = outward.rewriting_caller(&request.context.caller);
         }
         let mut response = member.call(request).await?;
@@ -224,7 +227,7 @@ impl Shared {
         &self,
         id: &mut String,
         context: &CallContext,
-    ) -> Result<Arc<ActiveMember>, Error> {
+    ) -> Result<Arc<ListedMember>, Error> {
         let (member, own) = self.seal.open(Sealed::Task, id, context.principal())?;
         *id = own;
         self.members().get(&member).cloned().ok_or_else(|| {
@@ -249,7 +252,7 @@ impl Shared {
         if none && let Some(error) = gathered.errors.pop() {
             return Err(error);
         }
-        let mut response = lists::page(gathered, cursor.as_deref(), &self.rules)?;
+        let mut response = pages::page(gathered, cursor.as_deref(), &self.rules)?;
         members.mark_private(&mut response, context);
         Ok(response)
     }

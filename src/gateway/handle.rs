@@ -1,9 +1,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Member, MemberState,
-    lists::{list_item::ListItem, list_key::ListKey},
-    members::active_member::ActiveMember,
+    lists::{list_item::ListItem, list_key::ListKey, listed_member::ListedMember},
+    members::{member::Member, state::MemberState},
     service::impossible,
     shared::Shared,
 };
@@ -66,7 +65,7 @@ impl GatewayHandle {
         let tools = self.contested::<rmcp::model::Tool>();
         let prompts = self.contested::<rmcp::model::Prompt>();
         let all = || tools.iter().chain(&prompts);
-        let status = |member: &Arc<ActiveMember>| MemberStatus {
+        let status = |member: &Arc<ListedMember>| MemberStatus {
             name: member.name.clone(),
             state: member.state(),
             left_out: all()
@@ -78,7 +77,7 @@ impl GatewayHandle {
     }
 
     fn contested<T: ListItem>(&self) -> Vec<(String, Arc<str>)> {
-        let merged = T::merged(&self.shared.merged).get(&ListKey::anonymous());
+        let merged = T::of(&self.shared.merged).get(&ListKey::anonymous());
         let contested = merged.iter().flat_map(|merged| merged.contested.iter());
         contested
             .map(|(name, _, loser)| (name.clone(), loser.clone()))

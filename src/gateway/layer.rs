@@ -6,7 +6,11 @@ use std::{
 use futures::future::BoxFuture;
 use tower::{Layer, Service};
 
-use super::{Gateway, Member, service::impossible};
+use super::{
+    members::member::Member,
+    names::style::Style,
+    service::{Gateway, impossible},
+};
 use crate::{Error, McpRequest, McpResponse};
 
 /// Puts a name in front of the items that one stack exposes: `query` becomes `db__query`,
@@ -43,7 +47,7 @@ impl NamespaceLayer {
     /// Fails if `name` cannot be a member's name; see [`Member::new`].
     pub fn new(name: impl Into<String>) -> Result<Self, Error> {
         let name = name.into();
-        let style = super::names::style::Style::default();
+        let style = Style::default();
         style.check_member(&name).map_err(impossible)?;
         Ok(Self { name })
     }

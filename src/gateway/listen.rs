@@ -1,104 +1,32 @@
-//! Change notifications: one `subscriptions/listen` of a caller over all members, and the gateway's
-//! own.
+//! The listens of callers: one `subscriptions/listen` over all members.
 
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::model::{
-    ClientResult, ErrorCode, ErrorData, GetExtensions, NotificationMetaObject,
-    PromptListChangedNotification, ResourceListChangedNotification, ResourceUpdatedNotification,
-    ResourceUpdatedNotificationParam, ServerNotification, ServerRequest, SubscriptionFilter,
-    SubscriptionsAcknowledgedNotification, SubscriptionsAcknowledgedNotificationParams,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
+    ClientResult, ErrorData, GetExtensions, NotificationMetaObject, PromptListChangedNotification,
+    ResourceListChangedNotification, ResourceUpdatedNotification, ResourceUpdatedNotificationParam,
+    ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    members::active_member::{ActiveMember, Change},
+    members::{
+        active_member::ActiveMember,
+        changes::Change,
+        watch::{is_unsupported, listens, wait_after},
+    },
     rewrite::Outward,
     shared::Shared,
 };
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, ServedBy,
-    caller::Era,
-    listen::resources::RefusedSubscriptions,
-    request::next_id,
-    util::{backoff::Backoff, panics},
+    CallContext, CallerSink, Error, McpResponse, ServedBy, listen::resources::RefusedSubscriptions,
 };
-
-/// The delays before a lost listen to a member is opened again.
-const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-
-/// Counters of the changes that every caller is told of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ChangeCounts {
-    members: u64,
-    tools: u64,
-    prompts: u64,
-    resources: u64,
-}
-
-/// Notifies every open listen of the gateway's own changes.
-#[derive(Clone)]
-pub(super) struct ChangeNotifier(watch::Sender<ChangeCounts>);
-
-impl ChangeNotifier {
-    pub(super) fn new() -> Self {
-        Self(watch::Sender::new(ChangeCounts::default()))
-    }
-
-    pub(super) fn members_changed(&self) {
-        self.0.send_modify(|counts| counts.members += 1);
-    }
-
-    pub(super) fn changed(&self, change: Change) {
-        self.0.send_modify(|counts| match change {
-            Change::Tools => counts.tools += 1,
-            Change::Prompts => counts.prompts += 1,
-            Change::Resources => counts.resources += 1,
-        });
-    }
-}
-
-/// Discards notifications of requests that no caller made.
-pub(super) struct DiscardingSink;
-
-impl CallerSink for DiscardingSink {
-    fn notify(&self, _notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        no_requests()
-    }
-}
-
-fn no_requests() -> BoxFuture<'static, Result<ClientResult, Error>> {
-    let error = ErrorData::invalid_request("this request takes no requests from a server", None);
-    Box::pin(std::future::ready(Err(error.into())))
-}
-
-fn listens(filter: SubscriptionFilter, context: CallContext) -> McpRequest {
-    let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-    McpRequest::from_parts(message.into(), context)
-}
-
-fn is_unsupported(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
-}
-
-/// Returns the wait before a listen that ended with `error` is opened again.
-fn wait_after(error: Option<&Error>, attempt: u32) -> Duration {
-    let said = error.and_then(Error::retry_after).unwrap_or_default();
-    REOPEN.delay(attempt).max(said.min(Duration::from_secs(60)))
-}
 
 /// Serves a caller's listen until the caller ends it.
 pub(super) async fn listen(
@@ -110,7 +38,7 @@ pub(super) async fn listen(
         // Several members serve it.
         context.extensions.remove::<ServedBy>();
     }
-    let mut notifier = shared.notifier.0.subscribe();
+    let mut notifier = shared.notifier.subscribe();
     let mut seen = *notifier.borrow_and_update();
     let listen = Arc::new(CallerListen {
         shared,
@@ -124,7 +52,7 @@ pub(super) async fn listen(
     let mut opened = HashSet::new();
     for member in &listen.shared.members().list {
         opened.insert(member.id);
-        parts.push(listen_to_member(listen.clone(), member.clone(), true));
+        parts.push(listen_to_member(listen.clone(), Arc::clone(member), true));
     }
     let timeout = tokio::time::sleep(listen.shared.rules.deadline);
     tokio::pin!(timeout);
@@ -151,7 +79,7 @@ pub(super) async fn listen(
                 if now.members != seen.members {
                     for member in &listen.shared.members().list {
                         if opened.insert(member.id) {
-                            parts.push(listen_to_member(listen.clone(), member.clone(), waiting));
+                            parts.push(listen_to_member(listen.clone(), Arc::clone(member), waiting));
                         }
                     }
                 }
@@ -443,7 +371,7 @@ impl MemberSink {
             return Ok(());
         }
         for change in Change::ALL {
-            self.outward.member.count_change(change);
+            self.outward.member.changes.count(change);
         }
         let uris = accepted.resource_subscriptions.unwrap_or_default();
         self.listen.tell([true; 3], &uris).await
@@ -461,7 +389,7 @@ impl CallerSink for MemberSink {
             }
             // Before the caller is told and asks for the list.
             if let Some(change) = Change::of(&notification) {
-                self.outward.member.count_change(change);
+                self.outward.member.changes.count(change);
             }
             if !self.is_own_update(&notification) {
                 self.outward.notification(&mut notification);
@@ -473,83 +401,5 @@ impl CallerSink for MemberSink {
 
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
         Box::pin(self.listen.context.caller.request(request))
-    }
-}
-
-/// Starts, once, a listen to a member on the gateway's own behalf. The member's lists are then not
-/// fetched again until they change.
-pub(super) fn watch_member(member: &Arc<ActiveMember>, context: &CallContext) {
-    let era = context.era();
-    if member.is_per_caller() || !member.begin_watching(era) {
-        return;
-    }
-    let handshake = match era {
-        Era::Legacy => context.caller.handshake(),
-        Era::Modern => None,
-    };
-    let (member, removed) = (member.clone(), member.removed.clone());
-    tokio::spawn(async move {
-        let watching = async {
-            let mut attempt = 0;
-            loop {
-                let sink = WatchSink {
-                    member: member.clone(),
-                    era,
-                    began: CancellationToken::new(),
-                };
-                let began = sink.began.clone();
-                let mut context = CallContext::new(next_id());
-                context.caller = Caller::new(sink).with_handshake(handshake.clone()).quiet();
-                let all = SubscriptionFilter::builder()
-                    .tools_list_changed()
-                    .prompts_list_changed()
-                    .resources_list_changed()
-                    .build();
-                let ended = panics::caught(member.call(listens(all, context))).await;
-                member.set_announced(era, [false; 3]);
-                if ended.as_ref().is_err_and(is_unsupported) {
-                    return;
-                }
-                attempt = if began.is_cancelled() { 0 } else { attempt + 1 };
-                tokio::time::sleep(wait_after(ended.as_ref().err(), attempt)).await;
-            }
-        };
-        removed.run_until_cancelled(watching).await;
-    });
-}
-
-struct WatchSink {
-    member: Arc<ActiveMember>,
-    era: Era,
-    began: CancellationToken,
-}
-
-impl CallerSink for WatchSink {
-    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = &notification {
-            self.began.cancel();
-            self.member.record_outcome(None);
-            // Lists that were fetched earlier may have changed before the listen began.
-            for change in Change::ALL {
-                self.member.count_change(change);
-            }
-            let accepted = &notice.params.notifications;
-            let told = |flag: Option<bool>| flag == Some(true);
-            self.member.set_announced(
-                self.era,
-                [
-                    told(accepted.tools_list_changed),
-                    told(accepted.prompts_list_changed),
-                    told(accepted.resources_list_changed),
-                ],
-            );
-        } else if let Some(change) = Change::of(&notification) {
-            self.member.count_change(change);
-        }
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        no_requests()
     }
 }

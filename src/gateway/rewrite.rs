@@ -1,17 +1,18 @@
 //! Rewrites URIs and sealed values in a member's results and notifications for the caller.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use rmcp::model::{
     ClientResult, ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification,
     ServerRequest, ServerResult, TaskPayload,
 };
 use serde_json::Value;
-use std::sync::Arc;
 
 use super::{
     lists::list_item::ListItem,
-    members::active_member::{ActiveMember, Change},
-    names::uris,
+    members::{active_member::ActiveMember, changes::Change},
+    names::app_views,
     seal::{Seal, Sealed},
 };
 use crate::{Caller, CallerSink, Error, Principal};
@@ -26,11 +27,11 @@ pub(super) struct Outward {
 
 impl Outward {
     pub(super) fn uri(&self, uri: &mut String) {
-        self.member.put_outward(uri);
+        self.member.uris.put_before(uri);
     }
 
     fn meta(&self, meta: &mut Option<MetaObject>) {
-        ui_in_meta(&self.member, meta);
+        app_views::rewrite_meta(&self.member.uris, meta);
     }
 
     fn sealed(&self, kind: Sealed, value: &mut String) {
@@ -54,7 +55,7 @@ impl Outward {
                 self.sealed(Sealed::Task, &mut task.task.task.task_id);
                 self.payload(&mut task.task.payload);
             }
-            _ if !self.member.prefixes_uris() => {}
+            _ if !self.member.uris.is_set() => {}
             ServerResult::CallToolResult(result) => {
                 self.content(&mut result.content);
                 self.meta(&mut result.meta);
@@ -74,12 +75,12 @@ impl Outward {
             // The list of a directory, not the complete list.
             ServerResult::ListResourcesResult(result) => {
                 for resource in &mut result.resources {
-                    resource.put_outward(&self.member);
+                    resource.rewrite_uris(&self.member.uris);
                 }
                 self.meta(&mut result.meta);
             }
             ServerResult::GetSkillResult(result) => {
-                result.skill.put_outward(&self.member);
+                result.skill.rewrite_uris(&self.member.uris);
                 self.meta(&mut result.meta);
             }
             _ => {}
@@ -101,7 +102,7 @@ impl Outward {
                 self.contents(&mut embedded.resource);
                 self.meta(&mut embedded.meta);
             }
-            ContentBlock::ResourceLink(link) => link.put_outward(&self.member),
+            ContentBlock::ResourceLink(link) => link.rewrite_uris(&self.member.uris),
             _ => {}
         }
     }
@@ -119,7 +120,7 @@ impl Outward {
 
     fn payload(&self, payload: &mut TaskPayload) {
         if let TaskPayload::Completed { result } = payload
-            && self.member.prefixes_uris()
+            && self.member.uris.is_set()
         {
             self.json_content(result);
         }
@@ -127,19 +128,19 @@ impl Outward {
 
     /// A finished task has its tool's result as JSON.
     fn json_content(&self, result: &mut JsonObject) {
-        ui_in_json(&self.member, result);
+        app_views::rewrite_json_meta(&self.member.uris, result);
         let blocks = result.get_mut("content").and_then(Value::as_array_mut);
         for block in blocks.into_iter().flatten() {
             let Some(block) = block.as_object_mut() else {
                 continue;
             };
-            ui_in_json(&self.member, block);
+            app_views::rewrite_json_meta(&self.member.uris, block);
             let uri = match block.get("type").and_then(Value::as_str) {
                 Some("resource_link") => block.get_mut("uri"),
                 Some("resource") => {
                     let resource = block.get_mut("resource").and_then(Value::as_object_mut);
                     resource.and_then(|resource| {
-                        ui_in_json(&self.member, resource);
+                        app_views::rewrite_json_meta(&self.member.uris, resource);
                         resource.get_mut("uri")
                     })
                 }
@@ -171,50 +172,6 @@ impl Outward {
     }
 }
 
-/// Makes the URIs of an app's views in a `_meta` outward: entries that are such a URI, such as
-/// `ui/resourceUri`, and values in `ui` (SEP-1865). The declarations of origins and permissions
-/// stay as they are.
-pub(super) fn ui_in_meta(member: &ActiveMember, meta: &mut Option<MetaObject>) {
-    if let Some(meta) = meta {
-        ui_in_entries(member, &mut meta.0);
-    }
-}
-
-/// Does the same for the `_meta` of an untyped object.
-fn ui_in_json(member: &ActiveMember, object: &mut JsonObject) {
-    if let Some(Value::Object(meta)) = object.get_mut("_meta") {
-        ui_in_entries(member, meta);
-    }
-}
-
-fn ui_in_entries(member: &ActiveMember, meta: &mut JsonObject) {
-    for (key, value) in meta {
-        match value {
-            Value::String(_) => ui_in_value(member, value),
-            Value::Object(ui) if key == "ui" => {
-                let views = ui
-                    .iter_mut()
-                    .filter(|(key, _)| !matches!(key.as_str(), "csp" | "domain" | "permissions"));
-                views.for_each(|(_, value)| ui_in_value(member, value));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn ui_in_value(member: &ActiveMember, value: &mut Value) {
-    match value {
-        Value::String(uri) if uris::is_ui(uri) => member.put_outward(uri),
-        Value::Array(values) => values
-            .iter_mut()
-            .for_each(|value| ui_in_value(member, value)),
-        Value::Object(values) => values
-            .iter_mut()
-            .for_each(|(_, value)| ui_in_value(member, value)),
-        _ => {}
-    }
-}
-
 struct RewritingSink {
     caller: Caller,
     outward: Outward,
@@ -223,7 +180,7 @@ struct RewritingSink {
 impl CallerSink for RewritingSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         if let Some(change) = Change::of(&notification) {
-            self.outward.member.count_change(change);
+            self.outward.member.changes.count(change);
         }
         self.outward.notification(&mut notification);
         Box::pin(self.caller.notify(notification))

@@ -11,8 +11,10 @@ use serde_json::Value;
 use tower::Service;
 
 use super::{
-    GatewayHandle, Member, Prefix,
+    handle::GatewayHandle,
     lists::merge::Rules,
+    members::member::Member,
+    names::prefix::Prefix,
     seal::Seal,
     shared::{CustomRule, Shared},
 };

@@ -13,20 +13,22 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Member, Prefix,
-    listen::{self, ChangeNotifier},
     lists::{
-        self,
-        cached_list::Age,
-        list_item::{ListItem, MergedLists},
+        gather::{self, Gathered},
+        list_item::ListItem,
         list_key::ListKey,
-        merge::Rules,
+        listed_member::{Age, ListedMember},
+        merge::{self, MergedLists, Rules},
     },
-    members::active_member::ActiveMember,
+    members::{
+        active_member::ActiveMember, member::Member, options::Overrides, watch::watch_member,
+    },
+    names::prefix::Prefix,
+    notifier::ChangeNotifier,
     rewrite::Outward,
     seal::Seal,
 };
-use crate::{CallContext, McpResponse, caller::Era};
+use crate::{CallContext, Item, McpResponse, caller::Era};
 
 /// Returns the member for a custom method, given the method, its params and the call's context.
 pub(super) type CustomRule =
@@ -54,21 +56,21 @@ pub(super) struct Shared {
 /// The members at one moment, the highest priority first.
 #[derive(Default)]
 pub(super) struct ActiveMembers {
-    pub(super) list: Vec<Arc<ActiveMember>>,
-    pub(super) by_name: HashMap<Arc<str>, Arc<ActiveMember>>,
+    pub(super) list: Vec<Arc<ListedMember>>,
+    pub(super) by_name: HashMap<Arc<str>, Arc<ListedMember>>,
     /// The members whose tools and prompts may be called by their own names.
-    pub(super) unprefixed: Vec<Arc<ActiveMember>>,
+    pub(super) unprefixed: Vec<Arc<ListedMember>>,
     /// The eras whose callers have a stack for each session at one of the members.
     by_session: Vec<Era>,
-    /// Names that an operator gave, by the kind of item.
-    pub(super) renamed: HashMap<&'static str, Renamed>,
+    renamed_tools: Renamed,
+    renamed_prompts: Renamed,
 }
 
 /// Outward names that an operator gave, with the member and its own name.
-pub(super) type Renamed = HashMap<String, (Arc<ActiveMember>, String)>;
+type Renamed = HashMap<String, (Arc<ListedMember>, String)>;
 
 impl ActiveMembers {
-    fn of(mut list: Vec<Arc<ActiveMember>>) -> Result<Self, String> {
+    fn of(mut list: Vec<Arc<ListedMember>>) -> Result<Self, String> {
         list.sort_by_key(|member| (std::cmp::Reverse(member.priority), member.place));
         let by_name = list
             .iter()
@@ -79,10 +81,6 @@ impl ActiveMembers {
             .filter(|member| member.prefix != Prefix::Always)
             .cloned()
             .collect();
-        let renamed = HashMap::from([
-            (Tool::NOUN, renamed::<Tool>(&list)?),
-            (Prompt::NOUN, renamed::<Prompt>(&list)?),
-        ]);
         Ok(Self {
             by_name,
             unprefixed,
@@ -90,7 +88,8 @@ impl ActiveMembers {
                 .into_iter()
                 .filter(|era| list.iter().any(|member| member.is_per_session(*era)))
                 .collect(),
-            renamed,
+            renamed_tools: renamed(&list, Tool::NOUN, |member| &member.options.tools)?,
+            renamed_prompts: renamed(&list, Prompt::NOUN, |member| &member.options.prompts)?,
             list,
         })
     }
@@ -107,23 +106,35 @@ impl ActiveMembers {
         ListKey::of(context, self.by_session.contains(&context.era()))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Arc<ActiveMember>> {
+    /// Returns the member with a tool or prompt that the operator has renamed to this name, and the
+    /// member's own name for it.
+    pub(super) fn renamed(&self, outward: Item<'_>) -> Option<&(Arc<ListedMember>, String)> {
+        match outward {
+            Item::Tool(name) => self.renamed_tools.get(name),
+            Item::Prompt(name) => self.renamed_prompts.get(name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<ListedMember>> {
         self.by_name.get(name)
     }
 }
 
-/// Returns the names that the operator gave to items of this kind.
-fn renamed<T: ListItem>(list: &[Arc<ActiveMember>]) -> Result<Renamed, String> {
+/// Returns the names that the operator gave to items of one kind.
+fn renamed(
+    list: &[Arc<ListedMember>],
+    noun: &str,
+    overrides: impl Fn(&ListedMember) -> &Overrides,
+) -> Result<Renamed, String> {
     let mut renamed = Renamed::new();
     for member in list {
-        for (inner, said) in T::overrides(&member.options).into_iter().flatten() {
+        for (inner, said) in overrides(member) {
             let Some(name) = &said.name else { continue };
             if let Some((other, _)) = renamed.get(name) {
                 return Err(format!(
-                    "two {}s are renamed to `{name}`: one of `{}`, one of `{}`",
-                    T::NOUN,
-                    other.name,
-                    member.name
+                    "two {noun}s are renamed to `{name}`: one of `{}`, one of `{}`",
+                    other.name, member.name
                 ));
             }
             renamed.insert(name.clone(), (member.clone(), inner.clone()));
@@ -134,8 +145,8 @@ fn renamed<T: ListItem>(list: &[Arc<ActiveMember>]) -> Result<Renamed, String> {
 
 /// Returns the only element, if there is exactly one.
 pub(super) fn only<'a>(
-    mut members: impl Iterator<Item = &'a Arc<ActiveMember>>,
-) -> Option<&'a Arc<ActiveMember>> {
+    mut members: impl Iterator<Item = &'a Arc<ListedMember>>,
+) -> Option<&'a Arc<ListedMember>> {
     members.next().filter(|_| members.next().is_none())
 }
 
@@ -199,12 +210,12 @@ impl Shared {
             }
             (None, false) => self.next_place.fetch_add(1, Ordering::Relaxed),
         };
-        let member = Arc::new(ActiveMember::new(
+        let member = Arc::new(ListedMember::new(ActiveMember::new(
             member,
             place,
             self.prefix,
             self.ended.child_token(),
-        ));
+        )));
         let mut list = slot.list.clone();
         list.retain(|other| other.name != member.name);
         list.push(member);
@@ -228,17 +239,17 @@ impl Shared {
         true
     }
 
-    fn members_changed(&self, removed: Option<Arc<ActiveMember>>) {
+    fn members_changed(&self, removed: Option<Arc<ListedMember>>) {
         if let Some(removed) = removed {
             removed.mark_removed();
         }
-        self.merged.clear();
-        self.partial.clear();
+        merge::clear(&self.merged);
+        merge::clear(&self.partial);
         self.notifier.members_changed();
     }
 
     /// Returns the only member, if nothing has to be changed between it and its callers.
-    pub(super) fn pass_through_member(&self, members: &ActiveMembers) -> Option<Arc<ActiveMember>> {
+    pub(super) fn pass_through_member(&self, members: &ActiveMembers) -> Option<Arc<ListedMember>> {
         only(members.list.iter())
             .filter(|member| member.is_transparent() && !self.rules.read_only)
             .cloned()
@@ -257,7 +268,7 @@ impl Shared {
         members: &ActiveMembers,
         context: &CallContext,
         age: Age,
-    ) -> lists::Gathered<T> {
+    ) -> Gathered<T> {
         let key = members.list_key(context);
         self.gather_into::<T>(&self.merged, &members.list, key, context, age)
             .await
@@ -266,15 +277,15 @@ impl Shared {
     pub(super) async fn gather_into<T: ListItem>(
         &self,
         merged: &MergedLists,
-        members: &[Arc<ActiveMember>],
+        members: &[Arc<ListedMember>],
         key: ListKey,
         context: &CallContext,
         age: Age,
-    ) -> lists::Gathered<T> {
+    ) -> Gathered<T> {
         for member in members {
-            listen::watch_member(member, context);
+            watch_member(member, context);
         }
-        lists::gather::<T>(
+        gather::gather::<T>(
             members,
             key,
             merged,

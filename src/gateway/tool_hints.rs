@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 use rmcp::model::Tool;
 
 use super::{
-    listen,
-    lists::{cached_list::Age, list_item::ListItem},
-    lookup::{Found, LOOKUP_TIMEOUT},
-    members::active_member::ActiveMember,
+    lists::{
+        cached_list::CachedList,
+        list_item::ListItem,
+        listed_member::{Age, ListedMember},
+    },
+    lookup::{by_name::Found, known_lists::LOOKUP_TIMEOUT},
+    members::watch::watch_member,
     shared::Shared,
 };
 use crate::{CallContext, ToolHints};
@@ -54,13 +57,36 @@ impl Shared {
 
     async fn first(
         &self,
-        member: &Arc<ActiveMember>,
+        member: &Arc<ListedMember>,
         context: &CallContext,
-    ) -> Option<Arc<super::lists::cached_list::CachedList<Tool>>> {
-        listen::watch_member(member, context);
+    ) -> Option<Arc<CachedList<Tool>>> {
+        watch_member(member, context);
         let timeout = LOOKUP_TIMEOUT.min(self.rules.deadline);
         let part =
             member.list_part::<Tool>(context, Age::Paging, self.rules.deadline, &self.notifier);
         tokio::time::timeout(timeout, part).await.ok()?.list
+    }
+}
+
+/// Sets the hints that the member's own layers receive, given the tool's annotations if they are
+/// known, and the operator's trust in them.
+pub(super) fn apply(hints: Option<ToolHints>, trusted: Option<bool>, context: &mut CallContext) {
+    let extensions = &mut context.extensions;
+    let outer = extensions.get::<ToolHints>().copied();
+    let applied = match trusted {
+        None => None,
+        Some(true) => hints.filter(|_| outer.is_none()),
+        // A claim that a tool is destructive is believed even of an untrusted member. It stays, too,
+        // where an outer layer has made it. All other hints are removed.
+        Some(false) => Some(ToolHints {
+            destructive: [hints, outer]
+                .into_iter()
+                .flatten()
+                .any(|hints| hints.destructive),
+            ..ToolHints::default()
+        }),
+    };
+    if let Some(applied) = applied {
+        extensions.insert(applied);
     }
 }

@@ -2,15 +2,14 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
+use rmcp::model::{Prompt, Tool};
 
 use super::{
-    Prefix,
     lists::{list_item::ListItem, merge::MergedList},
     members::active_member::ActiveMember,
     names::{
+        prefix::Prefix,
         style::{Style, versioned},
-        uris,
     },
     shared::Shared,
 };
@@ -39,7 +38,7 @@ struct ExposureFilter(OutwardNames);
 impl Shared {
     /// Makes visibility questions about a member's names into questions about the outward names.
     pub(super) fn map_visibility(&self, member: &Arc<ActiveMember>, context: &mut CallContext) {
-        let may_hide = member.may_hide();
+        let may_hide = member.options.may_hide();
         if member.is_transparent() || !(may_hide || context.asks_outside()) {
             return;
         }
@@ -48,8 +47,8 @@ impl Shared {
         let outside = OutwardNames {
             member: member.clone(),
             style: self.rules.style.clone(),
-            tools: key.and_then(|key| Tool::merged(&self.merged).get(key)),
-            prompts: key.and_then(|key| Prompt::merged(&self.merged).get(key)),
+            tools: key.and_then(|key| Tool::of(&self.merged).get(key)),
+            prompts: key.and_then(|key| Prompt::of(&self.merged).get(key)),
         };
         context.map_visibility(|asked| MemberVisibility {
             asked,
@@ -70,8 +69,8 @@ impl OutwardNames {
         inner: &'a str,
     ) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
         let (member, style) = (&self.member, &self.style);
-        let said = T::overrides(&member.options).and_then(|overrides| overrides.get(inner));
-        if let Some(name) = said.and_then(|one| one.name.clone()) {
+        let given = member.options.override_of(T::item(inner));
+        if let Some(name) = given.and_then(|one| one.name.clone()) {
             return (name.into(), None);
         }
         let bare = || match member.prefix {
@@ -111,10 +110,7 @@ impl OutwardNames {
     }
 
     fn uri<'a>(&self, uri: &'a str) -> Cow<'a, str> {
-        match self.member.prefixes_uris() {
-            true => uris::prefixed(&self.member.name, uri).into(),
-            false => uri.into(),
-        }
+        self.member.uris.outward(uri)
     }
 }
 
@@ -155,19 +151,17 @@ impl Visibility for ExposureFilter {
             Item::Tool(name) => {
                 let (base, _) = versioned(name);
                 outside.named::<Tool>(outside.tools.as_deref(), base, |outward| {
-                    member.exposes::<Tool>(base, outward)
+                    member.options.expose(Item::Tool(base), outward)
                 })
             }
             Item::Prompt(name) => {
                 outside.named::<Prompt>(outside.prompts.as_deref(), name, |outward| {
-                    member.exposes::<Prompt>(name, outward)
+                    member.options.expose(item, outward)
                 })
             }
-            Item::Resource(uri) => member.exposes::<Resource>(uri, &outside.uri(uri)),
-            Item::ResourceTemplate(uri) => {
-                member.exposes::<ResourceTemplate>(uri, &outside.uri(uri))
-            }
-            Item::Skill(uri) => member.exposes::<Skill>(uri, &outside.uri(uri)),
+            Item::Resource(uri) => member.options.expose(item, &outside.uri(uri)),
+            Item::ResourceTemplate(uri) => member.options.expose(item, &outside.uri(uri)),
+            Item::Skill(uri) => member.options.expose(item, &outside.uri(uri)),
         }
     }
 }

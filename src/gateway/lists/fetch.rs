@@ -18,15 +18,12 @@ use rmcp::model::{CacheScope, ErrorCode, ProgressToken, RequestMetaObject};
 use tokio::time::Instant;
 
 use super::{
-    cached_list::{Age, CachedList},
+    cached_list::{CachedList, Fetched, SharedFetch},
     list_item::{ListItem, Page},
     list_key::{ListKey, tick},
-    merge::strictest,
+    listed_member::{Age, ListedMember},
 };
-use crate::gateway::{
-    listen::{ChangeNotifier, DiscardingSink},
-    members::active_member::ActiveMember,
-};
+use crate::gateway::{members::watch::DiscardingSink, notifier::ChangeNotifier};
 use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
     context::audience::PrivateTo,
@@ -51,18 +48,6 @@ const UNSUPPORTED_FOR: Duration = Duration::from_secs(60);
 /// The maximum lifetime of a list, whatever the server hints. Value: one day.
 const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 
-pub(in crate::gateway) type Fetched<T> = Result<Arc<CachedList<T>>, Error>;
-
-/// A fetch that all callers of the list share.
-pub(in crate::gateway) struct SharedFetch<T> {
-    id: u64,
-    change: u64,
-    since: Instant,
-    /// A caller was answered without this list.
-    late: Arc<AtomicBool>,
-    done: Shared<BoxFuture<'static, Fetched<T>>>,
-}
-
 /// A fetch that a caller waits for.
 pub(in crate::gateway) struct JoinedFetch<T> {
     done: Shared<BoxFuture<'static, Fetched<T>>>,
@@ -74,13 +59,13 @@ pub(in crate::gateway) struct JoinedFetch<T> {
 
 /// The contribution of one member to a list.
 pub(in crate::gateway) struct Part<T> {
-    pub(in crate::gateway) member: Arc<ActiveMember>,
+    pub(in crate::gateway) member: Arc<ListedMember>,
     pub(in crate::gateway) list: Option<Arc<CachedList<T>>>,
     pub(in crate::gateway) stale: bool,
     pub(in crate::gateway) error: Option<Error>,
 }
 
-impl ActiveMember {
+impl ListedMember {
     /// Returns the member's list, or the best known one at the deadline.
     pub(in crate::gateway) async fn list_part<T: ListItem>(
         self: &Arc<Self>,
@@ -157,7 +142,7 @@ impl ActiveMember {
         notifier: &ChangeNotifier,
     ) -> JoinedFetch<T> {
         let change = self.change_count::<T>();
-        let mut fetching = T::shelf(&self.lists).fetching();
+        let mut fetching = T::of(&self.lists).fetching();
         if let Some(begun) = fetching.get(&key)
             && begun.change == change
         {
@@ -213,13 +198,10 @@ impl ActiveMember {
     }
 }
 
-impl ActiveMember {
+impl ListedMember {
     /// Logs, once for each kind of list, that the list is not read to its end.
     fn log_cut_short<T: ListItem>(&self, why: &str) {
-        if !T::shelf(&self.lists)
-            .cut_short
-            .swap(true, Ordering::Relaxed)
-        {
+        if !T::of(&self.lists).cut_short.swap(true, Ordering::Relaxed) {
             let noun = T::NOUN;
             tracing::warn!(member = %self.name, noun, why, "a list is not followed further");
         }
@@ -252,7 +234,7 @@ pub(in crate::gateway) fn without_progress(meta: &RequestMetaObject) -> RequestM
 }
 
 struct Fetch {
-    member: Arc<ActiveMember>,
+    member: Arc<ListedMember>,
     context: CallContext,
     key: ListKey,
     id: u64,
@@ -286,7 +268,7 @@ impl Fetch {
                 true => self.key.for_all_callers(),
                 false => self.key.clone(),
             };
-            T::shelf(&self.member.lists).known.set(key, list.clone());
+            T::of(&self.member.lists).cached.set(key, list.clone());
         }
         list
     }
@@ -302,7 +284,7 @@ struct FetchGuard<'a, T: ListItem> {
 impl<T: ListItem> Drop for FetchGuard<'_, T> {
     fn drop(&mut self) {
         let fetch = self.fetch;
-        let mut fetching = T::shelf(&fetch.member.lists).fetching();
+        let mut fetching = T::of(&fetch.member.lists).fetching();
         if fetching
             .get(&fetch.key)
             .is_some_and(|begun| begun.id == fetch.id)
@@ -363,13 +345,7 @@ impl<T> AllPages<T> {
     /// The list of a member that does not implement the method: empty.
     fn nothing(expires: Instant) -> Self {
         Self {
-            page: Page {
-                items: Vec::new(),
-                next_cursor: None,
-                ttl_ms: None,
-                cache_scope: None,
-                meta: None,
-            },
+            page: Page::default(),
             expires: Some(expires),
             public: false,
             private: None,
@@ -379,7 +355,7 @@ impl<T> AllPages<T> {
 }
 
 async fn fetch_pages<T: ListItem>(
-    member: &Arc<ActiveMember>,
+    member: &Arc<ListedMember>,
     context: &CallContext,
 ) -> Result<AllPages<T>, Error> {
     let began = Instant::now();
@@ -412,9 +388,7 @@ async fn fetch_pages<T: ListItem>(
         let all = match whole.take() {
             None => page,
             Some(mut all) => {
-                all.items.extend(page.items);
-                all.ttl_ms = all.ttl_ms.min(page.ttl_ms);
-                all.cache_scope = strictest(all.cache_scope, page.cache_scope);
+                all.append(page);
                 all
             }
         };

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{CacheScope, MetaObject};
+use rmcp::model::{CacheScope, MetaObject, Prompt, Resource, ResourceTemplate, Skill, Tool};
 
-use super::{fetch::Part, list_item::ListItem};
+use super::{
+    fetch::Part,
+    list_item::{ForEachItem, ListItem, PerItem, strictest},
+    list_key::ByListKey,
+    listed_member::ListedMember,
+};
 use crate::gateway::{
-    Prefix,
     members::active_member::ActiveMember,
-    names::{style::Style, uris},
+    names::{prefix::Prefix, style::Style},
 };
 use crate::{ToolHints, context::audience::PrivateTo};
 
@@ -30,7 +34,7 @@ pub(in crate::gateway) struct Rules {
 
 /// One item under its outward name.
 pub(in crate::gateway) struct Entry<T> {
-    pub(in crate::gateway) member: Arc<ActiveMember>,
+    pub(in crate::gateway) member: Arc<ListedMember>,
     pub(in crate::gateway) inner: Box<str>,
     pub(in crate::gateway) item: T,
     pub(in crate::gateway) shown: bool,
@@ -46,7 +50,7 @@ impl<T: ListItem> Entry<T> {
 /// The target of an outward name. It is stored apart from the entries, so that a call touches
 /// little memory even if the list is long.
 pub(in crate::gateway) struct Target {
-    pub(in crate::gateway) member: Arc<ActiveMember>,
+    pub(in crate::gateway) member: Arc<ListedMember>,
     inner: Inner,
     pub(in crate::gateway) shown: bool,
     /// The tool's own annotations.
@@ -98,10 +102,40 @@ pub(in crate::gateway) struct MergedList<T> {
     pub(in crate::gateway) private: Option<PrivateTo>,
 }
 
+/// The cached [`MergedList`]s of one kind of item.
+pub(in crate::gateway) struct MergedCaches;
+
+impl PerItem for MergedCaches {
+    type Of<T: ListItem> = ByListKey<Arc<MergedList<T>>>;
+}
+
+/// The cached merged lists of all kinds.
+pub(in crate::gateway) type MergedLists = ForEachItem<MergedCaches>;
+
+/// Removes all merged lists, because the members have changed.
+pub(in crate::gateway) fn clear(merged: &MergedLists) {
+    Tool::of(merged).clear();
+    Prompt::of(merged).clear();
+    Resource::of(merged).clear();
+    ResourceTemplate::of(merged).clear();
+    Skill::of(merged).clear();
+}
+
 impl<T: ListItem> MergedList<T> {
     /// Returns the target of this outward name.
     pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&Target> {
         self.targets.get(outward)
+    }
+
+    /// Returns the entries that are known outside by another name than their own, which this is.
+    pub(in crate::gateway) fn entries_of(&self, own: &str) -> impl Iterator<Item = &Entry<T>> {
+        let entries = self.entries.iter();
+        entries.filter(move |entry| *entry.inner == *own && entry.is_prefixed())
+    }
+
+    /// Returns `true` if some member has an item with this name as its own.
+    pub(in crate::gateway) fn has_own(&self, name: &str) -> bool {
+        self.entries_of(name).next().is_some()
     }
 
     /// Returns the outward names that can be used.
@@ -132,12 +166,12 @@ fn draft<T: ListItem>(
     reserved: &HashSet<&str>,
 ) -> (u8, String, Option<String>, bool) {
     if !T::NAMED {
-        return match member.prefixes_uris() {
-            true => (1, uris::prefixed(&member.name, inner), None, false),
+        return match member.uris.is_set() {
+            true => (1, member.uris.outward(inner).into_owned(), None, false),
             false => (2, inner.to_owned(), None, false),
         };
     }
-    let said = T::overrides(&member.options).and_then(|overrides| overrides.get(inner));
+    let said = member.options.override_of(T::item(inner));
     if let Some(name) = said.and_then(|one| one.name.clone()) {
         return (0, name, None, false);
     }
@@ -268,18 +302,32 @@ fn claim<T: ListItem>(
 }
 
 fn entry<T: ListItem>(
-    member: &Arc<ActiveMember>,
+    member: &Arc<ListedMember>,
     listed: &T,
     name: String,
     rules: &Rules,
 ) -> Entry<T> {
     let inner = listed.key().to_owned();
     let mut item = listed.clone();
+    let options = &member.options;
+    let is_read_only = || {
+        let hints = item.hints();
+        hints.is_none_or(|hints| hints.read_only && options.trusted == Some(true))
+    };
+    let shown = options.expose(T::item(&inner), &name) && (!rules.read_only || is_read_only());
+    let given = options.override_of(T::item(&inner));
     let prefixed = T::NAMED && name != inner && member.prefix != Prefix::Never;
-    let shown =
-        member.exposes::<T>(&inner, &name) && (!rules.read_only || item.is_read_only(member));
-    item.describe(member, &inner, prefixed);
-    item.put_mentions_outward(member);
+    let description = match given.and_then(|given| given.description.clone()) {
+        Some(given) => Some(given),
+        None if prefixed => item
+            .description()
+            .map(|own| format!("[{}] {own}", member.name)),
+        None => None,
+    };
+    if let Some(description) = description {
+        item.set_description(description);
+    }
+    item.rewrite_mentioned_uris(&member.uris);
     if name != inner {
         item.set_key(name);
     }
@@ -322,15 +370,4 @@ pub(in crate::gateway) fn sources<T>(parts: &[Part<T>]) -> Vec<(u64, u64)> {
             )
         })
         .collect()
-}
-
-pub(in crate::gateway) fn strictest(
-    a: Option<CacheScope>,
-    b: Option<CacheScope>,
-) -> Option<CacheScope> {
-    match (a, b) {
-        (Some(CacheScope::Public), Some(CacheScope::Public)) => Some(CacheScope::Public),
-        (None, None) => None,
-        _ => Some(CacheScope::Private),
-    }
 }

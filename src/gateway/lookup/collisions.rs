@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
+use crate::gateway::service::impossible;
 use crate::gateway::{
     lists::{
-        cached_list::Age,
-        list_item::{ListItem, MergedLists},
+        list_item::ListItem,
         list_key::ListKey,
+        listed_member::{Age, ListedMember},
+        merge::MergedLists,
     },
-    members::active_member::ActiveMember,
-    service::impossible,
     shared::Shared,
 };
 use crate::{CallContext, Error, request::next_id};
@@ -42,7 +42,7 @@ impl Shared {
 
     async fn contested<T: ListItem>(
         &self,
-        members: &[Arc<ActiveMember>],
+        members: &[Arc<ListedMember>],
         merged: &MergedLists,
     ) -> Option<String> {
         let context = CallContext::new(next_id());

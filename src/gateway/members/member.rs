@@ -1,22 +1,17 @@
 //! A member: any stack, under a name.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
-use tower::{Service, ServiceExt, util::BoxCloneService};
-
-use crate::gateway::{
-    Filter, PerCaller, Prefix,
-    members::per_caller::{Factory, IDLE, MAX_STACKS, Source},
+use super::{
+    options::Options,
+    per_caller::{Factory, IDLE, MAX_STACKS, PerCaller, Source},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse};
-
-/// The type-erased stack of a member.
-pub(in crate::gateway) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
+use crate::gateway::names::{filter::Filter, prefix::Prefix};
+use crate::{BoxStack, CallContext, Error, Stack};
 
 /// A stack under a name, and its exposure options; see
 /// [`GatewayBuilder::member`](crate::gateway::GatewayBuilder::member).
@@ -41,41 +36,13 @@ pub struct Member {
     pub(in crate::gateway) source: Source,
 }
 
-/// The operator's options for a member.
-#[derive(Clone, Debug, Default)]
-pub(in crate::gateway) struct Options {
-    pub(in crate::gateway) tools: Overrides,
-    pub(in crate::gateway) prompts: Overrides,
-    pub(in crate::gateway) filter: Filter,
-    /// The operator's trust in the tools' annotations, if it is set.
-    pub(in crate::gateway) trusted: Option<bool>,
-    pub(in crate::gateway) shared_lists: bool,
-    pub(in crate::gateway) unlisted: bool,
-}
-
-/// The operator's overrides for single tools or prompts, by the member's own names.
-pub(in crate::gateway) type Overrides = HashMap<String, Override>;
-
-/// The operator's override for one tool or prompt.
-#[derive(Clone, Debug, Default)]
-pub(in crate::gateway) struct Override {
-    pub(in crate::gateway) name: Option<String>,
-    pub(in crate::gateway) hidden: bool,
-    pub(in crate::gateway) description: Option<String>,
-}
-
 impl Member {
     /// Creates a member that all callers share.
     ///
     /// The name is a letter, then letters, digits, `_`, `-` and `.`. It must not contain the
     /// gateway's separator. The name of a member that is never prefixed may be any line of text.
-    pub fn new<S>(name: impl Into<String>, stack: S) -> Self
-    where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-    {
-        Self::of(name.into(), Source::Shared(Mutex::new(boxed(stack))))
+    pub fn new(name: impl Into<String>, stack: impl Stack) -> Self {
+        Self::of(name.into(), Source::Shared(BoxStack::new(stack)))
     }
 
     /// Creates a member with one stack for each principal or session, for upstreams that hold state
@@ -104,15 +71,13 @@ impl Member {
         make: impl Fn(&CallContext) -> Result<S, Error> + Send + Sync + 'static,
     ) -> Self
     where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
+        S: Stack,
     {
         Self::of(
             name.into(),
             Source::PerCaller(Factory {
                 by,
-                make: Box::new(move |context| make(context).map(boxed)),
+                make: Box::new(move |context| make(context).map(BoxStack::new)),
                 max: MAX_STACKS,
                 idle: IDLE,
                 stacks: Mutex::default(),
@@ -279,13 +244,4 @@ impl fmt::Debug for Member {
             .field("priority", &self.priority)
             .finish_non_exhaustive()
     }
-}
-
-fn boxed<S>(stack: S) -> Stack
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send + 'static,
-{
-    BoxCloneService::new(stack.map_err(Into::into))
 }

@@ -18,8 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::gateway::members::member::Stack;
-use crate::{Audience, CallContext, Error, Refusal, caller::Era, code};
+use crate::{Audience, BoxStack, CallContext, Error, Refusal, caller::Era, code};
 
 /// The default maximum number of stacks of a per-caller member.
 pub(in crate::gateway) const MAX_STACKS: usize = 1_000;
@@ -65,11 +64,12 @@ impl PerCaller {
 
 /// The source of a member's stack.
 pub(in crate::gateway) enum Source {
-    Shared(Mutex<Stack>),
+    Shared(BoxStack),
     PerCaller(Factory),
 }
 
-pub(in crate::gateway) type Make = Box<dyn Fn(&CallContext) -> Result<Stack, Error> + Send + Sync>;
+pub(in crate::gateway) type Make =
+    Box<dyn Fn(&CallContext) -> Result<BoxStack, Error> + Send + Sync>;
 
 pub(in crate::gateway) struct Factory {
     pub(in crate::gateway) by: PerCaller,
@@ -90,7 +90,7 @@ pub(in crate::gateway) struct CallerKey {
 }
 
 pub(in crate::gateway) struct Made {
-    stack: Stack,
+    stack: BoxStack,
     used: Instant,
     in_use: Arc<()>,
 }
@@ -128,7 +128,7 @@ impl Factory {
     pub(in crate::gateway) fn get(
         &self,
         context: &CallContext,
-    ) -> Result<(Stack, Option<Arc<()>>), Error> {
+    ) -> Result<(BoxStack, Option<Arc<()>>), Error> {
         let key = self.key(context)?;
         if let Some(found) = self.find(&key) {
             return Ok(found);
@@ -142,7 +142,7 @@ impl Factory {
         self.stacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, key: &CallerKey) -> Option<(Stack, Option<Arc<()>>)> {
+    fn find(&self, key: &CallerKey) -> Option<(BoxStack, Option<Arc<()>>)> {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let made = stacks.get_mut(key)?;
@@ -164,7 +164,7 @@ impl Factory {
         drop(dropped);
     }
 
-    fn keep(&self, key: CallerKey, stack: Stack) -> Result<(Stack, Option<Arc<()>>), Error> {
+    fn keep(&self, key: CallerKey, stack: BoxStack) -> Result<(BoxStack, Option<Arc<()>>), Error> {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let mut dropped: Vec<Made> = Vec::new();
