@@ -310,9 +310,10 @@ mod upstream;
 mod util;
 
 pub use builder::ServiceBuilderExt;
-pub use caller::{Caller, CallerSink};
+pub use caller::{Caller, CallerSink, MonotonicProgress};
 pub use caller_limit::{CallerLimit, CallerLimitLayer};
 pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
+pub use context::CallContext;
 pub use context::audience::Audience;
 pub use context::principal::Principal;
 pub use context::served_by::ServedBy;
@@ -326,7 +327,7 @@ pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
-pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
+pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 #[cfg(feature = "http-server")]
 pub use server::lenient_http::{

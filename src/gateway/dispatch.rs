@@ -22,8 +22,8 @@ use super::{
     tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol,
-    request::{OnlyDeclared, RequestParts},
+    CallContext, Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared, protocol,
+    request::RequestParts,
 };
 
 impl Shared {
@@ -195,7 +195,7 @@ impl Shared {
         member: &Arc<ActiveMember>,
         mut request: McpRequest,
     ) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &member.name);
+        ServedBy::set(&request.context.extensions, &member.name);
         self.map_visibility(member, &mut request.context);
         let outward = self.outward(member, &request.context);
         if member.uris.is_set() {

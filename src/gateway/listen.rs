@@ -2,30 +2,22 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::model::{
-    ClientResult, ErrorData, GetExtensions, NotificationMetaObject, PromptListChangedNotification,
-    ResourceListChangedNotification, ResourceUpdatedNotification, ResourceUpdatedNotificationParam,
-    ServerNotification, ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
-    SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
+    ClientResult, ErrorData, ServerNotification, ServerRequest, SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    members::{
-        active_member::ActiveMember,
-        changes::Change,
-        watch::{is_unsupported, listens, wait_after},
-    },
-    rewrite::Outward,
-    shared::Shared,
-};
+use super::{members::active_member::ActiveMember, rewrite::Outward, shared::Shared};
 use crate::{
-    CallContext, CallerSink, Error, McpResponse, ServedBy, listen::resources::RefusedSubscriptions,
+    CallContext, CallerSink, Error, McpResponse, ServedBy,
+    listen::{self, Change, RefusedSubscriptions, Reopen},
+    util::lock,
 };
 
 /// Serves a caller's listen until the caller ends it.
@@ -46,7 +38,7 @@ pub(super) async fn listen(
         context,
         acknowledged: CancellationToken::new(),
         settled: Notify::new(),
-        acknowledgements: Mutex::default(),
+        acknowledgments: Mutex::default(),
     });
     let mut parts = FuturesUnordered::new();
     let mut opened = HashSet::new();
@@ -76,22 +68,17 @@ pub(super) async fn listen(
                     return Err(Error::cancelled("the gateway has ended"));
                 }
                 let now = *notifier.borrow_and_update();
-                if now.members != seen.members {
+                if now.members_changed_since(&seen) {
                     for member in &listen.shared.members().list {
                         if opened.insert(member.id) {
                             parts.push(listen_to_member(listen.clone(), Arc::clone(member), waiting));
                         }
                     }
                 }
-                let all = now.members != seen.members;
-                let told = [
-                    all || now.tools != seen.tools,
-                    all || now.prompts != seen.prompts,
-                    all || now.resources != seen.resources,
-                ];
+                let changed = now.lists_changed_since(&seen);
                 seen = now;
                 if !waiting {
-                    listen.tell(told, &[]).await?;
+                    listen.announce(&changed, &[]).await?;
                 }
             }
         }
@@ -103,16 +90,16 @@ struct CallerListen {
     shared: Arc<Shared>,
     filter: SubscriptionFilter,
     context: CallContext,
-    /// Cancelled after the acknowledgement was sent to the caller: no other notification may
+    /// Cancelled after the acknowledgment was sent to the caller: no other notification may
     /// precede it.
     acknowledged: CancellationToken,
     settled: Notify,
-    acknowledgements: Mutex<Acknowledgements>,
+    acknowledgments: Mutex<Acknowledgments>,
 }
 
-/// The members' acknowledgements of a listen.
+/// The members' acknowledgments of a listen.
 #[derive(Default)]
-struct Acknowledgements {
+struct Acknowledgments {
     settled: HashSet<u64>,
     accepted: SubscriptionFilter,
     refused: RefusedSubscriptions,
@@ -127,19 +114,17 @@ enum Ended {
 }
 
 impl CallerListen {
-    fn acknowledgements(&self) -> MutexGuard<'_, Acknowledgements> {
-        self.acknowledgements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn acknowledgments(&self) -> MutexGuard<'_, Acknowledgments> {
+        lock(&self.acknowledgments)
     }
 
     fn is_settled(&self, opened: &HashSet<u64>) -> bool {
-        opened.is_subset(&self.acknowledgements().settled)
+        opened.is_subset(&self.acknowledgments().settled)
     }
 
     /// Records that a member has acknowledged its part, or has refused it.
     fn settle(&self, member: &ActiveMember, accepted: Option<&SubscriptionFilter>) {
-        let mut acknowledged = self.acknowledgements();
+        let mut acknowledged = self.acknowledgments();
         acknowledged.settled.insert(member.id);
         if let Some(accepted) = accepted {
             let all = &mut acknowledged.accepted;
@@ -160,55 +145,36 @@ impl CallerListen {
 
     /// Records the subscriptions that a member refuses, by the caller's URIs.
     fn refuse(&self, refused: impl IntoIterator<Item = (String, ErrorData)>) {
-        self.acknowledgements().refused.0.extend(refused);
+        self.acknowledgments().refused.0.extend(refused);
     }
 
-    /// Sends the acknowledgement to the caller.
+    /// Sends the acknowledgment to the caller.
     async fn acknowledge(&self) -> Result<(), Error> {
-        let mut accepted = self.acknowledgements().accepted.clone();
+        let mut accepted = self.acknowledgments().accepted.clone();
         if self.shared.members().list.len() != 1 {
             // The gateway itself announces members that come and go.
             accepted.tools_list_changed = self.filter.tools_list_changed;
             accepted.prompts_list_changed = self.filter.prompts_list_changed;
             accepted.resources_list_changed = self.filter.resources_list_changed;
         }
-        let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
-        let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(params);
-        let refused = self.acknowledgements().refused.clone();
-        acknowledgment.extensions.insert(refused);
-        self.send(acknowledgment.into()).await?;
+        let refused = self.acknowledgments().refused.clone();
+        let acknowledgment = listen::acknowledgment(accepted, refused, &self.context.id);
+        self.context.caller.notify(acknowledgment).await?;
         self.acknowledged.cancel();
         Ok(())
     }
 
-    async fn send(&self, mut notification: ServerNotification) -> Result<(), Error> {
-        let meta = notification
-            .extensions_mut()
-            .get_or_insert_with(NotificationMetaObject::new);
-        meta.set_subscription_id(self.context.id.clone());
-        self.context.caller.notify(notification).await
-    }
-
     /// Sends notifications of changed lists, as far as the caller asked for them, and of these
     /// resources.
-    async fn tell(&self, lists: [bool; 3], uris: &[String]) -> Result<(), Error> {
-        let [tools, prompts, resources] = lists;
-        if tools && self.filter.tools_list_changed == Some(true) {
-            self.send(ToolListChangedNotification::default().into())
-                .await?;
+    async fn announce(&self, changed: &[Change], uris: &[String]) -> Result<(), Error> {
+        let mut filter = SubscriptionFilter::new();
+        for change in changed.iter().filter(|change| change.is_in(&self.filter)) {
+            change.add_to(&mut filter);
         }
-        if prompts && self.filter.prompts_list_changed == Some(true) {
-            self.send(PromptListChangedNotification::default().into())
-                .await?;
-        }
-        if resources && self.filter.resources_list_changed == Some(true) {
-            self.send(ResourceListChangedNotification::default().into())
-                .await?;
-        }
-        for uri in uris {
-            let params = ResourceUpdatedNotificationParam::new(uri);
-            self.send(ResourceUpdatedNotification::new(params).into())
-                .await?;
+        filter.resource_subscriptions = Some(uris.to_vec());
+        for change in listen::changes_in(&filter) {
+            let change = listen::with_subscription_id(change, &self.context.id);
+            self.context.caller.notify(change).await?;
         }
         Ok(())
     }
@@ -263,7 +229,7 @@ async fn listen_to_member(
     member: Arc<ActiveMember>,
     from_the_start: bool,
 ) -> Ended {
-    let mut attempt = 0;
+    let mut reopen = Reopen::default();
     // `true` if a change may have been missed.
     let mut missed = from_the_start;
     let mut with_resources = true;
@@ -276,14 +242,18 @@ async fn listen_to_member(
             }
             ended = listen_once(&listen, &member, missed, with_resources) => ended,
         };
-        let (ended, began) = ended;
+        let (ended, opened) = ended;
+        if let Some(opened) = opened {
+            reopen.opened(opened);
+        }
+        let began = opened.is_some();
         let only =
             matches!(listen.shared.members().list.as_slice(), [only] if only.id == member.id);
         if let Err(Error::Protocol(error)) = &ended
             && !(only || began)
             && with_resources
             && listen.refuse_all(&member, error).await
-            && !ended.as_ref().is_err_and(is_unsupported)
+            && !ended.as_ref().is_err_and(Error::is_method_not_found)
         {
             // Perhaps only a resource was refused: the listen is tried for the lists alone.
             with_resources = false;
@@ -293,12 +263,11 @@ async fn listen_to_member(
         if only {
             return Ended::Listen(ended);
         }
-        if ended.as_ref().is_err_and(is_unsupported) {
+        if ended.as_ref().is_err_and(Error::is_method_not_found) {
             return Ended::Detached;
         }
-        attempt = if began { 0 } else { attempt + 1 };
         missed = true;
-        let wait = wait_after(ended.as_ref().err(), attempt);
+        let wait = reopen.lost(ended.as_ref().err());
         tokio::select! {
             () = member.removed.cancelled() => return Ended::Detached,
             () = tokio::time::sleep(wait) => {}
@@ -306,52 +275,62 @@ async fn listen_to_member(
     }
 }
 
-/// Listens to a member once. Returns how it ended, and whether it had begun.
+/// Listens to a member once. Returns how it ended, and when it had begun, if it had.
 async fn listen_once(
     listen: &Arc<CallerListen>,
     member: &Arc<ActiveMember>,
     missed: bool,
     with_resources: bool,
-) -> (Result<McpResponse, Error>, bool) {
+) -> (Result<McpResponse, Error>, Option<Instant>) {
     let (filter, own_uris) = listen.filter_for(member, with_resources).await;
-    let began = CancellationToken::new();
     let mut context = listen.context.clone();
     listen.shared.map_visibility(member, &mut context);
-    context.caller = context.caller.wrap(|_| MemberSink {
+    let part = Arc::new(MemberListen {
         listen: listen.clone(),
         outward: listen.outward(member),
         own_uris,
-        began: began.clone(),
+        began: OnceLock::new(),
         missed,
     });
-    let ended = member.call(listens(filter, context)).await;
-    (ended, began.is_cancelled())
+    let begins = part.clone();
+    let sink = MemberSink(part.clone());
+    context.caller = context
+        .caller
+        .wrap(|_| sink)
+        .take_acknowledgment(move |acknowledgment| {
+            let part = begins.clone();
+            Box::pin(async move { part.begin(acknowledgment).await })
+        });
+    let ended = member.call(listen::request(filter, context)).await;
+    (ended, part.began.get().copied())
 }
 
-/// Forwards a member's notifications to the caller of a listen.
-struct MemberSink {
+/// A member's part of a listen.
+struct MemberListen {
     listen: Arc<CallerListen>,
     outward: Outward,
     /// The member's own URIs by which the caller has subscribed.
     own_uris: HashSet<String>,
-    began: CancellationToken,
+    /// The time of the member's acknowledgment.
+    began: OnceLock<Instant>,
     missed: bool,
 }
 
-impl MemberSink {
+impl MemberListen {
     fn is_own_update(&self, notification: &ServerNotification) -> bool {
         matches!(notification, ServerNotification::ResourceUpdatedNotification(update)
             if self.own_uris.contains(&update.params.uri))
     }
 
-    /// Handles the member's acknowledgement. If it comes after the caller's and changes may have
+    /// Handles the member's acknowledgment. If it comes after the caller's and changes may have
     /// been missed, the caller is told that the lists may have changed.
     async fn begin(
         &self,
-        mut accepted: SubscriptionFilter,
-        refused: RefusedSubscriptions,
+        acknowledgment: SubscriptionsAcknowledgedNotification,
     ) -> Result<(), Error> {
-        self.began.cancel();
+        self.began.get_or_init(Instant::now);
+        let refused = RefusedSubscriptions::of(&acknowledgment);
+        let mut accepted = acknowledgment.params.notifications;
         let outward = |uri: &mut String| {
             if !self.own_uris.contains(uri) {
                 self.outward.uri(uri);
@@ -374,32 +353,30 @@ impl MemberSink {
             self.outward.member.changes.count(change);
         }
         let uris = accepted.resource_subscriptions.unwrap_or_default();
-        self.listen.tell([true; 3], &uris).await
+        self.listen.announce(&Change::ALL, &uris).await
     }
 }
 
+/// Forwards a member's notifications to the caller of a listen.
+struct MemberSink(Arc<MemberListen>);
+
 impl CallerSink for MemberSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+        let part = &self.0;
         Box::pin(async move {
-            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
-            {
-                let refused = notice.extensions.get::<RefusedSubscriptions>();
-                let refused = refused.cloned().unwrap_or_default();
-                return self.begin(notice.params.notifications, refused).await;
-            }
             // Before the caller is told and asks for the list.
             if let Some(change) = Change::of(&notification) {
-                self.outward.member.changes.count(change);
+                part.outward.member.changes.count(change);
             }
-            if !self.is_own_update(&notification) {
-                self.outward.notification(&mut notification);
+            if !part.is_own_update(&notification) {
+                part.outward.notification(&mut notification);
             }
-            self.listen.acknowledged.cancelled().await;
-            self.listen.context.caller.notify(notification).await
+            part.listen.acknowledged.cancelled().await;
+            part.listen.context.caller.notify(notification).await
         })
     }
 
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.listen.context.caller.request(request))
+        Box::pin(self.0.listen.context.caller.request(request))
     }
 }

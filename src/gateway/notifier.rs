@@ -2,39 +2,49 @@
 
 use tokio::sync::watch;
 
-use super::members::changes::Change;
+use super::members::changes::PerChange;
+use crate::listen::Change;
 
 /// Counters of the changes that every caller is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::gateway) struct ChangeCounts {
-    pub(in crate::gateway) members: u64,
-    pub(in crate::gateway) tools: u64,
-    pub(in crate::gateway) prompts: u64,
-    pub(in crate::gateway) resources: u64,
+pub(super) struct ChangeCounts {
+    members: u64,
+    lists: PerChange<u64>,
+}
+
+impl ChangeCounts {
+    /// Returns `true` if a member was added or removed since `before`.
+    pub(super) fn members_changed_since(&self, before: &Self) -> bool {
+        self.members != before.members
+    }
+
+    /// Returns the lists that have changed since `before`: all if a member was added or removed.
+    pub(super) fn lists_changed_since(&self, before: &Self) -> Vec<Change> {
+        let all = self.members_changed_since(before);
+        let changed = |change: &Change| all || self.lists.get(*change) != before.lists.get(*change);
+        Change::ALL.into_iter().filter(changed).collect()
+    }
 }
 
 /// Notifies every open listen of the gateway's own changes.
 #[derive(Clone)]
-pub(in crate::gateway) struct ChangeNotifier(watch::Sender<ChangeCounts>);
+pub(super) struct ChangeNotifier(watch::Sender<ChangeCounts>);
 
 impl ChangeNotifier {
-    pub(in crate::gateway) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(watch::Sender::new(ChangeCounts::default()))
     }
 
-    pub(in crate::gateway) fn members_changed(&self) {
+    pub(super) fn members_changed(&self) {
         self.0.send_modify(|counts| counts.members += 1);
     }
 
-    pub(in crate::gateway) fn changed(&self, change: Change) {
-        self.0.send_modify(|counts| match change {
-            Change::Tools => counts.tools += 1,
-            Change::Prompts => counts.prompts += 1,
-            Change::Resources => counts.resources += 1,
-        });
+    pub(super) fn changed(&self, change: Change) {
+        self.0
+            .send_modify(|counts| *counts.lists.get_mut(change) += 1);
     }
 
-    pub(in crate::gateway) fn subscribe(&self) -> watch::Receiver<ChangeCounts> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<ChangeCounts> {
         self.0.subscribe()
     }
 }

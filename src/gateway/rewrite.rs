@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientResult, ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification,
-    ServerRequest, ServerResult, TaskPayload,
+    ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification, ServerResult,
+    TaskPayload,
 };
 use serde_json::Value;
 
 use super::{
     lists::list_item::ListItem,
-    members::{active_member::ActiveMember, changes::Change},
+    members::active_member::ActiveMember,
     names::app_views,
     seal::{Seal, Sealed},
 };
-use crate::{Caller, CallerSink, Error, Principal};
+use crate::{Caller, Principal, listen::Change};
 
 /// The rewriting of one member's answers to one caller.
 #[derive(Clone)]
@@ -168,25 +167,12 @@ impl Outward {
     /// Returns the caller for a call, with notifications and requests rewritten.
     pub(super) fn rewriting_caller(&self, caller: &Caller) -> Caller {
         let outward = self.clone();
-        caller.wrap(|caller| RewritingSink { caller, outward })
-    }
-}
-
-struct RewritingSink {
-    caller: Caller,
-    outward: Outward,
-}
-
-impl CallerSink for RewritingSink {
-    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let Some(change) = Change::of(&notification) {
-            self.outward.member.changes.count(change);
-        }
-        self.outward.notification(&mut notification);
-        Box::pin(self.caller.notify(notification))
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.caller.request(request))
+        caller.filter_map_notifications(move |mut notification| {
+            if let Some(change) = Change::of(&notification) {
+                outward.member.changes.count(change);
+            }
+            outward.notification(&mut notification);
+            Some(notification)
+        })
     }
 }

@@ -14,7 +14,7 @@ use super::{
     policy::MOST_RETRIES,
     service::{Answer, Stack},
 };
-use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, request::next_id};
+use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, context::next_id};
 
 pub(super) struct Call {
     policy: Arc<RetryPolicy>,

@@ -59,9 +59,7 @@ pub(super) struct Return {
 
 /// Returns a request that the upstream makes on its own behalf.
 pub(super) fn own(message: ClientRequest) -> McpRequest {
-    let mut request = McpRequest::new(message);
-    request.context.caller = Caller::detached().quiet();
-    request
+    McpRequest::from_parts(message, CallContext::background())
 }
 
 impl Call {

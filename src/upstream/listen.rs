@@ -14,9 +14,8 @@ use futures::{
 };
 
 use rmcp::model::{
-    ClientRequest, GetExtensions, NotificationMetaObject, ServerNotification, SubscribeRequest,
-    SubscribeRequestParams, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
-    SubscriptionsAcknowledgedNotificationParams, UnsubscribeRequest, UnsubscribeRequestParams,
+    ClientRequest, ServerNotification, SubscribeRequest, SubscribeRequestParams,
+    SubscriptionFilter, UnsubscribeRequest, UnsubscribeRequestParams,
 };
 
 use super::{
@@ -24,7 +23,10 @@ use super::{
     errors,
     route::{Mail, Route},
 };
-use crate::{Error, McpRequest, McpResponse, listen::resources::RefusedSubscriptions};
+use crate::{
+    Error, McpRequest, McpResponse,
+    listen::{RefusedSubscriptions, acknowledgment, with_subscription_id},
+};
 
 /// Time limit to tell a server of an unsubscription.
 const TELL_WITHIN: Duration = Duration::from_secs(30);
@@ -109,21 +111,15 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
     if let Some(uris) = &mut accepted.resource_subscriptions {
         uris.retain(|uri| !refused.0.contains_key(uri));
     }
-    let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(
-        SubscriptionsAcknowledgedNotificationParams::new(accepted),
-    );
-    acknowledgment.extensions.insert(refused);
+    let acknowledgment = acknowledgment(accepted, refused, &context.id);
     let lost = || call.connection.end().explain(errors::lost(&call.upstream));
     let back = Return::new(context.caller.clone(), context.id.clone(), call.era);
     let mut asked = FuturesUnordered::<Asking<'_>>::new();
-    let tell = |mut notification: ServerNotification| {
-        let meta = notification
-            .extensions_mut()
-            .get_or_insert_with(NotificationMetaObject::new);
-        meta.set_subscription_id(context.id.clone());
+    let tell = |notification: ServerNotification| {
+        let notification = with_subscription_id(notification, &context.id);
         Box::pin(context.caller.notify(notification))
     };
-    let mut telling = Some(tell(acknowledgment.into()));
+    let mut telling = Some(tell(acknowledgment));
     loop {
         tokio::select! {
             biased;

@@ -49,11 +49,11 @@ use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy, UnreadableItem,
     caller::Era,
     code,
+    context::OnlyDeclared,
     protocol::{
         self,
         unreadable_items::{Listing, UnreadableLog},
     },
-    request::OnlyDeclared,
 };
 
 /// The innermost service of a stack: a connection to an MCP server.
@@ -357,7 +357,7 @@ impl Inner {
     /// The future of every call is as large as the largest branch here. So the rare branches are
     /// boxed, and the request stays in its own box.
     async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &self.name);
+        ServedBy::set(&request.context.extensions, &self.name);
         let era = request.context.era();
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;

@@ -14,7 +14,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rmcp::model::{CacheScope, ErrorCode, ProgressToken, RequestMetaObject};
+use rmcp::model::CacheScope;
 use tokio::time::Instant;
 
 use super::{
@@ -23,15 +23,14 @@ use super::{
     list_key::{ListKey, tick},
     listed_member::{Age, ListedMember},
 };
-use crate::gateway::{members::watch::DiscardingSink, notifier::ChangeNotifier};
+use crate::gateway::notifier::ChangeNotifier;
 use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
-    context::audience::PrivateTo,
+    context::{OnlyDeclared, audience::PrivateTo, next_id},
     protocol::{
         pages::{Next, Pages},
         unreadable_items::Listing,
     },
-    request::{OnlyDeclared, next_id},
     util::panics,
 };
 
@@ -122,7 +121,7 @@ impl ListedMember {
         }
         fetch_all::<T>(Fetch {
             member: self.clone(),
-            context: own_context(context),
+            context: shared_context(context),
             key: self.list_key(context),
             id: tick(),
             change: self.change_count::<T>(),
@@ -157,7 +156,7 @@ impl ListedMember {
         let late = Arc::new(AtomicBool::new(false));
         let fetch = fetch_all::<T>(Fetch {
             member: self.clone(),
-            context: own_context(context),
+            context: shared_context(context),
             key: key.clone(),
             id,
             change,
@@ -210,27 +209,13 @@ impl ListedMember {
 
 /// Returns a context for a request on behalf of several callers. It has the `_meta` of `context`,
 /// but notifications and requests do not reach a caller.
-fn own_context(context: &CallContext) -> CallContext {
-    let mut own = CallContext::new(next_id());
-    own.meta = without_progress(&context.meta);
-    own.extensions = context.extensions.clone();
+fn shared_context(context: &CallContext) -> CallContext {
+    let mut shared = context.to_background();
     // Several members serve it.
-    own.extensions.remove::<ServedBy>();
-    own.extensions.insert(OnlyDeclared);
-    own.lift_visibility();
-    own.caller = context.caller.wrap(|_| DiscardingSink).quiet();
-    own
-}
-
-/// Removes the progress token: progress goes to the caller's own request, not to requests derived
-/// from it.
-pub(in crate::gateway) fn without_progress(meta: &RequestMetaObject) -> RequestMetaObject {
-    let mut meta = meta.clone();
-    if meta.get_progress_token().is_some() {
-        meta.set_progress_token(ProgressToken(next_id()));
-        meta.shift_remove("progressToken");
-    }
-    meta
+    shared.extensions.remove::<ServedBy>();
+    shared.extensions.insert(OnlyDeclared);
+    shared.lift_visibility();
+    shared
 }
 
 struct Fetch {
@@ -308,7 +293,7 @@ async fn fetch_all<T: ListItem>(fetch: Fetch) -> Fetched<T> {
     };
     let now = Instant::now();
     let outcome = match outcome {
-        Err(error) if is_unknown_method(&error) => Ok(AllPages::nothing(now + UNSUPPORTED_FOR)),
+        Err(error) if error.is_method_not_found() => Ok(AllPages::nothing(now + UNSUPPORTED_FOR)),
         other => other,
     };
     let known = outcome.map(|listing| fetch.cache(listing, now));
@@ -412,10 +397,4 @@ async fn fetch_pages<T: ListItem>(
             shareable,
         });
     }
-}
-
-fn is_unknown_method(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }

@@ -8,12 +8,10 @@ use rmcp::model::{
     SkillResources, Tool,
 };
 
-use crate::gateway::{
-    members::changes::Change,
-    names::{app_views, uris::UriPrefix},
-};
+use crate::gateway::names::{app_views, uris::UriPrefix};
 use crate::{
     Item, ToolHints, UnreadableItem,
+    listen::Change,
     protocol::{results, tool_schema},
 };
 

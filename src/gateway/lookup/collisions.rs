@@ -14,7 +14,7 @@ use crate::gateway::{
     },
     shared::Shared,
 };
-use crate::{CallContext, Error, request::next_id};
+use crate::{CallContext, Error};
 
 impl Shared {
     /// Asks all members that need no caller for all their lists, concurrently.
@@ -45,7 +45,7 @@ impl Shared {
         members: &[Arc<ListedMember>],
         merged: &MergedLists,
     ) -> Option<String> {
-        let context = CallContext::new(next_id());
+        let context = CallContext::background();
         let key = ListKey::of(&context, false);
         let gathered = self
             .gather_into::<T>(merged, members, key, &context, Age::Fresh)

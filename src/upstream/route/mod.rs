@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     answers::{self, Expected},
     capabilities::Claims,
-    kinds::{is_change, number_in, wants},
+    kinds::number_in,
     route::{
         abandoned::Abandoned,
         callers::{CallerKey, Callers},
@@ -38,7 +38,12 @@ use super::{
     },
     stats::Counters,
 };
-use crate::{CallContext, Caller, lines::Why, protocol};
+use crate::{
+    CallContext, Caller,
+    lines::Why,
+    listen::{is_change, wants},
+    protocol,
+};
 
 /// Limit of messages that wait for one call. A caller that takes them slower than the server sends
 /// loses the newest progress and log messages. A listen that falls so far behind ends with an
