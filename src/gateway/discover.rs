@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Shared {
-    /// Asks every member for its description. A member that is down, or silent past the deadline,
+    /// Asks every member for its description. A member that is down, or silent past the timeout,
     /// is left out. It fails only if there are members and none of them answers.
     pub(super) async fn discover(
         &self,
@@ -27,7 +27,7 @@ impl Shared {
             // Several members serve it.
             request.context.extensions.remove::<ServedBy>();
         }
-        let deadline = self.rules.deadline;
+        let timeout = self.rules.list_timeout;
         let context = request.context.clone();
         for member in &members.list {
             // List requests usually come next.
@@ -38,9 +38,9 @@ impl Shared {
             self.map_visibility(member, &mut request.context);
             let call = member.call(request);
             async move {
-                let answered = tokio::time::timeout(deadline, call)
+                let answered = tokio::time::timeout(timeout, call)
                     .await
-                    .unwrap_or_else(|_| Err(Error::timeout(deadline)))?;
+                    .unwrap_or_else(|_| Err(Error::timeout(timeout)))?;
                 let private = answered.private_to().cloned();
                 let described: DiscoverResult = results::expect(answered.into_result())?;
                 Ok::<_, Error>((member, described, private))

@@ -268,14 +268,14 @@ impl Shared {
         if members.list.len() > 1 {
             request.context.extensions.insert(OnlyDeclared);
         }
-        let deadline = self.rules.deadline;
+        let timeout = self.rules.list_timeout;
         let asked = members.list.iter().map(|member| {
             let mut request = request.clone();
             self.map_visibility(member, &mut request.context);
             let call = member.call(request);
             async move {
-                let answered = tokio::time::timeout(deadline, call).await;
-                answered.unwrap_or_else(|_| Err(Error::timeout(deadline)))
+                let answered = tokio::time::timeout(timeout, call).await;
+                answered.unwrap_or_else(|_| Err(Error::timeout(timeout)))
             }
         });
         let mut failed = None;

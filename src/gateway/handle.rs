@@ -3,10 +3,9 @@ use std::{fmt, sync::Arc};
 use super::{
     lists::{list_item::ListItem, list_key::ListKey, listed_member::ListedMember},
     members::{member::Member, state::MemberState},
-    service::impossible,
     shared::Shared,
 };
-use crate::Error;
+use crate::ConfigError;
 
 /// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, and returns
 /// their states.
@@ -39,8 +38,8 @@ impl GatewayHandle {
     ///
     /// Fails as [`GatewayBuilder::build`](super::GatewayBuilder::build) does. Nothing has changed
     /// then.
-    pub fn add(&self, member: Member) -> Result<(), Error> {
-        self.shared.insert_member(member, false).map_err(impossible)
+    pub fn add(&self, member: Member) -> Result<(), ConfigError> {
+        self.shared.insert_member(member, false)
     }
 
     /// Replaces the stack of the member of the same name. Calls in flight end on the old stack, and
@@ -49,8 +48,8 @@ impl GatewayHandle {
     /// # Errors
     ///
     /// Fails if there is no member of that name, and as [`add`](Self::add) does.
-    pub fn replace(&self, member: Member) -> Result<(), Error> {
-        self.shared.insert_member(member, true).map_err(impossible)
+    pub fn replace(&self, member: Member) -> Result<(), ConfigError> {
+        self.shared.insert_member(member, true)
     }
 
     /// Removes a member. Returns `false` if there is no member of that name. Calls in flight still

@@ -6,12 +6,8 @@ use std::{
 use futures::future::BoxFuture;
 use tower::{Layer, Service};
 
-use super::{
-    members::member::Member,
-    names::style::Style,
-    service::{Gateway, impossible},
-};
-use crate::{Error, McpRequest, McpResponse};
+use super::{members::member::Member, names::style::Style, service::Gateway};
+use crate::{ConfigError, Error, McpRequest, McpResponse, Stack};
 
 /// Puts a name in front of the items that one stack exposes: `query` becomes `db__query`,
 /// `file:///a` becomes `db+file:///a`, and `ui://chart/view.html` becomes
@@ -45,20 +41,16 @@ impl NamespaceLayer {
     /// # Errors
     ///
     /// Fails if `name` cannot be a member's name; see [`Member::new`].
-    pub fn new(name: impl Into<String>) -> Result<Self, Error> {
+    pub fn new(name: impl Into<String>) -> Result<Self, ConfigError> {
         let name = name.into();
         let style = Style::default();
-        style.check_member(&name).map_err(impossible)?;
+        let checked = style.check_member(&name);
+        checked.map_err(|reason| ConfigError::new("namespace", "name", reason))?;
         Ok(Self { name })
     }
 }
 
-impl<S> Layer<S> for NamespaceLayer
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send + 'static,
-{
+impl<S: Stack> Layer<S> for NamespaceLayer {
     type Service = Namespace;
 
     fn layer(&self, stack: S) -> Namespace {

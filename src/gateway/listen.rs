@@ -46,7 +46,7 @@ pub(super) async fn listen(
         opened.insert(member.id);
         parts.push(listen_to_member(listen.clone(), Arc::clone(member), true));
     }
-    let timeout = tokio::time::sleep(listen.shared.rules.deadline);
+    let timeout = tokio::time::sleep(listen.shared.rules.list_timeout);
     tokio::pin!(timeout);
     loop {
         let waiting = !listen.acknowledged.is_cancelled();

@@ -101,7 +101,7 @@
 //!
 //! # Lists
 //!
-//! Members are asked concurrently, and each has [5 s](GatewayBuilder::list_deadline). A member that
+//! Members are asked concurrently, and each has [5 s](GatewayBuilder::list_timeout). A member that
 //! is late or fails is served from its last known list, or left out. Both are reported: in
 //! [`ListReport`], in the result's `_meta`, and by [`GatewayHandle::members`]. A late list is used
 //! for the next request, and callers are told that the lists have changed.

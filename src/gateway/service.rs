@@ -18,10 +18,10 @@ use super::{
     seal::Seal,
     shared::{CustomRule, Shared},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};
+use crate::{CallContext, ConfigError, Error, McpRequest, McpResponse, Stack};
 
 /// The default time that a list waits for a member.
-const LIST_DEADLINE: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The default maximum number of items in a page of a list.
 const PAGE_SIZE: usize = 1_000;
 
@@ -60,20 +60,14 @@ impl Gateway {
     /// Use this method after members were added later.
     ///
     /// Members that cannot be asked are skipped: those that do not answer within the
-    /// [deadline](GatewayBuilder::list_deadline), and those with a stack for each caller.
+    /// [timeout](GatewayBuilder::list_timeout), and those with a stack for each caller.
     ///
     /// # Errors
     ///
-    /// Returns a refusal (by `gateway`) with the name and both members.
-    pub async fn check(&self) -> Result<(), Error> {
-        self.shared.check().await
+    /// Returns an error (option `prefix`) with the name and both members.
+    pub async fn check(&self) -> Result<(), ConfigError> {
+        self.shared.check_collisions().await
     }
-}
-
-pub(super) fn impossible(message: String) -> Error {
-    Refusal::new("gateway", message)
-        .with_code(code::FORBIDDEN)
-        .into()
 }
 
 impl fmt::Debug for Gateway {
@@ -122,7 +116,7 @@ impl Default for GatewayBuilder {
             members: Vec::new(),
             rules: Rules {
                 page_size: PAGE_SIZE,
-                deadline: LIST_DEADLINE,
+                list_timeout: LIST_TIMEOUT,
                 ..Rules::default()
             },
             prefix: Prefix::default(),
@@ -136,12 +130,7 @@ impl Default for GatewayBuilder {
 
 impl GatewayBuilder {
     /// Adds a stack under a name.
-    pub fn member<S>(self, name: impl Into<String>, stack: S) -> Self
-    where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-    {
+    pub fn member(self, name: impl Into<String>, stack: impl Stack) -> Self {
         self.add_member(Member::new(name, stack))
     }
 
@@ -185,8 +174,8 @@ impl GatewayBuilder {
 
     /// Sets how long lists, `server/discover` and the opening of a listen wait for a member.
     /// Default: 5 s. Limit: 1 hour.
-    pub fn list_deadline(mut self, deadline: Duration) -> Self {
-        self.rules.deadline = deadline.min(Duration::from_secs(60 * 60));
+    pub fn list_timeout(mut self, timeout: Duration) -> Self {
+        self.rules.list_timeout = timeout.min(Duration::from_secs(60 * 60));
         self
     }
 
@@ -236,7 +225,7 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a refusal (by `gateway`) if:
+    /// Fails if:
     ///
     /// - two members have one name,
     /// - a member, a tool or a prompt has a name that is not allowed,
@@ -244,15 +233,15 @@ impl GatewayBuilder {
     /// - the separator or the length limit is impossible.
     ///
     /// Names that only the members know are not checked; use [`connect`](Self::connect) for it.
-    pub fn build(self) -> Result<Gateway, Error> {
-        self.rules.style.check().map_err(impossible)?;
+    pub fn build(self) -> Result<Gateway, ConfigError> {
+        self.rules.style.check()?;
         let seal = self.seal.unwrap_or_else(Seal::random);
         let mut shared = Shared::new(self.rules, self.prefix, seal);
         shared.custom = self.custom;
         shared.server_info = self.server_info;
         shared.instructions = self.instructions;
         for member in self.members {
-            shared.insert_member(member, false).map_err(impossible)?;
+            shared.insert_member(member, false)?;
         }
         Ok(Gateway {
             shared: Arc::new(shared),
@@ -265,7 +254,7 @@ impl GatewayBuilder {
     /// then an error now, not a tool that is missing later. It is meant for gateways with several
     /// members that are [never prefixed](Prefix::Never); for others it only connects the members.
     ///
-    /// A member that is down, or silent past the [deadline](Self::list_deadline), does not keep the
+    /// A member that is down, or silent past the [timeout](Self::list_timeout), does not keep the
     /// gateway from starting. If it comes later with a name that is taken, the member of higher
     /// priority has the name. [`GatewayHandle::members`] reports the items that are left out.
     ///
@@ -301,9 +290,8 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// Fails as [`build`](Self::build) does, and with a refusal that has a name or URI of two
-    /// members, and both members.
-    pub async fn connect(self) -> Result<Gateway, Error> {
+    /// Fails as [`build`](Self::build) and [`Gateway::check`] do.
+    pub async fn connect(self) -> Result<Gateway, ConfigError> {
         let gateway = self.build()?;
         gateway.check().await?;
         Ok(gateway)

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use rmcp::model::{Implementation, Prompt, Tool};
+use rmcp::model::Implementation;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ use super::{
     rewrite::Outward,
     seal::Seal,
 };
-use crate::{CallContext, Item, McpResponse, caller::Era};
+use crate::{CallContext, ConfigError, Item, McpResponse, caller::Era, util::lock};
 
 /// Returns the member for a custom method, given the method, its params and the call's context.
 pub(super) type CustomRule =
@@ -70,7 +70,7 @@ pub(super) struct ActiveMembers {
 type Renamed = HashMap<String, (Arc<ListedMember>, String)>;
 
 impl ActiveMembers {
-    fn of(mut list: Vec<Arc<ListedMember>>) -> Result<Self, String> {
+    fn of(mut list: Vec<Arc<ListedMember>>) -> Result<Self, ConfigError> {
         list.sort_by_key(|member| (std::cmp::Reverse(member.priority), member.place));
         let by_name = list
             .iter()
@@ -88,8 +88,8 @@ impl ActiveMembers {
                 .into_iter()
                 .filter(|era| list.iter().any(|member| member.is_per_session(*era)))
                 .collect(),
-            renamed_tools: renamed(&list, Tool::NOUN, |member| &member.options.tools)?,
-            renamed_prompts: renamed(&list, Prompt::NOUN, |member| &member.options.prompts)?,
+            renamed_tools: renamed(&list, "rename", |member| &member.options.tools)?,
+            renamed_prompts: renamed(&list, "rename_prompt", |member| &member.options.prompts)?,
             list,
         })
     }
@@ -124,18 +124,19 @@ impl ActiveMembers {
 /// Returns the names that the operator gave to items of one kind.
 fn renamed(
     list: &[Arc<ListedMember>],
-    noun: &str,
+    option: &'static str,
     overrides: impl Fn(&ListedMember) -> &Overrides,
-) -> Result<Renamed, String> {
+) -> Result<Renamed, ConfigError> {
     let mut renamed = Renamed::new();
     for member in list {
         for (inner, said) in overrides(member) {
             let Some(name) = &said.name else { continue };
             if let Some((other, _)) = renamed.get(name) {
-                return Err(format!(
-                    "two {noun}s are renamed to `{name}`: one of `{}`, one of `{}`",
+                let reason = format!(
+                    "two items are renamed to `{name}`: one of `{}`, one of `{}`; use two names",
                     other.name, member.name
-                ));
+                );
+                return Err(ConfigError::new("gateway", option, reason));
             }
             renamed.insert(name.clone(), (member.clone(), inner.clone()));
         }
@@ -168,65 +169,72 @@ impl Shared {
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Arc<ActiveMembers>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn members(&self) -> Arc<ActiveMembers> {
-        self.slot().clone()
+        lock(&self.members).clone()
     }
 
     /// Adds a member, or replaces the one of the same name.
-    pub(super) fn insert_member(&self, member: Member, replaces: bool) -> Result<(), String> {
-        let style = &self.rules.style;
-        match member.prefix.unwrap_or(self.prefix) {
-            // The name is never shown to callers.
-            Prefix::Never if member.name.is_empty() || member.name.contains('\n') => {
-                return Err("a member's name is one line".to_owned());
-            }
-            Prefix::Never => {}
-            _ => style.check_member(&member.name)?,
-        }
-        let overrides = [
-            (Tool::NOUN, &member.options.tools),
-            (Prompt::NOUN, &member.options.prompts),
-        ];
-        for (noun, overrides) in overrides {
-            let mut names = overrides.values().filter_map(|one| one.name.as_ref());
-            if let Some(name) = names.find(|name| !style.fits(name)) {
-                return Err(format!(
-                    "`{name}` cannot name a {noun}: 1 to {} letters, digits, `_`, `-` and `.`",
-                    style.max_length
-                ));
-            }
-        }
-        let mut slot = self.slot();
+    pub(super) fn insert_member(&self, member: Member, replaces: bool) -> Result<(), ConfigError> {
+        self.check_member(&member)?;
+        let mut slot = lock(&self.members);
         let present = slot.get(&member.name).cloned();
+        let refuse = |reason| Err(ConfigError::new("gateway", "member", reason));
         let place = match (&present, replaces) {
             (Some(present), true) => present.place,
-            (None, true) => return Err(format!("there is no member `{}`", member.name)),
-            (Some(present), false) => {
-                return Err(format!("there is a member `{}` already", present.name));
-            }
             (None, false) => self.next_place.fetch_add(1, Ordering::Relaxed),
+            (None, true) => {
+                let name = &member.name;
+                return refuse(format!("there is no member `{name}`; add it instead"));
+            }
+            (Some(present), false) => {
+                let name = &present.name;
+                return refuse(format!(
+                    "there is a member `{name}` already; use another name"
+                ));
+            }
         };
-        let member = Arc::new(ListedMember::new(ActiveMember::new(
-            member,
-            place,
-            self.prefix,
-            self.ended.child_token(),
-        )));
+        let removed = self.ended.child_token();
+        let member = ActiveMember::new(member, place, self.prefix, removed);
         let mut list = slot.list.clone();
         list.retain(|other| other.name != member.name);
-        list.push(member);
+        list.push(Arc::new(ListedMember::new(member)));
         *slot = Arc::new(ActiveMembers::of(list)?);
         drop(slot);
         self.members_changed(present);
         Ok(())
     }
 
+    /// Checks the names of a member and of the items that it renames.
+    fn check_member(&self, member: &Member) -> Result<(), ConfigError> {
+        let style = &self.rules.style;
+        let name = match member.prefix.unwrap_or(self.prefix) {
+            // The name is never shown to callers.
+            Prefix::Never if member.name.is_empty() || member.name.contains('\n') => {
+                Err("a name is empty or has a line break; use one line of text".to_owned())
+            }
+            Prefix::Never => Ok(()),
+            _ => style.check_member(&member.name),
+        };
+        name.map_err(|reason| ConfigError::new("gateway", "member", reason))?;
+        let overrides = [
+            ("rename", &member.options.tools),
+            ("rename_prompt", &member.options.prompts),
+        ];
+        for (option, overrides) in overrides {
+            let mut names = overrides.values().filter_map(|one| one.name.as_ref());
+            if let Some(name) = names.find(|name| !style.fits(name)) {
+                let reason = format!(
+                    "`{name}` is not a valid name; use 1 to {} letters, digits, `_`, `-` and `.`",
+                    style.max_length
+                );
+                return Err(ConfigError::new("gateway", option, reason));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn remove_member(&self, name: &str) -> bool {
-        let mut slot = self.slot();
+        let mut slot = lock(&self.members);
         let Some(present) = slot.get(name).cloned() else {
             return false;
         };

@@ -61,9 +61,13 @@ impl Shared {
         context: &CallContext,
     ) -> Option<Arc<CachedList<Tool>>> {
         watch_member(member, context);
-        let timeout = LOOKUP_TIMEOUT.min(self.rules.deadline);
-        let part =
-            member.list_part::<Tool>(context, Age::Paging, self.rules.deadline, &self.notifier);
+        let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
+        let part = member.list_part::<Tool>(
+            context,
+            Age::Paging,
+            self.rules.list_timeout,
+            &self.notifier,
+        );
         tokio::time::timeout(timeout, part).await.ok()?.list
     }
 }

@@ -62,29 +62,47 @@ async fn two_members_with_one_tool_name_by_each_policy() {
 async fn an_impossible_configuration_is_refused_when_it_is_built() {
     let shop = Shop::with("s", &[]);
     let member = |name: &str| Member::new(name, shop.piped());
-    for (builder, said) in [
-        (
-            Gateway::builder()
-                .add_member(member("a"))
-                .add_member(member("a")),
-            "a member `a` already",
-        ),
+    let two_members = Gateway::builder()
+        .add_member(member("a"))
+        .add_member(member("a"));
+    let two_tools = Gateway::builder()
+        .add_member(member("a").rename("x", "z"))
+        .add_member(member("b").rename("y", "z"));
+    let illegal = member("a").rename_prompt("x", "no spaces");
+    for (builder, option, reason) in [
+        (two_members, "member", "a member `a` already"),
         (
             Gateway::builder().add_member(member("a__b")),
-            "cannot name a member",
+            "member",
+            "use a name without \"__\"",
         ),
-        (Gateway::builder().separator("/"), "cannot separate"),
-        (Gateway::builder().max_name_length(5), "impossible"),
         (
-            Gateway::builder()
-                .add_member(member("a").rename("x", "z"))
-                .add_member(member("b").rename("y", "z")),
+            Gateway::builder().separator("/"),
+            "separator",
+            "use letters",
+        ),
+        (
+            Gateway::builder().max_name_length(5),
+            "max_name_length",
+            "use 32 to 128",
+        ),
+        (
+            two_tools,
+            "rename",
             "renamed to `z`: one of `a`, one of `b`",
         ),
+        (
+            Gateway::builder().add_member(illegal),
+            "rename_prompt",
+            "`no spaces` is not a valid name",
+        ),
     ] {
-        let error = builder.build().unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        let error = builder.build().unwrap_err();
+        assert_eq!((error.layer(), error.option()), ("gateway", option));
+        assert!(error.reason().contains(reason), "{error}");
     }
+    let error = NamespaceLayer::new("a__b").unwrap_err();
+    assert_eq!((error.layer(), error.option()), ("namespace", "name"));
 }
 
 #[tokio::test]
@@ -374,7 +392,8 @@ async fn members_with_one_name_and_no_prefix_do_not_connect() {
         .add_member(down("dead"))
         .add_member(Member::new("other", same("other")).priority(1));
     let error = collided.connect().await.unwrap_err();
-    assert!(error.is_refused());
+    assert_eq!((error.layer(), error.option()), ("gateway", "prefix"));
+    assert!(Error::from(error.clone()).is_refused());
     let said = "`other` and `one` both have a tool `same`";
     assert!(error.to_string().contains(said), "{error}");
 

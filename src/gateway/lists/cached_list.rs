@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
 };
 
 use futures::future::{BoxFuture, Shared};
@@ -10,7 +10,7 @@ use rmcp::model::{CacheScope, MetaObject};
 use tokio::time::Instant;
 
 use super::list_key::{ByListKey, ListKey};
-use crate::{Error, context::audience::PrivateTo};
+use crate::{Error, context::audience::PrivateTo, util::lock};
 
 /// A fetched list of a member.
 pub(in crate::gateway) struct CachedList<T> {
@@ -57,7 +57,7 @@ impl<T> Default for ListCache<T> {
 
 impl<T> ListCache<T> {
     pub(in crate::gateway) fn fetching(&self) -> MutexGuard<'_, HashMap<ListKey, SharedFetch<T>>> {
-        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.fetching)
     }
 }
 

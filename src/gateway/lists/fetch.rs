@@ -65,12 +65,12 @@ pub(in crate::gateway) struct Part<T> {
 }
 
 impl ListedMember {
-    /// Returns the member's list, or the best known one at the deadline.
+    /// Returns the member's list, or the best known one after the timeout.
     pub(in crate::gateway) async fn list_part<T: ListItem>(
         self: &Arc<Self>,
         context: &CallContext,
         age: Age,
-        deadline: Duration,
+        timeout: Duration,
         notifier: &ChangeNotifier,
     ) -> Part<T> {
         let key = self.list_key(context);
@@ -86,7 +86,7 @@ impl ListedMember {
             };
         }
         let begun = self.fetch::<T>(context, key, notifier);
-        let (end, late) = (begun.since + deadline, begun.late.clone());
+        let (end, late) = (begun.since + timeout, begun.late.clone());
         let fetched =
             tokio::time::timeout_at(end, self.await_fetch(begun, context, notifier)).await;
         let last = known.map(|(list, _)| list);
@@ -95,8 +95,8 @@ impl ListedMember {
             Ok(Err(error)) => (last, true, Some(error)),
             Err(_) => {
                 late.store(true, Ordering::Release);
-                self.mark_degraded(&format!("no list of {}s within {deadline:?}", T::NOUN));
-                (last, true, Some(Error::timeout(deadline)))
+                self.mark_degraded(&format!("no list of {}s within {timeout:?}", T::NOUN));
+                (last, true, Some(Error::timeout(timeout)))
             }
         };
         Part {

@@ -34,7 +34,7 @@ pub(in crate::gateway) struct Gathered<T> {
     pub(in crate::gateway) errors: Vec<Error>,
 }
 
-/// Asks all members concurrently, and merges the lists that are known by the deadline.
+/// Asks all members concurrently, and merges the lists that are known within the timeout.
 pub(in crate::gateway) async fn gather<T: ListItem>(
     members: &[Arc<ListedMember>],
     key: ListKey,
@@ -44,10 +44,10 @@ pub(in crate::gateway) async fn gather<T: ListItem>(
     context: &CallContext,
     age: Age,
 ) -> Gathered<T> {
-    let deadline = rules.deadline;
+    let timeout = rules.list_timeout;
     let parts = members
         .iter()
-        .map(|member| member.list_part::<T>(context, age, deadline, notifier));
+        .map(|member| member.list_part::<T>(context, age, timeout, notifier));
     let parts: Vec<Part<T>> = join_all(parts).await;
     let mut report = ListReport::default();
     for part in parts.iter().filter(|part| part.stale) {

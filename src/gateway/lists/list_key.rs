@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::{Audience, CallContext, caller::Era};
+use crate::{Audience, CallContext, caller::Era, util::lock};
 
 /// The maximum number of callers for which a member's lists, and the merged lists, are remembered.
 /// Past it the least recently used is forgotten.
@@ -66,7 +66,7 @@ impl<V> Default for ByListKey<V> {
 
 impl<V: Clone> ByListKey<V> {
     fn map(&self) -> MutexGuard<'_, HashMap<ListKey, (V, u64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(in crate::gateway) fn get(&self, key: &ListKey) -> Option<V> {

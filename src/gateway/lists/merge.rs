@@ -29,7 +29,7 @@ pub(in crate::gateway) struct Rules {
     pub(in crate::gateway) style: Arc<Style>,
     pub(in crate::gateway) read_only: bool,
     pub(in crate::gateway) page_size: usize,
-    pub(in crate::gateway) deadline: Duration,
+    pub(in crate::gateway) list_timeout: Duration,
 }
 
 /// One item under its outward name.

@@ -82,9 +82,9 @@ impl Shared {
         if member.cached::<T>(&member.list_key(context)).is_none()
             && member.begin_suggestion_fetch::<T>(context)
         {
-            let timeout = LOOKUP_TIMEOUT.min(self.rules.deadline);
+            let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
             let part =
-                member.list_part::<T>(context, Age::Any, self.rules.deadline, &self.notifier);
+                member.list_part::<T>(context, Age::Any, self.rules.list_timeout, &self.notifier);
             // Without the list, the URI is taken as an outward one.
             let _ = tokio::time::timeout(timeout, part).await;
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 
-use crate::gateway::service::impossible;
 use crate::gateway::{
     lists::{
         list_item::ListItem,
@@ -14,11 +13,11 @@ use crate::gateway::{
     },
     shared::Shared,
 };
-use crate::{CallContext, Error};
+use crate::{CallContext, ConfigError};
 
 impl Shared {
     /// Asks all members that need no caller for all their lists, concurrently.
-    pub(in crate::gateway) async fn check(&self) -> Result<(), Error> {
+    pub(in crate::gateway) async fn check_collisions(&self) -> Result<(), ConfigError> {
         let members: Vec<_> = self
             .members()
             .list
@@ -37,7 +36,9 @@ impl Shared {
         );
         let (tools, prompts, resources, templates, skills) = found;
         let first = tools.or(prompts).or(resources).or(templates).or(skills);
-        first.map_or(Ok(()), |what| Err(impossible(what)))
+        first.map_or(Ok(()), |reason| {
+            Err(ConfigError::new("gateway", "prefix", reason))
+        })
     }
 
     async fn contested<T: ListItem>(
@@ -53,7 +54,7 @@ impl Shared {
         let (name, first, second) = gathered.merged.contested.first()?;
         let noun = T::NOUN;
         Some(format!(
-            "`{first}` and `{second}` both have a {noun} `{name}`, and neither may be prefixed: rename or \
+            "`{first}` and `{second}` both have a {noun} `{name}`, and neither may be prefixed; rename or \
              hide one, or let one be prefixed"
         ))
     }

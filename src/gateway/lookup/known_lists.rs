@@ -49,7 +49,7 @@ impl Shared {
         };
         if !sought.is_empty() {
             sought.extend(known.iter().cloned());
-            let timeout = LOOKUP_TIMEOUT.min(self.rules.deadline);
+            let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
             if let Ok(found) = tokio::time::timeout(timeout, near(sought)).await {
                 return Some(found);
             }

@@ -12,13 +12,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{Audience, BoxStack, CallContext, Error, Refusal, caller::Era, code};
+use crate::{Audience, BoxStack, CallContext, Error, Refusal, caller::Era, code, util::lock};
 
 /// The default maximum number of stacks of a per-caller member.
 pub(in crate::gateway) const MAX_STACKS: usize = 1_000;
@@ -139,7 +139,7 @@ impl Factory {
     }
 
     fn stacks(&self) -> MutexGuard<'_, HashMap<CallerKey, Made>> {
-        self.stacks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stacks)
     }
 
     fn find(&self, key: &CallerKey) -> Option<(BoxStack, Option<Arc<()>>)> {

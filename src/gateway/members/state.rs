@@ -1,13 +1,13 @@
 //! The state of a member, as far as requests have shown it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::Error;
+use crate::{Error, util::lock};
 
 /// The state of a member.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl State {
     }
 
     fn lock(&self) -> MutexGuard<'_, MemberState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Updates the member's state with the outcome of a request.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use rmcp::model::sha256_digest;
 
+use crate::ConfigError;
+
 /// The default maximum length of an outward name. Hosts of models refuse longer ones.
 pub(in crate::gateway) const MAX_NAME_LENGTH: usize = 64;
 /// The number of hash characters in a changed name.
@@ -26,43 +28,42 @@ impl Default for Style {
 }
 
 impl Style {
-    /// Returns an error if `member` cannot be a member's name.
+    /// Returns the reason, with the remedy, if `member` cannot be a member's name.
     pub(in crate::gateway) fn check_member(&self, member: &str) -> Result<(), String> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if !member.starts_with(|c: char| c.is_ascii_alphabetic()) || !member.chars().all(legal) {
+        if !member.starts_with(|c: char| c.is_ascii_alphabetic()) || !member.bytes().all(is_legal) {
             return Err(format!(
-                "{member:?} cannot name a member: a letter, then letters, digits, `_`, `-` and `.`"
+                "{member:?} is not a valid name; use a letter, then letters, digits, `_`, `-` and `.`"
             ));
         }
         let prefix = self.prefix(member);
         if prefix.find(&self.separator) != Some(member.len()) {
             return Err(format!(
-                "{member:?} cannot name a member: with the separator {:?} its end would not be found",
+                "the name {member:?} contains the separator {0:?} or ends with a part of it; use a \
+                 name without {0:?}",
                 self.separator
             ));
         }
         if prefix.len() + HASH_LENGTH + 2 > self.max_length {
             return Err(format!(
-                "{member:?} is too long for a member's name where names have {} characters",
+                "the name {member:?} is too long for outward names of {} characters; use a shorter one",
                 self.max_length
             ));
         }
         Ok(())
     }
 
-    pub(in crate::gateway) fn check(&self) -> Result<(), String> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if self.separator.is_empty() || !self.separator.chars().all(legal) {
-            return Err(format!(
-                "{:?} cannot separate names: it takes letters, digits, `_`, `-` and `.`",
+    /// Returns an error if no name can be built by these rules.
+    pub(in crate::gateway) fn check(&self) -> Result<(), ConfigError> {
+        if self.separator.is_empty() || !self.separator.bytes().all(is_legal) {
+            let reason = format!(
+                "{:?} cannot separate names; use letters, digits, `_`, `-` and `.`",
                 self.separator
-            ));
+            );
+            return Err(ConfigError::new("gateway", "separator", reason));
         }
         if !(32..=128).contains(&self.max_length) {
-            return Err(format!(
-                "a limit of {} characters is impossible: names have from 32 to 128",
-                self.max_length
-            ));
+            let reason = format!("{} is out of range; use 32 to 128", self.max_length);
+            return Err(ConfigError::new("gateway", "max_name_length", reason));
         }
         Ok(())
     }
@@ -86,11 +87,7 @@ impl Style {
     /// Returns `true` if a name conforms to the rules (MCP 2026-07-28, Tools, "Tool Names") and to
     /// the length limit.
     pub(in crate::gateway) fn fits(&self, name: &str) -> bool {
-        !name.is_empty()
-            && name.len() <= self.max_length
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        !name.is_empty() && name.len() <= self.max_length && name.bytes().all(is_legal)
     }
 
     /// Returns a name that conforms to the rules: the name itself, or the legal rest of it and a
@@ -108,7 +105,7 @@ impl Style {
         let head = name.chars().take(self.max_length - HASH_LENGTH - 1);
         let mut fitted: String = head
             .map(|c| match c {
-                c if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') => c,
+                c if u8::try_from(c).is_ok_and(is_legal) => c,
                 _ => '_',
             })
             .collect();
@@ -129,6 +126,11 @@ impl Style {
                         .all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
                 })
     }
+}
+
+/// Returns `true` if the character is allowed in names (MCP 2026-07-28, Tools, "Tool Names").
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
 
 /// Splits a tool name into the base name and the version that a call appends, with its `@`.
