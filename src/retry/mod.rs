@@ -46,7 +46,7 @@
 //! let client = McpClient::new(stack);
 //! let result = client.call_tool("search_web").argument("query", "tower").await?;
 //! assert_eq!(result.content[0].as_text().map(|text| &*text.text), Some("found"));
-//! assert_eq!(handle.counts().opened, 0);
+//! assert_eq!(handle.stats().opened, 0);
 //! # Ok(())
 //! # }
 //! ```
