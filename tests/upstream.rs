@@ -865,10 +865,15 @@ async fn settings_that_cannot_work_are_refused_when_they_are_made() {
     let endpoint = || HttpEndpoint::new("http://127.0.0.1:9/mcp");
     for name in RESERVED {
         let error = Upstream::http(endpoint().header(name, "x")).unwrap_err();
-        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(error.option(), format!("header[{name}]"));
     }
     let error = Upstream::http(endpoint().bearer("a\nSECRET")).unwrap_err();
+    assert_eq!((error.layer(), error.option()), ("upstream", "bearer"));
     assert!(!error.to_string().contains("SECRET"), "{error}");
+    for url in ["", "nowhere", "ftp://127.0.0.1/mcp"] {
+        let error = Upstream::http(url).unwrap_err();
+        assert_eq!((error.layer(), error.option()), ("upstream", "url"));
+    }
     Upstream::http(endpoint().header("authorization", "Basic x")).unwrap();
 }
 
