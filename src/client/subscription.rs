@@ -30,7 +30,7 @@ where
     /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). It returns once the
     /// server has acknowledged the kinds of changes that it will announce.
     ///
-    /// The client's idle timeout applies to the acknowledgement. The subscription itself has no
+    /// The client's request timeout applies to the acknowledgement. The subscription itself has no
     /// timeout.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ where
                 .await
                 .map(|_| ())
         });
-        let timeout = self.options().idle_timeout;
+        let timeout = self.options().request_timeout;
         let accepted = tokio::select! {
             biased;
             Ok(accepted) = &mut acknowledged => accepted,
