@@ -18,7 +18,7 @@ use super::{
     policy::MOST_RETRIES,
     service::{Answer, Stack},
 };
-use crate::{Audience, Error, McpRequest, Outcome, Repeat, request::next_id, util::metrics::count};
+use crate::{Audience, Error, McpRequest, Outcome, Repeat, context::next_id, util::metrics::count};
 
 pub(super) struct Call {
     policy: Arc<RetryPolicy>,

@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 #[cfg(any(
+    feature = "audit",
     feature = "auth",
     feature = "cache",
     feature = "gateway",
@@ -14,3 +15,10 @@ pub(crate) mod log_limit;
 #[cfg(any(feature = "cache", feature = "retry"))]
 pub(crate) mod metrics;
 pub(crate) mod panics;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex, also after a panic of another thread that held it.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
