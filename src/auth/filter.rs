@@ -6,10 +6,7 @@ use rmcp::model::{
 };
 
 use super::Item;
-use crate::{
-    Error,
-    protocol::{self, results},
-};
+use crate::{Error, protocol::results};
 
 /// A function that returns `true` if an item is shown.
 pub(super) trait Shows: Fn(Item<'_>) -> bool {}
@@ -92,7 +89,7 @@ pub(super) fn filter(result: &mut ServerResult, shows: impl Shows) {
 /// Sets the cache scope of a result to private (MCP 2026-07-28, SEP-2549). A server may declare it
 /// public, but behind a guard it is not, and caches between here and the caller obey the scope.
 pub(super) fn close(result: &mut ServerResult) {
-    if let (_, Some(scope)) = protocol::cache_hints(result) {
+    if let (_, Some(scope)) = results::cache_hints(result) {
         *scope = CacheScope::Private;
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{CacheScope, ClientRequest, ServerResult};
 
-use crate::{McpRequest, ToolHints, protocol, util::glob};
+use crate::{McpRequest, ToolHints, protocol::results, util::glob};
 
 /// The methods whose responses may be cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,7 +115,7 @@ impl Kind {
 /// Returns the `ttlMs` and the `cacheScope` of a result (MCP 2026-07-28,
 /// `server/utilities/caching`).
 pub(super) fn said(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
-    let (ttl, scope) = protocol::cache_hints(result);
+    let (ttl, scope) = results::cache_hints(result);
     (ttl, scope.map(|scope| *scope))
 }
 

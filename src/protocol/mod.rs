@@ -6,15 +6,17 @@
 //! their method.
 
 mod as_sent;
-#[cfg(any(feature = "auth", feature = "cache"))]
-mod cache_hints;
 pub(crate) mod json_text;
-mod methods;
+pub(crate) mod lists;
+pub(crate) mod methods;
 pub(crate) mod mrtr;
-mod notifications;
+pub(crate) mod notifications;
 pub(crate) mod outgoing;
 pub(crate) mod pages;
 pub(crate) mod results;
+pub(crate) mod target;
+#[cfg(test)]
+mod tests;
 #[cfg(any(feature = "gateway", feature = "registry"))]
 pub(crate) mod tool_schema;
 mod unreadable;
@@ -23,8 +25,6 @@ pub(crate) mod unreadable_items;
 pub(crate) use as_sent::read_from_client;
 #[cfg(feature = "http-server")]
 pub(crate) use as_sent::{SentOverHttp, body_as_sent};
-#[cfg(any(feature = "auth", feature = "cache"))]
-pub(crate) use cache_hints::cache_hints;
 pub(crate) use notifications::{from_client, from_server};
 #[cfg(feature = "auth")]
 pub(crate) use unreadable::unreadable;
