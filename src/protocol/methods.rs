@@ -396,6 +396,19 @@ methods! {
 }
 
 impl Method {
+    /// Returns `true` if a server with these capabilities may have the method. A server that
+    /// declares no list at all may have any.
+    pub(crate) fn may_be_served(self, declared: &ServerCapabilities) -> bool {
+        let lists = [
+            Capability::Tools,
+            Capability::Prompts,
+            Capability::Resources,
+        ];
+        let declares_none = !lists.iter().any(|list| list.is_declared_in(declared));
+        let capability = self.row().capability;
+        declares_none || capability.is_none_or(|capability| capability.is_declared_in(declared))
+    }
+
     /// Returns the target that params name, even if they do not fit the method.
     pub(crate) fn target_in(self, params: &Value) -> Option<&str> {
         let members = self.row().target?.members();

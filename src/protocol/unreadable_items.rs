@@ -8,7 +8,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rmcp::model::{ClientRequest, PaginatedRequestParams};
+use rmcp::model::ClientRequest;
+
+use super::{
+    lists::ListKind,
+    methods::{self, Method},
+};
 
 /// The maximum number of reported items of one list. Further items are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
@@ -66,26 +71,19 @@ pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listing {
     pub(crate) method: &'static str,
+    pub(crate) kind: ListKind,
     is_first: bool,
 }
 
 impl Listing {
     pub(crate) fn of(request: &ClientRequest) -> Option<Self> {
-        let of = |method, params: &Option<PaginatedRequestParams>| {
-            let cursor = params.as_ref().and_then(|params| params.cursor.as_ref());
-            let is_first = cursor.is_none();
-            Some(Self { method, is_first })
-        };
-        match request {
-            ClientRequest::ListToolsRequest(list) => of("tools/list", &list.params),
-            ClientRequest::ListPromptsRequest(list) => of("prompts/list", &list.params),
-            ClientRequest::ListResourcesRequest(list) => of("resources/list", &list.params),
-            ClientRequest::ListResourceTemplatesRequest(list) => {
-                of("resources/templates/list", &list.params)
-            }
-            ClientRequest::ListSkillsRequest(list) => of("skills/list", &list.params),
-            _ => None,
-        }
+        let params = methods::page_params(request)?;
+        let method = Method::of(request)?;
+        Some(Self {
+            method: method.name(),
+            kind: method.row().list?,
+            is_first: params.is_none_or(|params| params.cursor.is_none()),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use rmcp::{
     RoleClient,
     model::{
         CancelledNotification, CancelledNotificationParam, ClientRequest, ErrorData, GetExtensions,
-        GetMeta, NotificationMetaObject, ProgressToken, RequestId, RequestMetaObject, ResultType,
+        GetMeta, NotificationMetaObject, ProgressToken, RequestId, RequestMetaObject,
         ServerNotification, ServerRequest, ServerResult,
     },
     service::{PeerRequestOptions, RequestHandle, ServiceError},
@@ -19,7 +19,6 @@ use super::{
     answers::Expected,
     connection::{Connection, Kind},
     errors,
-    kinds::{self, method},
     route::{Mail, Mailbox, Reply, Route},
 };
 #[cfg(feature = "http-client")]
@@ -30,8 +29,12 @@ use super::{
 #[cfg(feature = "http-client")]
 use crate::context::credential::OutboundCredential;
 use crate::{
-    CallContext, Caller, Error, McpRequest, McpResponse, caller::Era, lines::Why,
-    protocol::outgoing::WithoutProgress,
+    CallContext, Caller, Error, McpRequest, McpResponse,
+    caller::Era,
+    lines::Why,
+    protocol::{
+        methods::Method, notifications::server_request_method, outgoing::WithoutProgress, results,
+    },
 };
 
 /// A request on its way to rmcp's loop.
@@ -70,10 +73,7 @@ impl Call {
     ///
     /// Dropping the future tells the server that the request is cancelled.
     pub(super) async fn run(&self, request: McpRequest) -> Result<McpResponse, Error> {
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
+        let listens = request.is_listen();
         let timeout = if listens { None } else { self.timeout };
         if self.connection.is_foreign() {
             return Box::pin(self.send_by_owner(request, listens, timeout)).await;
@@ -86,7 +86,8 @@ impl Call {
         }
         let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
-        let route = route.lists(kinds::lists(&request.message));
+        let method = Method::of(&request.message);
+        let route = route.is_quick(method.is_some_and(|method| method.row().is_quick));
         let (sending, back) = self.send(request, route);
         let handle = sending.await.map_err(|error| self.failed(error))?;
         let mut flight = Flight {
@@ -111,7 +112,7 @@ impl Call {
         }
         result = expected.read(result, self.connection.era);
         if self.connection.era == Era::Legacy && !expected.is_custom() {
-            say_complete(&mut result);
+            results::mark_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
@@ -174,7 +175,7 @@ impl Call {
         flight.answered = true;
         let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
         if self.connection.era == Era::Legacy {
-            say_complete(&mut result);
+            results::mark_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
@@ -378,25 +379,6 @@ fn own_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
     meta
 }
 
-/// Marks a result as complete. Before 2026-07-28 every result was complete and none said so; since
-/// then each has to say it. For an older caller, rmcp removes the mark again.
-fn say_complete(result: &mut ServerResult) {
-    let result_type = match result {
-        ServerResult::CompleteResult(result) => &mut result.result_type,
-        ServerResult::GetPromptResult(result) => &mut result.result_type,
-        ServerResult::ListPromptsResult(result) => &mut result.result_type,
-        ServerResult::ListResourcesResult(result) => &mut result.result_type,
-        ServerResult::ListResourceTemplatesResult(result) => &mut result.result_type,
-        ServerResult::ReadResourceResult(result) => &mut result.result_type,
-        ServerResult::ListToolsResult(result) => &mut result.result_type,
-        ServerResult::CallToolResult(result) => &mut result.result_type,
-        ServerResult::ListSkillsResult(result) => &mut result.result_type,
-        ServerResult::GetSkillResult(result) => &mut result.result_type,
-        _ => return,
-    };
-    result_type.get_or_insert(ResultType::COMPLETE);
-}
-
 /// A question of the server on its way to the caller and back.
 pub(super) type Asking<'a> = BoxFuture<'a, ()>;
 
@@ -453,7 +435,7 @@ impl Return {
     fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
         let message = format!(
             "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
-            method(request)
+            server_request_method(request)
         );
         ErrorData::invalid_request(message, None)
     }

@@ -14,7 +14,6 @@ mod end;
 mod errors;
 #[cfg(feature = "http-client")]
 pub(crate) mod http;
-mod kinds;
 mod lenient_lists;
 mod listen;
 mod multi_round;
@@ -51,6 +50,8 @@ use crate::{
     code,
     protocol::{
         self,
+        methods::Method,
+        notifications::server_request_method,
         unreadable_items::{Listing, UnreadableLog},
     },
     request::OnlyDeclared,
@@ -300,7 +301,7 @@ impl Upstream {
         let admitted = connection.routes.admit(&request);
         let admitted = admitted.inspect_err(|error| {
             let counters = connection.routes.counters();
-            counters.refused(kinds::method(&request), error);
+            counters.refused(server_request_method(&request), error);
         })?;
         admitted.ask(&connection.routes, request).await
     }
@@ -473,7 +474,10 @@ impl Inner {
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
         // A server does no work for the lists and listens that layers request on their own behalf.
-        if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
+        let method = Method::of(&request.message);
+        let begins_no_work =
+            || method.is_some_and(|method| method.row().is_quick || method == Method::Listen);
+        if !request.context.caller.is_quiet() || !begins_no_work() {
             connection.meet(&request.context);
         }
         let call = Call {
@@ -487,7 +491,8 @@ impl Inner {
         }
         if !modern
             && request.context.extensions.get::<OnlyDeclared>().is_some()
-            && !kinds::is_declared(&request.message, &call.connection.info.capabilities)
+            && method
+                .is_some_and(|method| !method.may_be_served(&call.connection.info.capabilities))
         {
             // A server without this list would answer so, but some servers never answer.
             let method = request.method().to_owned();
@@ -517,7 +522,10 @@ impl Inner {
                 Box::pin(listen::run(call, request)).await
             }
             message => {
-                if modern && era == Era::Legacy && multi_round::may_want_input(message) {
+                if modern
+                    && era == Era::Legacy
+                    && method.is_some_and(|method| method.row().has_rounds)
+                {
                     return Box::pin(multi_round::run(&call, request)).await;
                 }
                 let listing = Listing::of(message);

@@ -19,9 +19,8 @@ use super::event_stream::too_long;
 use crate::{
     error::retry_after_in,
     upstream::{
-        answers::{self, Expected},
+        answers::{self, Expected, number_in},
         errors,
-        kinds::number_in,
         route::Routes,
     },
 };

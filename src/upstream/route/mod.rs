@@ -27,9 +27,8 @@ use rmcp::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    answers::{self, Expected},
+    answers::{self, Expected, number_in},
     capabilities::Claims,
-    kinds::{is_change, number_in, wants},
     route::{
         abandoned::Abandoned,
         callers::{CallerKey, Callers},
@@ -38,7 +37,11 @@ use super::{
     },
     stats::Counters,
 };
-use crate::{CallContext, Caller, lines::Why, protocol};
+use crate::{
+    CallContext, Caller,
+    lines::Why,
+    protocol::{self, notifications::Change},
+};
 
 /// Limit of messages that wait for one call. A caller that takes them slower than the server sends
 /// loses the newest progress and log messages. A listen that falls so far behind ends with an
@@ -65,7 +68,7 @@ pub(super) struct Route {
     pub(super) mail: mpsc::Sender<Mail>,
     listens: bool,
     /// `true` for a request that is quickly done, and whose server asks nothing.
-    lists: bool,
+    is_quick: bool,
     /// `true` if the call takes only messages that name it.
     quiet: bool,
     answered: bool,
@@ -94,8 +97,8 @@ impl Route {
     }
 
     /// Sets whether the request is quickly done, so that its server asks nothing.
-    pub(super) fn lists(mut self, lists: bool) -> Self {
-        self.lists = lists;
+    pub(super) fn is_quick(mut self, is_quick: bool) -> Self {
+        self.is_quick = is_quick;
         self
     }
 
@@ -111,7 +114,7 @@ impl Route {
             Self {
                 mail,
                 listens,
-                lists: false,
+                is_quick: false,
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
@@ -502,12 +505,9 @@ impl Routes {
             table.deliver_to_listen(&id, notification, &self.counters);
             return None;
         }
-        if is_change(&notification) {
-            let wanted = table.deliver_change(&notification, &self.counters);
-            let is_update = matches!(
-                notification,
-                ServerNotification::ResourceUpdatedNotification(_)
-            );
+        if let Some(change) = Change::of(&notification) {
+            let wanted = table.deliver_change(change, &notification, &self.counters);
+            let is_update = matches!(change, Change::Resource(_));
             if wanted || !is_update || !table.updates_unasked {
                 return None;
             }
@@ -643,11 +643,13 @@ impl Table {
         if !self.callers.is_one() {
             return None;
         }
-        let newest = |lists: bool| {
+        let newest = |is_quick: bool| {
             let mut calls = self.calls.values().rev();
             let found = calls.find(|id| {
                 let route = self.routes.get(id).map(|(_, route)| route);
-                route.is_some_and(|route| route.takes_what_names_no_call() && route.lists == lists)
+                route.is_some_and(|route| {
+                    route.takes_what_names_no_call() && route.is_quick == is_quick
+                })
             });
             found.cloned().map(At::Call)
         };
@@ -726,15 +728,20 @@ impl Table {
         }
     }
 
-    /// Returns `true` if a listen asked for the change.
-    fn deliver_change(&mut self, change: &ServerNotification, counters: &Counters) -> bool {
+    /// Delivers a change to the listens that asked for it. Returns `true` if there is one.
+    fn deliver_change(
+        &mut self,
+        change: Change<'_>,
+        notification: &ServerNotification,
+        counters: &Counters,
+    ) -> bool {
         let mut wanted = false;
         self.listeners.retain(|_, listener| {
-            if !wants(&listener.filter, change) {
+            if !change.is_in(&listener.filter) {
                 return true;
             }
             wanted = true;
-            post(&listener.route.mail, change.clone(), counters)
+            post(&listener.route.mail, notification.clone(), counters)
         });
         wanted
     }
