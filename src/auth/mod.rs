@@ -127,7 +127,6 @@ mod claims;
 mod client;
 mod credential;
 mod error;
-mod filter;
 mod hide;
 pub mod http;
 mod jwt;

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::{
     lists::ListKind,
-    results::{Empty, ResultRow},
+    results::{self, Empty, ResultRow},
     target::{Target, TargetKind},
 };
+use crate::Error;
 
 /// The facts of a method.
 #[derive(Clone, Copy, Debug)]
@@ -407,6 +408,18 @@ impl Method {
         let declares_none = !lists.iter().any(|list| list.is_declared_in(declared));
         let capability = self.row().capability;
         declares_none || capability.is_none_or(|capability| capability.is_declared_in(declared))
+    }
+
+    /// Returns a result as the type of this method's results; see [`results::expect`].
+    pub(crate) fn expect(self, result: ServerResult) -> Result<ServerResult, Error> {
+        struct Expect(ServerResult);
+        impl WithResult for Expect {
+            type Output = Result<ServerResult, Error>;
+            fn call<R: ResultRow>(self) -> Self::Output {
+                results::expect::<R>(self.0).map(Into::into)
+            }
+        }
+        self.with_result(Expect(result))
     }
 
     /// Returns the target that params name, even if they do not fit the method.
