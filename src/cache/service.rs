@@ -23,14 +23,15 @@ use super::{
     entry::Entry,
     key::{Key, with_key},
     remote::Looked,
-    rules::Kind,
+    rules::cacheable,
     single_flight::{Followed, Join, Lead, Phase},
     state::{Answer, Begun, Core, Fetched, Plan, Shared},
     watched_resources::Watched,
 };
 use crate::{
     Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
-    cache_status::CacheStatus, caller::Era, context::tool_hints::KnownHints, request::next_id,
+    cache_status::CacheStatus, caller::Era, context::tool_hints::KnownHints,
+    protocol::methods::Method, request::next_id,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
@@ -104,7 +105,7 @@ where
 
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
         let core = &self.core;
-        let Some(kind) = Kind::of(&request) else {
+        let Some(kind) = cacheable(&request) else {
             if let ClientRequest::SubscriptionsListenRequest(_) = &request.message {
                 let overhear = |caller| Overhears {
                     core: core.clone(),
@@ -122,7 +123,7 @@ where
         let now = Instant::now();
         let found = self.look(&request, &audience, &plan, now);
         if let Found::Fresh(entry, status) = &found
-            && (kind != Kind::CallTool || core.is_checked(&request, entry))
+            && (kind != Method::CallTool || core.is_checked(&request, entry))
         {
             return Either::Left(std::future::ready(Ok(core.hit(entry, *status))));
         }
@@ -166,12 +167,12 @@ where
     /// Passes on a request whose response is not cached.
     fn bypass(
         &self,
-        kind: Kind,
+        kind: Method,
         request: McpRequest,
         audience: Audience,
     ) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
         self.core.count(Event::Bypass, kind);
-        if kind != Kind::ListTools {
+        if kind != Method::ListTools {
             return self.pass(request);
         }
         let listed = list_uncached(self.core.clone(), self.inner.clone(), request, audience);
@@ -197,7 +198,7 @@ where
                 if let Some((entry, status)) = fresh(plan, &mut expired, now) {
                     return Found::Fresh(entry, status);
                 }
-                if plan.kind.has_scope() {
+                if plan.kind.has_cache_hints() {
                     let mut public = draft.as_everybody(|hash, key| shared.memory.get(hash, key));
                     if let Some((entry, status)) = fresh(plan, &mut public, now) {
                         return Found::Fresh(entry, status);
@@ -361,7 +362,7 @@ impl Call {
             Some(self.core.hit(&entry, status))
         };
         take(key).or_else(|| {
-            let scoped = self.plan.kind.has_scope();
+            let scoped = self.plan.kind.has_cache_hints();
             take(&scoped.then(|| key.for_everybody(&shared.hasher))?)
         })
     }
@@ -372,7 +373,7 @@ impl Call {
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
     {
-        let asks_for_tools = self.plan.kind == Kind::ListTools;
+        let asks_for_tools = self.plan.kind == Method::ListTools;
         let asked = asks_for_tools.then(|| self.core.hints.ask(lead.subject().audience.clone()));
         let looked = match &self.core.shared.remote {
             Some(remote) => {
