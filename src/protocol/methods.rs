@@ -22,8 +22,6 @@ pub(crate) struct Row {
     pub(crate) target: Option<TargetKind>,
     /// The kind of list that the result is.
     pub(crate) list: Option<ListKind>,
-    /// `true` if the result is a page of the server's whole list.
-    pub(crate) is_paged: bool,
     pub(crate) effect: Effect,
     /// `true` if a server answers from what it knows already: it runs nothing of its tools, prompts
     /// or resources for the request, and asks its caller nothing.
@@ -132,7 +130,6 @@ macro_rules! methods {
                     $(Self::$Method => &Row {
                         target: column!(optional TargetKind $target),
                         list: column!(optional ListKind $list),
-                        is_paged: column!(bool $paged),
                         effect: Effect::$effect,
                         is_quick: column!(bool $quick),
                         has_rounds: column!(bool $rounds),
