@@ -11,9 +11,7 @@ use rmcp::model::{
     InitializeResultMethod, JsonRpcMessage, JsonRpcVersion2_0, RequestId, RequestMetaObject,
 };
 use serde::Deserialize;
-use serde_json::Value;
-#[cfg(feature = "http-server")]
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::methods::{self, Method};
 
@@ -92,7 +90,6 @@ impl SentOverHttp {
 
 /// Records the request in an HTTP body, if rmcp does not keep its params. If rmcp cannot read the
 /// body, returns a body of the same method that rmcp can read.
-#[cfg(feature = "http-server")]
 pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> {
     if !may_differ(body) {
         return None;
@@ -117,7 +114,6 @@ pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> 
 
 /// Returns `true` if a body has a member of one of these names that rmcp may read differently, or
 /// has it twice. This is a search, so that bodies are not read twice.
-#[cfg(feature = "http-server")]
 fn may_differ(body: &[u8]) -> bool {
     let values = |name: &'static [u8]| {
         memchr::memmem::find_iter(body, name).filter_map(move |at| {

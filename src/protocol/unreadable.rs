@@ -23,10 +23,6 @@ const NO_OBJECT: &str = "expected an object";
 
 /// The reason why a request cannot be read.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(feature = "auth"),
-    expect(dead_code, reason = "only records need all of it")
-)]
 pub(crate) struct Unreadable {
     method: String,
     error: ErrorData,
@@ -91,13 +87,11 @@ impl Unreadable {
     }
 
     /// Returns the target of the request, as far as it can be read.
-    #[cfg(feature = "auth")]
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
     /// Returns the reason for the record. It quotes nothing of the params.
-    #[cfg(feature = "auth")]
     pub(crate) fn reason(&self) -> &str {
         &self.reason
     }

@@ -1,11 +1,9 @@
 //! Items of lists that could not be read.
 
-#[cfg(feature = "gateway")]
-use std::sync::Arc;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rmcp::model::ClientRequest;
@@ -63,7 +61,6 @@ pub(crate) fn cut(mut text: String) -> String {
 }
 
 /// The items that were left out of a list, in its response's extensions.
-#[cfg(feature = "gateway")]
 #[derive(Clone, Debug)]
 pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
 
@@ -116,7 +113,6 @@ impl UnreadableLog {
     }
 
     /// Records items that were left out of a list for another reason.
-    #[cfg(feature = "gateway")]
     pub(crate) fn add(&self, method: &'static str, items: &[UnreadableItem]) {
         self.state().add(method, items);
     }
@@ -147,7 +143,6 @@ impl UnreadableLog {
     }
 
     /// Returns the first item and the number of further ones, in one line.
-    #[cfg(feature = "gateway")]
     pub(crate) fn summary(&self) -> Option<String> {
         let items = self.items();
         let first = items.first()?;

@@ -42,8 +42,6 @@ pub use stats::UpstreamStats;
 use tower::Service;
 
 use self::{call::Call, capabilities::Claims, connection::Connection, slot::Slot, stats::Counters};
-#[cfg(feature = "gateway")]
-use crate::protocol::unreadable_items::LeftOut;
 use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy, UnreadableItem,
     caller::Era,
@@ -52,7 +50,7 @@ use crate::{
         self,
         methods::Method,
         notifications::server_request_method,
-        unreadable_items::{Listing, UnreadableLog},
+        unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
     request::OnlyDeclared,
 };
@@ -555,7 +553,6 @@ impl Inner {
         self.unreadable.read(listing, &left_out);
         if !left_out.is_empty() {
             self.unreadable.log(&self.name, &left_out);
-            #[cfg(feature = "gateway")]
             list.extensions.insert(LeftOut(left_out.into()));
         }
         list
