@@ -16,7 +16,7 @@ use super::{
     status::report,
 };
 use crate::{
-    Audience, McpResponse, cache_status::CacheStatus, listen::resources::has_part,
+    Audience, CacheStatus, CallReport, McpResponse, listen::resources::has_part,
     protocol::methods::Method,
 };
 
@@ -93,6 +93,7 @@ pub(super) struct Entry {
     pub fetch: u64,
     pub result: ServerResult,
     pub extensions: Extensions,
+    pub report: CallReport,
     /// Time at which the response arrived.
     pub stored: Instant,
     /// Time for which the entry is fresh, counted from `stored`.
@@ -111,7 +112,8 @@ impl Entry {
     pub fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
         let mut response = McpResponse::new(self.result.clone());
         response.extensions = self.extensions.clone();
-        response.cache_status = Some(status);
+        response.report = self.report;
+        response.report.cache_status = Some(status);
         if let (Some(ttl), _) = said(&mut response.result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,

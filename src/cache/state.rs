@@ -27,13 +27,9 @@ use super::{
     watched_resources::Watched,
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
-    cache_status::CacheStatus,
+    Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
     context::tool_hints::{Asked, KnownHints},
-    protocol::{
-        methods::Method,
-        notifications::{Change, ListChange},
-    },
+    protocol::{methods::Method, notifications::Change},
 };
 
 /// Limits of the memory for requests whose responses are for their callers only.
@@ -255,19 +251,20 @@ impl Core {
             });
         };
         match Change::of(notification) {
-            Some(Change::List(ListChange::Tools)) => {
+            Some(Change::Tools) => {
                 self.hints.forget();
                 group(Group::Tools);
             }
-            Some(Change::List(ListChange::Prompts)) => group(Group::Prompts),
-            Some(Change::List(ListChange::Resources)) => group(Group::Resources),
-            Some(Change::Resource(uri)) => {
-                self.shared.invalidate(&Concerned::Resource {
-                    stack: Some(self.number),
-                    uri,
-                });
+            Some(Change::Prompts) => group(Group::Prompts),
+            Some(Change::Resources) => group(Group::Resources),
+            None => {
+                if let ServerNotification::ResourceUpdatedNotification(update) = notification {
+                    self.shared.invalidate(&Concerned::Resource {
+                        stack: Some(self.number),
+                        uri: &update.params.uri,
+                    });
+                }
             }
-            None => {}
         }
     }
 
@@ -347,8 +344,8 @@ impl Core {
             }
             lead.end(Phase::Landed(entry));
         }
-        if response.cache_status.is_none() {
-            response.cache_status = Some(CacheStatus::Miss);
+        if response.report.cache_status.is_none() {
+            response.report.cache_status = Some(CacheStatus::Miss);
             if self.shared.rules.report_in_meta {
                 report(CacheStatus::Miss, &mut response.result);
             }
@@ -375,7 +372,8 @@ impl Core {
         Arc::new(Entry {
             fetch: lead.number(),
             result: response.result.clone(),
-            extensions: response.facts_of_the_answer(),
+            extensions: response.extensions.clone(),
+            report: response.report.for_cached_response(),
             stored: Instant::now(),
             fresh_for,
             size: size.unwrap_or(usize::MAX),
@@ -437,6 +435,7 @@ impl Core {
             fetch: lead.number(),
             result: parts.result,
             extensions: parts.extensions,
+            report: parts.report,
             stored,
             fresh_for,
             size,

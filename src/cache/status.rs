@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmcp::model::{RequestMetaObject, ServerResult};
 use serde_json::{Value, json};
 
-use crate::{cache_status::CacheStatus, protocol::results};
+use crate::{CacheStatus, protocol::results};
 
 /// The `_meta` key for the cache directives of a request and, if the operator turns it on, for the
 /// cache status of a response.

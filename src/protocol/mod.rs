@@ -21,6 +21,7 @@
 // The tables are whole in every set of features, and each feature uses its part of them.
 #![cfg_attr(
     not(all(
+        feature = "audit",
         feature = "auth",
         feature = "cache",
         feature = "gateway",

@@ -2,8 +2,6 @@
 
 use rmcp::model::*;
 
-use crate::listen::resources::has_part;
-
 /// A part of the protocol that a notification concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
@@ -14,14 +12,6 @@ enum Scope {
     Item,
     /// All who receive it.
     All,
-}
-
-/// A change that a server notifies of and a subscription asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change<'a> {
-    List(ListChange),
-    /// The resource of this URI has changed.
-    Resource(&'a str),
 }
 
 macro_rules! notifications {
@@ -60,16 +50,16 @@ macro_rules! notifications {
             })
         }
 
-        /// A change of one of a server's lists.
+        /// A list of a server that has changed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum ListChange {
+        pub(crate) enum Change {
             $($Change,)*
         }
 
-        impl ListChange {
+        impl Change {
             pub(crate) const ALL: [Self; 3] = [$(Self::$Change),*];
 
-            /// Returns the change that a notification is of.
+            /// Returns the change that a notification announces, if it is one of a list.
             pub(crate) fn of(notification: &ServerNotification) -> Option<Self> {
                 Some(match notification {
                     $(ServerNotification::$List(_) => Self::$Change,)*
@@ -84,10 +74,17 @@ macro_rules! notifications {
                 }
             }
 
-            /// Returns `true` if a subscription asks for this change.
+            /// Returns `true` if the filter has this change.
             pub(crate) fn is_in(self, filter: &SubscriptionFilter) -> bool {
                 match self {
                     $(Self::$Change => filter.$filter == Some(true),)*
+                }
+            }
+
+            /// Adds this change to the filter.
+            pub(crate) fn add_to(self, filter: &mut SubscriptionFilter) {
+                match self {
+                    $(Self::$Change => filter.$filter = Some(true),)*
                 }
             }
         }
@@ -127,29 +124,6 @@ notifications! {
         }
         "notifications/resources/list_changed" ResourceListChangedNotification {
             list: Resources, filter: resources_list_changed
-        }
-    }
-}
-
-impl<'a> Change<'a> {
-    /// Returns the change that a notification is of.
-    pub(crate) fn of(notification: &'a ServerNotification) -> Option<Self> {
-        match notification {
-            ServerNotification::ResourceUpdatedNotification(updated) => {
-                Some(Self::Resource(&updated.params.uri))
-            }
-            other => ListChange::of(other).map(Self::List),
-        }
-    }
-
-    /// Returns `true` if a subscription asks for this change.
-    pub(crate) fn is_in(self, filter: &SubscriptionFilter) -> bool {
-        match self {
-            Self::List(list) => list.is_in(filter),
-            Self::Resource(changed) => {
-                let resources = filter.resource_subscriptions.iter().flatten();
-                resources.into_iter().any(|uri| has_part(uri, changed))
-            }
         }
     }
 }

@@ -281,11 +281,11 @@ fn every_notification_of_the_specification_has_a_row_and_reads_to_its_own_type()
 
 #[test]
 fn a_change_of_a_list_is_asked_for_by_its_own_member() {
-    use notifications::{Change, ListChange};
+    use notifications::Change;
     use rmcp::model::SubscriptionFilter;
-    for change in ListChange::ALL {
+    for change in Change::ALL {
         let notification = change.notification();
-        assert_eq!(Change::of(&notification), Some(Change::List(change)));
+        assert_eq!(Change::of(&notification), Some(change));
         let wanted: Vec<_> = [
             "toolsListChanged",
             "promptsListChanged",

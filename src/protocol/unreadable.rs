@@ -15,7 +15,7 @@ use rmcp::model::{
 use serde_json::{Value, json};
 
 use super::{as_sent::SentOverHttp, methods::Method, notifications};
-use crate::{Error, McpRequest, Refusal, caller::Era, code};
+use crate::{Decision, Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
@@ -156,9 +156,14 @@ fn is_bare(params: Option<&Value>) -> bool {
     })
 }
 
-/// Returns the refusal of a request that cannot be read.
+/// Returns the refusal of a request that cannot be read, and states the decision.
 pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
-    unreadable(request).map(|unreadable| unreadable.refusal())
+    let unreadable = unreadable(request)?;
+    let reason = unreadable.reason();
+    request
+        .context
+        .state_decision(Decision::Denied, None, reason);
+    Some(unreadable.refusal())
 }
 
 /// Removes the params of a request that cannot be read, so that no inner layer can act on it.
