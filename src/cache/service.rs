@@ -12,7 +12,6 @@ use futures::{
     TryFutureExt,
     future::{BoxFuture, Either},
 };
-use rmcp::model::ClientRequest;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::{Service, ServiceExt};
@@ -105,7 +104,7 @@ where
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
         let core = &self.core;
         let Some(kind) = cacheable(&request) else {
-            if let ClientRequest::SubscriptionsListenRequest(_) = &request.message {
+            if request.is_listen() {
                 let core = core.clone();
                 let caller = &mut request.context.caller;
                 // The cache comes first, so that a caller that reacts at once does not get an

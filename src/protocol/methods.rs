@@ -20,6 +20,9 @@ use crate::Error;
 pub(crate) struct Row {
     /// The kind of the request's target.
     pub(crate) target: Option<TargetKind>,
+    /// `true` if the header `Mcp-Name` has the target (MCP 2026-07-28, Streamable HTTP, "Standard
+    /// Request Headers"; the Tasks extension).
+    pub(crate) is_mirrored: bool,
     /// The kind of list that the result is.
     pub(crate) list: Option<ListKind>,
     pub(crate) effect: Effect,
@@ -86,7 +89,8 @@ pub(crate) trait WithResult {
 macro_rules! methods {
     ($(
         $name:literal $Method:ident: $Request:ident -> $Result:ident {
-            target: $target:ident $(($field:ident))?, list: $list:ident, paged: $paged:ident,
+            target: $target:ident $(($field:ident))?, mirrored: $mirrored:ident,
+            list: $list:ident, paged: $paged:ident,
             effect: $effect:ident, quick: $quick:ident, rounds: $rounds:ident,
             capability: $capability:ident, removed: $removed:ident
         }
@@ -129,6 +133,7 @@ macro_rules! methods {
                 match self {
                     $(Self::$Method => &Row {
                         target: column!(optional TargetKind $target),
+                        is_mirrored: column!(bool $mirrored),
                         list: column!(optional ListKind $list),
                         effect: Effect::$effect,
                         is_quick: column!(bool $quick),
@@ -306,90 +311,90 @@ macro_rules! column {
 
 methods! {
     "ping" Ping: PingRequest -> EmptyResult {
-        target: none, list: none, paged: no, effect: Reads, quick: yes, rounds: no,
-        capability: none, removed: yes
+        target: none, mirrored: no, list: none, paged: no,
+        effect: Reads, quick: yes, rounds: no, capability: none, removed: yes
     }
     "initialize" Initialize: InitializeRequest -> InitializeResult {
-        target: none, list: none, paged: no, effect: Acts, quick: no, rounds: no,
-        capability: none, removed: yes
+        target: none, mirrored: no, list: none, paged: no,
+        effect: Acts, quick: no, rounds: no, capability: none, removed: yes
     }
     "server/discover" Discover: DiscoverRequest -> DiscoverResult {
-        target: none, list: none, paged: no, effect: Reads, quick: yes, rounds: no,
-        capability: none, removed: no
+        target: none, mirrored: no, list: none, paged: no,
+        effect: Reads, quick: yes, rounds: no, capability: none, removed: no
     }
     "completion/complete" Complete: CompleteRequest -> CompleteResult {
-        target: Reference, list: none, paged: no, effect: Reads, quick: no, rounds: no,
-        capability: Completions, removed: no
+        target: Reference, mirrored: no, list: none, paged: no,
+        effect: Reads, quick: no, rounds: no, capability: Completions, removed: no
     }
     "logging/setLevel" SetLevel: SetLevelRequest -> EmptyResult {
-        target: none, list: none, paged: no, effect: Sets, quick: yes, rounds: no,
-        capability: Logging, removed: yes
+        target: none, mirrored: no, list: none, paged: no,
+        effect: Sets, quick: yes, rounds: no, capability: Logging, removed: yes
     }
     "prompts/get" GetPrompt: GetPromptRequest -> GetPromptResult {
-        target: Prompt(name), list: none, paged: no, effect: Reads, quick: no, rounds: yes,
-        capability: Prompts, removed: no
+        target: Prompt(name), mirrored: yes, list: none, paged: no,
+        effect: Reads, quick: no, rounds: yes, capability: Prompts, removed: no
     }
     "prompts/list" ListPrompts: ListPromptsRequest -> ListPromptsResult {
-        target: none, list: Prompts, paged: yes, effect: Reads, quick: yes, rounds: no,
-        capability: Prompts, removed: no
+        target: none, mirrored: no, list: Prompts, paged: yes,
+        effect: Reads, quick: yes, rounds: no, capability: Prompts, removed: no
     }
     "resources/list" ListResources: ListResourcesRequest -> ListResourcesResult {
-        target: none, list: Resources, paged: yes, effect: Reads, quick: yes, rounds: no,
-        capability: Resources, removed: no
+        target: none, mirrored: no, list: Resources, paged: yes,
+        effect: Reads, quick: yes, rounds: no, capability: Resources, removed: no
     }
     "resources/templates/list" ListResourceTemplates:
         ListResourceTemplatesRequest -> ListResourceTemplatesResult {
-        target: none, list: ResourceTemplates, paged: yes, effect: Reads, quick: yes, rounds: no,
-        capability: Resources, removed: no
+        target: none, mirrored: no, list: ResourceTemplates, paged: yes,
+        effect: Reads, quick: yes, rounds: no, capability: Resources, removed: no
     }
     "resources/read" ReadResource: ReadResourceRequest -> ReadResourceResult {
-        target: Resource(uri), list: none, paged: no, effect: Reads, quick: no, rounds: yes,
-        capability: Resources, removed: no
+        target: Resource(uri), mirrored: yes, list: none, paged: no,
+        effect: Reads, quick: no, rounds: yes, capability: Resources, removed: no
     }
     "resources/directory/read" ReadResourceDirectory:
         ReadResourceDirectoryRequest -> ListResourcesResult {
-        target: Resource(uri), list: Resources, paged: no, effect: Reads, quick: no, rounds: no,
-        capability: Resources, removed: no
+        target: Resource(uri), mirrored: no, list: Resources, paged: no,
+        effect: Reads, quick: no, rounds: no, capability: Resources, removed: no
     }
     "resources/subscribe" Subscribe: SubscribeRequest -> EmptyResult {
-        target: Resource(uri), list: none, paged: no, effect: Sets, quick: yes, rounds: no,
-        capability: Resources, removed: yes
+        target: Resource(uri), mirrored: yes, list: none, paged: no,
+        effect: Sets, quick: yes, rounds: no, capability: Resources, removed: yes
     }
     "resources/unsubscribe" Unsubscribe: UnsubscribeRequest -> EmptyResult {
-        target: Resource(uri), list: none, paged: no, effect: Sets, quick: yes, rounds: no,
-        capability: Resources, removed: yes
+        target: Resource(uri), mirrored: yes, list: none, paged: no,
+        effect: Sets, quick: yes, rounds: no, capability: Resources, removed: yes
     }
     "subscriptions/listen" Listen: SubscriptionsListenRequest -> SubscriptionsListenResult {
-        target: none, list: none, paged: no, effect: Acts, quick: no, rounds: no,
-        capability: none, removed: no
+        target: none, mirrored: no, list: none, paged: no,
+        effect: Acts, quick: no, rounds: no, capability: none, removed: no
     }
     "tools/call" CallTool: CallToolRequest -> CallToolResult {
-        target: Tool(name), list: none, paged: no, effect: Acts, quick: no, rounds: yes,
-        capability: Tools, removed: no
+        target: Tool(name), mirrored: yes, list: none, paged: no,
+        effect: Acts, quick: no, rounds: yes, capability: Tools, removed: no
     }
     "tools/list" ListTools: ListToolsRequest -> ListToolsResult {
-        target: none, list: Tools, paged: yes, effect: Reads, quick: yes, rounds: no,
-        capability: Tools, removed: no
+        target: none, mirrored: no, list: Tools, paged: yes,
+        effect: Reads, quick: yes, rounds: no, capability: Tools, removed: no
     }
     "tasks/get" GetTask: GetTaskRequest -> GetTaskResult {
-        target: Task(task_id), list: none, paged: no, effect: Reads, quick: no, rounds: no,
-        capability: Tasks, removed: no
+        target: Task(task_id), mirrored: yes, list: none, paged: no,
+        effect: Reads, quick: no, rounds: no, capability: Tasks, removed: no
     }
     "tasks/update" UpdateTask: UpdateTaskRequest -> EmptyResult {
-        target: Task(task_id), list: none, paged: no, effect: Acts, quick: no, rounds: no,
-        capability: Tasks, removed: no
+        target: Task(task_id), mirrored: yes, list: none, paged: no,
+        effect: Acts, quick: no, rounds: no, capability: Tasks, removed: no
     }
     "tasks/cancel" CancelTask: CancelTaskRequest -> EmptyResult {
-        target: Task(task_id), list: none, paged: no, effect: Acts, quick: no, rounds: no,
-        capability: Tasks, removed: no
+        target: Task(task_id), mirrored: yes, list: none, paged: no,
+        effect: Acts, quick: no, rounds: no, capability: Tasks, removed: no
     }
     "skills/list" ListSkills: ListSkillsRequest -> ListSkillsResult {
-        target: none, list: Skills, paged: yes, effect: Reads, quick: yes, rounds: no,
-        capability: Skills, removed: no
+        target: none, mirrored: no, list: Skills, paged: yes,
+        effect: Reads, quick: yes, rounds: no, capability: Skills, removed: no
     }
     "skills/get" GetSkill: GetSkillRequest -> GetSkillResult {
-        target: Skill(uri), list: none, paged: no, effect: Reads, quick: no, rounds: no,
-        capability: Skills, removed: no
+        target: Skill(uri), mirrored: no, list: none, paged: no,
+        effect: Reads, quick: no, rounds: no, capability: Skills, removed: no
     }
 }
 
