@@ -11,121 +11,70 @@ use super::{
     target::TargetKind,
 };
 
-/// The requests of clients in revisions 2025-11-25 and 2026-07-28, and in the extensions for tasks
-/// (SEP-2663) and skills (SEP-2640), each with the members of its result. Those of `tasks/list` and
-/// `tasks/result`, which the extension does not have any more, have no types.
-const REQUESTS: [(&str, &str); 21] = [
-    ("completion/complete", r#"{"completion":{"values":["a"]}}"#),
-    ("initialize", INITIALIZED),
-    ("logging/setLevel", "{}"),
-    ("ping", "{}"),
-    ("prompts/get", r#"{"messages":[]}"#),
-    ("prompts/list", r#"{"prompts":[{"name":"p"}]}"#),
-    ("resources/directory/read", r#"{"resources":[]}"#),
-    (
-        "resources/list",
-        r#"{"resources":[{"uri":"u:x","name":"r"}]}"#,
-    ),
-    (
-        "resources/read",
-        r#"{"contents":[{"uri":"u:x","text":"t"}]}"#,
-    ),
-    ("resources/subscribe", "{}"),
-    (
-        "resources/templates/list",
-        r#"{"resourceTemplates":[{"uriTemplate":"u:{x}","name":"t"}]}"#,
-    ),
-    ("resources/unsubscribe", "{}"),
-    ("server/discover", DISCOVERED),
-    (
-        "skills/get",
-        r#"{"skill":{"uri":"skill://s","frontmatter":{"name":"s","description":"s"},"resources":[]}}"#,
-    ),
-    (
-        "skills/list",
-        r#"{"skills":[{"uri":"skill://s","frontmatter":{"name":"s","description":"s"},"resources":[]}]}"#,
-    ),
-    ("subscriptions/listen", ENDED),
-    ("tasks/cancel", "{}"),
-    ("tasks/get", TASK),
-    ("tasks/update", "{}"),
-    ("tools/call", r#"{"content":[]}"#),
-    (
-        "tools/list",
-        r#"{"tools":[{"name":"t","inputSchema":{"type":"object"}}]}"#,
-    ),
-];
+#[allow(
+    dead_code,
+    reason = "tests over real transports use the rest of the list"
+)]
+#[path = "../../tests/common/specification.rs"]
+mod specification;
 
-const INITIALIZED: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{},
-    "serverInfo":{"name":"s","version":"0"}}"#;
-const DISCOVERED: &str = r#"{"resultType":"complete","supportedVersions":["2026-07-28"],
-    "capabilities":{},"ttlMs":0,"cacheScope":"private"}"#;
-const ENDED: &str = r#"{"resultType":"complete",
-    "_meta":{"io.modelcontextprotocol/subscriptionId":1}}"#;
-const TASK: &str = r#"{"taskId":"t","status":"working","createdAt":"2026-01-01T00:00:00Z",
-    "lastUpdatedAt":"2026-01-01T00:00:00Z","ttlMs":null}"#;
-
-/// Params that fit every method.
-fn params() -> Value {
-    json!({
-        "protocolVersion": "2025-11-25", "capabilities": {},
-        "clientInfo": { "name": "a", "version": "0" },
-        "ref": { "type": "ref/prompt", "name": "n" },
-        "argument": { "name": "a", "value": "" },
-        "level": "info", "name": "n", "uri": "u:x", "taskId": "t",
-        "notifications": {}, "inputResponses": {},
-    })
+fn params(of: &specification::Method) -> Value {
+    serde_json::from_str(&format!("{{{}}}", of.params)).unwrap()
 }
 
-/// Params for this method, read by rmcp.
-fn request(method: Method) -> ClientRequest {
-    let params = match method {
-        Method::Discover => json!({}),
-        _ => params(),
+/// A request of this method, read by rmcp.
+fn request(of: &specification::Method) -> ClientRequest {
+    let request = json!({ "method": of.name, "params": params(of) });
+    serde_json::from_value(request).unwrap()
+}
+
+fn result(of: &specification::Method, method: Method) -> ServerResult {
+    let empty = matches!(method.empty_result(), Empty::Object);
+    let text = match empty {
+        true => "{}".to_owned(),
+        false => format!(r#"{{"resultType":"complete",{}}}"#, of.result),
     };
-    serde_json::from_value(json!({ "method": method.name(), "params": params })).unwrap()
+    let mut from = serde_json::Deserializer::from_str(&text);
+    let read = method.read_result(&mut from);
+    read.unwrap_or_else(|error| panic!("{method:?}: {error}"))
 }
 
-fn results() -> impl Iterator<Item = (Method, ServerResult)> {
-    REQUESTS.iter().map(|(name, result)| {
-        let method = Method::named(name).unwrap();
-        let mut from = serde_json::Deserializer::from_str(result);
-        let read = method.read_result(&mut from);
-        (
-            method,
-            read.unwrap_or_else(|error| panic!("{name}: {error}")),
-        )
+/// The methods of the specification, with their rows in the table.
+fn rows() -> impl Iterator<Item = (&'static specification::Method, Method)> {
+    specification::METHODS.iter().map(|of| {
+        let method = Method::named(of.name).unwrap_or_else(|| panic!("`{}` has no row", of.name));
+        (of, method)
     })
 }
 
 #[test]
 fn every_method_of_the_specification_has_a_row_and_no_other_has() {
-    for (name, _) in REQUESTS {
-        let method = Method::named(name).unwrap_or_else(|| panic!("`{name}` has no row"));
-        assert_eq!(method.name(), name);
+    for (of, method) in rows() {
+        assert_eq!(method.name(), of.name);
+        assert_eq!(method.row().is_removed, of.is_removed, "{method:?}");
+        let is_repeatable = method.row().effect != Effect::Acts;
+        assert_eq!(is_repeatable, of.is_repeatable, "{method:?}");
+        assert_eq!(method.has_cache_hints(), of.has_cache_hints, "{method:?}");
     }
-    assert_eq!(Method::ALL.len(), REQUESTS.len());
+    assert_eq!(Method::ALL.len(), specification::METHODS.len());
     assert_eq!(Method::named("tools/run"), None);
 }
 
 #[test]
 fn every_method_reads_to_its_own_request() {
-    for method in Method::ALL {
-        let read = request(*method);
-        assert_eq!(Method::of(&read), Some(*method), "by rmcp");
+    for (of, method) in rows() {
+        let read = request(of);
+        assert_eq!(Method::of(&read), Some(method), "by rmcp");
         assert_eq!(read.method(), method.name());
-        let params = match method {
-            Method::Discover => json!({}),
-            _ => params(),
-        };
-        let read = method.read_request(&params).unwrap();
-        assert_eq!(Method::of(&read), Some(*method), "by the table");
+        let read = method.read_request(&params(of)).unwrap();
+        assert_eq!(Method::of(&read), Some(method), "by the table");
     }
 }
 
 #[test]
 fn every_result_reads_to_the_result_of_its_own_method() {
-    for (method, result) in results() {
+    for (of, method) in rows() {
+        let result = result(of, method);
         assert!(method.has_result(&result), "{method:?} {result:?}");
         if let Empty::Result(empty) = method.empty_result() {
             let empty = method.read_result(empty()).unwrap();
@@ -136,12 +85,16 @@ fn every_result_reads_to_the_result_of_its_own_method() {
 
 #[test]
 fn the_columns_of_a_row_agree() {
-    for (method, mut result) in results() {
-        let (row, mut request) = (method.row(), request(method));
-        // Reading and writing of the target, and its place in params.
+    for (of, method) in rows() {
+        let (row, mut request, mut result) = (method.row(), request(of), result(of, method));
         let target = methods::target(&request).map(|target| target.name.to_owned());
         assert_eq!(target.is_some(), row.target.is_some(), "{method:?}");
-        assert_eq!(target.as_deref(), method.target_in(&params()), "{method:?}");
+        assert_eq!(
+            target.as_deref(),
+            method.target_in(&params(of)),
+            "{method:?}"
+        );
+        assert!(target.is_some() || !row.is_mirrored, "{method:?}");
         methods::set_target(&mut request, "other".to_owned());
         let other = methods::target(&request).map(|target| target.name);
         assert_eq!(other, row.target.map(|_| "other"), "{method:?}");
@@ -153,28 +106,23 @@ fn the_columns_of_a_row_agree() {
             row.list.is_some() && row.target.is_none(),
             "{method:?}"
         );
-        assert_eq!(
-            methods::round(&mut request).is_some(),
-            row.has_rounds,
-            "{method:?}"
-        );
-        // A request that a server answers at once does not act.
+        assert_eq!(row.list.is_some(), is_list(&result), "{method:?}");
+        let has_round = methods::round(&mut request).is_some();
+        assert_eq!(has_round, row.has_rounds, "{method:?}");
+        // A request that a server answers at once has no other effect.
         assert!(!row.is_quick || row.effect != Effect::Acts, "{method:?}");
-        assert_eq!(row.list.is_some(), result_is_list(&result), "{method:?}");
-        // Only the results of these reads have cache hints.
-        let has_hints = matches!(result, ServerResult::DiscoverResult(_)) || {
-            let mut json = serde_json::to_value(&result).unwrap();
-            json["ttlMs"] = 5.into();
-            json["cacheScope"] = "public".into();
-            result = method.read_result(json).unwrap_or(result);
-            results::cache_hints(&mut result).1.is_some()
-        };
+        // `ttlMs` and `cacheScope` are found where they are on the wire.
+        let mut json = serde_json::to_value(&result).unwrap();
+        json["ttlMs"] = 5.into();
+        json["cacheScope"] = "public".into();
+        result = method.read_result(json).unwrap_or(result);
+        let has_hints = matches!(results::cache_hints(&mut result), (Some(5), Some(_)));
         assert_eq!(has_hints, method.has_cache_hints(), "{method:?}");
         assert!(!has_hints || row.effect == Effect::Reads, "{method:?}");
     }
 }
 
-fn result_is_list(result: &ServerResult) -> bool {
+fn is_list(result: &ServerResult) -> bool {
     let json = serde_json::to_value(result).unwrap();
     [
         "tools",
@@ -208,14 +156,14 @@ fn a_completion_has_the_target_that_it_refers_to() {
 
 #[test]
 fn a_later_round_is_a_request_with_answers_or_a_state() {
-    for method in Method::ALL.iter().filter(|method| method.row().has_rounds) {
-        let mut read = request(*method);
-        assert!(methods::is_later_round(&read), "{method:?}");
-        let round = methods::round(&mut read).unwrap();
-        *round.input_responses = None;
+    for (of, method) in rows().filter(|(_, method)| method.row().has_rounds) {
+        let mut read = request(of);
         assert!(!methods::is_later_round(&read), "{method:?}");
         let round = methods::round(&mut read).unwrap();
-        *round.request_state = Some("s".to_owned());
+        *round.input_responses = Some(Default::default());
+        assert!(methods::is_later_round(&read), "{method:?}");
+        let round = methods::round(&mut read).unwrap();
+        (*round.input_responses, *round.request_state) = (None, Some("s".to_owned()));
         assert!(methods::is_later_round(&read), "{method:?}");
     }
 }
