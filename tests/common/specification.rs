@@ -6,7 +6,8 @@
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     pub name: &'static str,
-    /// The members of params that fit it. Targets are named `x`, resources and skills `x:x`.
+    /// The members of params that fit it. Tools, prompts and tasks are named `x`. The URIs
+    /// of resources and skills have the scheme `x`.
     pub params: &'static str,
     /// The members of a result that fits it, beside `resultType`.
     pub result: &'static str,
@@ -144,15 +145,15 @@ pub const METHODS: [Method; 21] = [
     method(
         "skills/list",
         "",
-        r#""skills":[{"uri":"x:x","frontmatter":{"name":"x","description":"x"},"resources":[]}]"#,
+        r#""skills":[{"uri":"x:/x/SKILL.md","frontmatter":{"name":"x","description":"x"},"resources":"dynamic"}]"#,
     )
     .cached()
     .repeatable()
     .by(By::All),
     method(
         "skills/get",
-        r#""uri":"x:x""#,
-        r#""skill":{"uri":"x:x","frontmatter":{"name":"x","description":"x"},"resources":[]}"#,
+        r#""uri":"x:/x/SKILL.md""#,
+        r#""skill":{"uri":"x:/x/SKILL.md","frontmatter":{"name":"x","description":"x"},"resources":"dynamic"}"#,
     )
     .cached()
     .repeatable(),
