@@ -333,7 +333,7 @@ pub use response::{McpResponse, ResponseParts};
 pub use server::lenient_http::{
     EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
 };
-pub use server::{Handler, McpServer};
+pub use server::{Handler, McpServer, ServerHandle, ServerStats};
 pub use stack::{BoxStack, Stack};
 
 #[cfg(feature = "child-process")]

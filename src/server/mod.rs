@@ -1,5 +1,6 @@
 //! The server ends of a stack: [`McpServer`], the top, and [`Handler`], a bottom.
 
+mod handle;
 mod handler;
 #[cfg(feature = "http-server")]
 pub(crate) mod lenient_http;
@@ -14,6 +15,7 @@ use std::{
     },
 };
 
+pub use handle::{ServerHandle, ServerStats};
 pub use handler::Handler;
 use rmcp::{
     RoleServer,
@@ -27,7 +29,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
 use tower::{Service, ServiceExt};
 
-use self::subscriptions::Subscriptions;
+use self::{handle::InFlight, subscriptions::Subscriptions};
 use crate::{
     CallContext, Caller, Error, McpRequest, McpResponse,
     caller::Session,
@@ -64,6 +66,8 @@ use crate::{
 ///   answered with -32602 and the path of the first invalid member. It goes down the stack without
 ///   its params, as a custom request, so that an audit layer records it. No layer and no server
 ///   acts on it.
+/// - **Shutdown.** Its [`handle`](Self::handle) counts the calls in flight, waits for them and
+///   closes the server.
 /// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is only
 ///   logged.
 /// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is
@@ -136,6 +140,7 @@ struct Shared {
     header_tools: Mutex<HeaderTools>,
     /// The number of requests that have gone down the stack, without listens.
     dispatched: AtomicU64,
+    in_flight: InFlight,
 }
 
 /// Tools whose arguments are mirrored in HTTP headers (SEP-2243), which rmcp checks before it
@@ -162,6 +167,11 @@ where
         Self::over(stack, Arc::default())
     }
 
+    /// Returns the handle of the server in all of its connections, for statistics and a shutdown.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(self.shared.in_flight.clone())
+    }
+
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
     ///
     /// The message and its context are boxed before the future exists. A future that held them
@@ -186,8 +196,12 @@ where
     ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
         let unreadable = protocol::set_aside(&mut request);
         let cancellation = request.context.cancellation.clone();
+        let entered = self.shared.in_flight.enter(&request);
+        let is_notification = request.as_notification().is_some();
+        let ended = self.session.closed().clone();
         let answer = panics::caught_call(self.stack().oneshot(request));
         async move {
+            let _in_flight = entered.map_err(Error::from)?;
             tokio::select! {
                 biased;
                 result = answer => match (result, unreadable) {
@@ -197,6 +211,10 @@ where
                 },
                 () = cancellation.cancelled() => {
                     Err(Error::cancelled("the caller cancelled the request").into())
+                }
+                // A notification has a time of its own after the end.
+                () = ended.cancelled(), if !is_notification => {
+                    Err(Error::from(handle::closing()).into())
                 }
             }
         }
@@ -255,7 +273,7 @@ where
 impl<S> McpServer<S> {
     /// Creates the server of one connection.
     fn over(stack: S, shared: Arc<Shared>) -> Self {
-        let session = Arc::new(Session::new());
+        let session = Arc::new(Session::within(shared.in_flight.ended()));
         Self {
             stack: Mutex::new(stack),
             shared,

@@ -200,6 +200,8 @@ where
                 .await
             {
                 Ok(_) => Ok(()),
+                // The server ends the listen, which is not a failure.
+                Err(_) if self.session.closed().is_cancelled() => Ok(()),
                 Err(error) => {
                     if error.code == ErrorCode::METHOD_NOT_FOUND {
                         self.listen_unsupported.store(true, Ordering::Relaxed);
