@@ -8,6 +8,8 @@
 #[path = "upstream/attribution.rs"]
 mod attribution;
 mod common;
+#[path = "upstream/draining.rs"]
+mod draining;
 #[path = "upstream/dropped.rs"]
 mod dropped;
 #[path = "upstream/floods.rs"]

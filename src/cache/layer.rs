@@ -349,7 +349,7 @@ impl CacheLayerBuilder {
     /// Sets whether responses carry their cache status in `_meta` under [`CACHE_META_KEY`]
     /// (`status`, `ageMs`, `ttlMs`). Default: `false`.
     ///
-    /// Outer layers can always read it with [`CacheStatus::of`](super::CacheStatus::of).
+    /// Outer layers can always read it as [`cache_status`](crate::CallReport::cache_status).
     pub fn report_in_meta(mut self, report: bool) -> Self {
         self.report_in_meta = report;
         self

@@ -10,7 +10,7 @@ use rmcp::{
 use tower::Service;
 
 use super::{
-    handler::{Answers, Linked},
+    handler::{ConnectedHandler, ErasedHandler},
     mcp_client::{McpClient, Shared},
 };
 use crate::{
@@ -25,7 +25,7 @@ const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 #[must_use = "call `build` to make the client"]
 pub struct McpClientBuilder<S> {
     stack: S,
-    handler: Option<Arc<dyn Answers>>,
+    handler: Option<Arc<dyn ErasedHandler>>,
     config: ClientConfig,
     idle_timeout: Option<Duration>,
     total_timeout: Option<Duration>,
@@ -68,7 +68,7 @@ where
         let info = handler.get_info();
         self.config.client_info = info.client_info;
         self.config.capabilities = info.capabilities;
-        self.handler = Some(Arc::new(Linked::new(handler, self.stack.clone())));
+        self.handler = Some(Arc::new(ConnectedHandler::new(handler, self.stack.clone())));
         self
     }
 

@@ -10,13 +10,13 @@ use tower::Service;
 
 use super::{
     McpClient,
-    call_sink::{Onward, WayBack},
+    call_sink::{CallSink, Recipient},
     timeouts::{end_of, reached},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, context::next_id};
 
 /// The options of one call.
-pub(super) struct Options {
+pub(super) struct CallOptions {
     pub(super) meta: RequestMetaObject,
     pub(super) extensions: Extensions,
     pub(super) idle_timeout: Option<Duration>,
@@ -26,9 +26,9 @@ pub(super) struct Options {
 }
 
 /// One call, with all of its requests: rounds, and polls of its task.
-pub(super) struct Call<'a, S> {
+pub(super) struct ClientCall<'a, S> {
     pub(super) client: &'a McpClient<S>,
-    way_back: Arc<WayBack>,
+    sink: Arc<CallSink>,
     meta: RequestMetaObject,
     extensions: Extensions,
     idle_timeout: Option<Duration>,
@@ -40,14 +40,14 @@ pub(super) struct Call<'a, S> {
     _cancel: DropGuard,
 }
 
-impl<'a, S> Call<'a, S>
+impl<'a, S> ClientCall<'a, S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    pub(super) fn new(client: &'a McpClient<S>, options: Options) -> Self {
-        let Options {
+    pub(super) fn new(client: &'a McpClient<S>, options: CallOptions) -> Self {
+        let CallOptions {
             meta: own,
             extensions,
             idle_timeout,
@@ -59,11 +59,11 @@ where
         if meta.get_progress_token().is_none() {
             meta.set_progress_token(ProgressToken(next_id()));
         }
-        let onward = Onward::Handler(client.shared.handler.clone());
+        let recipient = Recipient::Handler(client.shared.handler.clone());
         let cancellation = options.cancellation.child_token();
         Self {
             client,
-            way_back: WayBack::new(options.progress, onward),
+            sink: CallSink::new(options.progress, recipient),
             meta,
             extensions,
             idle_timeout,
@@ -100,12 +100,12 @@ where
         context.meta = self.meta.clone();
         context.extensions = self.extensions.clone();
         context.cancellation = self.cancellation.clone();
-        context.caller = self.client.caller(&self.way_back);
+        context.caller = self.client.caller(&self.sink);
         context.deadline = self.deadline;
         let request = McpRequest::from_parts(message.into(), context);
         let response = self
             .client
-            .dispatch(request, &self.way_back, self.idle_timeout)
+            .dispatch(request, &self.sink, self.idle_timeout)
             .await?;
         Ok(response.into_result())
     }

@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,13 +13,17 @@ use rmcp::{
     transport::IntoTransport,
 };
 
+use tokio_util::task::TaskTracker;
+
 use super::{
-    Inner, Upstream,
-    capabilities::Claims,
+    Upstream,
+    capabilities::ClaimedCapabilities,
     connect::{Foreign, InProcess, Make},
     connection::Handshake,
-    slot::{Dial, Settings, Slot},
-    stats::Counters,
+    connections::Connections,
+    dispatch::Shared,
+    reconnect::{Dial, Reconnect, ReconnectSettings},
+    stats::UpstreamCounters,
 };
 use crate::{protocol::unreadable_items::UnreadableLog, util::backoff::Backoff};
 
@@ -48,7 +52,7 @@ pub enum Lifecycle {
     Discover,
 }
 
-/// Settings of an [`Upstream`]. The last call names the server to connect to.
+/// ReconnectSettings of an [`Upstream`]. The last call names the server to connect to.
 ///
 /// | setting | default |
 /// |---|---|
@@ -293,8 +297,8 @@ impl UpstreamBuilder {
     ) -> Upstream {
         let name = self.name.clone().unwrap_or_else(|| kind.into());
         let lifecycle = self.lifecycle.unwrap_or(lifecycle);
-        let claims = Arc::new(Claims::new(self.capabilities.is_some()));
-        let counters = Arc::new(Counters::new(name.clone()));
+        let claims = Arc::new(ClaimedCapabilities::new(self.capabilities.is_some()));
+        let counters = Arc::new(UpstreamCounters::new(name.clone()));
         let handshake = |mode| Handshake {
             upstream: name.clone(),
             info: self.info(),
@@ -303,28 +307,28 @@ impl UpstreamBuilder {
             counters: counters.clone(),
         };
         let slot = |mode| {
-            let settings = Settings {
+            let settings = ReconnectSettings {
                 name: name.clone(),
                 backoff: self.backoff,
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,
             };
-            Slot::new(settings, dial(handshake(mode)))
+            Reconnect::new(settings, dial(handshake(mode)))
         };
         let first = slot(self.mode(lifecycle));
         let second =
             (lifecycle == Lifecycle::MatchCaller).then(|| slot(self.mode(Lifecycle::Auto)));
         Upstream {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Shared {
                 name,
                 timeout: self.timeout,
-                first,
-                second,
-                only: OnceLock::new(),
+                connections: Connections::new(first, second),
                 level: Mutex::default(),
                 unreadable: UnreadableLog::default(),
                 claims,
                 counters,
+                calls: TaskTracker::new(),
+                listens: TaskTracker::new(),
             }),
         }
     }
