@@ -138,7 +138,7 @@ mod call;
 mod classify;
 mod error;
 mod layer;
-mod observing_sink;
+mod observed;
 mod policy;
 mod service;
 
