@@ -136,5 +136,5 @@ pub use no_tools::NoTools;
 pub use pin::{Fingerprint, Quarantined};
 pub use search::{CALL_TOOL, SEARCH_TOOLS, SearchMode};
 pub use service::Registry;
-pub use tool::{RegisteredTool, RegisteredToolBuilder};
+pub use tool::{IntoToolResult, RegisteredTool, RegisteredToolBuilder};
 pub use version::{DEPRECATED_META_KEY, VERSION_META_KEY, VERSIONS_META_KEY};
