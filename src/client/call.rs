@@ -19,7 +19,7 @@ use crate::{CallContext, Error, McpRequest, McpResponse, context::next_id};
 pub(super) struct CallOptions {
     pub(super) meta: RequestMetaObject,
     pub(super) extensions: Extensions,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
     pub(super) total_timeout: Option<Duration>,
     pub(super) cancellation: CancellationToken,
     pub(super) progress: Option<mpsc::Sender<ProgressNotificationParam>>,
@@ -31,7 +31,7 @@ pub(super) struct ClientCall<'a, S> {
     sink: Arc<CallSink>,
     meta: RequestMetaObject,
     extensions: Extensions,
-    idle_timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
     total_timeout: Option<Duration>,
     deadline: Option<Instant>,
     /// Cancelled with the call, also when its future is dropped: inner layers may have spawned
@@ -50,7 +50,7 @@ where
         let CallOptions {
             meta: own,
             extensions,
-            idle_timeout,
+            request_timeout,
             total_timeout,
             ..
         } = options;
@@ -66,7 +66,7 @@ where
             sink: CallSink::new(options.progress, recipient),
             meta,
             extensions,
-            idle_timeout,
+            request_timeout,
             total_timeout,
             deadline: end_of(total_timeout),
             _cancel: cancellation.clone().drop_guard(),
@@ -105,7 +105,7 @@ where
         let request = McpRequest::from_parts(message.into(), context);
         let response = self
             .client
-            .dispatch(request, &self.sink, self.idle_timeout)
+            .dispatch(request, &self.sink, self.request_timeout)
             .await?;
         Ok(response.into_result())
     }

@@ -263,7 +263,7 @@ where
         context.extensions = std::mem::take(notification.extensions_mut());
         context.extensions.remove::<NotificationMetaObject>();
         let request = McpRequest::notification(notification, context);
-        self.dispatch(request, &sink, self.options().idle_timeout)
+        self.dispatch(request, &sink, self.options().request_timeout)
             .await?;
         Ok(())
     }

@@ -26,7 +26,7 @@ use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, protocol, u
 ///   results. Failures are [`Error`]s.
 /// - **Pages.** `list_all_*` follows `nextCursor` to the end.
 /// - **Progress.** [`call_tool`](Self::call_tool) can yield progress as a stream beside the result.
-/// - **Timeouts.** Every message of the server resets the idle timeout. Nothing resets the total
+/// - **Timeouts.** Every message of the server resets the request timeout. Nothing resets the total
 ///   timeout.
 /// - **Cancellation.** Dropping a call's future, or its timeout, cancels the call at the server.
 /// - **Input.** With a [handler](McpClientBuilder::handler), the client answers a server's requests
@@ -79,7 +79,7 @@ pub(super) struct Shared {
     pub(super) handshake: Option<Arc<InitializeRequestParams>>,
     pub(super) supports_tasks: bool,
     pub(super) mrtr_max_rounds: usize,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
     pub(super) total_timeout: Option<Duration>,
     pub(super) session: Arc<Session>,
     pub(super) handler: Option<Arc<dyn ErasedHandler>>,
@@ -153,7 +153,7 @@ where
         let cancellation = context.cancellation.clone();
         tokio::select! {
             biased;
-            result = self.dispatch(request, &sink, self.shared.idle_timeout) => result,
+            result = self.dispatch(request, &sink, self.shared.request_timeout) => result,
             () = reached(deadline) => {
                 let end = deadline.unwrap_or(started);
                 Err(Error::timeout(end.saturating_duration_since(started)))
@@ -162,12 +162,12 @@ where
         }
     }
 
-    /// Sends one request through a clone of the stack, until the idle timeout.
+    /// Sends one request through a clone of the stack, until the request timeout.
     pub(super) async fn dispatch(
         &self,
         mut request: McpRequest,
         sink: &CallSink,
-        idle_timeout: Option<Duration>,
+        request_timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
         let unreadable = protocol::set_aside(&mut request);
         let answer = panics::caught_call(self.stack().oneshot(request));
@@ -178,8 +178,8 @@ where
                 None => result,
                 Some(unreadable) => Err(unreadable.answer(result)),
             },
-            () = sink.activity.silent_for(idle_timeout) => {
-                Err(Error::timeout(idle_timeout.unwrap_or_default()))
+            () = sink.activity.silent_for(request_timeout) => {
+                Err(Error::timeout(request_timeout.unwrap_or_default()))
             }
         }
     }
@@ -222,7 +222,7 @@ where
         CallOptions {
             meta: RequestMetaObject::new(),
             extensions: Extensions::new(),
-            idle_timeout: self.shared.idle_timeout,
+            request_timeout: self.shared.request_timeout,
             total_timeout: self.shared.total_timeout,
             cancellation: CancellationToken::new(),
             progress: None,
@@ -248,7 +248,7 @@ impl<S> std::fmt::Debug for McpClient<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("McpClient")
             .field("session", &self.shared.session)
-            .field("idle_timeout", &self.shared.idle_timeout)
+            .field("request_timeout", &self.shared.request_timeout)
             .field("total_timeout", &self.shared.total_timeout)
             .finish_non_exhaustive()
     }

@@ -27,7 +27,7 @@ where
     /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). It returns once the
     /// server has acknowledged the kinds of changes that it will announce.
     ///
-    /// The client's idle timeout applies to the acknowledgement. The subscription itself has no
+    /// The client's request timeout applies to the acknowledgement. The subscription itself has no
     /// timeout.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ where
             .in_session(Caller::new(sink))
             .answering_requests(answers);
         let stack = self.stack();
-        let within = self.options().idle_timeout;
+        let within = self.options().request_timeout;
         let call = |request| stack.oneshot(request);
         let open = listen::open(filter, context, within, call).await?;
         Ok(Subscription {

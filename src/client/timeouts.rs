@@ -1,4 +1,4 @@
-//! The idle and the total timeout of a call.
+//! The request timeout and the total timeout of a call.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 pub(super) struct Activity {
     last_message: Mutex<Instant>,
     /// The number of the server's messages that the client is still handling. Until it is zero, the
-    /// server waits for the client, so the idle timeout is suspended.
+    /// server waits for the client, so the request timeout is suspended.
     handling: AtomicUsize,
 }
 
@@ -35,7 +35,8 @@ impl Activity {
             .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Records a message of the server, and suspends the idle timeout until the guard is dropped.
+    /// Records a message of the server, and suspends the request timeout until the guard is
+    /// dropped.
     pub(super) fn handling(&self) -> HandlingGuard<'_> {
         self.handling.fetch_add(1, Ordering::AcqRel);
         self.record();

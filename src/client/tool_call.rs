@@ -152,9 +152,9 @@ impl<S> ToolCall<S> {
     }
 
     /// Sets how long the server may be silent about one request of this call. Default: the
-    /// [client's](crate::McpClientBuilder::idle_timeout).
-    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.options.idle_timeout = limit.into();
+    /// [client's](crate::McpClientBuilder::request_timeout).
+    pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.options.request_timeout = limit.into();
         self
     }
 

@@ -102,7 +102,7 @@
 //! [budget](RetryBudget) is spent. The error of such a call is that of its last attempt, unchanged.
 //!
 //! During a delay the call holds no place in the inner stack. A timeout of the caller (an
-//! [`McpClient`](crate::McpClient)'s idle timeout, tower's `timeout` outside) runs on meanwhile.
+//! [`McpClient`](crate::McpClient)'s request timeout, tower's `timeout` outside) runs on meanwhile.
 //!
 //! # Attempts
 //!

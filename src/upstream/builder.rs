@@ -68,7 +68,7 @@ pub enum Lifecycle {
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
     pub(super) name: Option<Arc<str>>,
-    timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
     connect_timeout: Duration,
     backoff: Backoff,
     in_background: bool,
@@ -82,7 +82,7 @@ impl UpstreamBuilder {
     pub(super) fn new() -> Self {
         Self {
             name: None,
-            timeout: Some(Duration::from_secs(300)),
+            request_timeout: Some(Duration::from_secs(300)),
             connect_timeout: Duration::from_secs(30),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             in_background: true,
@@ -99,20 +99,14 @@ impl UpstreamBuilder {
         self
     }
 
-    /// Sets the time after which a request fails if the server sends nothing for it. Default: 5
-    /// minutes.
+    /// Sets how long the server may be silent about a request. `None`: no limit; use this only
+    /// under a layer that ends requests. Default: 5 minutes.
     ///
-    /// Progress and other messages for the request restart the time. It stands still while the
+    /// Progress and other messages for the request restart the timeout. It is suspended while the
     /// caller is asked something. A server sends progress only for a request with a progress token,
     /// and a request has one only if the caller gave one.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = (timeout < NEVER).then_some(timeout);
-        self
-    }
-
-    /// Removes the limit on the server's silence. Use this only under a layer that ends requests.
-    pub fn without_request_timeout(mut self) -> Self {
-        self.timeout = None;
+    pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.request_timeout = limit.into().filter(|limit| *limit < NEVER);
         self
     }
 
@@ -321,7 +315,7 @@ impl UpstreamBuilder {
         Upstream {
             shared: Arc::new(Shared {
                 name,
-                timeout: self.timeout,
+                request_timeout: self.request_timeout,
                 connections: Connections::new(first, second),
                 level: Mutex::default(),
                 unreadable: UnreadableLog::default(),

@@ -36,7 +36,8 @@ use crate::{
 /// The state that all clones of an upstream share.
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
-    pub(super) timeout: Option<Duration>,
+    /// Limit of the server's silence.
+    pub(super) request_timeout: Option<Duration>,
     pub(super) connections: Connections,
     /// The log level that a caller set last, where the level belongs to the connection.
     pub(super) level: Mutex<Option<LoggingLevel>>,
@@ -118,7 +119,7 @@ impl Shared {
         let call = UpstreamCall {
             connection,
             upstream: self.name.clone(),
-            timeout: self.timeout,
+            timeout: self.request_timeout,
             era,
         };
         if !modern && !matches!(request.message, ClientRequest::SetLevelRequest(_)) {

@@ -284,7 +284,7 @@ impl Setup {
         let lab = Lab::default();
         let layer = builder.build().expect("a possible cache");
         let upstream = Upstream::builder()
-            .without_request_timeout()
+            .request_timeout(None)
             .in_process(lab.clone());
         Self {
             lab,

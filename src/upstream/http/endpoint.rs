@@ -1,4 +1,4 @@
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
@@ -6,8 +6,8 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 
 use super::{client::BearerSource, dial::HttpDial};
 use crate::{
-    Error, TransportError,
-    upstream::{Upstream, UpstreamBuilder, builder::Lifecycle, errors},
+    ConfigError, Error,
+    upstream::{Upstream, UpstreamBuilder, builder::Lifecycle},
     util::endpoint,
 };
 
@@ -160,44 +160,39 @@ impl HttpEndpoint {
         )
     }
 
-    fn config(&self, name: &Arc<str>) -> Result<StreamableHttpClientTransportConfig, Error> {
-        let invalid = |what: String| -> Error {
-            TransportError::not_delivered(what)
-                .with_upstream(name.clone())
-                .into()
-        };
+    fn config(&self) -> Result<StreamableHttpClientTransportConfig, ConfigError> {
         // The error does not quote the URL, which may hold credentials.
         let url = Url::parse(&self.url)
-            .map_err(|error| invalid(format!("the URL is malformed: {error}")))?;
+            .map_err(|error| refuse("url", format!("the URL is malformed: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(invalid(format!(
+            let reason = format!(
                 "the URL is neither http:// nor https://, but {}:",
                 url.scheme()
-            )));
+            );
+            return Err(refuse("url", reason));
         }
         if self.client.is_none()
             && let Some(missing) = endpoint::missing_tls(&url)
         {
-            return Err(invalid(missing.to_owned()));
+            return Err(refuse("url", missing));
         }
         if let Some(token) = &self.bearer
             && HeaderValue::from_str(token).is_err()
         {
-            return Err(invalid("the bearer token is not a header value".to_owned()));
+            let reason = "the bearer token is not a header value: has it a line's end?";
+            return Err(refuse("bearer", reason));
         }
         let mut headers = HashMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
+            let refuse = |reason| refuse(format!("header[{name}]"), reason);
             let header: HeaderName = name
                 .parse()
-                .map_err(|_| invalid(format!("`{name}` is not a header name")))?;
+                .map_err(|_| refuse("the name is not a header name"))?;
             if RESERVED.contains(&header.as_str()) {
-                return Err(invalid(format!("header `{header}` is MCP's own")));
+                return Err(refuse("the header is MCP's own; remove it"));
             }
-            let mut value = HeaderValue::from_str(value).map_err(|_| {
-                invalid(format!(
-                    "the value of header `{name}` is not a header value"
-                ))
-            })?;
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| refuse("the value is not a header value: has it a line's end?"))?;
             value.set_sensitive(true);
             headers.insert(header, value);
         }
@@ -219,7 +214,7 @@ impl HttpEndpoint {
     /// rmcp's own client keeps no connection. The reason was that an unread rest of a response
     /// blocks the next request on the connection until a delayed acknowledgment. rmcp reads
     /// responses to the end by now, and `TCP_NODELAY` removes the delay.
-    fn client_or_own(&self, name: &Arc<str>) -> Result<reqwest::Client, Error> {
+    fn client_or_own(&self) -> Result<reqwest::Client, ConfigError> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
@@ -232,8 +227,21 @@ impl HttpEndpoint {
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::custom(same_origin))
             .build()
-            .map_err(|error| errors::of_spawn(name, "cannot set up an HTTP client", error))
+            .map_err(|error| {
+                let reason = format!(
+                    "an HTTP client cannot be set up: {}; give one",
+                    error.without_url()
+                );
+                refuse("client", reason)
+            })
     }
+}
+
+fn refuse(
+    option: impl Into<Cow<'static, str>>,
+    reason: impl Into<Cow<'static, str>>,
+) -> ConfigError {
+    ConfigError::new("upstream", option, reason)
 }
 
 /// Follows redirects within one origin only: the request's headers, credentials among them, go to
@@ -290,7 +298,7 @@ impl Upstream {
     /// Returns an error if the URL or a header is malformed, if the URL is `https://` and this
     /// build has no TLS (features `rustls` and `native-tls`), or if the TLS library cannot be set
     /// up.
-    pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, Error> {
+    pub fn http(endpoint: impl Into<HttpEndpoint>) -> Result<Self, ConfigError> {
         Self::builder().http(endpoint)
     }
 }
@@ -306,14 +314,14 @@ impl UpstreamBuilder {
     /// - The URL is `https://`, neither feature `rustls` nor `native-tls` is enabled, and no
     ///   [client](HttpEndpoint::client) is given.
     /// - The TLS library cannot be set up.
-    pub fn http(self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, Error> {
+    pub fn http(self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, ConfigError> {
         let endpoint = endpoint.into();
         let name: Arc<str> = self
             .name
             .clone()
             .unwrap_or_else(|| endpoint.shown_url().into());
-        let config = endpoint.config(&name)?;
-        let client = endpoint.client_or_own(&name)?;
+        let config = endpoint.config()?;
+        let client = endpoint.client_or_own()?;
         let bearer = endpoint.bearer_source.clone();
         Ok(self
             .name(name.clone())
