@@ -113,19 +113,19 @@ pub struct McpServer<S> {
     /// Ends the tasks of the session. It is not the session's own end, because a caller's request
     /// may keep the session alive.
     _closes: DropGuard,
-    told: Mutex<Told>,
+    description: Mutex<Description>,
     /// The stack has answered a `subscriptions/listen` of this session with "method not found".
     listen_unsupported: AtomicBool,
     subscriptions: Subscriptions,
     /// The limit on notifications of this session that are on their way down.
-    notices: Arc<Semaphore>,
+    notifications: Arc<Semaphore>,
 }
 
 /// The server's description as this session was told it. It decides nothing for other sessions,
 /// which a layer may have told something else. Where no description was told, as over HTTP without
 /// sessions, every request goes to the stack.
 #[derive(Default)]
-struct Told {
+struct Description {
     config: Option<ServerConfig>,
     /// The revisions that the stack speaks, if it does not speak all that rmcp knows.
     versions: Option<Vec<ProtocolVersion>>,
@@ -150,7 +150,7 @@ struct Shared {
 type HeaderTools = HashMap<String, Option<Tool>>;
 
 /// The maximum number of notifications of one session that are on their way down the stack.
-const MAX_NOTICES: usize = 64;
+const MAX_NOTIFICATIONS: usize = 64;
 
 /// The maximum number of remembered tools with mirrored arguments. Past it, the header check is
 /// left to the stack.
@@ -262,7 +262,7 @@ where
         let versions =
             (versions.as_slice() != ProtocolVersion::KNOWN_VERSIONS).then(|| versions.clone());
         *lock(&self.shared.server_info) = Some(config.server_info.clone());
-        *lock(&self.told) = Told {
+        *lock(&self.description) = Description {
             config: Some(config),
             versions,
         };
@@ -279,10 +279,10 @@ impl<S> McpServer<S> {
             shared,
             _closes: session.closed().clone().drop_guard(),
             session,
-            told: Mutex::default(),
+            description: Mutex::default(),
             listen_unsupported: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
-            notices: Arc::new(Semaphore::new(MAX_NOTICES)),
+            notifications: Arc::new(Semaphore::new(MAX_NOTIFICATIONS)),
         }
     }
 }

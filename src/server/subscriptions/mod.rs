@@ -39,7 +39,7 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     /// Records that rmcp is about to acknowledge a listen before the stack receives it.
-    pub(super) fn about_to_acknowledge(&self, shared: &Shared) {
+    pub(super) fn open_window(&self, shared: &Shared) {
         let mut oldest = self
             .acknowledging
             .lock()
@@ -47,8 +47,8 @@ impl Subscriptions {
         oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
     }
 
-    /// Returns the time window since that acknowledgement.
-    pub(super) fn acknowledged(&self, shared: &Arc<Shared>) -> Window {
+    /// Returns the time window since that acknowledgement, and closes it.
+    pub(super) fn take_window(&self, shared: &Arc<Shared>) -> Window {
         let since = self
             .acknowledging
             .lock()
@@ -70,7 +70,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Returns `true` if a request in the window may have changed something.
-    fn let_something_through(&self) -> bool {
+    fn had_requests(&self) -> bool {
         self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
     }
 }
@@ -91,7 +91,7 @@ where
     /// Opens the session's listen for the list changes that the stack announces. It waits briefly
     /// for the listen to begin, so that the session misses no change.
     pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {
-        let Some(config) = super::lock(&self.told).config.clone() else {
+        let Some(config) = super::lock(&self.description).config.clone() else {
             return;
         };
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);

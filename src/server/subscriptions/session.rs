@@ -98,7 +98,7 @@ where
             let wanted = supported && self.open.is_none();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) if supported => self.obey(command, &mut supported).await,
+                    Some(command) if supported => self.apply(command, &mut supported).await,
                     Some(command) => drop(command.reply.send(None)),
                     None => return,
                 },
@@ -122,7 +122,7 @@ where
         }
     }
 
-    async fn obey(&mut self, command: Command, supported: &mut bool) {
+    async fn apply(&mut self, command: Command, supported: &mut bool) {
         let mut filter = self.filter.clone();
         let mut uris = filter.resource_subscriptions.take().unwrap_or_default();
         uris.retain(|uri| *uri != command.uri);

@@ -96,7 +96,7 @@ pub(in crate::server) fn acknowledged(
         .take_acknowledgment(move |acknowledgment| {
             let (outer, window) = (outer.clone(), lock(&window).take());
             Box::pin(async move {
-                if !window.is_some_and(|window| window.let_something_through()) {
+                if !window.is_some_and(|window| window.had_requests()) {
                     return Ok(());
                 }
                 let id = acknowledgment
