@@ -27,11 +27,11 @@ use rmcp::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use self::{handle::InFlight, subscriptions::Subscriptions};
 use crate::{
-    CallContext, Caller, Error, McpRequest, McpResponse,
+    CallContext, Caller, Error, McpRequest, Stack,
     caller::Session,
     protocol::{self, results},
     util::panics,
@@ -156,12 +156,7 @@ const MAX_NOTIFICATIONS: usize = 64;
 /// left to the stack.
 const MAX_HEADER_TOOLS: usize = 10_000;
 
-impl<S> McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpServer<S> {
     /// Creates a server of `stack`.
     pub fn new(stack: S) -> Self {
         Self::over(stack, Arc::default())

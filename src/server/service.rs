@@ -12,10 +12,9 @@ use rmcp::{
     model::*,
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
-use tower::Service;
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{Error, McpRequest, McpResponse, context, protocol};
+use crate::{McpRequest, Stack, context, protocol};
 
 /// The time that a notification may run on after its session: it may have been the session's last
 /// message.
@@ -60,12 +59,7 @@ fn list<M: Default, R: From<RequestOptionalParam<M, PaginatedRequestParams>>>(
     request.into()
 }
 
-impl<S> ServerHandler for McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> ServerHandler for McpServer<S> {
     pass_on! {
         complete(CompleteRequestParams) -> CompleteResult = CompleteRequest;
         get_prompt(GetPromptRequestParams) -> GetPromptResponse = GetPromptRequest;
@@ -313,12 +307,7 @@ where
     }
 }
 
-impl<S> McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpServer<S> {
     /// Sends a client's notification down the stack without waiting for the result.
     fn notify(
         &self,

@@ -15,12 +15,11 @@ use rmcp::{
     service::{Peer, RequestContext},
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tower::Service;
 
 pub(super) use self::sinks::acknowledged;
 use self::{session::SessionListen, sinks::SessionPeer};
 use super::{McpServer, Shared};
-use crate::{Error, McpRequest, McpResponse};
+use crate::Stack;
 
 /// The maximum number of subscribe and unsubscribe requests that wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
@@ -82,12 +81,7 @@ struct Command {
     reply: oneshot::Sender<Option<Result<(), ErrorData>>>,
 }
 
-impl<S> McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpServer<S> {
     /// Opens the session's listen for the list changes that the stack announces. It waits briefly
     /// for the listen to begin, so that the session misses no change.
     pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {

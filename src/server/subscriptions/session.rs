@@ -6,11 +6,11 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::{Command, sinks::SessionPeer};
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Refusal,
+    CallContext, Error, Refusal, Stack,
     caller::Session,
     code,
     listen::{self, ACKNOWLEDGE_WITHIN, OpenListen, Reopen},
@@ -45,12 +45,7 @@ pub(super) struct SessionListen<S> {
     retry_at: Instant,
 }
 
-impl<S> SessionListen<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> SessionListen<S> {
     pub(super) fn new(
         stack: S,
         peer: SessionPeer,
