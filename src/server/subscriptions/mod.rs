@@ -2,7 +2,8 @@
 //! `resources/subscribe`.
 
 mod session;
-mod sinks;
+mod session_peer;
+mod window;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -16,8 +17,8 @@ use rmcp::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(super) use self::sinks::acknowledged;
-use self::{session::SessionListen, sinks::SessionPeer};
+pub(super) use self::window::acknowledged;
+use self::{session::SessionListen, session_peer::SessionPeer, window::Window};
 use super::{McpServer, Shared};
 use crate::Stack;
 
@@ -53,24 +54,7 @@ impl Subscriptions {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        Window {
-            shared: shared.clone(),
-            since,
-        }
-    }
-}
-
-/// The time window between the acknowledgement to a caller and the begin of the stack's listen. The
-/// caller must also be notified of changes that other requests made in it.
-pub(super) struct Window {
-    shared: Arc<Shared>,
-    since: Option<u64>,
-}
-
-impl Window {
-    /// Returns `true` if a request in the window may have changed something.
-    fn had_requests(&self) -> bool {
-        self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
+        Window::new(shared.clone(), since)
     }
 }
 

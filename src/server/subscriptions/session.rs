@@ -8,7 +8,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
-use super::{Command, sinks::SessionPeer};
+use super::{Command, session_peer::SessionPeer};
 use crate::{
     CallContext, Error, Refusal, Stack,
     caller::Session,
