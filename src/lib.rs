@@ -274,6 +274,7 @@
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![expect(
     deprecated,
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"

@@ -1,5 +1,7 @@
 //! Tools that are added and removed while the server runs, and the health of all tools.
 //!
+//! Requires the feature `registry`.
+//!
 //! [`RegistryLayer`] wraps any stack. It adds tools of this process to those of the stack. Its
 //! [`RegistryHandle`] registers, replaces and removes them from anywhere in the program, while
 //! calls run:
