@@ -497,9 +497,9 @@ pub fn in_the_files_words(section: &str, error: impl Display, names: &[(&str, &s
         .fold(error.to_string(), |said, (layers, files)| {
             said.replace(layers, files)
         });
-    let refused = format!("refused by {section}: ");
-    format!(
-        "[{section}]: {}",
-        said.strip_prefix(&refused).unwrap_or(&said)
-    )
+    let prefixes = [format!("refused by {section}: "), format!("{section}: ")];
+    let said = prefixes.iter().fold(&*said, |said, prefix| {
+        said.strip_prefix(prefix).unwrap_or(said)
+    });
+    format!("[{section}]: {said}")
 }

@@ -286,7 +286,7 @@ fn may_pass(error: &Error) -> bool {
 
 /// Stops listening: the stack has no listens, or none without an authorized caller.
 fn give_up(error: &Error) -> ControlFlow<()> {
-    tracing::debug!(target: "rmcp_layers::cache", %error, "the inner stack tells the cache of no changes");
+    tracing::debug!(%error, "the cache does not receive change notifications");
     ControlFlow::Break(())
 }
 

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     Audience,
     store::{Store, StoreError, Stored},
+    util::metrics::count,
 };
 
 /// Time for which the store is not used after a failure.
@@ -130,11 +131,7 @@ impl Remote {
             Err(_) => StoreError::new(format!("no answer within {:?}", self.patience)),
         };
         self.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::event!(
-            target: "rmcp_layers::cache",
-            tracing::Level::TRACE,
-            monotonic_counter.mcp.cache.store_failures = 1_u64,
-        );
+        count!(cache.store_failures, 1_u64);
         let now = Instant::now();
         let mut state = self.state();
         state.alone_until = now.checked_add(LEFT_ALONE);
@@ -144,7 +141,7 @@ impl Remote {
         }
         drop(state);
         if !warned {
-            tracing::warn!(target: "rmcp_layers::cache", %error, "the shared store fails: answers are fetched instead");
+            tracing::warn!(%error, "the shared store failed, and is not used for a while");
         }
         None
     }

@@ -66,7 +66,7 @@ pub(super) struct Rules {
     pub ignored_meta: Vec<String>,
     pub vary_by: Option<VaryBy>,
     pub share_errors: bool,
-    pub follower_wait: Duration,
+    pub follower_wait: Option<Duration>,
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
     pub watch_changes: bool,

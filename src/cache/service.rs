@@ -240,7 +240,7 @@ where
             let _permit = permit;
             let refreshed = stop.run_until_cancelled(call.lead(inner, request, lead));
             if let Some(Err(error)) = refreshed.await {
-                tracing::debug!(target: "rmcp_layers::cache", %error, "an expired answer could not be fetched anew");
+                tracing::debug!(%error, "an expired entry could not be refreshed");
             }
         });
     }
@@ -305,7 +305,8 @@ impl Call {
                 }
                 Join::Follow(followed) => {
                     let (fetch, deadline) = (followed.fetch, request.context.deadline);
-                    let patience = began.checked_add(core.shared.rules.follower_wait);
+                    let follower_wait = core.shared.rules.follower_wait;
+                    let patience = follower_wait.and_then(|wait| began.checked_add(wait));
                     match wait(followed, began, deadline, patience).await? {
                         Some(phase) => phase,
                         None => {
