@@ -123,15 +123,18 @@
 //! [`CacheHandle::stats`] has the counters. Each is also a `tracing` event in the form that
 //! `tracing-opentelemetry` reads, such as `rmcp_layers.cache.hits`, by `method`.
 
+mod admission;
 mod builder;
 mod change_listener;
 mod codec;
 mod counters;
 mod entry;
+mod fetch;
 mod handle;
 mod key;
 mod layer;
 mod memory;
+mod plan;
 mod remote;
 mod rules;
 mod service;
