@@ -15,8 +15,8 @@ use super::{
     entry::{Entry, Subject, size_of},
     plan::Plan,
     remote::Generations,
-    rules::said,
-    single_flight::{Lead, Phase},
+    rules::cache_hints,
+    single_flight::{Leader, Phase},
     state::{Answer, Core},
     status::report,
 };
@@ -28,20 +28,20 @@ impl Core {
     /// Processes the outcome of a fetch.
     pub fn conclude(
         &self,
-        lead: Lead,
+        lead: Leader,
         plan: &Plan,
         answer: Answer,
         fetched: &Fetched<'_>,
     ) -> Answer {
         match answer {
-            Ok(response) => Ok(self.land(lead, plan, response, fetched)),
+            Ok(response) => Ok(self.complete(lead, plan, response, fetched)),
             Err(error) => {
                 let rules = &self.shared.rules;
                 let told = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
                 lead.end(Phase::Failed(told.then(|| error.clone())));
                 match fetched.stale {
-                    Some(stale) if self.bridges(plan, stale, &error) => {
-                        Ok(self.stale(stale, Instant::now()))
+                    Some(stale) if self.may_serve_stale(plan, stale, &error) => {
+                        Ok(self.serve_stale(stale, Instant::now()))
                     }
                     _ => Err(error),
                 }
@@ -50,14 +50,14 @@ impl Core {
     }
 
     /// Returns `true` if an expired entry may replace this failure.
-    fn bridges(&self, plan: &Plan, stale: &Entry, error: &Error) -> bool {
+    fn may_serve_stale(&self, plan: &Plan, stale: &Entry, error: &Error) -> bool {
         let outcome = Outcome::of_error(error);
-        let speaks_of_upstream = outcome.counts_against() || error.is_not_delivered();
-        speaks_of_upstream
-            && plan.takes_stale(stale, Instant::now(), self.shared.rules.stale_if_error)
+        let is_about_upstream = outcome.counts_against() || error.is_not_delivered();
+        is_about_upstream
+            && plan.accepts_stale(stale, Instant::now(), self.shared.rules.stale_if_error)
     }
 
-    pub fn hit(&self, entry: &Entry, status: CacheStatus) -> McpResponse {
+    pub fn serve(&self, entry: &Entry, status: CacheStatus) -> McpResponse {
         let event = match status {
             CacheStatus::Hit { .. } => Event::Hit,
             CacheStatus::Stale { .. } => Event::Stale,
@@ -68,15 +68,15 @@ impl Core {
         entry.response(status, self.shared.rules.report_in_meta)
     }
 
-    pub fn stale(&self, entry: &Entry, now: Instant) -> McpResponse {
+    pub fn serve_stale(&self, entry: &Entry, now: Instant) -> McpResponse {
         let age = entry.age(now);
-        self.hit(entry, CacheStatus::Stale { age })
+        self.serve(entry, CacheStatus::Stale { age })
     }
 
     /// Caches a response as far as allowed, and hands it to all followers.
-    fn land(
+    fn complete(
         &self,
-        lead: Lead,
+        lead: Leader,
         plan: &Plan,
         mut response: McpResponse,
         fetched: &Fetched<'_>,
@@ -84,8 +84,8 @@ impl Core {
         let asked = fetched.asked_caller;
         let kept = match self.reach(lead.subject(), plan, &mut response, asked) {
             Reach::Alone { again } => {
-                self.shared.set_apart(lead.subject().key.hash, again);
-                lead.end(Phase::Apart);
+                self.shared.set_unshared(lead.subject().key.hash, again);
+                lead.end(Phase::NotShared);
                 None
             }
             Reach::Waiting => Some((lead, Duration::ZERO, false)),
@@ -99,7 +99,7 @@ impl Core {
                 let private = !response.is_for(&Audience::everybody());
                 remote.put(self, entry.clone(), private, under);
             }
-            lead.end(Phase::Landed(entry));
+            lead.end(Phase::Completed(entry));
         }
         if response.report.cache_status.is_none() {
             response.report.cache_status = Some(CacheStatus::Miss);
@@ -112,7 +112,7 @@ impl Core {
 
     fn entry(
         &self,
-        lead: &Lead,
+        lead: &Leader,
         plan: &Plan,
         response: &McpResponse,
         fresh_for: Duration,
@@ -141,9 +141,9 @@ impl Core {
 
     /// Inserts an entry into memory, if allowed. Returns `true` if it should also be stored for
     /// other processes.
-    fn keep(&self, entry: &Arc<Entry>, lead: &Lead) -> bool {
+    fn keep(&self, entry: &Arc<Entry>, lead: &Leader) -> bool {
         let shared = &self.shared;
-        shared.set_apart(lead.subject().key.hash, false);
+        shared.set_unshared(lead.subject().key.hash, false);
         if entry.size == usize::MAX || entry.fresh_for.is_zero() {
             return false;
         }
@@ -156,7 +156,7 @@ impl Core {
         {
             let of_use = entry.fresh_for.saturating_add(shared.rules.grace());
             if let Some(until) = entry.stored.checked_add(of_use) {
-                self.watched.want(&entry.subject.target, until);
+                self.watched.watch(&entry.subject.target, until);
             }
         }
         inserted.kept
@@ -165,9 +165,9 @@ impl Core {
     /// Takes over an entry that another process stored.
     pub fn adopt(
         &self,
-        lead: &Lead,
+        lead: &Leader,
         plan: &Plan,
-        read: codec::Read,
+        read: codec::StoredEntry,
         context: &CallContext,
     ) -> Option<(Arc<Entry>, McpResponse)> {
         let mut response = McpResponse::new(read.result);
@@ -199,10 +199,10 @@ impl Core {
             checked: AtomicU64::new(plan.checked),
             subject,
         });
-        let status = plan.takes(&entry, now)?;
+        let status = plan.accepts(&entry, now)?;
         self.keep(&entry, lead);
         self.count(Event::StoreHit, plan.kind);
-        let response = self.hit(&entry, status);
+        let response = self.serve(&entry, status);
         Some((entry, response))
     }
 
@@ -228,7 +228,7 @@ impl Core {
             return Reach::Alone { again: false };
         }
         let public = plan.kind.has_cache_hints()
-            && said(&mut response.result).1 == Some(rmcp::model::CacheScope::Public)
+            && cache_hints(&mut response.result).1 == Some(rmcp::model::CacheScope::Public)
             && response.is_for(&Audience::everybody());
         match self.fresh_for(plan, &mut response.result) {
             Some(fresh_for) => Reach::Later { fresh_for, public },
@@ -241,8 +241,8 @@ impl Core {
     /// specification.
     fn fresh_for(&self, plan: &Plan, result: &mut ServerResult) -> Option<Duration> {
         let most = plan.ttl.unwrap_or(self.shared.rules.time_to_live);
-        let ttl = match said(result).0 {
-            Some(0) if self.shared.rules.zero_is_silence => plan.ttl?,
+        let ttl = match cache_hints(result).0 {
+            Some(0) if self.shared.rules.ignore_zero_ttl => plan.ttl?,
             Some(millis) => most.min(Duration::from_millis(*millis)),
             None => plan.ttl?,
         };

@@ -11,7 +11,7 @@ use super::{
 use crate::{ConfigError, McpRequest, protocol::methods::Method, store::Store};
 
 /// The tools that are never cached unless the operator clears this set.
-const NEVER: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
+const NEVER_CACHED: [&str; 4] = ["write_file", "send_email", "deploy", "delete"];
 
 /// `_meta` keys that do not affect a response: tracing, reporting and retries of a call.
 const IRRELEVANT_META: [&str; 9] = [
@@ -37,7 +37,7 @@ pub struct CacheLayerBuilder {
     tools: Vec<(String, Option<Duration>)>,
     never: Vec<String>,
     methods: Vec<(String, Duration)>,
-    zero_is_silence: bool,
+    ignore_zero_ttl: bool,
     ignored_meta: Vec<String>,
     vary_by: Option<VaryBy>,
     share_errors: bool,
@@ -60,9 +60,9 @@ impl Default for CacheLayerBuilder {
             time_to_live: Duration::from_secs(300),
             trust_annotations: false,
             tools: Vec::new(),
-            never: NEVER.map(str::to_owned).to_vec(),
+            never: NEVER_CACHED.map(str::to_owned).to_vec(),
             methods: Vec::new(),
-            zero_is_silence: false,
+            ignore_zero_ttl: false,
             ignored_meta: IRRELEVANT_META.map(str::to_owned).to_vec(),
             vary_by: None,
             share_errors: false,
@@ -186,7 +186,7 @@ impl CacheLayerBuilder {
     /// Servers of 2026-07-28 must send a `ttlMs`. SDKs such as rmcp send 0 for servers that do not
     /// set one.
     pub fn ignore_zero_ttl(mut self, ignore: bool) -> Self {
-        self.zero_is_silence = ignore;
+        self.ignore_zero_ttl = ignore;
         self
     }
 
@@ -421,7 +421,7 @@ impl CacheLayerBuilder {
             tools: self.tools,
             never: self.never,
             trust_annotations: self.trust_annotations,
-            zero_is_silence: self.zero_is_silence,
+            ignore_zero_ttl: self.ignore_zero_ttl,
             ignored_meta: self.ignored_meta,
             vary_by: self.vary_by,
             share_errors: self.share_errors,

@@ -14,8 +14,8 @@ use super::{
     entry::Entry,
     key::Key,
     plan::Plan,
-    remote::Looked,
-    single_flight::{Followed, Join, Lead, Phase},
+    remote::Lookup,
+    single_flight::{Follower, Join, Leader, Phase},
     state::{Answer, Core},
 };
 use crate::{
@@ -38,52 +38,56 @@ impl Call {
         S::Error: Into<Error>,
     {
         let core = self.core.clone();
-        let flights = &core.shared.flights;
+        let single_flight = &core.shared.single_flight;
         let (key, audience) = key;
         let subject = core.subject(self.plan.kind, &request, audience, key);
-        if self.plan.directives.no_cache || core.shared.is_apart(subject.key.hash) {
-            let lead = flights.alone(subject);
+        if self.plan.directives.no_cache || core.shared.is_unshared(subject.key.hash) {
+            let lead = single_flight.alone(subject);
             return self.lead(inner, request, lead).await;
         }
         let began = Instant::now();
         loop {
-            let phase = match flights.join(subject.clone()) {
-                Join::Lead(lead) => {
+            let phase = match single_flight.join(subject.clone()) {
+                Join::Leader(lead) => {
                     // Another fetch may have ended since the lookup.
-                    if let Some(hit) = self.landed(&subject.key) {
+                    if let Some(hit) = self.completed_meanwhile(&subject.key) {
                         return Ok(hit);
                     }
                     return self.lead(inner, request, lead).await;
                 }
-                Join::Follow(followed) => {
+                Join::Follower(followed) => {
                     let (fetch, deadline) = (followed.fetch, request.context.deadline);
                     let follower_wait = core.shared.rules.follower_wait;
                     let patience = follower_wait.and_then(|wait| began.checked_add(wait));
                     match wait(followed, began, deadline, patience).await? {
                         Some(phase) => phase,
                         None => {
-                            let lead = flights.overtake(subject, fetch);
+                            let lead = single_flight.overtake(subject, fetch);
                             return self.lead(inner, request, lead).await;
                         }
                     }
                 }
             };
             match phase {
-                Phase::Landed(entry) if self.plan.is_young(&entry, Instant::now()) => {
-                    return Ok(core.hit(&entry, CacheStatus::Shared));
+                Phase::Completed(entry) if self.plan.is_within_max_age(&entry, Instant::now()) => {
+                    return Ok(core.serve(&entry, CacheStatus::Shared));
                 }
                 Phase::Failed(Some(error)) => return Err(error),
                 Phase::Failed(None) => {
                     let (now, grace) = (Instant::now(), core.shared.rules.stale_if_error);
                     if let Some(stale) = &self.stale
-                        && self.plan.takes_stale(stale, now, grace)
+                        && self.plan.accepts_stale(stale, now, grace)
                     {
-                        return Ok(core.stale(stale, now));
+                        return Ok(core.serve_stale(stale, now));
                     }
-                    return self.lead(inner, request, flights.alone(subject)).await;
+                    return self
+                        .lead(inner, request, single_flight.alone(subject))
+                        .await;
                 }
-                Phase::Landed(_) | Phase::Apart => {
-                    return self.lead(inner, request, flights.alone(subject)).await;
+                Phase::Completed(_) | Phase::NotShared => {
+                    return self
+                        .lead(inner, request, single_flight.alone(subject))
+                        .await;
                 }
                 Phase::Running | Phase::Abandoned => {}
             }
@@ -91,12 +95,12 @@ impl Call {
     }
 
     /// Returns a hit that has come into memory meanwhile, for this key or its public form.
-    fn landed(&self, key: &Key) -> Option<McpResponse> {
+    fn completed_meanwhile(&self, key: &Key) -> Option<McpResponse> {
         let shared = &self.core.shared;
         let take = |key: &Key| {
             let entry = shared.memory.get(key.hash, &key.bytes)?;
-            let status = self.plan.takes(&entry, Instant::now())?;
-            Some(self.core.hit(&entry, status))
+            let status = self.plan.accepts(&entry, Instant::now())?;
+            Some(self.core.serve(&entry, status))
         };
         take(key).or_else(|| {
             let scoped = self.plan.kind.has_cache_hints();
@@ -105,7 +109,7 @@ impl Call {
     }
 
     /// Fetches the response.
-    pub async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Lead) -> Answer
+    pub async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Leader) -> Answer
     where
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
@@ -115,15 +119,15 @@ impl Call {
         let looked = match &self.core.shared.remote {
             Some(remote) => {
                 let wanted = !self.plan.directives.no_cache;
-                remote.look(&self.core, lead.subject(), wanted).await
+                remote.lookup(&self.core, lead.subject(), wanted).await
             }
-            None => Looked::default(),
+            None => Lookup::default(),
         };
         if let Some(read) = looked.entry {
             let context = &request.context;
             if let Some((entry, hit)) = self.core.adopt(&lead, &self.plan, read, context) {
                 self.core.learn(asked.as_ref(), Some(&hit));
-                lead.end(Phase::Landed(entry));
+                lead.end(Phase::Completed(entry));
                 return Ok(hit);
             }
         }
@@ -143,7 +147,7 @@ impl Call {
 /// Waits for the end of another caller's call, up to this caller's own deadline. Returns `None` if
 /// `patience` ends first.
 async fn wait(
-    mut followed: Followed,
+    mut followed: Follower,
     began: Instant,
     deadline: Option<Instant>,
     patience: Option<Instant>,

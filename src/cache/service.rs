@@ -22,11 +22,11 @@ use super::{
     plan::Plan,
     rules::cacheable,
     single_flight::Join,
-    state::{Answer, Begun, Core, Shared},
-    watched_resources::Watched,
+    state::{Answer, Core, Shared, StartedTasks},
+    watched_resources::WatchedResources,
 };
 use crate::{
-    Audience, CacheStatus, Error, McpRequest, McpResponse, context::tool_hints::KnownHints,
+    Audience, CacheStatus, Error, McpRequest, McpResponse, Stack, context::tool_hints::KnownHints,
     protocol::methods::Method,
 };
 
@@ -44,13 +44,13 @@ pub struct Cache<S> {
 impl<S> Cache<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
         let stop = CancellationToken::new();
-        let watched = Watched::new(shared.rules.max_watched_resources);
+        let watched = WatchedResources::new(shared.rules.max_watched_resources);
         let core = Core {
             number: shared.next_stack.fetch_add(1, Ordering::Relaxed),
             shared,
             hints: KnownHints::default(),
             stop: stop.clone(),
-            begun: Begun::default(),
+            started: StartedTasks::default(),
             watched,
         };
         Self {
@@ -87,9 +87,7 @@ enum Found {
 
 impl<S> Service<McpRequest> for Cache<S>
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     type Response = McpResponse;
     type Error = Error;
@@ -107,7 +105,8 @@ where
                 let caller = &mut request.context.caller;
                 // The cache comes first, so that a caller that reacts at once does not get an
                 // outdated entry.
-                *caller = caller.inspect_listen(move |notification| core.heard(notification));
+                *caller =
+                    caller.inspect_listen(move |notification| core.apply_change(notification));
             }
             return self.pass(request);
         };
@@ -117,26 +116,29 @@ where
             return self.bypass(kind, request, audience);
         }
         let now = Instant::now();
-        let found = self.look(&request, &audience, &plan, now);
+        let found = self.lookup(&request, &audience, &plan, now);
         if let Found::Fresh(entry, status) = &found
             && (kind != Method::CallTool || core.is_checked(&request, entry))
         {
-            return Either::Left(std::future::ready(Ok(core.hit(entry, *status))));
+            return Either::Left(std::future::ready(Ok(core.serve(entry, *status))));
         }
-        if core.settle(&mut plan, &request, &audience).is_none() {
+        if core
+            .set_time_to_live(&mut plan, &request, &audience)
+            .is_none()
+        {
             return self.bypass(kind, request, audience);
         }
         match found {
             Found::Fresh(entry, status) => {
                 entry.checked.store(plan.checked, Ordering::Relaxed);
-                Either::Left(std::future::ready(Ok(core.hit(&entry, status))))
+                Either::Left(std::future::ready(Ok(core.serve(&entry, status))))
             }
             Found::Stale(entry, key) => {
                 self.refresh(&request, audience, key, plan);
-                Either::Left(std::future::ready(Ok(core.stale(&entry, now))))
+                Either::Left(std::future::ready(Ok(core.serve_stale(&entry, now))))
             }
             Found::Missing(key, stale) => {
-                changes::begin(core, &self.inner, request.context.era());
+                changes::start(core, &self.inner, request.context.era());
                 let call = Call {
                     core: core.clone(),
                     plan,
@@ -151,9 +153,7 @@ where
 
 impl<S> Cache<S>
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     fn pass(&self, request: McpRequest) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
         let inner = self.inner.clone();
@@ -175,7 +175,13 @@ where
         Either::Right(Box::pin(listed))
     }
 
-    fn look(&self, request: &McpRequest, audience: &Audience, plan: &Plan, now: Instant) -> Found {
+    fn lookup(
+        &self,
+        request: &McpRequest,
+        audience: &Audience,
+        plan: &Plan,
+        now: Instant,
+    ) -> Found {
         let (core, shared) = (&self.core, &self.core.shared);
         let (rules, hasher) = (&shared.rules, &shared.hasher);
         with_key(
@@ -207,7 +213,8 @@ where
                 };
                 shared.drop_expired(&entry, now);
                 let while_fetched = rules.stale_while_revalidate;
-                if plan.takes_stale(&entry, now, while_fetched) && !may_be_asked(&request.context) {
+                if plan.accepts_stale(&entry, now, while_fetched) && !may_be_asked(&request.context)
+                {
                     return Found::Stale(entry, key);
                 }
                 Found::Missing(key, Some(entry))
@@ -222,7 +229,7 @@ where
             return;
         };
         let subject = core.subject(plan.kind, request, audience, key);
-        let Join::Lead(lead) = core.shared.flights.join(subject) else {
+        let Join::Leader(lead) = core.shared.single_flight.join(subject) else {
             return;
         };
         // The caller may be gone before the response arrives.
@@ -249,7 +256,7 @@ fn fresh(
     entry: &mut Option<Arc<Entry>>,
     now: Instant,
 ) -> Option<(Arc<Entry>, CacheStatus)> {
-    let status = plan.takes(entry.as_deref()?, now)?;
+    let status = plan.accepts(entry.as_deref()?, now)?;
     Some((entry.take()?, status))
 }
 

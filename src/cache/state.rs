@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     counters::{Counters, Event},
-    entry::{Concerned, Entry, Subject},
+    entry::{Entry, Selection, Subject},
     memory::Memory,
     plan::{Plan, UNVERSIONED},
     remote::Remote,
     rules::{Group, Rules},
-    single_flight::Flights,
-    watched_resources::Watched,
+    single_flight::SingleFlight,
+    watched_resources::WatchedResources,
 };
 use crate::{
     Audience, Error, McpRequest, McpResponse, ToolHints,
@@ -32,8 +32,8 @@ use crate::{
 };
 
 /// Limits of the memory for requests whose responses are for their callers only.
-const MAX_APART: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
-const APART_FOR: Duration = Duration::from_secs(10);
+const MAX_UNSHARED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
+const UNSHARED_FOR: Duration = Duration::from_secs(10);
 /// Maximum number of background fetches at once. Beyond it, the next request tries again.
 const MAX_REFRESHES: usize = 64;
 
@@ -43,12 +43,12 @@ pub(super) type Answer = Result<McpResponse, Error>;
 pub(super) struct Shared {
     pub rules: Rules,
     pub memory: Memory,
-    pub flights: Arc<Flights>,
+    pub single_flight: Arc<SingleFlight>,
     pub counters: Counters,
     pub hasher: SipHasher13,
     /// Requests whose responses were for their callers only: equal requests do not wait for each
     /// other.
-    apart: Mutex<LruCache<u128, Instant>>,
+    unshared: Mutex<LruCache<u128, Instant>>,
     pub refreshes: Arc<Semaphore>,
     pub next_stack: AtomicU32,
     /// The store that is shared with other processes.
@@ -63,15 +63,15 @@ pub(super) struct Core {
     /// Cancelled when the last clone of the service is dropped.
     pub stop: CancellationToken,
     /// The background tasks that have been started.
-    pub begun: Begun,
+    pub started: StartedTasks,
     /// The resources to listen for.
-    pub watched: Watched,
+    pub watched: WatchedResources,
 }
 
 /// The background tasks that have been started.
 #[derive(Default)]
-pub(super) struct Begun {
-    pub follows: AtomicBool,
+pub(super) struct StartedTasks {
+    pub polls_store: AtomicBool,
     /// One for each era: callers before 2026-07-28, and others.
     pub listens: [AtomicBool; 2],
 }
@@ -81,10 +81,10 @@ impl Shared {
         Self {
             rules,
             memory,
-            flights: Arc::default(),
+            single_flight: Arc::default(),
             counters: Counters::default(),
             hasher: SipHasher13::new_with_keys(rand::random(), rand::random()),
-            apart: Mutex::new(LruCache::new(MAX_APART)),
+            unshared: Mutex::new(LruCache::new(MAX_UNSHARED)),
             refreshes: Arc::new(Semaphore::new(MAX_REFRESHES)),
             next_stack: AtomicU32::new(0),
             remote: remote.map(Arc::new),
@@ -92,45 +92,39 @@ impl Shared {
     }
 
     /// Invalidates the matching entries, here and in the shared store.
-    pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+    pub fn invalidate(&self, selection: &Selection<'_>) -> u64 {
         if let Some(remote) = &self.remote {
-            remote.invalidate(concerned);
+            remote.invalidate(selection);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 let remote = remote.clone();
-                runtime.spawn(async move { remote.settle().await });
+                runtime.spawn(async move { remote.write_invalidations().await });
             }
         }
-        self.forget(concerned)
+        self.invalidate_memory(selection)
     }
 
     /// Invalidates the matching entries in memory and the matching fetches.
-    pub fn forget(&self, concerned: &Concerned<'_>) -> u64 {
+    pub fn invalidate_memory(&self, selection: &Selection<'_>) -> u64 {
         // Fetches come first: a response is then either in memory already, or sees that it is
         // outdated.
-        self.flights.invalidate(concerned);
-        let count = self.memory.invalidate(concerned);
+        self.single_flight.invalidate(selection);
+        let count = self.memory.invalidate(selection);
         self.counters.count(Event::Invalidation, "", count);
         count
     }
 
-    pub fn is_apart(&self, hash: u128) -> bool {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        match apart.get(&hash) {
-            Some(since) if since.elapsed() < APART_FOR => true,
-            Some(_) => {
-                apart.pop(&hash);
-                false
-            }
-            None => false,
-        }
+    pub fn is_unshared(&self, hash: u128) -> bool {
+        let unshared = self.unshared.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = unshared.peek(&hash);
+        since.is_some_and(|since| since.elapsed() < UNSHARED_FOR)
     }
 
-    pub fn set_apart(&self, hash: u128, is_apart: bool) {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_apart {
-            apart.put(hash, Instant::now());
-        } else if !apart.is_empty() {
-            apart.pop(&hash);
+    pub fn set_unshared(&self, hash: u128, is_unshared: bool) {
+        let mut unshared = self.unshared.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_unshared {
+            unshared.put(hash, Instant::now());
+        } else if !unshared.is_empty() {
+            unshared.pop(&hash);
         }
     }
 
@@ -152,10 +146,15 @@ impl Core {
     }
 
     /// Sets the time to live of the response. Returns `None` if it may not be cached at all.
-    pub fn settle(&self, plan: &mut Plan, request: &McpRequest, audience: &Audience) -> Option<()> {
+    pub fn set_time_to_live(
+        &self,
+        plan: &mut Plan,
+        request: &McpRequest,
+        audience: &Audience,
+    ) -> Option<()> {
         let rules = &self.shared.rules;
         let Some(call) = request.as_tool_call() else {
-            plan.ttl = rules.silent_ttl(plan.kind);
+            plan.ttl = rules.ttl_without_hints(plan.kind);
             return Some(());
         };
         plan.checked = match request.context.extensions.get::<ToolHints>() {
@@ -195,9 +194,9 @@ impl Core {
     }
 
     /// Invalidates the entries that a server's notification covers.
-    pub fn heard(&self, notification: &ServerNotification) {
+    pub fn apply_change(&self, notification: &ServerNotification) {
         let group = |group| {
-            self.shared.invalidate(&Concerned::Group {
+            self.shared.invalidate(&Selection::Group {
                 stack: self.number,
                 group,
             });
@@ -211,7 +210,7 @@ impl Core {
             Some(Change::Resources) => group(Group::Resources),
             None => {
                 if let ServerNotification::ResourceUpdatedNotification(update) = notification {
-                    self.shared.invalidate(&Concerned::Resource {
+                    self.shared.invalidate(&Selection::Resource {
                         stack: Some(self.number),
                         uri: &update.params.uri,
                     });
