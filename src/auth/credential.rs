@@ -17,9 +17,9 @@ use lru::LruCache;
 use serde_json::Value;
 use tower::{Layer, Service};
 
-use super::{AuthError, bearer::check_characters, rules::impossible, verifier::Secret};
+use super::{AuthError, bearer::check_characters, verifier::Secret};
 use crate::{
-    Error, McpRequest, McpResponse, Principal, Refusal, code,
+    ConfigError, Error, McpRequest, McpResponse, Principal, Refusal, code,
     context::credential::OutboundCredential,
 };
 
@@ -168,10 +168,13 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the token has characters that no bearer token can have.
-    pub fn fixed(token: impl AsRef<str>) -> Result<Self, Error> {
+    /// The token has characters that no bearer token can have.
+    pub fn fixed(token: impl AsRef<str>) -> Result<Self, ConfigError> {
         let token = token.as_ref();
-        check_characters(token).map_err(|error| impossible(error.reason().to_owned()))?;
+        check_characters(token).map_err(|_| {
+            let reason = "the token has characters that no token can have; give the token alone";
+            ConfigError::new("auth", "fixed", reason)
+        })?;
         Ok(Self::over(Source::Fixed(BearerToken::new(token))))
     }
 
@@ -216,13 +219,13 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the credentials depend on the principal or the token, because all
-    /// callers share a connection and its handshake.
+    /// The credentials depend on the principal or the token, but all callers share a connection and
+    /// its handshake.
     #[cfg(feature = "http-client")]
     pub fn for_endpoint(
         &self,
         endpoint: crate::HttpEndpoint,
-    ) -> Result<crate::HttpEndpoint, Error> {
+    ) -> Result<crate::HttpEndpoint, ConfigError> {
         match &self.source {
             Source::Fixed(credential) => Ok(endpoint.bearer(credential.token.reveal())),
             Source::Shared(fetch) => {
@@ -230,15 +233,17 @@ impl Credentials {
                 Ok(endpoint.bearer_from(move || {
                     let (credentials, fetch) = (credentials.clone(), fetch.clone());
                     async move {
-                        let fetched = credentials.fetched(Key::Everybody, Box::new(move || fetch()));
+                        let fetched =
+                            credentials.fetched(Key::Everybody, Box::new(move || fetch()));
                         Ok(fetched.await?.token.reveal().to_owned())
                     }
                 }))
             }
-            _ => Err(impossible(
-                "the credentials are not the same for all callers, who share the endpoint's connection: use a \
-                 CredentialLayer"
-                    .to_owned(),
+            _ => Err(ConfigError::new(
+                "auth",
+                "for_endpoint",
+                "the credentials differ between callers, who share the endpoint's connection; use \
+                 a CredentialLayer",
             )),
         }
     }
@@ -254,37 +259,36 @@ impl Credentials {
 
     async fn of(&self, request: &mut McpRequest) -> Result<BearerToken, Error> {
         let caller_token = request.context.extensions.remove::<CallerToken>();
-        let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) = match &self
-            .source
-        {
-            Source::Fixed(credential) => return Ok(credential.clone()),
-            Source::Shared(fetch) => {
-                let fetch = fetch.clone();
-                (Key::Everybody, Box::new(move || fetch()))
-            }
-            Source::Principal(fetch) => {
-                let principal = request.context.principal().cloned().ok_or_else(|| {
-                    misplaced("there is no principal: put the AuthLayer further out")
-                })?;
-                let key = Key::Principal(Alike(principal.clone()));
-                let fetch = fetch.clone();
-                (key, Box::new(move || fetch(principal)))
-            }
-            #[cfg(feature = "auth-client")]
-            Source::Exchange(exchange) => {
-                use sha2::{Digest, Sha256};
-                let Some(CallerToken(token)) = caller_token else {
-                    return Err(misplaced(
-                        "there is no caller's token to exchange: put an AuthLayer with \
+        let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) =
+            match &self.source {
+                Source::Fixed(credential) => return Ok(credential.clone()),
+                Source::Shared(fetch) => {
+                    let fetch = fetch.clone();
+                    (Key::Everybody, Box::new(move || fetch()))
+                }
+                Source::Principal(fetch) => {
+                    let principal = request.context.principal().cloned().ok_or_else(|| {
+                        misplaced("there is no principal: put the AuthLayer further out")
+                    })?;
+                    let key = Key::Principal(Alike(principal.clone()));
+                    let fetch = fetch.clone();
+                    (key, Box::new(move || fetch(principal)))
+                }
+                #[cfg(feature = "auth-client")]
+                Source::Exchange(exchange) => {
+                    use sha2::{Digest, Sha256};
+                    let Some(CallerToken(token)) = caller_token else {
+                        return Err(misplaced(
+                            "there is no caller's token to exchange: put an AuthLayer with \
                          `allow_token_exchange(true)` further out, and one exchange between it and \
                          an upstream",
-                    ));
-                };
-                let key = Key::Token(Sha256::digest(token.reveal()).into());
-                let exchange = exchange.clone();
-                (key, Box::new(move || exchange.exchange(token).boxed()))
-            }
-        };
+                        ));
+                    };
+                    let key = Key::Token(Sha256::digest(token.reveal()).into());
+                    let exchange = exchange.clone();
+                    (key, Box::new(move || exchange.exchange(token).boxed()))
+                }
+            };
         #[cfg(not(feature = "auth-client"))]
         drop(caller_token);
         self.fetched(key, fetch).await.map_err(Into::into)

@@ -7,10 +7,9 @@ use std::{
 use tower::Layer;
 
 use super::{
-    Auth, Policy, Rules, Verifier, rules::impossible, task_owners::Tasks, token_source::Sources,
-    verifier::Secret,
+    Auth, Policy, Rules, Verifier, task_owners::Tasks, token_source::Sources, verifier::Secret,
 };
-use crate::{Error, McpRequest};
+use crate::{ConfigError, McpRequest};
 
 /// Authenticates callers and guards a stack; see the [module](super).
 ///
@@ -53,7 +52,7 @@ impl AuthLayer {
             environment: None,
             open: Vec::new(),
             allows_token_exchange: false,
-            unknown_tasks: false,
+            allow_unknown_tasks: false,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -125,7 +124,7 @@ pub struct AuthLayerBuilder {
     environment: Option<String>,
     open: Vec<String>,
     allows_token_exchange: bool,
-    unknown_tasks: bool,
+    allow_unknown_tasks: bool,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -179,10 +178,13 @@ impl AuthLayerBuilder {
     /// Lets these methods through without a token. A request with an invalid token is refused
     /// anyway. Default: none.
     ///
-    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be opened. A client
+    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be let through. A client
     /// of an older revision that sends its token in `_meta` often cannot do so in its handshake,
     /// which becomes a `server/discover` here.
-    pub fn open(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn allow_unauthenticated(
+        mut self,
+        methods: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
         self.open = methods.into_iter().map(Into::into).collect();
         self
     }
@@ -203,8 +205,8 @@ impl AuthLayerBuilder {
     /// tasks loses its least recently used one). Enable this if tasks outlive this process, or are
     /// polled at another replica than the one that began them, and if their ids cannot be guessed.
     /// Notifications of such tasks are never delivered, because they contain the id.
-    pub fn unknown_tasks(mut self, yes: bool) -> Self {
-        self.unknown_tasks = yes;
+    pub fn allow_unknown_tasks(mut self, yes: bool) -> Self {
+        self.allow_unknown_tasks = yes;
         self
     }
 
@@ -218,14 +220,14 @@ impl AuthLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the environment variable is not set, if no token source is left, or
-    /// if a method cannot be open.
-    pub fn build(mut self) -> Result<AuthLayer, Error> {
+    /// The environment variable is not set, no token source is left, or a method cannot be open.
+    pub fn build(mut self) -> Result<AuthLayer, ConfigError> {
         if let Some(variable) = &self.environment {
             let token = std::env::var(variable).map_err(|_| {
-                impossible(format!(
-                    "the environment variable `{variable}`, which has the session's token, is not set"
-                ))
+                let reason = format!(
+                    "the environment variable `{variable}` is not set; set it to the session's token"
+                );
+                ConfigError::new("auth", "token_from_env", reason)
             })?;
             self.sources.session = Some(Secret::new(token.trim()));
         }
@@ -234,18 +236,18 @@ impl AuthLayerBuilder {
             && self.sources.session.is_none()
             && self.sources.function.is_none();
         if nowhere {
-            return Err(impossible(
-                "there is nowhere to look for a token, so no caller would be let in".to_owned(),
-            ));
+            let reason = "no source of tokens is left, so no caller would be let in; leave one on";
+            return Err(ConfigError::new("auth", "token_from", reason));
         }
         for method in &self.open {
             let can_be = matches!(&**method, "ping" | "initialize" | "server/discover")
                 || method.starts_with("notifications/");
             if !can_be {
-                return Err(impossible(format!(
-                    "`{method}` cannot be open to callers without a token; a rule with `Scopes::none` opens it to \
-                     all who have one"
-                )));
+                let reason = format!(
+                    "`{method}` needs a token; a rule with \
+                     `Scopes::none` allows it to all callers with one"
+                );
+                return Err(ConfigError::new("auth", "allow_unauthenticated", reason));
             }
         }
         let rules = match self.rules {
@@ -258,7 +260,7 @@ impl AuthLayerBuilder {
                 sources: self.sources,
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
-                tasks: Tasks::new(self.unknown_tasks),
+                tasks: Tasks::new(self.allow_unknown_tasks),
                 open: self.open,
                 allows_token_exchange: self.allows_token_exchange,
                 clock: self.clock,

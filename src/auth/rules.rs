@@ -6,7 +6,7 @@ use std::{
 use rmcp::model::{ClientRequest, Reference};
 
 use super::{AuthError, Item, Policy, PolicyDecision, Scopes};
-use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
+use crate::{ConfigError, McpRequest, Principal, util::glob};
 
 /// The scopes that tools, prompts, resources and methods need, by their outward names.
 ///
@@ -24,7 +24,7 @@ use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
 /// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | none: the lists are filtered |
 /// | `subscriptions/listen` | none: the notifications are filtered |
 /// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | none: the protocol needs them |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::unknown_tasks`](super::AuthLayerBuilder::unknown_tasks) |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel` | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::allow_unknown_tasks`](super::AuthLayerBuilder::allow_unknown_tasks) |
 /// | any other method | those of [`unmatched`](RulesBuilder::unmatched), unless a [`method`](RulesBuilder::method) rule matches |
 ///
 /// The scopes of a [`method`](RulesBuilder::method) rule are required in addition to those in the
@@ -501,9 +501,9 @@ impl RulesBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) that names a rule which can never match because of an earlier rule, or
-    /// a scope that no token can have (RFC 6749, section 3.3).
-    pub fn build(self) -> Result<Rules, Error> {
+    /// A rule can never match because of an earlier rule, or names a scope that no token can have
+    /// (RFC 6749, section 3.3).
+    pub fn build(self) -> Result<Rules, ConfigError> {
         let rules = self.0;
         let tables = [
             ("tool", &rules.tools),
@@ -513,27 +513,19 @@ impl RulesBuilder {
         ];
         for (kind, table) in tables {
             if let Some(name) = &table.idle {
-                return Err(impossible(format!(
-                    "the {kind} rule `{name}` can never hold: one before it matches all it does; put it first"
-                )));
+                let reason = format!(
+                    "the rule `{name}` can never match, because an earlier rule matches the same \
+                     names; put it first"
+                );
+                return Err(ConfigError::new("auth", kind, reason));
             }
         }
-        let named = tables.into_iter().flat_map(|(_, table)| table.scopes());
-        for scopes in named.chain([&rules.unmatched]) {
-            if let Some(scope) = scopes.impossible() {
-                return Err(impossible(format!(
-                    "no token can have the scope `{scope}`: a scope has visible ASCII characters other than \
-                     `\"` and `\\`"
-                )));
-            }
+        let named = tables
+            .into_iter()
+            .flat_map(|(kind, table)| table.scopes().map(move |scopes| (kind, scopes)));
+        for (option, scopes) in named.chain([("unmatched", &rules.unmatched)]) {
+            scopes.check("auth", option)?;
         }
         Ok(rules)
     }
-}
-
-/// Builds the error for an invalid configuration.
-pub(super) fn impossible(message: String) -> Error {
-    Refusal::new("auth", message)
-        .with_code(code::FORBIDDEN)
-        .into()
 }

@@ -929,8 +929,8 @@ async fn sessions_find_room_or_are_not_opened() {
     let server = Server::with(rules(), Table::default(), |guard| {
         guard
             .max_sessions(3)
-            .max_sessions_each(2)
-            .session_idle(Duration::from_millis(300))
+            .max_sessions_per_principal(2)
+            .idle_timeout(Duration::from_millis(300))
     })
     .await;
     let kept = server.open("alice").await;
@@ -1070,7 +1070,7 @@ fn settings_that_cannot_work_are_named() {
     for (guard, named) in [
         (guard().max_sessions(0), "max_sessions"),
         (guard().max_body_bytes(0), "max_body_bytes"),
-        (guard().session_idle(Duration::ZERO), "session_idle"),
+        (guard().idle_timeout(Duration::ZERO), "idle_timeout"),
         (guard().resource(resource("a\"b")), "resource"),
     ] {
         let error = guard.build().unwrap_err().to_string();
@@ -1101,7 +1101,7 @@ async fn a_session_that_is_being_opened_has_its_room() {
                 .body(Full::<bytes::Bytes>::default())
         }
     });
-    let guard = HttpAuthLayer::builder(Table::default()).max_sessions_each(1);
+    let guard = HttpAuthLayer::builder(Table::default()).max_sessions_per_principal(1);
     let guarded = guard.build().unwrap().layer(inner);
     let ask = || {
         let request = http::Request::post("/mcp").header(AUTHORIZATION, "Bearer alice");

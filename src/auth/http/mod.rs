@@ -122,7 +122,6 @@
 //! in the caller's own sessions.
 
 mod body;
-mod error;
 mod guard;
 mod layer;
 mod message;
@@ -133,7 +132,9 @@ mod service;
 mod sessions;
 
 pub use body::{HttpAuthBody, PassedBody};
-pub use error::HttpAuthError;
 pub use layer::{HttpAuthLayer, HttpAuthLayerBuilder};
 pub use metadata::ProtectedResource;
 pub use service::HttpAuth;
+
+/// The name of the layer in errors of its configuration.
+const NAME: &str = "http_auth";

@@ -16,7 +16,7 @@ const MAX_ID: usize = 128;
 /// The known sessions and their owners.
 pub(super) struct Sessions {
     max: usize,
-    max_each: usize,
+    max_per_principal: usize,
     idle: Duration,
     owners: Mutex<Owners>,
 }
@@ -62,10 +62,10 @@ impl Drop for Room {
 }
 
 impl Sessions {
-    pub(super) fn new(max: usize, max_each: usize, idle: Duration) -> Self {
+    pub(super) fn new(max: usize, max_per_principal: usize, idle: Duration) -> Self {
         Self {
             max,
-            max_each,
+            max_per_principal,
             idle,
             owners: Mutex::default(),
         }
@@ -139,7 +139,7 @@ impl Owners {
                 || owners
                     .counts
                     .get(who)
-                    .is_some_and(|&count| count >= limits.max_each)
+                    .is_some_and(|&count| count >= limits.max_per_principal)
         };
         if is_full(self) {
             let idle: Vec<_> = self
