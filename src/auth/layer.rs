@@ -7,7 +7,8 @@ use std::{
 use tower::Layer;
 
 use super::{
-    Auth, Policy, Rules, Verifier, task_owners::Tasks, token_source::Sources, verifier::Secret,
+    Auth, Policy, Rules, Verifier, task_owners::TaskOwners, token_source::TokenSources,
+    verifier::Secret,
 };
 use crate::{ConfigError, McpRequest};
 
@@ -22,10 +23,10 @@ pub struct AuthLayer {
 /// The state that all services of a layer share.
 pub(super) struct Shared {
     pub(super) verifier: Arc<dyn Verifier>,
-    pub(super) sources: Sources,
+    pub(super) sources: TokenSources,
     pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) policies: Vec<Arc<dyn Policy>>,
-    pub(super) tasks: Tasks,
+    pub(super) task_owners: TaskOwners,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
     pub(super) allows_token_exchange: bool,
@@ -48,7 +49,7 @@ impl AuthLayer {
             verifier: Arc::new(verifier),
             rules: None,
             policies: Vec::new(),
-            sources: Sources::default(),
+            sources: TokenSources::default(),
             environment: None,
             open: Vec::new(),
             allows_token_exchange: false,
@@ -120,7 +121,7 @@ pub struct AuthLayerBuilder {
     verifier: Arc<dyn Verifier>,
     rules: Option<Rules>,
     policies: Vec<Arc<dyn Policy>>,
-    sources: Sources,
+    sources: TokenSources,
     environment: Option<String>,
     open: Vec<String>,
     allows_token_exchange: bool,
@@ -260,7 +261,7 @@ impl AuthLayerBuilder {
                 sources: self.sources,
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
-                tasks: Tasks::new(self.allow_unknown_tasks),
+                task_owners: TaskOwners::new(self.allow_unknown_tasks),
                 open: self.open,
                 allows_token_exchange: self.allows_token_exchange,
                 clock: self.clock,

@@ -15,9 +15,9 @@ use super::{
     AuthError, Item, Policy, PolicyDecision, Rules, Verified,
     credential::CallerToken,
     filter::{self, List},
-    hide::Named,
+    hide::NamedTarget,
     layer::Shared,
-    token_source::Shown,
+    token_source::PresentedToken,
     visibility::CallerVisibility,
 };
 use crate::{Decision, Error, McpRequest, McpResponse, Principal, protocol};
@@ -76,8 +76,8 @@ where
         let shared = &self.shared;
         // Any principal that was set before is replaced.
         request.context.extensions.remove::<Principal>();
-        let shown = shared.sources.take(&mut request);
-        if let Some(known) = shared.remembered(&shown, &mut request) {
+        let presented = shared.sources.remove_tokens(&mut request);
+        if let Some(known) = shared.remembered(&presented, &mut request) {
             // Nothing has to be awaited before the inner call, which keeps the future small.
             return match shared.decide(Some(known), &mut request) {
                 Ok(guard) => {
@@ -93,7 +93,7 @@ where
             .state_decision(Decision::Undecided, None, "");
         let shared = shared.clone();
         Box::pin(async move {
-            let guard = shared.admit(shown, &mut request).await?;
+            let guard = shared.admit(presented, &mut request).await?;
             guard.watch(inner.call(request)).await
         })
     }
@@ -118,7 +118,7 @@ struct Guard {
     expires_at: Option<SystemTime>,
     list: Option<List>,
     /// The target of the request, if the caller may not learn whether it exists.
-    named: Option<Named>,
+    named: Option<NamedTarget>,
     /// The caller's visibility, if the caller is known, with the inner calls that it decided on.
     visibility: Option<Arc<CallerVisibility>>,
     listens: bool,
@@ -128,25 +128,25 @@ impl Shared {
     /// Authenticates a request and decides whether it goes on.
     async fn admit(
         self: &Arc<Self>,
-        shown: Result<Shown, AuthError>,
+        presented: Result<PresentedToken, AuthError>,
         request: &mut McpRequest,
     ) -> Result<Guard, Error> {
-        let known = self.authenticate(shown, request).await?;
+        let known = self.authenticate(presented, request).await?;
         self.decide(known, request)
     }
 
     /// Returns the verified caller of a request. Returns `None` if the method needs no token.
     async fn authenticate(
         &self,
-        shown: Result<Shown, AuthError>,
+        presented: Result<PresentedToken, AuthError>,
         request: &mut McpRequest,
     ) -> Result<Option<Verified>, Error> {
-        let known = match shown {
-            Ok(Shown::Nothing) if self.open.iter().any(|open| covers(open, request)) => {
+        let known = match presented {
+            Ok(PresentedToken::Nothing) if self.open.iter().any(|open| covers(open, request)) => {
                 return Ok(None);
             }
-            Ok(Shown::Nothing) => Err(AuthError::missing_token()),
-            Ok(Shown::Token(token)) => match token.as_str() {
+            Ok(PresentedToken::Nothing) => Err(AuthError::missing_token()),
+            Ok(PresentedToken::Token(token)) => match token.as_str() {
                 Ok(text) => {
                     let known = match self.verifier.remembered(text) {
                         Some(known) => Ok(known),
@@ -162,7 +162,7 @@ impl Shared {
                 }
                 Err(error) => Err(error),
             },
-            Ok(Shown::Authenticated(authenticated)) => {
+            Ok(PresentedToken::Authenticated(authenticated)) => {
                 let is_old = authenticated.age() > AUTHENTICATED_FOR;
                 let (known, token) = authenticated.into_parts();
                 if self.allows_token_exchange {
@@ -185,10 +185,10 @@ impl Shared {
     /// Returns the verified caller if the token is remembered.
     fn remembered(
         &self,
-        shown: &Result<Shown, AuthError>,
+        presented: &Result<PresentedToken, AuthError>,
         request: &mut McpRequest,
     ) -> Option<Verified> {
-        let Ok(Shown::Token(token)) = shown else {
+        let Ok(PresentedToken::Token(token)) = presented else {
             return None;
         };
         let text = token.as_str().ok()?;
@@ -241,7 +241,7 @@ impl Shared {
             let hides = !reveals;
             return Err(self.deny(&rules, &principal, hides, request, denial.into()));
         }
-        if self.is_anothers_task(request, &principal) {
+        if !self.record_task_use(request, &principal) {
             let error = AuthError::insufficient_scope(NONE)
                 .with_reason("the task belongs to another principal, or is unknown");
             return Err(self.deny(&rules, &principal, true, request, error));
@@ -263,7 +263,7 @@ impl Shared {
             visibility: Some(visibility),
             list: List::of(&request.message),
             named: (!reveals)
-                .then(|| Named::called(request).or_else(|| Named::of(request)))
+                .then(|| NamedTarget::of_called_tool(request).or_else(|| NamedTarget::of(request)))
                 .flatten(),
             listens,
             expires_at,
@@ -306,7 +306,10 @@ impl Shared {
             "a request is denied"
         );
         // The caller may be told about items that it can see on a list.
-        let named = [Named::of(request), Named::called(request)];
+        let named = [
+            NamedTarget::of(request),
+            NamedTarget::of_called_tool(request),
+        ];
         let hidden = named.into_iter().flatten().find(|named| {
             hides
                 && named
@@ -314,7 +317,7 @@ impl Shared {
                     .is_none_or(|item| !self.shows_by(rules, item, principal))
         });
         let (decision, refused) = match hidden {
-            Some(named) => (Decision::Concealed, named.unknown()),
+            Some(named) => (Decision::Concealed, named.unknown_error()),
             None => (Decision::Denied, error.clone().into()),
         };
         request
@@ -323,14 +326,16 @@ impl Shared {
         refused
     }
 
-    fn is_anothers_task(&self, request: &McpRequest, principal: &Principal) -> bool {
+    /// Records the use of the request's task, if it has one. Returns `false` if the principal may
+    /// not use it.
+    fn record_task_use(&self, request: &McpRequest, principal: &Principal) -> bool {
         match &request.message {
             ClientRequest::GetTaskRequest(_)
             | ClientRequest::UpdateTaskRequest(_)
             | ClientRequest::CancelTaskRequest(_) => request
                 .target()
-                .is_some_and(|task| self.tasks.is_anothers(task, principal)),
-            _ => false,
+                .is_none_or(|task| self.task_owners.record_use(task, principal)),
+            _ => true,
         }
     }
 
@@ -352,7 +357,7 @@ impl Shared {
                     ServerNotification::TaskStatusNotification(status) => {
                         // A status contains the id and the result of a task.
                         let task = &status.params.task.task.task_id;
-                        shared.tasks.is_known_as(task, &principal)
+                        shared.task_owners.is_owned_by(task, &principal)
                     }
                     other => filter::lets_pass(other, shows),
                 };
@@ -409,8 +414,8 @@ impl Guard {
         };
         if let Some(named) = self.named {
             let named = visibility.named().unwrap_or(named);
-            if named.is_unknown(&answer) {
-                return Err(named.unknown());
+            if named.is_reported_unknown(&answer) {
+                return Err(named.unknown_error());
             }
         }
         let mut response = answer?;
@@ -420,7 +425,7 @@ impl Guard {
         }
         match &mut response.result {
             ServerResult::CreateTaskResult(created) => {
-                shared.tasks.began(&created.task.task_id, principal);
+                shared.task_owners.add(&created.task.task_id, principal);
             }
             // Every result that is a list is filtered, whatever the request was.
             result if List::is_one(result) => {

@@ -15,8 +15,8 @@ use crate::{
     auth::{
         AuthError, Verified, Verifier,
         bearer::MAX_TOKEN_BYTES,
-        claims::Expected,
-        token_cache::{Memory, REMEMBERED},
+        claims::ClaimRules,
+        token_cache::{DEFAULT_CAPACITY, TokenCache},
     },
 };
 
@@ -52,9 +52,9 @@ struct Inner {
     endpoint: Url,
     client: Client,
     account: Option<Account>,
-    expected: Expected,
+    claim_rules: ClaimRules,
     time_to_live: Option<Duration>,
-    memory: Memory,
+    token_cache: TokenCache,
     asked: Semaphore,
 }
 
@@ -93,7 +93,7 @@ impl Introspection {
             AuthError::unavailable("too many tokens are asked about")
                 .with_retry_after(Duration::from_secs(1))
         })?;
-        let seen = inner.memory.generation();
+        let seen = inner.token_cache.generation();
         let form = [("token", token), ("token_type_hint", "access_token")];
         let mut request = inner.client.post(inner.endpoint.clone()).form(&form);
         if let Some(account) = &inner.account {
@@ -110,10 +110,10 @@ impl Introspection {
             return Err(AuthError::invalid("the token is not active"));
         }
         let now = SystemTime::now();
-        let verified = inner.expected.check(with_subject(said), now)?;
+        let verified = inner.claim_rules.check(with_subject(said), now)?;
         if let Some(until) = inner.time_to_live.and_then(|time| now.checked_add(time)) {
             let until = verified.expires_at.map_or(until, |time| until.min(time));
-            inner.memory.put(token, &verified, until, 0, seen);
+            inner.token_cache.put(token, &verified, until, 0, seen);
         }
         Ok(verified)
     }
@@ -136,15 +136,15 @@ impl Verifier for Introspection {
     }
 
     fn remembered(&self, token: &str) -> Option<Verified> {
-        self.0.memory.get(token, SystemTime::now())
+        self.0.token_cache.get(token, SystemTime::now())
     }
 }
 
 impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Introspection")
-            .field("expected", &self.0.expected)
-            .field("remembered", &self.0.memory)
+            .field("claim_rules", &self.0.claim_rules)
+            .field("remembered", &self.0.token_cache)
             .finish_non_exhaustive()
     }
 }
@@ -198,12 +198,12 @@ impl IntrospectionBuilder {
             let reason = "name an audience, or accept any by `any_audience`, and not both";
             return Err(ConfigError::new("auth", "audience", reason));
         }
-        let expected = Expected {
+        let claim_rules = ClaimRules {
             issuers: (!self.issuers.is_empty()).then_some(self.issuers),
             audiences: (!self.audiences.is_empty()).then_some(self.audiences),
             // The server's `active` includes the expiry (RFC 7662, section 2.2).
             expires: false,
-            ..Expected::default()
+            ..ClaimRules::default()
         };
         if self.time_to_live.is_some_and(|time| time.is_zero()) {
             let reason = "it is zero; give at least 1 ms, or `None`";
@@ -213,9 +213,9 @@ impl IntrospectionBuilder {
             endpoint,
             client,
             account: self.account,
-            expected,
+            claim_rules,
             time_to_live: self.time_to_live,
-            memory: Memory::new(REMEMBERED),
+            token_cache: TokenCache::new(DEFAULT_CAPACITY),
             asked: Semaphore::new(MAX_ASKED),
         })))
     }

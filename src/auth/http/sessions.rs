@@ -18,11 +18,11 @@ pub(super) struct Sessions {
     max: usize,
     max_per_principal: usize,
     idle: Duration,
-    owners: Mutex<Owners>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Owners {
+struct State {
     sessions: HashMap<Arc<str>, Session>,
     /// The number of sessions that are being opened, for which room is reserved.
     reserved: usize,
@@ -55,9 +55,9 @@ pub(super) struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let mut owners = self.sessions.owners();
-        owners.reserved -= 1;
-        owners.uncount(&self.who);
+        let mut state = self.sessions.state();
+        state.reserved -= 1;
+        state.uncount(&self.who);
     }
 }
 
@@ -67,19 +67,19 @@ impl Sessions {
             max,
             max_per_principal,
             idle,
-            owners: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    fn owners(&self) -> MutexGuard<'_, Owners> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a guard if the session belongs to this principal. The session counts as used until
     /// the guard is dropped.
     pub(super) fn hold(&self, id: &str, who: &Audience) -> Option<Arc<()>> {
-        let mut owners = self.owners();
-        let session = owners.sessions.get_mut(id)?;
+        let mut state = self.state();
+        let session = state.sessions.get_mut(id)?;
         if session.owner != *who || session.is_idle(self.idle) {
             return None;
         }
@@ -89,10 +89,10 @@ impl Sessions {
 
     /// Reserves room for another session of this principal.
     pub(super) fn reserve(self: &Arc<Self>, who: &Audience) -> Result<Room, Full> {
-        let mut owners = self.owners();
-        owners.make_room(self, who)?;
-        owners.reserved += 1;
-        *owners.counts.entry(who.clone()).or_default() += 1;
+        let mut state = self.state();
+        state.make_room(self, who)?;
+        state.reserved += 1;
+        *state.counts.entry(who.clone()).or_default() += 1;
         Ok(Room {
             sessions: self.clone(),
             who: who.clone(),
@@ -104,39 +104,39 @@ impl Sessions {
         if id.len() > MAX_ID {
             return Err(Full);
         }
-        let mut owners = self.owners();
+        let mut state = self.state();
         if room.is_none() {
-            owners.make_room(self, who)?;
+            state.make_room(self, who)?;
         }
         let session = Session {
             owner: who.clone(),
             used: Instant::now(),
             held: Arc::default(),
         };
-        if let Some(before) = owners.sessions.insert(id.into(), session) {
-            owners.uncount(&before.owner);
+        if let Some(before) = state.sessions.insert(id.into(), session) {
+            state.uncount(&before.owner);
         }
-        *owners.counts.entry(who.clone()).or_default() += 1;
+        *state.counts.entry(who.clone()).or_default() += 1;
         // The drop of the room takes the lock again.
-        drop(owners);
+        drop(state);
         drop(room);
         Ok(())
     }
 
     /// Removes a session that has ended.
     pub(super) fn ended(&self, id: &str) {
-        let mut owners = self.owners();
-        if let Some(session) = owners.sessions.remove(id) {
-            owners.uncount(&session.owner);
+        let mut state = self.state();
+        if let Some(session) = state.sessions.remove(id) {
+            state.uncount(&session.owner);
         }
     }
 }
 
-impl Owners {
+impl State {
     fn make_room(&mut self, limits: &Sessions, who: &Audience) -> Result<(), Full> {
-        let is_full = |owners: &Self| {
-            owners.sessions.len() + owners.reserved >= limits.max
-                || owners
+        let is_full = |state: &Self| {
+            state.sessions.len() + state.reserved >= limits.max
+                || state
                     .counts
                     .get(who)
                     .is_some_and(|&count| count >= limits.max_per_principal)

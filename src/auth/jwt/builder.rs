@@ -10,7 +10,7 @@ use jsonwebtoken::Algorithm;
 use super::{
     Inner, JwtVerifier,
     jwks::Jwks,
-    jwks_refresh::Live,
+    jwks_refresh::JwksRefresh,
     keys::{Key, KeySet},
     parse::Types,
 };
@@ -18,8 +18,8 @@ use crate::{
     ConfigError,
     auth::{
         bearer::MAX_TOKEN_BYTES,
-        claims::Expected,
-        token_cache::{Memory, REMEMBERED},
+        claims::ClaimRules,
+        token_cache::{DEFAULT_CAPACITY, TokenCache},
     },
 };
 
@@ -39,7 +39,7 @@ pub struct JwtVerifierBuilder {
     any_issuer: bool,
     audiences: Vec<String>,
     any_audience: bool,
-    expected: Expected,
+    claim_rules: ClaimRules,
     types: Types,
     max_bytes: usize,
     remembered: usize,
@@ -58,10 +58,10 @@ impl Default for JwtVerifierBuilder {
             any_issuer: false,
             audiences: Vec::new(),
             any_audience: false,
-            expected: Expected::default(),
+            claim_rules: ClaimRules::default(),
             types: Types::Common,
             max_bytes: MAX_TOKEN_BYTES,
-            remembered: REMEMBERED,
+            remembered: DEFAULT_CAPACITY,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -150,13 +150,13 @@ impl JwtVerifierBuilder {
 
     /// Accepts tokens without `exp`.
     pub fn without_expiry(mut self) -> Self {
-        self.expected.expires = false;
+        self.claim_rules.expires = false;
         self
     }
 
     /// Sets the allowed clock difference. Default: 30 s. Limit: 5 min.
     pub fn leeway(mut self, leeway: Duration) -> Self {
-        self.expected.leeway = leeway;
+        self.claim_rules.leeway = leeway;
         self
     }
 
@@ -169,14 +169,14 @@ impl JwtVerifierBuilder {
 
     /// Sets the claim that becomes the principal's subject. Default: `sub`.
     pub fn subject_claim(mut self, claim: impl Into<String>) -> Self {
-        self.expected.subject = claim.into();
+        self.claim_rules.subject = claim.into();
         self
     }
 
     /// Sets the claims that may contain the scopes. The first one that is present is used. Default:
     /// `scope`, then `scp`.
     pub fn scope_claims(mut self, claims: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.expected.scopes = claims.into_iter().map(Into::into).collect();
+        self.claim_rules.scopes = claims.into_iter().map(Into::into).collect();
         self
     }
 
@@ -210,13 +210,14 @@ impl JwtVerifierBuilder {
         if let Some(error) = self.invalid.take() {
             return Err(error);
         }
-        self.expected.issuers = accepted(["issuer", "any_issuer"], self.issuers, self.any_issuer)?;
-        self.expected.audiences = accepted(
+        self.claim_rules.issuers =
+            accepted(["issuer", "any_issuer"], self.issuers, self.any_issuer)?;
+        self.claim_rules.audiences = accepted(
             ["audience", "any_audience"],
             self.audiences,
             self.any_audience,
         )?;
-        if self.expected.leeway > MAX_LEEWAY {
+        if self.claim_rules.leeway > MAX_LEEWAY {
             return Err(invalid(
                 "leeway",
                 "it is more than 5 min; set the clocks right",
@@ -238,18 +239,23 @@ impl JwtVerifierBuilder {
             let reason = "there is no key; give a `secret`, a `pem` or a JWK set";
             return Err(invalid("jwks", reason));
         }
-        let memory = Arc::new(Memory::new(self.remembered));
-        let live = self
-            .jwks
-            .map(|jwks| Live::new(jwks, self.algorithms.clone(), fixed.clone(), memory.clone()));
+        let token_cache = Arc::new(TokenCache::new(self.remembered));
+        let refresh = self.jwks.map(|jwks| {
+            JwksRefresh::new(
+                jwks,
+                self.algorithms.clone(),
+                fixed.clone(),
+                token_cache.clone(),
+            )
+        });
         Ok(JwtVerifier(Arc::new(Inner {
             fixed,
-            live,
+            refresh,
             algorithms: self.algorithms,
-            expected: self.expected,
+            claim_rules: self.claim_rules,
             types: self.types,
             max_bytes: self.max_bytes,
-            memory,
+            token_cache,
             clock: self.clock,
         })))
     }
