@@ -259,16 +259,17 @@
 //! | `audit` | [`audit`]: a record of each call, with the decision on it |
 //! | `auth` | [`auth`]: authentication and authorization |
 //! | `auth-client` | `auth` with requests to an authorization server over HTTP: `Introspection`, `TokenExchange`, and with `jwt` also `Jwks::url` |
-//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; and [`store`] for state that processes share |
+//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
 //! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
-//! | `redis` | `cache` with a store in Redis or Valkey |
+//! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
+//! | `store` | [`store`]: values, counters and leases that processes share |
 //!
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
@@ -278,9 +279,6 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
-#[cfg(any(feature = "cache", feature = "retry"))]
-#[cfg_attr(not(feature = "retry"), allow(dead_code))]
-mod attempts;
 #[cfg(feature = "audit")]
 pub mod audit;
 #[cfg(feature = "auth")]
@@ -288,8 +286,6 @@ pub mod auth;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
-#[cfg(feature = "cache")]
-mod cache_status;
 mod caller;
 mod caller_limit;
 mod client;
@@ -304,21 +300,23 @@ mod outcome;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
+mod report;
 mod request;
 mod response;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod server;
 mod stack;
-#[cfg(feature = "cache")]
+#[cfg(feature = "store")]
 pub mod store;
 mod upstream;
 mod util;
 
 pub use builder::ServiceBuilderExt;
-pub use caller::{Caller, CallerSink};
+pub use caller::{Caller, CallerSink, MonotonicProgress};
 pub use caller_limit::{CallerLimit, CallerLimitLayer};
 pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
+pub use context::CallContext;
 pub use context::audience::Audience;
 pub use context::decision::{Decision, DecisionSlot};
 pub use context::principal::Principal;
@@ -334,7 +332,8 @@ pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
-pub use request::{CallContext, McpRequest, RequestParts, ToolCallBuilder};
+pub use report::{CacheStatus, CallReport};
+pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 #[cfg(feature = "http-server")]
 pub use server::lenient_http::{

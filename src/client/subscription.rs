@@ -1,21 +1,18 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures::{Stream, future::BoxFuture};
-use rmcp::model::{
-    ClientResult, ServerNotification, ServerRequest, SubscriptionFilter,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams,
-};
-use tokio::sync::{mpsc, oneshot};
+use rmcp::model::{ClientResult, ServerNotification, ServerRequest, SubscriptionFilter};
+use tokio::sync::mpsc;
 use tower::{Service, ServiceExt};
 
-use super::{McpClient, call_sink::Onward};
+use super::{McpClient, call_sink::Recipient};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, request::next_id, util::panics,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
+    listen::{self, ListenCall},
 };
 
 /// The number of change notifications that are buffered for the reader.
@@ -30,7 +27,7 @@ where
     /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). It returns once the
     /// server has acknowledged the kinds of changes that it will announce.
     ///
-    /// The client's idle timeout applies to the acknowledgement. The subscription itself has no
+    /// The client's request timeout applies to the acknowledgement. The subscription itself has no
     /// timeout.
     ///
     /// # Errors
@@ -39,49 +36,23 @@ where
     /// timeout, or any other error of the stack.
     pub async fn listen(&self, filter: SubscriptionFilter) -> Result<Subscription, Error> {
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
-        let (sender, mut acknowledged) = oneshot::channel();
-        let sink = ListenSink {
-            onward: Onward::Handler(self.shared.handler.clone()),
-            acknowledged: Mutex::new(Some(sender)),
+        let sink = ChangeSink {
+            recipient: Recipient::Handler(self.shared.handler.clone()),
             changes: changes_in,
         };
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
-        context.caller = self.known(Caller::new(sink)).answering_requests(answers);
-        let cancel = context.cancellation.clone().drop_guard();
-        let message =
-            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        let request = McpRequest::from_parts(message.into(), context);
+        context.caller = self
+            .in_session(Caller::new(sink))
+            .answering_requests(answers);
         let stack = self.stack();
-        let mut call: BoxFuture<'static, Result<(), Error>> = Box::pin(async move {
-            let _cancel = cancel;
-            panics::caught_call(stack.oneshot(request))
-                .await
-                .map(|_| ())
-        });
-        let patience = self.options().idle_timeout;
-        let accepted = tokio::select! {
-            biased;
-            Ok(accepted) = &mut acknowledged => accepted,
-            ended = &mut call => match acknowledged.try_recv() {
-                // It was acknowledged and has already ended: the stream reports the end.
-                Ok(accepted) => {
-                    call = Box::pin(std::future::ready(ended));
-                    accepted
-                }
-                Err(_) => {
-                    ended?;
-                    return Err(Error::cancelled("the listen ended before it was acknowledged"));
-                }
-            },
-            () = super::timeouts::reached(super::timeouts::end_of(patience)) => {
-                return Err(Error::timeout(patience.unwrap_or_default()));
-            }
-        };
+        let within = self.options().request_timeout;
+        let call = |request| stack.oneshot(request);
+        let open = listen::open(filter, context, within, call).await?;
         Ok(Subscription {
-            accepted,
-            call: Some(call),
+            accepted: open.accepted,
+            call: Some(open.call),
             changes,
         })
     }
@@ -99,7 +70,7 @@ where
 pub struct Subscription {
     accepted: SubscriptionFilter,
     /// `None` after the end.
-    call: Option<BoxFuture<'static, Result<(), Error>>>,
+    call: Option<ListenCall>,
     changes: mpsc::Receiver<ServerNotification>,
 }
 
@@ -144,27 +115,15 @@ impl fmt::Debug for Subscription {
     }
 }
 
-struct ListenSink {
-    onward: Onward,
-    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
+/// Buffers the changes of a listen for the reader.
+struct ChangeSink {
+    recipient: Recipient,
     changes: mpsc::Sender<ServerNotification>,
 }
 
-impl CallerSink for ListenSink {
+impl CallerSink for ChangeSink {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
-            {
-                let waiting = self
-                    .acknowledged
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                if let Some(waiting) = waiting {
-                    let _ = waiting.send(notice.params.notifications);
-                }
-                return Ok(());
-            }
             // The subscription may have been dropped.
             let _ = self.changes.send(notification).await;
             Ok(())
@@ -173,6 +132,6 @@ impl CallerSink for ListenSink {
 
     /// The server sends a request while no call of the client is in flight.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.onward.request(request))
+        Box::pin(self.recipient.request(request))
     }
 }

@@ -13,7 +13,7 @@ use crate::{CallContext, caller::Era};
 /// of its own configuration, or wait for an answer that does not come. So a connection claims the
 /// capabilities of the caller that it is made for.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct ClaimedCapabilities {
     /// `true` if the operator has set the capabilities.
     fixed: bool,
     next: Mutex<Next>,
@@ -30,7 +30,7 @@ enum Next {
     Several,
 }
 
-impl Claims {
+impl ClaimedCapabilities {
     /// Creates the claims. `fixed` is `true` if the operator has set the capabilities.
     pub(super) fn new(fixed: bool) -> Self {
         Self {
@@ -44,15 +44,17 @@ impl Claims {
     }
 
     /// Records the caller that a connection is wanted for.
-    pub(super) fn wanted_for(&self, context: &CallContext) {
+    pub(super) fn set_next_caller(&self, context: &CallContext) {
         if self.fixed {
             return;
         }
         let capabilities = context.client_capabilities();
-        let over_a_wire = !context.caller.answers_requests() && !context.caller.is_detached();
+        let caller = &context.caller;
+        // A background call has no caller, but its `_meta` may be that of one.
+        let in_process = caller.answers_requests() || caller.is_detached() && !caller.is_quiet();
         let next = match capabilities {
             // Revision 2026-07-28 has no requests to a client.
-            Some(_) if context.era() == Era::Modern && over_a_wire => Next::Caller(Box::default()),
+            Some(_) if context.era() == Era::Modern && !in_process => Next::Caller(Box::default()),
             Some(capabilities) => Next::Caller(Box::new(capabilities)),
             None if context.caller.is_quiet() => return,
             None => Next::Unknown,
@@ -62,12 +64,12 @@ impl Claims {
 
     /// Records that the connection has several callers. It holds until one of them needs another
     /// connection.
-    pub(super) fn several(&self) {
+    pub(super) fn set_several_callers(&self) {
         *self.next() = Next::Several;
     }
 
     /// Returns the description of the client that a connection of this kind sends.
-    pub(super) fn said(
+    pub(super) fn client_info(
         &self,
         info: &Arc<InitializeRequestParams>,
         kind: Kind,

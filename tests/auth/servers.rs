@@ -378,7 +378,7 @@ async fn a_call_does_not_wait_for_ever_for_a_bearer_token() {
         }
     });
     let upstream = Upstream::builder().lifecycle(Lifecycle::Discover);
-    let upstream = upstream.without_request_timeout().http(endpoint).unwrap();
+    let upstream = upstream.request_timeout(None).http(endpoint).unwrap();
     soon("a call", upstream.clone().oneshot(add(None)))
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! The idle timeout and the total timeout of a call.
+//! The request timeout and the total timeout of a call.
 
 use std::{
     sync::{Arc, Mutex},
@@ -30,7 +30,7 @@ async fn a_silent_server_times_out_and_the_stacks_future_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_resets_the_idle_timeout_but_not_the_total_one() {
+async fn progress_resets_the_request_timeout_but_not_the_total_one() {
     let stack = tower::service_fn(|request: McpRequest| async move {
         for step in 1..=10 {
             tokio::time::sleep(seconds(9)).await;
@@ -38,7 +38,9 @@ async fn progress_resets_the_idle_timeout_but_not_the_total_one() {
         }
         Answer::Ok(text("done"))
     });
-    let client = McpClient::builder(stack).idle_timeout(seconds(10)).build();
+    let client = McpClient::builder(stack)
+        .request_timeout(seconds(10))
+        .build();
     let started = Instant::now();
     assert_eq!(said(&client.call_tool("any").await.unwrap()), "done");
     assert_eq!(started.elapsed(), seconds(90));
@@ -55,7 +57,7 @@ async fn progress_resets_the_idle_timeout_but_not_the_total_one() {
     let started = Instant::now();
     let error = client
         .call_tool("any")
-        .idle_timeout(seconds(8))
+        .request_timeout(seconds(8))
         .await
         .unwrap_err();
     assert!(error.is_timeout());
@@ -63,13 +65,13 @@ async fn progress_resets_the_idle_timeout_but_not_the_total_one() {
 
     let patient = client
         .call_tool("any")
-        .idle_timeout(None)
+        .request_timeout(None)
         .total_timeout(Duration::MAX);
     assert_eq!(said(&patient.await.unwrap()), "done");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_idle_timeout_stands_still_while_the_handler_is_at_work() {
+async fn the_request_timeout_stands_still_while_the_handler_is_at_work() {
     let stack = tower::service_fn(|request: McpRequest| async move {
         let InputRequest::Elicitation(ask) = ask_name() else {
             unreachable!()
@@ -88,7 +90,7 @@ async fn the_idle_timeout_stands_still_while_the_handler_is_at_work() {
     };
     let client = McpClient::builder(stack)
         .handler(person)
-        .idle_timeout(seconds(10))
+        .request_timeout(seconds(10))
         .build();
     let started = Instant::now();
     assert_eq!(said(&client.call_tool("any").await.unwrap()), "done");
@@ -103,7 +105,9 @@ async fn a_slow_reader_of_progress_loses_none_of_it_and_is_not_timed_out() {
         }
         Answer::Ok(text("done"))
     });
-    let client = McpClient::builder(stack).idle_timeout(seconds(10)).build();
+    let client = McpClient::builder(stack)
+        .request_timeout(seconds(10))
+        .build();
     let mut call = client.call_tool("any").with_progress();
     let mut steps = 0;
     while let Some(_progress) = call.next().await {

@@ -11,7 +11,7 @@ use crate::{
     server::{ERAS, Seen, Server, done, json_body, status},
 };
 
-fn names_the_features(error: &impl std::fmt::Display) {
+fn names_the_features(error: &dyn std::fmt::Display) {
     let said = error.to_string();
     assert!(
         said.contains("`rustls`") && said.contains("`native-tls`"),
