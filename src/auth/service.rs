@@ -16,7 +16,7 @@ use super::{
     hide::NamedTarget, layer::Shared, token_source::PresentedToken, visibility::CallerVisibility,
 };
 use crate::{
-    Decision, Error, McpRequest, McpResponse, Principal,
+    Decision, Error, McpRequest, McpResponse, Principal, Stack,
     protocol::{
         self,
         lists::{self, ListKind},
@@ -59,12 +59,7 @@ impl<S> fmt::Debug for Auth<S> {
     }
 }
 
-impl<S> Service<McpRequest> for Auth<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> Service<McpRequest> for Auth<S> {
     type Response = McpResponse;
     type Error = Error;
     type Future = BoxFuture<'static, Answer>;
