@@ -7,8 +7,8 @@ use std::{
 use tower::Layer;
 
 use super::{
-    Auth, Policy, Rules, Verifier, task_owners::TaskOwners, token_source::TokenSources,
-    verifier::Secret,
+    Auth, AuthHandle, Policy, Rules, Verifier, handle::Decisions, task_owners::TaskOwners,
+    token_source::TokenSources, verifier::Secret,
 };
 use crate::{ConfigError, McpRequest};
 
@@ -27,6 +27,7 @@ pub(super) struct Shared {
     pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) policies: Vec<Arc<dyn Policy>>,
     pub(super) task_owners: TaskOwners,
+    pub(super) decisions: Decisions,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
     pub(super) allows_token_exchange: bool,
@@ -80,38 +81,6 @@ impl fmt::Debug for AuthLayer {
             .field("sources", &self.shared.sources)
             .field("open", &self.shared.open)
             .finish_non_exhaustive()
-    }
-}
-
-/// Reads and changes the rules of an [`AuthLayer`]. Cheap to clone.
-#[derive(Clone)]
-pub struct AuthHandle {
-    shared: Arc<Shared>,
-}
-
-impl AuthHandle {
-    /// Returns the current rules.
-    pub fn rules(&self) -> Arc<Rules> {
-        self.shared.rules()
-    }
-
-    /// Replaces the rules for all later requests, and for later notifications of open listens.
-    /// Requests in flight were decided before, but the lists that they return are filtered by the
-    /// new rules.
-    pub fn set_rules(&self, rules: Rules) {
-        *self
-            .shared
-            .rules
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-    }
-}
-
-impl fmt::Debug for AuthHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthHandle")
-            .field("rules", &self.rules())
-            .finish()
     }
 }
 
@@ -261,6 +230,7 @@ impl AuthLayerBuilder {
                 sources: self.sources,
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
+                decisions: Decisions::default(),
                 task_owners: TaskOwners::new(self.allow_unknown_tasks),
                 open: self.open,
                 allows_token_exchange: self.allows_token_exchange,

@@ -98,19 +98,6 @@ impl<S: Stack> Service<McpRequest> for Auth<S> {
     }
 }
 
-/// Refuses a request of a caller that is not authenticated.
-fn refuse_caller(request: &McpRequest, error: AuthError) -> Error {
-    tracing::debug!(
-        kind = error.kind().as_str(),
-        reason = error.reason(),
-        "a caller is not let in"
-    );
-    request
-        .context
-        .state_decision(Decision::Unauthenticated, None, error.reason());
-    error.into()
-}
-
 /// The checks and filters that apply to a response.
 struct Guard {
     /// The expiry of the caller's token.
@@ -125,6 +112,30 @@ struct Guard {
 }
 
 impl Shared {
+    /// States and counts the decision on a request.
+    fn state_decision(
+        &self,
+        request: &McpRequest,
+        decision: Decision,
+        principal: Option<&Principal>,
+        reason: &str,
+    ) {
+        self.decisions.count(decision);
+        let context = &request.context;
+        context.state_decision(decision, principal, reason);
+    }
+
+    /// Refuses a request of a caller that is not authenticated.
+    fn refuse_caller(&self, request: &McpRequest, error: AuthError) -> Error {
+        tracing::debug!(
+            kind = error.kind().as_str(),
+            reason = error.reason(),
+            "a caller is not let in"
+        );
+        self.state_decision(request, Decision::Unauthenticated, None, error.reason());
+        error.into()
+    }
+
     /// Authenticates a request and decides whether it goes on.
     async fn admit(
         self: &Arc<Self>,
@@ -178,7 +189,7 @@ impl Shared {
         };
         match known.and_then(|known| self.check_expiry(known)) {
             Ok(known) => Ok(Some(known)),
-            Err(error) => Err(refuse_caller(request, error)),
+            Err(error) => Err(self.refuse_caller(request, error)),
         }
     }
 
@@ -214,7 +225,7 @@ impl Shared {
         request: &mut McpRequest,
     ) -> Result<Guard, Error> {
         let Some(known) = known else {
-            request.context.state_decision(Decision::Allowed, None, "");
+            self.state_decision(request, Decision::Allowed, None, "");
             return Ok(Guard {
                 expires_at: None,
                 lists: None,
@@ -230,9 +241,7 @@ impl Shared {
         } = known;
         if let Some(unreadable) = protocol::unreadable(request) {
             let (decision, reason) = (Decision::Denied, unreadable.reason());
-            request
-                .context
-                .state_decision(decision, Some(&principal), reason);
+            self.state_decision(request, decision, Some(&principal), reason);
             return Err(unreadable.refusal());
         }
         let rules = self.rules();
@@ -250,9 +259,7 @@ impl Shared {
         if listens {
             self.narrow_listen(request, &principal);
         }
-        request
-            .context
-            .state_decision(Decision::Allowed, Some(&principal), "");
+        self.state_decision(request, Decision::Allowed, Some(&principal), "");
         request.context.set_principal(principal.clone());
         let visibility = Arc::new(CallerVisibility::new(self.clone(), principal));
         request.context.limit_visibility_to(visibility.clone());
@@ -317,9 +324,7 @@ impl Shared {
             Some(named) => (Decision::Concealed, named.unknown_error()),
             None => (Decision::Denied, error.clone().into()),
         };
-        request
-            .context
-            .state_decision(decision, Some(principal), error.reason());
+        self.state_decision(request, decision, Some(principal), error.reason());
         refused
     }
 

@@ -169,10 +169,9 @@ async fn an_auth_layers_decisions_are_on_record_outside_of_it() {
     for reveals in [false, true] {
         let audit = in_memory();
         let rules = crate::shop::rules().reveal_forbidden(reveals);
-        let auth = crate::shop::layer(rules)
-            .allow_unauthenticated(["ping"])
-            .build()
-            .unwrap();
+        let auth = crate::shop::layer(rules).allow_unauthenticated(["ping"]);
+        let auth = auth.build().unwrap();
+        let handle = auth.handle();
         let stack = ServiceBuilder::new()
             .layer(audit.layer())
             .layer(auth)
@@ -203,6 +202,10 @@ async fn an_auth_layers_decisions_are_on_record_outside_of_it() {
         ask(McpRequest::new(PingRequest::default())).await.unwrap();
         assert_eq!(latest(&audit).decision, Decision::Allowed);
         assert_eq!(latest(&audit).principal, None);
+        let stats = handle.stats();
+        assert_eq!((stats.allowed, stats.unauthenticated), (2, 1));
+        let hidden = (stats.denied, stats.concealed);
+        assert_eq!(hidden, if reveals { (1, 0) } else { (0, 1) });
     }
 }
 

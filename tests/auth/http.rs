@@ -27,7 +27,7 @@ use rmcp_layers::{
     audit::{AuditHandle, AuditLog},
     auth::{
         AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
-        http::{HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
+        http::{HttpAuthHandle, HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
     },
 };
 use serde_json::{Value, json};
@@ -89,6 +89,7 @@ struct Server {
     table: Table,
     audit: AuditHandle,
     auth: AuthHandle,
+    guard: HttpAuthHandle,
     demo: Demo,
     /// What reached the stack behind the layer.
     beneath: Arc<Mutex<Vec<McpRequest>>>,
@@ -129,6 +130,7 @@ impl Server {
             .rules_of(handle.clone())
             .on_refusal(audit.clone());
         let guard = settings(guard).build().unwrap();
+        let guard_handle = guard.handle();
         let beneath = Arc::<Mutex<Vec<McpRequest>>>::default();
         let seen = beneath.clone();
         let demo = Demo::default();
@@ -155,6 +157,7 @@ impl Server {
             table,
             audit: audit.handle(),
             auth: handle,
+            guard: guard_handle,
             demo,
             beneath,
         }
@@ -943,6 +946,8 @@ async fn sessions_find_room_or_are_not_opened() {
         server.send(post(&initialize()).token("bob")).await.status,
         503
     );
+    let stats = server.guard.stats();
+    assert_eq!((stats.sessions, stats.refused), (3, 2));
     // An open stream keeps a session; the others are forgotten when there is need.
     let stream = server
         .send(request("GET").token("alice").session(&kept))

@@ -1,6 +1,9 @@
 //! The decision on an HTTP request before it goes on.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
@@ -261,13 +264,14 @@ impl Shared {
         Refused::by(error, challenge, facts)
     }
 
-    /// Passes a refused request to its receiver.
+    /// Counts a refused request, and passes it to its receiver.
     pub(super) async fn report(
         &self,
         http_method: &Method,
         refused: &Refused,
         since: tokio::time::Instant,
     ) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
         let Some(receiver) = &self.on_refusal else {
             return;
         };

@@ -1,9 +1,13 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tower::Layer;
 
-use super::{HttpAuth, ProtectedResource, sessions::Sessions};
+use super::{HttpAuth, HttpAuthHandle, ProtectedResource, sessions::Sessions};
 use crate::{
     ConfigError, OnHttpRefusal,
     auth::{AuthHandle, Rules, Verifier},
@@ -28,6 +32,8 @@ pub(super) struct Shared {
     pub(super) max_token: usize,
     pub(super) max_body: usize,
     pub(super) sessions: Arc<Sessions>,
+    /// The number of refused requests.
+    pub(super) refused: AtomicU64,
 }
 
 /// The source of the rules.
@@ -62,6 +68,15 @@ impl HttpAuthLayer {
             max_sessions: 10_000,
             max_sessions_per_principal: 1_000,
             idle_timeout: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl HttpAuthLayer {
+    /// Returns the handle that reads the layer's statistics.
+    pub fn handle(&self) -> HttpAuthHandle {
+        HttpAuthHandle {
+            shared: self.shared.clone(),
         }
     }
 }
@@ -207,6 +222,7 @@ impl HttpAuthLayerBuilder {
                 on_refusal: self.on_refusal,
                 max_token: self.max_token,
                 max_body: self.max_body,
+                refused: AtomicU64::new(0),
                 sessions: Arc::new(Sessions::new(
                     self.max_sessions,
                     self.max_sessions_per_principal,

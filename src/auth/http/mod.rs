@@ -123,6 +123,7 @@
 
 mod body;
 mod guard;
+mod handle;
 mod layer;
 mod message;
 mod metadata;
@@ -132,6 +133,7 @@ mod service;
 mod sessions;
 
 pub use body::{HttpAuthBody, PassedBody};
+pub use handle::{HttpAuthHandle, HttpAuthStats};
 pub use layer::{HttpAuthLayer, HttpAuthLayerBuilder};
 pub use metadata::ProtectedResource;
 pub use service::HttpAuth;

@@ -75,6 +75,11 @@ impl Sessions {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the number of sessions.
+    pub(super) fn count(&self) -> usize {
+        self.state().sessions.len()
+    }
+
     /// Returns a guard if the session belongs to this principal. The session counts as used until
     /// the guard is dropped.
     pub(super) fn hold(&self, id: &str, audience: &Audience) -> Option<Arc<()>> {
