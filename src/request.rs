@@ -1,25 +1,17 @@
-use std::{
-    ops::{Deref, DerefMut},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use std::ops::{Deref, DerefMut};
 
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientNotification, ClientRequest,
-    CustomRequest, Extensions, GetExtensions, GetMeta, GetPromptRequest, GetPromptRequestParams,
-    Implementation, JsonObject, ListToolsRequest, ProgressToken, ProtocolVersion,
-    ReadResourceRequest, ReadResourceRequestParams, Reference, RequestId, RequestMetaObject,
+    CallToolRequest, CallToolRequestParams, ClientNotification, ClientRequest, CustomRequest,
+    GetExtensions, GetMeta, GetPromptRequest, GetPromptRequestParams, JsonObject, ListToolsRequest,
+    ProgressToken, ReadResourceRequest, ReadResourceRequestParams, Reference, RequestMetaObject,
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::{Caller, Principal, caller::Era, protocol::Unreadable};
+use crate::{CallContext, Caller, Principal};
 
 /// The tool that a registry lists in place of a catalogue. It calls the tool named by its argument
 /// `name`.
-#[cfg(any(feature = "auth", feature = "registry"))]
+#[cfg(any(feature = "audit", feature = "auth", feature = "registry"))]
 pub(crate) const CALL_TOOL: &str = "call_tool";
 
 /// A request on its way through a stack.
@@ -52,31 +44,6 @@ pub struct RequestParts {
     pub context: CallContext,
 }
 
-/// The facts of one call beside its message.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct CallContext {
-    /// The caller's id for the request. An upstream receives another one.
-    pub id: RequestId,
-    /// The request's `_meta`, as the caller sent it.
-    pub meta: RequestMetaObject,
-    /// Facts for inner layers: the HTTP request's parts where rmcp serves HTTP, the [`Principal`]
-    /// after authentication, and additions of layers. They are never sent to a server.
-    pub extensions: Extensions,
-    /// Cancelled when the caller cancels the request or goes away. The stack's future is dropped at
-    /// the same moment; the token is for spawned work.
-    pub cancellation: CancellationToken,
-    /// The caller, as a destination for notifications and requests.
-    pub caller: Caller,
-    /// The time at which the caller stops waiting, if it is known.
-    pub deadline: Option<Instant>,
-    /// The notification, if the request carries one. It is kept here so that it survives
-    /// [`McpRequest::into_parts`].
-    pub(crate) notification: Option<Box<ClientNotification>>,
-    /// The reason why the request cannot be read, if the top of the stack has found one.
-    pub(crate) unreadable: Option<Arc<Unreadable>>,
-}
-
 impl McpRequest {
     /// Returns the call for which a call of [`CALL_TOOL`] stands.
     #[cfg(feature = "auth")]
@@ -101,7 +68,7 @@ impl McpRequest {
         let meta = std::mem::take(message.get_meta_mut());
         let mut extensions = std::mem::take(message.extensions_mut());
         extensions.remove::<RequestMetaObject>();
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = meta;
         context.extensions = extensions;
         Self::from_parts(message, context)
@@ -133,7 +100,7 @@ impl McpRequest {
     pub fn call_tool(name: impl Into<String>) -> ToolCallBuilder {
         ToolCallBuilder {
             params: CallToolRequestParams::new(name.into()),
-            context: CallContext::new(next_id()),
+            context: CallContext::default(),
         }
     }
 
@@ -217,7 +184,7 @@ impl RequestParts {
     }
 
     /// Returns the name of the tool that a call of [`CALL_TOOL`] calls.
-    #[cfg(feature = "auth")]
+    #[cfg(any(feature = "audit", feature = "auth"))]
     pub(crate) fn called_tool(&self) -> Option<&str> {
         let call = self.as_tool_call().filter(|call| call.name == CALL_TOOL)?;
         call.arguments.as_ref()?.get("name")?.as_str()
@@ -284,71 +251,6 @@ impl RequestParts {
     }
 }
 
-impl CallContext {
-    /// Creates the context of a request with this id: no `_meta`, a [detached](Caller::detached)
-    /// caller and no deadline.
-    pub fn new(id: RequestId) -> Self {
-        Self {
-            id,
-            meta: RequestMetaObject::new(),
-            extensions: Extensions::new(),
-            cancellation: CancellationToken::new(),
-            caller: Caller::detached(),
-            deadline: None,
-            notification: None,
-            unreadable: None,
-        }
-    }
-
-    /// Returns the authenticated caller, if there is one.
-    pub fn principal(&self) -> Option<&Principal> {
-        self.extensions.get::<Principal>()
-    }
-
-    /// Sets the authenticated caller for all inner layers.
-    pub fn set_principal(&mut self, principal: Principal) {
-        self.extensions.insert(principal);
-    }
-
-    /// Returns the token for progress notifications, if the caller asked for them.
-    pub fn progress_token(&self) -> Option<ProgressToken> {
-        self.meta.get_progress_token()
-    }
-
-    /// Returns the revision that the caller speaks, from the request's `_meta` or else from the
-    /// handshake.
-    pub fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.meta.protocol_version().or_else(|| {
-            let handshake = self.caller.handshake()?;
-            Some(handshake.protocol_version.clone())
-        })
-    }
-
-    /// Returns the generation of the protocol that the caller speaks. A caller without a revision
-    /// is in this process.
-    pub(crate) fn era(&self) -> Era {
-        self.protocol_version()
-            .as_ref()
-            .map_or(Era::Modern, Era::of)
-    }
-
-    /// Returns the caller's capabilities, from the request's `_meta` or else from the handshake.
-    pub fn client_capabilities(&self) -> Option<ClientCapabilities> {
-        self.meta.client_capabilities().or_else(|| {
-            let handshake = self.caller.handshake()?;
-            Some(handshake.capabilities.clone())
-        })
-    }
-
-    /// Returns the caller's implementation, from the request's `_meta` or else from the handshake.
-    pub fn client_info(&self) -> Option<Implementation> {
-        self.meta.client_info().or_else(|| {
-            let handshake = self.caller.handshake()?;
-            Some(handshake.client_info.clone())
-        })
-    }
-}
-
 /// Builds a `tools/call`; see [`McpRequest::call_tool`].
 #[derive(Clone, Debug)]
 #[must_use = "call `build` to make the request"]
@@ -411,19 +313,6 @@ impl ToolCallBuilder {
     pub fn build(self) -> McpRequest {
         McpRequest::from_parts(CallToolRequest::new(self.params).into(), self.context)
     }
-}
-
-/// Marks a request that a layer makes of many servers on its own behalf, in its extensions. A
-/// server of a revision before 2026-07-28 is asked only if it declared the capability that the
-/// request needs (a list, or log levels), because some servers leave other methods unanswered.
-#[cfg_attr(not(feature = "gateway"), allow(dead_code))]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OnlyDeclared;
-
-/// Returns a new id for a request that starts inside the process.
-pub(crate) fn next_id() -> RequestId {
-    static NEXT: AtomicI64 = AtomicI64::new(1);
-    RequestId::Number(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn notification_method(notification: &ClientNotification) -> &str {

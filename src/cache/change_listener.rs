@@ -2,25 +2,20 @@
 
 use std::{
     collections::BTreeSet,
-    future::ready,
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use rmcp::model::{
-    ClientCapabilities, ClientResult, DiscoverRequest, ErrorData, Implementation,
-    InitializeRequestParams, PromptListChangedNotification, ProtocolVersion,
-    ResourceListChangedNotification, ResourceUpdatedNotification, ResourceUpdatedNotificationParam,
-    ServerNotification, ServerRequest, ServerResult, SubscriptionFilter,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams, ToolListChangedNotification,
+    ClientCapabilities, DiscoverRequest, Implementation, InitializeRequestParams, ProtocolVersion,
+    ServerResult, SubscriptionFilter,
 };
 use tokio::{
-    sync::{oneshot, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -28,16 +23,12 @@ use tower::{Service, ServiceExt};
 
 use super::state::Core;
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, Refusal, caller::Era, code,
-    request::next_id, util::backoff::Backoff,
+    CallContext, Error, McpRequest, McpResponse, Refusal,
+    caller::Era,
+    code,
+    listen::{self, ACKNOWLEDGE_WITHIN, OpenListen, Reopen},
 };
 
-/// Delays before a lost listen is reopened.
-const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-/// Time for the stack to acknowledge a listen.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
-/// A listen that was open for this long resets the failure count.
-const LASTING: Duration = Duration::from_secs(60);
 /// Minimum time between two listen requests.
 const PACE: Duration = Duration::from_millis(250);
 /// Interval at which resources without entries are dropped from the listen.
@@ -94,9 +85,8 @@ where
         inner,
         open: None,
         next: Instant::now(),
-        since: Instant::now(),
+        reopen: Reopen::default(),
         missed: None,
-        failures: 0,
         singly: false,
         refused: BTreeSet::new(),
         subscribes: None,
@@ -125,11 +115,9 @@ struct Listener<S> {
     open: Option<Open>,
     /// Earliest time of the next listen request.
     next: Instant,
-    /// Start of the current period without a gap between listens.
-    since: Instant,
+    reopen: Reopen,
     /// Resources that the lost listen covered.
     missed: Option<Uris>,
-    failures: u32,
     /// One of several resources was refused, so they are added one at a time.
     singly: bool,
     /// Resources that the stack refuses to the cache.
@@ -154,7 +142,7 @@ where
         let wanted = self.wanted().await;
         if self.open.as_ref().is_none_or(|open| open.uris != wanted) {
             match self.open(wanted.clone()).await {
-                Ok((listen, told)) => self.begin(listen, wanted, &told),
+                Ok(open) => self.begin(open, wanted),
                 Err(error) => return self.refuse(&wanted, error).await,
             }
             if self.singly {
@@ -173,7 +161,6 @@ where
         };
         self.missed = self.open.take().map(|open| open.uris);
         self.subscribes = None;
-        self.settle();
         // The listen had been acknowledged, so its end is not a refusal.
         self.pause(ended.err().as_ref()).await;
         ControlFlow::Continue(())
@@ -209,11 +196,7 @@ where
         if let Some(known) = self.subscribes {
             return known;
         }
-        let mut context = CallContext::new(next_id());
-        context.caller = Caller::detached()
-            .with_handshake(self.handshake.clone())
-            .quiet();
-        let request = McpRequest::from_parts(DiscoverRequest::default().into(), context);
+        let request = McpRequest::from_parts(DiscoverRequest::default().into(), self.context());
         let answer = self.inner.clone().oneshot(request);
         let says = match timeout(ACKNOWLEDGE_WITHIN, answer).await {
             Ok(Ok(response)) => match response.into_result() {
@@ -228,66 +211,45 @@ where
         *self.subscribes.insert(says.unwrap_or(true))
     }
 
-    /// Opens a listen and waits for its acknowledgement.
-    async fn open(&mut self, uris: Uris) -> Result<(Listen, SubscriptionFilter), Error> {
+    /// Returns the context of the cache's own requests to callers of this era.
+    fn context(&self) -> CallContext {
+        let mut context = CallContext::background();
+        context.caller = context.caller.with_handshake(self.handshake.clone());
+        context
+    }
+
+    /// Opens a listen and waits for its acknowledgment.
+    async fn open(&mut self, uris: Uris) -> Result<OpenListen, Error> {
         self.next = Instant::now() + PACE;
-        let (sender, acknowledged) = oneshot::channel();
-        let ear = Ear {
-            core: self.core.clone(),
-            acknowledged: Mutex::new(Some(sender)),
-        };
-        let mut context = CallContext::new(next_id());
-        context.caller = Caller::new(ear)
-            .with_handshake(self.handshake.clone())
-            .quiet();
-        let mut filter = SubscriptionFilter::builder()
-            .tools_list_changed()
-            .prompts_list_changed()
-            .resources_list_changed()
-            .build();
+        let core = self.core.clone();
+        let mut context = self.context();
+        context.caller = context
+            .caller
+            .inspect_listen(move |notification| core.heard(notification));
+        let mut filter = listen::list_changes();
         let uris: Vec<String> = uris.iter().map(|uri| uri.to_string()).collect();
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
-        let message =
-            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        let request = McpRequest::from_parts(message.into(), context);
-        let call = self.inner.clone().oneshot(request);
-        let mut listen: Listen = AbortOnDropHandle::new(tokio::spawn(async move {
-            call.await.map(drop).map_err(Into::into)
-        }));
-        tokio::select! {
-            biased;
-            Ok(told) = acknowledged => Ok((listen, told)),
-            ended = &mut listen => Err(match ended {
-                Ok(Err(error)) => error,
-                _ => Error::timeout(Duration::ZERO),
-            }),
-            () = tokio::time::sleep(ACKNOWLEDGE_WITHIN) => Err(Error::timeout(ACKNOWLEDGE_WITHIN)),
-        }
+        let inner = self.inner.clone();
+        let call = |request| inner.oneshot(request);
+        listen::open(filter, context, Some(ACKNOWLEDGE_WITHIN), call).await
     }
 
     /// Switches to a listen that was acknowledged.
-    fn begin(&mut self, listen: Listen, mut uris: Uris, told: &SubscriptionFilter) {
-        let of = told.resource_subscriptions.as_deref().unwrap_or_default();
+    fn begin(&mut self, open: OpenListen, mut uris: Uris) {
+        let accepted = &open.accepted;
+        let of = accepted.resource_subscriptions.as_deref();
+        let of = of.unwrap_or_default();
         let is_told = |uri: &Arc<str>| of.iter().any(|told| **told == **uri);
         self.refused
             .extend(uris.iter().filter(|uri| !is_told(uri)).cloned());
         uris.retain(is_told);
         if let Some(missed) = self.missed.take() {
             // Notifications were missed while there was no listen.
-            self.core.unheard(told, missed.union(&uris));
+            self.core.unheard(accepted, missed.union(&uris));
         }
-        if self.open.replace(Open { listen, uris }).is_some() {
-            self.settle();
-        } else {
-            self.since = Instant::now();
-        }
-    }
-
-    /// Resets the failure count after a listen that has lasted.
-    fn settle(&mut self) {
-        if self.since.elapsed() >= LASTING {
-            self.failures = 0;
-        }
+        self.reopen.opened(Instant::now());
+        let listen = open.spawn();
+        self.open = Some(Open { listen, uris });
     }
 
     /// Handles a listen that could not be opened.
@@ -308,20 +270,16 @@ where
     }
 
     async fn pause(&mut self, error: Option<&Error>) {
-        let said = error.and_then(Error::retry_after).unwrap_or_default();
-        let wait = REOPEN.delay(self.failures).max(said.min(LASTING));
-        self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(self.reopen.lost(error)).await;
     }
 }
-
-type Listen = AbortOnDropHandle<Result<(), Error>>;
 
 /// Returns `true` if a listen may succeed later: the connection failed, or the stack had no room.
 fn may_pass(error: &Error) -> bool {
     let is_busy = |refusal: &Refusal| [code::UNAVAILABLE, code::TOO_MANY].contains(&refusal.code());
     error.is_transport()
         || error.is_timeout()
+        || error.is_cancelled()
         || error.retry_after().is_some()
         || matches!(error, Error::Refused(refusal) if is_busy(refusal))
 }
@@ -335,43 +293,10 @@ fn give_up(error: &Error) -> ControlFlow<()> {
 impl Core {
     /// Treats everything as changed that may have changed while there was no listen.
     fn unheard<'a>(&self, told: &SubscriptionFilter, uris: impl Iterator<Item = &'a Arc<str>>) {
-        if told.tools_list_changed == Some(true) {
-            self.heard(&ToolListChangedNotification::default().into());
+        let mut filter = told.clone();
+        filter.resource_subscriptions = Some(uris.map(|uri| uri.to_string()).collect());
+        for change in listen::changes_in(&filter) {
+            self.heard(&change);
         }
-        if told.prompts_list_changed == Some(true) {
-            self.heard(&PromptListChangedNotification::default().into());
-        }
-        if told.resources_list_changed == Some(true) {
-            self.heard(&ResourceListChangedNotification::default().into());
-        }
-        for uri in uris {
-            let params = ResourceUpdatedNotificationParam::new(&**uri);
-            self.heard(&ResourceUpdatedNotification::new(params).into());
-        }
-    }
-}
-
-/// Receives the notifications of the inner stack.
-struct Ear {
-    core: Arc<Core>,
-    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
-}
-
-impl CallerSink for Ear {
-    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let ServerNotification::SubscriptionsAcknowledgedNotification(told) = notification {
-            let waiting = self.acknowledged.lock();
-            if let Some(waiting) = waiting.unwrap_or_else(PoisonError::into_inner).take() {
-                let _ = waiting.send(told.params.notifications);
-            }
-        } else {
-            self.core.heard(&notification);
-        }
-        Box::pin(ready(Ok(())))
-    }
-
-    fn request(&self, _request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        let error = ErrorData::invalid_request("a cache answers no requests from a server", None);
-        Box::pin(ready(Err(error.into())))
     }
 }

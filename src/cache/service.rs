@@ -12,7 +12,7 @@ use futures::{
     TryFutureExt,
     future::{BoxFuture, Either},
 };
-use rmcp::model::{ClientRequest, ClientResult, ServerNotification, ServerRequest};
+use rmcp::model::ClientRequest;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::{Service, ServiceExt};
@@ -29,8 +29,8 @@ use super::{
     watched_resources::Watched,
 };
 use crate::{
-    Audience, CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
-    cache_status::CacheStatus, caller::Era, context::tool_hints::KnownHints, request::next_id,
+    Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, caller::Era,
+    context::tool_hints::KnownHints,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
@@ -106,11 +106,11 @@ where
         let core = &self.core;
         let Some(kind) = Kind::of(&request) else {
             if let ClientRequest::SubscriptionsListenRequest(_) = &request.message {
-                let overhear = |caller| Overhears {
-                    core: core.clone(),
-                    caller,
-                };
-                request.context.caller = request.context.caller.overhear(overhear);
+                let core = core.clone();
+                let caller = &mut request.context.caller;
+                // The cache comes first, so that a caller that reacts at once does not get an
+                // outdated entry.
+                *caller = caller.inspect_listen(move |notification| core.heard(notification));
             }
             return self.pass(request);
         };
@@ -228,7 +228,9 @@ where
         let Join::Lead(lead) = core.shared.flights.join(subject) else {
             return;
         };
-        let request = on_own_behalf(request);
+        // The caller may be gone before the response arrives.
+        let context = request.context.to_background();
+        let request = McpRequest::from_parts(request.message.clone(), context);
         let (inner, stop) = (self.inner.clone(), core.stop.clone());
         let call = Call {
             core,
@@ -252,22 +254,6 @@ fn fresh(
 ) -> Option<(Arc<Entry>, CacheStatus)> {
     let status = plan.takes(entry.as_deref()?, now)?;
     Some((entry.take()?, status))
-}
-
-/// Returns the same request without its caller, which may be gone before the response arrives. The
-/// request still belongs to the caller's session.
-fn on_own_behalf(request: &McpRequest) -> McpRequest {
-    let asked = &request.context;
-    let mut context = CallContext::new(next_id());
-    context.meta = asked.meta.clone();
-    context.meta.shift_remove("progressToken");
-    context.extensions = asked.extensions.clone();
-    let mut caller = Caller::detached().with_handshake(asked.caller.handshake());
-    if let Some(session) = asked.caller.session() {
-        caller = caller.in_session(session.clone());
-    }
-    context.caller = caller.quiet();
-    McpRequest::from_parts(request.message.clone(), context)
 }
 
 async fn list_uncached<S>(
@@ -448,44 +434,7 @@ fn may_be_asked(context: &CallContext) -> bool {
 fn notice_questions(request: &mut McpRequest) -> Arc<AtomicBool> {
     let asked = Arc::new(AtomicBool::new(false));
     let flag = asked.clone();
-    request.context.caller = request.context.caller.wrap(|caller| NoticesQuestions {
-        caller,
-        asked: flag,
-    });
+    let caller = &mut request.context.caller;
+    *caller = caller.inspect_requests(move |_| flag.store(true, Ordering::Relaxed));
     asked
-}
-
-struct NoticesQuestions {
-    caller: Caller,
-    asked: Arc<AtomicBool>,
-}
-
-impl CallerSink for NoticesQuestions {
-    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.caller.notify(notification))
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        self.asked.store(true, Ordering::Relaxed);
-        Box::pin(self.caller.request(request))
-    }
-}
-
-/// Forwards notifications of a caller's listen, after the cache has seen them.
-struct Overhears {
-    core: Arc<Core>,
-    caller: Caller,
-}
-
-impl CallerSink for Overhears {
-    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        // The cache comes first, so that a caller that reacts at once does not get an outdated
-        // entry.
-        self.core.heard(&notification);
-        Box::pin(self.caller.notify(notification))
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.caller.request(request))
-    }
 }

@@ -1,27 +1,24 @@
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+//! The caller of a request, as a destination for a server's notifications and requests.
+
+mod era;
+mod peer;
+mod progress;
+mod session;
+mod sinks;
+
+use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
-    model::{
-        ClientResult, ErrorData, GetExtensions, GetMeta, InitializeRequestParams, LoggingLevel,
-        ProtocolVersion, ServerNotification, ServerRequest,
-    },
-    service::{Peer, PeerRequestOptions, RequestHandle, ServiceError},
+    model::{ClientResult, InitializeRequestParams, ServerNotification, ServerRequest},
+    service::Peer,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Error,
-    error::TransportError,
-    protocol::outgoing::{WithoutProgress, trim_notification},
-};
+pub use self::progress::MonotonicProgress;
+use self::sinks::no_requests;
+pub(crate) use self::{era::Era, session::Session};
+use crate::{Error, protocol::outgoing::trim_notification};
 
 /// The caller of a request, as a destination for messages: notifications while the request runs
 /// and, for callers on a revision before 2026-07-28, requests (sampling, elicitation, roots).
@@ -138,6 +135,19 @@ impl Caller {
         self
     }
 
+    /// Returns a caller of the same session and handshake that cannot be reached, for a request
+    /// that a layer makes on its own behalf.
+    pub(crate) fn to_background(&self) -> Self {
+        Self {
+            route: Route::Detached,
+            session: self.session.clone(),
+            handshake: self.handshake(),
+            layered: self.layered,
+            answers: self.answers,
+            quiet: true,
+        }
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -162,20 +172,10 @@ impl Caller {
     /// Puts `wrap` between this caller and the sender of a listen's notifications, and does not
     /// count as a layer. A bottom that announces changes to its caller in another way may go on
     /// doing so.
-    #[cfg(any(feature = "cache", feature = "registry"))]
-    pub(crate) fn overhear<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
+    pub(crate) fn wrap_listen<K: CallerSink>(&self, wrap: impl FnOnce(Self) -> K) -> Self {
         let mut caller = self.wrap(wrap);
         caller.layered = self.layered;
         caller
-    }
-
-    /// Passes each notification through `map`, which may inspect, change or drop it.
-    #[must_use]
-    pub fn filter_map_notifications(
-        &self,
-        map: impl Fn(ServerNotification) -> Option<ServerNotification> + Send + Sync + 'static,
-    ) -> Self {
-        self.wrap(|inner| FilterMap { inner, map })
     }
 
     /// Sends a notification to the caller.
@@ -188,7 +188,9 @@ impl Caller {
             Route::Detached => Ok(()),
             Route::Peer(peer) => {
                 trim_notification(&mut notification);
-                peer.send_notification(notification).await.map_err(gone)
+                peer.send_notification(notification)
+                    .await
+                    .map_err(peer::error)
             }
             Route::Sink(sink) => sink.notify(notification).await,
         }
@@ -205,13 +207,8 @@ impl Caller {
     /// [detached](Self::detached), and with a transport error if the caller is gone.
     pub async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
         match &self.route {
-            Route::Detached => Err(ErrorData::new(
-                rmcp::model::ErrorCode::METHOD_NOT_FOUND,
-                "this caller takes no requests from a server",
-                None,
-            )
-            .into()),
-            Route::Peer(peer) => ask(peer, request).await,
+            Route::Detached => Err(no_requests()),
+            Route::Peer(peer) => peer::request(peer, request).await,
             Route::Sink(sink) => sink.request(request).await,
         }
     }
@@ -235,7 +232,7 @@ impl Caller {
     /// Returns the number of the caller's session. It is the same for all requests of one
     /// connection, and is never reused. Returns `None` for a caller without a session.
     pub fn session_id(&self) -> Option<u64> {
-        self.session.as_deref().map(|session| session.id)
+        self.session.as_deref().map(Session::id)
     }
 
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
@@ -280,147 +277,5 @@ impl fmt::Debug for Caller {
             .field("route", &route)
             .field("session", &self.session_id())
             .finish()
-    }
-}
-
-/// Sends a request to a caller that rmcp serves. Dropping the future cancels the request.
-async fn ask(peer: &Peer<RoleServer>, mut request: ServerRequest) -> Result<ClientResult, Error> {
-    if request.get_meta().get_progress_token().is_none() {
-        request.extensions_mut().insert(WithoutProgress);
-    }
-    let options = PeerRequestOptions::no_options();
-    let sent = peer.send_request_with_option(request, options).await;
-    let mut question = Question(Some(sent.map_err(gone)?));
-    let answer = match &mut question.0 {
-        Some(handle) => (&mut handle.rx).await,
-        None => return Err(gone(ServiceError::TransportClosed)),
-    };
-    question.0 = None;
-    answer
-        .unwrap_or(Err(ServiceError::TransportClosed))
-        .map_err(gone)
-}
-
-/// A request without an answer yet.
-struct Question(Option<RequestHandle<RoleServer>>);
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        let (Some(handle), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        runtime.spawn(async move {
-            let reason = "the server does not wait for the answer any more";
-            if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
-                tracing::debug!(%error, "a caller could not be told that a question is withdrawn");
-            }
-        });
-    }
-}
-
-/// Converts the failure of a caller's connection, or the caller's error.
-fn gone(error: ServiceError) -> Error {
-    match error {
-        ServiceError::McpError(error) => error.into(),
-        ServiceError::Cancelled { reason } => Error::Cancelled {
-            reason: reason.map(Into::into),
-        },
-        ServiceError::Timeout { timeout } => Error::timeout(timeout),
-        other => TransportError::new("the caller cannot be reached")
-            .with_source(other)
-            .into(),
-    }
-}
-
-struct FilterMap<F> {
-    inner: Caller,
-    map: F,
-}
-
-impl<F> CallerSink for FilterMap<F>
-where
-    F: Fn(ServerNotification) -> Option<ServerNotification> + Send + Sync + 'static,
-{
-    fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move {
-            match (self.map)(notification) {
-                Some(notification) => self.inner.notify(notification).await,
-                None => Ok(()),
-            }
-        })
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.inner.request(request))
-    }
-}
-
-/// One connection of a caller, in the view of the end that serves it.
-#[derive(Debug)]
-pub(crate) struct Session {
-    id: u64,
-    closed: CancellationToken,
-    log_level: Mutex<Option<LoggingLevel>>,
-}
-
-impl Session {
-    pub(crate) fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            closed: CancellationToken::new(),
-            log_level: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Returns the token that is cancelled when the session ends.
-    pub(crate) fn closed(&self) -> &CancellationToken {
-        &self.closed
-    }
-
-    /// Returns the level that a legacy caller set with `logging/setLevel`.
-    pub(crate) fn log_level(&self) -> Option<LoggingLevel> {
-        *self
-            .log_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn set_log_level(&self, level: LoggingLevel) {
-        *self
-            .log_level
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(level);
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.closed.cancel();
-    }
-}
-
-/// A generation of the protocol. Revision 2026-07-28 removed the handshake and the requests from
-/// the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Era {
-    /// `initialize`, then a session.
-    Legacy,
-    /// Every request carries its context in its `_meta`.
-    Modern,
-}
-
-impl Era {
-    pub(crate) fn of(version: &ProtocolVersion) -> Self {
-        if version.has_initialize() {
-            Self::Legacy
-        } else {
-            Self::Modern
-        }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     call_sink::{CallSink, Recipient},
     timeouts::{end_of, reached},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, request::next_id};
+use crate::{CallContext, Error, McpRequest, McpResponse, context::next_id};
 
 /// The options of one call.
 pub(super) struct CallOptions {
@@ -96,7 +96,7 @@ where
         &self,
         message: impl Into<ClientRequest>,
     ) -> Result<ServerResult, Error> {
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = self.meta.clone();
         context.extensions = self.extensions.clone();
         context.cancellation = self.cancellation.clone();

@@ -10,7 +10,7 @@ use rmcp::model::{
 use tokio::sync::mpsc;
 
 use super::{handler::ErasedHandler, timeouts::Activity};
-use crate::{Caller, CallerSink, Error, request::next_id};
+use crate::{Caller, CallerSink, Error, context::next_id};
 
 /// The destination of the server's messages for one call, in all of its rounds.
 pub(super) struct CallSink {

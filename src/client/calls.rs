@@ -23,7 +23,6 @@ use super::{
 use crate::{
     CallContext, Error, McpRequest, McpResponse,
     protocol::results::{self, MethodResult},
-    request::next_id,
 };
 
 /// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a
@@ -258,7 +257,7 @@ where
     pub async fn notify(&self, notification: impl Into<ClientNotification>) -> Result<(), Error> {
         let mut notification = notification.into();
         let sink = CallSink::new(None, Recipient::Handler(self.shared.handler.clone()));
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.caller = self.caller(&sink);
         context.meta = RequestMetaObject(std::mem::take(notification.get_meta_mut()).0);
         context.extensions = std::mem::take(notification.extensions_mut());

@@ -1,21 +1,18 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use futures::{Stream, future::BoxFuture};
-use rmcp::model::{
-    ClientResult, ServerNotification, ServerRequest, SubscriptionFilter,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams,
-};
-use tokio::sync::{mpsc, oneshot};
+use rmcp::model::{ClientResult, ServerNotification, ServerRequest, SubscriptionFilter};
+use tokio::sync::mpsc;
 use tower::{Service, ServiceExt};
 
 use super::{McpClient, call_sink::Recipient};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse, request::next_id, util::panics,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
+    listen::{self, ListenCall},
 };
 
 /// The number of change notifications that are buffered for the reader.
@@ -39,51 +36,23 @@ where
     /// timeout, or any other error of the stack.
     pub async fn listen(&self, filter: SubscriptionFilter) -> Result<Subscription, Error> {
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
-        let (sender, mut acknowledged) = oneshot::channel();
-        let sink = ListenSink {
+        let sink = ChangeSink {
             recipient: Recipient::Handler(self.shared.handler.clone()),
-            acknowledged: Mutex::new(Some(sender)),
             changes: changes_in,
         };
-        let mut context = CallContext::new(next_id());
+        let mut context = CallContext::default();
         context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
         context.caller = self
             .in_session(Caller::new(sink))
             .answering_requests(answers);
-        let cancel = context.cancellation.clone().drop_guard();
-        let message =
-            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        let request = McpRequest::from_parts(message.into(), context);
         let stack = self.stack();
-        let mut call: BoxFuture<'static, Result<(), Error>> = Box::pin(async move {
-            let _cancel = cancel;
-            panics::caught_call(stack.oneshot(request))
-                .await
-                .map(|_| ())
-        });
-        let timeout = self.options().request_timeout;
-        let accepted = tokio::select! {
-            biased;
-            Ok(accepted) = &mut acknowledged => accepted,
-            ended = &mut call => match acknowledged.try_recv() {
-                // It was acknowledged and has already ended: the stream reports the end.
-                Ok(accepted) => {
-                    call = Box::pin(std::future::ready(ended));
-                    accepted
-                }
-                Err(_) => {
-                    ended?;
-                    return Err(Error::cancelled("the listen ended before it was acknowledged"));
-                }
-            },
-            () = super::timeouts::reached(super::timeouts::end_of(timeout)) => {
-                return Err(Error::timeout(timeout.unwrap_or_default()));
-            }
-        };
+        let within = self.options().request_timeout;
+        let call = |request| stack.oneshot(request);
+        let open = listen::open(filter, context, within, call).await?;
         Ok(Subscription {
-            accepted,
-            call: Some(call),
+            accepted: open.accepted,
+            call: Some(open.call),
             changes,
         })
     }
@@ -101,7 +70,7 @@ where
 pub struct Subscription {
     accepted: SubscriptionFilter,
     /// `None` after the end.
-    call: Option<BoxFuture<'static, Result<(), Error>>>,
+    call: Option<ListenCall>,
     changes: mpsc::Receiver<ServerNotification>,
 }
 
@@ -146,27 +115,15 @@ impl fmt::Debug for Subscription {
     }
 }
 
-struct ListenSink {
+/// Buffers the changes of a listen for the reader.
+struct ChangeSink {
     recipient: Recipient,
-    acknowledged: Mutex<Option<oneshot::Sender<SubscriptionFilter>>>,
     changes: mpsc::Sender<ServerNotification>,
 }
 
-impl CallerSink for ListenSink {
+impl CallerSink for ChangeSink {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            if let ServerNotification::SubscriptionsAcknowledgedNotification(notice) = notification
-            {
-                let waiting = self
-                    .acknowledged
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                if let Some(waiting) = waiting {
-                    let _ = waiting.send(notice.params.notifications);
-                }
-                return Ok(());
-            }
             // The subscription may have been dropped.
             let _ = self.changes.send(notification).await;
             Ok(())

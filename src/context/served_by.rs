@@ -40,8 +40,9 @@ impl ServedBy {
         self.0.get().cloned()
     }
 
-    /// Sets the name, if there is an empty slot.
-    pub(crate) fn say(extensions: &Extensions, name: &Arc<str>) {
+    /// Sets the name, if these extensions have an empty slot. A bottom or a layer that chooses the
+    /// upstream of a call calls this.
+    pub fn set(extensions: &Extensions, name: &Arc<str>) {
         if let Some(slot) = extensions.get::<Self>() {
             slot.0.get_or_init(|| name.clone());
         }

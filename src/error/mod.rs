@@ -2,6 +2,7 @@
 
 mod config;
 mod failure;
+mod http_refusal;
 mod refusal;
 mod wire;
 
@@ -9,8 +10,12 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 pub use config::ConfigError;
 pub use failure::{Delivered, TimeoutError, TransportError};
+pub use http_refusal::{HttpRefusal, OnHttpRefusal};
 pub use refusal::Refusal;
-use rmcp::{ServiceError, model::ErrorData};
+use rmcp::{
+    ServiceError,
+    model::{ErrorCode, ErrorData},
+};
 use tower::BoxError;
 pub use wire::code;
 pub(crate) use wire::retry_after_in;
@@ -171,6 +176,13 @@ impl Error {
             Self::Protocol(error) => Some(error),
             _ => None,
         }
+    }
+
+    /// Returns `true` if the peer does not support the method: its JSON-RPC error is "method not
+    /// found" (-32601).
+    pub fn is_method_not_found(&self) -> bool {
+        self.as_protocol()
+            .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
     }
 
     /// Returns the time after which a retry is useful, if it is known. It comes from the HTTP

@@ -8,42 +8,42 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::{
-    listen,
-    shared::{Hub, Seats},
+    members::watch::watch_member,
+    shared::{ActiveMembers, Shared},
 };
 use crate::{
     Error, McpRequest, McpResponse, ServedBy, context::audience::PrivateTo, protocol::results,
 };
 
-impl Hub {
-    /// Asks every member for its description. A member that is down, or silent past the deadline,
+impl Shared {
+    /// Asks every member for its description. A member that is down, or silent past the timeout,
     /// is left out. It fails only if there are members and none of them answers.
     pub(super) async fn discover(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         mut request: McpRequest,
     ) -> Result<McpResponse, Error> {
-        if seats.list.len() != 1 {
+        if members.list.len() != 1 {
             // Several members serve it.
             request.context.extensions.remove::<ServedBy>();
         }
-        let deadline = self.rules.deadline;
+        let timeout = self.rules.list_timeout;
         let context = request.context.clone();
-        for seat in &seats.list {
+        for member in &members.list {
             // List requests usually come next.
-            listen::watch_member(seat, &request.context);
+            watch_member(member, &request.context);
         }
-        let asked = seats.list.iter().map(|seat| {
+        let asked = members.list.iter().map(|member| {
             let mut request = request.clone();
-            self.map_visibility(seat, &mut request.context);
-            let call = seat.call(request);
+            self.map_visibility(member, &mut request.context);
+            let call = member.call(request);
             async move {
-                let answered = tokio::time::timeout(deadline, call)
+                let answered = tokio::time::timeout(timeout, call)
                     .await
-                    .unwrap_or_else(|_| Err(Error::timeout(deadline)))?;
+                    .unwrap_or_else(|_| Err(Error::timeout(timeout)))?;
                 let private = answered.private_to().cloned();
                 let described: DiscoverResult = results::expect(answered.into_result())?;
-                Ok::<_, Error>((seat, described, private))
+                Ok::<_, Error>((member, described, private))
             }
         });
         let mut described = Vec::new();
@@ -51,8 +51,8 @@ impl Hub {
         let mut failed = None;
         for answer in join_all(asked).await {
             match answer {
-                Ok((seat, one, whose)) => {
-                    described.push((seat, one));
+                Ok((member, one, whose)) => {
+                    described.push((member, one));
                     if let Some(whose) = whose {
                         private = Some(private.unwrap_or_default().and(&whose));
                     }
@@ -63,18 +63,18 @@ impl Hub {
         if let Some(error) = failed.filter(|_| described.is_empty()) {
             return Err(error);
         }
-        let one = seats.list.len() == 1;
+        let one = members.list.len() == 1;
         let mut result = DiscoverResult::new(
             versions(described.iter().map(|(_, one)| &*one.supported_versions)),
             ServerCapabilities::default(),
         );
         let mut instructions: Vec<String> = self.instructions.iter().cloned().collect();
-        for (seat, described) in &described {
+        for (member, described) in &described {
             merge(&mut result.capabilities, &described.capabilities);
             if let Some(said) = &described.instructions {
                 instructions.push(match one {
                     true => said.clone(),
-                    false => format!("## {}\n\n{said}", seat.name),
+                    false => format!("## {}\n\n{said}", member.name),
                 });
             }
         }
@@ -87,11 +87,11 @@ impl Hub {
         let public = hints
             .clone()
             .all(|one| one.cache_scope == CacheScope::Public);
-        if public && !described.is_empty() && failed_none(seats, described.len()) {
+        if public && !described.is_empty() && failed_none(members, described.len()) {
             result.cache_scope = CacheScope::Public;
         } else {
             // A missing member may change the answer soon.
-            result.ttl_ms = match failed_none(seats, described.len()) {
+            result.ttl_ms = match failed_none(members, described.len()) {
                 true => result.ttl_ms,
                 false => 0,
             };
@@ -106,13 +106,13 @@ impl Hub {
         if let Some(private) = &private {
             response.mark_private_to(private);
         }
-        seats.mark(&mut response, &context);
+        members.mark_private(&mut response, &context);
         Ok(response)
     }
 }
 
-fn failed_none(seats: &Seats, described: usize) -> bool {
-    seats.list.len() == described
+fn failed_none(members: &ActiveMembers, described: usize) -> bool {
+    members.list.len() == described
 }
 
 /// Returns the revisions that all members speak, in the first one's order.

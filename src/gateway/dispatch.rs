@@ -9,28 +9,33 @@ use rmcp::model::{
 };
 
 use super::{
-    active_member::Seat,
     listen,
-    lists::{self, cached_list::Age, list_item::Listed},
-    names::lookup::Found,
+    lists::{
+        list_item::ListItem,
+        listed_member::{Age, ListedMember},
+        pages,
+    },
+    lookup::by_name::Found,
+    members::active_member::ActiveMember,
     seal::Sealed,
-    shared::{Hub, Seats, only},
+    shared::{ActiveMembers, Shared, only},
+    tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol,
-    request::{OnlyDeclared, RequestParts},
+    CallContext, Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared, protocol,
+    request::RequestParts,
 };
 
-impl Hub {
+impl Shared {
     /// Answers a request.
     pub(super) async fn handle(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
         if request.as_notification().is_some() {
-            return self.tell_all(request).await;
+            return self.notify_all(request).await;
         }
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
-        let seats = self.seats();
+        let members = self.members();
         match &request.message {
             ClientRequest::SubscriptionsListenRequest(listen) => {
                 let filter = listen.params.notifications.clone();
@@ -44,73 +49,74 @@ impl Hub {
             | ClientRequest::UpdateTaskRequest(_)
             | ClientRequest::CancelTaskRequest(_) => {}
             _ => {
-                if let Some(sole) = self.sole(&seats) {
-                    return self.send(&sole, request).await;
+                if let Some(only) = self.pass_through_member(&members) {
+                    return self.send(&only, request).await;
                 }
             }
         }
         match &request.message {
-            ClientRequest::DiscoverRequest(_) => self.discover(&seats, request).await,
+            ClientRequest::DiscoverRequest(_) => self.discover(&members, request).await,
             ClientRequest::PingRequest(_) => Ok(McpResponse::new(EmptyResult {})),
-            ClientRequest::SetLevelRequest(_) => self.ask_all(&seats, request).await,
+            ClientRequest::SetLevelRequest(_) => self.broadcast(&members, request).await,
             ClientRequest::ListToolsRequest(list) => {
                 let params = list.params.clone();
-                self.list::<Tool>(&seats, params, &request.context).await
+                self.list::<Tool>(&members, params, &request.context).await
             }
             ClientRequest::ListPromptsRequest(list) => {
                 let params = list.params.clone();
-                self.list::<Prompt>(&seats, params, &request.context).await
+                self.list::<Prompt>(&members, params, &request.context)
+                    .await
             }
             ClientRequest::ListResourcesRequest(list) => {
                 let params = list.params.clone();
-                self.list::<Resource>(&seats, params, &request.context)
+                self.list::<Resource>(&members, params, &request.context)
                     .await
             }
             ClientRequest::ListResourceTemplatesRequest(list) => {
                 let params = list.params.clone();
-                self.list::<ResourceTemplate>(&seats, params, &request.context)
+                self.list::<ResourceTemplate>(&members, params, &request.context)
                     .await
             }
             ClientRequest::ListSkillsRequest(list) => {
                 let params = list.params.clone();
-                self.list::<Skill>(&seats, params, &request.context).await
+                self.list::<Skill>(&members, params, &request.context).await
             }
-            _ => self.route(request).await,
+            _ => self.dispatch(request).await,
         }
     }
 
     /// Sends a request to its member, with the member's own names.
-    async fn route(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
+    async fn dispatch(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         if request.as_tool_call().is_some() {
-            return self.route_call(request).await;
+            return self.dispatch_tool_call(request).await;
         }
         let parts: &mut RequestParts = &mut request;
         let context = &parts.context;
         if let Some(uri) = uri_of(&mut parts.message) {
-            let (seat, own) = self.find_uri(uri, context).await?;
+            let (member, own) = self.look_up_uri(uri, context).await?;
             *uri = own;
-            return self.send(&seat, request).await;
+            return self.send(&member, request).await;
         }
         if let Some(task) = task_of(&mut parts.message) {
-            let seat = self.unseal_task(task, context)?;
-            return self.send(&seat, request).await;
+            let member = self.unseal_task(task, context)?;
+            return self.send(&member, request).await;
         }
         let mut decided_here = false;
-        let seat = match &mut parts.message {
+        let member = match &mut parts.message {
             ClientRequest::GetPromptRequest(get) => {
-                let seat = self.find_prompt(&mut get.params.name, context).await?;
-                self.unseal_state(&seat, &mut get.params.request_state, context)?;
-                seat
+                let member = self.look_up_prompt(&mut get.params.name, context).await?;
+                self.unseal_state(&member, &mut get.params.request_state, context)?;
+                member
             }
             ClientRequest::ReadResourceRequest(read) => {
-                let (seat, uri) = self.find_uri(&read.params.uri, context).await?;
-                decided_here = seat.prefixes_uris() && read.params.uri == uri;
+                let (member, uri) = self.look_up_uri(&read.params.uri, context).await?;
+                decided_here = member.uris.is_set() && read.params.uri == uri;
                 read.params.uri = uri;
-                self.unseal_state(&seat, &mut read.params.request_state, context)?;
-                seat
+                self.unseal_state(&member, &mut read.params.request_state, context)?;
+                member
             }
             ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
-                Reference::Prompt(prompt) => self.find_prompt(&mut prompt.name, context).await?,
+                Reference::Prompt(prompt) => self.look_up_prompt(&mut prompt.name, context).await?,
                 _ => {
                     let what = "of this kind of reference";
                     return Err(unroutable("completion/complete", what));
@@ -120,24 +126,25 @@ impl Hub {
                 let rule = self.custom.as_ref();
                 let member =
                     rule.and_then(|rule| rule(&custom.method, custom.params.as_ref(), context));
-                let seats = self.seats();
-                let seat = match &member {
-                    Some(name) => seats.get(name),
-                    None => only(seats.list.iter()),
+                let members = self.members();
+                let member = match &member {
+                    Some(name) => members.get(name),
+                    None => only(members.list.iter()),
                 };
-                seat.cloned()
+                member
+                    .cloned()
                     .ok_or_else(|| unroutable(&custom.method, "to a member"))?
             }
             other => return Err(unroutable(other.method(), "to a member")),
         };
-        self.send_as_decided(&seat, request, decided_here).await
+        self.send_as_decided(&member, request, decided_here).await
     }
 
     /// Sends a tool call to the member that has the tool.
-    async fn route_call(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
+    async fn dispatch_tool_call(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let name = request.as_tool_call().map_or("", |call| &call.name);
-        let found = self.find_name::<Tool>(name, &request.context).await?;
-        let says = self.says(&found, &request.context).await;
+        let found = self.look_up_name::<Tool>(name, &request.context).await?;
+        let hints = self.tool_hints(&found, &request.context).await;
         let decided_here = found.outward.is_some();
         if let Some(outward) = found.outward {
             // Outer layers have decided only on the member's own name.
@@ -148,12 +155,10 @@ impl Hub {
         let parts: &mut RequestParts = &mut request;
         if let ClientRequest::CallToolRequest(call) = &mut parts.message {
             let state = &mut call.params.request_state;
-            self.unseal_state(&found.seat, state, &parts.context)?;
+            self.unseal_state(&found.member, state, &parts.context)?;
         }
-        if let Some(told) = found.seat.told_of(says) {
-            told.put_into(&mut parts.context);
-        }
-        self.send_as_decided(&found.seat, request, decided_here)
+        tool_hints::apply(hints, found.member.options.trusted, &mut parts.context);
+        self.send_as_decided(&found.member, request, decided_here)
             .await
     }
 
@@ -161,12 +166,12 @@ impl Hub {
     /// routing decision may be different the next time.
     async fn send_as_decided(
         &self,
-        seat: &Arc<Seat>,
+        member: &Arc<ActiveMember>,
         request: McpRequest,
         decided_here: bool,
     ) -> Result<McpResponse, Error> {
         let decided_here = decided_here && request.context.has_limited_visibility();
-        let mut response = self.send(seat, request).await?;
+        let mut response = self.send(member, request).await?;
         if decided_here {
             response.mark_session_private();
         }
@@ -174,39 +179,43 @@ impl Hub {
     }
 
     /// Returns the member that has a prompt, and replaces `name` with the member's own name.
-    async fn find_prompt(
+    async fn look_up_prompt(
         &self,
         name: &mut String,
         context: &CallContext,
-    ) -> Result<Arc<Seat>, Error> {
-        let Found { seat, inner, .. } = self.find_name::<Prompt>(name, context).await?;
+    ) -> Result<Arc<ListedMember>, Error> {
+        let Found { member, inner, .. } = self.look_up_name::<Prompt>(name, context).await?;
         *name = inner;
-        Ok(seat)
+        Ok(member)
     }
 
     /// Sends a request down a member's stack, and rewrites the answer for the caller.
-    async fn send(&self, seat: &Arc<Seat>, mut request: McpRequest) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &seat.name);
-        self.map_visibility(seat, &mut request.context);
-        let outward = self.outward(seat, &request.context);
-        if seat.prefixes_uris() {
-            request.context.caller = outward.way_back(&request.context.caller);
+    async fn send(
+        &self,
+        member: &Arc<ActiveMember>,
+        mut request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        ServedBy::set(&request.context.extensions, &member.name);
+        self.map_visibility(member, &mut request.context);
+        let outward = self.outward(member, &request.context);
+        if member.uris.is_set() {
+            request.context.caller = outward.rewriting_caller(&request.context.caller);
         }
-        let mut response = seat.call(request).await?;
+        let mut response = member.call(request).await?;
         outward.result(&mut response.result);
-        seat.mark(&mut response, outward.principal.as_ref());
+        member.mark_private(&mut response, outward.principal.as_ref());
         Ok(response)
     }
 
     fn unseal_state(
         &self,
-        seat: &Seat,
+        member: &ActiveMember,
         state: &mut Option<String>,
         context: &CallContext,
     ) -> Result<(), Error> {
         let Some(sealed) = state else { return Ok(()) };
-        let (member, own) = self.seal.open(Sealed::State, sealed, context.principal())?;
-        if member != *seat.name {
+        let (owner, own) = self.seal.open(Sealed::State, sealed, context.principal())?;
+        if owner != *member.name {
             let message = "`requestState` belongs to another request";
             return Err(ErrorData::invalid_params(message, None).into());
         }
@@ -214,51 +223,59 @@ impl Hub {
         Ok(())
     }
 
-    fn unseal_task(&self, id: &mut String, context: &CallContext) -> Result<Arc<Seat>, Error> {
+    fn unseal_task(
+        &self,
+        id: &mut String,
+        context: &CallContext,
+    ) -> Result<Arc<ListedMember>, Error> {
         let (member, own) = self.seal.open(Sealed::Task, id, context.principal())?;
         *id = own;
-        self.seats().get(&member).cloned().ok_or_else(|| {
+        self.members().get(&member).cloned().ok_or_else(|| {
             let message = format!("the task's server, `{member}`, is not here any more");
             ErrorData::invalid_params(message, None).into()
         })
     }
 
-    async fn list<T: Listed>(
+    async fn list<T: ListItem>(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         params: Option<PaginatedRequestParams>,
         context: &CallContext,
     ) -> Result<McpResponse, Error> {
         let cursor = params.and_then(|params| params.cursor);
         let age = match cursor {
-            Some(_) => Age::Walk,
+            Some(_) => Age::Paging,
             None => Age::Fresh,
         };
-        let mut gathered = self.gather::<T>(seats, context, age).await;
-        let none = gathered.report.missing.len() == seats.list.len();
+        let mut gathered = self.gather::<T>(members, context, age).await;
+        let none = gathered.report.missing.len() == members.list.len();
         if none && let Some(error) = gathered.errors.pop() {
             return Err(error);
         }
-        let mut response = lists::page(gathered, cursor.as_deref(), &self.rules)?;
-        seats.mark(&mut response, context);
+        let mut response = pages::page(gathered, cursor.as_deref(), &self.rules)?;
+        members.mark_private(&mut response, context);
         Ok(response)
     }
 
     /// Sends the same request to every member. It succeeds if one member answers; members that do
     /// not know the method, or cannot be reached, are ignored then.
-    async fn ask_all(&self, seats: &Seats, mut request: McpRequest) -> Result<McpResponse, Error> {
+    async fn broadcast(
+        &self,
+        members: &ActiveMembers,
+        mut request: McpRequest,
+    ) -> Result<McpResponse, Error> {
         request.context.extensions.remove::<ServedBy>();
-        if seats.list.len() > 1 {
+        if members.list.len() > 1 {
             request.context.extensions.insert(OnlyDeclared);
         }
-        let deadline = self.rules.deadline;
-        let asked = seats.list.iter().map(|seat| {
+        let timeout = self.rules.list_timeout;
+        let asked = members.list.iter().map(|member| {
             let mut request = request.clone();
-            self.map_visibility(seat, &mut request.context);
-            let call = seat.call(request);
+            self.map_visibility(member, &mut request.context);
+            let call = member.call(request);
             async move {
-                let answered = tokio::time::timeout(deadline, call).await;
-                answered.unwrap_or_else(|_| Err(Error::timeout(deadline)))
+                let answered = tokio::time::timeout(timeout, call).await;
+                answered.unwrap_or_else(|_| Err(Error::timeout(timeout)))
             }
         });
         let mut failed = None;
@@ -276,14 +293,14 @@ impl Hub {
     }
 
     /// Forwards a client's notification to every member.
-    async fn tell_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
-        let seats = self.seats();
-        match only(seats.list.iter()) {
-            Some(seat) => {
-                self.map_visibility(seat, &mut request.context);
-                seat.call(request).await
+    async fn notify_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
+        let members = self.members();
+        match only(members.list.iter()) {
+            Some(member) => {
+                self.map_visibility(member, &mut request.context);
+                member.call(request).await
             }
-            None => self.ask_all(&seats, request).await,
+            None => self.broadcast(&members, request).await,
         }
     }
 }

@@ -1,13 +1,11 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Member, MemberState,
-    active_member::Seat,
-    lists::{list_item::Listed, list_key::Class},
-    service::impossible,
-    shared::Hub,
+    lists::{list_item::ListItem, list_key::ListKey, listed_member::ListedMember},
+    members::{member::Member, state::MemberState},
+    shared::Shared,
 };
-use crate::Error;
+use crate::ConfigError;
 
 /// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, and returns
 /// their states.
@@ -16,7 +14,7 @@ use crate::Error;
 /// changed.
 #[derive(Clone)]
 pub struct GatewayHandle {
-    pub(super) hub: Arc<Hub>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// The current status of a member.
@@ -40,8 +38,8 @@ impl GatewayHandle {
     ///
     /// Fails as [`GatewayBuilder::build`](super::GatewayBuilder::build) does. Nothing has changed
     /// then.
-    pub fn add(&self, member: Member) -> Result<(), Error> {
-        self.hub.seat(member, false).map_err(impossible)
+    pub fn add(&self, member: Member) -> Result<(), ConfigError> {
+        self.shared.insert_member(member, false)
     }
 
     /// Replaces the stack of the member of the same name. Calls in flight end on the old stack, and
@@ -50,35 +48,35 @@ impl GatewayHandle {
     /// # Errors
     ///
     /// Fails if there is no member of that name, and as [`add`](Self::add) does.
-    pub fn replace(&self, member: Member) -> Result<(), Error> {
-        self.hub.seat(member, true).map_err(impossible)
+    pub fn replace(&self, member: Member) -> Result<(), ConfigError> {
+        self.shared.insert_member(member, true)
     }
 
     /// Removes a member. Returns `false` if there is no member of that name. Calls in flight still
     /// end.
     pub fn remove(&self, name: &str) -> bool {
-        self.hub.unseat(name)
+        self.shared.remove_member(name)
     }
 
     /// Returns the members, in the order of their lists.
     pub fn members(&self) -> Vec<MemberStatus> {
-        let seats = self.hub.seats();
+        let members = self.shared.members();
         let tools = self.contested::<rmcp::model::Tool>();
         let prompts = self.contested::<rmcp::model::Prompt>();
         let all = || tools.iter().chain(&prompts);
-        let status = |seat: &Arc<Seat>| MemberStatus {
-            name: seat.name.clone(),
-            state: seat.state(),
+        let status = |member: &Arc<ListedMember>| MemberStatus {
+            name: member.name.clone(),
+            state: member.state(),
             left_out: all()
-                .filter(|(_, loser)| *loser == seat.name)
+                .filter(|(_, loser)| *loser == member.name)
                 .map(|(name, _)| name.clone())
                 .collect(),
         };
-        seats.list.iter().map(status).collect()
+        members.list.iter().map(status).collect()
     }
 
-    fn contested<T: Listed>(&self) -> Vec<(String, Arc<str>)> {
-        let merged = T::merged(&self.hub.merged).get(&Class::anonymous());
+    fn contested<T: ListItem>(&self) -> Vec<(String, Arc<str>)> {
+        let merged = T::of(&self.shared.merged).get(&ListKey::anonymous());
         let contested = merged.iter().flat_map(|merged| merged.contested.iter());
         contested
             .map(|(name, _, loser)| (name.clone(), loser.clone()))

@@ -6,8 +6,8 @@ use std::{
 use futures::future::BoxFuture;
 use tower::{Layer, Service};
 
-use super::{Gateway, Member, service::impossible};
-use crate::{Error, McpRequest, McpResponse};
+use super::{members::member::Member, names::style::Style, service::Gateway};
+use crate::{ConfigError, Error, McpRequest, McpResponse, Stack};
 
 /// Puts a name in front of the items that one stack exposes: `query` becomes `db__query`,
 /// `file:///a` becomes `db+file:///a`, and `ui://chart/view.html` becomes
@@ -41,28 +41,24 @@ impl NamespaceLayer {
     /// # Errors
     ///
     /// Fails if `name` cannot be a member's name; see [`Member::new`].
-    pub fn new(name: impl Into<String>) -> Result<Self, Error> {
+    pub fn new(name: impl Into<String>) -> Result<Self, ConfigError> {
         let name = name.into();
-        let style = super::names::Style::default();
-        style.check_member(&name).map_err(impossible)?;
+        let style = Style::default();
+        let checked = style.check_member(&name);
+        checked.map_err(|reason| ConfigError::new("namespace", "name", reason))?;
         Ok(Self { name })
     }
 }
 
-impl<S> Layer<S> for NamespaceLayer
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send + 'static,
-{
+impl<S: Stack> Layer<S> for NamespaceLayer {
     type Service = Namespace;
 
     fn layer(&self, stack: S) -> Namespace {
         let gateway = Gateway::empty();
         // The name has been checked, and there is no other member.
         let _ = gateway
-            .hub
-            .seat(Member::new(self.name.clone(), stack), false);
+            .shared
+            .insert_member(Member::new(self.name.clone(), stack), false);
         Namespace { gateway }
     }
 }

@@ -101,7 +101,7 @@
 //!
 //! # Lists
 //!
-//! Members are asked concurrently, and each has [5 s](GatewayBuilder::list_deadline). A member that
+//! Members are asked concurrently, and each has [5 s](GatewayBuilder::list_timeout). A member that
 //! is late or fails is served from its last known list, or left out. Both are reported: in
 //! [`ListReport`], in the result's `_meta`, and by [`GatewayHandle::members`]. A late list is used
 //! for the next request, and callers are told that the lists have changed.
@@ -141,16 +141,16 @@
 //! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
 //!   a minute. Past that a fetch ends with its caller.
 
-mod active_member;
 mod discover;
 mod dispatch;
 mod handle;
 mod layer;
 mod listen;
 mod lists;
-mod member;
+mod lookup;
+mod members;
 mod names;
-mod per_caller;
+mod notifier;
 mod rewrite;
 mod seal;
 mod service;
@@ -158,12 +158,9 @@ mod shared;
 mod tool_hints;
 mod visibility;
 
-pub use active_member::MemberState;
 pub use handle::{GatewayHandle, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
-pub use lists::ListReport;
-pub use member::Member;
-pub use names::Prefix;
-pub use names::filter::Filter;
-pub use per_caller::PerCaller;
+pub use lists::gather::ListReport;
+pub use members::{member::Member, per_caller::PerCaller, state::MemberState};
+pub use names::{filter::Filter, prefix::Prefix};
 pub use service::{Gateway, GatewayBuilder};

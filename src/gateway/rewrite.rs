@@ -1,42 +1,42 @@
 //! Rewrites URIs and sealed values in a member's results and notifications for the caller.
 
-use futures::future::BoxFuture;
-use rmcp::model::{
-    ClientResult, ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification,
-    ServerRequest, ServerResult, TaskPayload,
-};
-use serde_json::Value;
 use std::sync::Arc;
 
+use rmcp::model::{
+    ContentBlock, JsonObject, MetaObject, ResourceContents, ServerNotification, ServerResult,
+    TaskPayload,
+};
+use serde_json::Value;
+
 use super::{
-    active_member::{Change, Seat},
-    lists::list_item::Listed,
-    names::uris,
+    lists::list_item::ListItem,
+    members::active_member::ActiveMember,
+    names::app_views,
     seal::{Seal, Sealed},
 };
-use crate::{Caller, CallerSink, Error, Principal};
+use crate::{Caller, Principal, listen::change::Change};
 
 /// The rewriting of one member's answers to one caller.
 #[derive(Clone)]
 pub(super) struct Outward {
-    pub(super) seat: Arc<Seat>,
+    pub(super) member: Arc<ActiveMember>,
     pub(super) seal: Seal,
     pub(super) principal: Option<Principal>,
 }
 
 impl Outward {
     pub(super) fn uri(&self, uri: &mut String) {
-        self.seat.put_outward(uri);
+        self.member.uris.put_before(uri);
     }
 
     fn meta(&self, meta: &mut Option<MetaObject>) {
-        ui_in_meta(&self.seat, meta);
+        app_views::rewrite_meta(&self.member.uris, meta);
     }
 
     fn sealed(&self, kind: Sealed, value: &mut String) {
         *value = self
             .seal
-            .seal(kind, &self.seat.name, value, self.principal.as_ref());
+            .seal(kind, &self.member.name, value, self.principal.as_ref());
     }
 
     /// Rewrites any result but a complete list, which is merged instead.
@@ -54,7 +54,7 @@ impl Outward {
                 self.sealed(Sealed::Task, &mut task.task.task.task_id);
                 self.payload(&mut task.task.payload);
             }
-            _ if !self.seat.prefixes_uris() => {}
+            _ if !self.member.uris.is_set() => {}
             ServerResult::CallToolResult(result) => {
                 self.content(&mut result.content);
                 self.meta(&mut result.meta);
@@ -74,12 +74,12 @@ impl Outward {
             // The list of a directory, not the complete list.
             ServerResult::ListResourcesResult(result) => {
                 for resource in &mut result.resources {
-                    resource.put_outward(&self.seat);
+                    resource.rewrite_uris(&self.member.uris);
                 }
                 self.meta(&mut result.meta);
             }
             ServerResult::GetSkillResult(result) => {
-                result.skill.put_outward(&self.seat);
+                result.skill.rewrite_uris(&self.member.uris);
                 self.meta(&mut result.meta);
             }
             _ => {}
@@ -101,7 +101,7 @@ impl Outward {
                 self.contents(&mut embedded.resource);
                 self.meta(&mut embedded.meta);
             }
-            ContentBlock::ResourceLink(link) => link.put_outward(&self.seat),
+            ContentBlock::ResourceLink(link) => link.rewrite_uris(&self.member.uris),
             _ => {}
         }
     }
@@ -119,7 +119,7 @@ impl Outward {
 
     fn payload(&self, payload: &mut TaskPayload) {
         if let TaskPayload::Completed { result } = payload
-            && self.seat.prefixes_uris()
+            && self.member.uris.is_set()
         {
             self.json_content(result);
         }
@@ -127,19 +127,19 @@ impl Outward {
 
     /// A finished task has its tool's result as JSON.
     fn json_content(&self, result: &mut JsonObject) {
-        ui_in_json(&self.seat, result);
+        app_views::rewrite_json_meta(&self.member.uris, result);
         let blocks = result.get_mut("content").and_then(Value::as_array_mut);
         for block in blocks.into_iter().flatten() {
             let Some(block) = block.as_object_mut() else {
                 continue;
             };
-            ui_in_json(&self.seat, block);
+            app_views::rewrite_json_meta(&self.member.uris, block);
             let uri = match block.get("type").and_then(Value::as_str) {
                 Some("resource_link") => block.get_mut("uri"),
                 Some("resource") => {
                     let resource = block.get_mut("resource").and_then(Value::as_object_mut);
                     resource.and_then(|resource| {
-                        ui_in_json(&self.seat, resource);
+                        app_views::rewrite_json_meta(&self.member.uris, resource);
                         resource.get_mut("uri")
                     })
                 }
@@ -165,69 +165,14 @@ impl Outward {
     }
 
     /// Returns the caller for a call, with notifications and requests rewritten.
-    pub(super) fn way_back(&self, caller: &Caller) -> Caller {
+    pub(super) fn rewriting_caller(&self, caller: &Caller) -> Caller {
         let outward = self.clone();
-        caller.wrap(|caller| WayBack { caller, outward })
-    }
-}
-
-/// Makes the URIs of an app's views in a `_meta` outward: entries that are such a URI, such as
-/// `ui/resourceUri`, and values in `ui` (SEP-1865). The declarations of origins and permissions
-/// stay as they are.
-pub(super) fn ui_in_meta(seat: &Seat, meta: &mut Option<MetaObject>) {
-    if let Some(meta) = meta {
-        ui_in_entries(seat, &mut meta.0);
-    }
-}
-
-/// Does the same for the `_meta` of an untyped object.
-fn ui_in_json(seat: &Seat, object: &mut JsonObject) {
-    if let Some(Value::Object(meta)) = object.get_mut("_meta") {
-        ui_in_entries(seat, meta);
-    }
-}
-
-fn ui_in_entries(seat: &Seat, meta: &mut JsonObject) {
-    for (key, value) in meta {
-        match value {
-            Value::String(_) => ui_in_value(seat, value),
-            Value::Object(ui) if key == "ui" => {
-                let views = ui
-                    .iter_mut()
-                    .filter(|(key, _)| !matches!(key.as_str(), "csp" | "domain" | "permissions"));
-                views.for_each(|(_, value)| ui_in_value(seat, value));
+        caller.filter_map_notifications(move |mut notification| {
+            if let Some(change) = Change::of(&notification) {
+                outward.member.changes.count(change);
             }
-            _ => {}
-        }
-    }
-}
-
-fn ui_in_value(seat: &Seat, value: &mut Value) {
-    match value {
-        Value::String(uri) if uris::is_ui(uri) => seat.put_outward(uri),
-        Value::Array(values) => values.iter_mut().for_each(|value| ui_in_value(seat, value)),
-        Value::Object(values) => values
-            .iter_mut()
-            .for_each(|(_, value)| ui_in_value(seat, value)),
-        _ => {}
-    }
-}
-
-struct WayBack {
-    caller: Caller,
-    outward: Outward,
-}
-
-impl CallerSink for WayBack {
-    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        if let Some(change) = Change::of(&notification) {
-            self.outward.seat.changed(change);
-        }
-        self.outward.notification(&mut notification);
-        Box::pin(self.caller.notify(notification))
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.caller.request(request))
+            outward.notification(&mut notification);
+            Some(notification)
+        })
     }
 }

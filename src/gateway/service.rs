@@ -11,15 +11,17 @@ use serde_json::Value;
 use tower::Service;
 
 use super::{
-    GatewayHandle, Member, Prefix,
+    handle::GatewayHandle,
     lists::merge::Rules,
+    members::member::Member,
+    names::prefix::Prefix,
     seal::Seal,
-    shared::{CustomRule, Hub},
+    shared::{CustomRule, Shared},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Refusal, code};
+use crate::{CallContext, ConfigError, Error, McpRequest, McpResponse, Stack};
 
 /// The default time that a list waits for a member.
-const LIST_DEADLINE: Duration = Duration::from_secs(5);
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The default maximum number of items in a page of a list.
 const PAGE_SIZE: usize = 1_000;
 
@@ -29,7 +31,7 @@ const PAGE_SIZE: usize = 1_000;
 /// drops its members.
 #[derive(Clone)]
 pub struct Gateway {
-    pub(super) hub: Arc<Hub>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Gateway {
@@ -42,14 +44,14 @@ impl Gateway {
     pub(super) fn empty() -> Self {
         let builder = GatewayBuilder::default();
         Self {
-            hub: Arc::new(Hub::new(builder.rules, builder.prefix, Seal::random())),
+            shared: Arc::new(Shared::new(builder.rules, builder.prefix, Seal::random())),
         }
     }
 
     /// Returns the handle that adds, replaces and removes members, and returns their states.
     pub fn handle(&self) -> GatewayHandle {
         GatewayHandle {
-            hub: self.hub.clone(),
+            shared: self.shared.clone(),
         }
     }
 
@@ -58,29 +60,23 @@ impl Gateway {
     /// Use this method after members were added later.
     ///
     /// Members that cannot be asked are skipped: those that do not answer within the
-    /// [deadline](GatewayBuilder::list_deadline), and those with a stack for each caller.
+    /// [timeout](GatewayBuilder::list_timeout), and those with a stack for each caller.
     ///
     /// # Errors
     ///
-    /// Returns a refusal (by `gateway`) with the name and both members.
-    pub async fn check(&self) -> Result<(), Error> {
-        self.hub.check().await
+    /// Returns an error (option `prefix`) with the name and both members.
+    pub async fn check(&self) -> Result<(), ConfigError> {
+        self.shared.check_collisions().await
     }
-}
-
-pub(super) fn impossible(message: String) -> Error {
-    Refusal::new("gateway", message)
-        .with_code(code::FORBIDDEN)
-        .into()
 }
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seats = self.hub.seats();
-        let members = seats
+        let members = self.shared.members();
+        let members = members
             .list
             .iter()
-            .map(|seat| &*seat.name)
+            .map(|member| &*member.name)
             .collect::<Vec<_>>();
         f.debug_struct("Gateway")
             .field("members", &members)
@@ -98,7 +94,7 @@ impl Service<McpRequest> for Gateway {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
-        Box::pin(self.hub.clone().handle(request))
+        Box::pin(self.shared.clone().handle(request))
     }
 }
 
@@ -120,7 +116,7 @@ impl Default for GatewayBuilder {
             members: Vec::new(),
             rules: Rules {
                 page_size: PAGE_SIZE,
-                deadline: LIST_DEADLINE,
+                list_timeout: LIST_TIMEOUT,
                 ..Rules::default()
             },
             prefix: Prefix::default(),
@@ -134,12 +130,7 @@ impl Default for GatewayBuilder {
 
 impl GatewayBuilder {
     /// Adds a stack under a name.
-    pub fn member<S>(self, name: impl Into<String>, stack: S) -> Self
-    where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-    {
+    pub fn member(self, name: impl Into<String>, stack: impl Stack) -> Self {
         self.add_member(Member::new(name, stack))
     }
 
@@ -183,8 +174,8 @@ impl GatewayBuilder {
 
     /// Sets how long lists, `server/discover` and the opening of a listen wait for a member.
     /// Default: 5 s. Limit: 1 hour.
-    pub fn list_deadline(mut self, deadline: Duration) -> Self {
-        self.rules.deadline = deadline.min(Duration::from_secs(60 * 60));
+    pub fn list_timeout(mut self, timeout: Duration) -> Self {
+        self.rules.list_timeout = timeout.min(Duration::from_secs(60 * 60));
         self
     }
 
@@ -234,7 +225,7 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a refusal (by `gateway`) if:
+    /// Fails if:
     ///
     /// - two members have one name,
     /// - a member, a tool or a prompt has a name that is not allowed,
@@ -242,17 +233,19 @@ impl GatewayBuilder {
     /// - the separator or the length limit is impossible.
     ///
     /// Names that only the members know are not checked; use [`connect`](Self::connect) for it.
-    pub fn build(self) -> Result<Gateway, Error> {
-        self.rules.style.check().map_err(impossible)?;
+    pub fn build(self) -> Result<Gateway, ConfigError> {
+        self.rules.style.check()?;
         let seal = self.seal.unwrap_or_else(Seal::random);
-        let mut hub = Hub::new(self.rules, self.prefix, seal);
-        hub.custom = self.custom;
-        hub.server_info = self.server_info;
-        hub.instructions = self.instructions;
+        let mut shared = Shared::new(self.rules, self.prefix, seal);
+        shared.custom = self.custom;
+        shared.server_info = self.server_info;
+        shared.instructions = self.instructions;
         for member in self.members {
-            hub.seat(member, false).map_err(impossible)?;
+            shared.insert_member(member, false)?;
         }
-        Ok(Gateway { hub: Arc::new(hub) })
+        Ok(Gateway {
+            shared: Arc::new(shared),
+        })
     }
 }
 
@@ -261,7 +254,7 @@ impl GatewayBuilder {
     /// then an error now, not a tool that is missing later. It is meant for gateways with several
     /// members that are [never prefixed](Prefix::Never); for others it only connects the members.
     ///
-    /// A member that is down, or silent past the [deadline](Self::list_deadline), does not keep the
+    /// A member that is down, or silent past the [timeout](Self::list_timeout), does not keep the
     /// gateway from starting. If it comes later with a name that is taken, the member of higher
     /// priority has the name. [`GatewayHandle::members`] reports the items that are left out.
     ///
@@ -297,9 +290,8 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// Fails as [`build`](Self::build) does, and with a refusal that has a name or URI of two
-    /// members, and both members.
-    pub async fn connect(self) -> Result<Gateway, Error> {
+    /// Fails as [`build`](Self::build) and [`Gateway::check`] do.
+    pub async fn connect(self) -> Result<Gateway, ConfigError> {
         let gateway = self.build()?;
         gateway.check().await?;
         Ok(gateway)

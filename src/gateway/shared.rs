@@ -3,46 +3,48 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use rmcp::model::{Implementation, Prompt, Tool};
+use rmcp::model::Implementation;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Member, Prefix,
-    active_member::Seat,
-    listen::{self, Bell},
     lists::{
-        self,
-        cached_list::Age,
-        list_item::{Listed, Merged},
-        list_key::Class,
-        merge::Rules,
+        gather::{self, Gathered},
+        list_item::ListItem,
+        list_key::ListKey,
+        listed_member::{Age, ListedMember},
+        merge::{self, MergedLists, Rules},
     },
+    members::{
+        active_member::ActiveMember, member::Member, options::Overrides, watch::watch_member,
+    },
+    names::prefix::Prefix,
+    notifier::ChangeNotifier,
     rewrite::Outward,
     seal::Seal,
 };
-use crate::{CallContext, McpResponse, caller::Era};
+use crate::{CallContext, ConfigError, Item, McpResponse, caller::Era, util::lock};
 
 /// Returns the member for a custom method, given the method, its params and the call's context.
 pub(super) type CustomRule =
     Box<dyn Fn(&str, Option<&Value>, &CallContext) -> Option<String> + Send + Sync>;
 
 /// State that all clones of a gateway share.
-pub(super) struct Hub {
-    seats: Mutex<Arc<Seats>>,
+pub(super) struct Shared {
+    members: Mutex<Arc<ActiveMembers>>,
     pub(super) rules: Rules,
     pub(super) prefix: Prefix,
     pub(super) seal: Seal,
-    pub(super) bell: Bell,
-    pub(super) merged: Merged,
+    pub(super) notifier: ChangeNotifier,
+    pub(super) merged: MergedLists,
     /// The partial lists that are used to suggest names near an unknown one, where no complete
     /// merged list is cached.
-    pub(super) near: Merged,
+    pub(super) partial: MergedLists,
     pub(super) custom: Option<CustomRule>,
     pub(super) server_info: Option<Implementation>,
     pub(super) instructions: Option<String>,
@@ -53,100 +55,112 @@ pub(super) struct Hub {
 
 /// The members at one moment, the highest priority first.
 #[derive(Default)]
-pub(super) struct Seats {
-    pub(super) list: Vec<Arc<Seat>>,
-    pub(super) by_name: HashMap<Arc<str>, Arc<Seat>>,
+pub(super) struct ActiveMembers {
+    pub(super) list: Vec<Arc<ListedMember>>,
+    pub(super) by_name: HashMap<Arc<str>, Arc<ListedMember>>,
     /// The members whose tools and prompts may be called by their own names.
-    pub(super) bare: Vec<Arc<Seat>>,
+    pub(super) unprefixed: Vec<Arc<ListedMember>>,
     /// The eras whose callers have a stack for each session at one of the members.
     by_session: Vec<Era>,
-    /// Names that an operator gave, by the kind of item.
-    pub(super) renamed: HashMap<&'static str, Renamed>,
+    renamed_tools: Renamed,
+    renamed_prompts: Renamed,
 }
 
 /// Outward names that an operator gave, with the member and its own name.
-pub(super) type Renamed = HashMap<String, (Arc<Seat>, String)>;
+type Renamed = HashMap<String, (Arc<ListedMember>, String)>;
 
-impl Seats {
-    fn of(mut list: Vec<Arc<Seat>>) -> Result<Self, String> {
-        list.sort_by_key(|seat| (std::cmp::Reverse(seat.priority), seat.place));
+impl ActiveMembers {
+    fn of(mut list: Vec<Arc<ListedMember>>) -> Result<Self, ConfigError> {
+        list.sort_by_key(|member| (std::cmp::Reverse(member.priority), member.place));
         let by_name = list
             .iter()
-            .map(|seat| (seat.name.clone(), seat.clone()))
+            .map(|member| (member.name.clone(), member.clone()))
             .collect();
-        let bare = list
+        let unprefixed = list
             .iter()
-            .filter(|seat| seat.prefix != Prefix::Always)
+            .filter(|member| member.prefix != Prefix::Always)
             .cloned()
             .collect();
-        let renamed = HashMap::from([
-            (Tool::NOUN, renamed::<Tool>(&list)?),
-            (Prompt::NOUN, renamed::<Prompt>(&list)?),
-        ]);
         Ok(Self {
             by_name,
-            bare,
+            unprefixed,
             by_session: [Era::Legacy, Era::Modern]
                 .into_iter()
-                .filter(|era| list.iter().any(|seat| seat.is_per_session(*era)))
+                .filter(|era| list.iter().any(|member| member.is_per_session(*era)))
                 .collect(),
-            renamed,
+            renamed_tools: renamed(&list, "rename", |member| &member.options.tools)?,
+            renamed_prompts: renamed(&list, "rename_prompt", |member| &member.options.prompts)?,
             list,
         })
     }
 
     /// Marks an answer of all these members together as private, where one of them requires it.
-    pub(super) fn mark(&self, response: &mut McpResponse, context: &CallContext) {
-        for seat in &self.list {
-            seat.mark(response, context.principal());
+    pub(super) fn mark_private(&self, response: &mut McpResponse, context: &CallContext) {
+        for member in &self.list {
+            member.mark_private(response, context.principal());
         }
     }
 
-    /// Returns the class of a merged list for this caller.
-    pub(super) fn class(&self, context: &CallContext) -> Class {
-        Class::of(context, self.by_session.contains(&context.era()))
+    /// Returns the key of a merged list for this caller.
+    pub(super) fn list_key(&self, context: &CallContext) -> ListKey {
+        ListKey::of(context, self.by_session.contains(&context.era()))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Arc<Seat>> {
+    /// Returns the member with a tool or prompt that the operator has renamed to this name, and the
+    /// member's own name for it.
+    pub(super) fn renamed(&self, outward: Item<'_>) -> Option<&(Arc<ListedMember>, String)> {
+        match outward {
+            Item::Tool(name) => self.renamed_tools.get(name),
+            Item::Prompt(name) => self.renamed_prompts.get(name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<ListedMember>> {
         self.by_name.get(name)
     }
 }
 
-/// Returns the names that the operator gave to items of this kind.
-fn renamed<T: Listed>(list: &[Arc<Seat>]) -> Result<Renamed, String> {
+/// Returns the names that the operator gave to items of one kind.
+fn renamed(
+    list: &[Arc<ListedMember>],
+    option: &'static str,
+    overrides: impl Fn(&ListedMember) -> &Overrides,
+) -> Result<Renamed, ConfigError> {
     let mut renamed = Renamed::new();
-    for seat in list {
-        for (inner, said) in T::overrides(&seat.options).into_iter().flatten() {
+    for member in list {
+        for (inner, said) in overrides(member) {
             let Some(name) = &said.name else { continue };
             if let Some((other, _)) = renamed.get(name) {
-                return Err(format!(
-                    "two {}s are renamed to `{name}`: one of `{}`, one of `{}`",
-                    T::NOUN,
-                    other.name,
-                    seat.name
-                ));
+                let reason = format!(
+                    "two items are renamed to `{name}`: one of `{}`, one of `{}`; use two names",
+                    other.name, member.name
+                );
+                return Err(ConfigError::new("gateway", option, reason));
             }
-            renamed.insert(name.clone(), (seat.clone(), inner.clone()));
+            renamed.insert(name.clone(), (member.clone(), inner.clone()));
         }
     }
     Ok(renamed)
 }
 
 /// Returns the only element, if there is exactly one.
-pub(super) fn only<'a>(mut seats: impl Iterator<Item = &'a Arc<Seat>>) -> Option<&'a Arc<Seat>> {
-    seats.next().filter(|_| seats.next().is_none())
+pub(super) fn only<'a>(
+    mut members: impl Iterator<Item = &'a Arc<ListedMember>>,
+) -> Option<&'a Arc<ListedMember>> {
+    members.next().filter(|_| members.next().is_none())
 }
 
-impl Hub {
+impl Shared {
     pub(super) fn new(rules: Rules, prefix: Prefix, seal: Seal) -> Self {
         Self {
-            seats: Mutex::default(),
+            members: Mutex::default(),
             rules,
             prefix,
             seal,
-            bell: Bell::new(),
-            merged: Merged::default(),
-            near: Merged::default(),
+            notifier: ChangeNotifier::new(),
+            merged: MergedLists::default(),
+            partial: MergedLists::default(),
             custom: None,
             server_info: None,
             instructions: None,
@@ -155,128 +169,144 @@ impl Hub {
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Arc<Seats>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn seats(&self) -> Arc<Seats> {
-        self.slot().clone()
+    pub(super) fn members(&self) -> Arc<ActiveMembers> {
+        lock(&self.members).clone()
     }
 
     /// Adds a member, or replaces the one of the same name.
-    pub(super) fn seat(&self, member: Member, replaces: bool) -> Result<(), String> {
-        let style = &self.rules.style;
-        match member.prefix.unwrap_or(self.prefix) {
-            // The name is never shown to callers.
-            Prefix::Never if member.name.is_empty() || member.name.contains('\n') => {
-                return Err("a member's name is one line".to_owned());
-            }
-            Prefix::Never => {}
-            _ => style.check_member(&member.name)?,
-        }
-        let overrides = [
-            (Tool::NOUN, &member.options.tools),
-            (Prompt::NOUN, &member.options.prompts),
-        ];
-        for (noun, overrides) in overrides {
-            let mut names = overrides.values().filter_map(|one| one.name.as_ref());
-            if let Some(name) = names.find(|name| !style.fits(name)) {
-                return Err(format!(
-                    "`{name}` cannot name a {noun}: 1 to {} letters, digits, `_`, `-` and `.`",
-                    style.max_length
-                ));
-            }
-        }
-        let mut slot = self.slot();
+    pub(super) fn insert_member(&self, member: Member, replaces: bool) -> Result<(), ConfigError> {
+        self.check_member(&member)?;
+        let mut slot = lock(&self.members);
         let present = slot.get(&member.name).cloned();
+        let refuse = |reason| Err(ConfigError::new("gateway", "member", reason));
         let place = match (&present, replaces) {
             (Some(present), true) => present.place,
-            (None, true) => return Err(format!("there is no member `{}`", member.name)),
-            (Some(present), false) => {
-                return Err(format!("there is a member `{}` already", present.name));
-            }
             (None, false) => self.next_place.fetch_add(1, Ordering::Relaxed),
+            (None, true) => {
+                let name = &member.name;
+                return refuse(format!("there is no member `{name}`; add it instead"));
+            }
+            (Some(present), false) => {
+                let name = &present.name;
+                return refuse(format!(
+                    "there is a member `{name}` already; use another name"
+                ));
+            }
         };
-        let seat = Arc::new(Seat::new(
-            member,
-            place,
-            self.prefix,
-            self.ended.child_token(),
-        ));
+        let removed = self.ended.child_token();
+        let member = ActiveMember::new(member, place, self.prefix, removed);
         let mut list = slot.list.clone();
-        list.retain(|other| other.name != seat.name);
-        list.push(seat);
-        *slot = Arc::new(Seats::of(list)?);
+        list.retain(|other| other.name != member.name);
+        list.push(Arc::new(ListedMember::new(member)));
+        *slot = Arc::new(ActiveMembers::of(list)?);
         drop(slot);
         self.members_changed(present);
         Ok(())
     }
 
-    pub(super) fn unseat(&self, name: &str) -> bool {
-        let mut slot = self.slot();
+    /// Checks the names of a member and of the items that it renames.
+    fn check_member(&self, member: &Member) -> Result<(), ConfigError> {
+        let style = &self.rules.style;
+        let name = match member.prefix.unwrap_or(self.prefix) {
+            // The name is never shown to callers.
+            Prefix::Never if member.name.is_empty() || member.name.contains('\n') => {
+                Err("a name is empty or has a line break; use one line of text".to_owned())
+            }
+            Prefix::Never => Ok(()),
+            _ => style.check_member(&member.name),
+        };
+        name.map_err(|reason| ConfigError::new("gateway", "member", reason))?;
+        let overrides = [
+            ("rename", &member.options.tools),
+            ("rename_prompt", &member.options.prompts),
+        ];
+        for (option, overrides) in overrides {
+            let mut names = overrides.values().filter_map(|one| one.name.as_ref());
+            if let Some(name) = names.find(|name| !style.fits(name)) {
+                let reason = format!(
+                    "`{name}` is not a valid name; use 1 to {} letters, digits, `_`, `-` and `.`",
+                    style.max_length
+                );
+                return Err(ConfigError::new("gateway", option, reason));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_member(&self, name: &str) -> bool {
+        let mut slot = lock(&self.members);
         let Some(present) = slot.get(name).cloned() else {
             return false;
         };
         let mut list = slot.list.clone();
         list.retain(|other| other.id != present.id);
         // Removing a member causes no new conflict.
-        *slot = Arc::new(Seats::of(list).unwrap_or_default());
+        *slot = Arc::new(ActiveMembers::of(list).unwrap_or_default());
         drop(slot);
         self.members_changed(Some(present));
         true
     }
 
-    fn members_changed(&self, gone: Option<Arc<Seat>>) {
-        if let Some(gone) = gone {
-            gone.leave();
+    fn members_changed(&self, removed: Option<Arc<ListedMember>>) {
+        if let Some(removed) = removed {
+            removed.mark_removed();
         }
-        self.merged.clear();
-        self.near.clear();
-        self.bell.members_changed();
+        merge::clear(&self.merged);
+        merge::clear(&self.partial);
+        self.notifier.members_changed();
     }
 
     /// Returns the only member, if nothing has to be changed between it and its callers.
-    pub(super) fn sole(&self, seats: &Seats) -> Option<Arc<Seat>> {
-        only(seats.list.iter())
-            .filter(|seat| seat.is_plain() && !self.rules.read_only)
+    pub(super) fn pass_through_member(&self, members: &ActiveMembers) -> Option<Arc<ListedMember>> {
+        only(members.list.iter())
+            .filter(|member| member.is_transparent() && !self.rules.read_only)
             .cloned()
     }
 
-    pub(super) fn outward(&self, seat: &Arc<Seat>, context: &CallContext) -> Outward {
+    pub(super) fn outward(&self, member: &Arc<ActiveMember>, context: &CallContext) -> Outward {
         Outward {
-            seat: seat.clone(),
+            member: member.clone(),
             seal: self.seal.clone(),
             principal: context.principal().cloned(),
         }
     }
 
-    pub(super) async fn gather<T: Listed>(
+    pub(super) async fn gather<T: ListItem>(
         &self,
-        seats: &Seats,
+        members: &ActiveMembers,
         context: &CallContext,
         age: Age,
-    ) -> lists::Gathered<T> {
-        let class = seats.class(context);
-        self.gather_into::<T>(&self.merged, &seats.list, class, context, age)
+    ) -> Gathered<T> {
+        let key = members.list_key(context);
+        self.gather_into::<T>(&self.merged, &members.list, key, context, age)
             .await
     }
 
-    pub(super) async fn gather_into<T: Listed>(
+    pub(super) async fn gather_into<T: ListItem>(
         &self,
-        merged: &Merged,
-        seats: &[Arc<Seat>],
-        class: Class,
+        merged: &MergedLists,
+        members: &[Arc<ListedMember>],
+        key: ListKey,
         context: &CallContext,
         age: Age,
-    ) -> lists::Gathered<T> {
-        for seat in seats {
-            listen::watch_member(seat, context);
+    ) -> Gathered<T> {
+        for member in members {
+            watch_member(member, context);
         }
-        lists::gather::<T>(seats, class, merged, &self.rules, &self.bell, context, age).await
+        gather::gather::<T>(
+            members,
+            key,
+            merged,
+            &self.rules,
+            &self.notifier,
+            context,
+            age,
+        )
+        .await
     }
 }
 
-impl Drop for Hub {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.ended.cancel();
     }

@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use rmcp::model::Tool;
 
 use super::{
-    active_member::Seat,
-    listen,
-    lists::{cached_list::Age, list_item::Listed},
-    names::lookup::{Found, PATIENCE},
-    shared::Hub,
+    lists::{
+        cached_list::CachedList,
+        list_item::ListItem,
+        listed_member::{Age, ListedMember},
+    },
+    lookup::{by_name::Found, known_lists::LOOKUP_TIMEOUT},
+    members::watch::watch_member,
+    shared::Shared,
 };
 use crate::{CallContext, ToolHints};
 
@@ -17,29 +20,35 @@ use crate::{CallContext, ToolHints};
 const AFTER_CHANGE: Duration = Duration::from_secs(1);
 const AFTER_NONE: Duration = Duration::from_secs(5);
 
-impl Hub {
+impl Shared {
     /// Returns the hints of the found tool. For a trusted member they are those of the member's
     /// list for this caller.
     ///
     /// A retry decision needs the hints when the member is already gone and cannot be asked. The
     /// first call therefore fetches the list and waits for it briefly. A list that has changed, or
     /// may have, is fetched concurrently with the call and is used until the new one arrives.
-    pub(super) async fn says(&self, found: &Found, context: &CallContext) -> Option<ToolHints> {
-        let seat = &found.seat;
-        if seat.options.trusted != Some(true) {
-            return found.says;
+    pub(super) async fn tool_hints(
+        &self,
+        found: &Found,
+        context: &CallContext,
+    ) -> Option<ToolHints> {
+        let member = &found.member;
+        if member.options.trusted != Some(true) {
+            return found.hints;
         }
-        let class = seat.class(context);
-        let list = match seat.known::<Tool>(&class) {
-            Some((list, shared)) => {
-                if !seat.is_fresh(&class, &list, shared, Age::Walk)
-                    && seat.asks_for_hints(&class, AFTER_CHANGE)
+        let key = member.list_key(context);
+        let list = match member.cached::<Tool>(&key) {
+            Some((list, common)) => {
+                if !member.is_fresh(&key, &list, common, Age::Paging)
+                    && member.begin_hint_fetch(&key, AFTER_CHANGE)
                 {
-                    drop(seat.fetch::<Tool>(context, class, &self.bell));
+                    drop(member.fetch::<Tool>(context, key, &self.notifier));
                 }
                 list
             }
-            None if seat.asks_for_hints(&class, AFTER_NONE) => self.first(seat, context).await?,
+            None if member.begin_hint_fetch(&key, AFTER_NONE) => {
+                self.first(member, context).await?
+            }
             None => return None,
         };
         let index = list.keys.get(&*found.inner)?;
@@ -48,12 +57,40 @@ impl Hub {
 
     async fn first(
         &self,
-        seat: &Arc<Seat>,
+        member: &Arc<ListedMember>,
         context: &CallContext,
-    ) -> Option<Arc<super::lists::cached_list::Known<Tool>>> {
-        listen::watch_member(seat, context);
-        let patience = PATIENCE.min(self.rules.deadline);
-        let part = seat.part::<Tool>(context, Age::Walk, self.rules.deadline, &self.bell);
-        tokio::time::timeout(patience, part).await.ok()?.list
+    ) -> Option<Arc<CachedList<Tool>>> {
+        watch_member(member, context);
+        let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
+        let part = member.list_part::<Tool>(
+            context,
+            Age::Paging,
+            self.rules.list_timeout,
+            &self.notifier,
+        );
+        tokio::time::timeout(timeout, part).await.ok()?.list
+    }
+}
+
+/// Sets the hints that the member's own layers receive, given the tool's annotations if they are
+/// known, and the operator's trust in them.
+pub(super) fn apply(hints: Option<ToolHints>, trusted: Option<bool>, context: &mut CallContext) {
+    let extensions = &mut context.extensions;
+    let outer = extensions.get::<ToolHints>().copied();
+    let applied = match trusted {
+        None => None,
+        Some(true) => hints.filter(|_| outer.is_none()),
+        // A claim that a tool is destructive is believed even of an untrusted member. It stays, too,
+        // where an outer layer has made it. All other hints are removed.
+        Some(false) => Some(ToolHints {
+            destructive: [hints, outer]
+                .into_iter()
+                .flatten()
+                .any(|hints| hints.destructive),
+            ..ToolHints::default()
+        }),
+    };
+    if let Some(applied) = applied {
+        extensions.insert(applied);
     }
 }

@@ -2,18 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, Either, select};
-use rmcp::model::{
-    ClientResult, ErrorCode, GetExtensions, NotificationMetaObject, RequestId, ServerNotification,
-    ServerRequest, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
-    SubscriptionsAcknowledgedNotificationParams, ToolListChangedNotification,
-};
+use futures::future::{Either, select};
+use rmcp::model::{RequestId, SubscriptionFilter};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
 use super::state::Shared;
-use crate::{Caller, CallerSink, Error, McpRequest, McpResponse};
+use crate::{
+    Caller, Error, McpRequest, McpResponse,
+    listen::{self, RefusedSubscriptions, change::Change},
+};
 
 /// Changes this long before the listen are reported as well. The top of the stack acknowledges a
 /// listen before this layer sees it, so the caller may expect them.
@@ -54,7 +53,7 @@ where
     match select(inner, own).await {
         Either::Left((Err(error), _)) => {
             let error = error.into();
-            if !is_method_not_found(&error) || acknowledged.is_cancelled() {
+            if !error.is_method_not_found() || acknowledged.is_cancelled() {
                 return Err(error);
             }
         }
@@ -63,22 +62,13 @@ where
     }
     let mut accepted = SubscriptionFilter::new();
     accepted.tools_list_changed = Some(true);
-    let params = SubscriptionsAcknowledgedNotificationParams::new(accepted);
-    let acknowledgment = SubscriptionsAcknowledgedNotification::new(params);
-    caller
-        .notify(of_subscription(acknowledgment.into(), &id))
-        .await?;
+    let acknowledgment = listen::acknowledgment(accepted, RefusedSubscriptions::default(), &id);
+    caller.notify(acknowledgment).await?;
     Err(tell(&caller, &id, &mut changes, coalesce).await)
 }
 
 fn told_before(changed: Option<Instant>) -> bool {
     changed.is_some_and(|at| at.elapsed() < ACKNOWLEDGED_BEFORE)
-}
-
-pub(super) fn is_method_not_found(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
 /// Sends a notification for each change, several within a short time as one, until the caller is
@@ -95,52 +85,24 @@ async fn tell(
         }
         tokio::time::sleep(coalesce).await;
         changes.borrow_and_update();
-        let change = ToolListChangedNotification::default().into();
-        if let Err(error) = caller.notify(of_subscription(change, id)).await {
+        let change = listen::with_subscription_id(Change::Tools.notification(), id);
+        if let Err(error) = caller.notify(change).await {
             return error;
         }
     }
 }
 
-fn of_subscription(mut notification: ServerNotification, id: &RequestId) -> ServerNotification {
-    notification
-        .extensions_mut()
-        .get_or_insert_with(NotificationMetaObject::new)
-        .set_subscription_id(id.clone());
-    notification
-}
-
-/// Returns the caller for the inner stack's part of a listen.
+/// Returns the caller for the inner stack's part of a listen. Its acknowledgment goes to the caller
+/// with the registry's part added, and `acknowledged` is cancelled.
 fn with_own(caller: &Caller, acknowledged: CancellationToken) -> Caller {
-    let sink = |caller: Caller| InnerSink {
-        caller,
-        acknowledged,
-    };
-    caller.overhear(sink)
-}
-
-struct InnerSink {
-    caller: Caller,
-    /// Cancelled once the acknowledgement has reached the caller.
-    acknowledged: CancellationToken,
-}
-
-impl CallerSink for InnerSink {
-    fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
+    let outer = caller.clone();
+    caller.take_acknowledgment(move |mut acknowledgment| {
+        acknowledgment.params.notifications.tools_list_changed = Some(true);
+        let (outer, acknowledged) = (outer.clone(), acknowledged.clone());
         Box::pin(async move {
-            let ServerNotification::SubscriptionsAcknowledgedNotification(notice) =
-                &mut notification
-            else {
-                return self.caller.notify(notification).await;
-            };
-            notice.params.notifications.tools_list_changed = Some(true);
-            self.caller.notify(notification).await?;
-            self.acknowledged.cancel();
+            outer.notify(acknowledgment.into()).await?;
+            acknowledged.cancel();
             Ok(())
         })
-    }
-
-    fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.caller.request(request))
-    }
+    })
 }

@@ -120,9 +120,7 @@ where
     }
     let first = !has_cursor(&request);
     let mut response = match inner.oneshot(request).await.map_err(Into::into) {
-        Err(error)
-            if first && (listen::is_method_not_found(&error) || shared.serves_without(&error)) =>
-        {
+        Err(error) if first && (error.is_method_not_found() || shared.serves_without(&error)) => {
             McpResponse::new(ListToolsResult::default())
         }
         answer => answer?,
@@ -219,7 +217,7 @@ where
     }
     match answer {
         // The inner stack has no tools at all, but this server has.
-        Err(error) if listen::is_method_not_found(&error) => Err(unknown_tool(&name).into()),
+        Err(error) if error.is_method_not_found() => Err(unknown_tool(&name).into()),
         answer => answer,
     }
 }

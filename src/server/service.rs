@@ -15,7 +15,7 @@ use rmcp::{
 use tower::Service;
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{Error, McpRequest, McpResponse, protocol, request};
+use crate::{Error, McpRequest, McpResponse, context, protocol};
 
 /// The time that a notification may run on after its session: it may have been the session's last
 /// message.
@@ -109,7 +109,7 @@ where
             }
             peer.set_peer_info(handshake.clone());
             let mut context = self.context(context);
-            context.id = request::next_id();
+            context.id = context::next_id();
             let extensions = context.extensions.clone();
             self.discover_stack(context).await?;
             let result = self.negotiate_initialize(&request)?;
@@ -323,7 +323,7 @@ where
         notification: impl Into<ClientNotification>,
         context: NotificationContext<RoleServer>,
     ) {
-        let mut call = crate::CallContext::new(request::next_id());
+        let mut call = crate::CallContext::default();
         call.extensions = context.extensions.clone();
         call.meta = RequestMetaObject(context.meta.0.clone());
         call.caller =

@@ -22,7 +22,7 @@ use super::{
     route::{Mailbox, Route},
 };
 use crate::{
-    CallContext, Caller, Error, McpRequest, McpResponse, caller::Era,
+    CallContext, Error, McpRequest, McpResponse, caller::Era,
     context::credential::OutboundCredential, protocol::outgoing::WithoutProgress,
 };
 
@@ -42,9 +42,7 @@ pub(super) struct UpstreamCall {
 
 /// Returns a request that the upstream makes on its own behalf.
 pub(super) fn own(message: ClientRequest) -> McpRequest {
-    let mut request = McpRequest::new(message);
-    request.context.caller = Caller::detached().quiet();
-    request
+    McpRequest::from_parts(message, CallContext::background())
 }
 
 impl UpstreamCall {

@@ -49,10 +49,12 @@ impl ClaimedCapabilities {
             return;
         }
         let capabilities = context.client_capabilities();
-        let over_a_wire = !context.caller.answers_requests() && !context.caller.is_detached();
+        let caller = &context.caller;
+        // A background call has no caller, but its `_meta` may be that of one.
+        let in_process = caller.answers_requests() || caller.is_detached() && !caller.is_quiet();
         let next = match capabilities {
             // Revision 2026-07-28 has no requests to a client.
-            Some(_) if context.era() == Era::Modern && over_a_wire => Next::Caller(Box::default()),
+            Some(_) if context.era() == Era::Modern && !in_process => Next::Caller(Box::default()),
             Some(capabilities) => Next::Caller(Box::new(capabilities)),
             None if context.caller.is_quiet() => return,
             None => Next::Unknown,

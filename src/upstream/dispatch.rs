@@ -26,11 +26,11 @@ use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy,
     caller::Era,
     code,
+    context::OnlyDeclared,
     protocol::{
         self,
         unreadable_items::{Listing, UnreadableLog},
     },
-    request::OnlyDeclared,
 };
 
 /// The state that all clones of an upstream share.
@@ -56,7 +56,7 @@ impl Shared {
     /// The future of every call is as large as the largest branch here. So the rare branches are
     /// boxed, and the request stays in its own box.
     pub(super) async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
-        ServedBy::say(&request.context.extensions, &self.name);
+        ServedBy::set(&request.context.extensions, &self.name);
         let era = request.context.era();
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;

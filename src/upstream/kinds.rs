@@ -2,10 +2,8 @@
 
 use rmcp::model::{
     ClientRequest, ConstString, NumberOrString, RequestId, SKILLS_EXTENSION_ID, ServerCapabilities,
-    ServerNotification, ServerRequest, SubscriptionFilter,
+    ServerRequest,
 };
-
-use crate::listen::resources::has_part;
 
 /// Returns the number of a request of this side in the `id` of an answer. Requests are counted from
 /// zero. Some servers return the number as a text, which rmcp takes for the same. Any other `id`
@@ -61,38 +59,6 @@ pub(super) fn is_declared(request: &ClientRequest, declared: &ServerCapabilities
         }
         ClientRequest::SetLevelRequest(_) => declared.logging.is_some(),
         _ => true,
-    }
-}
-
-/// Returns `true` if a notification tells of a change of lists or resources.
-pub(super) fn is_change(notification: &ServerNotification) -> bool {
-    matches!(
-        notification,
-        ServerNotification::ToolListChangedNotification(_)
-            | ServerNotification::PromptListChangedNotification(_)
-            | ServerNotification::ResourceListChangedNotification(_)
-            | ServerNotification::ResourceUpdatedNotification(_)
-    )
-}
-
-/// Returns `true` if a listen asked for this change.
-pub(super) fn wants(filter: &SubscriptionFilter, change: &ServerNotification) -> bool {
-    match change {
-        ServerNotification::ToolListChangedNotification(_) => {
-            filter.tools_list_changed == Some(true)
-        }
-        ServerNotification::PromptListChangedNotification(_) => {
-            filter.prompts_list_changed == Some(true)
-        }
-        ServerNotification::ResourceListChangedNotification(_) => {
-            filter.resources_list_changed == Some(true)
-        }
-        ServerNotification::ResourceUpdatedNotification(update) => filter
-            .resource_subscriptions
-            .iter()
-            .flatten()
-            .any(|uri| has_part(uri, &update.params.uri)),
-        _ => false,
     }
 }
 

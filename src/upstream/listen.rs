@@ -14,9 +14,8 @@ use futures::{
 };
 
 use rmcp::model::{
-    ClientRequest, GetExtensions, NotificationMetaObject, ServerNotification, SubscribeRequest,
-    SubscribeRequestParams, SubscriptionFilter, SubscriptionsAcknowledgedNotification,
-    SubscriptionsAcknowledgedNotificationParams, UnsubscribeRequest, UnsubscribeRequestParams,
+    ClientRequest, ServerNotification, SubscribeRequest, SubscribeRequestParams,
+    SubscriptionFilter, UnsubscribeRequest, UnsubscribeRequestParams,
 };
 
 use super::{
@@ -25,7 +24,10 @@ use super::{
     errors,
     route::{CallMessage, Route},
 };
-use crate::{Error, McpRequest, McpResponse, listen::resources::RefusedSubscriptions};
+use crate::{
+    Error, McpRequest, McpResponse,
+    listen::{RefusedSubscriptions, acknowledgment, with_subscription_id},
+};
 
 /// Time limit to tell a server of an unsubscription.
 const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -110,21 +112,15 @@ pub(super) async fn run(call: UpstreamCall, request: McpRequest) -> Result<McpRe
     if let Some(uris) = &mut accepted.resource_subscriptions {
         uris.retain(|uri| !refused.0.contains_key(uri));
     }
-    let mut acknowledgment = SubscriptionsAcknowledgedNotification::new(
-        SubscriptionsAcknowledgedNotificationParams::new(accepted),
-    );
-    acknowledgment.extensions.insert(refused);
+    let acknowledgment = acknowledgment(accepted, refused, &context.id);
     let lost = || call.connection.end().explain(errors::lost(&call.upstream));
     let back = CallerEnd::new(context.caller.clone(), context.id.clone(), call.era);
     let mut asked = FuturesUnordered::<Forwarding<'_>>::new();
-    let tell = |mut notification: ServerNotification| {
-        let meta = notification
-            .extensions_mut()
-            .get_or_insert_with(NotificationMetaObject::new);
-        meta.set_subscription_id(context.id.clone());
+    let tell = |notification: ServerNotification| {
+        let notification = with_subscription_id(notification, &context.id);
         Box::pin(context.caller.notify(notification))
     };
-    let mut delivering = Some(tell(acknowledgment.into()));
+    let mut delivering = Some(tell(acknowledgment));
     loop {
         tokio::select! {
             biased;

@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 #[cfg(any(
+    feature = "audit",
     feature = "auth",
     feature = "cache",
     feature = "gateway",
@@ -12,3 +13,10 @@ pub(crate) mod endpoint;
 pub(crate) mod glob;
 pub(crate) mod log_limit;
 pub(crate) mod panics;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex, also after a panic of another thread that held it.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -314,7 +314,7 @@ async fn a_namespace_keeps_the_scheme_of_views_and_nests() {
 }
 
 #[tokio::test]
-async fn a_bare_name_that_one_member_has_leads_to_it() {
+async fn a_members_own_name_leads_to_the_only_member_that_has_it() {
     for client in [
         Client::modern("m", apps()).await,
         Client::legacy("l", apps()).await,
@@ -331,7 +331,7 @@ async fn a_bare_name_that_one_member_has_leads_to_it() {
 }
 
 #[tokio::test]
-async fn a_bare_name_that_several_members_have_is_answered_with_their_outward_names() {
+async fn an_own_name_of_several_members_is_answered_with_their_outward_names() {
     struct NotPies;
     impl Visibility for NotPies {
         fn sees(&self, item: Item<'_>) -> bool {
@@ -364,7 +364,7 @@ async fn a_bare_name_that_several_members_have_is_answered_with_their_outward_na
 }
 
 #[tokio::test]
-async fn a_bare_name_leads_to_nothing_that_is_kept_back() {
+async fn a_members_own_name_does_not_lead_to_a_hidden_item() {
     let pies = || Member::new("pies", app("pies", VIEW, "pies-poll"));
     let gateway = |member, read_only| {
         let gateway = Gateway::builder().read_only(read_only);
@@ -401,7 +401,7 @@ async fn a_bare_name_leads_to_nothing_that_is_kept_back() {
 }
 
 #[tokio::test]
-async fn a_bare_uri_that_one_member_has_leads_to_it() {
+async fn a_members_own_uri_leads_to_the_only_member_that_has_it() {
     let gateway = Gateway::builder()
         .member("bars", app("bars", "ui://bars", "bars-poll"))
         // Its name begins the URIs of its own views.
@@ -447,7 +447,7 @@ async fn a_bare_uri_that_one_member_has_leads_to_it() {
 }
 
 #[tokio::test]
-async fn layers_outside_decide_on_a_bare_name_by_the_outward_one() {
+async fn outer_layers_decide_on_an_own_name_by_the_outward_one() {
     /// Lets everything be seen, and notes which calls it was asked about.
     struct Asked(Arc<Mutex<Vec<String>>>);
     impl Visibility for Asked {

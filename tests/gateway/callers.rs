@@ -64,7 +64,7 @@ async fn a_per_caller_member_has_a_stack_for_each_principal_within_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_that_nobody_uses_is_dropped() {
+async fn an_unused_stack_is_dropped() {
     let alive = Arc::new(());
     let held = alive.clone();
     let member = Member::per_caller("own", PerCaller::Session, move |_| {
@@ -102,7 +102,7 @@ async fn answers(gateway: &Gateway, who: &str) -> Vec<McpResponse> {
 }
 
 #[tokio::test]
-async fn what_a_per_caller_member_has_a_part_in_is_marked_as_its_callers_own() {
+async fn answers_with_a_part_of_a_per_caller_member_are_private_to_the_caller() {
     let (alice, bob) = (Principal::new("alice"), Principal::new("bob"));
     let (alice, bob) = (Audience::principal(&alice), Audience::principal(&bob));
     for (by, for_alice) in [(PerCaller::Principal, true), (PerCaller::Session, false)] {
@@ -124,7 +124,7 @@ async fn what_a_per_caller_member_has_a_part_in_is_marked_as_its_callers_own() {
 }
 
 #[tokio::test]
-async fn a_caller_hears_what_its_own_stack_tells_and_is_served_its_new_list() {
+async fn a_caller_receives_its_own_stacks_changes_and_its_new_list() {
     let shops = ["alice", "bob"].map(|name| Shop::with(name, &["a"]));
     let [alice, bob] = shops.clone();
     let own = Member::per_caller("own", PerCaller::Principal, move |context| {
@@ -171,7 +171,7 @@ async fn a_caller_hears_what_its_own_stack_tells_and_is_served_its_new_list() {
 }
 
 #[tokio::test]
-async fn a_session_of_an_older_revision_hears_what_its_own_stack_tells() {
+async fn a_session_of_an_older_revision_receives_its_own_stacks_changes() {
     let shops = ["alice", "bob"].map(|name| Shop::with(name, &["a"]));
     let [alice, bob] = shops.clone();
     for by in [PerCaller::Principal, PerCaller::Session] {

@@ -76,7 +76,7 @@ async fn an_older_member_that_declares_no_lists_at_all_is_asked_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_request_reaches_an_only_server_whatever_it_declares() {
+async fn a_callers_own_request_reaches_an_only_server_with_any_capabilities() {
     let (taciturn, mut asked) = taciturn(json!({ "tools": {} }));
     let client = McpClient::new(taciturn);
     let listing = tokio::spawn(async move { client.list_all_prompts().await });

@@ -39,25 +39,25 @@ fn read_only() -> ToolHints {
     hints
 }
 
-async fn told_of(gateway: &Gateway, told: &Told, name: &str) -> Option<ToolHints> {
+async fn hints_of(gateway: &Gateway, told: &Told, name: &str) -> Option<ToolHints> {
     call(gateway, name).await.unwrap();
     told.lock().unwrap().pop().unwrap()
 }
 
 #[tokio::test]
-async fn a_trusted_members_layers_are_told_what_its_list_says_of_the_tool() {
+async fn a_trusted_members_layers_receive_the_hints_of_its_list() {
     let (member, told, lists) = member();
     let member = member.trust_annotations(true);
     let gateway = Gateway::builder().add_member(member).build().unwrap();
     // The list is fetched once, by the first call.
-    let hints = told_of(&gateway, &told, "m__reads").await;
+    let hints = hints_of(&gateway, &told, "m__reads").await;
     assert_eq!(hints, Some(read_only()));
     assert_eq!(lists.load(Ordering::SeqCst), 1);
 
     listed(&gateway).await;
-    let hints = told_of(&gateway, &told, "m__reads").await;
+    let hints = hints_of(&gateway, &told, "m__reads").await;
     assert_eq!(hints, Some(read_only()));
-    let hints = told_of(&gateway, &told, "m__writes").await;
+    let hints = hints_of(&gateway, &told, "m__writes").await;
     assert_eq!(hints, Some(ToolHints::default()));
     // Nobody else's list speaks for a caller.
     assert_eq!(lists.load(Ordering::SeqCst), 1);
@@ -69,7 +69,7 @@ async fn a_trusted_members_layers_are_told_what_its_list_says_of_the_tool() {
 
     // Another member comes: what was merged is forgotten, the lists are not.
     gateway.handle().add(down("other")).unwrap();
-    let hints = told_of(&gateway, &told, "m__reads").await;
+    let hints = hints_of(&gateway, &told, "m__reads").await;
     assert_eq!(hints, Some(read_only()));
     assert_eq!(lists.load(Ordering::SeqCst), 2);
 }
@@ -119,7 +119,7 @@ fn changing(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_list_said_holds_until_the_new_one_is_there() {
+async fn the_hints_of_a_list_hold_until_the_new_one_arrives() {
     for prefix in [Prefix::Always, Prefix::Never] {
         let reads = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let lists = Arc::new(tokio::sync::Semaphore::new(1));
@@ -133,7 +133,7 @@ async fn what_a_list_said_holds_until_the_new_one_is_there() {
             Prefix::Always => "m__tool",
             _ => "tool",
         };
-        assert_eq!(told_of(&gateway, &told, name).await, Some(read_only()));
+        assert_eq!(hints_of(&gateway, &told, name).await, Some(read_only()));
         tokio::time::sleep(Duration::from_secs(10)).await;
 
         reads.store(false, Ordering::SeqCst);
@@ -142,12 +142,12 @@ async fn what_a_list_said_holds_until_the_new_one_is_there() {
         // The new list is asked for by the first call, and no call waits for it.
         let begun = tokio::time::Instant::now();
         for _ in 0..3 {
-            assert_eq!(told_of(&gateway, &told, name).await, Some(read_only()));
+            assert_eq!(hints_of(&gateway, &told, name).await, Some(read_only()));
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
         lists.add_permits(10);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let hints = told_of(&gateway, &told, name).await;
+        let hints = hints_of(&gateway, &told, name).await;
         assert_eq!(hints, Some(ToolHints::default()), "{prefix:?}");
     }
 }
@@ -159,30 +159,30 @@ async fn a_list_that_does_not_come_holds_a_call_up_briefly_and_rarely() {
     let gateway = Gateway::builder().add_member(member).build().unwrap();
     let begun = tokio::time::Instant::now();
     for _ in 0..100 {
-        assert_eq!(told_of(&gateway, &told, "m__tool").await, None);
+        assert_eq!(hints_of(&gateway, &told, "m__tool").await, None);
     }
     assert_eq!(begun.elapsed(), Duration::from_secs(1));
 }
 
 #[tokio::test]
-async fn an_untrusted_members_layers_are_not_told_that_a_tool_is_harmless() {
+async fn an_untrusted_members_layers_receive_no_claim_that_a_tool_is_harmless() {
     for (trusted, expected) in [(None, None), (Some(false), Some(ToolHints::default()))] {
         let (mut member, told, _) = member();
         if let Some(trusted) = trusted {
             member = member.trust_annotations(trusted);
         }
         let gateway = Gateway::builder().add_member(member).build().unwrap();
-        assert_eq!(told_of(&gateway, &told, "m__reads").await, expected);
+        assert_eq!(hints_of(&gateway, &told, "m__reads").await, expected);
         // Clients see what the member says, whatever is made of it.
         let tools = McpClient::new(gateway.clone()).list_all_tools().await;
         let says = tools.unwrap()[0].annotations.clone().unwrap();
         assert_eq!(says.read_only_hint, Some(true));
-        assert_eq!(told_of(&gateway, &told, "m__reads").await, expected);
+        assert_eq!(hints_of(&gateway, &told, "m__reads").await, expected);
     }
 }
 
 #[tokio::test]
-async fn what_a_layer_outside_said_of_a_tool_stands_unless_the_member_is_distrusted() {
+async fn hints_of_an_outer_layer_stay_unless_the_member_is_distrusted() {
     let mut destructive = ToolHints::default();
     destructive.destructive = true;
     let mut said = destructive;

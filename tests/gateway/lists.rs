@@ -257,7 +257,7 @@ async fn who_joins_the_fetch_of_anothers_list_is_not_given_it() {
 }
 
 #[tokio::test]
-async fn a_list_that_an_inner_layer_marks_as_private_is_shared_by_nobodys_word() {
+async fn a_list_that_an_inner_layer_marks_as_private_is_never_shared() {
     let member = service_fn(|request: McpRequest| async move {
         if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None).into());
@@ -308,7 +308,7 @@ async fn a_member_that_panics_over_a_list_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fetches_that_nobody_waits_for_are_bounded() {
+async fn fetches_without_a_waiting_caller_are_bounded() {
     let under_way = Arc::new(());
     let held = under_way.clone();
     let silent = service_fn(move |_request: McpRequest| {

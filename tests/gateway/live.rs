@@ -41,7 +41,7 @@ async fn removing_a_member_does_not_redirect_anothers_changes() {
 }
 
 #[tokio::test]
-async fn callers_are_told_when_members_come_are_replaced_and_go() {
+async fn callers_are_notified_when_members_are_added_replaced_and_removed() {
     let (_, _, gateway) = two();
     let handle: GatewayHandle = gateway.handle();
     let third = |name, tools: &[&str]| Member::new("third", Shop::with(name, tools).piped());
@@ -109,7 +109,7 @@ async fn members_that_are_down_at_the_start_are_picked_up_when_they_come() {
 }
 
 #[tokio::test]
-async fn a_notification_that_reaches_nobody_makes_no_member_connected() {
+async fn a_notification_that_reaches_no_server_makes_no_member_connected() {
     let down = Upstream::builder()
         .name("down")
         .transport(|| async { Err::<tokio::io::DuplexStream, _>(io::Error::other("not there")) });

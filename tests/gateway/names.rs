@@ -59,32 +59,50 @@ async fn two_members_with_one_tool_name_by_each_policy() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_when_it_is_built() {
+async fn an_impossible_configuration_is_refused_when_it_is_built() {
     let shop = Shop::with("s", &[]);
     let member = |name: &str| Member::new(name, shop.piped());
-    for (builder, said) in [
-        (
-            Gateway::builder()
-                .add_member(member("a"))
-                .add_member(member("a")),
-            "a member `a` already",
-        ),
+    let two_members = Gateway::builder()
+        .add_member(member("a"))
+        .add_member(member("a"));
+    let two_tools = Gateway::builder()
+        .add_member(member("a").rename("x", "z"))
+        .add_member(member("b").rename("y", "z"));
+    let illegal = member("a").rename_prompt("x", "no spaces");
+    for (builder, option, reason) in [
+        (two_members, "member", "a member `a` already"),
         (
             Gateway::builder().add_member(member("a__b")),
-            "cannot name a member",
+            "member",
+            "use a name without \"__\"",
         ),
-        (Gateway::builder().separator("/"), "cannot separate"),
-        (Gateway::builder().max_name_length(5), "impossible"),
         (
-            Gateway::builder()
-                .add_member(member("a").rename("x", "z"))
-                .add_member(member("b").rename("y", "z")),
+            Gateway::builder().separator("/"),
+            "separator",
+            "use letters",
+        ),
+        (
+            Gateway::builder().max_name_length(5),
+            "max_name_length",
+            "use 32 to 128",
+        ),
+        (
+            two_tools,
+            "rename",
             "renamed to `z`: one of `a`, one of `b`",
         ),
+        (
+            Gateway::builder().add_member(illegal),
+            "rename_prompt",
+            "`no spaces` is not a valid name",
+        ),
     ] {
-        let error = builder.build().unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        let error = builder.build().unwrap_err();
+        assert_eq!((error.layer(), error.option()), ("gateway", option));
+        assert!(error.reason().contains(reason), "{error}");
     }
+    let error = NamespaceLayer::new("a__b").unwrap_err();
+    assert_eq!((error.layer(), error.option()), ("namespace", "name"));
 }
 
 #[tokio::test]
@@ -136,7 +154,7 @@ async fn an_unknown_name_is_answered_with_the_nearest_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unknown_names_have_a_member_asked_once_for_what_comes_near() {
+async fn an_unknown_name_has_each_member_asked_once_for_similar_names() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     let lost = Member::new(
@@ -243,7 +261,7 @@ fn with_search(shop: &Shop, mode: SearchMode) -> impl common::Stack {
 }
 
 #[tokio::test]
-async fn what_is_kept_back_of_a_member_is_neither_found_nor_called_by_its_own_search() {
+async fn hidden_items_are_neither_found_nor_called_by_a_members_own_search() {
     let shop = Shop::with("s", &["drop", "keep", "raw", "secret"]);
     for (prefix, before) in [
         (Prefix::Always, "s__"),
@@ -366,7 +384,7 @@ async fn a_namespace_names_one_stack_and_gateways_nest() {
 }
 
 #[tokio::test]
-async fn members_that_cannot_be_told_apart_do_not_connect() {
+async fn members_with_one_name_and_no_prefix_do_not_connect() {
     let never = || Gateway::builder().prefix(Prefix::Never);
     let same = |name| Shop::with(name, &["same"]).piped();
     let collided = never()
@@ -374,7 +392,8 @@ async fn members_that_cannot_be_told_apart_do_not_connect() {
         .add_member(down("dead"))
         .add_member(Member::new("other", same("other")).priority(1));
     let error = collided.connect().await.unwrap_err();
-    assert!(error.is_refused());
+    assert_eq!((error.layer(), error.option()), ("gateway", "prefix"));
+    assert!(Error::from(error.clone()).is_refused());
     let said = "`other` and `one` both have a tool `same`";
     assert!(error.to_string().contains(said), "{error}");
 
@@ -392,7 +411,7 @@ async fn members_that_cannot_be_told_apart_do_not_connect() {
 }
 
 #[tokio::test]
-async fn members_that_can_be_told_apart_connect_whoever_is_down() {
+async fn distinguishable_members_connect_though_one_is_down() {
     let own = Member::per_caller("own", PerCaller::Principal, |_| {
         Ok(Shop::with("own", &["same"]).piped())
     });

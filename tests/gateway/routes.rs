@@ -438,7 +438,7 @@ async fn uris_without_prefixes_are_found_by_list_and_by_template() {
 }
 
 #[tokio::test]
-async fn what_several_members_serve_is_said_to_be_nobodys() {
+async fn an_answer_of_several_members_names_no_server() {
     let (_one, _other, gateway) = two();
     let discover = McpRequest::new(DiscoverRequest::default());
     for mut request in [discover, McpRequest::list_tools()] {

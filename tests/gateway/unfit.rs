@@ -382,7 +382,7 @@ fn with_cursors(cursors: &'static [Value]) -> Upstream {
 }
 
 #[tokio::test]
-async fn a_list_whose_cursors_lead_nowhere_ends_with_what_was_read() {
+async fn a_list_with_endless_cursors_ends_with_the_pages_that_were_read() {
     use std::sync::LazyLock;
     static ENDS: LazyLock<[(&str, Vec<Value>, usize); 4]> = LazyLock::new(|| {
         [

@@ -169,7 +169,7 @@ async fn a_refused_subscription_is_the_servers_own_refusal_and_ends_no_other() {
 }
 
 #[tokio::test]
-async fn a_listen_goes_on_for_what_was_not_refused() {
+async fn a_listen_continues_for_the_subscriptions_that_were_not_refused() {
     let server = Server::with("s", json!({ "subscribe": true }));
     for (what, gateway, prefix) in stacks(&server) {
         let client = McpClient::new(gateway);
@@ -288,7 +288,7 @@ fn strict() -> Upstream {
 }
 
 #[tokio::test]
-async fn a_member_that_refuses_a_listen_over_one_resource_is_heard_otherwise() {
+async fn a_member_that_refuses_a_listen_over_one_resource_still_announces_the_rest() {
     let gateway = || {
         Gateway::builder()
             .member("s", strict())

@@ -14,27 +14,23 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rmcp::model::{CacheScope, ErrorCode, ProgressToken, RequestMetaObject};
+use rmcp::model::CacheScope;
 use tokio::time::Instant;
 
 use super::{
-    cached_list::{Age, Known},
-    list_item::{Listed, Page},
-    list_key::{Class, tick},
-    merge::strictest,
+    cached_list::{CachedList, Fetched, SharedFetch},
+    list_item::{ListItem, Page},
+    list_key::{ListKey, tick},
+    listed_member::{Age, ListedMember},
 };
-use crate::gateway::{
-    active_member::Seat,
-    listen::{Bell, Silent},
-};
+use crate::gateway::notifier::ChangeNotifier;
 use crate::{
     Audience, CallContext, Error, McpRequest, ServedBy,
-    context::audience::PrivateTo,
+    context::{OnlyDeclared, audience::PrivateTo, next_id},
     protocol::{
         pages::{Next, Pages},
         unreadable_items::Listing,
     },
-    request::{OnlyDeclared, next_id},
     util::panics,
 };
 
@@ -48,23 +44,11 @@ const MAX_FETCHING: usize = 256;
 /// The time for which a method that a member does not implement is not requested again.
 const UNSUPPORTED_FOR: Duration = Duration::from_secs(60);
 
-/// The maximum lifetime of a list, whatever the server says. Value: one day.
+/// The maximum lifetime of a list, whatever the server hints. Value: one day.
 const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 
-pub(in crate::gateway) type Fetched<T> = Result<Arc<Known<T>>, Error>;
-
-/// A fetch that all callers of the list share.
-pub(in crate::gateway) struct Fetching<T> {
-    id: u64,
-    change: u64,
-    since: Instant,
-    /// A caller was answered without this list.
-    late: Arc<AtomicBool>,
-    done: Shared<BoxFuture<'static, Fetched<T>>>,
-}
-
 /// A fetch that a caller waits for.
-pub(in crate::gateway) struct Begun<T> {
+pub(in crate::gateway) struct JoinedFetch<T> {
     done: Shared<BoxFuture<'static, Fetched<T>>>,
     since: Instant,
     late: Arc<AtomicBool>,
@@ -74,48 +58,49 @@ pub(in crate::gateway) struct Begun<T> {
 
 /// The contribution of one member to a list.
 pub(in crate::gateway) struct Part<T> {
-    pub(in crate::gateway) seat: Arc<Seat>,
-    pub(in crate::gateway) list: Option<Arc<Known<T>>>,
+    pub(in crate::gateway) member: Arc<ListedMember>,
+    pub(in crate::gateway) list: Option<Arc<CachedList<T>>>,
     pub(in crate::gateway) stale: bool,
     pub(in crate::gateway) error: Option<Error>,
 }
 
-impl Seat {
-    /// Returns the member's list, or the best known one at the deadline.
-    pub(in crate::gateway) async fn part<T: Listed>(
+impl ListedMember {
+    /// Returns the member's list, or the best known one after the timeout.
+    pub(in crate::gateway) async fn list_part<T: ListItem>(
         self: &Arc<Self>,
         context: &CallContext,
         age: Age,
-        deadline: Duration,
-        bell: &Bell,
+        timeout: Duration,
+        notifier: &ChangeNotifier,
     ) -> Part<T> {
-        let class = self.class(context);
-        let known = self.known::<T>(&class);
-        if let Some((list, shared)) = &known
-            && self.is_fresh(&class, list, *shared, age)
+        let key = self.list_key(context);
+        let known = self.cached::<T>(&key);
+        if let Some((list, common)) = &known
+            && self.is_fresh(&key, list, *common, age)
         {
             return Part {
-                seat: self.clone(),
+                member: self.clone(),
                 list: Some(list.clone()),
                 stale: false,
                 error: None,
             };
         }
-        let begun = self.fetch::<T>(context, class, bell);
-        let (end, late) = (begun.since + deadline, begun.late.clone());
-        let fetched = tokio::time::timeout_at(end, self.joined(begun, context, bell)).await;
+        let begun = self.fetch::<T>(context, key, notifier);
+        let (end, late) = (begun.since + timeout, begun.late.clone());
+        let fetched =
+            tokio::time::timeout_at(end, self.await_fetch(begun, context, notifier)).await;
         let last = known.map(|(list, _)| list);
         let (list, stale, error) = match fetched {
             Ok(Ok(list)) => (Some(list), false, None),
             Ok(Err(error)) => (last, true, Some(error)),
             Err(_) => {
                 late.store(true, Ordering::Release);
-                self.degrade(&format!("no list of {}s within {deadline:?}", T::NOUN));
-                (last, true, Some(Error::timeout(deadline)))
+                self.mark_degraded(&format!("no list of {}s within {timeout:?}", T::NOUN));
+                (last, true, Some(Error::timeout(timeout)))
             }
         };
         Part {
-            seat: self.clone(),
+            member: self.clone(),
             list,
             stale,
             error,
@@ -124,24 +109,24 @@ impl Seat {
 
     /// Returns the result of a fetch, if it is for this caller too. If an inner layer marks it as
     /// private to another audience, the list is fetched again for this caller alone.
-    async fn joined<T: Listed>(
+    async fn await_fetch<T: ListItem>(
         self: &Arc<Self>,
-        begun: Begun<T>,
+        begun: JoinedFetch<T>,
         context: &CallContext,
-        bell: &Bell,
+        notifier: &ChangeNotifier,
     ) -> Fetched<T> {
         let list = begun.done.await?;
         if list.shareable || begun.own {
             return Ok(list);
         }
         fetch_all::<T>(Fetch {
-            seat: self.clone(),
-            context: of_its_own(context),
-            class: self.class(context),
+            member: self.clone(),
+            context: shared_context(context),
+            key: self.list_key(context),
             id: tick(),
             change: self.change_count::<T>(),
             late: begun.late,
-            bell: bell.clone(),
+            notifier: notifier.clone(),
         })
         .await
     }
@@ -149,18 +134,18 @@ impl Seat {
     /// Starts a fetch, or joins the one in progress. It continues without a waiting caller, so that
     /// the next list request has its result. Past the limit of such fetches, the fetch belongs to
     /// the caller and ends with it.
-    pub(in crate::gateway) fn fetch<T: Listed>(
+    pub(in crate::gateway) fn fetch<T: ListItem>(
         self: &Arc<Self>,
         context: &CallContext,
-        class: Class,
-        bell: &Bell,
-    ) -> Begun<T> {
+        key: ListKey,
+        notifier: &ChangeNotifier,
+    ) -> JoinedFetch<T> {
         let change = self.change_count::<T>();
-        let mut fetching = T::shelf(&self.lists).fetching();
-        if let Some(begun) = fetching.get(&class)
+        let mut fetching = T::of(&self.lists).fetching();
+        if let Some(begun) = fetching.get(&key)
             && begun.change == change
         {
-            return Begun {
+            return JoinedFetch {
                 done: begun.done.clone(),
                 since: begun.since,
                 late: begun.late.clone(),
@@ -170,16 +155,16 @@ impl Seat {
         let id = tick();
         let late = Arc::new(AtomicBool::new(false));
         let fetch = fetch_all::<T>(Fetch {
-            seat: self.clone(),
-            context: of_its_own(context),
-            class: class.clone(),
+            member: self.clone(),
+            context: shared_context(context),
+            key: key.clone(),
             id,
             change,
             late: late.clone(),
-            bell: bell.clone(),
+            notifier: notifier.clone(),
         });
-        if fetching.len() >= MAX_FETCHING && !fetching.contains_key(&class) {
-            return Begun {
+        if fetching.len() >= MAX_FETCHING && !fetching.contains_key(&key) {
+            return JoinedFetch {
                 done: fetch.boxed().shared(),
                 since: Instant::now(),
                 late,
@@ -193,17 +178,17 @@ impl Seat {
             .shared();
         // A list that changes while callers wait for it does not restart their wait.
         let since = fetching
-            .get(&class)
+            .get(&key)
             .map_or_else(Instant::now, |begun| begun.since);
-        let begun = Fetching {
+        let begun = SharedFetch {
             id,
             change,
             since,
             late: late.clone(),
             done: done.clone(),
         };
-        fetching.insert(class, begun);
-        Begun {
+        fetching.insert(key, begun);
+        JoinedFetch {
             done,
             since,
             late,
@@ -212,13 +197,10 @@ impl Seat {
     }
 }
 
-impl Seat {
+impl ListedMember {
     /// Logs, once for each kind of list, that the list is not read to its end.
-    fn cut_short<T: Listed>(&self, why: &str) {
-        if !T::shelf(&self.lists)
-            .cut_short
-            .swap(true, Ordering::Relaxed)
-        {
+    fn log_cut_short<T: ListItem>(&self, why: &str) {
+        if !T::of(&self.lists).cut_short.swap(true, Ordering::Relaxed) {
             let noun = T::NOUN;
             tracing::warn!(member = %self.name, noun, why, "a list is not followed further");
         }
@@ -227,45 +209,31 @@ impl Seat {
 
 /// Returns a context for a request on behalf of several callers. It has the `_meta` of `context`,
 /// but notifications and requests do not reach a caller.
-fn of_its_own(context: &CallContext) -> CallContext {
-    let mut own = CallContext::new(next_id());
-    own.meta = without_progress(&context.meta);
-    own.extensions = context.extensions.clone();
+fn shared_context(context: &CallContext) -> CallContext {
+    let mut shared = context.to_background();
     // Several members serve it.
-    own.extensions.remove::<ServedBy>();
-    own.extensions.insert(OnlyDeclared);
-    own.lift_visibility();
-    own.caller = context.caller.wrap(|_| Silent).quiet();
-    own
-}
-
-/// Removes the progress token: progress goes to the caller's own request, not to requests derived
-/// from it.
-pub(in crate::gateway) fn without_progress(meta: &RequestMetaObject) -> RequestMetaObject {
-    let mut meta = meta.clone();
-    if meta.get_progress_token().is_some() {
-        meta.set_progress_token(ProgressToken(next_id()));
-        meta.shift_remove("progressToken");
-    }
-    meta
+    shared.extensions.remove::<ServedBy>();
+    shared.extensions.insert(OnlyDeclared);
+    shared.lift_visibility();
+    shared
 }
 
 struct Fetch {
-    seat: Arc<Seat>,
+    member: Arc<ListedMember>,
     context: CallContext,
-    class: Class,
+    key: ListKey,
     id: u64,
     change: u64,
     late: Arc<AtomicBool>,
-    bell: Bell,
+    notifier: ChangeNotifier,
 }
 
 impl Fetch {
     /// Builds a list from the fetched pages, and caches it for its audience.
-    fn keep<T: Listed>(&self, listing: Whole<T>, now: Instant) -> Arc<Known<T>> {
+    fn cache<T: ListItem>(&self, listing: AllPages<T>, now: Instant) -> Arc<CachedList<T>> {
         let page = listing.page;
         let unrestricted = listing.private.is_none();
-        let list = Arc::new(Known {
+        let list = Arc::new(CachedList {
             keys: by_key(&page.items),
             items: page.items,
             private: listing.private,
@@ -279,13 +247,13 @@ impl Fetch {
             meta: page.meta,
         });
         if listing.shareable {
-            let said = listing.public || self.seat.options.shared_lists;
-            let everybody = said && unrestricted && !self.seat.is_per_caller();
-            let class = match everybody {
-                true => self.class.everybody(),
-                false => self.class.clone(),
+            let said = listing.public || self.member.options.shared_lists;
+            let everybody = said && unrestricted && !self.member.is_per_caller();
+            let key = match everybody {
+                true => self.key.for_all_callers(),
+                false => self.key.clone(),
             };
-            T::shelf(&self.seat.lists).known.set(class, list.clone());
+            T::of(&self.member.lists).cached.set(key, list.clone());
         }
         list
     }
@@ -293,54 +261,54 @@ impl Fetch {
 
 /// Removes a fetch from the shelf when it ends, also by a panic in an inner layer or with its
 /// runtime. Otherwise callers would wait for a fetch that never completes.
-struct UnderWay<'a, T: Listed> {
+struct FetchGuard<'a, T: ListItem> {
     fetch: &'a Fetch,
     of: PhantomData<fn(T)>,
 }
 
-impl<T: Listed> Drop for UnderWay<'_, T> {
+impl<T: ListItem> Drop for FetchGuard<'_, T> {
     fn drop(&mut self) {
         let fetch = self.fetch;
-        let mut fetching = T::shelf(&fetch.seat.lists).fetching();
+        let mut fetching = T::of(&fetch.member.lists).fetching();
         if fetching
-            .get(&fetch.class)
+            .get(&fetch.key)
             .is_some_and(|begun| begun.id == fetch.id)
         {
-            fetching.remove(&fetch.class);
+            fetching.remove(&fetch.key);
         }
     }
 }
 
-async fn fetch_all<T: Listed>(fetch: Fetch) -> Fetched<T> {
-    let seat = &fetch.seat;
-    let under_way = UnderWay::<T> {
+async fn fetch_all<T: ListItem>(fetch: Fetch) -> Fetched<T> {
+    let member = &fetch.member;
+    let under_way = FetchGuard::<T> {
         fetch: &fetch,
         of: PhantomData,
     };
-    let pages = panics::caught(follow::<T>(seat, &fetch.context));
+    let pages = panics::caught(fetch_pages::<T>(member, &fetch.context));
     let pages = tokio::time::timeout(FETCH_LIMIT, pages);
     let outcome = tokio::select! {
         pages = pages => pages.unwrap_or_else(|_| Err(Error::timeout(FETCH_LIMIT))),
-        () = seat.gone.cancelled() => Err(Error::cancelled("the member has been removed")),
+        () = member.removed.cancelled() => Err(Error::cancelled("the member has been removed")),
     };
     let now = Instant::now();
     let outcome = match outcome {
-        Err(error) if is_unknown_method(&error) => Ok(Whole::nothing(now + UNSUPPORTED_FOR)),
+        Err(error) if error.is_method_not_found() => Ok(AllPages::nothing(now + UNSUPPORTED_FOR)),
         other => other,
     };
-    let known = outcome.map(|listing| fetch.keep(listing, now));
+    let known = outcome.map(|listing| fetch.cache(listing, now));
     drop(under_way);
     if known.is_ok()
         && fetch.late.load(Ordering::Acquire)
         && let Some(change) = T::CHANGE
     {
-        fetch.bell.changed(change);
+        fetch.notifier.changed(change);
     }
     known
 }
 
 /// Returns the positions of the items by their own names or URIs. Of duplicates, the first is used.
-fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
+fn by_key<T: ListItem>(items: &[T]) -> HashMap<Box<str>, usize> {
     let mut keys = HashMap::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         keys.entry(item.key().into()).or_insert(index);
@@ -349,7 +317,7 @@ fn by_key<T: Listed>(items: &[T]) -> HashMap<Box<str>, usize> {
 }
 
 /// All pages of a list, joined.
-struct Whole<T> {
+struct AllPages<T> {
     page: Page<T>,
     expires: Option<Instant>,
     /// Every page is marked as public.
@@ -358,17 +326,11 @@ struct Whole<T> {
     shareable: bool,
 }
 
-impl<T> Whole<T> {
+impl<T> AllPages<T> {
     /// The list of a member that does not implement the method: empty.
     fn nothing(expires: Instant) -> Self {
         Self {
-            page: Page {
-                items: Vec::new(),
-                next_cursor: None,
-                ttl_ms: None,
-                cache_scope: None,
-                meta: None,
-            },
+            page: Page::default(),
             expires: Some(expires),
             public: false,
             private: None,
@@ -377,7 +339,10 @@ impl<T> Whole<T> {
     }
 }
 
-async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Whole<T>, Error> {
+async fn fetch_pages<T: ListItem>(
+    member: &Arc<ListedMember>,
+    context: &CallContext,
+) -> Result<AllPages<T>, Error> {
     let began = Instant::now();
     let mut whole: Option<Page<T>> = None;
     let mut private: Option<PrivateTo> = None;
@@ -391,7 +356,7 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Wh
         context.id = next_id();
         let request = McpRequest::from_parts(T::request(cursor.take()), context);
         let listing = Listing::of(&request.message);
-        let response = seat.call(request).await?;
+        let response = member.call(request).await?;
         if let Some(page) = response.private_to() {
             // An inner layer may identify the caller more precisely.
             shareable &= response.is_for(&audience);
@@ -400,17 +365,15 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Wh
         let mut page = T::page(response.into_result())?;
         let misfits = T::complete(&mut page.items);
         if let Some(listing) = listing.filter(|_| !misfits.is_empty()) {
-            seat.unreadable.add(listing.method, &misfits);
-            seat.unreadable.log(&seat.name, &misfits);
+            member.unreadable.add(listing.method, &misfits);
+            member.unreadable.log(&member.name, &misfits);
         }
         public &= page.cache_scope == Some(CacheScope::Public);
         let next = page.next_cursor.take();
         let all = match whole.take() {
             None => page,
             Some(mut all) => {
-                all.items.extend(page.items);
-                all.ttl_ms = all.ttl_ms.min(page.ttl_ms);
-                all.cache_scope = strictest(all.cache_scope, page.cache_scope);
+                all.append(page);
                 all
             }
         };
@@ -421,12 +384,12 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Wh
                 continue;
             }
             Next::End => {}
-            Next::CutShort(why) => seat.cut_short::<T>(why),
+            Next::CutShort(why) => member.log_cut_short::<T>(why),
         }
         let ttl = all
             .ttl_ms
             .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
-        return Ok(Whole {
+        return Ok(AllPages {
             page: all,
             expires: ttl.map(|ttl| began + ttl),
             public,
@@ -434,10 +397,4 @@ async fn follow<T: Listed>(seat: &Arc<Seat>, context: &CallContext) -> Result<Wh
             shareable,
         });
     }
-}
-
-fn is_unknown_method(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }

@@ -1,7 +1,5 @@
 //! The kinds of items that members list.
 
-use std::sync::Arc;
-
 use rmcp::model::{
     CacheScope, ClientRequest, ErrorData, ListPromptsRequest, ListPromptsResult,
     ListResourceTemplatesRequest, ListResourceTemplatesResult, ListResourcesRequest,
@@ -10,13 +8,10 @@ use rmcp::model::{
     SkillResources, Tool,
 };
 
-use super::{cached_list::Shelf, list_key::ByClass, merge::Catalogue};
-use crate::gateway::{
-    active_member::{Change, Seat},
-    member::{Options, Overrides},
-};
+use crate::gateway::names::{app_views, uris::UriPrefix};
 use crate::{
     Item, ToolHints, UnreadableItem,
+    listen::change::Change,
     protocol::{results, tool_schema},
 };
 
@@ -29,8 +24,46 @@ pub(in crate::gateway) struct Page<T> {
     pub(in crate::gateway) meta: Option<MetaObject>,
 }
 
+impl<T> Page<T> {
+    /// Adds the items of the next page, and applies its cache hints.
+    pub(in crate::gateway) fn append(&mut self, next: Self) {
+        self.items.extend(next.items);
+        self.ttl_ms = self.ttl_ms.min(next.ttl_ms);
+        self.cache_scope = strictest(self.cache_scope, next.cache_scope);
+    }
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            next_cursor: None,
+            ttl_ms: None,
+            cache_scope: None,
+            meta: None,
+        }
+    }
+}
+
+/// Returns the stricter of two cache scopes.
+pub(in crate::gateway) fn strictest(
+    a: Option<CacheScope>,
+    b: Option<CacheScope>,
+) -> Option<CacheScope> {
+    match (a, b) {
+        (Some(CacheScope::Public), Some(CacheScope::Public)) => Some(CacheScope::Public),
+        (None, None) => None,
+        _ => Some(CacheScope::Private),
+    }
+}
+
+/// A type for each kind of item.
+pub(in crate::gateway) trait PerItem {
+    type Of<T: ListItem>: Default;
+}
+
 /// A kind of item that members list.
-pub(in crate::gateway) trait Listed: Clone + Send + Sync + 'static {
+pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
     /// The word for one item in error texts.
     const NOUN: &'static str;
     /// `true` if items are identified by name, `false` if by URI.
@@ -41,8 +74,8 @@ pub(in crate::gateway) trait Listed: Clone + Send + Sync + 'static {
     fn request(cursor: Option<String>) -> ClientRequest;
     fn page(result: ServerResult) -> Result<Page<Self>, ErrorData>;
     fn answer(page: Page<Self>) -> ServerResult;
-    fn shelf(lists: &Lists) -> &Shelf<Self>;
-    fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>>;
+    /// Returns the value for this kind of item.
+    fn of<P: PerItem>(all: &ForEachItem<P>) -> &P::Of<Self>;
     fn key(&self) -> &str;
     /// Returns the item with this name or URI, for a visibility question.
     fn item(key: &str) -> Item<'_>;
@@ -51,53 +84,42 @@ pub(in crate::gateway) trait Listed: Clone + Send + Sync + 'static {
     fn complete(_items: &mut Vec<Self>) -> Vec<UnreadableItem> {
         Vec::new()
     }
-    /// The operator's overrides for single items of this kind.
-    fn overrides(_options: &Options) -> Option<&Overrides> {
+    /// Returns the description, if items of this kind have one that is changed.
+    fn description(&self) -> Option<&str> {
         None
     }
-    /// Makes URIs outward that the item mentions beside its own: URIs in `_meta`, and a skill's
-    /// files.
-    fn put_mentions_outward(&mut self, seat: &Seat);
-    /// Makes the URIs of the item's files outward.
-    fn put_files_outward(&mut self, _seat: &Seat) {}
-    /// Makes all names and URIs of the item outward.
-    fn put_outward(&mut self, seat: &Seat) {
-        self.put_mentions_outward(seat);
+    fn set_description(&mut self, _description: String) {}
+    /// Puts the prefix before URIs that the item mentions beside its own: URIs in `_meta`, and a
+    /// skill's files.
+    fn rewrite_mentioned_uris(&mut self, prefix: &UriPrefix);
+    /// Puts the prefix before the URIs of the item's files.
+    fn rewrite_files(&mut self, _prefix: &UriPrefix) {}
+    /// Puts the prefix before all URIs of the item.
+    fn rewrite_uris(&mut self, prefix: &UriPrefix) {
+        self.rewrite_mentioned_uris(prefix);
         let mut key = self.key().to_owned();
-        seat.put_outward(&mut key);
+        prefix.put_before(&mut key);
         self.set_key(key);
     }
-    /// Adds the member's name and the operator's text to the description.
-    fn describe(&mut self, _seat: &Seat, _inner: &str, _prefixed: bool) {}
     /// Returns the item's own claims of how harmless it is.
     fn hints(&self) -> Option<ToolHints> {
         None
     }
-    /// Returns `true` if the item changes nothing, as far as the member is trusted.
-    fn is_read_only(&self, _seat: &Seat) -> bool {
-        true
-    }
 }
 
-macro_rules! listed {
+macro_rules! list_items {
     ($($Item:ident $noun:literal $named:literal $change:expr, $Request:ident -> $Result:ident { $items:ident },
-       $shelf:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
-        /// The lists of one member.
-        #[derive(Default)]
-        pub(in crate::gateway) struct Lists { $($shelf: Shelf<$Item>,)* }
+       $field:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
+        /// One value for each kind of item.
+        pub(in crate::gateway) struct ForEachItem<P: PerItem> { $($field: P::Of<$Item>,)* }
 
-        /// The merged lists.
-        #[derive(Default)]
-        pub(in crate::gateway) struct Merged { $($shelf: ByClass<Arc<Catalogue<$Item>>>,)* }
-
-        impl Merged {
-            /// Clears all merged lists, because the members have changed.
-            pub(in crate::gateway) fn clear(&self) {
-                $(self.$shelf.clear();)*
+        impl<P: PerItem> Default for ForEachItem<P> {
+            fn default() -> Self {
+                Self { $($field: P::Of::<$Item>::default(),)* }
             }
         }
 
-        $(impl Listed for $Item {
+        $(impl ListItem for $Item {
             const NOUN: &'static str = $noun;
             const NAMED: bool = $named;
             const CHANGE: Option<Change> = $change;
@@ -126,12 +148,8 @@ macro_rules! listed {
                 result.into()
             }
 
-            fn shelf(lists: &Lists) -> &Shelf<Self> {
-                &lists.$shelf
-            }
-
-            fn merged(merged: &Merged) -> &ByClass<Arc<Catalogue<Self>>> {
-                &merged.$shelf
+            fn of<P: PerItem>(all: &ForEachItem<P>) -> &P::Of<Self> {
+                &all.$field
             }
 
             fn key(&self) -> &str {
@@ -147,10 +165,10 @@ macro_rules! listed {
                 set(self, key);
             }
 
-            fn put_mentions_outward(&mut self, seat: &Seat) {
-                if seat.prefixes_uris() {
-                    crate::gateway::rewrite::ui_in_meta(seat, &mut self.meta);
-                    self.put_files_outward(seat);
+            fn rewrite_mentioned_uris(&mut self, prefix: &UriPrefix) {
+                if prefix.is_set() {
+                    app_views::rewrite_meta(prefix, &mut self.meta);
+                    self.rewrite_files(prefix);
                 }
             }
 
@@ -159,43 +177,33 @@ macro_rules! listed {
     };
 }
 
-listed! {
+list_items! {
     Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools },
         tools, name = |tool, name| tool.name = name.into(), {
             fn complete(items: &mut Vec<Self>) -> Vec<UnreadableItem> {
                 tool_schema::complete(items)
             }
 
-            fn overrides(options: &Options) -> Option<&Overrides> {
-                Some(&options.tools)
+            fn description(&self) -> Option<&str> {
+                self.description.as_deref()
             }
 
-            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
-                let own = self.description.as_deref();
-                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
-                    self.description = Some(said.into());
-                }
+            fn set_description(&mut self, description: String) {
+                self.description = Some(description.into());
             }
 
             fn hints(&self) -> Option<ToolHints> {
                 Some(ToolHints::of(self))
             }
-
-            fn is_read_only(&self, seat: &Seat) -> bool {
-                seat.options.trusted == Some(true) && ToolHints::of(self).read_only
-            }
         }
     Prompt "prompt" true Some(Change::Prompts), ListPromptsRequest -> ListPromptsResult { prompts },
         prompts, name = |prompt, name| prompt.name = name, {
-            fn overrides(options: &Options) -> Option<&Overrides> {
-                Some(&options.prompts)
+            fn description(&self) -> Option<&str> {
+                self.description.as_deref()
             }
 
-            fn describe(&mut self, seat: &Seat, inner: &str, prefixed: bool) {
-                let own = self.description.as_deref();
-                if let Some(said) = described::<Self>(seat, inner, own, prefixed) {
-                    self.description = Some(said);
-                }
+            fn set_description(&mut self, description: String) {
+                self.description = Some(description);
             }
         }
     Resource "resource" false Some(Change::Resources),
@@ -206,27 +214,12 @@ listed! {
         templates, uri_template = |template, uri| template.uri_template = uri, {}
     Skill "skill" false None, ListSkillsRequest -> ListSkillsResult { skills },
         skills, uri = |skill, uri| skill.uri = uri, {
-            fn put_files_outward(&mut self, seat: &Seat) {
+            fn rewrite_files(&mut self, prefix: &UriPrefix) {
                 if let SkillResources::Files(files) = &mut self.resources {
                     for file in files {
-                        seat.put_outward(&mut file.uri);
+                        prefix.put_before(&mut file.uri);
                     }
                 }
             }
         }
-}
-
-/// Returns the description to show, if it is not the member's own.
-fn described<T: Listed>(
-    seat: &Seat,
-    inner: &str,
-    own: Option<&str>,
-    prefixed: bool,
-) -> Option<String> {
-    let said = T::overrides(&seat.options)?.get(inner);
-    match said.and_then(|one| one.description.clone()) {
-        Some(said) => Some(said),
-        None if prefixed => own.map(|own| format!("[{}] {own}", seat.name)),
-        None => None,
-    }
 }

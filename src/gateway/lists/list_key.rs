@@ -3,26 +3,26 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::{Audience, CallContext, caller::Era};
+use crate::{Audience, CallContext, caller::Era, util::lock};
 
 /// The maximum number of callers for which a member's lists, and the merged lists, are remembered.
 /// Past it the least recently used is forgotten.
-const MAX_CLASSES: usize = 256;
+const MAX_KEYS: usize = 256;
 
 /// The audience of a list. Two classes never see each other's lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::gateway) struct Class {
+pub(in crate::gateway) struct ListKey {
     pub(in crate::gateway) era: Era,
     audience: Audience,
     session: Option<u64>,
 }
 
-impl Class {
+impl ListKey {
     pub(in crate::gateway) fn of(context: &CallContext, by_session: bool) -> Self {
         Self {
             era: context.era(),
@@ -31,7 +31,7 @@ impl Class {
         }
     }
 
-    /// The class of an anonymous caller without a session.
+    /// The key of an anonymous caller without a session.
     pub(in crate::gateway) fn anonymous() -> Self {
         Self {
             era: Era::Modern,
@@ -40,8 +40,8 @@ impl Class {
         }
     }
 
-    /// The class of lists that are the same for every caller.
-    pub(in crate::gateway) fn everybody(&self) -> Self {
+    /// The key of lists that are the same for every caller.
+    pub(in crate::gateway) fn for_all_callers(&self) -> Self {
         Self {
             era: self.era,
             audience: Audience::everybody(),
@@ -49,45 +49,45 @@ impl Class {
         }
     }
 
-    /// Returns `true` if callers of the class are indistinguishable from the gateway itself.
+    /// Returns `true` if callers of the key are indistinguishable from the gateway itself.
     pub(in crate::gateway) fn is_anonymous(&self) -> bool {
         self.audience == Audience::anonymous() && self.session.is_none()
     }
 }
 
-/// A bounded map by class.
-pub(in crate::gateway) struct ByClass<V>(Mutex<HashMap<Class, (V, u64)>>);
+/// A bounded map by key.
+pub(in crate::gateway) struct ByListKey<V>(Mutex<HashMap<ListKey, (V, u64)>>);
 
-impl<V> Default for ByClass<V> {
+impl<V> Default for ByListKey<V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<V: Clone> ByClass<V> {
-    fn map(&self) -> MutexGuard<'_, HashMap<Class, (V, u64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<V: Clone> ByListKey<V> {
+    fn map(&self) -> MutexGuard<'_, HashMap<ListKey, (V, u64)>> {
+        lock(&self.0)
     }
 
-    pub(in crate::gateway) fn get(&self, class: &Class) -> Option<V> {
+    pub(in crate::gateway) fn get(&self, key: &ListKey) -> Option<V> {
         let mut map = self.map();
-        let (value, used) = map.get_mut(class)?;
+        let (value, used) = map.get_mut(key)?;
         *used = tick();
         Some(value.clone())
     }
 
-    pub(in crate::gateway) fn set(&self, class: Class, value: V) {
+    pub(in crate::gateway) fn set(&self, key: ListKey, value: V) {
         let mut map = self.map();
-        if map.len() >= MAX_CLASSES && !map.contains_key(&class) {
+        if map.len() >= MAX_KEYS && !map.contains_key(&key) {
             let oldest = map
                 .iter()
                 .min_by_key(|(_, (_, used))| *used)
-                .map(|(class, _)| class.clone());
+                .map(|(key, _)| key.clone());
             if let Some(oldest) = oldest {
                 map.remove(&oldest);
             }
         }
-        map.insert(class, (value, tick()));
+        map.insert(key, (value, tick()));
     }
 
     pub(in crate::gateway) fn clear(&self) {

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{CacheScope, MetaObject};
+use rmcp::model::{CacheScope, MetaObject, Prompt, Resource, ResourceTemplate, Skill, Tool};
 
-use super::{fetch::Part, list_item::Listed};
+use super::{
+    fetch::Part,
+    list_item::{ForEachItem, ListItem, PerItem, strictest},
+    list_key::ByListKey,
+    listed_member::ListedMember,
+};
 use crate::gateway::{
-    Prefix,
-    active_member::Seat,
-    names::{Style, uris},
+    members::active_member::ActiveMember,
+    names::{prefix::Prefix, style::Style},
 };
 use crate::{ToolHints, context::audience::PrivateTo};
 
@@ -25,18 +29,18 @@ pub(in crate::gateway) struct Rules {
     pub(in crate::gateway) style: Arc<Style>,
     pub(in crate::gateway) read_only: bool,
     pub(in crate::gateway) page_size: usize,
-    pub(in crate::gateway) deadline: Duration,
+    pub(in crate::gateway) list_timeout: Duration,
 }
 
 /// One item under its outward name.
 pub(in crate::gateway) struct Entry<T> {
-    pub(in crate::gateway) seat: Arc<Seat>,
+    pub(in crate::gateway) member: Arc<ListedMember>,
     pub(in crate::gateway) inner: Box<str>,
     pub(in crate::gateway) item: T,
     pub(in crate::gateway) shown: bool,
 }
 
-impl<T: Listed> Entry<T> {
+impl<T: ListItem> Entry<T> {
     /// Returns `true` if the outward name differs from the member's own.
     pub(in crate::gateway) fn is_prefixed(&self) -> bool {
         *self.inner != *self.item.key()
@@ -45,12 +49,12 @@ impl<T: Listed> Entry<T> {
 
 /// The target of an outward name. It is stored apart from the entries, so that a call touches
 /// little memory even if the list is long.
-pub(in crate::gateway) struct Way {
-    pub(in crate::gateway) seat: Arc<Seat>,
+pub(in crate::gateway) struct Target {
+    pub(in crate::gateway) member: Arc<ListedMember>,
     inner: Inner,
     pub(in crate::gateway) shown: bool,
     /// The tool's own annotations.
-    pub(in crate::gateway) says: Option<ToolHints>,
+    pub(in crate::gateway) hints: Option<ToolHints>,
 }
 
 /// The member's own name.
@@ -60,17 +64,17 @@ enum Inner {
     Other(Box<str>),
 }
 
-impl Way {
-    fn to<T: Listed>(entry: &Entry<T>) -> Self {
+impl Target {
+    fn to<T: ListItem>(entry: &Entry<T>) -> Self {
         let outward = entry.item.key();
         Self {
-            seat: entry.seat.clone(),
+            member: entry.member.clone(),
             inner: match outward.strip_suffix(&*entry.inner) {
                 Some(before) => Inner::After(before.len()),
                 None => Inner::Other(entry.inner.clone()),
             },
             shown: entry.shown,
-            says: entry.item.hints(),
+            hints: entry.item.hints(),
         }
     }
 
@@ -84,11 +88,11 @@ impl Way {
 }
 
 /// A merged list.
-pub(in crate::gateway) struct Catalogue<T> {
+pub(in crate::gateway) struct MergedList<T> {
     /// The ids and stamps of the lists that were merged.
-    pub(in crate::gateway) made_of: Vec<(u64, u64)>,
+    pub(in crate::gateway) sources: Vec<(u64, u64)>,
     pub(in crate::gateway) entries: Vec<Entry<T>>,
-    pub(in crate::gateway) ways: HashMap<Box<str>, Way>,
+    pub(in crate::gateway) targets: HashMap<Box<str>, Target>,
     /// Names that two members have and that may not be prefixed: the name, the member that has it,
     /// and the member whose item is omitted.
     pub(in crate::gateway) contested: Vec<(String, Arc<str>, Arc<str>)>,
@@ -98,10 +102,40 @@ pub(in crate::gateway) struct Catalogue<T> {
     pub(in crate::gateway) private: Option<PrivateTo>,
 }
 
-impl<T: Listed> Catalogue<T> {
+/// The cached [`MergedList`]s of one kind of item.
+pub(in crate::gateway) struct MergedCaches;
+
+impl PerItem for MergedCaches {
+    type Of<T: ListItem> = ByListKey<Arc<MergedList<T>>>;
+}
+
+/// The cached merged lists of all kinds.
+pub(in crate::gateway) type MergedLists = ForEachItem<MergedCaches>;
+
+/// Removes all merged lists, because the members have changed.
+pub(in crate::gateway) fn clear(merged: &MergedLists) {
+    Tool::of(merged).clear();
+    Prompt::of(merged).clear();
+    Resource::of(merged).clear();
+    ResourceTemplate::of(merged).clear();
+    Skill::of(merged).clear();
+}
+
+impl<T: ListItem> MergedList<T> {
     /// Returns the target of this outward name.
-    pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&Way> {
-        self.ways.get(outward)
+    pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&Target> {
+        self.targets.get(outward)
+    }
+
+    /// Returns the entries that are known outside by another name than their own, which this is.
+    pub(in crate::gateway) fn entries_of(&self, own: &str) -> impl Iterator<Item = &Entry<T>> {
+        let entries = self.entries.iter();
+        entries.filter(move |entry| *entry.inner == *own && entry.is_prefixed())
+    }
+
+    /// Returns `true` if some member has an item with this name as its own.
+    pub(in crate::gateway) fn has_own(&self, name: &str) -> bool {
+        self.entries_of(name).next().is_some()
     }
 
     /// Returns the outward names that can be used.
@@ -125,36 +159,36 @@ struct Draft {
     may_change: bool,
 }
 
-fn draft<T: Listed>(
-    seat: &Seat,
+fn draft<T: ListItem>(
+    member: &ActiveMember,
     inner: &str,
     style: &Style,
     reserved: &HashSet<&str>,
 ) -> (u8, String, Option<String>, bool) {
     if !T::NAMED {
-        return match seat.prefixes_uris() {
-            true => (1, uris::prefixed(&seat.name, inner), None, false),
+        return match member.uris.is_set() {
+            true => (1, member.uris.outward(inner).into_owned(), None, false),
             false => (2, inner.to_owned(), None, false),
         };
     }
-    let said = T::overrides(&seat.options).and_then(|overrides| overrides.get(inner));
+    let said = member.options.override_of(T::item(inner));
     if let Some(name) = said.and_then(|one| one.name.clone()) {
         return (0, name, None, false);
     }
-    let prefixed = style.prefixed(&seat.name, inner);
+    let prefixed = style.prefixed(&member.name, inner);
     // A name that reads as another member's belongs to that member, even if the member does not
     // have it now.
     let foreign = style
         .split(inner)
         .is_some_and(|(member, _)| reserved.contains(member));
-    let (wanted, instead, may_change) = match seat.prefix {
+    let (wanted, instead, may_change) = match member.prefix {
         Prefix::Always => (prefixed, None, true),
         Prefix::OnCollision if foreign => (prefixed, None, true),
         Prefix::OnCollision => (inner.to_owned(), Some(prefixed), true),
         Prefix::Never => (inner.to_owned(), None, false),
     };
     let natural = style.fits(&wanted);
-    let rank = match (natural, seat.prefix) {
+    let rank = match (natural, member.prefix) {
         (true, Prefix::Always) => 1,
         (true, _) => 2,
         (false, _) => 3,
@@ -163,19 +197,19 @@ fn draft<T: Listed>(
 }
 
 /// Merges the members' lists, in the members' order.
-pub(in crate::gateway) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> Catalogue<T> {
+pub(in crate::gateway) fn merge<T: ListItem>(parts: &[Part<T>], rules: &Rules) -> MergedList<T> {
     let drafts = drafts(parts, &rules.style);
-    let mut catalogue = Catalogue {
-        made_of: made_of(parts),
+    let mut merged = MergedList {
+        sources: sources(parts),
         entries: Vec::with_capacity(drafts.len()),
-        ways: HashMap::with_capacity(drafts.len()),
+        targets: HashMap::with_capacity(drafts.len()),
         contested: Vec::new(),
         ttl_ms: None,
         cache_scope: None,
         meta: None,
         private: None,
     };
-    let names = claim(&drafts, parts, &rules.style, &mut catalogue.contested);
+    let names = claim(&drafts, parts, &rules.style, &mut merged.contested);
     for (draft, name) in drafts.into_iter().zip(names) {
         let (Some(name), Some(part)) = (name, parts.get(draft.part)) else {
             continue;
@@ -185,20 +219,20 @@ pub(in crate::gateway) fn merge<T: Listed>(parts: &[Part<T>], rules: &Rules) -> 
             continue;
         };
         let outward = name.clone().into_boxed_str();
-        let entry = entry(&part.seat, listed, name, rules);
-        catalogue.ways.insert(outward, Way::to(&entry));
-        catalogue.entries.push(entry);
+        let entry = entry(&part.member, listed, name, rules);
+        merged.targets.insert(outward, Target::to(&entry));
+        merged.entries.push(entry);
     }
-    hints(&mut catalogue, parts);
-    catalogue
+    set_cache_hints(&mut merged, parts);
+    merged
 }
 
 /// Returns the name that each item would like to have.
-fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
+fn drafts<T: ListItem>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
     let reserved: HashSet<&str> = parts
         .iter()
-        .filter(|part| part.seat.prefix == Prefix::Always)
-        .map(|part| &*part.seat.name)
+        .filter(|part| part.member.prefix == Prefix::Always)
+        .map(|part| &*part.member.name)
         .collect();
     let mut drafts = Vec::new();
     for (index, part) in parts.iter().enumerate() {
@@ -209,7 +243,7 @@ fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
                 continue;
             }
             let (rank, wanted, instead, may_change) =
-                draft::<T>(&part.seat, listed.key(), style, &reserved);
+                draft::<T>(&part.member, listed.key(), style, &reserved);
             drafts.push(Draft {
                 part: index,
                 item,
@@ -224,7 +258,7 @@ fn drafts<T: Listed>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
 }
 
 /// Returns the name of each item. An item has none if its name is taken and no other is allowed.
-fn claim<T: Listed>(
+fn claim<T: ListItem>(
     drafts: &[Draft],
     parts: &[Part<T>],
     style: &Style,
@@ -234,7 +268,7 @@ fn claim<T: Listed>(
         true => style.fit(name, again).into_owned(),
         false => name.to_owned(),
     };
-    let member = |draft: &Draft| parts.get(draft.part).map(|part| part.seat.name.clone());
+    let member = |draft: &Draft| parts.get(draft.part).map(|part| part.member.name.clone());
     let mut order: Vec<(usize, &Draft)> = drafts.iter().enumerate().collect();
     order.sort_by_key(|(_, draft)| draft.rank);
     let mut claimed: HashMap<String, &Draft> = HashMap::with_capacity(drafts.len());
@@ -267,18 +301,38 @@ fn claim<T: Listed>(
     names
 }
 
-fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -> Entry<T> {
+fn entry<T: ListItem>(
+    member: &Arc<ListedMember>,
+    listed: &T,
+    name: String,
+    rules: &Rules,
+) -> Entry<T> {
     let inner = listed.key().to_owned();
     let mut item = listed.clone();
-    let prefixed = T::NAMED && name != inner && seat.prefix != Prefix::Never;
-    let shown = seat.lets_out::<T>(&inner, &name) && (!rules.read_only || item.is_read_only(seat));
-    item.describe(seat, &inner, prefixed);
-    item.put_mentions_outward(seat);
+    let options = &member.options;
+    let is_read_only = || {
+        let hints = item.hints();
+        hints.is_none_or(|hints| hints.read_only && options.trusted == Some(true))
+    };
+    let shown = options.expose(T::item(&inner), &name) && (!rules.read_only || is_read_only());
+    let given = options.override_of(T::item(&inner));
+    let prefixed = T::NAMED && name != inner && member.prefix != Prefix::Never;
+    let description = match given.and_then(|given| given.description.clone()) {
+        Some(given) => Some(given),
+        None if prefixed => item
+            .description()
+            .map(|own| format!("[{}] {own}", member.name)),
+        None => None,
+    };
+    if let Some(description) = description {
+        item.set_description(description);
+    }
+    item.rewrite_mentioned_uris(&member.uris);
     if name != inner {
         item.set_key(name);
     }
     Entry {
-        seat: seat.clone(),
+        member: member.clone(),
         inner: inner.into(),
         item,
         shown,
@@ -286,45 +340,34 @@ fn entry<T: Listed>(seat: &Arc<Seat>, listed: &T, name: String, rules: &Rules) -
 }
 
 /// Sets the strictest of the members' cache hints (MCP 2026-07-28, Caching).
-fn hints<T: Listed>(catalogue: &mut Catalogue<T>, parts: &[Part<T>]) {
+fn set_cache_hints<T: ListItem>(merged: &mut MergedList<T>, parts: &[Part<T>]) {
     let lists = || parts.iter().filter_map(|part| part.list.as_ref());
     let any = lists().any(|list| list.ttl_ms.is_some());
-    catalogue.ttl_ms = any
+    merged.ttl_ms = any
         .then(|| lists().map(|list| list.ttl_ms.unwrap_or(0)).min())
         .flatten();
-    catalogue.cache_scope = lists()
+    merged.cache_scope = lists()
         .map(|list| list.cache_scope)
         .reduce(strictest)
         .flatten();
     let mut metas = lists().filter_map(|list| list.meta.clone());
     // The `_meta` of one member's list does not apply to the lists of others.
-    catalogue.meta = match parts.len() {
+    merged.meta = match parts.len() {
         1 => metas.next(),
         _ => None,
     };
     let private = lists().filter_map(|list| list.private.clone());
-    catalogue.private = private.reduce(|all, one| all.and(&one));
+    merged.private = private.reduce(|all, one| all.and(&one));
 }
 
-pub(in crate::gateway) fn made_of<T>(parts: &[Part<T>]) -> Vec<(u64, u64)> {
+pub(in crate::gateway) fn sources<T>(parts: &[Part<T>]) -> Vec<(u64, u64)> {
     parts
         .iter()
         .map(|part| {
             (
-                part.seat.id,
+                part.member.id,
                 part.list.as_ref().map_or(0, |list| list.stamp),
             )
         })
         .collect()
-}
-
-pub(in crate::gateway) fn strictest(
-    a: Option<CacheScope>,
-    b: Option<CacheScope>,
-) -> Option<CacheScope> {
-    match (a, b) {
-        (Some(CacheScope::Public), Some(CacheScope::Public)) => Some(CacheScope::Public),
-        (None, None) => None,
-        _ => Some(CacheScope::Private),
-    }
 }

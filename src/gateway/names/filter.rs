@@ -12,9 +12,9 @@ use crate::util::glob::matches;
 /// use rmcp_layers::gateway::Filter;
 ///
 /// let filter = Filter::new().allow("db__*").deny("db__drop_*");
-/// assert!(filter.lets_out("db__query"));
-/// assert!(!filter.lets_out("db__drop_table"));
-/// assert!(!filter.lets_out("fs__read"));
+/// assert!(filter.exposes("db__query"));
+/// assert!(!filter.exposes("db__drop_table"));
+/// assert!(!filter.exposes("fs__read"));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -44,7 +44,7 @@ impl Filter {
     }
 
     /// Returns `true` if this name is exposed.
-    pub fn lets_out(&self, outward: &str) -> bool {
+    pub fn exposes(&self, outward: &str) -> bool {
         let allows = || self.allow.iter().any(|glob| matches(glob, outward));
         (self.allow.is_empty() || allows()) && !self.denies(outward)
     }

@@ -7,11 +7,41 @@
 //! therefore written as `.` and two hexadecimal digits. An app's view (`ui://`) has the member's
 //! name after the scheme.
 
-use std::{borrow::Cow, fmt::Write};
+use std::{borrow::Cow, fmt::Write, sync::Arc};
 
 /// The scheme of resources that are an app's views (SEP-1865). Hosts render no other scheme, so it
 /// stays in front: `ui://chart/view.html` of the member `db` is `ui://db/chart/view.html` outside.
 const UI: &str = "ui://";
+
+/// The prefix of a member's URIs: the member's name, unless the member is never prefixed.
+#[derive(Clone, Debug)]
+pub(in crate::gateway) struct UriPrefix(Option<Arc<str>>);
+
+impl UriPrefix {
+    pub(in crate::gateway) fn new(member: Option<Arc<str>>) -> Self {
+        Self(member)
+    }
+
+    /// Returns `true` if outward URIs differ from the member's own.
+    pub(in crate::gateway) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Returns the outward form of a member's URI.
+    pub(in crate::gateway) fn outward<'a>(&self, uri: &'a str) -> Cow<'a, str> {
+        match &self.0 {
+            Some(member) => prefixed(member, uri).into(),
+            None => uri.into(),
+        }
+    }
+
+    /// Turns a URI of the member into the outward URI.
+    pub(in crate::gateway) fn put_before(&self, uri: &mut String) {
+        if let Some(member) = &self.0 {
+            *uri = prefixed(member, uri);
+        }
+    }
+}
 
 /// Returns the outward form of a member's URI or URI template.
 pub(in crate::gateway) fn prefixed(member: &str, uri: &str) -> String {

@@ -12,16 +12,13 @@ use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
 use self::index::{Document, Index};
-use super::{
-    RegistryError, listen::is_method_not_found, schema::Schema, state::Shared, tool::tool_error,
-};
+use super::{RegistryError, schema::Schema, state::Shared, tool::tool_error};
 use crate::{
-    CallContext, Error, Item, McpRequest, McpResponse,
+    CallContext, Error, Item, McpRequest, McpResponse, context,
     protocol::{
         pages::{Next, Pages},
         results,
     },
-    request,
 };
 
 /// The name of the tool that searches tools.
@@ -315,7 +312,7 @@ where
     let mut pages = Pages::default();
     loop {
         let mut context = context.clone();
-        context.id = request::next_id();
+        context.id = context::next_id();
         let mut list = ListToolsRequest::default();
         if cursor.is_some() {
             list.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
@@ -323,7 +320,7 @@ where
         let request = McpRequest::from_parts(list.into(), context);
         let page: ListToolsResult = match inner.clone().oneshot(request).await.map_err(Into::into) {
             Ok(page) => results::expect(page.into_result())?,
-            Err(error) if is_method_not_found(&error) => break,
+            Err(error) if error.is_method_not_found() => break,
             Err(error) => return Err(error),
         };
         tools.extend(page.tools);

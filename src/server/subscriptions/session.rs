@@ -1,11 +1,6 @@
 //! The listen that the top keeps open for a session.
 
-use std::time::Duration;
-
-use rmcp::model::{
-    ErrorCode, ErrorData, Extensions, ServerCapabilities, SubscriptionFilter,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams,
-};
+use rmcp::model::{ErrorData, Extensions, ServerCapabilities, SubscriptionFilter};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -13,36 +8,16 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
-use super::{
-    Command,
-    sinks::{Acknowledged, SessionPeer},
-};
+use super::{Command, sinks::SessionPeer};
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Refusal,
     caller::Session,
-    code, request,
-    util::{backoff::Backoff, panics},
+    code,
+    listen::{self, ACKNOWLEDGE_WITHIN, OpenListen, Reopen},
 };
 
 /// The maximum number of resources to which one session may subscribe.
 const MAX_RESOURCES: usize = 1_000;
-/// The delays before an ended listen is opened again.
-const REOPEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-/// The lifetime after which the next listen is opened as if it were the first. A shorter listen was
-/// probably ended by a layer (tower's `timeout`), which will end the next one too.
-const LONG_LIVED: Duration = Duration::from_secs(60);
-/// The time limit for the stack's acknowledgement of a listen.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
-
-/// All changes of lists. Some servers send changes that they did not announce.
-fn list_changes() -> SubscriptionFilter {
-    SubscriptionFilter::builder()
-        .tools_list_changed()
-        .prompts_list_changed()
-        .resources_list_changed()
-        .build()
-}
-
 /// Returns `true` if a stack with these capabilities announces changes.
 fn announces(capabilities: &ServerCapabilities) -> bool {
     let (tools, prompts) = (&capabilities.tools, &capabilities.prompts);
@@ -65,7 +40,9 @@ pub(super) struct SessionListen<S> {
     /// The stack has announced changes, so a refusal of a listen may be temporary.
     announced: bool,
     open: Option<ListenTask>,
-    opened: Instant,
+    reopen: Reopen,
+    /// The time of the next attempt, while no listen is open.
+    retry_at: Instant,
 }
 
 impl<S> SessionListen<S>
@@ -86,17 +63,19 @@ where
             peer,
             session,
             extensions,
-            filter: list_changes(),
+            // Some servers send changes that they did not announce.
+            filter: listen::list_changes(),
             announced: announces(capabilities),
             open: None,
-            opened: Instant::now(),
+            reopen: Reopen::default(),
+            retry_at: Instant::now(),
         }
     }
 
     /// Opens the first listen, and releases the handshake that waits for it, whatever the result.
     /// Returns `false` if the stack does not support listens.
     async fn begin(&mut self, begun: oneshot::Sender<()>) -> bool {
-        match self.reopen(self.filter.clone()).await {
+        match self.open_again().await {
             Ok(accepted) => {
                 // If the handshake did not wait, something may have changed before the listen
                 // began.
@@ -105,7 +84,7 @@ where
                 }
                 true
             }
-            Err(error) => !is_unsupported(&error) && (self.announced || !error.is_protocol()),
+            Err(error) => !error.is_method_not_found() && (self.announced || !error.is_protocol()),
         }
     }
 
@@ -115,7 +94,6 @@ where
         begun: oneshot::Sender<()>,
     ) {
         let mut supported = self.begin(begun).await;
-        let mut attempt = 0;
         loop {
             let wanted = supported && self.open.is_none();
             tokio::select! {
@@ -124,9 +102,8 @@ where
                     Some(command) => drop(command.reply.send(None)),
                     None => return,
                 },
-                () = tokio::time::sleep(REOPEN.delay(attempt)), if wanted => {
-                    attempt += 1;
-                    if let Ok(accepted) = self.reopen(self.filter.clone()).await {
+                () = tokio::time::sleep_until(self.retry_at), if wanted => {
+                    if let Ok(accepted) = self.open_again().await {
                         self.peer.tell_of_all(&accepted).await;
                     }
                 },
@@ -137,10 +114,9 @@ where
                     }
                 } => {
                     self.open = None;
-                    if self.opened.elapsed() >= LONG_LIVED {
-                        attempt = 0;
-                    }
                     tracing::debug!(?ended, "the session's listen ended");
+                    let error = ended.ok().and_then(Result::err);
+                    self.lost(error.as_ref());
                 }
             }
         }
@@ -163,20 +139,20 @@ where
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
         self.extensions = command.extensions;
         let answer = match self.open(filter.clone()).await {
-            Ok((told, task)) if !command.subscribe || subscribes(&told.accepted, &command.uri) => {
-                self.keep(task);
+            Ok(open) if !command.subscribe || subscribes(&open.accepted, &command.uri) => {
+                self.keep(open);
                 self.filter = filter;
                 Some(Ok(()))
             }
             // The previous listen stays open unchanged.
-            Ok((mut told, _task)) => {
-                let said = told.refused.0.remove(&command.uri);
+            Ok(mut open) => {
+                let said = open.refused.0.remove(&command.uri);
                 Some(Err(said.unwrap_or_else(|| {
                     let message = format!("the server refused the subscription to {}", command.uri);
                     refused(Refusal::new("server", message).with_code(code::FORBIDDEN))
                 })))
             }
-            Err(error) if is_unsupported(&error) => {
+            Err(error) if error.is_method_not_found() => {
                 *supported = false;
                 None
             }
@@ -185,60 +161,49 @@ where
         let _ = command.reply.send(answer);
     }
 
-    /// Opens a listen for `filter`, and ends the previous one once the new one is acknowledged.
-    async fn reopen(&mut self, filter: SubscriptionFilter) -> Result<SubscriptionFilter, Error> {
-        let (told, task) = self.open(filter).await?;
-        self.keep(task);
-        Ok(told.accepted)
+    /// Opens a listen for the session's filter, and ends the previous one once the new one is
+    /// acknowledged. Returns the accepted part of the filter.
+    async fn open_again(&mut self) -> Result<SubscriptionFilter, Error> {
+        match self.open(self.filter.clone()).await {
+            Ok(open) => {
+                let accepted = open.accepted.clone();
+                self.keep(open);
+                Ok(accepted)
+            }
+            Err(error) => {
+                self.lost(Some(&error));
+                Err(error)
+            }
+        }
     }
 
     /// Replaces the previous listen with this one.
-    fn keep(&mut self, task: ListenTask) {
-        (self.open, self.opened) = (Some(task), Instant::now());
+    fn keep(&mut self, open: OpenListen) {
+        self.open = Some(open.spawn());
+        self.reopen.opened(Instant::now());
+    }
+
+    /// Schedules the next attempt.
+    fn lost(&mut self, error: Option<&Error>) {
+        self.retry_at = Instant::now() + self.reopen.lost(error);
     }
 
     /// Opens a listen for `filter` beside the previous one, and waits until it is acknowledged.
-    async fn open(
-        &mut self,
-        filter: SubscriptionFilter,
-    ) -> Result<(Acknowledged, ListenTask), Error> {
+    async fn open(&mut self, filter: SubscriptionFilter) -> Result<OpenListen, Error> {
         let Some(session) = self.session.upgrade() else {
             return Err(Error::cancelled("the session has ended"));
         };
-        let (sender, acknowledged) = oneshot::channel();
-        let mut context = CallContext::new(request::next_id());
+        let mut context = CallContext::default();
         context.extensions = self.extensions.clone();
-        context.caller = self.peer.listening(sender, session);
-        let message =
-            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-        let call = self
-            .stack
-            .clone()
-            .oneshot(McpRequest::from_parts(message.into(), context));
-        let mut task = AbortOnDropHandle::new(tokio::spawn(async move {
-            panics::caught_call(call).await.map(|_| ())
-        }));
-        tokio::select! {
-            biased;
-            Ok(told) = acknowledged => Ok((told, task)),
-            ended = &mut task => match ended {
-                Ok(Ok(())) => Err(Error::cancelled("the listen ended before it was acknowledged")),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(Error::cancelled("the listen was aborted")),
-            },
-            () = tokio::time::sleep(ACKNOWLEDGE_WITHIN) => Err(Error::timeout(ACKNOWLEDGE_WITHIN)),
-        }
+        context.caller = self.peer.listening(session);
+        let stack = self.stack.clone();
+        let call = |request| stack.oneshot(request);
+        listen::open(filter, context, Some(ACKNOWLEDGE_WITHIN), call).await
     }
 }
 
 fn refused(refusal: Refusal) -> ErrorData {
     Error::from(refusal).into()
-}
-
-fn is_unsupported(error: &Error) -> bool {
-    error
-        .as_protocol()
-        .is_some_and(|error| error.code == ErrorCode::METHOD_NOT_FOUND)
 }
 
 fn subscribes(filter: &SubscriptionFilter, uri: &str) -> bool {

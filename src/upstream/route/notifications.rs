@@ -10,11 +10,9 @@ use super::{
     table::Table,
 };
 use crate::{
+    listen::{is_change, wants},
     protocol,
-    upstream::{
-        kinds::{is_change, wants},
-        stats::UpstreamCounters,
-    },
+    upstream::stats::UpstreamCounters,
 };
 
 /// Limit of progress notifications that are kept for calls that are not known yet.

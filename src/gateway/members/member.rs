@@ -1,25 +1,20 @@
 //! A member: any stack, under a name.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
-use tower::{Service, ServiceExt, util::BoxCloneService};
-
 use super::{
-    Filter, PerCaller, Prefix,
-    per_caller::{Factory, IDLE, MAX_STACKS, Source},
+    options::Options,
+    per_caller::{Factory, IDLE, MAX_STACKS, PerCaller, Source},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse};
-
-/// The type-erased stack of a member.
-pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
+use crate::gateway::names::{filter::Filter, prefix::Prefix};
+use crate::{BoxStack, CallContext, Error, Stack};
 
 /// A stack under a name, and its exposure options; see
-/// [`GatewayBuilder::member`](super::GatewayBuilder::member).
+/// [`GatewayBuilder::member`](crate::gateway::GatewayBuilder::member).
 ///
 /// ```
 /// use rmcp_layers::{Upstream, gateway::{Filter, Member, Prefix}};
@@ -34,34 +29,11 @@ pub(super) type Stack = BoxCloneService<McpRequest, McpResponse, Error>;
 /// # let _ = files;
 /// ```
 pub struct Member {
-    pub(super) name: String,
-    pub(super) prefix: Option<Prefix>,
-    pub(super) priority: i32,
-    pub(super) options: Options,
-    pub(super) source: Source,
-}
-
-/// The operator's options for a member.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Options {
-    pub(super) tools: Overrides,
-    pub(super) prompts: Overrides,
-    pub(super) filter: Filter,
-    /// The operator's trust in the tools' annotations, if it is set.
-    pub(super) trusted: Option<bool>,
-    pub(super) shared_lists: bool,
-    pub(super) unlisted: bool,
-}
-
-/// The operator's overrides for single tools or prompts, by the member's own names.
-pub(super) type Overrides = HashMap<String, Override>;
-
-/// The operator's override for one tool or prompt.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Override {
-    pub(super) name: Option<String>,
-    pub(super) hidden: bool,
-    pub(super) description: Option<String>,
+    pub(in crate::gateway) name: String,
+    pub(in crate::gateway) prefix: Option<Prefix>,
+    pub(in crate::gateway) priority: i32,
+    pub(in crate::gateway) options: Options,
+    pub(in crate::gateway) source: Source,
 }
 
 impl Member {
@@ -69,13 +41,8 @@ impl Member {
     ///
     /// The name is a letter, then letters, digits, `_`, `-` and `.`. It must not contain the
     /// gateway's separator. The name of a member that is never prefixed may be any line of text.
-    pub fn new<S>(name: impl Into<String>, stack: S) -> Self
-    where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
-    {
-        Self::of(name.into(), Source::Shared(Mutex::new(boxed(stack))))
+    pub fn new(name: impl Into<String>, stack: impl Stack) -> Self {
+        Self::of(name.into(), Source::Shared(BoxStack::new(stack)))
     }
 
     /// Creates a member with one stack for each principal or session, for upstreams that hold state
@@ -104,15 +71,13 @@ impl Member {
         make: impl Fn(&CallContext) -> Result<S, Error> + Send + Sync + 'static,
     ) -> Self
     where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send + 'static,
+        S: Stack,
     {
         Self::of(
             name.into(),
             Source::PerCaller(Factory {
                 by,
-                make: Box::new(move |context| make(context).map(boxed)),
+                make: Box::new(move |context| make(context).map(BoxStack::new)),
                 max: MAX_STACKS,
                 idle: IDLE,
                 stacks: Mutex::default(),
@@ -211,7 +176,7 @@ impl Member {
     /// 2026-07-28, Tools, has clients consider annotations untrusted unless they come from a
     /// trusted server. The setting governs:
     ///
-    /// | | [read-only mode](super::GatewayBuilder::read_only) | the member's own layers |
+    /// | | [read-only mode](crate::gateway::GatewayBuilder::read_only) | the member's own layers |
     /// |---|---|---|
     /// | not set (default) | exposes none of its tools | use their own settings |
     /// | `true` | exposes tools with `readOnlyHint` | receive the [`ToolHints`](crate::ToolHints) of the tool from the caller's list, unless an outer layer has set hints |
@@ -279,13 +244,4 @@ impl fmt::Debug for Member {
             .field("priority", &self.priority)
             .finish_non_exhaustive()
     }
-}
-
-fn boxed<S>(stack: S) -> Stack
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send + 'static,
-{
-    BoxCloneService::new(stack.map_err(Into::into))
 }

@@ -12,20 +12,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::member::Stack;
-use crate::{Audience, CallContext, Error, Refusal, caller::Era, code};
+use crate::{Audience, BoxStack, CallContext, Error, Refusal, caller::Era, code, util::lock};
 
 /// The default maximum number of stacks of a per-caller member.
-pub(super) const MAX_STACKS: usize = 1_000;
+pub(in crate::gateway) const MAX_STACKS: usize = 1_000;
 
 /// The default time for which a per-caller member keeps an unused stack.
-pub(super) const IDLE: Duration = Duration::from_secs(10 * 60);
+pub(in crate::gateway) const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// The unit for which a per-caller member makes a stack.
 ///
@@ -54,7 +53,7 @@ pub enum PerCaller {
 
 impl PerCaller {
     /// Returns `true` if callers of this era have a stack for each session.
-    pub(super) fn by_session(self, era: Era) -> bool {
+    pub(in crate::gateway) fn by_session(self, era: Era) -> bool {
         match self {
             Self::Principal => false,
             Self::Session => true,
@@ -64,33 +63,34 @@ impl PerCaller {
 }
 
 /// The source of a member's stack.
-pub(super) enum Source {
-    Shared(Mutex<Stack>),
+pub(in crate::gateway) enum Source {
+    Shared(BoxStack),
     PerCaller(Factory),
 }
 
-pub(super) type Make = Box<dyn Fn(&CallContext) -> Result<Stack, Error> + Send + Sync>;
+pub(in crate::gateway) type Make =
+    Box<dyn Fn(&CallContext) -> Result<BoxStack, Error> + Send + Sync>;
 
-pub(super) struct Factory {
-    pub(super) by: PerCaller,
-    pub(super) make: Make,
-    pub(super) max: usize,
-    pub(super) idle: Duration,
-    pub(super) stacks: Mutex<HashMap<CallerKey, Made>>,
+pub(in crate::gateway) struct Factory {
+    pub(in crate::gateway) by: PerCaller,
+    pub(in crate::gateway) make: Make,
+    pub(in crate::gateway) max: usize,
+    pub(in crate::gateway) idle: Duration,
+    pub(in crate::gateway) stacks: Mutex<HashMap<CallerKey, Made>>,
     /// A task that drops idle stacks is running.
-    pub(super) swept: AtomicBool,
+    pub(in crate::gateway) swept: AtomicBool,
 }
 
 /// The caller to which a per-caller stack belongs. A session's stack also belongs to its principal:
 /// another principal with the same session has another stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct CallerKey {
+pub(in crate::gateway) struct CallerKey {
     audience: Audience,
     session: Option<u64>,
 }
 
-pub(super) struct Made {
-    stack: Stack,
+pub(in crate::gateway) struct Made {
+    stack: BoxStack,
     used: Instant,
     in_use: Arc<()>,
 }
@@ -125,7 +125,10 @@ impl Factory {
         }
     }
 
-    pub(super) fn get(&self, context: &CallContext) -> Result<(Stack, Option<Arc<()>>), Error> {
+    pub(in crate::gateway) fn get(
+        &self,
+        context: &CallContext,
+    ) -> Result<(BoxStack, Option<Arc<()>>), Error> {
         let key = self.key(context)?;
         if let Some(found) = self.find(&key) {
             return Ok(found);
@@ -136,10 +139,10 @@ impl Factory {
     }
 
     fn stacks(&self) -> MutexGuard<'_, HashMap<CallerKey, Made>> {
-        self.stacks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stacks)
     }
 
-    fn find(&self, key: &CallerKey) -> Option<(Stack, Option<Arc<()>>)> {
+    fn find(&self, key: &CallerKey) -> Option<(BoxStack, Option<Arc<()>>)> {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let made = stacks.get_mut(key)?;
@@ -148,7 +151,7 @@ impl Factory {
     }
 
     /// Drops the stacks that were idle for too long.
-    pub(super) fn sweep(&self) {
+    pub(in crate::gateway) fn sweep(&self) {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let idle: Vec<CallerKey> = stacks
@@ -161,7 +164,7 @@ impl Factory {
         drop(dropped);
     }
 
-    fn keep(&self, key: CallerKey, stack: Stack) -> Result<(Stack, Option<Arc<()>>), Error> {
+    fn keep(&self, key: CallerKey, stack: BoxStack) -> Result<(BoxStack, Option<Arc<()>>), Error> {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let mut dropped: Vec<Made> = Vec::new();
