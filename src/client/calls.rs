@@ -12,7 +12,6 @@ use rmcp::model::{
     SetLevelRequestParams, SubscribeRequest, SubscribeRequestParams, UnsubscribeRequest,
     UnsubscribeRequestParams, UpdateTaskParams, UpdateTaskRequest,
 };
-use tower::Service;
 
 use super::{
     McpClient,
@@ -21,18 +20,13 @@ use super::{
     mrtr::Rounds,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse,
+    CallContext, Error, McpRequest, Stack,
     protocol::results::{self, MethodResult},
 };
 
 /// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a
 /// timeout of the client, and with any other error of the stack.
-impl<S> McpClient<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpClient<S> {
     async fn ask<T: MethodResult>(&self, message: impl Into<ClientRequest>) -> Result<T, Error> {
         let call = self.call();
         results::expect(call.run(call.request(message)).await?)
