@@ -186,7 +186,7 @@ pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Optio
 }
 
 /// Returns the error that replaces an answer to another request.
-pub(super) fn stray() -> ErrorData {
+pub(super) fn other_request() -> ErrorData {
     tracing::warn!(
         "a server answered a request with an id of another request; the answer is dropped"
     );

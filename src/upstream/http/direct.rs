@@ -339,7 +339,9 @@ impl<'a> AnswerStream<'a> for ResponseStream<'a> {
 fn outcome(message: Option<ResponseMessage>) -> Result<Answer, Option<ServerJsonRpcMessage>> {
     match message {
         Some(ResponseMessage::Answer { message, .. }) => Ok(answered(message)),
-        Some(ResponseMessage::OtherAnswer) => Ok(Err(ServiceError::McpError(answer::stray()))),
+        Some(ResponseMessage::OtherAnswer) => {
+            Ok(Err(ServiceError::McpError(answer::other_request())))
+        }
         Some(ResponseMessage::Unreadable) => Ok(no_message()),
         Some(ResponseMessage::Other(message)) => Err(Some(message)),
         None => Err(None),
