@@ -234,7 +234,7 @@ pub(super) fn for_request(
             event.data = for_rmcp(message, routes);
             Ok(event)
         }
-        Some(ResponseMessage::OtherAnswer) => Ok(event_of(event, stray(), own)),
+        Some(ResponseMessage::OtherAnswer) => Ok(event_of(event, other_request(), own)),
         Some(ResponseMessage::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
         _ => Ok(event),
     }
