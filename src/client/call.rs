@@ -90,12 +90,14 @@ impl<'a, S: Stack> ClientCall<'a, S> {
         &self,
         message: impl Into<ClientRequest>,
     ) -> Result<ServerResult, Error> {
-        let mut context = CallContext::default();
-        context.meta = self.meta.clone();
-        context.extensions = self.extensions.clone();
-        context.cancellation = self.cancellation.clone();
-        context.caller = self.client.caller(&self.sink);
-        context.deadline = self.deadline;
+        let context = CallContext {
+            meta: self.meta.clone(),
+            extensions: self.extensions.clone(),
+            cancellation: self.cancellation.clone(),
+            caller: self.client.caller(&self.sink),
+            deadline: self.deadline,
+            ..CallContext::default()
+        };
         let request = McpRequest::from_parts(message.into(), context);
         let response = self
             .client

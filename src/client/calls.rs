@@ -251,10 +251,12 @@ impl<S: Stack> McpClient<S> {
     pub async fn notify(&self, notification: impl Into<ClientNotification>) -> Result<(), Error> {
         let mut notification = notification.into();
         let sink = CallSink::new(None, Recipient::Handler(self.shared.handler.clone()));
-        let mut context = CallContext::default();
-        context.caller = self.caller(&sink);
-        context.meta = RequestMetaObject(std::mem::take(notification.get_meta_mut()).0);
-        context.extensions = std::mem::take(notification.extensions_mut());
+        let mut context = CallContext {
+            caller: self.caller(&sink),
+            meta: RequestMetaObject(std::mem::take(notification.get_meta_mut()).0),
+            extensions: std::mem::take(notification.extensions_mut()),
+            ..CallContext::default()
+        };
         context.extensions.remove::<NotificationMetaObject>();
         let request = McpRequest::notification(notification, context);
         self.dispatch(request, &sink, self.options().request_timeout)

@@ -35,12 +35,13 @@ impl<S: Stack> McpClient<S> {
             recipient: Recipient::Handler(self.shared.handler.clone()),
             changes: changes_in,
         };
-        let mut context = CallContext::default();
-        context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
-        context.caller = self
-            .in_session(Caller::new(sink))
-            .answering_requests(answers);
+        let caller = self.in_session(Caller::new(sink));
+        let context = CallContext {
+            meta: self.introduction(),
+            caller: caller.answering_requests(answers),
+            ..CallContext::default()
+        };
         let stack = self.stack();
         let within = self.options().request_timeout;
         let call = |request| stack.oneshot(request);
