@@ -317,8 +317,8 @@ impl<'a> ResponseStream<'a> {
                 ControlFlow::Continue(Some(JsonRpcMessage::Notification(message))) => {
                     routes.deliver_to(&self.id, message.notification);
                 }
-                Err(Some(JsonRpcMessage::Request(request))) => {
-                    self.direct.decline(request.id, &self.auth).await
+                ControlFlow::Continue(Some(JsonRpcMessage::Request(request))) => {
+                    self.direct.decline(request.id, &self.auth).await;
                 }
                 ControlFlow::Continue(_) => {}
             }
@@ -341,7 +341,7 @@ fn outcome(message: Option<ResponseMessage>) -> ControlFlow<Answer, Option<Serve
     match message {
         Some(ResponseMessage::Answer { message, .. }) => ControlFlow::Break(answered(message)),
         Some(ResponseMessage::OtherAnswer) => {
-            Ok(Err(ServiceError::McpError(answer::other_request())))
+            ControlFlow::Break(Err(ServiceError::McpError(answer::other_request())))
         }
         Some(ResponseMessage::Unreadable) => ControlFlow::Break(no_message()),
         Some(ResponseMessage::Other(message)) => ControlFlow::Continue(Some(message)),
