@@ -32,6 +32,15 @@ impl Shared {
         if request.as_notification().is_some() {
             return self.notify_all(request).await;
         }
+        let is_listen = matches!(
+            request.message,
+            ClientRequest::SubscriptionsListenRequest(_)
+        );
+        let shared = self.clone();
+        shared.lifecycle.run(is_listen, self.answer(request)).await
+    }
+
+    async fn answer(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }

@@ -145,6 +145,7 @@ mod discover;
 mod dispatch;
 mod handle;
 mod layer;
+mod lifecycle;
 mod listen;
 mod lists;
 mod lookup;
@@ -158,7 +159,7 @@ mod shared;
 mod tool_hints;
 mod visibility;
 
-pub use handle::{GatewayHandle, MemberStatus};
+pub use handle::{GatewayHandle, GatewayStats, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
 pub use lists::gather::ListReport;
 pub use members::{member::Member, per_caller::PerCaller, state::MemberState};

@@ -7,6 +7,7 @@
 
 mod apps;
 mod callers;
+mod close;
 #[path = "../common/mod.rs"]
 mod common;
 mod deaths;
