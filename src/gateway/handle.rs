@@ -1,7 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    lists::{list_item::ListItem, list_key::ListKey, listed_member::ListedMember},
+    lists::{
+        list_item::ListItem, list_key::ListKey, listed_member::ListedMember,
+        option_checks::UnmatchedOption,
+    },
     members::{member::Member, state::MemberState},
     shared::Shared,
 };
@@ -41,6 +44,10 @@ pub struct MemberStatus {
     /// their outward names and they may not be prefixed. They are taken from the last list of a
     /// caller without a principal. Limit: 100.
     pub left_out: Vec<String>,
+    /// The options (`rename`, `hide`, `describe` and filters) that match none of the member's items.
+    /// They are compared with the current lists of all callers, and are empty while the member is
+    /// down. A filter is compared once lists of all kinds are known.
+    pub unmatched: Vec<UnmatchedOption>,
 }
 
 impl GatewayHandle {
@@ -101,6 +108,7 @@ impl GatewayHandle {
         let status = |member: &Arc<ListedMember>| MemberStatus {
             name: member.name.clone(),
             state: member.state(),
+            unmatched: member.unmatched_options(),
             left_out: all()
                 .filter(|(_, loser)| *loser == member.name)
                 .map(|(name, _)| name.clone())

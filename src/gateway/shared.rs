@@ -197,7 +197,13 @@ impl Shared {
             }
         };
         let removed = self.lifecycle.child_token();
-        let member = ActiveMember::new(member, place, self.prefix, removed);
+        let member = ActiveMember::new(
+            member,
+            place,
+            self.prefix,
+            self.rules.style.clone(),
+            removed,
+        );
         let mut list = slot.list.clone();
         list.retain(|other| other.name != member.name);
         list.push(Arc::new(ListedMember::new(member)));

@@ -19,6 +19,7 @@ mod names;
 mod routes;
 mod shop;
 mod unfit;
+mod unmatched;
 mod updates;
 #[allow(dead_code, reason = "each test binary uses its own part")]
 #[path = "../upstream/wire.rs"]

@@ -17,6 +17,8 @@ pub(in crate::gateway) struct CachedList<T> {
     pub(in crate::gateway) items: Vec<T>,
     /// The positions of the items, by the member's own names or URIs.
     pub(in crate::gateway) keys: HashMap<Box<str>, usize>,
+    /// The member's options that match none of the items, by their positions.
+    pub(super) unmatched: Box<[usize]>,
     /// The audience that an inner layer set, if it is narrower than the key.
     pub(in crate::gateway) private: Option<PrivateTo>,
     /// Other callers of the key may be shown it too.

@@ -14,7 +14,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rmcp::model::CacheScope;
+use rmcp::model::{CacheScope, Prompt, Resource, ResourceTemplate, Skill, Tool};
 use tokio::time::Instant;
 
 use super::{
@@ -207,6 +207,31 @@ impl ListedMember {
     }
 }
 
+impl ListedMember {
+    /// Fetches, once, the lists that no caller has asked for: a filter may be about their items.
+    fn fetch_all_lists(self: &Arc<Self>, notifier: &ChangeNotifier) {
+        if self.is_per_caller() || self.checks.completing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let context = CallContext::background();
+        self.fetch_missing::<Tool>(&context, notifier);
+        self.fetch_missing::<Prompt>(&context, notifier);
+        self.fetch_missing::<Resource>(&context, notifier);
+        self.fetch_missing::<ResourceTemplate>(&context, notifier);
+        self.fetch_missing::<Skill>(&context, notifier);
+    }
+
+    fn fetch_missing<T: ListItem>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        notifier: &ChangeNotifier,
+    ) {
+        if T::of(&self.lists).cached.values().is_empty() {
+            drop(self.fetch::<T>(context, self.list_key(context), notifier));
+        }
+    }
+}
+
 /// Returns a context for a request on behalf of several callers. It has the `_meta` of `context`,
 /// but notifications and requests do not reach a caller.
 fn shared_context(context: &CallContext) -> CallContext {
@@ -233,8 +258,17 @@ impl Fetch {
     fn cache<T: ListItem>(&self, listing: AllPages<T>, now: Instant) -> Arc<CachedList<T>> {
         let page = listing.page;
         let unrestricted = listing.private.is_none();
+        let keys = by_key(&page.items);
+        let unmatched = match listing.is_whole {
+            true => self
+                .member
+                .checks
+                .unmatched_by(&self.member, &page.items, &keys),
+            false => Box::default(),
+        };
         let list = Arc::new(CachedList {
-            keys: by_key(&page.items),
+            keys,
+            unmatched,
             items: page.items,
             private: listing.private,
             shareable: listing.shareable,
@@ -254,6 +288,9 @@ impl Fetch {
                 false => self.key.clone(),
             };
             T::of(&self.member.lists).cached.set(key, list.clone());
+            if self.member.check_options(&list) {
+                self.member.fetch_all_lists(&self.notifier);
+            }
         }
         list
     }
@@ -319,6 +356,8 @@ fn by_key<T: ListItem>(items: &[T]) -> HashMap<Box<str>, usize> {
 /// All pages of a list, joined.
 struct AllPages<T> {
     page: Page<T>,
+    /// The list was read to its end.
+    is_whole: bool,
     expires: Option<Instant>,
     /// Every page is marked as public.
     public: bool,
@@ -331,6 +370,7 @@ impl<T> AllPages<T> {
     fn nothing(expires: Instant) -> Self {
         Self {
             page: Page::default(),
+            is_whole: true,
             expires: Some(expires),
             public: false,
             private: None,
@@ -348,6 +388,7 @@ async fn fetch_pages<T: ListItem>(
     let mut private: Option<PrivateTo> = None;
     let mut shareable = true;
     let mut public = true;
+    let mut is_whole = true;
     let audience = Audience::of(context);
     let mut cursor = None;
     let mut pages = Pages::default();
@@ -384,13 +425,17 @@ async fn fetch_pages<T: ListItem>(
                 continue;
             }
             Next::End => {}
-            Next::CutShort(why) => member.log_cut_short::<T>(why),
+            Next::CutShort(why) => {
+                is_whole = false;
+                member.log_cut_short::<T>(why);
+            }
         }
         let ttl = all
             .ttl_ms
             .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
         return Ok(AllPages {
             page: all,
+            is_whole,
             expires: ttl.map(|ttl| began + ttl),
             public,
             private,

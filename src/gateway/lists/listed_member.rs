@@ -9,6 +9,7 @@ use super::{
     cached_list::{CachedList, ListCache},
     list_item::{ForEachItem, ListItem, PerItem},
     list_key::{ByListKey, ListKey},
+    option_checks::Checks,
 };
 use crate::gateway::{members::active_member::ActiveMember, names::uris};
 use crate::{CallContext, ToolHints};
@@ -27,11 +28,13 @@ impl PerItem for Caches {
 pub(in crate::gateway) struct ListedMember {
     member: Arc<ActiveMember>,
     pub(super) lists: ForEachItem<Caches>,
+    pub(super) checks: Checks,
 }
 
 impl ListedMember {
     pub(in crate::gateway) fn new(member: ActiveMember) -> Self {
         Self {
+            checks: Checks::of(&member.options),
             member: Arc::new(member),
             lists: ForEachItem::default(),
         }

@@ -7,4 +7,6 @@ pub(super) mod list_item;
 pub(super) mod list_key;
 pub(super) mod listed_member;
 pub(super) mod merge;
+pub(super) mod option_checks;
 pub(super) mod pages;
+pub(super) mod unmatched;
