@@ -24,7 +24,7 @@ use http_body_util::{BodyExt, Full};
 use rmcp::model::{CallToolResult, ContentBlock};
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Principal,
-    audit::{Audit, AuditFile, SinkOptions, WhenFull},
+    audit::{AuditFile, AuditLog, SinkOptions, WhenFull},
     auth::{AuthError, Rules, Verified, Verifier, http::HttpAuthLayer},
 };
 use serde_json::json;
@@ -62,8 +62,8 @@ fn audit(runtime: &tokio::runtime::Runtime) {
     std::fs::create_dir_all(&folder).unwrap();
     let options = SinkOptions::new().when_full(WhenFull::Block);
     let file = AuditFile::new(folder.join("audit.jsonl")).options(options);
-    let memory = Audit::builder().memory(1_000).build().unwrap();
-    let file = Audit::builder().file(file).build().unwrap();
+    let memory = AuditLog::builder().memory(1_000).build().unwrap();
+    let file = AuditLog::builder().file(file).build().unwrap();
     let mut bare = inner.clone();
     let mut in_memory = ServiceBuilder::new()
         .layer(memory.layer())

@@ -34,7 +34,7 @@ use rmcp_layers::{
     Caller, CallerSink, Error, McpRequest, McpResponse,
     retry::{
         RetryLayer,
-        breaker::{BreakerPolicy, CircuitBreakerLayer},
+        breaker::{CircuitBreakerLayer, CircuitBreakerPolicy},
     },
 };
 use serde_json::json;
@@ -132,7 +132,7 @@ async fn measure() -> Rounds {
     let breaker = CircuitBreakerLayer::new;
     let opened = breaker();
     opened.handle().force_open("another");
-    let rates = BreakerPolicy::new().failure_rate(0.5);
+    let rates = CircuitBreakerPolicy::new().failure_rate(0.5);
     let rates = CircuitBreakerLayer::builder().policy(rates).build();
     let keyless = RetryLayer::builder().idempotency_key(false).build();
     let both = |breaker: CircuitBreakerLayer, retry: RetryLayer| {

@@ -18,8 +18,8 @@ use std::{
 
 use rmcp::{tool, tool_router};
 use rmcp_layers::{
-    Error, McpClient, McpRequest, Principal, ServiceBuilderExt, Stack, Upstream,
-    cache::{CacheLayer, CacheStatus},
+    CacheStatus, Error, McpClient, McpRequest, Principal, ServiceBuilderExt, Stack, Upstream,
+    cache::CacheLayer,
 };
 use tower::ServiceBuilder;
 
@@ -71,7 +71,7 @@ async fn ask(client: &McpClient<impl Stack>, user: &str) -> Result<(), Error> {
         .principal(Principal::new(user))
         .build();
     let response = client.send(call).await?;
-    let status = match CacheStatus::of(&response) {
+    let status = match response.report.cache_status {
         Some(CacheStatus::Hit { .. }) => "hit",
         Some(CacheStatus::Miss) => "miss",
         _ => "other",

@@ -30,7 +30,7 @@ use rmcp_layers::{
     Error, McpClient, ServiceBuilderExt, Stack, Upstream,
     retry::{
         Jitter, RetryLayer, RetryPolicy,
-        breaker::{BreakerPolicy, CircuitBreakerLayer},
+        breaker::{CircuitBreakerLayer, CircuitBreakerPolicy},
     },
 };
 use tower::ServiceBuilder;
@@ -83,7 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .build()?;
     let breaker = CircuitBreakerLayer::builder()
-        .policy(BreakerPolicy::new().consecutive_failures(4))
+        .policy(CircuitBreakerPolicy::new().consecutive_failures(4))
         .on_state_change(|change| println!("breaker: {} is {}", change.key, change.to.as_str()))
         .build()?;
     let shop = Shop::default();

@@ -9,7 +9,7 @@
 //! writer calls write: ok
 //! no key calls read: refused with -31401
 //! audit: reader read Allowed
-//! audit: reader write Denied
+//! audit: reader write Concealed
 //! audit: writer write Allowed
 //! audit: - read Unauthenticated
 //! ```
@@ -18,7 +18,7 @@ use rmcp::{tool, tool_router};
 use rmcp_layers::{
     Error, Handler, McpClient, McpRequest, McpServer, Principal, ServiceBuilderExt, Stack,
     Upstream,
-    audit::Audit,
+    audit::AuditLog,
     auth::{ApiKeys, AuthLayer, Rules, TOKEN_META_KEY},
 };
 use tower::ServiceBuilder;
@@ -66,13 +66,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .tool("read", "files:read")
         .tool("write", "files:write")
         .build()?;
-    let audit = Audit::builder().memory(100).build()?;
+    let audit = AuditLog::builder().memory(100).build()?;
     let records = audit.handle();
     let auth = AuthLayer::builder(keys)
         .rules(rules)
-        .open(["server/discover"])
-        .audit(audit);
+        .open(["server/discover"]);
     let stack = ServiceBuilder::new()
+        .audit(audit.layer())
         .auth(auth.build()?)
         .service(Handler::new(Files));
     // `server.serve(transport)` serves it over stdio or a socket, rmcp's `StreamableHttpService`

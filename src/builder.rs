@@ -131,17 +131,17 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     /// Writes a record of each call; see [`audit`](crate::audit).
     ///
-    /// Requires the feature `auth`.
+    /// Requires the feature `audit`.
     ///
     /// ```
-    /// use rmcp_layers::{ServiceBuilderExt, Upstream, audit::Audit};
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, audit::AuditLog};
     /// use tower::ServiceBuilder;
     /// # struct Files;
     /// # impl rmcp::ServerHandler for Files {}
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let audit = Audit::builder().memory(1_000).build()?;
+    /// let audit = AuditLog::builder().memory(1_000).build()?;
     /// let stack = ServiceBuilder::new()
     ///     .audit(audit.layer())
     ///     .service(Upstream::in_process(Files));
@@ -149,7 +149,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// # Ok(())
     /// # }
     /// ```
-    #[cfg(feature = "auth")]
+    #[cfg(feature = "audit")]
     fn audit(
         self,
         layer: crate::audit::AuditLayer,
@@ -282,7 +282,7 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(layer)
     }
 
-    #[cfg(feature = "auth")]
+    #[cfg(feature = "audit")]
     fn audit(
         self,
         layer: crate::audit::AuditLayer,

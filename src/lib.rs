@@ -133,6 +133,7 @@
 //! | layer | reason for its place |
 //! |---|---|
 //! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListensLayer`] | they limit everything inside |
+//! | [`audit`] | calls that `auth` refuses are on record too |
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
@@ -146,6 +147,7 @@
 //! # use std::time::Duration;
 //! # use rmcp_layers::{
 //! #     McpServer, Principal, ServiceBuilderExt, Upstream,
+//! #     audit::AuditLog,
 //! #     auth::{ApiKeys, AuthLayer, CredentialLayer, Credentials},
 //! #     cache::CacheLayer,
 //! #     gateway::Gateway,
@@ -153,9 +155,10 @@
 //! #     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 //! # };
 //! # use tower::ServiceBuilder;
-//! # fn main() -> Result<(), rmcp_layers::Error> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let files = Upstream::http("http://127.0.0.1:8000/mcp")?;
 //! # let keys = ApiKeys::new().key("k-3f9a5c1e77d04b2a", Principal::new("ann"))?;
+//! # let audit = AuditLog::builder().memory(1_000).build()?;
 //! # let auth = AuthLayer::builder(keys).build()?;
 //! # let credential = CredentialLayer::new(Credentials::fixed("token-for-this-server")?);
 //! let member = ServiceBuilder::new()
@@ -166,6 +169,7 @@
 //! let gateway = Gateway::builder().member("files", member).build()?;
 //! let stack = ServiceBuilder::new()
 //!     .except_listens(ServiceBuilder::new().load_shed().concurrency_limit(256))
+//!     .audit(audit.layer())
 //!     .auth(auth)
 //!     .registry(RegistryLayer::new())
 //!     .cache(CacheLayer::new())
@@ -252,17 +256,20 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `auth` | [`auth`]: authentication, authorization and an audit record |
-//! | `auth-client` | `auth` with requests to an authorization server over HTTP |
-//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; and [`store`] for state that processes share |
+//! | `audit` | [`audit`]: a record of each call, with the decision on it |
+//! | `auth` | [`auth`]: authentication and authorization |
+//! | `auth-client` | `auth` with requests to an authorization server over HTTP: `Introspection`, `TokenExchange`, and with `jwt` also `Jwks::url` |
+//! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
+//! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
-//! | `redis` | `cache` with a store in Redis or Valkey |
+//! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
+//! | `store` | [`store`]: values, counters and leases that processes share |
 //!
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
@@ -272,18 +279,13 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
-#[cfg(any(feature = "cache", feature = "retry"))]
-#[cfg_attr(not(feature = "retry"), allow(dead_code))]
-mod attempts;
-#[cfg(feature = "auth")]
+#[cfg(feature = "audit")]
 pub mod audit;
 #[cfg(feature = "auth")]
 pub mod auth;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
-#[cfg(feature = "cache")]
-mod cache_status;
 mod caller;
 mod caller_limit;
 mod client;
@@ -298,13 +300,14 @@ mod outcome;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
+mod report;
 mod request;
 mod response;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod server;
 mod stack;
-#[cfg(feature = "cache")]
+#[cfg(feature = "store")]
 pub mod store;
 mod upstream;
 mod util;
@@ -315,18 +318,21 @@ pub use caller_limit::{CallerLimit, CallerLimitLayer};
 pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
 pub use context::CallContext;
 pub use context::audience::Audience;
+pub use context::decision::{Decision, DecisionSlot};
 pub use context::principal::Principal;
 pub use context::served_by::ServedBy;
 pub use context::tool_hints::ToolHints;
 pub use context::visibility::{Item, Visibility};
 pub use error::{
-    ConfigError, Delivered, Error, ErrorKind, Refusal, TimeoutError, TransportError, code,
+    ConfigError, Delivered, Error, ErrorKind, HttpRefusal, OnHttpRefusal, Refusal, TimeoutError,
+    TransportError, code,
 };
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
+pub use report::{CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts};
 #[cfg(feature = "http-server")]

@@ -11,7 +11,7 @@ use crate::{CallContext, Caller, Principal};
 
 /// The tool that a registry lists in place of a catalogue. It calls the tool named by its argument
 /// `name`.
-#[cfg(any(feature = "auth", feature = "registry"))]
+#[cfg(any(feature = "audit", feature = "auth", feature = "registry"))]
 pub(crate) const CALL_TOOL: &str = "call_tool";
 
 /// A request on its way through a stack.
@@ -184,7 +184,7 @@ impl RequestParts {
     }
 
     /// Returns the name of the tool that a call of [`CALL_TOOL`] calls.
-    #[cfg(feature = "auth")]
+    #[cfg(any(feature = "audit", feature = "auth"))]
     pub(crate) fn called_tool(&self) -> Option<&str> {
         let call = self.as_tool_call().filter(|call| call.name == CALL_TOOL)?;
         call.arguments.as_ref()?.get("name")?.as_str()

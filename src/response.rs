@@ -2,14 +2,14 @@ use std::ops::{Deref, DerefMut};
 
 use rmcp::model::{Extensions, ServerResult};
 
-use crate::error::retry_after_in;
+use crate::{CallReport, error::retry_after_in};
 
 /// A response on its way up through a stack.
 ///
-/// It dereferences to its [`ResponseParts`]. `response.result` is rmcp's own [`ServerResult`], and
-/// `response.extensions` has facts from inner layers for outer ones (such as its audience and the
-/// number of attempts). The parts are boxed, because rmcp's result has several hundred bytes and a
-/// stack passes a response through many futures.
+/// It dereferences to its [`ResponseParts`]. `response.result` is rmcp's own [`ServerResult`].
+/// `response.report` has facts from the crate's layers for outer ones, and `response.extensions`
+/// has those of foreign layers. The parts are boxed, because rmcp's result has several hundred bytes
+/// and a stack passes a response through many futures.
 ///
 /// ```
 /// use rmcp::model::{CallToolResult, ContentBlock};
@@ -27,23 +27,21 @@ pub struct McpResponse(Box<ResponseParts>);
 pub struct ResponseParts {
     /// The result from the upstream or the handler.
     pub result: ServerResult,
-    /// Facts for outer layers. They never reach the wire. A cache keeps them with the response,
-    /// except those about the fetch: the number of attempts.
+    /// Facts for outer layers, by type. They never reach the wire. A cache keeps them with the
+    /// response.
     pub extensions: Extensions,
-    /// The cache status. It has its own field because each hit has one. In the extensions it would
-    /// take three allocations, a fifth of the cost of a hit.
-    #[cfg(feature = "cache")]
-    pub(crate) cache_status: Option<crate::cache_status::CacheStatus>,
+    /// Facts about the call. They never reach the wire. A cache keeps
+    /// [part of them](CallReport::for_cached_response) with the response.
+    pub report: CallReport,
 }
 
 impl McpResponse {
-    /// Creates a response with this result and no extensions.
+    /// Creates a response with this result, no extensions and an empty report.
     pub fn new(result: impl Into<ServerResult>) -> Self {
         Self(Box::new(ResponseParts {
             result: result.into(),
             extensions: Extensions::new(),
-            #[cfg(feature = "cache")]
-            cache_status: None,
+            report: CallReport::new(),
         }))
     }
 
@@ -72,17 +70,6 @@ impl McpResponse {
         (failed.is_error == Some(true))
             .then(|| retry_after_in(failed.meta.as_ref()?))
             .flatten()
-    }
-}
-
-#[cfg(feature = "cache")]
-impl ResponseParts {
-    /// Returns the extensions without facts about the call that fetched the response, for a cache.
-    /// (The name of the serving upstream is not one of them: it is in the request.)
-    pub(crate) fn facts_of_the_answer(&self) -> Extensions {
-        let mut facts = self.extensions.clone();
-        facts.remove::<crate::attempts::Attempts>();
-        facts
     }
 }
 

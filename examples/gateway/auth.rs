@@ -19,7 +19,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use rmcp_layers::audit::{Audit, AuditFile, SinkOptions, WhenFull};
+use rmcp_layers::audit::{AuditFile, AuditLayer, AuditLog, SinkOptions, WhenFull};
 use rmcp_layers::auth::{
     AuthLayer, Jwks, JwtVerifier, Rules, RulesBuilder, Scopes,
     http::{HttpAuthLayer, ProtectedResource},
@@ -81,7 +81,7 @@ struct Rule {
 pub struct Auth {
     verifier: JwtVerifier,
     rules: Rules,
-    audit: Option<Audit>,
+    audit: Option<AuditLog>,
     issuer: String,
     resource: Option<String>,
     scopes: Vec<String>,
@@ -164,7 +164,7 @@ impl AuthConfig {
         Ok(rules.build()?)
     }
 
-    fn audit(&self) -> Result<Option<Audit>> {
+    fn audit(&self) -> Result<Option<AuditLog>> {
         let Some(path) = &self.audit_file else {
             return match self.audit_when_full {
                 Some(_) => Err("[auth]: `audit_when_full` wants an `audit_file`".into()),
@@ -178,7 +178,7 @@ impl AuthConfig {
         };
         let options = SinkOptions::new().when_full(when_full);
         let file = AuditFile::new(path).options(options);
-        let audit = Audit::builder().file(file).build();
+        let audit = AuditLog::builder().file(file).build();
         let audit = audit.map_err(|error| format!("[auth]: `audit_file`: {error}"))?;
         Ok(Some(audit))
     }
@@ -208,13 +208,15 @@ impl Auth {
     /// environment, if `token_env` is set.
     pub fn layer(&self, stdio: bool) -> Result<AuthLayer> {
         let mut layer = AuthLayer::builder(self.verifier.clone()).rules(self.rules.clone());
-        if let Some(audit) = &self.audit {
-            layer = layer.audit(audit.clone());
-        }
         if let Some(variable) = self.token_env.as_ref().filter(|_| stdio) {
             layer = layer.token_from_env(variable);
         }
         Ok(layer.build()?)
+    }
+
+    /// Returns the layer that keeps the record, if there is an audit file.
+    pub fn audit_layer(&self) -> Option<AuditLayer> {
+        self.audit.as_ref().map(AuditLog::layer)
     }
 
     /// Returns the layer in front of HTTP, for a gateway that listens at `url`.
@@ -227,7 +229,7 @@ impl Auth {
             .resource(resource)
             .rules(self.rules.clone());
         if let Some(audit) = &self.audit {
-            guard = guard.audit(audit.clone());
+            guard = guard.on_refusal(audit.clone());
         }
         Ok(guard.build()?)
     }

@@ -26,11 +26,12 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use futures::future::join_all;
 use rmcp_layers::{
     CallerLimitLayer, Error, ExceptListensLayer, Handler, McpRequest, McpResponse, Upstream,
-    auth::AuthLayer, cache::CacheLayer, registry::RegistryLayer,
+    audit::AuditLayer, auth::AuthLayer, cache::CacheLayer, registry::RegistryLayer,
 };
 use tower::{ServiceBuilder, util::BoxCloneService};
 
 use crate::{
+    auth::Auth,
     config::{Config, Upstreams},
     demo::Demo,
     in_flight::InFlight,
@@ -146,6 +147,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         return Err("--demo has no token, and the gateway has [auth]".into());
     }
     let layers = Layers {
+        audit: auth.as_ref().and_then(Auth::audit_layer),
         auth: auth
             .as_ref()
             .map(|auth| auth.layer(options.stdio))
@@ -200,6 +202,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
 
 /// The configured layers.
 struct Layers {
+    audit: Option<AuditLayer>,
     auth: Option<AuthLayer>,
     status: Option<RegistryLayer>,
     cache: Option<CacheLayer>,
@@ -220,7 +223,8 @@ struct Limits {
 ///   above the limit is refused at once.
 /// - The limit on one caller's calls is well below the common limit, so that no caller uses it up.
 ///   It is inside of `auth`, which identifies the caller.
-/// - `auth` is outside of every layer that answers or acts, so that nothing is done for an
+/// - `audit` is outside of `auth`, so that refused calls are on record too.
+/// - `auth` is outside of every other layer that answers or acts, so that nothing is done for an
 ///   unauthenticated caller. Its rules also guard the gateway's own tool, and inner layers know the
 ///   principal.
 /// - `registry` is outside of the cache, so that its tool returns the servers' current state.
@@ -237,6 +241,7 @@ fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(in_flight.layer())
         .layer(ExceptListensLayer::new(common))
+        .option_layer(layers.audit)
         .option_layer(layers.auth)
         .layer(ExceptListensLayer::new(CallerLimitLayer::new(
             limits.per_caller,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use rmcp_layers::retry::{
     RetryBudget, RetryLayer, RetryPolicy,
-    breaker::{BreakerPolicy, CircuitBreakerLayer},
+    breaker::{CircuitBreakerLayer, CircuitBreakerPolicy},
 };
 use serde::Deserialize;
 
@@ -103,7 +103,7 @@ enum Per {
 impl BreakerConfig {
     /// Returns the layer over the server of this name.
     pub fn layer(&self, server: &str) -> Result<CircuitBreakerLayer> {
-        let mut policy = BreakerPolicy::new();
+        let mut policy = CircuitBreakerPolicy::new();
         if let Some(failures) = self.failures {
             policy = policy.consecutive_failures(failures);
         }

@@ -1,6 +1,4 @@
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -9,38 +7,29 @@ use rmcp::model::JsonObject;
 use tokio::time::Instant;
 
 use super::{
-    AuditRecord, Decided, Ended, arguments,
+    AuditRecord, Ended, arguments,
     log::Shared,
     queue::Place,
-    record::{self, MAX_SHORT, MAX_TEXT, Who},
+    record::{self, AuditPrincipal, MAX_SHORT, MAX_TEXT},
 };
 use crate::{
-    Error, Item, McpRequest, McpResponse, Outcome, Principal, ServedBy, Visibility,
-    auth::AuthError, code, protocol,
+    Decision, DecisionSlot, Error, Item, McpRequest, McpResponse, Outcome, ServedBy, Visibility,
+    code, protocol::Unreadable,
 };
-
-/// The decision on a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Verdict<'a> {
-    /// The request goes on.
-    Allowed,
-    /// The principal may not make this request, or the request cannot be decided on. Contains the
-    /// reason.
-    Denied(&'a str),
-    /// The caller is unknown. Contains the reason.
-    Unauthenticated(&'a str),
-}
 
 /// The pending record of one call. If it is dropped before [`end`](Self::end), the record says that
 /// the call was cancelled or panicked.
-pub(crate) struct Entry {
+pub(super) struct Entry {
     shared: Arc<Shared>,
     record: AuditRecord,
     since: Instant,
-    /// The reserved places in the queues, once there are any.
+    /// The reserved places in the first queues.
     places: Vec<Place>,
     /// Arguments that are too large to be hashed on this worker.
     large: Option<JsonObject>,
+    /// The reason why the request cannot be read, if so.
+    unreadable: Option<Arc<Unreadable>>,
+    decision: DecisionSlot,
     served_by: ServedBy,
     called: Arc<Called>,
     /// `true` while the call is being polled: a drop in this state is caused by a panic.
@@ -71,7 +60,7 @@ impl Visibility for Called {
 }
 
 /// Creates a record with only these fields filled in.
-pub(super) fn blank(method: String, decision: Decided, time: SystemTime) -> AuditRecord {
+pub(super) fn blank(method: String, decision: Decision, time: SystemTime) -> AuditRecord {
     AuditRecord {
         time,
         request_id: None,
@@ -91,11 +80,17 @@ pub(super) fn blank(method: String, decision: Decided, time: SystemTime) -> Audi
 }
 
 impl Entry {
-    pub(super) fn new(shared: Arc<Shared>, request: &mut McpRequest) -> Self {
+    /// Begins the record of a call. `unreadable` is the reason why the request cannot be read, if
+    /// so.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        request: &mut McpRequest,
+        unreadable: Option<Arc<Unreadable>>,
+    ) -> Self {
         let method = record::cut(request.method(), MAX_SHORT);
-        let mut record = blank(method, Decided::Undecided, SystemTime::now());
+        let mut record = blank(method, Decision::Undecided, SystemTime::now());
         record.request_id = Some(record::bounded_id(&request.context.id));
-        let unreadable = protocol::unreadable(request);
+        record.principal = request.context.principal().map(AuditPrincipal::of);
         let name = request
             .called_tool()
             .or_else(|| request.target())
@@ -110,67 +105,51 @@ impl Entry {
                 record.argument_hash = arguments::hash(arguments);
             }
         }
-        let served_by = ServedBy::slot(&mut request.context.extensions);
         let called = Arc::new(Called::default());
         if request.as_tool_call().is_some() {
             request.context.note_calls(called.clone());
         }
+        let extensions = &mut request.context.extensions;
         Self {
+            decision: DecisionSlot::slot(extensions),
+            served_by: ServedBy::slot(extensions),
             called,
             shared,
             record,
             since: Instant::now(),
             places: Vec::new(),
             large,
-            served_by,
+            unreadable,
             polled: false,
             written: false,
         }
     }
 
-    /// Records the decision, and the principal that it was about.
-    pub(crate) fn decided(&mut self, principal: Option<&Principal>, verdict: Verdict<'_>) {
-        let (decision, reason) = match verdict {
-            Verdict::Allowed => (Decided::Allowed, None),
-            Verdict::Denied(reason) => (Decided::Denied, Some(reason)),
-            Verdict::Unauthenticated(reason) => (Decided::Unauthenticated, Some(reason)),
-        };
-        self.record.decision = decision;
-        self.record.principal = principal.map(Who::of);
-        self.record.reason = reason.map(|reason| record::cut(reason, MAX_TEXT));
+    pub(super) fn is_of_unreadable(&self) -> bool {
+        self.unreadable.is_some()
     }
 
-    /// Polls a future and marks the entry as polled meanwhile.
-    pub(crate) async fn during<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|cx| {
-            self.polled = true;
-            let polled = future.as_mut().poll(cx);
-            self.polled = false;
-            polled
-        })
-        .await
-    }
-
-    /// Waits until there is room for the record, if the operator chose so. An error refuses the
-    /// call, because it cannot be recorded and the operator chose to refuse such calls.
-    pub(crate) async fn admitted(&mut self) -> Result<(), Error> {
-        let mut places = Vec::with_capacity(self.shared.queues.len());
-        for queue in &self.shared.queues {
-            match queue.take().await {
-                Ok(place) => places.push(place),
-                // A request that is already refused is not refused again for lack of room.
-                Err(_) if self.record.decision != Decided::Allowed => places.push(Place::None),
-                Err(error) => {
-                    self.places = places;
-                    self.record.decision = Decided::Undecided;
-                    self.record.reason = Some("there is no room to put it on record".to_owned());
-                    self.finish(&Err(error.clone()));
-                    return Err(error);
-                }
+    /// Reserves a place in each queue. Returns `None` if the call has to [wait](Self::reserve). An
+    /// error refuses the call, because it cannot be recorded and the operator chose to refuse such
+    /// calls.
+    pub(super) fn try_reserve(&mut self) -> Option<Result<(), Error>> {
+        while let Some(queue) = self.shared.queues.get(self.places.len()) {
+            match queue.try_take()? {
+                Ok(place) => self.places.push(place),
+                Err(error) => return Some(Err(self.refuse(error))),
             }
         }
-        self.places = places;
+        self.large.is_none().then_some(Ok(()))
+    }
+
+    /// Waits for a place in each queue, as the operator chose, and for the hash of large arguments.
+    pub(super) async fn reserve(&mut self) -> Result<(), Error> {
+        while let Some(queue) = self.shared.queues.get(self.places.len()) {
+            match queue.take().await {
+                Ok(place) => self.places.push(place),
+                Err(error) => return Err(self.refuse(error)),
+            }
+        }
         if let Some(arguments) = self.large.take() {
             let hashed = tokio::task::spawn_blocking(move || arguments::hash(&arguments));
             self.record.argument_hash = hashed.await.ok().flatten();
@@ -178,59 +157,56 @@ impl Entry {
         Ok(())
     }
 
-    /// Runs the call and records its result.
-    pub(crate) async fn watch<F, E>(
-        mut self,
-        call: impl FnOnce() -> F,
-    ) -> Result<McpResponse, Error>
-    where
-        F: Future<Output = Result<McpResponse, E>>,
-        E: Into<Error>,
-    {
-        let answer = self.during_call(call).await;
-        self.end(&answer);
+    fn refuse(&mut self, error: Error) -> Error {
+        self.record.reason = Some("there is no room to put it on record".to_owned());
+        self.set_end(&Err(error.clone()));
+        self.write();
+        error
+    }
+
+    /// Runs a step of the call, and marks the entry as polled meanwhile. From now on, the request
+    /// counts as allowed until a layer states another decision.
+    pub(super) fn poll_call<T>(&mut self, step: impl FnOnce() -> T) -> T {
+        self.record.decision = Decision::Allowed;
+        self.polled = true;
+        let polled = step();
+        self.polled = false;
+        polled
+    }
+
+    /// Records the answer of the call, and returns the one for the caller.
+    pub(super) fn end(
+        &mut self,
+        mut answer: Result<McpResponse, Error>,
+    ) -> Result<McpResponse, Error> {
+        if let Some(unreadable) = self.unreadable.take() {
+            // A stack that did not refuse the request has not seen its params.
+            if answer.is_ok() {
+                answer = Err(unreadable.refusal());
+            }
+            if !self.decision.decision().is_some_and(Decision::is_refusal) {
+                self.record.decision = Decision::Denied;
+                self.record.reason = Some(record::cut(unreadable.reason(), MAX_TEXT));
+                self.decision = DecisionSlot::default();
+            }
+        }
+        self.set_end(&answer);
+        self.write();
         answer
     }
 
-    /// Runs the call.
-    pub(crate) async fn during_call<F, E>(
-        &mut self,
-        call: impl FnOnce() -> F,
-    ) -> Result<McpResponse, Error>
-    where
-        F: Future<Output = Result<McpResponse, E>>,
-        E: Into<Error>,
-    {
-        self.polled = true;
-        let call = call();
-        self.polled = false;
-        self.during(call).await.map_err(Into::into)
-    }
-
-    /// Records that the call was denied after the request had been let through: the tool that it
-    /// calls in the end is forbidden.
-    pub(crate) fn denied(&mut self, error: &AuthError) {
-        self.record.decision = Decided::Denied;
-        self.record.reason = Some(record::cut(error.reason(), MAX_TEXT));
-    }
-
-    /// Records the result of the call.
-    pub(crate) fn end(mut self, answer: &Result<McpResponse, Error>) {
-        self.finish(answer);
-    }
-
-    fn finish(&mut self, answer: &Result<McpResponse, Error>) {
+    fn set_end(&mut self, answer: &Result<McpResponse, Error>) {
         self.record.ended = Ended::With(Outcome::of(answer));
         match answer {
             Err(Error::Protocol(error)) => self.record.code = Some(error.code.0),
             Err(Error::Refused(refusal)) => {
                 self.record.code = Some(refusal.code().0);
-                // An inner auth layer decides too.
-                if self.record.decision == Decided::Allowed && refusal.layer() == "auth" {
+                // A layer that states no decision shows it by its refusal.
+                if self.record.decision == Decision::Allowed {
                     self.record.decision = match refusal.code() {
-                        code::UNAUTHENTICATED => Decided::Unauthenticated,
-                        code::FORBIDDEN => Decided::Denied,
-                        _ => Decided::Allowed,
+                        code::UNAUTHENTICATED => Decision::Unauthenticated,
+                        code::FORBIDDEN => Decision::Denied,
+                        _ => Decision::Allowed,
                     };
                 }
             }
@@ -239,7 +215,6 @@ impl Entry {
             }
             _ => {}
         }
-        self.write();
     }
 
     fn write(&mut self) {
@@ -247,13 +222,20 @@ impl Entry {
             return;
         }
         self.record.duration = self.since.elapsed();
+        if let Some(decision) = self.decision.decision() {
+            self.record.decision = decision;
+            // An authenticating layer replaces the principal of the layers outside of it.
+            self.record.principal = self.decision.principal().as_ref().map(AuditPrincipal::of);
+            let reason = self.decision.reason();
+            self.record.reason = reason.map(|reason| record::cut(&reason, MAX_TEXT));
+        }
         if let Some(called) = self.called.name().take() {
             self.record.name = Some(called);
         }
         if let Some(name) = self.served_by.name() {
             self.record.upstream = Some(record::cut(&name, MAX_SHORT));
         }
-        let blank = blank(String::new(), Decided::Undecided, SystemTime::UNIX_EPOCH);
+        let blank = blank(String::new(), Decision::Undecided, SystemTime::UNIX_EPOCH);
         let record = std::mem::replace(&mut self.record, blank);
         self.shared.write(record, std::mem::take(&mut self.places));
     }

@@ -2,7 +2,7 @@ use std::{fmt, io, sync::Arc};
 
 use super::{AuditRecord, log::Shared};
 
-/// Reads an audit and flushes its queues; see [`Audit::handle`](super::Audit::handle). Cloning is
+/// Reads an audit log and flushes its queues; see [`AuditLog::handle`](super::AuditLog::handle). Cloning is
 /// cheap.
 #[derive(Clone)]
 pub struct AuditHandle {
@@ -27,7 +27,7 @@ pub struct SinkCounts {
 
 impl AuditHandle {
     /// Returns the latest records in memory, newest first, at most `limit`. Returns none if the
-    /// audit has no [`memory`](super::AuditBuilder::memory) sink.
+    /// log has no [`memory`](super::AuditLogBuilder::memory) sink.
     pub fn recent(&self, limit: usize) -> Vec<Arc<AuditRecord>> {
         self.shared
             .ring

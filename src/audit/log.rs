@@ -1,25 +1,23 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use http::StatusCode;
-use rmcp::model::{ErrorCode, RequestId};
-use tokio::time::Instant;
+use futures::future::BoxFuture;
 
 use super::{
     ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink, Ended,
-    entry::{Entry, blank},
+    entry::blank,
     memory::{self, Ring},
     queue::{Place, Queue},
-    record::{self, MAX_SHORT, MAX_TEXT, Who},
+    record::{self, AuditPrincipal, MAX_SHORT, MAX_TEXT},
     sink::SinkOptions,
 };
-use crate::{McpRequest, Outcome, Principal};
+use crate::{HttpRefusal, OnHttpRefusal, Outcome};
 
-/// An audit: sets what is recorded and which sinks receive it. Layers write to it.
+/// An audit log: sets what is recorded and which sinks receive it. Layers write to it.
 ///
 /// A clone costs one reference count, and every clone writes to the same sinks. When the last clone
 /// and the last call are gone, the queued records are written and the sinks' threads end.
 #[derive(Clone)]
-pub struct Audit {
+pub struct AuditLog {
     pub(super) shared: Arc<Shared>,
 }
 
@@ -50,28 +48,13 @@ impl Shared {
     }
 }
 
-/// An HTTP request that is refused before it reaches the stack.
-#[derive(Debug)]
-pub(crate) struct RefusedHttp<'a> {
-    pub(crate) verb: &'a http::Method,
-    /// The JSON-RPC method, its target and the request's id, as far as they are known.
-    pub(crate) method: Option<&'a str>,
-    pub(crate) name: Option<&'a str>,
-    pub(crate) id: Option<&'a RequestId>,
-    pub(crate) principal: Option<&'a Principal>,
-    pub(crate) reason: &'a str,
-    pub(crate) status: StatusCode,
-    pub(crate) code: ErrorCode,
-    pub(crate) since: Instant,
-}
-
-impl Audit {
+impl AuditLog {
     /// Creates a builder without sinks.
-    pub fn builder() -> AuditBuilder {
-        AuditBuilder::default()
+    pub fn builder() -> AuditLogBuilder {
+        AuditLogBuilder::default()
     }
 
-    /// Returns the handle that reads the audit.
+    /// Returns the handle that reads the log.
     pub fn handle(&self) -> AuditHandle {
         AuditHandle {
             shared: self.shared.clone(),
@@ -82,55 +65,49 @@ impl Audit {
     pub fn layer(&self) -> AuditLayer {
         AuditLayer::new(self.clone())
     }
+}
 
-    /// Begins the record of one call that is still undecided. The record is written when the entry
-    /// is ended or dropped. The request's token has been removed from the request before.
-    pub(crate) fn begin(&self, request: &mut McpRequest) -> Entry {
-        Entry::new(self.shared.clone(), request)
-    }
-
-    /// Records an HTTP request that was refused. It waits for room if the operator chose so, so
-    /// that a flood of such requests is slowed down instead of lost.
-    pub(crate) async fn refused_http(&self, refused: RefusedHttp<'_>) {
-        let method = match refused.method {
+/// Records the refused request. Like a call, it waits for room if the operator chose so, so that a
+/// flood of such requests is slowed down instead of lost.
+impl OnHttpRefusal for AuditLog {
+    fn on_http_refusal<'a>(&'a self, refusal: HttpRefusal<'a>) -> BoxFuture<'a, ()> {
+        let method = match refusal.method {
             Some(method) => record::cut(method, MAX_SHORT),
-            None => record::cut(&format!("http:{}", refused.verb), MAX_SHORT),
+            None => record::cut(&format!("http:{}", refusal.http_method), MAX_SHORT),
         };
-        let decided = match refused.principal {
-            Some(_) => super::Decided::Denied,
-            None => super::Decided::Unauthenticated,
-        };
-        let mut record = blank(method, decided, SystemTime::now());
-        record.name = refused.name.map(|name| record::cut(name, MAX_TEXT));
-        record.request_id = refused.id.map(record::bounded_id);
-        record.principal = refused.principal.map(Who::of);
-        record.reason = Some(record::cut(refused.reason, MAX_TEXT));
+        let mut record = blank(method, refusal.decision, SystemTime::now());
+        record.name = refusal.name.map(|name| record::cut(name, MAX_TEXT));
+        record.request_id = refusal.id.map(record::bounded_id);
+        record.principal = refusal.principal.map(AuditPrincipal::of);
+        record.reason = Some(record::cut(refusal.reason, MAX_TEXT));
         record.ended = Ended::With(Outcome::Refused {
-            layer: "auth",
+            layer: refusal.layer,
             not_delivered: true,
-            code: refused.code.0,
+            code: refusal.code.0,
         });
-        record.code = Some(refused.code.0);
-        record.http_status = Some(refused.status.as_u16());
-        let mut places = Vec::with_capacity(self.shared.queues.len());
-        for queue in &self.shared.queues {
-            // The request is refused either way, so a full queue does not add an error.
-            places.push(queue.take().await.unwrap_or(Place::None));
-        }
-        record.duration = refused.since.elapsed();
-        self.shared.write(record, places);
+        record.code = Some(refusal.code.0);
+        record.http_status = Some(refusal.status.as_u16());
+        Box::pin(async move {
+            let mut places = Vec::with_capacity(self.shared.queues.len());
+            for queue in &self.shared.queues {
+                // The request is refused either way, so a full queue does not add an error.
+                places.push(queue.take().await.unwrap_or(Place::None));
+            }
+            record.duration = refusal.since.elapsed();
+            self.shared.write(record, places);
+        })
     }
 }
 
-impl fmt::Debug for Audit {
+impl fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audit").finish_non_exhaustive()
+        f.debug_struct("AuditLog").finish_non_exhaustive()
     }
 }
 
-/// Builds an [`Audit`].
-#[must_use = "call `build` to make the audit"]
-pub struct AuditBuilder {
+/// Builds an [`AuditLog`].
+#[must_use = "call `build` to make the log"]
+pub struct AuditLogBuilder {
     memory: Option<usize>,
     tracing: bool,
     hash: bool,
@@ -141,7 +118,7 @@ pub struct AuditBuilder {
 /// A function that starts a sink's thread.
 type Start = Box<dyn FnOnce() -> Result<Queue, AuditError> + Send>;
 
-impl Default for AuditBuilder {
+impl Default for AuditLogBuilder {
     fn default() -> Self {
         Self {
             memory: None,
@@ -153,7 +130,7 @@ impl Default for AuditBuilder {
     }
 }
 
-impl AuditBuilder {
+impl AuditLogBuilder {
     /// Keeps this many of the latest records in memory, for [`AuditHandle::recent`]. A newer record
     /// evicts the oldest. Default: no records in memory.
     pub fn memory(mut self, records: usize) -> Self {
@@ -204,13 +181,13 @@ impl AuditBuilder {
         self
     }
 
-    /// Opens the files, starts the sinks and creates the audit. Opening a file blocks.
+    /// Opens the files, starts the sinks and creates the log. Opening a file blocks.
     ///
     /// # Errors
     ///
-    /// The audit has no sink, a sink has no room, an option is invalid, or a file cannot be opened
+    /// The log has no sink, a sink has no room, an option is invalid, or a file cannot be opened
     /// or does not end with a record.
-    pub fn build(self) -> Result<Audit, AuditError> {
+    pub fn build(self) -> Result<AuditLog, AuditError> {
         if self.memory == Some(0) {
             return Err(AuditError::option("memory", "there is room for no record"));
         }
@@ -224,7 +201,7 @@ impl AuditBuilder {
             rules.check()?;
         }
         let started = self.sinks.into_iter().map(|start| start());
-        Ok(Audit {
+        Ok(AuditLog {
             shared: Arc::new(Shared {
                 queues: started.collect::<Result<_, _>>()?,
                 ring: self.memory.map(Ring::new),
@@ -236,9 +213,9 @@ impl AuditBuilder {
     }
 }
 
-impl fmt::Debug for AuditBuilder {
+impl fmt::Debug for AuditLogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuditBuilder")
+        f.debug_struct("AuditLogBuilder")
             .field("memory", &self.memory)
             .field("tracing", &self.tracing)
             .field("sinks", &self.sinks.len())

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{AuditRecord, Decided};
+use super::AuditRecord;
 
 /// A ring buffer of the latest records.
 pub(super) struct Ring {
@@ -63,8 +63,9 @@ pub(super) fn trace(record: &AuditRecord) {
             )
         };
     }
-    match record.decision {
-        Decided::Allowed | Decided::Undecided => say!(info),
-        Decided::Denied | Decided::Unauthenticated => say!(warn),
+    if record.decision.is_refusal() {
+        say!(warn);
+    } else {
+        say!(info);
     }
 }

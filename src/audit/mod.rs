@@ -1,11 +1,10 @@
 //! Audit records: the decision on each call, and how the call ended.
 //!
-//! An [`Audit`] sets what is recorded and which sinks the records go to.
-//! [`AuthLayer`](crate::auth::AuthLayer) and its HTTP companion write their decisions to an audit.
-//! [`AuditLayer`] writes the calls of any stack:
+//! An [`AuditLog`] sets what is recorded and which sinks the records go to.
+//! [`AuditLayer`] writes the calls of any stack to it:
 //!
 //! ```
-//! use rmcp_layers::{McpClient, Upstream, audit::{ArgumentRules, Audit, AuditFile, Decided}};
+//! use rmcp_layers::{Decision, McpClient, Upstream, audit::{ArgumentRules, AuditFile, AuditLog}};
 //! use tower::ServiceBuilder;
 //! # use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
 //! # struct Vault;
@@ -24,7 +23,7 @@
 //! # let folder = std::env::temp_dir().join(format!("rmcp-layers-audit-{}", std::process::id()));
 //! # std::fs::create_dir_all(&folder)?;
 //! # let path = folder.join("audit.jsonl");
-//! let audit = Audit::builder()
+//! let audit = AuditLog::builder()
 //!     .memory(1_000)
 //!     .file(AuditFile::new(&path))
 //!     .keep_arguments(ArgumentRules::new())
@@ -38,7 +37,7 @@
 //! client.call_tool("open").argument("password", "sesame").await?;
 //!
 //! let latest = &handle.recent(1)[0];
-//! assert_eq!(latest.decision, Decided::Allowed);
+//! assert_eq!(latest.decision, Decision::Allowed);
 //! assert_eq!(latest.name.as_deref(), Some("open"));
 //! assert_eq!(latest.upstream.as_deref(), Some("vault"));
 //! assert_eq!(latest.arguments.as_ref().unwrap()["password"], "[redacted]");
@@ -53,22 +52,36 @@
 //! # Content of a record
 //!
 //! Each call has one [`AuditRecord`], which is written when the call has ended. A call that is
-//! cancelled or panics has a record that says so. A listen is recorded when it is closed. An HTTP
-//! request that the companion refuses has its own record, with the HTTP status.
+//! cancelled or panics has a record that says so. A listen is recorded when it is closed.
+//!
+//! The decision is the one that guarding layers further in state by
+//! [`CallContext::state_decision`](crate::CallContext::state_decision), with the principal and the
+//! reason. If no layer states one, a call that was let through counts as allowed, and a refusal with
+//! [`code::UNAUTHENTICATED`](crate::code::UNAUTHENTICATED) or
+//! [`code::FORBIDDEN`](crate::code::FORBIDDEN) as what its code says.
+//!
+//! A layer in front of the MCP service may refuse an HTTP request before there is a call.
+//! [`AuditLog`] is an [`OnHttpRefusal`](crate::OnHttpRefusal), which such a layer takes: of this
+//! crate, the `HttpAuthLayer` by `on_refusal`. The record has the HTTP status.
 //!
 //! A record never contains any part of a token. Arguments are recorded as a hash. The arguments
-//! themselves are recorded only if [the operator asks for it](AuditBuilder::keep_arguments), and
+//! themselves are recorded only if [the operator asks for it](AuditLogBuilder::keep_arguments), and
 //! values that look like secrets are redacted ([`ArgumentRules`]). Texts that callers choose are
 //! bounded, and escaped where they are written.
+//!
+//! # Ordering
+//!
+//! Place this layer outside of the layers that refuse calls, such as `auth`, so that refused calls
+//! are on record too. In another place it records the calls that reach it.
 //!
 //! # Sinks and limits
 //!
 //! | Sink | Description | Limit |
 //! |---|---|---|
-//! | [`memory`](AuditBuilder::memory) | a ring buffer, read by [`AuditHandle::recent`] | its length (the oldest record is evicted) |
-//! | [`tracing`](AuditBuilder::tracing) | events with the target `rmcp_layers::audit` | set by the subscriber |
-//! | [`file`](AuditBuilder::file) | lines of JSON in a hash chain, optionally with a [key](AuditFile::chain_key); see [`verify`] | a queue of 8,192 records, files of 64 MiB |
-//! | [`sink`](AuditBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
+//! | [`memory`](AuditLogBuilder::memory) | a ring buffer, read by [`AuditHandle::recent`] | its length (the oldest record is evicted) |
+//! | [`tracing`](AuditLogBuilder::tracing) | events with the target `rmcp_layers::audit` | set by the subscriber |
+//! | [`file`](AuditLogBuilder::file) | lines of JSON in a hash chain, optionally with a [key](AuditFile::chain_key); see [`verify`] | a queue of 8,192 records, files of 64 MiB |
+//! | [`sink`](AuditLogBuilder::sink) | your own [`AuditSink`] | a queue of 8,192 records |
 //!
 //! Files and custom sinks each have their own thread, so that calls never write on the runtime's
 //! workers. A call reserves a place in each queue before it goes on, so that a call that was let
@@ -81,6 +94,7 @@ mod chain;
 mod entry;
 mod error;
 mod file;
+mod future;
 mod handle;
 mod layer;
 mod log;
@@ -92,13 +106,12 @@ mod sink;
 
 pub use arguments::ArgumentRules;
 pub use chain::{VerifiedLog, verify, verify_all};
-pub(crate) use entry::Verdict;
 pub use error::AuditError;
 pub use file::AuditFile;
+pub use future::AuditFuture;
 pub use handle::{AuditHandle, SinkCounts};
 pub use layer::AuditLayer;
-pub(crate) use log::RefusedHttp;
-pub use log::{Audit, AuditBuilder};
-pub use record::{AuditRecord, Decided, Ended, Who};
-pub use service::Audited;
+pub use log::{AuditLog, AuditLogBuilder};
+pub use record::{AuditPrincipal, AuditRecord, Ended};
+pub use service::Audit;
 pub use sink::{AuditSink, Durability, SinkOptions, WhenFull};

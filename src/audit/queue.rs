@@ -125,17 +125,24 @@ impl Queue {
 
     /// Reserves a place for a record, as `when_full` says. An error refuses the call.
     pub(super) async fn take(&self) -> Result<Place, Error> {
-        match self.when_full {
-            WhenFull::Block => match self.places.clone().acquire_owned().await {
-                Ok(place) => Ok(Place::Taken(place)),
-                Err(_closed) => Err(self.refusal()),
-            },
-            WhenFull::Drop => Ok(self.take_now()),
-            WhenFull::Refuse if self.state.failing.load(Ordering::Acquire) => Err(self.refusal()),
-            WhenFull::Refuse => match self.take_now() {
-                Place::None => Err(self.refusal()),
-                taken => Ok(taken),
-            },
+        if let Some(taken) = self.try_take() {
+            return taken;
+        }
+        match self.places.clone().acquire_owned().await {
+            Ok(place) => Ok(Place::Taken(place)),
+            Err(_closed) => Err(self.refusal()),
+        }
+    }
+
+    /// Reserves a place as [`take`](Self::take) does. Returns `None` if the call has to wait.
+    pub(super) fn try_take(&self) -> Option<Result<Place, Error>> {
+        if self.when_full == WhenFull::Refuse && self.state.failing.load(Ordering::Acquire) {
+            return Some(Err(self.refusal()));
+        }
+        match (self.take_now(), self.when_full) {
+            (Place::None, WhenFull::Block) if !self.places.is_closed() => None,
+            (Place::None, WhenFull::Block | WhenFull::Refuse) => Some(Err(self.refusal())),
+            (place, _) => Some(Ok(place)),
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{Outcome, Principal};
+use crate::{Decision, Outcome, Principal};
 
 /// Limit of a name, a subject, an issuer or a reason in a record, in bytes. Longer text is cut and
 /// followed by its original length.
@@ -33,7 +33,7 @@ pub struct AuditRecord {
     pub request_id: Option<RequestId>,
     /// The calling principal, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub principal: Option<Who>,
+    pub principal: Option<AuditPrincipal>,
     /// The JSON-RPC method. For an HTTP request that was refused before the method was known,
     /// `http:` and the HTTP method.
     pub method: String,
@@ -47,7 +47,7 @@ pub struct AuditRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
     /// The decision on the request.
-    pub decision: Decided,
+    pub decision: Decision,
     /// The reason, if the request was not allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -75,45 +75,12 @@ pub struct AuditRecord {
 /// A principal in a record: its issuer and subject, without its scopes and claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Who {
+pub struct AuditPrincipal {
     /// The issuer that vouches for the subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// The subject.
     pub subject: String,
-}
-
-/// The decision on a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Decided {
-    /// The request was let through.
-    Allowed,
-    /// The caller is known but may not make this request, or the params do not fit the method.
-    Denied,
-    /// The caller is unknown: the token is missing or invalid.
-    Unauthenticated,
-    /// The request ended before a decision was made.
-    Undecided,
-}
-
-impl Decided {
-    /// Returns the name of the decision as written in a record.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Undecided => "undecided",
-        }
-    }
-}
-
-impl fmt::Display for Decided {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// The result of a recorded call.
@@ -149,7 +116,7 @@ impl Serialize for Ended {
     }
 }
 
-impl Who {
+impl AuditPrincipal {
     pub(super) fn of(principal: &Principal) -> Self {
         Self {
             issuer: principal.issuer().map(|issuer| cut(issuer, MAX_TEXT)),

@@ -1,34 +1,33 @@
 use std::{
-    fmt,
+    fmt, mem,
     task::{Context, Poll},
 };
 
-use futures::future::BoxFuture;
 use tower::Service;
 
-use super::{Audit, entry::Verdict};
+use super::{AuditLog, entry::Entry, future::AuditFuture};
 use crate::{Error, McpRequest, McpResponse, protocol};
 
 /// The service of an [`AuditLayer`](super::AuditLayer).
 #[derive(Clone)]
-pub struct Audited<S> {
-    audit: Audit,
+pub struct Audit<S> {
+    log: AuditLog,
     inner: S,
 }
 
-impl<S> Audited<S> {
-    pub(super) fn new(audit: Audit, inner: S) -> Self {
-        Self { audit, inner }
+impl<S> Audit<S> {
+    pub(super) fn new(log: AuditLog, inner: S) -> Self {
+        Self { log, inner }
     }
 }
 
-impl<S> fmt::Debug for Audited<S> {
+impl<S> fmt::Debug for Audit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Audited").finish_non_exhaustive()
+        f.debug_struct("Audit").finish_non_exhaustive()
     }
 }
 
-impl<S> Service<McpRequest> for Audited<S>
+impl<S> Service<McpRequest> for Audit<S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
@@ -36,7 +35,7 @@ where
 {
     type Response = McpResponse;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+    type Future = AuditFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -45,21 +44,24 @@ where
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
         // The instance that `poll_ready` made ready must be the one that is called.
         let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let audit = self.audit.clone();
-        Box::pin(async move {
-            let principal = request.context.principal().cloned();
-            let mut entry = audit.begin(&mut request);
-            if let Some(unreadable) = protocol::unreadable(&request) {
-                entry.decided(principal.as_ref(), Verdict::Denied(unreadable.reason()));
-                entry.admitted().await?;
-                let refused = Err(unreadable.refusal());
-                entry.end(&refused);
-                return refused;
+        let mut inner = mem::replace(&mut self.inner, clone);
+        let unreadable = protocol::unreadable(&request);
+        let mut entry = Entry::new(self.log.shared.clone(), &mut request, unreadable);
+        if entry.is_of_unreadable() {
+            // No inner layer may act on params that are not on record.
+            protocol::set_aside(&mut request);
+        }
+        match entry.try_reserve() {
+            Some(Ok(())) => {
+                let call = entry.poll_call(|| inner.call(request));
+                AuditFuture::running(call, entry)
             }
-            entry.decided(principal.as_ref(), Verdict::Allowed);
-            entry.admitted().await?;
-            entry.watch(|| inner.call(request)).await
-        })
+            Some(Err(error)) => AuditFuture::refused(error),
+            None => AuditFuture::waiting(async move {
+                entry.reserve().await?;
+                let call = entry.poll_call(|| inner.call(request));
+                AuditFuture::running(call, entry).await
+            }),
+        }
     }
 }

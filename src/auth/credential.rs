@@ -38,9 +38,9 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
     not(feature = "auth-client"),
     expect(dead_code, reason = "the exchange alone reads it")
 )]
-pub(super) struct Delegation(Secret);
+pub(super) struct CallerToken(Secret);
 
-impl Delegation {
+impl CallerToken {
     pub(super) fn new(token: &str) -> Self {
         Self(Secret::new(token))
     }
@@ -49,12 +49,12 @@ impl Delegation {
 /// A bearer token for an upstream, with its expiry.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Credential {
+pub struct BearerToken {
     token: Secret,
     expires_at: Option<SystemTime>,
 }
 
-impl Credential {
+impl BearerToken {
     /// Creates a credential that does not expire.
     pub fn new(token: impl AsRef<str>) -> Self {
         Self {
@@ -94,14 +94,14 @@ pub struct Credentials {
     kept: Arc<Mutex<LruCache<Key, Fetching>>>,
 }
 
-type Fetching = Shared<BoxFuture<'static, Result<Credential, AuthError>>>;
+type Fetching = Shared<BoxFuture<'static, Result<BearerToken, AuthError>>>;
 
 #[derive(Clone)]
 enum Source {
-    Fixed(Credential),
-    Shared(Arc<dyn Fn() -> BoxFuture<'static, Result<Credential, AuthError>> + Send + Sync>),
+    Fixed(BearerToken),
+    Shared(Arc<dyn Fn() -> BoxFuture<'static, Result<BearerToken, AuthError>> + Send + Sync>),
     Principal(
-        Arc<dyn Fn(Principal) -> BoxFuture<'static, Result<Credential, AuthError>> + Send + Sync>,
+        Arc<dyn Fn(Principal) -> BoxFuture<'static, Result<BearerToken, AuthError>> + Send + Sync>,
     ),
     #[cfg(feature = "auth-client")]
     Exchange(super::client::TokenExchange),
@@ -172,7 +172,7 @@ impl Credentials {
     pub fn fixed(token: impl AsRef<str>) -> Result<Self, Error> {
         let token = token.as_ref();
         check_characters(token).map_err(|error| impossible(error.reason().to_owned()))?;
-        Ok(Self::over(Source::Fixed(Credential::new(token))))
+        Ok(Self::over(Source::Fixed(BearerToken::new(token))))
     }
 
     /// Uses the credential that `fetch` returns, for all callers. It is this server's own token,
@@ -180,7 +180,7 @@ impl Credentials {
     pub fn refreshed<F, Fut>(fetch: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Credential, AuthError>> + Send + 'static,
+        Fut: Future<Output = Result<BearerToken, AuthError>> + Send + 'static,
     {
         Self::over(Source::Shared(Arc::new(move || fetch().boxed())))
     }
@@ -192,7 +192,7 @@ impl Credentials {
     pub fn per_principal<F, Fut>(fetch: F) -> Self
     where
         F: Fn(Principal) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Credential, AuthError>> + Send + 'static,
+        Fut: Future<Output = Result<BearerToken, AuthError>> + Send + 'static,
     {
         Self::over(Source::Principal(Arc::new(move |principal| {
             fetch(principal).boxed()
@@ -204,10 +204,10 @@ impl Credentials {
     /// credential is sent instead.
     ///
     /// ```
-    /// use rmcp_layers::{HttpEndpoint, auth::{Credential, Credentials}};
+    /// use rmcp_layers::{HttpEndpoint, auth::{BearerToken, Credentials}};
     ///
     /// # fn main() -> Result<(), rmcp_layers::Error> {
-    /// let credentials = Credentials::refreshed(async || Ok(Credential::new("fetched from a vault")));
+    /// let credentials = Credentials::refreshed(async || Ok(BearerToken::new("fetched from a vault")));
     /// let endpoint = credentials.for_endpoint(HttpEndpoint::new("https://files.example/mcp"))?;
     /// # let _ = endpoint;
     /// # Ok(())
@@ -252,40 +252,40 @@ impl Credentials {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn of(&self, request: &mut McpRequest) -> Result<Credential, Error> {
-        let delegation = request.context.extensions.remove::<Delegation>();
-        let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) = match &self
-            .source
-        {
-            Source::Fixed(credential) => return Ok(credential.clone()),
-            Source::Shared(fetch) => {
-                let fetch = fetch.clone();
-                (Key::Everybody, Box::new(move || fetch()))
-            }
-            Source::Principal(fetch) => {
-                let principal = request.context.principal().cloned().ok_or_else(|| {
-                    misplaced("there is no principal: put the AuthLayer further out")
-                })?;
-                let key = Key::Principal(Alike(principal.clone()));
-                let fetch = fetch.clone();
-                (key, Box::new(move || fetch(principal)))
-            }
-            #[cfg(feature = "auth-client")]
-            Source::Exchange(exchange) => {
-                use sha2::{Digest, Sha256};
-                let Some(Delegation(token)) = delegation else {
-                    return Err(misplaced(
-                        "there is no caller's token to exchange: put an AuthLayer with `delegate(true)` further \
-                             out, and one exchange between it and an upstream",
-                    ));
-                };
-                let key = Key::Token(Sha256::digest(token.reveal()).into());
-                let exchange = exchange.clone();
-                (key, Box::new(move || exchange.exchange(token).boxed()))
-            }
-        };
+    async fn of(&self, request: &mut McpRequest) -> Result<BearerToken, Error> {
+        let caller_token = request.context.extensions.remove::<CallerToken>();
+        let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) =
+            match &self.source {
+                Source::Fixed(credential) => return Ok(credential.clone()),
+                Source::Shared(fetch) => {
+                    let fetch = fetch.clone();
+                    (Key::Everybody, Box::new(move || fetch()))
+                }
+                Source::Principal(fetch) => {
+                    let principal = request.context.principal().cloned().ok_or_else(|| {
+                        misplaced("there is no principal: put the AuthLayer further out")
+                    })?;
+                    let key = Key::Principal(Alike(principal.clone()));
+                    let fetch = fetch.clone();
+                    (key, Box::new(move || fetch(principal)))
+                }
+                #[cfg(feature = "auth-client")]
+                Source::Exchange(exchange) => {
+                    use sha2::{Digest, Sha256};
+                    let Some(CallerToken(token)) = caller_token else {
+                        return Err(misplaced(
+                            "there is no caller's token to exchange: put an AuthLayer with \
+                         `allow_token_exchange(true)` further out, and one exchange between it and \
+                         an upstream",
+                        ));
+                    };
+                    let key = Key::Token(Sha256::digest(token.reveal()).into());
+                    let exchange = exchange.clone();
+                    (key, Box::new(move || exchange.exchange(token).boxed()))
+                }
+            };
         #[cfg(not(feature = "auth-client"))]
-        drop(delegation);
+        drop(caller_token);
         self.fetched(key, fetch).await.map_err(Into::into)
     }
 
@@ -293,8 +293,8 @@ impl Credentials {
     async fn fetched(
         &self,
         key: Key,
-        fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<Credential, AuthError>> + Send>,
-    ) -> Result<Credential, AuthError> {
+        fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<BearerToken, AuthError>> + Send>,
+    ) -> Result<BearerToken, AuthError> {
         let fetching = {
             let mut kept = self.kept();
             let is_good = |fetching: &Fetching| match fetching.peek() {
@@ -318,8 +318,8 @@ impl Credentials {
 /// Runs a fetch in its own task. Otherwise a fetch whose waiters have gone away would be resumed
 /// much later, and a panic would propagate to every later caller.
 fn apart(
-    fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<Credential, AuthError>> + Send>,
-) -> impl Future<Output = Result<Credential, AuthError>> + Send {
+    fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<BearerToken, AuthError>> + Send>,
+) -> impl Future<Output = Result<BearerToken, AuthError>> + Send {
     let fetching = async move { fetch().await };
     let task = tokio::spawn(tokio::time::timeout(FETCH_WITHIN, fetching));
     async move {
@@ -403,10 +403,10 @@ impl CredentialLayer {
 }
 
 impl<S> Layer<S> for CredentialLayer {
-    type Service = WithCredential<S>;
+    type Service = Credential<S>;
 
-    fn layer(&self, inner: S) -> WithCredential<S> {
-        WithCredential {
+    fn layer(&self, inner: S) -> Credential<S> {
+        Credential {
             credentials: self.credentials.clone(),
             inner,
         }
@@ -415,20 +415,20 @@ impl<S> Layer<S> for CredentialLayer {
 
 /// The service of a [`CredentialLayer`].
 #[derive(Clone)]
-pub struct WithCredential<S> {
+pub struct Credential<S> {
     credentials: Credentials,
     inner: S,
 }
 
-impl<S> fmt::Debug for WithCredential<S> {
+impl<S> fmt::Debug for Credential<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WithCredential")
+        f.debug_struct("Credential")
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
 }
 
-impl<S> Service<McpRequest> for WithCredential<S>
+impl<S> Service<McpRequest> for Credential<S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,

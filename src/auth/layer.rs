@@ -10,7 +10,6 @@ use super::{
     Auth, Policy, Rules, Verifier, rules::impossible, task_owners::Tasks, token_source::Sources,
     verifier::Secret,
 };
-use crate::audit::Audit;
 use crate::{Error, McpRequest};
 
 /// Authenticates callers and guards a stack; see the [module](super).
@@ -27,11 +26,10 @@ pub(super) struct Shared {
     pub(super) sources: Sources,
     pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) policies: Vec<Arc<dyn Policy>>,
-    pub(super) audit: Option<Audit>,
     pub(super) tasks: Tasks,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
-    pub(super) delegates: bool,
+    pub(super) allows_token_exchange: bool,
     pub(super) clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -53,9 +51,8 @@ impl AuthLayer {
             policies: Vec::new(),
             sources: Sources::default(),
             environment: None,
-            audit: None,
             open: Vec::new(),
-            delegates: false,
+            allows_token_exchange: false,
             unknown_tasks: false,
             clock: Arc::new(SystemTime::now),
         }
@@ -126,9 +123,8 @@ pub struct AuthLayerBuilder {
     policies: Vec<Arc<dyn Policy>>,
     sources: Sources,
     environment: Option<String>,
-    audit: Option<Audit>,
     open: Vec<String>,
-    delegates: bool,
+    allows_token_exchange: bool,
     unknown_tasks: bool,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
@@ -191,17 +187,11 @@ impl AuthLayerBuilder {
         self
     }
 
-    /// Records every decision, and the result of the call, in this audit.
-    pub fn audit(mut self, audit: Audit) -> Self {
-        self.audit = Some(audit);
-        self
-    }
-
     /// Sets whether an inner [`CredentialLayer`](super::CredentialLayer) may exchange the caller's
     /// token for one of an upstream (RFC 8693). No other layer can read the token in either case.
     /// Default: `false`.
-    pub fn delegate(mut self, yes: bool) -> Self {
-        self.delegates = yes;
+    pub fn allow_token_exchange(mut self, yes: bool) -> Self {
+        self.allows_token_exchange = yes;
         self
     }
 
@@ -268,10 +258,9 @@ impl AuthLayerBuilder {
                 sources: self.sources,
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
-                audit: self.audit,
                 tasks: Tasks::new(self.unknown_tasks),
                 open: self.open,
-                delegates: self.delegates,
+                allows_token_exchange: self.allows_token_exchange,
                 clock: self.clock,
             }),
         })

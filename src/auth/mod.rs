@@ -1,4 +1,4 @@
-//! Authentication, authorization, and an audit record of both.
+//! Authentication and authorization.
 //!
 //! [`AuthLayer`] guards any stack. It identifies the caller of a request by the request's token,
 //! refuses requests that the caller's principal may not make, and filters responses accordingly.
@@ -56,7 +56,7 @@
 //!
 //! | Verifier | Tokens |
 //! |---|---|
-//! | [`JwtVerifier`] | signed tokens, verified with secrets, PEM keys, and JWK sets that are kept up to date |
+//! | [`JwtVerifier`] (feature `jwt`) | signed tokens, verified with secrets, PEM keys, and JWK sets that are kept up to date; with feature `auth-client` also at a URL |
 //! | `Introspection` (feature `auth-client`) | opaque tokens, verified by a request to an authorization server (RFC 7662) |
 //! | [`ApiKeys`] | API keys from a table |
 //! | [`AnyOf`] | tokens of several verifiers, tried in turn |
@@ -100,12 +100,14 @@
 //!
 //! A refused caller gets an [`AuthError`] as JSON-RPC code -31401 or -31403, or -31503 if its token
 //! cannot be verified at the moment. Over HTTP, [`http`] sends the status and the challenge that
-//! clients understand. The error does not disclose how close a token came to being valid. The reason is in the log (`tracing`, at debug) and in the
-//! [`audit`] record.
+//! clients understand. The error does not disclose how close a token came to being valid. The
+//! reason is in the log (`tracing`, at debug), and is stated with the
+//! [`Decision`](crate::Decision) for outer layers, such as an audit layer.
 //!
 //! # Ordering
 //!
-//! Place this layer outermost, so that no work is done for unauthenticated callers. A cache or a
+//! Place this layer outermost, so that no work is done for unauthenticated callers. Only an audit
+//! layer belongs outside of it, and records what this layer decides. A cache or a
 //! single flight outside of it is safe, because each response is
 //! [marked](crate::McpResponse::mark_private) as its principal's, but for the same reason has no
 //! effect.
@@ -122,6 +124,7 @@
 
 mod api_keys;
 mod bearer;
+#[cfg(any(feature = "auth-client", feature = "jwt"))]
 mod claims;
 #[cfg(feature = "auth-client")]
 mod client;
@@ -130,6 +133,7 @@ mod error;
 mod filter;
 mod hide;
 pub mod http;
+#[cfg(feature = "jwt")]
 mod jwt;
 mod layer;
 mod policy;
@@ -137,6 +141,11 @@ mod rules;
 mod scopes;
 mod service;
 mod task_owners;
+#[cfg(any(feature = "auth-client", feature = "jwt"))]
+#[cfg_attr(
+    not(feature = "jwt"),
+    expect(dead_code, reason = "only keys of a JWK set are removed")
+)]
 mod token_cache;
 mod token_source;
 mod verifier;
@@ -147,12 +156,14 @@ pub use api_keys::ApiKeys;
 pub use bearer::{bearer_token, no_token_in_query};
 #[cfg(feature = "auth-client")]
 pub use client::{Introspection, IntrospectionBuilder, TokenExchange};
-pub use credential::{Credential, CredentialLayer, Credentials, WithCredential};
+pub use credential::{BearerToken, Credential, CredentialLayer, Credentials};
 pub use error::{AuthError, AuthErrorKind};
+#[cfg(feature = "jwt")]
 pub use jsonwebtoken::Algorithm;
+#[cfg(feature = "jwt")]
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
 pub use layer::{AuthHandle, AuthLayer, AuthLayerBuilder};
-pub use policy::{Decision, Denial, Policy};
+pub use policy::{Denial, Policy, PolicyDecision};
 pub use rules::{Required, Rules, RulesBuilder};
 pub use scopes::Scopes;
 pub use service::Auth;

@@ -7,19 +7,19 @@ use crate::{Item, McpRequest, Principal};
 /// which may include arguments.
 ///
 /// ```
-/// use rmcp_layers::{McpRequest, Principal, auth::{Decision, Policy}};
+/// use rmcp_layers::{McpRequest, Principal, auth::{PolicyDecision, Policy}};
 ///
 /// /// A principal may read only its own folder.
 /// struct OwnFolder;
 ///
 /// impl Policy for OwnFolder {
-///     fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision {
+///     fn decide(&self, request: &McpRequest, principal: &Principal) -> PolicyDecision {
 ///         let path = request.as_tool_call().and_then(|call| call.arguments.as_ref()?.get("path")?.as_str());
 ///         match path {
 ///             Some(path) if !path.starts_with(&format!("/home/{}/", principal.subject())) => {
-///                 Decision::deny("the path is another's")
+///                 PolicyDecision::deny("the path is another's")
 ///             }
-///             _ => Decision::Allow,
+///             _ => PolicyDecision::Allow,
 ///         }
 ///     }
 /// }
@@ -28,7 +28,7 @@ pub trait Policy: Send + Sync + 'static {
     /// Decides on a request. It is called before the request goes on, so it has to be quick and
     /// must not block. For a call of a registry's `call_tool` it is called for that call and for
     /// the call that it stands for, possibly more than once.
-    fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision;
+    fn decide(&self, request: &McpRequest, principal: &Principal) -> PolicyDecision;
 
     /// Returns `true` if the item may be shown to the principal: in a list, a search, a
     /// notification or an error. The default implementation returns `true`.
@@ -41,7 +41,7 @@ pub trait Policy: Send + Sync + 'static {
 /// The decision on a request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Decision {
+pub enum PolicyDecision {
     /// The request goes on.
     Allow,
     /// The request is denied.
@@ -58,7 +58,7 @@ pub struct Denial {
     pub reason: Cow<'static, str>,
 }
 
-impl Decision {
+impl PolicyDecision {
     /// Denies the request, whatever the scopes. The reason is for logs and audit records.
     pub fn deny(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Deny(Denial {

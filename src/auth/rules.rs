@@ -5,7 +5,7 @@ use std::{
 
 use rmcp::model::{ClientRequest, Reference};
 
-use super::{AuthError, Decision, Item, Policy, Scopes};
+use super::{AuthError, Item, Policy, PolicyDecision, Scopes};
 use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
 
 /// The scopes that tools, prompts, resources and methods need, by their outward names.
@@ -372,7 +372,7 @@ impl Rules {
 }
 
 impl Policy for Rules {
-    fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision {
+    fn decide(&self, request: &McpRequest, principal: &Principal) -> PolicyDecision {
         let method = request.method();
         let about = match about(method) {
             // A notification is a custom request here. A request whose method is that of a
@@ -405,7 +405,7 @@ impl Policy for Rules {
                 .chain(called)
         };
         if all().all(|required| required.are_granted(principal)) {
-            return Decision::Allow;
+            return PolicyDecision::Allow;
         }
         let mut missing = Vec::new();
         for scope in all().flat_map(|required| required.missing(principal)) {
@@ -413,7 +413,7 @@ impl Policy for Rules {
                 missing.push(scope);
             }
         }
-        Decision::missing(missing)
+        PolicyDecision::missing(missing)
     }
 
     fn shows(&self, item: Item<'_>, principal: &Principal) -> bool {

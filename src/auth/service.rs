@@ -12,16 +12,15 @@ use rmcp::model::{ClientRequest, ServerNotification, ServerResult};
 use tower::Service;
 
 use super::{
-    AuthError, Decision, Item, Policy, Rules, Verified,
-    credential::Delegation,
+    AuthError, Item, Policy, PolicyDecision, Rules, Verified,
+    credential::CallerToken,
     filter::{self, List},
     hide::Named,
     layer::Shared,
     token_source::Shown,
     visibility::CallerVisibility,
 };
-use crate::audit::Verdict;
-use crate::{Error, McpRequest, McpResponse, Principal, protocol};
+use crate::{Decision, Error, McpRequest, McpResponse, Principal, protocol};
 
 /// Limit of the age of an authentication by the HTTP companion. It usually is milliseconds old, but
 /// a session keeps a copy of its first request for its listen.
@@ -78,88 +77,39 @@ where
         // Any principal that was set before is replaced.
         request.context.extensions.remove::<Principal>();
         let shown = shared.sources.take(&mut request);
-        if shared.audit.is_none()
-            && let Some(known) = shared.remembered(&shown, &mut request)
-        {
+        if let Some(known) = shared.remembered(&shown, &mut request) {
             // Nothing has to be awaited before the inner call, which keeps the future small.
             return match shared.decide(Some(known), &mut request) {
                 Ok(guard) => {
                     let call = inner.call(request);
                     Box::pin(guard.watch(call))
                 }
-                Err(refused) => Box::pin(ready(Err(refused.answer))),
+                Err(refused) => Box::pin(ready(Err(refused))),
             };
         }
+        // A call that is dropped while its token is verified ends without a decision.
+        request
+            .context
+            .state_decision(Decision::Undecided, None, "");
         let shared = shared.clone();
         Box::pin(async move {
-            let Some(audit) = &shared.audit else {
-                return match shared.admit(shown, &mut request).await {
-                    Ok(guard) => guard.watch(inner.call(request)).await,
-                    Err(refused) => Err(refused.answer),
-                };
-            };
-            // The entry begins before the decision, so that calls cancelled meanwhile are recorded
-            // too.
-            let mut entry = audit.begin(&mut request);
-            let admitted = entry.during(shared.admit(shown, &mut request)).await;
-            let refused = admitted.as_ref().err();
-            let principal = match refused {
-                Some(refused) => refused.principal.as_ref(),
-                None => request.context.principal(),
-            };
-            entry.decided(principal, Refused::verdict(refused));
-            entry.admitted().await?;
-            match admitted {
-                Ok(guard) => {
-                    let visibility = guard.visibility.clone();
-                    let call = || guard.watch(inner.call(request));
-                    let answer = entry.during_call(call).await;
-                    if let Some(denied) = visibility.and_then(|visibility| visibility.denied()) {
-                        entry.denied(&denied);
-                    }
-                    entry.end(&answer);
-                    answer
-                }
-                Err(refused) => {
-                    let answer = Err(refused.answer);
-                    entry.end(&answer);
-                    answer
-                }
-            }
+            let guard = shared.admit(shown, &mut request).await?;
+            guard.watch(inner.call(request)).await
         })
     }
 }
 
-/// A request that is refused.
-struct Refused {
-    principal: Option<Principal>,
-    /// The reason for the audit record.
-    reason: String,
-    /// The error for the caller, which may contain less.
-    answer: Error,
-}
-
-impl Refused {
-    fn unknown_caller(error: AuthError) -> Self {
-        tracing::debug!(
-            kind = error.kind().as_str(),
-            reason = error.reason(),
-            "a caller is not let in"
-        );
-        Self {
-            principal: None,
-            reason: error.reason().to_owned(),
-            answer: error.into(),
-        }
-    }
-
-    fn verdict(refused: Option<&Self>) -> Verdict<'_> {
-        match refused {
-            None => Verdict::Allowed,
-            Some(refused) if refused.principal.is_some() => Verdict::Denied(&refused.reason),
-            Some(refused) => Verdict::Unauthenticated(&refused.reason),
-        }
-    }
+/// Refuses a request of a caller that is not authenticated.
+fn refuse_caller(request: &McpRequest, error: AuthError) -> Error {
+    tracing::debug!(
+        kind = error.kind().as_str(),
+        reason = error.reason(),
+        "a caller is not let in"
+    );
+    request
+        .context
+        .state_decision(Decision::Unauthenticated, None, error.reason());
+    error.into()
 }
 
 /// The checks and filters that apply to a response.
@@ -180,7 +130,7 @@ impl Shared {
         self: &Arc<Self>,
         shown: Result<Shown, AuthError>,
         request: &mut McpRequest,
-    ) -> Result<Guard, Refused> {
+    ) -> Result<Guard, Error> {
         let known = self.authenticate(shown, request).await?;
         self.decide(known, request)
     }
@@ -190,7 +140,7 @@ impl Shared {
         &self,
         shown: Result<Shown, AuthError>,
         request: &mut McpRequest,
-    ) -> Result<Option<Verified>, Refused> {
+    ) -> Result<Option<Verified>, Error> {
         let known = match shown {
             Ok(Shown::Nothing) if self.open.iter().any(|open| covers(open, request)) => {
                 return Ok(None);
@@ -205,8 +155,8 @@ impl Shared {
                             Err(error) => Err(error),
                         },
                     };
-                    if known.is_ok() && self.delegates {
-                        request.context.extensions.insert(Delegation::new(text));
+                    if known.is_ok() && self.allows_token_exchange {
+                        request.context.extensions.insert(CallerToken::new(text));
                     }
                     known
                 }
@@ -215,9 +165,9 @@ impl Shared {
             Ok(Shown::Authenticated(authenticated)) => {
                 let is_old = authenticated.age() > AUTHENTICATED_FOR;
                 let (known, token) = authenticated.into_parts();
-                if self.delegates {
-                    let delegation = Delegation::new(token.reveal());
-                    request.context.extensions.insert(delegation);
+                if self.allows_token_exchange {
+                    let caller_token = CallerToken::new(token.reveal());
+                    request.context.extensions.insert(caller_token);
                 }
                 match is_old {
                     true => self.verifier.verify(token.reveal()).await,
@@ -226,8 +176,10 @@ impl Shared {
             }
             Err(error) => Err(error),
         };
-        let known = known.map_err(Refused::unknown_caller)?;
-        self.unexpired(known).map(Some)
+        match known.and_then(|known| self.check_expiry(known)) {
+            Ok(known) => Ok(Some(known)),
+            Err(error) => Err(refuse_caller(request, error)),
+        }
     }
 
     /// Returns the verified caller if the token is remembered.
@@ -241,18 +193,16 @@ impl Shared {
         };
         let text = token.as_str().ok()?;
         let known = self.verifier.remembered(text)?;
-        if self.delegates {
-            request.context.extensions.insert(Delegation::new(text));
+        if self.allows_token_exchange {
+            request.context.extensions.insert(CallerToken::new(text));
         }
         // A remembered token is valid, so its expiry is not checked again.
         Some(known)
     }
 
-    fn unexpired(&self, known: Verified) -> Result<Verified, Refused> {
+    fn check_expiry(&self, known: Verified) -> Result<Verified, AuthError> {
         match known.expires_at {
-            Some(time) if time <= (self.clock)() => {
-                Err(Refused::unknown_caller(AuthError::expired()))
-            }
+            Some(time) if time <= (self.clock)() => Err(AuthError::expired()),
             _ => Ok(known),
         }
     }
@@ -262,8 +212,9 @@ impl Shared {
         self: &Arc<Self>,
         known: Option<Verified>,
         request: &mut McpRequest,
-    ) -> Result<Guard, Refused> {
+    ) -> Result<Guard, Error> {
         let Some(known) = known else {
+            request.context.state_decision(Decision::Allowed, None, "");
             return Ok(Guard {
                 expires_at: None,
                 list: None,
@@ -278,15 +229,15 @@ impl Shared {
             ..
         } = known;
         if let Some(unreadable) = protocol::unreadable(request) {
-            return Err(Refused {
-                principal: Some(principal),
-                reason: unreadable.reason().to_owned(),
-                answer: unreadable.refusal(),
-            });
+            let (decision, reason) = (Decision::Denied, unreadable.reason());
+            request
+                .context
+                .state_decision(decision, Some(&principal), reason);
+            return Err(unreadable.refusal());
         }
         let rules = self.rules();
         let reveals = rules.reveals_forbidden();
-        if let Decision::Deny(denial) = self.judge(&rules, request, &principal) {
+        if let PolicyDecision::Deny(denial) = self.judge(&rules, request, &principal) {
             let hides = !reveals;
             return Err(self.deny(&rules, &principal, hides, request, denial.into()));
         }
@@ -302,6 +253,9 @@ impl Shared {
         if listens {
             self.narrow_listen(request, &principal);
         }
+        request
+            .context
+            .state_decision(Decision::Allowed, Some(&principal), "");
         request.context.set_principal(principal.clone());
         let visibility = Arc::new(CallerVisibility::new(self.clone(), principal));
         request.context.limit_visibility_to(visibility.clone());
@@ -322,7 +276,7 @@ impl Shared {
         rules: &Rules,
         request: &McpRequest,
         principal: &Principal,
-    ) -> Decision {
+    ) -> PolicyDecision {
         let mut decision = rules.decide(request, principal);
         if !self.policies.is_empty() {
             let meant = request.meant();
@@ -344,7 +298,7 @@ impl Shared {
         hides: bool,
         request: &McpRequest,
         error: AuthError,
-    ) -> Refused {
+    ) -> Error {
         tracing::debug!(
             method = request.method(),
             missing = ?error.missing_scopes(),
@@ -359,15 +313,14 @@ impl Shared {
                     .item()
                     .is_none_or(|item| !self.shows_by(rules, item, principal))
         });
-        let answer = match hidden {
-            Some(named) => named.unknown(),
-            None => error.clone().into(),
+        let (decision, refused) = match hidden {
+            Some(named) => (Decision::Concealed, named.unknown()),
+            None => (Decision::Denied, error.clone().into()),
         };
-        Refused {
-            principal: Some(principal.clone()),
-            reason: error.reason().to_owned(),
-            answer,
-        }
+        request
+            .context
+            .state_decision(decision, Some(principal), error.reason());
+        refused
     }
 
     fn is_anothers_task(&self, request: &McpRequest, principal: &Principal) -> bool {

@@ -2,21 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{AuthError, Decision, hide::Named, layer::Shared};
-use crate::{Error, Item, McpRequest, Principal, Visibility};
+use super::{AuthError, PolicyDecision, hide::Named, layer::Shared};
+use crate::{Decision, Error, Item, McpRequest, Principal, Visibility};
 
 /// Applies the current rules and policies when an inner layer asks about a name.
 pub(super) struct CallerVisibility {
     pub(super) shared: Arc<Shared>,
     pub(super) principal: Principal,
-    /// Boxed because few calls need it, but every call has a `CallerVisibility`.
-    meant: Mutex<Option<Box<Meant>>>,
-}
-
-/// The inner call that a layer made from the caller's call.
-struct Meant {
-    named: Option<Named>,
-    denied: Option<AuthError>,
+    /// The target of the inner call that a layer made from the caller's call, by its name there.
+    /// Boxed because few calls have one, but every call has a `CallerVisibility`.
+    named: Mutex<Option<Box<Named>>>,
 }
 
 impl CallerVisibility {
@@ -24,22 +19,17 @@ impl CallerVisibility {
         Self {
             shared,
             principal,
-            meant: Mutex::default(),
+            named: Mutex::default(),
         }
     }
 
-    fn meant(&self) -> MutexGuard<'_, Option<Box<Meant>>> {
-        self.meant.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner_call(&self) -> MutexGuard<'_, Option<Box<Named>>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the target of the inner call, by its name there.
     pub(super) fn named(&self) -> Option<Named> {
-        self.meant().as_ref()?.named.clone()
-    }
-
-    /// Returns the error of the inner call, if it was denied.
-    pub(super) fn denied(&self) -> Option<AuthError> {
-        self.meant().as_ref()?.denied.clone()
+        self.inner_call().as_deref().cloned()
     }
 }
 
@@ -58,20 +48,22 @@ impl Visibility for CallerVisibility {
         }
         let (shared, principal) = (&self.shared, &self.principal);
         let rules = shared.rules();
-        let denied = match shared.judge(&rules, &outward, principal) {
-            Decision::Allow => None,
-            Decision::Deny(denial) => Some(AuthError::from(denial)),
+        let decided = shared.judge(&rules, &outward, principal);
+        *self.inner_call() = named.clone().map(Box::new);
+        let PolicyDecision::Deny(denial) = decided else {
+            call.context
+                .state_decision(Decision::Allowed, Some(principal), "");
+            return Ok(());
         };
-        *self.meant() = Some(Box::new(Meant {
-            named: named.clone(),
-            denied: denied.clone(),
-        }));
-        let Some(error) = denied else { return Ok(()) };
+        let error = AuthError::from(denial);
         let hides =
             !rules.reveals_forbidden() && !shared.shows_by(&rules, Item::Tool(tool), principal);
-        Err(match named {
-            Some(named) if hides => named.unknown(),
-            _ => error.into(),
-        })
+        let (decision, refused) = match named.filter(|_| hides) {
+            Some(named) => (Decision::Concealed, named.unknown()),
+            None => (Decision::Denied, error.clone().into()),
+        };
+        call.context
+            .state_decision(decision, Some(principal), error.reason());
+        Err(refused)
     }
 }

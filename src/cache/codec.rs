@@ -98,7 +98,7 @@ pub(super) fn read(
     }
     let fresh_for = Duration::from_millis(u64::from_be_bytes(millis.try_into().ok()?));
     // Entries are always stored with an expiry, so a value without one is not an entry.
-    let left = stored.left?.min(fresh_for);
+    let left = stored.remaining?.min(fresh_for);
     Some(Read {
         subject: subject.clone(),
         result: result(subject.kind, json)?,

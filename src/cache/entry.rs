@@ -15,7 +15,7 @@ use super::{
     rules::{Group, Kind, said},
     status::report,
 };
-use crate::{Audience, McpResponse, cache_status::CacheStatus, listen::resources::has_part};
+use crate::{Audience, CacheStatus, CallReport, McpResponse, listen::resources::has_part};
 
 /// Bytes of an entry beside its key and the content of its result: the entry itself, its place in
 /// the map and in the order of use, and allocator rounding.
@@ -89,6 +89,7 @@ pub(super) struct Entry {
     pub fetch: u64,
     pub result: ServerResult,
     pub extensions: Extensions,
+    pub report: CallReport,
     /// Time at which the response arrived.
     pub stored: Instant,
     /// Time for which the entry is fresh, counted from `stored`.
@@ -107,7 +108,8 @@ impl Entry {
     pub fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
         let mut response = McpResponse::new(self.result.clone());
         response.extensions = self.extensions.clone();
-        response.cache_status = Some(status);
+        response.report = self.report;
+        response.report.cache_status = Some(status);
         if let (Some(ttl), _) = said(&mut response.result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,

@@ -329,7 +329,7 @@ impl CacheLayerBuilder {
     /// The listen has no principal. If the stack refuses it, the cache does not ask again, except
     /// after a lost connection, a timeout or a lack of room. Changes of a resource are not noticed
     /// if the stack refuses it to this caller or does not acknowledge it. A listen that ends is
-    /// reopened after up to one second, and after up to one minute if it ends repeatedly.
+    /// reopened after up to one second, and after up to 30 seconds if it ends repeatedly.
     pub fn watch_changes(mut self, watch: bool) -> Self {
         self.watch_changes = watch;
         self
@@ -349,7 +349,7 @@ impl CacheLayerBuilder {
     /// Sets whether responses carry their cache status in `_meta` under [`CACHE_META_KEY`]
     /// (`status`, `ageMs`, `ttlMs`). Default: `false`.
     ///
-    /// Outer layers can always read it with [`CacheStatus::of`](super::CacheStatus::of).
+    /// Outer layers can always read it as [`cache_status`](crate::CallReport::cache_status).
     pub fn report_in_meta(mut self, report: bool) -> Self {
         self.report_in_meta = report;
         self

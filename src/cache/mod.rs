@@ -132,7 +132,6 @@ mod state;
 mod status;
 mod watched_resources;
 
-pub use crate::cache_status::CacheStatus;
 pub use handle::{CacheHandle, CacheStats};
 pub use layer::{CacheLayer, CacheLayerBuilder};
 pub use service::Cache;

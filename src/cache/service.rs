@@ -29,7 +29,7 @@ use super::{
     watched_resources::Watched,
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, cache_status::CacheStatus, caller::Era,
+    Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, caller::Era,
     context::tool_hints::KnownHints,
 };
 

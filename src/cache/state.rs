@@ -27,8 +27,7 @@ use super::{
     watched_resources::Watched,
 };
 use crate::{
-    Audience, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
-    cache_status::CacheStatus,
+    Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
     context::tool_hints::{Asked, KnownHints},
 };
 
@@ -343,8 +342,8 @@ impl Core {
             }
             lead.end(Phase::Landed(entry));
         }
-        if response.cache_status.is_none() {
-            response.cache_status = Some(CacheStatus::Miss);
+        if response.report.cache_status.is_none() {
+            response.report.cache_status = Some(CacheStatus::Miss);
             if self.shared.rules.report_in_meta {
                 report(CacheStatus::Miss, &mut response.result);
             }
@@ -371,7 +370,8 @@ impl Core {
         Arc::new(Entry {
             fetch: lead.number(),
             result: response.result.clone(),
-            extensions: response.facts_of_the_answer(),
+            extensions: response.extensions.clone(),
+            report: response.report.for_cached_response(),
             stored: Instant::now(),
             fresh_for,
             size: size.unwrap_or(usize::MAX),
@@ -432,6 +432,7 @@ impl Core {
             fetch: lead.number(),
             result: parts.result,
             extensions: parts.extensions,
+            report: parts.report,
             stored,
             fresh_for,
             size,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmcp::model::{MetaObject, RequestMetaObject, ServerResult};
 use serde_json::{Value, json};
 
-use crate::cache_status::CacheStatus;
+use crate::CacheStatus;
 
 /// The `_meta` key for the cache directives of a request and, if the operator turns it on, for the
 /// cache status of a response.

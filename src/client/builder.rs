@@ -10,7 +10,7 @@ use rmcp::{
 use tower::Service;
 
 use super::{
-    handler::{Answers, Linked},
+    handler::{ConnectedHandler, ErasedHandler},
     mcp_client::{McpClient, Shared},
 };
 use crate::{
@@ -18,16 +18,16 @@ use crate::{
     caller::{Era, Session},
 };
 
-/// The default of [`McpClientBuilder::idle_timeout`].
-const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The default of [`McpClientBuilder::request_timeout`].
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Builds an [`McpClient`]; see [`McpClient::builder`].
 #[must_use = "call `build` to make the client"]
 pub struct McpClientBuilder<S> {
     stack: S,
-    handler: Option<Arc<dyn Answers>>,
+    handler: Option<Arc<dyn ErasedHandler>>,
     config: ClientConfig,
-    idle_timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
     total_timeout: Option<Duration>,
     mrtr_max_rounds: usize,
 }
@@ -44,7 +44,7 @@ where
             stack,
             handler: None,
             config: ClientConfig::default().with_protocol_version(ProtocolVersion::LATEST),
-            idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+            request_timeout: Some(DEFAULT_REQUEST_TIMEOUT),
             total_timeout: None,
             mrtr_max_rounds: DEFAULT_MRTR_MAX_ROUNDS,
         }
@@ -60,15 +60,15 @@ where
     /// `protocol_version` is not used, because rmcp's default is an older revision.
     ///
     /// The handler's methods run inside the call they belong to, one after another. While one runs,
-    /// the call's idle timeout is suspended and the server's further messages wait. When the call
-    /// ends early (dropped, timed out), the running method is dropped too. Progress of a call with
-    /// a progress stream goes to the stream and not to the handler. Requests through the peer in
-    /// the handler's context go through the same stack.
+    /// the call's request timeout is suspended and the server's further messages wait. When the
+    /// call ends early (dropped, timed out), the running method is dropped too. Progress of a call
+    /// with a progress stream goes to the stream and not to the handler. Requests through the peer
+    /// in the handler's context go through the same stack.
     pub fn handler(mut self, handler: impl ClientHandler) -> Self {
         let info = handler.get_info();
         self.config.client_info = info.client_info;
         self.config.capabilities = info.capabilities;
-        self.handler = Some(Arc::new(Linked::new(handler, self.stack.clone())));
+        self.handler = Some(Arc::new(ConnectedHandler::new(handler, self.stack.clone())));
         self
     }
 
@@ -79,8 +79,8 @@ where
     /// the timeout. It is suspended while the client's handler runs. Each round of a call and each
     /// poll of a task is a request with its own timeout. A call that exceeds it fails with a
     /// timeout ([`Error::is_timeout`]) and is cancelled.
-    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.idle_timeout = limit.into();
+    pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.request_timeout = limit.into();
         self
     }
 
@@ -142,7 +142,7 @@ where
             supports_tasks: config.capabilities.supports_tasks(),
             handshake: legacy.then(|| Arc::new(config)),
             mrtr_max_rounds: self.mrtr_max_rounds,
-            idle_timeout: self.idle_timeout,
+            request_timeout: self.request_timeout,
             total_timeout: self.total_timeout,
             session: Arc::new(Session::new()),
             handler: self.handler,

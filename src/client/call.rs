@@ -10,28 +10,28 @@ use tower::Service;
 
 use super::{
     McpClient,
-    call_sink::{Onward, WayBack},
+    call_sink::{CallSink, Recipient},
     timeouts::{end_of, reached},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, context::next_id};
 
 /// The options of one call.
-pub(super) struct Options {
+pub(super) struct CallOptions {
     pub(super) meta: RequestMetaObject,
     pub(super) extensions: Extensions,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
     pub(super) total_timeout: Option<Duration>,
     pub(super) cancellation: CancellationToken,
     pub(super) progress: Option<mpsc::Sender<ProgressNotificationParam>>,
 }
 
 /// One call, with all of its requests: rounds, and polls of its task.
-pub(super) struct Call<'a, S> {
+pub(super) struct ClientCall<'a, S> {
     pub(super) client: &'a McpClient<S>,
-    way_back: Arc<WayBack>,
+    sink: Arc<CallSink>,
     meta: RequestMetaObject,
     extensions: Extensions,
-    idle_timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
     total_timeout: Option<Duration>,
     deadline: Option<Instant>,
     /// Cancelled with the call, also when its future is dropped: inner layers may have spawned
@@ -40,17 +40,17 @@ pub(super) struct Call<'a, S> {
     _cancel: DropGuard,
 }
 
-impl<'a, S> Call<'a, S>
+impl<'a, S> ClientCall<'a, S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
     S::Future: Send,
 {
-    pub(super) fn new(client: &'a McpClient<S>, options: Options) -> Self {
-        let Options {
+    pub(super) fn new(client: &'a McpClient<S>, options: CallOptions) -> Self {
+        let CallOptions {
             meta: own,
             extensions,
-            idle_timeout,
+            request_timeout,
             total_timeout,
             ..
         } = options;
@@ -59,14 +59,14 @@ where
         if meta.get_progress_token().is_none() {
             meta.set_progress_token(ProgressToken(next_id()));
         }
-        let onward = Onward::Handler(client.shared.handler.clone());
+        let recipient = Recipient::Handler(client.shared.handler.clone());
         let cancellation = options.cancellation.child_token();
         Self {
             client,
-            way_back: WayBack::new(options.progress, onward),
+            sink: CallSink::new(options.progress, recipient),
             meta,
             extensions,
-            idle_timeout,
+            request_timeout,
             total_timeout,
             deadline: end_of(total_timeout),
             _cancel: cancellation.clone().drop_guard(),
@@ -100,12 +100,12 @@ where
         context.meta = self.meta.clone();
         context.extensions = self.extensions.clone();
         context.cancellation = self.cancellation.clone();
-        context.caller = self.client.caller(&self.way_back);
+        context.caller = self.client.caller(&self.sink);
         context.deadline = self.deadline;
         let request = McpRequest::from_parts(message.into(), context);
         let response = self
             .client
-            .dispatch(request, &self.way_back, self.idle_timeout)
+            .dispatch(request, &self.sink, self.request_timeout)
             .await?;
         Ok(response.into_result())
     }

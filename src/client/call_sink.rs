@@ -9,39 +9,39 @@ use rmcp::model::{
 };
 use tokio::sync::mpsc;
 
-use super::{handler::Answers, timeouts::Activity};
+use super::{handler::ErasedHandler, timeouts::Activity};
 use crate::{Caller, CallerSink, Error, context::next_id};
 
 /// The destination of the server's messages for one call, in all of its rounds.
-pub(super) struct WayBack {
+pub(super) struct CallSink {
     pub(super) activity: Activity,
     /// The call's progress stream, if it has one.
     progress: Option<mpsc::Sender<ProgressNotificationParam>>,
-    onward: Onward,
+    recipient: Recipient,
 }
 
 /// The destination of messages that the call itself does not use.
-pub(super) enum Onward {
+pub(super) enum Recipient {
     /// The client's handler, if it has one.
-    Handler(Option<Arc<dyn Answers>>),
+    Handler(Option<Arc<dyn ErasedHandler>>),
     /// The caller of a hand-made request.
     Caller(Caller),
 }
 
-impl WayBack {
+impl CallSink {
     pub(super) fn new(
         progress: Option<mpsc::Sender<ProgressNotificationParam>>,
-        onward: Onward,
+        recipient: Recipient,
     ) -> Arc<Self> {
         Arc::new(Self {
             activity: Activity::new(),
             progress,
-            onward,
+            recipient,
         })
     }
 
     async fn notify(&self, notification: ServerNotification) -> Result<(), Error> {
-        let _at_work = self.activity.at_work();
+        let _guard = self.activity.handling();
         let notification = match (notification, &self.progress) {
             (ServerNotification::ProgressNotification(progress), Some(stream)) => {
                 // The stream may have been dropped.
@@ -50,26 +50,26 @@ impl WayBack {
             }
             (other, _) => other,
         };
-        match &self.onward {
-            Onward::Handler(Some(handler)) => handler.clone().notify(notification).await,
-            Onward::Handler(None) => {
+        match &self.recipient {
+            Recipient::Handler(Some(handler)) => handler.clone().notify(notification).await,
+            Recipient::Handler(None) => {
                 tracing::debug!(
                     ?notification,
                     "a client without a handler hears no notifications"
                 );
             }
-            Onward::Caller(caller) => return caller.notify(notification).await,
+            Recipient::Caller(caller) => return caller.notify(notification).await,
         }
         Ok(())
     }
 
     async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
-        let _at_work = self.activity.at_work();
-        self.onward.request(request).await
+        let _guard = self.activity.handling();
+        self.recipient.request(request).await
     }
 }
 
-impl Onward {
+impl Recipient {
     pub(super) async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
         match self {
             Self::Handler(Some(handler)) => Ok(handler.clone().request(request, next_id()).await?),
@@ -90,15 +90,12 @@ fn unanswered() -> ErrorData {
     )
 }
 
-/// The [`WayBack`] as a sink for a [`Caller`].
-pub(super) struct Sink(pub(super) Arc<WayBack>);
-
-impl CallerSink for Sink {
+impl CallerSink for Arc<CallSink> {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.0.notify(notification))
+        Box::pin(CallSink::notify(self, notification))
     }
 
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.0.request(request))
+        Box::pin(CallSink::request(self, request))
     }
 }

@@ -16,8 +16,8 @@ use tower::Service;
 
 use super::{
     McpClient,
-    call::Call,
-    call_sink::{Onward, WayBack},
+    call::ClientCall,
+    call_sink::{CallSink, Recipient},
     mrtr::Rounds,
 };
 use crate::{
@@ -245,7 +245,7 @@ where
         let (message, context) = own.into_parts();
         options.meta = context.meta;
         options.extensions = context.extensions;
-        let call = Call::new(self, options);
+        let call = ClientCall::new(self, options);
         results::expect(call.run(call.request(message)).await?)
     }
 
@@ -256,14 +256,14 @@ where
     /// Any error of the stack.
     pub async fn notify(&self, notification: impl Into<ClientNotification>) -> Result<(), Error> {
         let mut notification = notification.into();
-        let way_back = WayBack::new(None, Onward::Handler(self.shared.handler.clone()));
+        let sink = CallSink::new(None, Recipient::Handler(self.shared.handler.clone()));
         let mut context = CallContext::default();
-        context.caller = self.caller(&way_back);
+        context.caller = self.caller(&sink);
         context.meta = RequestMetaObject(std::mem::take(notification.get_meta_mut()).0);
         context.extensions = std::mem::take(notification.extensions_mut());
         context.extensions.remove::<NotificationMetaObject>();
         let request = McpRequest::notification(notification, context);
-        self.dispatch(request, &way_back, self.options().idle_timeout)
+        self.dispatch(request, &sink, self.options().request_timeout)
             .await?;
         Ok(())
     }

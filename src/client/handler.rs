@@ -22,7 +22,7 @@ use tower::Service;
 use crate::{Error, McpRequest, McpResponse, McpServer, util::panics};
 
 /// The type-erased handler of a client.
-pub(super) trait Answers: Send + Sync + 'static {
+pub(super) trait ErasedHandler: Send + Sync + 'static {
     /// Answers a server's request. Dropping the future cancels the token in the handler's context.
     fn request(
         self: Arc<Self>,
@@ -40,7 +40,7 @@ pub(super) trait Answers: Send + Sync + 'static {
 /// [`McpServer`] over the same stack: requests that the handler sends through its context's peer go
 /// through the stack. Messages to the handler do not use the connection. The handler is called
 /// directly, in order, inside the call they belong to.
-pub(super) struct Linked<H, S> {
+pub(super) struct ConnectedHandler<H, S> {
     handler: Arc<H>,
     stack: Mutex<S>,
     link: OnceCell<Link>,
@@ -55,7 +55,7 @@ struct Link {
 /// The number of messages that are buffered in either direction of the connection.
 const LINK_BUFFER: usize = 64;
 
-impl<H, S> Linked<H, S>
+impl<H, S> ConnectedHandler<H, S>
 where
     H: ClientHandler,
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -86,7 +86,7 @@ where
             .clone();
         let server = serve_directly(McpServer::new(stack), (to_client, from_client), None);
         let (sender, introduced) = oneshot::channel();
-        let service = Introduced {
+        let service = ContextHandler {
             handler: self.handler.clone(),
             waiting: Mutex::new(Some(sender)),
         };
@@ -129,7 +129,7 @@ where
     }
 }
 
-impl<H, S> Answers for Linked<H, S>
+impl<H, S> ErasedHandler for ConnectedHandler<H, S>
 where
     H: ClientHandler,
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
@@ -155,12 +155,12 @@ where
 
 /// The handler at the end of the connection. It keeps the context of the first notification as the
 /// template for all others, because rmcp has no public constructor for one.
-struct Introduced<H> {
+struct ContextHandler<H> {
     handler: Arc<H>,
     waiting: Mutex<Option<oneshot::Sender<NotificationContext<RoleClient>>>>,
 }
 
-impl<H: ClientHandler> rmcp::Service<RoleClient> for Introduced<H> {
+impl<H: ClientHandler> rmcp::Service<RoleClient> for ContextHandler<H> {
     async fn handle_request(
         &self,
         request: ServerRequest,

@@ -10,9 +10,9 @@ use tower::{Service, ServiceExt};
 
 use super::{
     McpClientBuilder,
-    call::{Call, Options},
-    call_sink::{Onward, Sink, WayBack},
-    handler::Answers,
+    call::{CallOptions, ClientCall},
+    call_sink::{CallSink, Recipient},
+    handler::ErasedHandler,
     timeouts::{end_of, reached},
 };
 use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, protocol, util::panics};
@@ -26,7 +26,7 @@ use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, protocol, u
 ///   results. Failures are [`Error`]s.
 /// - **Pages.** `list_all_*` follows `nextCursor` to the end.
 /// - **Progress.** [`call_tool`](Self::call_tool) can yield progress as a stream beside the result.
-/// - **Timeouts.** Every message of the server resets the idle timeout. Nothing resets the total
+/// - **Timeouts.** Every message of the server resets the request timeout. Nothing resets the total
 ///   timeout.
 /// - **Cancellation.** Dropping a call's future, or its timeout, cancels the call at the server.
 /// - **Input.** With a [handler](McpClientBuilder::handler), the client answers a server's requests
@@ -79,10 +79,10 @@ pub(super) struct Shared {
     pub(super) handshake: Option<Arc<InitializeRequestParams>>,
     pub(super) supports_tasks: bool,
     pub(super) mrtr_max_rounds: usize,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
     pub(super) total_timeout: Option<Duration>,
     pub(super) session: Arc<Session>,
-    pub(super) handler: Option<Arc<dyn Answers>>,
+    pub(super) handler: Option<Arc<dyn ErasedHandler>>,
 }
 
 impl<S> McpClient<S>
@@ -122,16 +122,16 @@ where
     pub async fn send(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let context = &mut request.context;
         let detached = context.caller.is_detached();
-        let onward = if detached {
-            Onward::Handler(self.shared.handler.clone())
+        let recipient = if detached {
+            Recipient::Handler(self.shared.handler.clone())
         } else {
-            Onward::Caller(context.caller.clone())
+            Recipient::Caller(context.caller.clone())
         };
-        let way_back = WayBack::new(None, onward);
+        let sink = CallSink::new(None, recipient);
         context.caller = if detached {
-            self.caller(&way_back)
+            self.caller(&sink)
         } else {
-            let caller = context.caller.wrap(|_| Sink(way_back.clone()));
+            let caller = context.caller.wrap(|_| sink.clone());
             match caller.session() {
                 Some(_) => caller,
                 None => caller.in_session(self.shared.session.clone()),
@@ -153,7 +153,7 @@ where
         let cancellation = context.cancellation.clone();
         tokio::select! {
             biased;
-            result = self.dispatch(request, &way_back, self.shared.idle_timeout) => result,
+            result = self.dispatch(request, &sink, self.shared.request_timeout) => result,
             () = reached(deadline) => {
                 let end = deadline.unwrap_or(started);
                 Err(Error::timeout(end.saturating_duration_since(started)))
@@ -162,24 +162,24 @@ where
         }
     }
 
-    /// Sends one request through a clone of the stack, until the idle timeout.
+    /// Sends one request through a clone of the stack, until the request timeout.
     pub(super) async fn dispatch(
         &self,
         mut request: McpRequest,
-        way_back: &WayBack,
-        idle_timeout: Option<Duration>,
+        sink: &CallSink,
+        request_timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
         let unreadable = protocol::set_aside(&mut request);
         let answer = panics::caught_call(self.stack().oneshot(request));
-        way_back.activity.heard();
+        sink.activity.record();
         tokio::select! {
             biased;
             result = answer => match unreadable {
                 None => result,
                 Some(unreadable) => Err(unreadable.answer(result)),
             },
-            () = way_back.activity.silent_for(idle_timeout) => {
-                Err(Error::timeout(idle_timeout.unwrap_or_default()))
+            () = sink.activity.silent_for(request_timeout) => {
+                Err(Error::timeout(request_timeout.unwrap_or_default()))
             }
         }
     }
@@ -192,13 +192,13 @@ where
     }
 
     /// Returns the caller for a request with this destination.
-    pub(super) fn caller(&self, way_back: &Arc<WayBack>) -> Caller {
-        self.known(Caller::new(Sink(way_back.clone())))
+    pub(super) fn caller(&self, sink: &Arc<CallSink>) -> Caller {
+        self.in_session(Caller::new(sink.clone()))
             .answering_requests(self.shared.handler.is_some())
     }
 
     /// Puts a caller in the client's session.
-    pub(super) fn known(&self, caller: Caller) -> Caller {
+    pub(super) fn in_session(&self, caller: Caller) -> Caller {
         caller
             .in_session(self.shared.session.clone())
             .with_handshake(self.shared.handshake.clone())
@@ -214,15 +214,15 @@ where
     }
 
     /// Returns a call with the client's own options.
-    pub(super) fn call(&self) -> Call<'_, S> {
-        Call::new(self, self.options())
+    pub(super) fn call(&self) -> ClientCall<'_, S> {
+        ClientCall::new(self, self.options())
     }
 
-    pub(super) fn options(&self) -> Options {
-        Options {
+    pub(super) fn options(&self) -> CallOptions {
+        CallOptions {
             meta: RequestMetaObject::new(),
             extensions: Extensions::new(),
-            idle_timeout: self.shared.idle_timeout,
+            request_timeout: self.shared.request_timeout,
             total_timeout: self.shared.total_timeout,
             cancellation: CancellationToken::new(),
             progress: None,
@@ -248,7 +248,7 @@ impl<S> std::fmt::Debug for McpClient<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("McpClient")
             .field("session", &self.shared.session)
-            .field("idle_timeout", &self.shared.idle_timeout)
+            .field("request_timeout", &self.shared.request_timeout)
             .field("total_timeout", &self.shared.total_timeout)
             .finish_non_exhaustive()
     }

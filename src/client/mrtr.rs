@@ -12,7 +12,7 @@ use rmcp::model::{
 use serde_json::Value;
 use tower::Service;
 
-use super::{McpClient, call::Call};
+use super::{McpClient, call::ClientCall};
 use crate::{
     Delivered, Error, McpRequest, McpResponse, Refusal, code,
     protocol::{
@@ -85,7 +85,7 @@ rounds! {
     }
 }
 
-impl<S> Call<'_, S>
+impl<S> ClientCall<'_, S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,

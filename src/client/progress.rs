@@ -23,7 +23,7 @@ const PROGRESS_BUFFER: usize = 64;
 ///
 /// - Once the result is awaited, unread progress is dropped.
 /// - With a slow reader, up to 64 notifications are buffered, and the server's further messages
-///   wait. None is lost, and the idle timeout is suspended meanwhile.
+///   wait. None is lost, and the request timeout is suspended meanwhile.
 /// - Dropping the stream cancels the call.
 /// - Dropped, it cancels the call.
 #[must_use = "a call does nothing unless its stream is read or its result awaited"]

@@ -9,7 +9,7 @@ use rmcp::model::{ClientResult, ServerNotification, ServerRequest, SubscriptionF
 use tokio::sync::mpsc;
 use tower::{Service, ServiceExt};
 
-use super::{McpClient, call_sink::Onward};
+use super::{McpClient, call_sink::Recipient};
 use crate::{
     CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
     listen::{self, ListenCall},
@@ -27,7 +27,7 @@ where
     /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). It returns once the
     /// server has acknowledged the kinds of changes that it will announce.
     ///
-    /// The client's idle timeout applies to the acknowledgement. The subscription itself has no
+    /// The client's request timeout applies to the acknowledgement. The subscription itself has no
     /// timeout.
     ///
     /// # Errors
@@ -37,15 +37,17 @@ where
     pub async fn listen(&self, filter: SubscriptionFilter) -> Result<Subscription, Error> {
         let (changes_in, changes) = mpsc::channel(CHANGE_BUFFER);
         let sink = ChangeSink {
-            onward: Onward::Handler(self.shared.handler.clone()),
+            recipient: Recipient::Handler(self.shared.handler.clone()),
             changes: changes_in,
         };
         let mut context = CallContext::default();
         context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
-        context.caller = self.known(Caller::new(sink)).answering_requests(answers);
+        context.caller = self
+            .in_session(Caller::new(sink))
+            .answering_requests(answers);
         let stack = self.stack();
-        let within = self.options().idle_timeout;
+        let within = self.options().request_timeout;
         let call = |request| stack.oneshot(request);
         let open = listen::open(filter, context, within, call).await?;
         Ok(Subscription {
@@ -115,7 +117,7 @@ impl fmt::Debug for Subscription {
 
 /// Buffers the changes of a listen for the reader.
 struct ChangeSink {
-    onward: Onward,
+    recipient: Recipient,
     changes: mpsc::Sender<ServerNotification>,
 }
 
@@ -130,6 +132,6 @@ impl CallerSink for ChangeSink {
 
     /// The server sends a request while no call of the client is in flight.
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        Box::pin(self.onward.request(request))
+        Box::pin(self.recipient.request(request))
     }
 }

@@ -9,7 +9,7 @@ use rmcp::model::{
 use serde_json::Value;
 use tower::Service;
 
-use super::call::Call;
+use super::call::ClientCall;
 use crate::protocol::mrtr::too_many_rounds;
 use crate::{
     Delivered, Error, McpRequest, McpResponse, Refusal, TransportError, code, protocol::results,
@@ -27,7 +27,7 @@ const FAILED_POLLS: usize = 3;
 /// The time limit for cancelling an abandoned task at its server.
 const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 
-impl<S> Call<'_, S>
+impl<S> ClientCall<'_, S>
 where
     S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
     S::Error: Into<Error>,
@@ -55,15 +55,15 @@ where
                 abandoned.disarm();
                 Ok(result)
             }
-            Err(Stopped::Ended(error)) => {
+            Err(PollEnd::Ended(error)) => {
                 abandoned.disarm();
                 Err(error)
             }
-            Err(Stopped::Left(error)) => Err(error),
+            Err(PollEnd::Left(error)) => Err(error),
         }
     }
 
-    async fn poll(&self, task_id: &str, mut wait: Duration) -> Result<CallToolResult, Stopped> {
+    async fn poll(&self, task_id: &str, mut wait: Duration) -> Result<CallToolResult, PollEnd> {
         let mut failed = 0;
         let mut rounds = 0;
         let mut answered = HashSet::new();
@@ -75,7 +75,7 @@ where
             let task = match polled {
                 Ok(result) => {
                     let read = results::expect::<GetTaskResult>(result);
-                    read.map_err(Stopped::Left)?.task
+                    read.map_err(PollEnd::Left)?.task
                 }
                 Err(error) if may_pass(&error) && failed + 1 < FAILED_POLLS => {
                     failed += 1;
@@ -86,20 +86,20 @@ where
                     continue;
                 }
                 // A server that answers with an error no longer knows the task, or never ran it.
-                Err(error) if error.is_protocol() => return Err(Stopped::Ended(error)),
-                Err(error) => return Err(Stopped::Left(error)),
+                Err(error) if error.is_protocol() => return Err(PollEnd::Ended(error)),
+                Err(error) => return Err(PollEnd::Left(error)),
             };
             failed = 0;
             wait = interval(task.task.poll_interval_ms);
             match task.payload {
                 TaskPayload::Completed { result } => {
-                    return read_result(result).map_err(Stopped::Ended);
+                    return read_result(result).map_err(PollEnd::Ended);
                 }
-                TaskPayload::Failed { error } => return Err(Stopped::Ended(read_error(error))),
+                TaskPayload::Failed { error } => return Err(PollEnd::Ended(read_error(error))),
                 TaskPayload::Cancelled => {
                     let said = task.task.status_message;
                     let reason = said.unwrap_or_else(|| "the server cancelled the task".to_owned());
-                    return Err(Stopped::Ended(Error::cancelled(reason)));
+                    return Err(PollEnd::Ended(Error::cancelled(reason)));
                 }
                 TaskPayload::InputRequired { mut input_requests } => {
                     // The server repeats its requests until it has processed the answers.
@@ -108,13 +108,13 @@ where
                         continue;
                     }
                     if rounds == self.client.shared.mrtr_max_rounds {
-                        return Err(Stopped::Left(too_many_rounds(rounds)));
+                        return Err(PollEnd::Left(too_many_rounds(rounds)));
                     }
                     rounds += 1;
                     answered.extend(input_requests.keys().cloned());
                     self.answer_task(task_id, input_requests)
                         .await
-                        .map_err(Stopped::Left)?;
+                        .map_err(PollEnd::Left)?;
                 }
                 _ => {}
             }
@@ -157,7 +157,7 @@ fn may_pass(error: &Error) -> bool {
 }
 
 /// The reason why polling stopped without a result.
-enum Stopped {
+enum PollEnd {
     /// The task has ended with this error.
     Ended(Error),
     /// The task may still be running.

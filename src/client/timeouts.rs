@@ -1,4 +1,4 @@
-//! The idle and the total timeout of a call.
+//! The request timeout and the total timeout of a call.
 
 use std::{
     sync::{
@@ -13,30 +13,34 @@ use tokio::time::Instant;
 /// The time of the server's last message while a call runs.
 #[derive(Debug)]
 pub(super) struct Activity {
-    heard: Mutex<Instant>,
+    last_message: Mutex<Instant>,
     /// The number of the server's messages that the client is still handling. Until it is zero, the
-    /// server waits for the client, so the idle timeout is suspended.
-    at_work: AtomicUsize,
+    /// server waits for the client, so the request timeout is suspended.
+    handling: AtomicUsize,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
         Self {
-            heard: Mutex::new(Instant::now()),
-            at_work: AtomicUsize::new(0),
+            last_message: Mutex::new(Instant::now()),
+            handling: AtomicUsize::new(0),
         }
     }
 
     /// Records a message of the server, or a new request to it.
-    pub(super) fn heard(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    pub(super) fn record(&self) {
+        *self
+            .last_message
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Records a message of the server, and suspends the idle timeout until the guard is dropped.
-    pub(super) fn at_work(&self) -> AtWork<'_> {
-        self.at_work.fetch_add(1, Ordering::AcqRel);
-        self.heard();
-        AtWork(self)
+    /// Records a message of the server, and suspends the request timeout until the guard is
+    /// dropped.
+    pub(super) fn handling(&self) -> HandlingGuard<'_> {
+        self.handling.fetch_add(1, Ordering::AcqRel);
+        self.record();
+        HandlingGuard(self)
     }
 
     /// Completes when the server has been silent for `limit`; never without a limit.
@@ -46,11 +50,14 @@ impl Activity {
         };
         loop {
             let now = Instant::now();
-            let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            let since = if self.at_work.load(Ordering::Acquire) > 0 {
+            let last_message = *self
+                .last_message
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let since = if self.handling.load(Ordering::Acquire) > 0 {
                 now
             } else {
-                heard
+                last_message
             };
             match since.checked_add(limit) {
                 Some(end) if end <= now => return,
@@ -62,13 +69,13 @@ impl Activity {
     }
 }
 
-/// See [`Activity::at_work`].
-pub(super) struct AtWork<'a>(&'a Activity);
+/// See [`Activity::handling`].
+pub(super) struct HandlingGuard<'a>(&'a Activity);
 
-impl Drop for AtWork<'_> {
+impl Drop for HandlingGuard<'_> {
     fn drop(&mut self) {
-        self.0.heard();
-        self.0.at_work.fetch_sub(1, Ordering::AcqRel);
+        self.0.record();
+        self.0.handling.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -10,7 +10,7 @@ use tower::Service;
 
 use super::{
     McpClient, ProgressCall,
-    call::{Call, Options},
+    call::{CallOptions, ClientCall},
     mrtr::{Rounds, ToolEnd},
 };
 use crate::{Error, McpRequest, McpResponse, Principal, protocol::results};
@@ -20,7 +20,7 @@ use crate::{Error, McpRequest, McpResponse, Principal, protocol::results};
 pub struct ToolCall<S> {
     client: McpClient<S>,
     params: CallToolRequestParams,
-    options: Options,
+    options: CallOptions,
 }
 
 impl<S> McpClient<S>
@@ -152,9 +152,9 @@ impl<S> ToolCall<S> {
     }
 
     /// Sets how long the server may be silent about one request of this call. Default: the
-    /// [client's](crate::McpClientBuilder::idle_timeout).
-    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
-        self.options.idle_timeout = limit.into();
+    /// [client's](crate::McpClientBuilder::request_timeout).
+    pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.options.request_timeout = limit.into();
         self
     }
 
@@ -198,7 +198,7 @@ where
     ///
     /// The server's JSON-RPC error, a timeout, or any other error of the stack.
     pub async fn once(self) -> Result<CallToolResponse, Error> {
-        let call = Call::new(&self.client, self.options);
+        let call = ClientCall::new(&self.client, self.options);
         let result = call.run(call.request(self.params.into_request())).await?;
         results::expect(result)
     }
@@ -212,7 +212,7 @@ where
     }
 
     async fn finish(self) -> Result<CallToolResult, Error> {
-        let call = Call::new(&self.client, self.options);
+        let call = ClientCall::new(&self.client, self.options);
         let work = async {
             match call.rounds(self.params).await? {
                 ToolEnd::Result(result) => Ok(result),

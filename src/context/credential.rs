@@ -8,12 +8,10 @@ use std::fmt;
 pub(crate) struct OutboundCredential(String);
 
 impl OutboundCredential {
-    #[cfg(feature = "auth")]
     pub(crate) fn bearer(token: String) -> Self {
         Self(token)
     }
 
-    #[cfg(feature = "http-client")]
     pub(crate) fn into_bearer(self) -> String {
         self.0
     }

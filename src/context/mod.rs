@@ -1,9 +1,9 @@
 //! The context of a call, and the facts about the call that one layer states and others read.
 
 pub(crate) mod audience;
-#[cfg(any(feature = "auth", feature = "http-client"))]
 #[cfg_attr(not(all(feature = "auth", feature = "http-client")), allow(dead_code))]
 pub(crate) mod credential;
+pub(crate) mod decision;
 pub(crate) mod principal;
 pub(crate) mod served_by;
 pub(crate) mod tool_hints;

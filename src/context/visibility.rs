@@ -115,7 +115,7 @@ impl CallContext {
     }
 
     /// Adds an observer of inner calls that hides nothing.
-    #[cfg(feature = "auth")]
+    #[cfg(feature = "audit")]
     pub(crate) fn note_calls(&mut self, by: Arc<dyn Visibility>) {
         self.add_visibility(by, false);
     }

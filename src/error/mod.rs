@@ -2,6 +2,7 @@
 
 mod config;
 mod failure;
+mod http_refusal;
 mod refusal;
 mod wire;
 
@@ -9,6 +10,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 pub use config::ConfigError;
 pub use failure::{Delivered, TimeoutError, TransportError};
+pub use http_refusal::{HttpRefusal, OnHttpRefusal};
 pub use refusal::Refusal;
 use rmcp::{
     ServiceError,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{members::active_member::ActiveMember, rewrite::Outward, shared::Shared};
 use crate::{
     CallContext, CallerSink, Error, McpResponse, ServedBy,
-    listen::{self, Change, RefusedSubscriptions, Reopen},
+    listen::{self, RefusedSubscriptions, Reopen, change::Change},
     util::lock,
 };
 

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::members::changes::PerChange;
-use crate::listen::Change;
+use crate::listen::change::Change;
 
 /// Counters of the changes that every caller is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::{
     names::app_views,
     seal::{Seal, Sealed},
 };
-use crate::{Caller, Principal, listen::Change};
+use crate::{Caller, Principal, listen::change::Change};
 
 /// The rewriting of one member's answers to one caller.
 #[derive(Clone)]

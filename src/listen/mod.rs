@@ -1,6 +1,6 @@
 //! `subscriptions/listen`: requests that stay open while notifications flow.
 
-mod change;
+pub(crate) mod change;
 pub(crate) mod except_listens;
 mod message;
 mod open;
@@ -8,7 +8,7 @@ mod reopen;
 pub(crate) mod resources;
 
 pub(crate) use self::{
-    change::{Change, changes_in, is_change, list_changes, wants},
+    change::{changes_in, is_change, list_changes, wants},
     message::{acknowledgment, request, with_subscription_id},
     open::{ACKNOWLEDGE_WITHIN, ListenCall, OpenListen, open},
     reopen::Reopen,

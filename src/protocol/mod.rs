@@ -26,7 +26,7 @@ pub(crate) use as_sent::{SentOverHttp, body_as_sent};
 #[cfg(any(feature = "auth", feature = "cache"))]
 pub(crate) use cache_hints::cache_hints;
 pub(crate) use notifications::{from_client, from_server};
-#[cfg(feature = "auth")]
+#[cfg(any(feature = "audit", feature = "auth"))]
 pub(crate) use unreadable::unreadable;
 pub(crate) use unreadable::{
     Unreadable, as_sent_over_http, has_odd_progress_token, refuse, set_aside,

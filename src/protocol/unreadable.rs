@@ -21,7 +21,7 @@ use super::{
     as_sent::SentOverHttp,
     methods::{self, Method},
 };
-use crate::{Error, McpRequest, Refusal, caller::Era, code};
+use crate::{Decision, Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
@@ -45,13 +45,13 @@ const REMOVED: [&str; 4] = [
 
 /// The reason why a request cannot be read.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(feature = "auth"),
-    expect(dead_code, reason = "only records need all of it")
-)]
 pub(crate) struct Unreadable {
     method: String,
     error: ErrorData,
+    #[cfg_attr(
+        not(feature = "audit"),
+        expect(dead_code, reason = "only records need it")
+    )]
     target: Option<String>,
     reason: String,
 }
@@ -112,13 +112,12 @@ impl Unreadable {
     }
 
     /// Returns the target of the request, as far as it can be read.
-    #[cfg(feature = "auth")]
+    #[cfg(feature = "audit")]
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
 
     /// Returns the reason for the record. It quotes nothing of the params.
-    #[cfg(feature = "auth")]
     pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
@@ -182,9 +181,14 @@ fn is_bare(params: Option<&Value>) -> bool {
     })
 }
 
-/// Returns the refusal of a request that cannot be read.
+/// Returns the refusal of a request that cannot be read, and states the decision.
 pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
-    unreadable(request).map(|unreadable| unreadable.refusal())
+    let unreadable = unreadable(request)?;
+    let reason = unreadable.reason();
+    request
+        .context
+        .state_decision(Decision::Denied, None, reason);
+    Some(unreadable.refusal())
 }
 
 /// Removes the params of a request that cannot be read, so that no inner layer can act on it.

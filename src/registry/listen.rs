@@ -11,7 +11,7 @@ use tower::{Service, ServiceExt};
 use super::state::Shared;
 use crate::{
     Caller, Error, McpRequest, McpResponse,
-    listen::{self, Change, RefusedSubscriptions},
+    listen::{self, RefusedSubscriptions, change::Change},
 };
 
 /// Changes this long before the listen are reported as well. The top of the stack acknowledges a

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use tower::{Service, retry::budget::Budget};
 
 use super::{
-    Attempts, IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
+    IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
     layer::Shared,
     observing_sink::{Seen, Watched},
     policy::MOST_RETRIES,
     service::{Answer, Stack},
 };
-use crate::{Audience, Error, McpRequest, McpResponse, Outcome, Repeat, context::next_id};
+use crate::{Audience, Error, McpRequest, Outcome, Repeat, context::next_id};
 
 pub(super) struct Call {
     policy: Arc<RetryPolicy>,
@@ -229,14 +229,10 @@ impl Call {
         if let Ok(response) = &mut answer
             && self.attempt > 1
         {
-            note(response, self.attempt);
+            response.report.attempts = self.attempt;
         }
         answer
     }
-}
-
-fn note(response: &mut McpResponse, count: u32) {
-    response.extensions.insert(Attempts { count });
 }
 
 /// Returns 128 random bits in hexadecimal.

@@ -9,7 +9,7 @@
 //!
 //! use rmcp_layers::{
 //!     McpClient, Upstream,
-//!     retry::{Attempts, RetryLayer, RetryPolicy, breaker::CircuitBreakerLayer},
+//!     retry::{RetryLayer, RetryPolicy, breaker::CircuitBreakerLayer},
 //! };
 //! use tower::ServiceBuilder;
 //! # use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +46,7 @@
 //! let client = McpClient::new(stack);
 //! let result = client.call_tool("search_web").argument("query", "tower").await?;
 //! assert_eq!(result.content[0].as_text().map(|text| &*text.text), Some("found"));
-//! assert_eq!(handle.counts().opened, 0);
+//! assert_eq!(handle.stats().opened, 0);
 //! # Ok(())
 //! # }
 //! ```
@@ -102,7 +102,7 @@
 //! [budget](RetryBudget) is spent. The error of such a call is that of its last attempt, unchanged.
 //!
 //! During a delay the call holds no place in the inner stack. A timeout of the caller (an
-//! [`McpClient`](crate::McpClient)'s idle timeout, tower's `timeout` outside) runs on meanwhile.
+//! [`McpClient`](crate::McpClient)'s request timeout, tower's `timeout` outside) runs on meanwhile.
 //!
 //! # Attempts
 //!
@@ -110,7 +110,7 @@
 //! [`IDEMPOTENCY_META_KEY`]. The caller receives progress only beyond what it has received before,
 //! because progress must increase (MCP 2026-07-28, basic/utilities/progress).
 //!
-//! [`Attempts`] in the response has the number of attempts.
+//! The response's [report](crate::CallReport::attempts) has the number of attempts.
 //! [`on_retry`](RetryLayerBuilder::on_retry) and `tracing` events (target `rmcp_layers::retry`)
 //! report each retry.
 //!
@@ -142,7 +142,6 @@ mod observing_sink;
 mod policy;
 mod service;
 
-pub use crate::attempts::Attempts;
 pub use attempts::{IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};
 pub use classify::is_rate_limited;
 pub use error::InvalidOption;

@@ -193,7 +193,7 @@ impl<H: ServerHandler> Inner<H> {
             Upstream::builder()
                 .name("handler")
                 .lifecycle(lifecycle)
-                .without_request_timeout()
+                .request_timeout(None)
                 .in_process(self.handler.clone())
         };
         let mut upstream = match caller.session() {

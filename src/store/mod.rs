@@ -8,107 +8,93 @@
 //! - or your own implementation.
 //!
 //! A store only holds bytes. The layer that uses it defines their meaning, checks what it reads,
-//! and works on without the store if it fails.
+//! and decides how it works on if the store fails.
+//!
+//! # Operations
+//!
+//! | need | operation |
+//! |---|---|
+//! | a copy that saves work, such as a cached response | [`set`](Store::set) and [`get`](Store::get): the last write wins |
+//! | an amount that replicas cannot overspend together | [`increment`](Store::increment) with a limit |
+//! | a record that replicas change in turn | [`compare_and_set`](Store::compare_and_set) |
+//! | work that one replica does once | [`add`](Store::add) of a marker |
+//! | work that one replica does at a time | [`Lease`] |
+//!
+//! # Counters
+//!
+//! [`increment`](Store::increment) checks the limit and adds in one step. A budget first reserves
+//! the estimated cost of a call and returns the difference afterwards. The key contains the
+//! principal and the start of the period, so a period ends by the expiry of its counter:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use rmcp_layers::store::{MemoryStore, Store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rmcp_layers::store::StoreError> {
+//! let store = MemoryStore::new();
+//! let (key, day) = (b"budget:ann:2026-07-28", Some(Duration::from_secs(86_400)));
+//!
+//! assert!(store.increment(key, 700, 1_000, day).await?.accepted);
+//! let second = store.increment(key, 700, 1_000, day).await?;
+//! assert!(!second.accepted);
+//! assert_eq!(second.value, 700);
+//!
+//! // The first call has cost 250 in the end.
+//! store.increment(key, -450, 1_000, day).await?;
+//! assert!(store.increment(key, 700, 1_000, day).await?.accepted);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! If an increment fails, it may have happened. A budget that must not be overspent treats the
+//! amount as spent.
+//!
+//! # Leases
+//!
+//! A [`Lease`] is an exclusive right that expires unless its holder renews it. If the holder dies,
+//! another replica takes the lease and continues the work:
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//!
+//! use rmcp_layers::store::{Lease, MemoryStore, Store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), rmcp_layers::store::LeaseError> {
+//! # async fn run_task() -> &'static str { "done" }
+//! let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+//! match Lease::acquire(&store, "lease:task-17", Duration::from_secs(30)).await? {
+//!     // `hold` renews the lease, and drops the work if the lease is lost.
+//!     Some(lease) => assert_eq!(lease.hold(run_task()).await?, "done"),
+//!     None => println!("another replica runs it"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A process that is suspended, or a store that loses writes in a failover, can make two processes
+//! believe for a moment that they hold the same lease. Effects that must happen once need a second
+//! guard: write the result by [`compare_and_set`](Store::compare_and_set), and keep the
+//! [token](Lease::token) of the holder in the record that is compared.
+//!
+//! # Limits
+//!
+//! See [`MemoryStore`] and [`RedisStore`]. Values that were written by [`set`](Store::set) may be
+//! evicted before they expire. Values of the other operations may not: a store without room for
+//! them returns an error.
 
+mod error;
+mod interface;
+mod lease;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
-
-use futures::future::BoxFuture;
-pub use memory::MemoryStore;
-use tower::BoxError;
-
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStore, RedisStoreBuilder};
-
-/// A key-value store of bytes with expiry, shared by all users of the same store.
-///
-/// Calls may be concurrent, and may be dropped at any moment. The caller limits its own wait.
-pub trait Store: Send + Sync + 'static {
-    /// Returns the values under these keys, in their order.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the store cannot be reached or its reply is invalid.
-    fn get<'a>(
-        &'a self,
-        keys: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>>;
-
-    /// Stores a value, and replaces any other. `None` as `time_to_live` means no expiry.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the store cannot be reached or does not accept the value.
-    fn set<'a>(
-        &'a self,
-        key: &'a [u8],
-        value: Vec<u8>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), StoreError>>;
-
-    /// Removes the value under a key, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the store cannot be reached.
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>>;
-}
-
-/// A stored value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stored {
-    /// The value.
-    pub value: Vec<u8>,
-    /// The remaining time to live, or `None` without an expiry.
-    pub left: Option<Duration>,
-}
-
-impl Stored {
-    /// Creates a value with this remaining time to live.
-    pub fn new(value: Vec<u8>, left: Option<Duration>) -> Self {
-        Self { value, left }
-    }
-}
-
-/// A failure of a store: no reply, or an invalid one.
-#[derive(Clone, Debug)]
-pub struct StoreError {
-    message: Cow<'static, str>,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-}
-
-impl StoreError {
-    /// Creates an error with this message.
-    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            message: message.into(),
-            source: None,
-        }
-    }
-
-    /// Sets the cause of the error.
-    #[must_use]
-    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(Arc::from(source.into()));
-        self
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Some(source) => write!(f, "{}: {source}", self.message),
-            None => f.write_str(&self.message),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
+pub use error::StoreError;
+pub use interface::{Increment, MAX_COUNT, Store, Stored};
+pub use lease::{Lease, LeaseError};
+pub use memory::MemoryStore;

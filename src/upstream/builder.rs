@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,13 +13,17 @@ use rmcp::{
     transport::IntoTransport,
 };
 
+use tokio_util::task::TaskTracker;
+
 use super::{
-    Inner, Upstream,
-    capabilities::Claims,
+    Upstream,
+    capabilities::ClaimedCapabilities,
     connect::{Foreign, InProcess, Make},
     connection::Handshake,
-    slot::{Dial, Settings, Slot},
-    stats::Counters,
+    connections::Connections,
+    dispatch::Shared,
+    reconnect::{Dial, Reconnect, ReconnectSettings},
+    stats::UpstreamCounters,
 };
 use crate::{protocol::unreadable_items::UnreadableLog, util::backoff::Backoff};
 
@@ -48,7 +52,7 @@ pub enum Lifecycle {
     Discover,
 }
 
-/// Settings of an [`Upstream`]. The last call names the server to connect to.
+/// ReconnectSettings of an [`Upstream`]. The last call names the server to connect to.
 ///
 /// | setting | default |
 /// |---|---|
@@ -64,7 +68,7 @@ pub enum Lifecycle {
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
     pub(super) name: Option<Arc<str>>,
-    timeout: Option<Duration>,
+    request_timeout: Option<Duration>,
     connect_timeout: Duration,
     backoff: Backoff,
     in_background: bool,
@@ -78,7 +82,7 @@ impl UpstreamBuilder {
     pub(super) fn new() -> Self {
         Self {
             name: None,
-            timeout: Some(Duration::from_secs(300)),
+            request_timeout: Some(Duration::from_secs(300)),
             connect_timeout: Duration::from_secs(30),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             in_background: true,
@@ -95,20 +99,14 @@ impl UpstreamBuilder {
         self
     }
 
-    /// Sets the time after which a request fails if the server sends nothing for it. Default: 5
-    /// minutes.
+    /// Sets how long the server may be silent about a request. `None`: no limit; use this only
+    /// under a layer that ends requests. Default: 5 minutes.
     ///
-    /// Progress and other messages for the request restart the time. It stands still while the
+    /// Progress and other messages for the request restart the timeout. It is suspended while the
     /// caller is asked something. A server sends progress only for a request with a progress token,
     /// and a request has one only if the caller gave one.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = (timeout < NEVER).then_some(timeout);
-        self
-    }
-
-    /// Removes the limit on the server's silence. Use this only under a layer that ends requests.
-    pub fn without_request_timeout(mut self) -> Self {
-        self.timeout = None;
+    pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.request_timeout = limit.into().filter(|limit| *limit < NEVER);
         self
     }
 
@@ -293,8 +291,8 @@ impl UpstreamBuilder {
     ) -> Upstream {
         let name = self.name.clone().unwrap_or_else(|| kind.into());
         let lifecycle = self.lifecycle.unwrap_or(lifecycle);
-        let claims = Arc::new(Claims::new(self.capabilities.is_some()));
-        let counters = Arc::new(Counters::new(name.clone()));
+        let claims = Arc::new(ClaimedCapabilities::new(self.capabilities.is_some()));
+        let counters = Arc::new(UpstreamCounters::new(name.clone()));
         let handshake = |mode| Handshake {
             upstream: name.clone(),
             info: self.info(),
@@ -303,28 +301,28 @@ impl UpstreamBuilder {
             counters: counters.clone(),
         };
         let slot = |mode| {
-            let settings = Settings {
+            let settings = ReconnectSettings {
                 name: name.clone(),
                 backoff: self.backoff,
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,
             };
-            Slot::new(settings, dial(handshake(mode)))
+            Reconnect::new(settings, dial(handshake(mode)))
         };
         let first = slot(self.mode(lifecycle));
         let second =
             (lifecycle == Lifecycle::MatchCaller).then(|| slot(self.mode(Lifecycle::Auto)));
         Upstream {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Shared {
                 name,
-                timeout: self.timeout,
-                first,
-                second,
-                only: OnceLock::new(),
+                request_timeout: self.request_timeout,
+                connections: Connections::new(first, second),
                 level: Mutex::default(),
                 unreadable: UnreadableLog::default(),
                 claims,
                 counters,
+                calls: TaskTracker::new(),
+                listens: TaskTracker::new(),
             }),
         }
     }

@@ -13,7 +13,7 @@ use crate::{CallContext, caller::Era};
 /// of its own configuration, or wait for an answer that does not come. So a connection claims the
 /// capabilities of the caller that it is made for.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct ClaimedCapabilities {
     /// `true` if the operator has set the capabilities.
     fixed: bool,
     next: Mutex<Next>,
@@ -30,7 +30,7 @@ enum Next {
     Several,
 }
 
-impl Claims {
+impl ClaimedCapabilities {
     /// Creates the claims. `fixed` is `true` if the operator has set the capabilities.
     pub(super) fn new(fixed: bool) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Claims {
     }
 
     /// Records the caller that a connection is wanted for.
-    pub(super) fn wanted_for(&self, context: &CallContext) {
+    pub(super) fn set_next_caller(&self, context: &CallContext) {
         if self.fixed {
             return;
         }
@@ -64,12 +64,12 @@ impl Claims {
 
     /// Records that the connection has several callers. It holds until one of them needs another
     /// connection.
-    pub(super) fn several(&self) {
+    pub(super) fn set_several_callers(&self) {
         *self.next() = Next::Several;
     }
 
     /// Returns the description of the client that a connection of this kind sends.
-    pub(super) fn said(
+    pub(super) fn client_info(
         &self,
         info: &Arc<InitializeRequestParams>,
         kind: Kind,

@@ -13,25 +13,21 @@ use rmcp::{
     RoleClient,
     model::{
         ClientNotification, DiscoverResult, InitializeRequestParams, ProtocolVersion,
-        ServerPeerInfo,
+        ServerPeerInfo, ServerResult,
     },
     service::{ClientLifecycleMode, Peer, RunningService, serve_client_with_lifecycle},
     transport::{IntoTransport, Transport},
 };
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "http-client")]
-use super::connect::Direct;
 use super::{
-    capabilities::Claims,
+    capabilities::ClaimedCapabilities,
+    direct::DirectSender,
     end::End,
     errors,
     listen::Subscribed,
-    route::{
-        Routes,
-        routing_transport::{Relay, Tap},
-    },
-    stats::Counters,
+    route::{ConnectionHandler, Routes, RoutingTransport},
+    stats::UpstreamCounters,
 };
 use crate::{CallContext, Error, caller::Era};
 
@@ -43,14 +39,15 @@ pub(super) struct Connection {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
-    #[cfg(feature = "http-client")]
-    direct: Option<Direct>,
+    /// The way to send single requests without rmcp's client loop, if the transport and the
+    /// revision have one.
+    pub(super) direct: Option<Box<dyn DirectSender>>,
     level_is_set: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     end: End,
     /// Ends the connection when its last user is gone.
-    keep: Keep,
+    owner: ConnectionOwner,
 }
 
 /// The kind of transport of a connection, as far as it matters to a call.
@@ -71,9 +68,27 @@ impl Kind {
     }
 }
 
+/// The properties of a connection that its transport determines.
+pub(super) struct TransportProfile {
+    pub(super) kind: Kind,
+    /// The end of the connection, if the transport knows its reason.
+    pub(super) end: End,
+    pub(super) direct: Option<Box<dyn DirectSender>>,
+}
+
+impl TransportProfile {
+    pub(super) fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            end: End::default(),
+            direct: None,
+        }
+    }
+}
+
 /// The party that keeps a connection alive: the upstream, or the owner of its client.
-pub(super) enum Keep {
-    Running(Mutex<Option<RunningService<RoleClient, Relay>>>),
+pub(super) enum ConnectionOwner {
+    Upstream(Mutex<Option<RunningService<RoleClient, ConnectionHandler>>>),
     /// The owner of the client serves the connection.
     Foreign {
         _client: Option<Arc<dyn Any + Send + Sync>>,
@@ -81,7 +96,7 @@ pub(super) enum Keep {
 }
 
 /// The interval at which the upstream checks a connection that the client's owner serves.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOST_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings of a handshake.
 #[derive(Clone)]
@@ -89,8 +104,8 @@ pub(super) struct Handshake {
     pub(super) upstream: Arc<str>,
     pub(super) info: Arc<InitializeRequestParams>,
     pub(super) lifecycle: ClientLifecycleMode,
-    pub(super) claims: Arc<Claims>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) claims: Arc<ClaimedCapabilities>,
+    pub(super) counters: Arc<UpstreamCounters>,
 }
 
 impl Handshake {
@@ -101,46 +116,34 @@ impl Handshake {
 }
 
 impl Connection {
-    /// Performs the handshake over `transport`, and serves the connection from then on.
-    pub(super) async fn establish<T, E, A>(
-        transport: T,
-        handshake: Handshake,
-        kind: Kind,
-    ) -> Result<Self, Error>
-    where
-        T: IntoTransport<RoleClient, E, A>,
-        E: std::error::Error + Send + Sync + 'static,
-        A: 'static,
-    {
-        Self::establish_with(|_| transport, handshake, kind).await
-    }
-
-    /// Performs the handshake over a transport that knows the calls of the connection.
+    /// Performs the handshake over a transport, and serves the connection from then on. The
+    /// transport may use the routes of the connection's calls.
     pub(super) async fn establish_with<T, E, A>(
         transport: impl FnOnce(Arc<Routes>) -> T,
         handshake: Handshake,
-        kind: Kind,
+        profile: TransportProfile,
     ) -> Result<Self, Error>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: std::error::Error + Send + Sync + 'static,
         A: 'static,
     {
-        let relay = Relay {
+        let handler = ConnectionHandler {
             routes: handshake.routes(),
             lost: CancellationToken::new(),
-            info: handshake.claims.said(&handshake.info, kind),
+            info: handshake.claims.client_info(&handshake.info, profile.kind),
         };
-        let tap = Tap::new(transport(relay.routes.clone()).into_transport(), &relay);
-        let running = serve(relay.clone(), tap, handshake.lifecycle)
+        let transport =
+            RoutingTransport::new(transport(handler.routes.clone()).into_transport(), &handler);
+        let running = serve(handler.clone(), transport, handshake.lifecycle)
             .await
             .map_err(|error| errors::of_connect(&handshake.upstream, error))?;
         let peer = running.peer().clone();
         Self::over(
             peer,
-            relay,
-            kind,
-            Keep::Running(Mutex::new(Some(running))),
+            handler,
+            profile,
+            ConnectionOwner::Upstream(Mutex::new(Some(running))),
             &handshake.upstream,
         )
     }
@@ -149,51 +152,49 @@ impl Connection {
     pub(super) fn foreign(
         peer: Peer<RoleClient>,
         handshake: &Handshake,
-        keep: Keep,
+        owner: ConnectionOwner,
     ) -> Result<Self, Error> {
-        let relay = Relay {
+        let handler = ConnectionHandler {
             routes: handshake.routes(),
             lost: CancellationToken::new(),
             info: handshake.info.clone(),
         };
-        relay.routes.keep_early_progress();
-        Self::over(peer, relay, Kind::Other, keep, &handshake.upstream)
+        handler.routes.keep_early_progress();
+        let profile = TransportProfile::of(Kind::Other);
+        Self::over(peer, handler, profile, owner, &handshake.upstream)
     }
 
     fn over(
         peer: Peer<RoleClient>,
-        relay: Relay,
-        kind: Kind,
-        keep: Keep,
+        handler: ConnectionHandler,
+        profile: TransportProfile,
+        owner: ConnectionOwner,
         upstream: &Arc<str>,
     ) -> Result<Self, Error> {
         let info = peer.peer_info().ok_or_else(|| errors::lost(upstream))?;
         let resources = info.capabilities.resources.as_ref();
         if resources.and_then(|resources| resources.subscribe) != Some(true) {
-            relay.routes.take_unasked_updates();
+            handler.routes.accept_unrequested_updates();
+        }
+        let era = Era::of(&info.protocol_version);
+        let mut direct = profile.direct.filter(|_| era == Era::Modern);
+        if let Some(direct) = &mut direct {
+            direct.set_version(&info.protocol_version);
         }
         Ok(Self {
-            era: Era::of(&info.protocol_version),
+            era,
             peer,
-            routes: relay.routes,
+            routes: handler.routes,
             info,
-            kind,
+            kind: profile.kind,
             subscribed: Subscribed::default(),
-            #[cfg(feature = "http-client")]
-            direct: None,
+            direct,
             level_is_set: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
-            lost: relay.lost,
-            end: End::default(),
-            keep,
+            lost: handler.lost,
+            end: profile.end,
+            owner,
         })
-    }
-
-    /// Sets the end of the connection, which its transport knows.
-    #[cfg(feature = "child-process")]
-    pub(super) fn with_end(mut self, end: End) -> Self {
-        self.end = end;
-        self
     }
 
     /// Returns how the connection ended, as far as that is known.
@@ -201,26 +202,18 @@ impl Connection {
         &self.end
     }
 
-    /// Lets calls go directly, if the connection's revision allows that.
-    #[cfg(feature = "http-client")]
-    pub(super) fn with_direct(mut self, direct: Direct) -> Self {
-        let version = &self.info.protocol_version;
-        self.direct = (self.era == Era::Modern).then(|| direct.speaking(version));
-        self
-    }
-
-    #[cfg(feature = "http-client")]
-    pub(super) fn direct(&self) -> Option<&Direct> {
-        self.direct.as_ref()
-    }
-
     /// Records the caller of a request, unless every message on the connection names its call.
-    pub(super) fn meet(&self, context: &CallContext) {
-        #[cfg(feature = "http-client")]
-        if self.direct.is_some() {
-            return;
+    pub(super) fn record_caller(&self, context: &CallContext) {
+        if self.direct.is_none() {
+            self.routes.record_caller(context);
         }
-        self.routes.meet(context);
+    }
+
+    /// Records the tools in a result, where calls of some cannot be sent directly.
+    pub(super) fn record_tools(&self, result: &ServerResult) {
+        if let Some(direct) = &self.direct {
+            direct.record_tools(result);
+        }
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -247,14 +240,14 @@ impl Connection {
     }
 
     /// Records that the server has been told the log level. Returns `true` the first time.
-    pub(super) fn level_is_set(&self) -> bool {
+    pub(super) fn mark_level_set(&self) -> bool {
         !self.level_is_set.swap(true, Ordering::AcqRel)
     }
 
     /// Returns `true` if the client's owner serves the connection, so that only answers arrive
     /// here.
     pub(super) fn is_foreign(&self) -> bool {
-        matches!(self.keep, Keep::Foreign { .. })
+        matches!(self.owner, ConnectionOwner::Foreign { .. })
     }
 
     /// Resolves when the connection is lost. rmcp does not announce the end of a connection that
@@ -262,7 +255,7 @@ impl Connection {
     pub(super) async fn until_lost(&self) {
         if self.is_foreign() {
             while !self.is_lost() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(LOST_CHECK_INTERVAL).await;
             }
         } else {
             self.lost.cancelled().await;
@@ -293,16 +286,16 @@ impl Connection {
 
     /// Ends the connection and waits until its transport is closed.
     pub(super) async fn close(&self) {
-        let running = match &self.keep {
-            Keep::Running(running) => running
+        let running = match &self.owner {
+            ConnectionOwner::Upstream(running) => running
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
-            Keep::Foreign { .. } => None,
+            ConnectionOwner::Foreign { .. } => None,
         };
         let Some(mut running) = running else { return };
         // rmcp waits for answers that are being sent, also if the server reads nothing.
-        self.end.close();
+        self.end.start_closing();
         self.routes.close();
         self.lost.cancel();
         match running.close().await {
@@ -313,12 +306,12 @@ impl Connection {
 }
 
 async fn serve<T>(
-    relay: Relay,
-    tap: Tap<T>,
+    handler: ConnectionHandler,
+    transport: RoutingTransport<T>,
     lifecycle: ClientLifecycleMode,
-) -> Result<RunningService<RoleClient, Relay>, rmcp::service::ClientInitializeError>
+) -> Result<RunningService<RoleClient, ConnectionHandler>, rmcp::service::ClientInitializeError>
 where
     T: Transport<RoleClient> + Send + 'static,
 {
-    serve_client_with_lifecycle(relay, tap, lifecycle).await
+    serve_client_with_lifecycle(handler, transport, lifecycle).await
 }

@@ -52,7 +52,7 @@ struct Inner {
 
 impl End {
     /// Tells the transport that the connection is being closed.
-    pub(super) fn close(&self) {
+    pub(super) fn start_closing(&self) {
         self.0.closing.cancel();
     }
 

@@ -1,10 +1,6 @@
 //! Translates the failures of rmcp to errors of a call.
 
-use std::{
-    error::Error as StdError,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use rmcp::{
     model::ErrorData,
@@ -12,15 +8,42 @@ use rmcp::{
 };
 
 #[cfg(feature = "http-client")]
-use super::connect::{Failure, HttpError};
-#[cfg(feature = "child-process")]
-use super::end::Ended;
+use super::http::error_facts::facts_of;
 use crate::{Error, TransportError, code, lines::Why};
+
+/// The facts that one error in a chain of errors gives about a failed exchange.
+#[derive(Default)]
+pub(super) struct ErrorFacts<'a> {
+    /// The HTTP status of the response.
+    pub(super) status: Option<u16>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) not_delivered: bool,
+    /// The server has forgotten the session (MCP 2025-11-25, basic/transports, session management).
+    /// It has done nothing then.
+    pub(super) session_forgotten: bool,
+    /// The server's own error about the session.
+    pub(super) session_error: Option<&'a ErrorData>,
+    /// The error replaces an answer that cannot be used.
+    pub(super) replaces_answer: bool,
+    /// The answer that it replaces is for another request.
+    pub(super) other_request: bool,
+    /// This crate's own text, where the text of the error itself does not help a reader.
+    pub(super) text: Option<String>,
+    /// A cause that the error does not give as its source. It is meant for readers only: the I/O
+    /// errors of an HTTP connection do not tell whether a request was delivered.
+    pub(super) hidden_cause: Option<&'a (dyn StdError + 'static)>,
+}
+
+/// Returns no facts: only the errors of an HTTP client have any.
+#[cfg(not(feature = "http-client"))]
+fn facts_of<'a>(_error: &'a (dyn StdError + 'static)) -> ErrorFacts<'a> {
+    ErrorFacts::default()
+}
 
 /// Returns the error for a failed call.
 pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     match error {
-        ServiceError::McpError(error) if StandIn::of(&error).is_some() => {
+        ServiceError::McpError(error) if facts_of(&error).replaces_answer => {
             TransportError::new(error.message)
                 .with_upstream(upstream.clone())
                 .into()
@@ -36,7 +59,7 @@ pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
                 ServiceError::TransportSend(error) => summary(&*error.error),
                 other => summary(other),
             };
-            classify(TransportBuilder::of(&other), message)
+            classify(&facts_of_chain(&other), message)
                 .with_upstream(upstream.clone())
                 .with_source(other)
                 .into()
@@ -44,98 +67,35 @@ pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
     }
 }
 
-/// The reason why an answer is not passed on as the server gave it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum StandIn {
-    /// The answer is for another request.
-    Stray,
-    Unreadable,
-}
-
-/// The marker of errors that replace an answer. It is random, so that a server cannot know it.
-static STAND_IN: LazyLock<String> = LazyLock::new(|| format!("{:032x}", rand::random::<u128>()));
-
-/// Returns an error that replaces an answer on its way through rmcp's client, which knows no other
-/// kind.
-#[cfg(feature = "http-client")]
-pub(super) fn stand_in(
-    kind: StandIn,
-    message: impl Into<std::borrow::Cow<'static, str>>,
-) -> ErrorData {
-    let is_stray = serde_json::Value::from(kind == StandIn::Stray);
-    let data = serde_json::Map::from_iter([(STAND_IN.clone(), is_stray)]);
-    ErrorData::new(code::TRANSPORT, message, Some(data.into()))
-}
-
-impl StandIn {
-    fn of(error: &ErrorData) -> Option<Self> {
-        let is_stray = error.data.as_ref()?.get(STAND_IN.as_str())?.as_bool()?;
-        Some(if is_stray {
-            Self::Stray
-        } else {
-            Self::Unreadable
-        })
-    }
-}
-
 /// Returns `true` if the connection must not serve another call: the server has forgotten the
 /// session, or has answered another request than it was asked.
 pub(super) fn ends_connection(error: &ServiceError) -> bool {
     match error {
-        ServiceError::McpError(error) => StandIn::of(error) == Some(StandIn::Stray),
-        error => is_forgotten_session(error),
+        ServiceError::McpError(error) => facts_of(error).other_request,
+        error => chain(error).any(|error| facts_of(error).session_forgotten),
     }
-}
-
-/// Returns `true` if the server answered that it does not know the session any more (MCP
-/// 2025-11-25, basic/transports, session management). It has done nothing then.
-fn is_forgotten_session(error: &(dyn StdError + 'static)) -> bool {
-    #[cfg(feature = "http-client")]
-    {
-        use rmcp::transport::streamable_http_client::StreamableHttpError;
-        let mut next = Some(error);
-        while let Some(current) = next {
-            if matches!(
-                current.downcast_ref(),
-                Some(
-                    HttpError::SessionExpired | HttpError::Client(Failure::ForgottenSession { .. })
-                )
-            ) || matches!(
-                current.downcast_ref(),
-                Some(StreamableHttpError::<reqwest::Error>::SessionExpired)
-            ) {
-                return true;
-            }
-            next = cause(current);
-        }
-    }
-    #[cfg(not(feature = "http-client"))]
-    let _ = error;
-    false
 }
 
 /// Returns the server's own error, if it has forgotten a session that was just begun. A new session
 /// does not help then.
 pub(super) fn forgotten_again(error: Error) -> Error {
-    #[cfg(feature = "http-client")]
-    {
-        let mut next = error.source();
-        while let Some(current) = next {
-            if let Some(HttpError::Client(Failure::ForgottenSession {
-                error: Some(said), ..
-            })) = current.downcast_ref()
-            {
-                return (**said).clone().into();
-            }
-            next = cause(current);
-        }
+    let said = chain(&error).find_map(|error| facts_of(error).session_error);
+    match said {
+        Some(said) => said.clone().into(),
+        None => error,
     }
-    error
 }
 
 /// Returns the error for a connection that was lost while a call was in flight.
 pub(super) fn lost(upstream: &Arc<str>) -> Error {
     TransportError::new("the connection was lost before the answer came")
+        .with_upstream(upstream.clone())
+        .into()
+}
+
+/// Returns the error for a request to an upstream that takes no more.
+pub(super) fn closed(upstream: &Arc<str>) -> Error {
+    TransportError::not_delivered("it has been closed")
         .with_upstream(upstream.clone())
         .into()
 }
@@ -164,7 +124,7 @@ pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> E
         other => summary(other),
     };
     let message = format!("cannot connect: {why}");
-    let found = TransportBuilder::of(&error);
+    let found = facts_of_chain(&error);
     let mut transport = TransportError::not_delivered(message).with_upstream(upstream.clone());
     if let Some(status) = found.status {
         transport = transport.with_status(status);
@@ -173,18 +133,6 @@ pub(super) fn of_connect(upstream: &Arc<str>, error: ClientInitializeError) -> E
         transport = transport.with_retry_after(after);
     }
     transport.with_source(error).into()
-}
-
-/// Adds to a failed attempt to connect how the other side ended.
-#[cfg(feature = "child-process")]
-pub(super) fn of_ended_connect(error: Error, ended: Option<&Ended>) -> Error {
-    match (error, ended) {
-        (Error::Transport(error), Some(ended)) => {
-            let message = format!("cannot connect: {}", ended.how);
-            ended.explain(error.with_message(message)).into()
-        }
-        (error, _) => error,
-    }
 }
 
 /// Returns `true` if the server answered a handshake with a refusal.
@@ -224,141 +172,31 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
-/// Returns the cause of an error of the HTTP client, which rmcp does not give either. It is meant
-/// for readers only: the I/O errors of an HTTP connection do not tell whether a request was
-/// delivered.
-#[cfg(feature = "http-client")]
-fn http_client<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    use rmcp::transport::streamable_http_client::StreamableHttpError;
-    if let Some(HttpError::Client(Failure::Http(http))) = error.downcast_ref() {
-        return Some(http);
-    }
-    match error.downcast_ref() {
-        Some(StreamableHttpError::<reqwest::Error>::Client(http)) => Some(http),
-        _ => None,
-    }
+/// Returns an error and its causes.
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| cause(*error))
 }
 
-#[cfg(not(feature = "http-client"))]
-fn http_client<'a>(_error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    None
-}
-
-/// The facts that a chain of errors gives about a failed exchange.
-struct TransportBuilder {
-    status: Option<u16>,
-    retry_after: Option<Duration>,
-    not_delivered: bool,
-}
-
-impl TransportBuilder {
-    fn of(error: &(dyn StdError + 'static)) -> Self {
-        let mut found = Self {
-            status: None,
-            retry_after: None,
-            not_delivered: false,
-        };
-        let mut next = Some(error);
-        while let Some(current) = next {
-            found.look_at(current);
-            next = cause(current);
-        }
-        found
-    }
-
-    fn look_at(&mut self, error: &(dyn StdError + 'static)) {
+/// Returns the facts that a chain of errors gives.
+fn facts_of_chain<'a>(error: &'a (dyn StdError + 'static)) -> ErrorFacts<'a> {
+    let mut all = ErrorFacts::default();
+    for error in chain(error) {
+        let facts = facts_of(error);
+        all.status = facts.status.or(all.status);
+        all.retry_after = facts.retry_after.or(all.retry_after);
+        all.not_delivered |= facts.not_delivered;
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, NotFound};
             // The server does not take a line that was not written whole for a message.
-            self.not_delivered |= matches!(io.kind(), BrokenPipe | ConnectionRefused | NotFound);
-        }
-        #[cfg(feature = "http-client")]
-        self.look_at_http(error);
-    }
-
-    #[cfg(feature = "http-client")]
-    fn look_at_http(&mut self, error: &(dyn StdError + 'static)) {
-        use rmcp::transport::streamable_http_client::{
-            AuthRequiredError, InsufficientScopeError, StreamableHttpError,
-        };
-        if let Some(error) = error.downcast_ref::<HttpError>() {
-            self.look_at_exchange(error);
-            match error {
-                HttpError::Client(Failure::Http(http)) => self.look_at_client(http),
-                HttpError::Client(Failure::ForgottenSession { status, .. }) => {
-                    (self.status, self.not_delivered) = (Some(*status), true);
-                }
-                _ => {}
-            }
-        }
-        // The HTTP client may be one that the operator set.
-        if let Some(error) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
-            self.look_at_exchange(error);
-            if let StreamableHttpError::Client(http) = error {
-                self.look_at_client(http);
-            }
-        }
-        if error.is::<AuthRequiredError>() {
-            (self.status, self.not_delivered) = (Some(401), true);
-        }
-        if error.is::<InsufficientScopeError>() {
-            (self.status, self.not_delivered) = (Some(403), true);
+            all.not_delivered |= matches!(io.kind(), BrokenPipe | ConnectionRefused | NotFound);
         }
     }
-
-    #[cfg(feature = "http-client")]
-    fn look_at_exchange<E: StdError + Send + Sync + 'static>(
-        &mut self,
-        error: &rmcp::transport::streamable_http_client::StreamableHttpError<E>,
-    ) {
-        use rmcp::transport::streamable_http_client::StreamableHttpError;
-        match error {
-            StreamableHttpError::HttpStatus(http) => {
-                self.status = Some(http.status);
-                self.retry_after = http.retry_after.as_deref().and_then(retry_after);
-                // With "too many requests" the server says that it did not take the request. A 503
-                // does not say so: a proxy may send it for a request that it has passed on.
-                self.not_delivered |= http.status == 429;
-            }
-            StreamableHttpError::UnexpectedServerResponse(said) => {
-                self.status = self.status.or(status_in(said));
-            }
-            StreamableHttpError::SessionExpired => {
-                (self.status, self.not_delivered) = (Some(404), true);
-            }
-            _ => {}
-        }
-    }
-
-    #[cfg(feature = "http-client")]
-    fn look_at_client(&mut self, error: &reqwest::Error) {
-        self.not_delivered |= error.is_connect() || error.is_builder();
-    }
+    all
 }
 
-/// Returns the status in rmcp's text for an answer that it has no type for:
-/// `HTTP 413 Payload Too Large: …`.
-#[cfg(feature = "http-client")]
-fn status_in(said: &str) -> Option<u16> {
-    let status = said.strip_prefix("HTTP ")?.get(..3)?.parse().ok()?;
-    (400..600).contains(&status).then_some(status)
-}
-
-/// Parses `Retry-After`, a number of seconds or a date (RFC 9110, section 10.2.3). A date is
-/// compared with this machine's clock once, and only the time left is kept.
-#[cfg(feature = "http-client")]
-pub(super) fn retry_after(value: &str) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    let left = date.duration_since(std::time::SystemTime::now());
-    // The date may have passed while the answer was on its way.
-    Some(left.unwrap_or_default())
-}
-
-fn classify(found: TransportBuilder, message: String) -> TransportError {
+fn classify(found: &ErrorFacts<'_>, message: String) -> TransportError {
     let mut error = if found.not_delivered {
         TransportError::not_delivered(message)
     } else {
@@ -375,31 +213,17 @@ fn classify(found: TransportBuilder, message: String) -> TransportError {
 
 /// Returns an error and its causes in one line, without repetitions.
 fn summary(error: &(dyn StdError + 'static)) -> String {
-    let mut line = own_words(error).unwrap_or_else(|| without_url(error.to_string()));
-    let mut next = cause(error).or_else(|| http_client(error));
+    let facts = facts_of(error);
+    let mut line = facts.text.unwrap_or_else(|| without_url(error.to_string()));
+    let mut next = cause(error).or(facts.hidden_cause);
     while let Some(current) = next {
         let text = without_url(current.to_string());
         if !line.contains(&text) {
             line = format!("{line}: {text}");
         }
-        next = cause(current).or_else(|| http_client(current));
+        next = cause(current).or_else(|| facts_of(current).hidden_cause);
     }
     line
-}
-
-/// Returns this crate's own text about a failed exchange. rmcp calls it an error of the client.
-#[cfg(feature = "http-client")]
-fn own_words(error: &(dyn StdError + 'static)) -> Option<String> {
-    match error.downcast_ref() {
-        Some(HttpError::Client(Failure::Http(_))) => None,
-        Some(HttpError::Client(failure)) => Some(failure.to_string()),
-        _ => None,
-    }
-}
-
-#[cfg(not(feature = "http-client"))]
-fn own_words(_error: &(dyn StdError + 'static)) -> Option<String> {
-    None
 }
 
 /// Removes the URL that reqwest appends to its errors: it may hold secrets, and the line goes to

@@ -19,9 +19,10 @@ use rmcp::model::{
 };
 
 use super::{
-    call::{self, Asking, Call, Return},
+    call::{self, UpstreamCall},
+    caller_end::{CallerEnd, Forwarding},
     errors,
-    route::{Mail, Route},
+    route::{CallMessage, Route},
 };
 use crate::{
     Error, McpRequest, McpResponse,
@@ -29,10 +30,10 @@ use crate::{
 };
 
 /// Time limit to tell a server of an unsubscription.
-const TELL_WITHIN: Duration = Duration::from_secs(30);
+const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limit of resources that a listen subscribes to at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_SUBSCRIBES: usize = 16;
 
 type Subscribing = Shared<BoxFuture<'static, Result<(), Error>>>;
 
@@ -90,7 +91,7 @@ impl Subscribed {
 /// The listen gets every change it asked for, even if the server announced no such changes: some
 /// servers notify of them nevertheless. The acknowledgment promises only what the server announced,
 /// because callers rely on it.
-pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, Error> {
+pub(super) async fn run(call: UpstreamCall, request: McpRequest) -> Result<McpResponse, Error> {
     let (message, context) = request.into_parts();
     let requested = match message {
         ClientRequest::SubscriptionsListenRequest(listen) => listen.params.notifications,
@@ -113,24 +114,24 @@ pub(super) async fn run(call: Call, request: McpRequest) -> Result<McpResponse, 
     }
     let acknowledgment = acknowledgment(accepted, refused, &context.id);
     let lost = || call.connection.end().explain(errors::lost(&call.upstream));
-    let back = Return::new(context.caller.clone(), context.id.clone(), call.era);
-    let mut asked = FuturesUnordered::<Asking<'_>>::new();
+    let back = CallerEnd::new(context.caller.clone(), context.id.clone(), call.era);
+    let mut asked = FuturesUnordered::<Forwarding<'_>>::new();
     let tell = |notification: ServerNotification| {
         let notification = with_subscription_id(notification, &context.id);
         Box::pin(context.caller.notify(notification))
     };
-    let mut telling = Some(tell(acknowledgment));
+    let mut delivering = Some(tell(acknowledgment));
     loop {
         tokio::select! {
             biased;
-            told = next(&mut telling), if telling.is_some() => {
+            told = next(&mut delivering), if delivering.is_some() => {
                 told?;
-                telling = None;
+                delivering = None;
             }
             Some(()) = asked.next(), if !asked.is_empty() => {}
-            mail = mailbox.recv(), if telling.is_none() => match mail {
-                Some(Mail::Notification(notification)) => telling = Some(tell(*notification)),
-                Some(Mail::Request(request, reply)) => asked.extend(back.ask(request, reply)),
+            mail = mailbox.recv(), if delivering.is_none() => match mail {
+                Some(CallMessage::Notification(notification)) => delivering = Some(tell(*notification)),
+                Some(CallMessage::Request(request, reply)) => asked.extend(back.forward(request, reply)),
                 None => return Err(lost()),
             },
             () = call.connection.until_lost(), if call.connection.is_foreign() => {
@@ -150,7 +151,7 @@ async fn next<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
 
 /// The subscriptions of an open listen at the server. They are released on drop.
 struct Listening {
-    call: Call,
+    call: UpstreamCall,
     order: u64,
     uris: Vec<String>,
 }
@@ -161,7 +162,7 @@ impl Listening {
     async fn subscribe_all(&mut self, uris: Vec<String>) -> Result<RefusedSubscriptions, Error> {
         let mut subscribing = stream::iter(uris)
             .map(|uri| self.subscribe(uri.clone()).map(|outcome| (uri, outcome)))
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(MAX_CONCURRENT_SUBSCRIBES);
         let mut refused = RefusedSubscriptions::default();
         while let Some((uri, outcome)) = subscribing.next().await {
             match outcome {
@@ -208,10 +209,10 @@ impl Drop for Listening {
     }
 }
 
-async fn unsubscribe(call: Call, uri: String) {
+async fn unsubscribe(call: UpstreamCall, uri: String) {
     let request = UnsubscribeRequest::new(UnsubscribeRequestParams::new(&uri));
     let request = call::own(ClientRequest::UnsubscribeRequest(request));
-    let told = tokio::time::timeout(TELL_WITHIN, call.run(request)).await;
+    let told = tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, call.run(request)).await;
     if !matches!(told, Ok(Ok(_))) {
         tracing::debug!(uri, "the server could not be told of an unsubscription");
     }
@@ -219,6 +220,6 @@ async fn unsubscribe(call: Call, uri: String) {
     if call.connection.subscribed.resources().contains_key(&uri) {
         let request = SubscribeRequest::new(SubscribeRequestParams::new(&uri));
         let request = call::own(ClientRequest::SubscribeRequest(request));
-        let _ = tokio::time::timeout(TELL_WITHIN, call.run(request)).await;
+        let _ = tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, call.run(request)).await;
     }
 }

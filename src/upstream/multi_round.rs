@@ -7,13 +7,13 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
-use super::call::Call;
+use super::call::UpstreamCall;
 use crate::{
     CallContext, Caller, Delivered, Error, McpRequest, McpResponse, Refusal, code, protocol::mrtr,
 };
 
 /// Runs a request of an older caller to its end.
-pub(super) async fn run(call: &Call, request: McpRequest) -> Result<McpResponse, Error> {
+pub(super) async fn run(call: &UpstreamCall, request: McpRequest) -> Result<McpResponse, Error> {
     let mut round = request.clone();
     let mut empty = 0;
     for _ in 0..=DEFAULT_MRTR_MAX_ROUNDS {

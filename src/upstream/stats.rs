@@ -32,7 +32,7 @@ pub struct UpstreamStats {
 
 /// The running counts, with the log lines of each.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct UpstreamCounters {
     upstream: Arc<str>,
     unattributed: Counter,
     refused: Counter,
@@ -58,7 +58,7 @@ impl Counter {
     }
 }
 
-impl Counters {
+impl UpstreamCounters {
     pub(super) fn new(upstream: Arc<str>) -> Self {
         Self {
             upstream,

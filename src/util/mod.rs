@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 #[cfg(any(
+    feature = "audit",
     feature = "auth",
     feature = "cache",
     feature = "gateway",

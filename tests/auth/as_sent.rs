@@ -9,7 +9,7 @@ use rmcp::{
         streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::{LenientHttpLayer, Lines, McpServer, audit::Audit, gateway::Filter};
+use rmcp_layers::{LenientHttpLayer, Lines, McpServer, audit::AuditLog, gateway::Filter};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
 use tower::ServiceBuilder;
@@ -82,7 +82,7 @@ fn target(method: &str, params: &str) -> Option<&'static str> {
     }
 }
 
-async fn refused_on_record(answer: &Value, case: (&str, &str, &str), audit: &Audit) {
+async fn refused_on_record(answer: &Value, case: (&str, &str, &str), audit: &AuditLog) {
     let (method, params, path) = case;
     let case = format!("{method} {params}");
     is_refused(&case, answer, method, path);

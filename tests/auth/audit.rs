@@ -13,8 +13,8 @@ use std::{
 use futures::{FutureExt, future::BoxFuture, poll};
 use rmcp::model::*;
 use rmcp_layers::{
-    Error, McpRequest, McpResponse, Outcome, Principal, Refusal, TransportError, Upstream,
-    audit::*, code, gateway::Gateway,
+    Decision, Error, McpRequest, McpResponse, Next, Outcome, Principal, Refusal, TransportError,
+    Upstream, audit::*, code, from_fn, gateway::Gateway,
 };
 use serde_json::{Value, json};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -45,18 +45,18 @@ impl Drop for Folder {
     }
 }
 
-fn in_memory() -> Audit {
-    Audit::builder().memory(100).build().unwrap()
+fn in_memory() -> AuditLog {
+    AuditLog::builder().memory(100).build().unwrap()
 }
 
-pub fn to_file(path: &Path) -> Audit {
+pub fn to_file(path: &Path) -> AuditLog {
     let file = AuditFile::new(path);
-    Audit::builder().memory(100).file(file).build().unwrap()
+    AuditLog::builder().memory(100).file(file).build().unwrap()
 }
 
 /// A stack that does what the tool's name says.
 pub fn stack(
-    audit: &Audit,
+    audit: &AuditLog,
 ) -> impl Service<McpRequest, Response = McpResponse, Error = Error, Future: Send> + Clone + use<> {
     ServiceBuilder::new()
         .layer(audit.layer())
@@ -82,14 +82,14 @@ pub fn call(name: &str) -> McpRequest {
     McpRequest::call_tool(name).build()
 }
 
-pub async fn calls(audit: &Audit, names: &[&str]) {
+pub async fn calls(audit: &AuditLog, names: &[&str]) {
     for name in names {
         let _ = stack(audit).oneshot(call(name)).await;
     }
     audit.handle().flush().await.unwrap();
 }
 
-pub fn latest(audit: &Audit) -> Arc<AuditRecord> {
+pub fn latest(audit: &AuditLog) -> Arc<AuditRecord> {
     audit.handle().recent(1).pop().expect("a record")
 }
 
@@ -115,7 +115,7 @@ async fn every_call_is_on_record_with_how_it_ended() {
         let record = latest(&audit);
         assert_eq!(record.ended.as_str(), ended, "{name}");
         assert_eq!(record.code, code, "{name}");
-        assert_eq!(record.decision, Decided::Allowed);
+        assert_eq!(record.decision, Decision::Allowed);
         assert_eq!(record.method, "tools/call");
         assert_eq!(record.name.as_deref(), Some(name));
     }
@@ -128,8 +128,79 @@ async fn every_call_is_on_record_with_how_it_ended() {
 async fn what_somebody_further_in_decides_is_on_record() {
     let audit = in_memory();
     let _ = stack(&audit).oneshot(call("forbid")).await;
-    assert_eq!(latest(&audit).decision, Decided::Denied);
+    assert_eq!(latest(&audit).decision, Decision::Denied);
     assert_eq!(latest(&audit).code, Some(-31403));
+}
+
+#[tokio::test]
+async fn a_decision_that_an_inner_layer_states_is_on_record_with_its_principal_and_reason() {
+    let audit = in_memory();
+    let stack = ServiceBuilder::new()
+        .layer(audit.layer())
+        .layer(from_fn(|request: McpRequest, next: Next| async move {
+            let mallory = Principal::new("mallory");
+            let context = &request.context;
+            context.state_decision(Decision::Allowed, Some(&mallory), "");
+            match request.target() {
+                Some("vault") => {
+                    context.state_decision(Decision::Concealed, None, "not hers");
+                    Err(ErrorData::invalid_params("Unknown tool: vault", None).into())
+                }
+                _ => next.run(request).await,
+            }
+        }))
+        .service(Upstream::in_process(Demo::default()));
+    stack.clone().oneshot(call("add")).await.unwrap();
+    let allowed = latest(&audit);
+    assert_eq!(allowed.decision, Decision::Allowed);
+    assert_eq!(allowed.reason, None);
+    stack.oneshot(call("vault")).await.unwrap_err();
+    let concealed = latest(&audit);
+    assert_eq!(concealed.decision, Decision::Concealed);
+    assert_eq!(concealed.reason.as_deref(), Some("not hers"));
+    assert_eq!(concealed.code, Some(-32602));
+    for record in [allowed, concealed] {
+        assert_eq!(record.principal.as_ref().unwrap().subject, "mallory");
+    }
+}
+
+#[tokio::test]
+async fn an_auth_layers_decisions_are_on_record_outside_of_it() {
+    for reveals in [false, true] {
+        let audit = in_memory();
+        let rules = crate::shop::rules().reveal_forbidden(reveals);
+        let auth = crate::shop::layer(rules).open(["ping"]).build().unwrap();
+        let stack = ServiceBuilder::new()
+            .layer(audit.layer())
+            .layer(auth)
+            .service(crate::shop::Shop::default());
+        let ask = |request| stack.clone().oneshot(request);
+        let hidden = if reveals {
+            Decision::Denied
+        } else {
+            Decision::Concealed
+        };
+        for (name, decision) in [("db__read", Decision::Allowed), ("secret", hidden)] {
+            let _ = ask(crate::shop::call(name, "db:read")).await;
+            let record = latest(&audit);
+            assert_eq!(record.decision, decision, "{name}");
+            assert_eq!(record.name.as_deref(), Some(name));
+            assert_eq!(record.principal.as_ref().unwrap().subject, "alice");
+            let is_reasoned = record.reason.is_some();
+            assert_eq!(is_reasoned, decision != Decision::Allowed, "{record:?}");
+        }
+        // A principal that an outer layer has set is not the caller's.
+        let mut nameless = call("db__read");
+        nameless.context.set_principal(Principal::new("eve"));
+        ask(nameless).await.unwrap_err();
+        let record = latest(&audit);
+        assert_eq!(record.decision, Decision::Unauthenticated);
+        assert_eq!(record.principal, None);
+        assert_eq!(record.reason.as_deref(), Some("there is no token"));
+        ask(McpRequest::new(PingRequest::default())).await.unwrap();
+        assert_eq!(latest(&audit).decision, Decision::Allowed);
+        assert_eq!(latest(&audit).principal, None);
+    }
 }
 
 #[tokio::test]
@@ -237,7 +308,7 @@ async fn large_arguments_are_hashed_as_small_ones_are() {
 #[tokio::test]
 async fn arguments_are_kept_only_when_asked_for_and_without_secrets() {
     let folder = Folder::new();
-    let audit = Audit::builder()
+    let audit = AuditLog::builder()
         .memory(1)
         .file(AuditFile::new(folder.file()))
         .keep_arguments(ArgumentRules::new().redact("iban"))
@@ -323,7 +394,7 @@ async fn tracing_says_a_record_on_one_line() {
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let audit = Audit::builder().tracing().build().unwrap();
+    let audit = AuditLog::builder().tracing().build().unwrap();
     let _ = stack(&audit).oneshot(call("a\nb\u{1b}[2J")).await;
     drop(guard);
     let said = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
@@ -336,7 +407,7 @@ async fn tracing_says_a_record_on_one_line() {
 
 #[tokio::test]
 async fn the_ring_keeps_the_latest() {
-    let audit = Audit::builder().memory(2).build().unwrap();
+    let audit = AuditLog::builder().memory(2).build().unwrap();
     calls(&audit, &["one", "two", "three"]).await;
     let names = |limit| -> Vec<_> {
         let records = audit.handle().recent(limit);
@@ -353,12 +424,12 @@ async fn the_ring_keeps_the_latest() {
 fn settings_that_cannot_work_are_named() {
     let file = |max| AuditFile::new("/nowhere/at/all/audit.jsonl").max_bytes(max);
     for (builder, named) in [
-        (Audit::builder(), "sinks"),
-        (Audit::builder().memory(0), "memory"),
-        (Audit::builder().file(file(1)), "max_bytes"),
-        (Audit::builder().file(file(1 << 20)), "/nowhere/at/all"),
+        (AuditLog::builder(), "sinks"),
+        (AuditLog::builder().memory(0), "memory"),
+        (AuditLog::builder().file(file(1)), "max_bytes"),
+        (AuditLog::builder().file(file(1 << 20)), "/nowhere/at/all"),
         (
-            Audit::builder()
+            AuditLog::builder()
                 .memory(1)
                 .keep_arguments(ArgumentRules::new().max_bytes(0)),
             "max_bytes",
@@ -390,8 +461,9 @@ impl rmcp_layers::auth::Verifier for Stuck {
 #[tokio::test]
 async fn a_call_that_ends_while_its_token_is_verified_is_on_record() {
     let audit = in_memory();
-    let auth = rmcp_layers::auth::AuthLayer::builder(Stuck).audit(audit.clone());
+    let auth = rmcp_layers::auth::AuthLayer::builder(Stuck);
     let stack = ServiceBuilder::new()
+        .layer(audit.layer())
         .layer(auth.build().unwrap())
         .service(Upstream::in_process(Demo::default()));
     let ask = |token: &'static str| {
@@ -403,7 +475,7 @@ async fn a_call_that_ends_while_its_token_is_verified_is_on_record() {
     drop(hanging);
     let cancelled = latest(&audit);
     assert_eq!(cancelled.ended, Ended::With(Outcome::Cancelled));
-    assert_eq!(cancelled.decision, Decided::Undecided);
+    assert_eq!(cancelled.decision, Decision::Undecided);
     assert_eq!(cancelled.name.as_deref(), Some("add"));
     assert!(tokio::spawn(ask("panic")).await.unwrap_err().is_panic());
     assert_eq!(latest(&audit).ended, Ended::Panicked);

@@ -23,8 +23,8 @@ use rmcp::{
     },
 };
 use rmcp_layers::{
-    Error, Handler, McpRequest, McpServer, Principal,
-    audit::{Audit, AuditHandle, Decided},
+    Decision, Error, Handler, McpRequest, McpServer, Principal,
+    audit::{AuditHandle, AuditLog},
     auth::{
         AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
         http::{HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
@@ -112,7 +112,7 @@ impl Server {
         settings: impl FnOnce(HttpAuthLayerBuilder) -> HttpAuthLayerBuilder,
     ) -> Self {
         let rules = rules.build().unwrap();
-        let audit = Audit::builder().memory(100).build().unwrap();
+        let audit = AuditLog::builder().memory(100).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let resource = ProtectedResource::new(format!("http://{address}/mcp"))
@@ -121,19 +121,19 @@ impl Server {
             .scopes_supported(["calls"]);
         let auth = AuthLayer::builder(table.clone())
             .rules(rules)
-            .audit(audit.clone())
             .build()
             .unwrap();
         let handle = auth.handle();
         let guard = HttpAuthLayer::builder(table.clone())
             .resource(resource)
             .rules_of(handle.clone())
-            .audit(audit.clone());
+            .on_refusal(audit.clone());
         let guard = settings(guard).build().unwrap();
         let beneath = Arc::<Mutex<Vec<McpRequest>>>::default();
         let seen = beneath.clone();
         let demo = Demo::default();
         let stack = ServiceBuilder::new()
+            .layer(audit.layer())
             .layer(auth)
             .map_request(move |request: McpRequest| {
                 seen.lock().unwrap().push(request.clone());
@@ -351,7 +351,7 @@ async fn a_caller_with_a_token_is_served_and_verified_once() {
     assert!(reply.body.contains(r#""text":"0""#), "{reply:?}");
     assert_eq!(server.table.verified.load(Ordering::SeqCst), 1);
     let record = server.latest();
-    assert_eq!(record.decision, Decided::Allowed);
+    assert_eq!(record.decision, Decision::Allowed);
     assert_eq!(record.principal.as_ref().unwrap().subject, "alice");
 }
 
@@ -446,7 +446,7 @@ async fn who_has_no_token_is_told_where_to_get_one() {
         assert_eq!(reply.json()["error"]["code"], -31401);
         assert_eq!(reply.json()["id"], Value::Null);
     }
-    assert_eq!(server.latest().decision, Decided::Unauthenticated);
+    assert_eq!(server.latest().decision, Decision::Unauthenticated);
     assert_eq!(server.latest().http_status, Some(401));
     assert_eq!(server.latest().method, "http:PUT");
     assert!(server.beneath.lock().unwrap().is_empty());
@@ -550,7 +550,7 @@ async fn attacks_are_refused_and_told_nothing() {
             reply.challenge()
         );
         let record = server.latest();
-        assert_eq!(record.decision, Decided::Unauthenticated, "{what}");
+        assert_eq!(record.decision, Decision::Unauthenticated, "{what}");
         assert_eq!(record.http_status, Some(status), "{what}");
         assert!(!format!("{record:?}").contains("alice"), "{what}");
     }
@@ -645,7 +645,7 @@ async fn what_is_missing_is_said_at_once_where_the_rules_reveal_it() {
     );
     assert_eq!(json["error"]["data"]["scopes"], json!(["deep", "deeper"]));
     let record = server.latest();
-    assert_eq!(record.decision, Decided::Denied);
+    assert_eq!(record.decision, Decision::Denied);
     assert_eq!(record.principal.as_ref().unwrap().subject, "bob");
     assert_eq!(
         (&*record.method, record.name.as_deref()),
@@ -872,7 +872,7 @@ async fn a_session_serves_nobody_but_who_opened_it() {
         assert!(
             record
                 .iter()
-                .any(|record| record.decision == Decided::Denied
+                .any(|record| record.decision == Decision::Denied
                     && record
                         .principal
                         .as_ref()

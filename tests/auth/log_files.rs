@@ -133,7 +133,9 @@ async fn a_line_that_a_crash_cut_short_is_cut_off_and_that_is_on_record() {
 async fn a_file_that_is_no_log_is_not_written_to() {
     let folder = Folder::new();
     fs::write(folder.file(), "dear diary\n").unwrap();
-    let opened = Audit::builder().file(AuditFile::new(folder.file())).build();
+    let opened = AuditLog::builder()
+        .file(AuditFile::new(folder.file()))
+        .build();
     let error = opened.unwrap_err().to_string();
     assert!(
         error.contains("audit.jsonl") && error.contains("move it away"),
@@ -147,7 +149,7 @@ async fn a_log_that_grows_large_goes_on_in_a_new_file() {
     let folder = Folder::new();
     let open = || {
         let file = AuditFile::new(folder.file()).max_bytes(4096);
-        Audit::builder().memory(1).file(file).build().unwrap()
+        AuditLog::builder().memory(1).file(file).build().unwrap()
     };
     for _ in 0..2 {
         let audit = open();
@@ -217,7 +219,7 @@ async fn a_full_disk_leaves_no_half_a_line() {
     if !full.exists() {
         return;
     }
-    let opened = Audit::builder()
+    let opened = AuditLog::builder()
         .memory(1)
         .file(AuditFile::new(full))
         .build();
@@ -261,7 +263,7 @@ async fn a_log_that_is_written_anew_without_its_key_does_not_verify() {
     let keyed = || AuditFile::new(folder.file()).chain_key(KEY);
     for names in [["one", "two"], ["three", "four"]] {
         // It goes on where it ended.
-        let audit = Audit::builder().file(keyed()).build().unwrap();
+        let audit = AuditLog::builder().file(keyed()).build().unwrap();
         calls(&audit, &names).await;
     }
     assert_eq!(keyed().verify().unwrap().lines, 4);
@@ -274,7 +276,7 @@ async fn a_log_that_is_written_anew_without_its_key_does_not_verify() {
     refused(&AuditFile::new(folder.file()));
     refused(&others());
     for other in [AuditFile::new(folder.file()), others()] {
-        let error = Audit::builder().file(other).build().unwrap_err();
+        let error = AuditLog::builder().file(other).build().unwrap_err();
         assert!(error.to_string().contains("chain key"), "{error}");
     }
     // Whoever can write the file writes it anew, and leaves out what they did.
@@ -283,7 +285,7 @@ async fn a_log_that_is_written_anew_without_its_key_does_not_verify() {
     assert_eq!(verify(folder.file()).unwrap().lines, 2, "it is one piece");
     refused(&keyed());
     let short = AuditFile::new(folder.file()).chain_key("short");
-    let error = Audit::builder().file(short).build().unwrap_err();
+    let error = AuditLog::builder().file(short).build().unwrap_err();
     assert!(error.to_string().contains("at least 32"), "{error}");
 }
 
@@ -294,7 +296,7 @@ async fn a_file_is_synced_as_its_durability_says() {
     let written = async |durability: Durability| {
         let options = SinkOptions::new().durability(durability);
         let file = AuditFile::new("/dev/null").options(options);
-        let audit = Audit::builder().file(file).build().unwrap();
+        let audit = AuditLog::builder().file(file).build().unwrap();
         stack(&audit).oneshot(call("one")).await.unwrap();
         audit
     };

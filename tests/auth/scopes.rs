@@ -3,7 +3,7 @@
 use rmcp::model::*;
 use rmcp_layers::{
     McpRequest, Principal,
-    auth::{Decision, Item, Policy, Scopes},
+    auth::{Item, Policy, PolicyDecision, Scopes},
 };
 use serde_json::json;
 use tower::Layer;
@@ -246,13 +246,15 @@ async fn where_it_is_configured_a_forbidden_name_is_told_with_all_scopes_that_ar
 async fn a_policy_sees_the_arguments_and_hides_from_lists() {
     struct OwnRows;
     impl Policy for OwnRows {
-        fn decide(&self, request: &McpRequest, principal: &Principal) -> Decision {
+        fn decide(&self, request: &McpRequest, principal: &Principal) -> PolicyDecision {
             let arguments = request
                 .as_tool_call()
                 .and_then(|call| call.arguments.as_ref());
             match arguments.and_then(|arguments| arguments.get("owner")) {
-                Some(owner) if owner != principal.subject() => Decision::deny("another's row"),
-                _ => Decision::Allow,
+                Some(owner) if owner != principal.subject() => {
+                    PolicyDecision::deny("another's row")
+                }
+                _ => PolicyDecision::Allow,
             }
         }
 
@@ -290,18 +292,18 @@ async fn a_tool_that_calls_others_reaches_none_that_is_forbidden() {
     /// Takes small numbers alone.
     struct Small;
     impl Policy for Small {
-        fn decide(&self, request: &McpRequest, _: &Principal) -> Decision {
+        fn decide(&self, request: &McpRequest, _: &Principal) -> PolicyDecision {
             let call = request.as_tool_call().filter(|call| call.name == "echo");
             match call.and_then(|call| call.arguments.as_ref()?.get("a")?.as_i64()) {
-                Some(2..) => Decision::deny("too large"),
-                _ => Decision::Allow,
+                Some(2..) => PolicyDecision::deny("too large"),
+                _ => PolicyDecision::Allow,
             }
         }
     }
-    let audit = rmcp_layers::audit::Audit::builder().memory(9);
+    let audit = rmcp_layers::audit::AuditLog::builder().memory(9);
     let audit = audit.build().unwrap();
-    let auth = layer(rules).policy(Small).audit(audit.clone());
-    let stack = auth.build().unwrap().layer(inner);
+    let auth = layer(rules).policy(Small).build().unwrap();
+    let stack = audit.layer().layer(auth.layer(inner));
     let via = |name: &'static str, number: i32, scope: &str| {
         let arguments = json!({ "name": name, "arguments": { "a": number, "b": 2 } });
         let request = shown(CallToolRequest::new(tool(CALL_TOOL, arguments)), scope);
@@ -317,6 +319,8 @@ async fn a_tool_that_calls_others_reaches_none_that_is_forbidden() {
     assert!(too_large.contains("not allowed"), "{too_large}");
     let recorded = audit.handle().recent(1);
     assert_eq!(recorded[0].name.as_deref(), Some("echo"));
+    assert_eq!(recorded[0].decision, rmcp_layers::Decision::Denied);
+    assert_eq!(recorded[0].reason.as_deref(), Some("too large"));
 }
 
 #[tokio::test]

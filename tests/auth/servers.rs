@@ -24,7 +24,7 @@ use rmcp::{
 use rmcp_layers::{
     Handler, HttpEndpoint, Lifecycle, McpRequest, McpServer, Principal, Upstream,
     auth::{
-        AuthErrorKind, AuthLayer, Credential, CredentialLayer, Credentials, Introspection, Rules,
+        AuthErrorKind, AuthLayer, BearerToken, CredentialLayer, Credentials, Introspection, Rules,
         Scopes, TOKEN_META_KEY, TokenExchange, Verifier,
     },
 };
@@ -314,7 +314,7 @@ async fn an_upstream_that_demands_it_is_shown_the_credential_with_every_request(
                 let number = fetched.fetch_add(1, Ordering::SeqCst);
                 async move {
                     // Each is about to expire.
-                    let credential = Credential::new(format!("own-{number}"));
+                    let credential = BearerToken::new(format!("own-{number}"));
                     Ok(credential.expires_at(SystemTime::now() + Duration::from_secs(10)))
                 }
             }
@@ -355,7 +355,7 @@ async fn an_upstream_that_demands_it_is_shown_the_credential_with_every_request(
         let error = connect(&none).oneshot(add(None)).await.unwrap_err();
         assert!(error.to_string().contains("no bearer token"), "{error}");
     }
-    let each = Credentials::per_principal(async |_| Ok(Credential::new("own-each")));
+    let each = Credentials::per_principal(async |_| Ok(BearerToken::new("own-each")));
     let error = each.for_endpoint(HttpEndpoint::new("http://127.0.0.1:1/"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("CredentialLayer"), "{error}");
@@ -378,7 +378,7 @@ async fn a_call_does_not_wait_for_ever_for_a_bearer_token() {
         }
     });
     let upstream = Upstream::builder().lifecycle(Lifecycle::Discover);
-    let upstream = upstream.without_request_timeout().http(endpoint).unwrap();
+    let upstream = upstream.request_timeout(None).http(endpoint).unwrap();
     soon("a call", upstream.clone().oneshot(add(None)))
         .await
         .unwrap();
@@ -411,7 +411,7 @@ async fn principals_who_call_at_once_are_shown_each_by_their_own_credential() {
         let fetched = fetched.clone();
         move |principal: Principal| {
             fetched.fetch_add(1, Ordering::SeqCst);
-            async move { Ok(Credential::new(format!("for-{}", principal.subject()))) }
+            async move { Ok(BearerToken::new(format!("for-{}", principal.subject()))) }
         }
     });
     let stack = CredentialLayer::new(credentials).layer(upstream);
@@ -447,7 +447,7 @@ async fn a_principal_that_comes_back_with_less_is_not_shown_by_what_it_got_for_m
             principal.scopes().join("+"),
             tenant.unwrap_or("-").to_owned(),
         ];
-        Ok(Credential::new(made_of.join("/")))
+        Ok(BearerToken::new(made_of.join("/")))
     });
     let stack = CredentialLayer::new(credentials).layer(upstream);
     let call = async |scopes: &[&str], claims: Value| {
@@ -477,7 +477,7 @@ async fn a_new_token_that_says_the_same_is_shown_by_the_same_credential() {
         let fetched = fetched.clone();
         move |_| {
             let number = fetched.fetch_add(1, Ordering::SeqCst);
-            async move { Ok(Credential::new(format!("number-{number}"))) }
+            async move { Ok(BearerToken::new(format!("number-{number}"))) }
         }
     });
     let stack = CredentialLayer::new(credentials).layer(upstream);
@@ -504,9 +504,9 @@ async fn a_credential_is_replaced_before_it_expires_and_a_failure_is_nobodys() {
                 match number {
                     0 => Err(rmcp_layers::auth::AuthError::unavailable("not yet")),
                     // Within the 30 s in which it is replaced, and far off.
-                    1 => Ok(Credential::new("t1")
+                    1 => Ok(BearerToken::new("t1")
                         .expires_at(SystemTime::now() + Duration::from_secs(20))),
-                    _ => Ok(Credential::new("t2")
+                    _ => Ok(BearerToken::new("t2")
                         .expires_at(SystemTime::now() + Duration::from_secs(600))),
                 }
             }
@@ -544,7 +544,7 @@ async fn a_callers_token_is_exchanged_for_one_of_the_upstreams() {
         .resource("https://files.example/mcp")
         .into_credentials()
         .unwrap();
-    let guard = |delegates| {
+    let guard = |allows| {
         AuthLayer::builder(by_secret())
             .rules(
                 Rules::builder()
@@ -552,7 +552,7 @@ async fn a_callers_token_is_exchanged_for_one_of_the_upstreams() {
                     .build()
                     .unwrap(),
             )
-            .delegate(delegates)
+            .allow_token_exchange(allows)
             .build()
             .unwrap()
     };
@@ -584,7 +584,10 @@ async fn a_callers_token_is_exchanged_for_one_of_the_upstreams() {
         .oneshot(add(Some(&tokens[0])))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("delegate(true)"), "{error}");
+    assert!(
+        error.to_string().contains("allow_token_exchange(true)"),
+        "{error}"
+    );
     server.refuses.store(true, Ordering::SeqCst);
     let cid = issuer.token("cid", "");
     let error = stack.clone().oneshot(add(Some(&cid))).await.unwrap_err();
@@ -626,7 +629,7 @@ async fn a_fetch_that_panics_or_whose_caller_goes_away_is_no_others_trouble() {
             async move {
                 assert_ne!(number, 1, "the second cannot be ended");
                 let _ = gate.wait_for(|open| *open).await;
-                Ok(Credential::new("good"))
+                Ok(BearerToken::new("good"))
             }
         }
     });

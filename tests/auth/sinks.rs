@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, poll};
 use rmcp::model::*;
-use rmcp_layers::{Error, McpRequest, McpResponse, Outcome, audit::*, code};
+use rmcp_layers::{Decision, Error, McpRequest, McpResponse, Outcome, audit::*, code};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{
@@ -37,7 +37,7 @@ impl AuditSink for Slow {
 }
 
 /// An audit with room for one record, the key to its door, and the switch that breaks it.
-fn narrow(choice: WhenFull) -> (Audit, mpsc::Sender<()>, Arc<AtomicBool>) {
+fn narrow(choice: WhenFull) -> (AuditLog, mpsc::Sender<()>, Arc<AtomicBool>) {
     let (key, let_go) = mpsc::channel();
     let fails = Arc::new(AtomicBool::new(false));
     let sink = Slow {
@@ -45,7 +45,7 @@ fn narrow(choice: WhenFull) -> (Audit, mpsc::Sender<()>, Arc<AtomicBool>) {
         fails: fails.clone(),
     };
     let options = SinkOptions::new().capacity(1).when_full(choice);
-    let audit = Audit::builder()
+    let audit = AuditLog::builder()
         .memory(10)
         .sink("slow", sink, options)
         .build()
@@ -116,7 +116,7 @@ async fn a_full_sink_that_refuses_lets_no_call_through() {
         }
     );
     assert_eq!(ErrorData::from(error).code, code::UNAVAILABLE);
-    assert_eq!(latest(&audit).decision, Decided::Undecided);
+    assert_eq!(latest(&audit).decision, Decision::Undecided);
     key.send(()).unwrap();
     audit.handle().flush().await.unwrap();
     stack(&audit).oneshot(call("three")).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_sink_that_panics_refuses_calls_from_then_on() {
     }
     for choice in [WhenFull::Refuse, WhenFull::Block] {
         let options = SinkOptions::new().when_full(choice);
-        let audit = Audit::builder()
+        let audit = AuditLog::builder()
             .sink("panics", Panics, options)
             .build()
             .unwrap();
@@ -218,7 +218,7 @@ async fn a_sink_is_synced_as_its_durability_says() {
             let_go,
         };
         let options = SinkOptions::new().durability(durability);
-        let audit = Audit::builder()
+        let audit = AuditLog::builder()
             .sink("noting", sink, options)
             .build()
             .unwrap();
@@ -237,7 +237,7 @@ async fn a_sink_is_synced_as_its_durability_says() {
     }
 }
 
-async fn calls_unwritten(audit: &Audit, count: usize) {
+async fn calls_unwritten(audit: &AuditLog, count: usize) {
     for _ in 0..count {
         stack(audit).oneshot(call("one")).await.unwrap();
     }
@@ -262,7 +262,7 @@ async fn records_that_keep_coming_do_not_put_a_sync_off() {
     let noted = Arc::<Mutex<String>>::default();
     let within = Durability::Within(Duration::from_millis(10));
     let options = SinkOptions::new().durability(within);
-    let audit = Audit::builder()
+    let audit = AuditLog::builder()
         .sink("busy", Busy(noted.clone()), options)
         .build()
         .unwrap();

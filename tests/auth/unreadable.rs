@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use rmcp::model::{CustomRequest, ErrorData};
 use rmcp_layers::{
-    Error, McpClient, McpRequest, McpServer, Upstream,
-    audit::{Audit, Decided},
-    auth::{AuthLayer, Decision, Policy, Rules, Scopes},
+    Decision, Error, McpClient, McpRequest, McpServer, Upstream,
+    audit::AuditLog,
+    auth::{AuthLayer, Policy, PolicyDecision, Rules, Scopes},
     cache::CacheLayer,
     gateway::{Filter, Gateway, Member, NamespaceLayer},
     registry::{RegistryLayer, SearchMode},
@@ -200,12 +200,12 @@ impl Reached {
     }
 }
 
-pub fn audit() -> Audit {
-    Audit::builder().memory(100).build().unwrap()
+pub fn audit() -> AuditLog {
+    AuditLog::builder().memory(100).build().unwrap()
 }
 
 /// Asks every row of the table, and looks at the answer and at the record.
-async fn refuses(what: &str, stack: impl Stack, audit: &Audit, reached: &Reached) {
+async fn refuses(what: &str, stack: impl Stack, audit: &AuditLog, reached: &Reached) {
     let mut line = Line::to(stack);
     for (method, params, path, target) in table() {
         let answer = line
@@ -226,13 +226,13 @@ pub fn is_refused(case: &str, answer: &Value, method: &str, path: &str) {
     assert_eq!(answer["error"]["data"]["path"], path, "{case}");
 }
 
-pub async fn on_record(case: &str, audit: &Audit, method: &str, target: Option<&str>) {
+pub async fn on_record(case: &str, audit: &AuditLog, method: &str, target: Option<&str>) {
     audit.handle().flush().await.unwrap();
     let record = audit.handle().recent(1).pop().expect("a record");
     assert_eq!(record.method, method, "{case}");
     assert_eq!(record.name.as_deref(), target, "{case}");
     assert_eq!(record.code, Some(-32602), "{case}");
-    assert_eq!(record.decision, Decided::Denied, "{case}");
+    assert_eq!(record.decision, Decision::Denied, "{case}");
     assert_eq!(record.ended.as_str(), "refused", "{case}");
     let reason = record.reason.as_deref().expect("a reason");
     assert!(reason.contains("params"), "{case}: {reason}");
@@ -251,13 +251,13 @@ fn rules() -> Rules {
 struct Guarded;
 
 impl Policy for Guarded {
-    fn decide(&self, request: &McpRequest, _principal: &rmcp_layers::Principal) -> Decision {
+    fn decide(&self, request: &McpRequest, _principal: &rmcp_layers::Principal) -> PolicyDecision {
         match request
             .target()
             .is_some_and(|target| target.ends_with("guarded"))
         {
-            true => Decision::deny("guarded"),
-            false => Decision::Allow,
+            true => PolicyDecision::deny("guarded"),
+            false => PolicyDecision::Allow,
         }
     }
 }
@@ -268,8 +268,10 @@ async fn a_request_that_does_not_fit_its_method_reaches_no_server_past_any_layer
         let (reached, audit) = (Reached::default(), audit());
         let bottom = || reached.gateway(several, false, Filter::new());
         let auth = |builder: rmcp_layers::auth::AuthLayerBuilder| {
-            let layer = builder.audit(audit.clone()).build().unwrap();
-            ServiceBuilder::new().layer(layer).service(bottom())
+            ServiceBuilder::new()
+                .layer(audit.layer())
+                .layer(builder.build().unwrap())
+                .service(bottom())
         };
         let ruled = auth(AuthLayer::builder(by_secret()).rules(rules()));
         refuses("rules", ruled, &audit, &reached).await;
@@ -460,10 +462,12 @@ async fn a_stack_without_a_top_refuses_what_does_not_fit() {
     let (reached, audit) = (Reached::default(), audit());
     let layer = AuthLayer::builder(by_secret())
         .rules(rules())
-        .audit(audit.clone())
         .build()
         .unwrap();
-    let guarded = ServiceBuilder::new().layer(layer).service(reached.server());
+    let guarded = ServiceBuilder::new()
+        .layer(audit.layer())
+        .layer(layer)
+        .service(reached.server());
     let audited = ServiceBuilder::new()
         .layer(audit.layer())
         .service(reached.server());
@@ -497,10 +501,13 @@ async fn a_caller_that_is_unknown_hears_so_and_no_more() {
     let (reached, audit) = (Reached::default(), audit());
     let layer = AuthLayer::builder(by_secret())
         .rules(rules())
-        .audit(audit.clone())
         .build()
         .unwrap();
-    let mut line = Line::to(ServiceBuilder::new().layer(layer).service(reached.server()));
+    let stack = ServiceBuilder::new()
+        .layer(audit.layer())
+        .layer(layer)
+        .service(reached.server());
+    let mut line = Line::to(stack);
     for (method, params, ..) in table() {
         let answer = line.ask(method, params, json!({})).await;
         assert_eq!(answer["error"]["code"], -31401, "{method}: {answer}");
@@ -508,6 +515,9 @@ async fn a_caller_that_is_unknown_hears_so_and_no_more() {
             answer["error"]["message"],
             "refused by auth: a token is needed"
         );
+        let record = audit.handle().recent(1).pop().expect("a record");
+        assert_eq!(record.decision, Decision::Unauthenticated, "{method}");
+        assert_eq!(record.method, method);
     }
     reached.nothing();
 }

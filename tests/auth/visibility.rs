@@ -3,7 +3,7 @@
 use rmcp::model::*;
 use rmcp_layers::{
     Handler, McpRequest,
-    audit::Audit,
+    audit::AuditLog,
     auth::{Rules, RulesBuilder, Scopes},
     cache::CacheLayer,
     gateway::{Gateway, Member, NamespaceLayer, Prefix},
@@ -166,10 +166,10 @@ async fn a_search_behind_a_gateway_asks_by_the_names_that_things_have_outside() 
 async fn a_tool_that_calls_others_behind_a_gateway_reaches_none_that_is_forbidden() {
     for (prefix, stack) in depths() {
         let forbidden = format!("{prefix}secret_*");
-        let audit = Audit::builder().memory(1).build().unwrap();
+        let audit = AuditLog::builder().memory(1).build().unwrap();
         let rules = forbid(&[&forbidden]);
-        let auth = layer(rules).audit(audit.clone()).build().unwrap();
-        let mut line = Line::to(auth.layer(stack.clone()));
+        let auth = layer(rules).build().unwrap();
+        let mut line = Line::to(audit.layer().layer(auth.layer(stack.clone())));
         line.ask("tools/list", json!({}), bearing(&token(""))).await;
         let through = format!("{prefix}call_tool");
         let name = |name: &str| json!({ "name": name, "arguments": {} });
@@ -189,7 +189,7 @@ async fn a_tool_that_calls_others_behind_a_gateway_reaches_none_that_is_forbidde
             let tool = format!("secret_report_1{version}");
             let denied = call(&mut line, &through, name(&tool), "").await;
             let outward = json!(format!("{prefix}{tool}"));
-            assert_eq!(recorded(), (outward, json!("denied")), "{denied}");
+            assert_eq!(recorded(), (outward, json!("concealed")), "{denied}");
             let unknown = format!("sacred_report_1{version}");
             let unknown = call(&mut line, &through, name(&unknown), "").await;
             assert_eq!(denied["error"]["code"], -32602, "`{prefix}` {denied}");
@@ -212,7 +212,7 @@ async fn a_tool_that_calls_others_behind_a_gateway_reaches_none_that_is_forbidde
 #[tokio::test]
 async fn a_record_of_an_audit_alone_names_the_tool_that_was_called_in_the_end() {
     for (prefix, stack) in depths() {
-        let audit = Audit::builder().memory(1).build().unwrap();
+        let audit = AuditLog::builder().memory(1).build().unwrap();
         let mut line = Line::to(audit.layer().layer(stack));
         line.ask("tools/list", json!({}), json!({})).await;
         let through = format!("{prefix}call_tool");

@@ -13,7 +13,7 @@ use std::{
 
 use futures::future::join_all;
 use rmcp::model::{CallToolResult, ContentBlock, ErrorData};
-use rmcp_layers::{Error, McpRequest, McpResponse, Upstream, cache::CacheStatus};
+use rmcp_layers::{CacheStatus, Error, McpRequest, McpResponse, Upstream};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rmcp::model::*;
 use rmcp_layers::{
-    McpRequest,
-    cache::{CACHE_META_KEY, CacheLayer, CacheStatus},
+    CacheStatus, McpRequest,
+    cache::{CACHE_META_KEY, CacheLayer},
 };
 use serde_json::json;
 use tokio::time::advance;

@@ -14,8 +14,8 @@ use rmcp::{
     service::{RequestContext, SubscriptionContext, SubscriptionSink},
 };
 use rmcp_layers::{
-    Error, McpRequest, McpResponse, Principal, Upstream,
-    cache::{Cache, CacheHandle, CacheLayer, CacheLayerBuilder, CacheStatus},
+    CacheStatus, Error, McpRequest, McpResponse, Principal, Upstream,
+    cache::{Cache, CacheHandle, CacheLayer, CacheLayerBuilder},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -284,7 +284,7 @@ impl Setup {
         let lab = Lab::default();
         let layer = builder.build().expect("a possible cache");
         let upstream = Upstream::builder()
-            .without_request_timeout()
+            .request_timeout(None)
             .in_process(lab.clone());
         Self {
             lab,
@@ -314,7 +314,7 @@ impl Setup {
 }
 
 pub fn status(response: &McpResponse) -> Option<CacheStatus> {
-    CacheStatus::of(response)
+    response.report.cache_status
 }
 
 pub fn is_hit(status: Option<CacheStatus>) -> bool {

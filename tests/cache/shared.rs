@@ -11,9 +11,9 @@ use std::{
 use futures::future::{BoxFuture, pending};
 use rmcp::model::*;
 use rmcp_layers::{
-    Error, McpRequest, McpResponse, Principal,
-    cache::{CACHE_META_KEY, CacheLayer, CacheStatus},
-    store::{MemoryStore, Store, StoreError, Stored},
+    CacheStatus, Error, McpRequest, McpResponse, Principal,
+    cache::{CACHE_META_KEY, CacheLayer},
+    store::{Increment, MemoryStore, Store, StoreError, Stored},
 };
 use serde_json::json;
 use tokio::time::{Instant, advance};
@@ -245,6 +245,27 @@ impl Store for Unreliable {
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
         self.store.remove(key)
     }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a [u8],
+        expected: Option<&'a [u8]>,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.store
+            .compare_and_set(key, expected, value, time_to_live)
+    }
+
+    fn increment<'a>(
+        &'a self,
+        key: &'a [u8],
+        change: i64,
+        limit: u64,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
+        self.store.increment(key, change, limit, time_to_live)
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,7 +314,6 @@ async fn a_store_that_fails_or_hangs_fails_and_delays_no_call() {
     }
 }
 
-/// A store that takes its time.
 #[tokio::test(start_paused = true)]
 async fn a_store_in_memory_holds_no_more_bytes_than_it_may() {
     let store = MemoryStore::with_max_bytes(4_000);
@@ -311,30 +331,9 @@ async fn a_store_in_memory_holds_no_more_bytes_than_it_may() {
         (other.lab.calls(&uri(39)), other.lab.calls(&uri(0))),
         (0, 1)
     );
-    // What is in the store is what was used last, and fits.
-    let store = MemoryStore::with_max_bytes(1_000);
-    let key = |n: u8| vec![n; 10];
-    let left = async |store: &MemoryStore| {
-        let keys: Vec<_> = (0..20).map(key).collect();
-        let found = store.get(&keys).await.unwrap();
-        let kept = found.into_iter().enumerate();
-        kept.filter_map(|(n, stored)| stored.map(|_| n))
-            .collect::<Vec<_>>()
-    };
-    for n in 0..20 {
-        store.set(&key(n), vec![0; 240], None).await.unwrap();
-    }
-    assert_eq!(left(&store).await, [16, 17, 18, 19]);
-    store.set(&key(16), vec![0; 740], None).await.unwrap();
-    assert_eq!(left(&store).await, [16, 19]);
-    // One that does not fit at all takes the one before it away, and no other.
-    store.set(&key(16), vec![0; 1_000], None).await.unwrap();
-    assert_eq!(left(&store).await, [19]);
-    store.remove(&key(19)).await.unwrap();
-    store.set(&key(1), vec![0; 990], None).await.unwrap();
-    assert_eq!(left(&store).await, [1]);
 }
 
+/// A store that takes its time.
 struct Slow(MemoryStore);
 
 impl Store for Slow {
@@ -357,6 +356,26 @@ impl Store for Slow {
     }
     fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
         self.0.remove(key)
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a [u8],
+        expected: Option<&'a [u8]>,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.0.compare_and_set(key, expected, value, time_to_live)
+    }
+
+    fn increment<'a>(
+        &'a self,
+        key: &'a [u8],
+        change: i64,
+        limit: u64,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
+        self.0.increment(key, change, limit, time_to_live)
     }
 }
 

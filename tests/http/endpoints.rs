@@ -1,7 +1,7 @@
 //! What an upstream's URL says, and how the server there is reached.
 
 use rmcp_layers::{
-    Error, HttpEndpoint, McpRequest, Upstream,
+    HttpEndpoint, McpRequest, Upstream,
     auth::{Introspection, Jwks, TokenExchange},
 };
 use tower::ServiceExt;
@@ -11,7 +11,7 @@ use crate::{
     server::{ERAS, Seen, Server, done, json_body, status},
 };
 
-fn names_the_features(error: &Error) {
+fn names_the_features(error: &dyn std::fmt::Display) {
     let said = error.to_string();
     assert!(
         said.contains("`rustls`") && said.contains("`native-tls`"),

@@ -1,6 +1,6 @@
 """Two gateways in front of a real server each, which share answers through one real Redis.
 
-shared.py GATEWAY SCRATCH TIME_SERVER
+shared.py GATEWAY SCRATCH TIME_SERVER STORE_SUITE
 
 The server says what time it is. Two gateways that say the same a while apart have shared it.
 """
@@ -112,10 +112,15 @@ async def different(one: Client, first: str, zone: str) -> None:
     assert await now(one, zone) != first, "the answer was kept"
 
 
-async def main(command: str, scratch: Path, server: str) -> bool:
+async def main(command: str, scratch: Path, server: str, suite: str) -> bool:
     checks, redis = Checks("shared"), Redis(scratch)
     redis.start()
     try:
+        async def promises() -> None:
+            done = await anyio.run_process([suite, f"redis://127.0.0.1:{redis.port}"], check=False)
+            assert done.returncode == 0, done.stderr.decode()
+
+        await checks.check("a store in Redis keeps the promises of a store", promises)
         with ExitStack() as gateways:
             start = lambda name: gateways.enter_context(gateway(command, scratch, name, redis, server))
             async with connected(start("one"), "legacy") as one, connected(start("two"), "legacy") as two:
@@ -189,4 +194,4 @@ async def run(checks: Checks, redis: Redis, one: Client, two: Client) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(anyio.run(main, sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
+    sys.exit(anyio.run(main, sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]))

@@ -15,9 +15,7 @@ use rmcp_layers::{
     Caller, CallerSink, Error, Lifecycle, McpRequest, McpResponse, Outcome, ServedBy,
     TransportError, Upstream,
     cache::CacheLayer,
-    retry::{
-        Attempts, IDEMPOTENCY_META_KEY, Jitter, RetryBudget, RetryLayer, RetryPolicy, Strategy,
-    },
+    retry::{IDEMPOTENCY_META_KEY, Jitter, RetryBudget, RetryLayer, RetryPolicy, Strategy},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -154,7 +152,7 @@ async fn a_failed_tools_meta_may_ask_for_a_time() {
     let stack = over(&server, layer().policy(policy));
     let begun = Instant::now();
     let response = call(&stack, tool("act")).await.unwrap();
-    assert_eq!(Attempts::of(&response), 2);
+    assert_eq!(response.report.attempts, 2);
     let waited = begun.elapsed().as_millis();
     assert!((7_000..7_010).contains(&waited), "{waited}");
 }
@@ -368,7 +366,7 @@ async fn the_callers_progress_never_goes_back() {
         .caller(caller)
         .progress_token(token("mine"));
     let response = call(&stack, request.build()).await.unwrap();
-    assert_eq!(Attempts::of(&response), 3);
+    assert_eq!(response.report.attempts, 3);
     let steps: Vec<_> = progress(&mut heard)
         .into_iter()
         .map(|(_, step)| step)
@@ -395,7 +393,7 @@ async fn an_answer_from_a_cache_tells_of_no_attempts() {
         let mut request = tool("read");
         let served_by = ServedBy::slot(&mut request.context.extensions);
         let response = stack.clone().oneshot(request).await.unwrap();
-        (Attempts::of(&response), served_by.name())
+        (response.report.attempts, served_by.name())
     };
     // Whoever waits for somebody else's call makes no attempt either.
     let (fetched, waited) = tokio::join!(ask(), ask());

@@ -14,8 +14,8 @@ use rmcp::model::*;
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Outcome, Principal, Refusal, TransportError, Upstream, code,
     retry::breaker::{
-        BreakerPolicy, BreakerState, CircuitBreaker, CircuitBreakerLayer,
-        CircuitBreakerLayerBuilder, Span,
+        CircuitBreaker, CircuitBreakerLayer, CircuitBreakerLayerBuilder, CircuitBreakerPolicy,
+        CircuitBreakerState, RateWindow,
     },
 };
 use serde_json::{Value, json};
@@ -85,11 +85,11 @@ pub fn internal() -> Answer {
     Err(ErrorData::new(ErrorCode::INTERNAL_ERROR, "oh", None).into())
 }
 
-pub fn policy() -> BreakerPolicy {
-    BreakerPolicy::new()
+pub fn policy() -> CircuitBreakerPolicy {
+    CircuitBreakerPolicy::new()
 }
 
-pub fn builder(policy: BreakerPolicy) -> CircuitBreakerLayerBuilder {
+pub fn builder(policy: CircuitBreakerPolicy) -> CircuitBreakerLayerBuilder {
     CircuitBreakerLayer::builder().policy(policy)
 }
 
@@ -170,11 +170,14 @@ async fn it_opens_on_a_dead_upstream_and_admits_exactly_one_probe_among_100_conc
     let unanswered = tokio::time::timeout(Duration::from_millis(100), &mut probe);
     unanswered.await.unwrap_err();
     assert_eq!(server.count(), 7);
-    assert_eq!(layer.handle().state("search"), BreakerState::HalfOpen);
+    assert_eq!(
+        layer.handle().state("search"),
+        CircuitBreakerState::HalfOpen
+    );
     // The probe is cancelled, and gives its place back: the next caller is the next probe, and closes it.
     drop(probe);
     stack.clone().oneshot(tool("search")).await.unwrap();
-    assert_eq!(layer.handle().state("search"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("search"), CircuitBreakerState::Closed);
     let passed = join_all((0..100).map(|_| stack.clone().oneshot(tool("search")))).await;
     assert!(passed.iter().all(Result::is_ok));
 }
@@ -235,14 +238,14 @@ async fn only_what_speaks_of_the_servers_health_counts() {
         }
         let state = layer.handle().state("act");
         let expected = if counts {
-            BreakerState::Open
+            CircuitBreakerState::Open
         } else {
-            BreakerState::Closed
+            CircuitBreakerState::Closed
         };
         assert_eq!(state, expected, "{name}");
         if !counts {
             // Names that somebody makes up leave nothing behind.
-            assert_eq!(layer.handle().counts().keys, 0, "{name}");
+            assert_eq!(layer.handle().stats().keys, 0, "{name}");
         }
     }
     // A tool's own failures, by the operator's choice.
@@ -256,7 +259,7 @@ async fn only_what_speaks_of_the_servers_health_counts() {
     for _ in 0..5 {
         let _ = call("act").await;
     }
-    assert_eq!(layer.handle().state("act"), BreakerState::Open);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +273,7 @@ async fn a_success_between_failures_begins_the_count_anew_and_bad_input_does_not
     for _ in 0..10 {
         let _ = call("act").await;
     }
-    assert_eq!(layer.handle().state("act"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Closed);
     let status = &layer.handle().statuses()[0];
     assert_eq!((&*status.key, status.failures_in_a_row), ("act", 4));
 }
@@ -306,12 +309,15 @@ async fn one_users_bad_input_opens_nothing_for_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_of_failures_opens_it_over_a_time_or_over_calls() {
-    for span in [Span::Time(Duration::from_secs(10)), Span::Calls(10)] {
+    for span in [
+        RateWindow::Time(Duration::from_secs(10)),
+        RateWindow::Calls(10),
+    ] {
         let rates = policy()
             .any_consecutive_failures()
             .failure_rate(0.5)
             .min_calls(6)
-            .span(span);
+            .rate_window(span);
         let layer = builder(rates).build().unwrap();
         // Two thirds fail, but five calls say nothing.
         let call = answers(
@@ -323,17 +329,21 @@ async fn a_rate_of_failures_opens_it_over_a_time_or_over_calls() {
         }
         assert_eq!(
             layer.handle().state("act"),
-            BreakerState::Closed,
+            CircuitBreakerState::Closed,
             "{span:?}"
         );
         let _ = call("act").await;
-        assert_eq!(layer.handle().state("act"), BreakerState::Open, "{span:?}");
+        assert_eq!(
+            layer.handle().state("act"),
+            CircuitBreakerState::Open,
+            "{span:?}"
+        );
     }
     // What is older than the time does not count.
     let rates = policy()
         .failure_rate(0.5)
         .min_calls(4)
-        .span(Span::Time(Duration::from_secs(10)));
+        .rate_window(RateWindow::Time(Duration::from_secs(10)));
     let layer = builder(rates).build().unwrap();
     let call = answers(&layer, vec![internal(); 4]);
     for _ in 0..3 {
@@ -341,10 +351,13 @@ async fn a_rate_of_failures_opens_it_over_a_time_or_over_calls() {
     }
     tokio::time::advance(Duration::from_secs(11)).await;
     let _ = call("act").await;
-    assert_eq!(layer.handle().state("act"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Closed);
     assert_eq!(layer.handle().statuses()[0].calls, 1);
     // Nor what is further back than the calls.
-    let rates = policy().failure_rate(0.5).min_calls(4).span(Span::Calls(4));
+    let rates = policy()
+        .failure_rate(0.5)
+        .min_calls(4)
+        .rate_window(RateWindow::Calls(4));
     let layer = builder(rates).build().unwrap();
     let call = answers(&layer, [internal(), ok(), ok(), ok(), ok(), internal()]);
     for _ in 0..6 {
@@ -352,7 +365,7 @@ async fn a_rate_of_failures_opens_it_over_a_time_or_over_calls() {
     }
     let status = &layer.handle().statuses()[0];
     assert_eq!((status.calls, status.failed), (4, 1));
-    assert_eq!(status.state, BreakerState::Closed);
+    assert_eq!(status.state, CircuitBreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,14 +382,14 @@ async fn slow_calls_open_it_and_a_slow_probe_opens_it_again() {
     for _ in 0..8 {
         stack.clone().oneshot(tool("a")).await.unwrap();
     }
-    assert_eq!(layer.handle().state("a"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("a"), CircuitBreakerState::Closed);
     for _ in 0..4 {
         stack.clone().oneshot(tool("aaa")).await.unwrap();
     }
-    assert_eq!(layer.handle().state("aaa"), BreakerState::Open);
+    assert_eq!(layer.handle().state("aaa"), CircuitBreakerState::Open);
     tokio::time::advance(Duration::from_secs(60)).await;
     stack.clone().oneshot(tool("aaa")).await.unwrap();
-    assert_eq!(layer.handle().state("aaa"), BreakerState::Open);
+    assert_eq!(layer.handle().state("aaa"), CircuitBreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,7 +397,7 @@ async fn it_stays_open_longer_after_each_probe_that_fails_up_to_a_limit() {
     let growing = policy()
         .consecutive_failures(1)
         .open_for(Duration::from_secs(10))
-        .growing(2.0, Duration::from_secs(35));
+        .grow_open_time(2.0, Duration::from_secs(35));
     let layer = builder(growing).build().unwrap();
     let mut script = vec![internal(); 4];
     script.push(ok());
@@ -435,12 +448,12 @@ async fn as_many_probes_as_allowed_and_as_many_successes_as_asked_for() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(layer.handle().state("act"), BreakerState::HalfOpen);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::HalfOpen);
     held.end("act", ok());
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(layer.handle().state("act"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -460,18 +473,18 @@ async fn what_was_let_in_before_it_opened_says_nothing_of_what_is_after() {
         held.end("act", internal());
     }
     yields().await;
-    assert_eq!(layer.handle().state("act"), BreakerState::Open);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Open);
     // A late success does not close it.
     held.end("act", ok());
     yields().await;
-    assert_eq!(layer.handle().state("act"), BreakerState::Open);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Open);
     tokio::time::advance(Duration::from_secs(60)).await;
     let probe = call();
     yields().await;
     // Nor does a late failure fail the probe.
     held.end("act", internal());
     yields().await;
-    assert_eq!(layer.handle().state("act"), BreakerState::HalfOpen);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::HalfOpen);
     let last = held
         .calls
         .lock()
@@ -482,11 +495,11 @@ async fn what_was_let_in_before_it_opened_says_nothing_of_what_is_after() {
         .unwrap();
     last.send(ok()).unwrap();
     probe.await.unwrap().unwrap();
-    assert_eq!(layer.handle().state("act"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Closed);
     // And those that time out at last do not open it again.
     for _ in 0..13 {
         held.end("act", internal());
     }
     join_all(old).await;
-    assert_eq!(layer.handle().state("act"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("act"), CircuitBreakerState::Closed);
 }

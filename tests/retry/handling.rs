@@ -9,10 +9,10 @@ use rmcp::model::*;
 use rmcp_layers::{
     McpRequest, TransportError,
     retry::{
-        Attempts, Jitter, RetryLayer, RetryPolicy,
+        Jitter, RetryLayer, RetryPolicy,
         breaker::{
-            BreakerHandle, BreakerPolicy, BreakerState, CircuitBreakerLayer,
-            CircuitBreakerLayerBuilder, Span,
+            CircuitBreakerHandle, CircuitBreakerLayer, CircuitBreakerLayerBuilder,
+            CircuitBreakerPolicy, CircuitBreakerState, RateWindow,
         },
     },
 };
@@ -38,25 +38,25 @@ async fn made_up_names_do_not_push_an_open_breaker_out() {
     for name in 0..200 {
         let _ = call(&format!("made up {name}")).await;
     }
-    assert_eq!(handle.counts().keys, 10);
-    assert_eq!(handle.state("victim"), BreakerState::Open);
+    assert_eq!(handle.stats().keys, 10);
+    assert_eq!(handle.state("victim"), CircuitBreakerState::Open);
     // Not even if they open breakers of their own; then further names have none.
     for name in 0..20 {
         for _ in 0..5 {
             let _ = call(&format!("open {name}")).await;
         }
     }
-    assert_eq!(handle.counts().keys, 10);
-    assert!(handle.counts().untracked > 0);
-    assert_eq!(handle.state("victim"), BreakerState::Open);
+    assert_eq!(handle.stats().keys, 10);
+    assert!(handle.stats().untracked > 0);
+    assert_eq!(handle.state("victim"), CircuitBreakerState::Open);
     assert!(is_refused(&call("victim").await));
     // Names that nobody calls any more make room.
     tokio::time::advance(Duration::from_secs(121)).await;
     for _ in 0..5 {
         let _ = call("new").await;
     }
-    assert_eq!(handle.state("new"), BreakerState::Open);
-    assert!(handle.counts().keys <= 10);
+    assert_eq!(handle.state("new"), CircuitBreakerState::Open);
+    assert!(handle.stats().keys <= 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +71,7 @@ async fn it_is_opened_closed_and_reset_by_hand() {
         .max_keys(2)
         .build()
         .unwrap();
-    let handle: BreakerHandle = layer.handle();
+    let handle: CircuitBreakerHandle = layer.handle();
     let call = answers(&layer, vec![]);
     assert!(handle.force_open("act"));
     let refused = call("act").await;
@@ -87,14 +87,14 @@ async fn it_is_opened_closed_and_reset_by_hand() {
     for _ in 0..10 {
         assert!(!is_refused(&call("act").await));
     }
-    assert_eq!(handle.state("act"), BreakerState::ForcedClosed);
+    assert_eq!(handle.state("act"), CircuitBreakerState::ForcedClosed);
     handle.reset_all();
     for _ in 0..5 {
         let _ = call("act").await;
     }
     tokio::time::advance(Duration::from_secs(60)).await;
     call("act").await.unwrap();
-    use BreakerState::{Closed, ForcedClosed, ForcedOpen, HalfOpen, Open};
+    use CircuitBreakerState::{Closed, ForcedClosed, ForcedOpen, HalfOpen, Open};
     let expected = [
         (Closed, ForcedOpen),
         (ForcedOpen, Closed),
@@ -111,7 +111,7 @@ async fn it_is_opened_closed_and_reset_by_hand() {
         .map(|(_, from, to)| (*from, *to))
         .collect();
     assert_eq!(seen, expected);
-    let counts = handle.counts();
+    let counts = handle.stats();
     assert_eq!((counts.opened, counts.closed, counts.refused), (1, 3, 2));
     // Only so many can be set by hand.
     assert!(handle.force_open("one") && handle.force_open("two"));
@@ -139,11 +139,11 @@ async fn one_breaker_for_a_whole_upstream() {
 
 #[tokio::test(start_paused = true)]
 async fn one_broken_tool_does_not_close_a_whole_upstream() {
-    let one_key = |policy: BreakerPolicy| {
+    let one_key = |policy: CircuitBreakerPolicy| {
         let layer = CircuitBreakerLayer::builder().one_key("files");
         layer.policy(policy).build().unwrap()
     };
-    let layer = one_key(BreakerPolicy::new());
+    let layer = one_key(CircuitBreakerPolicy::new());
     let call = answers(&layer, (0..20).map(|_| internal()));
     for _ in 0..20 {
         call("broken").await.unwrap_err();
@@ -152,7 +152,7 @@ async fn one_broken_tool_does_not_close_a_whole_upstream() {
 
     // An answer shows that the server is back.
     let lost = || Err(TransportError::new("the connection was lost").into());
-    let layer = one_key(BreakerPolicy::new().consecutive_failures(1));
+    let layer = one_key(CircuitBreakerPolicy::new().consecutive_failures(1));
     let call = answers(&layer, [lost(), internal()]);
     call("any").await.unwrap_err();
     assert!(is_refused(&call("any").await));
@@ -160,7 +160,7 @@ async fn one_broken_tool_does_not_close_a_whole_upstream() {
     call("broken").await.unwrap_err();
     call("sound").await.unwrap();
 
-    let layer = one_key(BreakerPolicy::new().count_internal_errors(true));
+    let layer = one_key(CircuitBreakerPolicy::new().count_internal_errors(true));
     let call = answers(&layer, (0..5).map(|_| internal()));
     for _ in 0..5 {
         call("broken").await.unwrap_err();
@@ -233,7 +233,7 @@ async fn the_wall_clock_jumping_changes_nothing() {
         .oneshot(McpRequest::read_resource("file:///a"))
         .await
         .unwrap();
-    assert_eq!(Attempts::of(&response), 2);
+    assert_eq!(response.report.attempts, 2);
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
@@ -266,7 +266,7 @@ async fn retry_and_breaker_are_harmless_in_either_order() {
         .service(server.upstream());
     stack.clone().oneshot(tool("act")).await.unwrap_err();
     assert_eq!(server.count(), 4);
-    assert_eq!(breaker.handle().state("act"), BreakerState::Closed);
+    assert_eq!(breaker.handle().state("act"), CircuitBreakerState::Closed);
     // Nothing that may not run twice does.
     let server = Server::new([Step::Hangup]);
     for order in 0..2 {
@@ -300,7 +300,7 @@ async fn retry_and_breaker_are_harmless_in_either_order() {
 #[tokio::test(start_paused = true)]
 async fn what_a_hook_may_do() {
     // It is called with no lock held, so it can use the handle.
-    let kept: Arc<Mutex<Option<BreakerHandle>>> = Arc::default();
+    let kept: Arc<Mutex<Option<CircuitBreakerHandle>>> = Arc::default();
     let handle = kept.clone();
     let layer = builder(policy().consecutive_failures(1))
         .on_state_change(move |change| {
@@ -331,14 +331,26 @@ fn impossible_breakers_are_said_when_they_are_built() {
         (policy().failure_rate(0.0), "failure_rate"),
         (policy().failure_rate(f64::NAN), "failure_rate"),
         (policy().slow_calls(Duration::ZERO, 1.5), "slow_calls"),
-        (policy().span(Span::Calls(0)), "span"),
-        (policy().span(Span::Time(Duration::ZERO)), "span"),
-        (policy().failure_rate(0.5).span(Span::Calls(5)), "min_calls"),
+        (policy().rate_window(RateWindow::Calls(0)), "rate_window"),
+        (
+            policy().rate_window(RateWindow::Time(Duration::ZERO)),
+            "rate_window",
+        ),
+        (
+            policy().failure_rate(0.5).rate_window(RateWindow::Calls(5)),
+            "min_calls",
+        ),
         (policy().min_calls(0), "min_calls"),
         (policy().open_for(Duration::ZERO), "open_for"),
         (policy().open_for(Duration::MAX), "open_for"),
-        (policy().growing(0.5, Duration::from_secs(600)), "growing"),
-        (policy().growing(2.0, Duration::from_secs(1)), "growing"),
+        (
+            policy().grow_open_time(0.5, Duration::from_secs(600)),
+            "grow_open_time",
+        ),
+        (
+            policy().grow_open_time(2.0, Duration::from_secs(1)),
+            "grow_open_time",
+        ),
         (policy().probes(0), "probes"),
         (policy().probe_timeout(Duration::ZERO), "probe_timeout"),
         (policy().successes(0), "successes"),

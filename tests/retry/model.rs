@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rmcp::model::{ErrorCode, ErrorData};
 use rmcp_layers::{
     Error, McpResponse, Outcome,
-    retry::breaker::{BreakerPolicy, BreakerState, CircuitBreakerLayer, Span},
+    retry::breaker::{CircuitBreakerLayer, CircuitBreakerPolicy, CircuitBreakerState, RateWindow},
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tower::{Layer, ServiceExt};
@@ -197,12 +197,12 @@ impl Model {
         }
     }
 
-    fn state(&self, now: Instant) -> BreakerState {
+    fn state(&self, now: Instant) -> CircuitBreakerState {
         match self.phase {
-            Phase::Closed => BreakerState::Closed,
-            Phase::Open(until) if now < until => BreakerState::Open,
-            Phase::Open(_) | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
-            Phase::Forced => BreakerState::ForcedOpen,
+            Phase::Closed => CircuitBreakerState::Closed,
+            Phase::Open(until) if now < until => CircuitBreakerState::Open,
+            Phase::Open(_) | Phase::HalfOpen { .. } => CircuitBreakerState::HalfOpen,
+            Phase::Forced => CircuitBreakerState::ForcedOpen,
         }
     }
 }
@@ -221,7 +221,7 @@ async fn settle() {
 }
 
 async fn play(config: Config, ops: Vec<Op>) -> Result<(), TestCaseError> {
-    let mut policy = BreakerPolicy::new()
+    let mut policy = CircuitBreakerPolicy::new()
         .consecutive_failures(config.failures)
         .open_for(Duration::from_secs(config.open_for))
         .probes(config.probes)
@@ -231,7 +231,7 @@ async fn play(config: Config, ops: Vec<Op>) -> Result<(), TestCaseError> {
         policy = policy
             .failure_rate(rate)
             .min_calls(min)
-            .span(Span::Calls(SPAN as u32));
+            .rate_window(RateWindow::Calls(SPAN as u32));
     }
     let layer = CircuitBreakerLayer::builder()
         .policy(policy)
@@ -302,7 +302,7 @@ async fn play(config: Config, ops: Vec<Op>) -> Result<(), TestCaseError> {
                 op
             );
         }
-        prop_assert!(handle.counts().keys <= KEYS.len());
+        prop_assert!(handle.stats().keys <= KEYS.len());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmcp_layers::retry::breaker::BreakerState;
+use rmcp_layers::retry::breaker::CircuitBreakerState;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
@@ -41,7 +41,7 @@ async fn a_probe_that_hangs_gives_its_place_to_the_next() {
     assert!(is_refused(&stack.clone().oneshot(tool("search")).await));
     tokio::time::sleep(Duration::from_secs(20)).await;
     stack.clone().oneshot(tool("search")).await.unwrap();
-    assert_eq!(layer.handle().state("search"), BreakerState::Closed);
+    assert_eq!(layer.handle().state("search"), CircuitBreakerState::Closed);
     assert!(begun.elapsed() < Duration::from_secs(45));
     // What was let in before says nothing of what it is now.
     second.abort();
@@ -68,9 +68,9 @@ async fn what_comes_of_a_late_probe_counts_as_long_as_the_breaker_is_half_open()
         held.end("slow", if works { ok() } else { internal() });
         tokio::time::sleep(Duration::from_secs(1)).await;
         let expected = if works {
-            BreakerState::Closed
+            CircuitBreakerState::Closed
         } else {
-            BreakerState::Open
+            CircuitBreakerState::Open
         };
         assert_eq!(layer.handle().state("slow"), expected);
     }

@@ -9,10 +9,7 @@ use rmcp::model::{
 use rmcp_layers::{
     Error, Lifecycle, McpRequest, McpResponse, Outcome, Principal, Refusal, Repeat, TransportError,
     Upstream, code,
-    retry::{
-        Attempts, InvalidOption, Jitter, Retry, RetryLayer, RetryLayerBuilder, RetryPolicy,
-        Strategy,
-    },
+    retry::{InvalidOption, Jitter, Retry, RetryLayer, RetryLayerBuilder, RetryPolicy, Strategy},
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -92,7 +89,7 @@ async fn what_proves_that_nothing_ran_is_repeated_whatever_the_method() {
         });
     let stack = layer().build().unwrap().layer(absent);
     let response = stack.oneshot(tool("pay")).await.unwrap();
-    assert!(Attempts::of(&response) > 1);
+    assert!(response.report.attempts > 1);
     assert_eq!(said(Ok::<_, Error>(response)), "done");
     assert_eq!(server.count(), 1);
 }
@@ -106,7 +103,7 @@ async fn a_non_idempotent_tool_whose_connection_drops_mid_call_runs_once() {
     assert_eq!(server.count(), 1);
     // Nor does anything of the failure stay behind.
     let response = call(&stack, tool("pay")).await.unwrap();
-    assert_eq!(Attempts::of(&response), 1);
+    assert_eq!(response.report.attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +123,7 @@ async fn a_read_whose_connection_drops_or_that_times_out_is_repeated() {
         .oneshot(McpRequest::read_resource("file:///a"))
         .await
         .unwrap();
-    assert_eq!(Attempts::of(&response), 4);
+    assert_eq!(response.report.attempts, 4);
     // The server is also told that the silent one is cancelled, which is no request.
     assert_eq!(server.count(), 4);
 }
@@ -368,7 +365,7 @@ async fn a_tools_own_failure_is_repeated_only_by_the_operators_rule() {
         let stack = over(&server, layer().policy(policy));
         let response = call(&stack, tool("act")).await.unwrap();
         assert_eq!(server.count(), count);
-        assert_eq!(Attempts::of(&response) as usize, count);
+        assert_eq!(response.report.attempts as usize, count);
         let outcome = Outcome::of(&Ok(response));
         assert_eq!(outcome == Outcome::ToolError, count == 1);
     }

@@ -14,10 +14,7 @@ use axum::{
     response::IntoResponse,
 };
 use rmcp::model::*;
-use rmcp_layers::{
-    Error, McpClient, McpRequest, McpResponse, Outcome, Upstream,
-    retry::{Attempts, Jitter},
-};
+use rmcp_layers::{Error, McpClient, McpRequest, McpResponse, Outcome, Upstream, retry::Jitter};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
@@ -172,7 +169,7 @@ async fn too_many_requests_over_http_are_repeated_when_the_server_says() {
         let response = soon("the answer", stack.oneshot(tool("add")))
             .await
             .unwrap();
-        assert_eq!(Attempts::of(&response), 2);
+        assert_eq!(response.report.attempts, 2);
         assert_eq!(calls.load(Ordering::SeqCst), 2);
         // A date has whole seconds.
         let least = Duration::from_millis(if after.is_some() { 900 } else { 0 });

@@ -20,7 +20,7 @@ use rmcp_layers::{
     registry::{RegisteredTool, RegistryLayer},
     retry::{
         RetryLayer,
-        breaker::{BreakerPolicy, BreakerState, CircuitBreakerLayer},
+        breaker::{CircuitBreakerLayer, CircuitBreakerPolicy, CircuitBreakerState},
     },
 };
 use serde_json::json;
@@ -192,7 +192,7 @@ async fn auth_and_cache_keep_callers_apart_in_either_order() {
 #[tokio::test(start_paused = true)]
 async fn a_breaker_inside_of_retry_counts_each_attempt_and_outside_each_call() {
     let breaker = || {
-        let policy = BreakerPolicy::new().consecutive_failures(2);
+        let policy = CircuitBreakerPolicy::new().consecutive_failures(2);
         let breaker = CircuitBreakerLayer::builder().policy(policy);
         breaker.build().unwrap()
     };
@@ -208,7 +208,7 @@ async fn a_breaker_inside_of_retry_counts_each_attempt_and_outside_each_call() {
         .layer(failing(usize::MAX, &count))
         .service(upstream.clone());
     assert!(stack.oneshot(add(None)).await.is_err());
-    assert_eq!(handle.state("add"), BreakerState::Open);
+    assert_eq!(handle.state("add"), CircuitBreakerState::Open);
     assert_eq!(count.load(Ordering::Relaxed), 2);
 
     let count = Arc::new(AtomicUsize::new(0));
@@ -220,7 +220,7 @@ async fn a_breaker_inside_of_retry_counts_each_attempt_and_outside_each_call() {
         .layer(failing(usize::MAX, &count))
         .service(upstream);
     assert!(stack.oneshot(add(None)).await.is_err());
-    assert_eq!(handle.state("add"), BreakerState::Closed);
+    assert_eq!(handle.state("add"), CircuitBreakerState::Closed);
     assert!(count.load(Ordering::Relaxed) > 2);
 }
 

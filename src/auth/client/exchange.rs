@@ -11,7 +11,7 @@ use super::{Account, answer, client, secure_url};
 use crate::{
     Error,
     auth::{
-        AuthError, Credential, Credentials, bearer::check_characters, rules::impossible,
+        AuthError, BearerToken, Credentials, bearer::check_characters, rules::impossible,
         verifier::Secret,
     },
 };
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 ///
 /// Use it with a [`CredentialLayer`](crate::auth::CredentialLayer), inside an
 /// [`AuthLayer`](crate::auth::AuthLayer) with
-/// [`delegate`](crate::auth::AuthLayerBuilder::delegate).
+/// [`allow_token_exchange`](crate::auth::AuthLayerBuilder::allow_token_exchange).
 ///
 /// An exchanged token is kept until it expires, at most 1 h. Without `expires_in` it is kept for 60
 /// s.
@@ -124,7 +124,7 @@ impl TokenExchange {
         Ok(Credentials::exchange(self))
     }
 
-    pub(in crate::auth) async fn exchange(self, token: Secret) -> Result<Credential, AuthError> {
+    pub(in crate::auth) async fn exchange(self, token: Secret) -> Result<BearerToken, AuthError> {
         const TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
         let inner = &self.0;
         let mut form = vec![
@@ -163,7 +163,7 @@ impl TokenExchange {
             Some(seconds) => Duration::from_secs(seconds).min(LONGEST),
             None => UNSAID,
         };
-        Ok(Credential::new(issued).expires_at(SystemTime::now() + lasts))
+        Ok(BearerToken::new(issued).expires_at(SystemTime::now() + lasts))
     }
 }
 

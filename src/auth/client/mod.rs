@@ -48,6 +48,7 @@ pub(super) fn client(url: &Url) -> Result<Client, Error> {
 }
 
 /// Returns the body of a successful response. Errors contain neither the body nor the URL.
+#[cfg(feature = "jwt")]
 pub(super) async fn body(request: RequestBuilder, limit: usize) -> Result<Vec<u8>, String> {
     let response = request.send().await.map_err(said)?;
     if !response.status().is_success() {

@@ -17,7 +17,7 @@ use super::{
     sessions::{Full, Room},
 };
 use crate::{
-    Audience, Principal,
+    Audience, Decision, HttpRefusal, Principal,
     auth::{
         AuthError, AuthErrorKind, Authenticated, Item, Policy, Rules, Verified, bearer_token,
         no_token_in_query,
@@ -260,28 +260,29 @@ impl Shared {
         Refused::by(error, challenge, about)
     }
 
-    /// Records a refusal in the audit.
-    pub(super) async fn record(
+    /// Passes a refused request to its receiver.
+    pub(super) async fn report(
         &self,
-        verb: &Method,
+        http_method: &Method,
         refused: &Refused,
         since: tokio::time::Instant,
     ) {
-        let Some(audit) = &self.audit else { return };
+        let Some(receiver) = &self.on_refusal else {
+            return;
+        };
         let about = &refused.about;
-        audit
-            .refused_http(crate::audit::RefusedHttp {
-                verb,
-                method: about.method.as_deref(),
-                name: about.name.as_deref(),
-                id: about.id.as_ref(),
-                principal: about.principal.as_ref(),
-                reason: &refused.reason,
-                status: refused.status,
-                code: refused.code(),
-                since,
-            })
-            .await;
+        let (status, code) = (refused.status, refused.code());
+        let mut refusal = HttpRefusal::new("auth", http_method, status, code, &refused.reason);
+        refusal.method = about.method.as_deref();
+        refusal.name = about.name.as_deref();
+        refusal.id = about.id.as_ref();
+        refusal.principal = about.principal.as_ref();
+        refusal.decision = match about.principal {
+            Some(_) => Decision::Denied,
+            None => Decision::Unauthenticated,
+        };
+        refusal.since = since;
+        receiver.on_http_refusal(refusal).await;
     }
 }
 

@@ -5,7 +5,7 @@ use tower::Layer;
 
 use super::{HttpAuth, HttpAuthError, ProtectedResource, sessions::Sessions};
 use crate::{
-    audit::Audit,
+    OnHttpRefusal,
     auth::{AuthHandle, Rules, Verifier},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) document: Bytes,
     pub(super) realm: Option<String>,
     pub(super) rules: Option<RulesOf>,
-    pub(super) audit: Option<Audit>,
+    pub(super) on_refusal: Option<Arc<dyn OnHttpRefusal>>,
     pub(super) max_token: usize,
     pub(super) max_body: usize,
     pub(super) sessions: Arc<Sessions>,
@@ -56,7 +56,7 @@ impl HttpAuthLayer {
             resource: None,
             realm: None,
             rules: None,
-            audit: None,
+            on_refusal: None,
             max_token: crate::auth::bearer::MAX_TOKEN_BYTES,
             max_body: 4 << 20,
             max_sessions: 10_000,
@@ -89,7 +89,7 @@ pub struct HttpAuthLayerBuilder {
     resource: Option<ProtectedResource>,
     realm: Option<String>,
     rules: Option<RulesOf>,
-    audit: Option<Audit>,
+    on_refusal: Option<Arc<dyn OnHttpRefusal>>,
     max_token: usize,
     max_body: usize,
     max_sessions: usize,
@@ -127,9 +127,10 @@ impl HttpAuthLayerBuilder {
         self
     }
 
-    /// Records each request that this layer refuses.
-    pub fn audit(mut self, audit: Audit) -> Self {
-        self.audit = Some(audit);
+    /// Sets the receiver of each request that this layer refuses: an audit log, or your own.
+    /// Default: none.
+    pub fn on_refusal(mut self, receiver: impl OnHttpRefusal) -> Self {
+        self.on_refusal = Some(Arc::new(receiver));
         self
     }
 
@@ -208,7 +209,7 @@ impl HttpAuthLayerBuilder {
                 resource: self.resource,
                 realm: self.realm,
                 rules: self.rules,
-                audit: self.audit,
+                on_refusal: self.on_refusal,
                 max_token: self.max_token,
                 max_body: self.max_body,
                 sessions: Arc::new(Sessions::new(

@@ -84,8 +84,8 @@
 //! | any other | that of the inner service | |
 //!
 //! The body of a refusal is a JSON-RPC error with the code that
-//! [`AuthLayer`](crate::auth::AuthLayer) would use. With an [`audit`](HttpAuthLayerBuilder::audit),
-//! each refusal is recorded.
+//! [`AuthLayer`](crate::auth::AuthLayer) would use. Each refusal is passed to
+//! the receiver of [`on_refusal`](HttpAuthLayerBuilder::on_refusal), such as an audit log.
 //!
 //! # Disclosure of forbidden names
 //!

@@ -74,12 +74,12 @@ where
             let (request, mut known, about) = match shared.admit(request).await {
                 Ok(admitted) => admitted,
                 Err(refused) => {
-                    shared.record(&verb, &refused, since).await;
+                    shared.report(&verb, &refused, since).await;
                     return Ok(refused.into_response().map(HttpAuthBody::own));
                 }
             };
             if let Session::NotOwn = known.session {
-                shared.record(&verb, &Refused::not_own(about), since).await;
+                shared.report(&verb, &Refused::not_own(about), since).await;
             }
             let response = inner.call(request).await?;
             match shared.follow(&verb, &mut known, &response) {
@@ -88,7 +88,7 @@ where
                     HttpAuthBody::inner(body, held, until)
                 })),
                 Err(refused) => {
-                    shared.record(&verb, &refused, since).await;
+                    shared.report(&verb, &refused, since).await;
                     Ok(refused.into_response().map(HttpAuthBody::own))
                 }
             }

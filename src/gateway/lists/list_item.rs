@@ -11,7 +11,7 @@ use rmcp::model::{
 use crate::gateway::names::{app_views, uris::UriPrefix};
 use crate::{
     Item, ToolHints, UnreadableItem,
-    listen::Change,
+    listen::change::Change,
     protocol::{results, tool_schema},
 };
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{caller::Era, listen::Change, util::lock};
+use crate::{caller::Era, listen::change::Change, util::lock};
 
 /// A value for each kind of change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

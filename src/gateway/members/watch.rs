@@ -9,7 +9,7 @@ use super::{active_member::ActiveMember, changes::PerChange};
 use crate::{
     CallContext, Error,
     caller::Era,
-    listen::{self, ACKNOWLEDGE_WITHIN, Change, Reopen},
+    listen::{self, ACKNOWLEDGE_WITHIN, Reopen, change::Change},
 };
 
 /// Starts, once, a listen to a member on the gateway's own behalf. The member's lists are then not

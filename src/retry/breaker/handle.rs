@@ -7,7 +7,7 @@ use super::{machine::Machine, state::Shared};
 /// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum BreakerState {
+pub enum CircuitBreakerState {
     /// Calls pass, and their outcomes are counted.
     Closed,
     /// Calls are refused.
@@ -15,14 +15,14 @@ pub enum BreakerState {
     /// The open time is over. A few calls pass as probes; others are refused while those are in
     /// flight.
     HalfOpen,
-    /// Calls are refused until the operator [resets](BreakerHandle::reset) the breaker.
+    /// Calls are refused until the operator [resets](CircuitBreakerHandle::reset) the breaker.
     ForcedOpen,
-    /// Calls pass regardless of their outcomes, until the operator [resets](BreakerHandle::reset)
+    /// Calls pass regardless of their outcomes, until the operator [resets](CircuitBreakerHandle::reset)
     /// the breaker.
     ForcedClosed,
 }
 
-impl BreakerState {
+impl CircuitBreakerState {
     /// Returns the state's name in error data, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,35 +43,35 @@ pub struct StateChange<'a> {
     /// The breaker's key.
     pub key: &'a str,
     /// The state before.
-    pub from: BreakerState,
+    pub from: CircuitBreakerState,
     /// The new state.
-    pub to: BreakerState,
+    pub to: CircuitBreakerState,
 }
 
 /// The current status of one key's breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct BreakerStatus {
+pub struct CircuitBreakerStatus {
     /// The breaker's key.
     pub key: Arc<str>,
     /// The state.
-    pub state: BreakerState,
+    pub state: CircuitBreakerState,
     /// The time until the next probe, if the breaker is open.
     pub retry_after: Option<Duration>,
     /// The number of consecutive failures.
     pub failures_in_a_row: u32,
-    /// The number of calls in the span, if a rate is counted.
+    /// The number of calls in the window, if a rate is counted.
     pub calls: u32,
-    /// The number of failed calls in the span.
+    /// The number of failed calls in the window.
     pub failed: u32,
-    /// The number of slow calls in the span.
+    /// The number of slow calls in the window.
     pub slow: u32,
 }
 
 /// Counters of a layer's breakers since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct BreakerCounts {
+pub struct CircuitBreakerStats {
     /// Keys that are tracked now: those with failures or a state change, and all called ones if
     /// rates are counted.
     pub keys: usize,
@@ -87,24 +87,24 @@ pub struct BreakerCounts {
 
 /// Reads and controls the breakers of a layer. Clones are the same handle.
 #[derive(Clone)]
-pub struct BreakerHandle {
+pub struct CircuitBreakerHandle {
     pub(super) shared: Arc<Shared>,
 }
 
-impl BreakerHandle {
+impl CircuitBreakerHandle {
     /// Returns the state of a key's breaker. An unknown key is closed.
-    pub fn state(&self, key: &str) -> BreakerState {
+    pub fn state(&self, key: &str) -> CircuitBreakerState {
         let now = Instant::now();
         let state = self.shared.look(key, |machine| machine.state(now));
-        state.unwrap_or(BreakerState::Closed)
+        state.unwrap_or(CircuitBreakerState::Closed)
     }
 
     /// Returns the status of all tracked breakers, in no particular order.
-    pub fn statuses(&self) -> Vec<BreakerStatus> {
+    pub fn statuses(&self) -> Vec<CircuitBreakerStatus> {
         let now = Instant::now();
         let status = |key: &Arc<str>, machine: &Machine| {
             let sum = machine.sum(now);
-            BreakerStatus {
+            CircuitBreakerStatus {
                 key: key.clone(),
                 state: machine.state(now),
                 retry_after: machine.opens_in(now),
@@ -118,9 +118,9 @@ impl BreakerHandle {
     }
 
     /// Returns the counters so far.
-    pub fn counts(&self) -> BreakerCounts {
+    pub fn stats(&self) -> CircuitBreakerStats {
         let totals = &self.shared.totals;
-        BreakerCounts {
+        CircuitBreakerStats {
             keys: self.shared.tracked(),
             opened: totals.opened.load(Ordering::Relaxed),
             closed: totals.closed.load(Ordering::Relaxed),
@@ -154,10 +154,10 @@ impl BreakerHandle {
     }
 }
 
-impl fmt::Debug for BreakerHandle {
+impl fmt::Debug for CircuitBreakerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerHandle")
-            .field("counts", &self.counts())
+        f.debug_struct("CircuitBreakerHandle")
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use tower::Layer;
 
 use super::{
-    BreakerHandle, BreakerPolicy, CircuitBreaker, StateChange,
+    CircuitBreaker, CircuitBreakerHandle, CircuitBreakerPolicy, StateChange,
     state::{KeyBy, OnChange, Shared},
 };
 use crate::{McpRequest, retry::InvalidOption};
@@ -28,8 +28,8 @@ impl CircuitBreakerLayer {
     }
 
     /// Returns a handle that reads and controls the breakers.
-    pub fn handle(&self) -> BreakerHandle {
-        BreakerHandle {
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle {
             shared: self.shared.clone(),
         }
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for CircuitBreakerLayer {
 /// Builds a [`CircuitBreakerLayer`].
 #[must_use = "call `build` to make the layer"]
 pub struct CircuitBreakerLayerBuilder {
-    policy: BreakerPolicy,
+    policy: CircuitBreakerPolicy,
     key_by: KeyBy,
     max_keys: usize,
     on_change: Option<OnChange>,
@@ -69,7 +69,7 @@ pub struct CircuitBreakerLayerBuilder {
 impl Default for CircuitBreakerLayerBuilder {
     fn default() -> Self {
         Self {
-            policy: BreakerPolicy::default(),
+            policy: CircuitBreakerPolicy::default(),
             key_by: KeyBy::Tool,
             max_keys: 1_000,
             on_change: None,
@@ -78,8 +78,8 @@ impl Default for CircuitBreakerLayerBuilder {
 }
 
 impl CircuitBreakerLayerBuilder {
-    /// Sets the policy by which breakers open and close. Default: [`BreakerPolicy::default`].
-    pub fn policy(mut self, policy: BreakerPolicy) -> Self {
+    /// Sets the policy by which breakers open and close. Default: [`CircuitBreakerPolicy::default`].
+    pub fn policy(mut self, policy: CircuitBreakerPolicy) -> Self {
         self.policy = policy;
         self
     }
@@ -88,7 +88,7 @@ impl CircuitBreakerLayerBuilder {
     /// upstream.
     ///
     /// An internal error from the upstream is then not a failure, unless
-    /// [`count_internal_errors`](BreakerPolicy::count_internal_errors) is on. Default: one breaker
+    /// [`count_internal_errors`](CircuitBreakerPolicy::count_internal_errors) is on. Default: one breaker
     /// for each tool and for each other method, by name.
     pub fn one_key(mut self, name: impl Into<Arc<str>>) -> Self {
         self.key_by = KeyBy::One(name.into());
@@ -113,7 +113,7 @@ impl CircuitBreakerLayerBuilder {
     /// evicted).
     ///
     /// A key that is not closed is evicted only if no probe was made for another
-    /// [`open_for`](BreakerPolicy::open_for) after one was possible. If all keys are open, failures
+    /// [`open_for`](CircuitBreakerPolicy::open_for) after one was possible. If all keys are open, failures
     /// of further keys are not counted.
     pub fn max_keys(mut self, max: usize) -> Self {
         self.max_keys = max;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    BreakerPolicy, BreakerState,
+    CircuitBreakerPolicy, CircuitBreakerState,
     policy::Verdict,
     window::{Ended, Sum, Window},
 };
@@ -71,8 +71,8 @@ pub(super) struct End {
 }
 
 impl Machine {
-    pub(super) fn new(policy: &BreakerPolicy, now: Instant) -> Self {
-        let window = policy.has_rates().then(|| Window::new(policy.span, now));
+    pub(super) fn new(policy: &CircuitBreakerPolicy, now: Instant) -> Self {
+        let window = policy.has_rates().then(|| Window::new(policy.window, now));
         Self {
             phase: Phase::Closed,
             since: 0,
@@ -84,9 +84,9 @@ impl Machine {
     }
 
     /// Returns the state. An open breaker counts as half open once its open time is over.
-    pub(super) fn state(&self, now: Instant) -> BreakerState {
+    pub(super) fn state(&self, now: Instant) -> CircuitBreakerState {
         match &self.phase {
-            Phase::Open { until } if now >= *until => BreakerState::HalfOpen,
+            Phase::Open { until } if now >= *until => CircuitBreakerState::HalfOpen,
             phase => phase.state(),
         }
     }
@@ -120,7 +120,7 @@ impl Machine {
     }
 
     /// Starts again as closed.
-    pub(super) fn reset(&mut self, policy: &BreakerPolicy, now: Instant, change: u64) {
+    pub(super) fn reset(&mut self, policy: &CircuitBreakerPolicy, now: Instant, change: u64) {
         *self = Self::new(policy, now);
         self.since = change;
     }
@@ -145,7 +145,7 @@ impl Machine {
     /// Decides about a call. `change` is the number of the state change, should this cause one.
     pub(super) fn admit(
         &mut self,
-        policy: &BreakerPolicy,
+        policy: &CircuitBreakerPolicy,
         now: Instant,
         change: u64,
     ) -> (Admission, Option<Change>) {
@@ -184,7 +184,7 @@ impl Machine {
     /// Records the end of a call that was admitted after the change `let_in`.
     pub(super) fn record(
         &mut self,
-        policy: &BreakerPolicy,
+        policy: &CircuitBreakerPolicy,
         end: End,
         let_in: u64,
         now: Instant,
@@ -237,7 +237,7 @@ impl Machine {
         }
     }
 
-    fn is_too_much(&self, policy: &BreakerPolicy, now: Instant) -> bool {
+    fn is_too_much(&self, policy: &CircuitBreakerPolicy, now: Instant) -> bool {
         if policy
             .failures
             .is_some_and(|most| self.failures_in_a_row >= most)
@@ -253,18 +253,18 @@ impl Machine {
                 || policy.slow.is_some_and(|slow| reaches(sum.slow, slow.rate)))
     }
 
-    fn open(&mut self, policy: &BreakerPolicy, now: Instant, change: u64) -> Change {
+    fn open(&mut self, policy: &CircuitBreakerPolicy, now: Instant, change: u64) -> Change {
         let until = now + policy.open_time(self.opened);
         self.opened = self.opened.saturating_add(1);
         self.begin(Phase::Open { until }, change)
     }
 
-    fn close(&mut self, policy: &BreakerPolicy, now: Instant, change: u64) -> Change {
+    fn close(&mut self, policy: &CircuitBreakerPolicy, now: Instant, change: u64) -> Change {
         let from = self.phase.state();
         self.reset(policy, now, change);
         Change {
             from,
-            to: BreakerState::Closed,
+            to: CircuitBreakerState::Closed,
         }
     }
 
@@ -285,13 +285,13 @@ impl Machine {
 }
 
 impl Phase {
-    fn state(&self) -> BreakerState {
+    fn state(&self) -> CircuitBreakerState {
         match self {
-            Self::Closed => BreakerState::Closed,
-            Self::Open { .. } => BreakerState::Open,
-            Self::HalfOpen { .. } => BreakerState::HalfOpen,
-            Self::ForcedOpen => BreakerState::ForcedOpen,
-            Self::ForcedClosed => BreakerState::ForcedClosed,
+            Self::Closed => CircuitBreakerState::Closed,
+            Self::Open { .. } => CircuitBreakerState::Open,
+            Self::HalfOpen { .. } => CircuitBreakerState::HalfOpen,
+            Self::ForcedOpen => CircuitBreakerState::ForcedOpen,
+            Self::ForcedClosed => CircuitBreakerState::ForcedClosed,
         }
     }
 }
@@ -299,6 +299,6 @@ impl Phase {
 /// A state change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
-    pub(super) from: BreakerState,
-    pub(super) to: BreakerState,
+    pub(super) from: CircuitBreakerState,
+    pub(super) to: CircuitBreakerState,
 }

@@ -7,21 +7,21 @@
 //!   server, and the server gets time to recover.
 //! - *Half open*, when the open time is over: one call passes as a probe, and others are refused
 //!   while it is in flight. Its outcome closes the breaker or opens it again. If a probe takes
-//!   longer than its [timeout](BreakerPolicy::probe_timeout) (default: 30 s), the next one passes.
+//!   longer than its [timeout](CircuitBreakerPolicy::probe_timeout) (default: 30 s), the next one passes.
 //!
 //! ```
 //! use std::time::Duration;
 //!
 //! use rmcp_layers::{
 //!     Error, McpRequest, TransportError,
-//!     retry::breaker::{BreakerPolicy, BreakerState, CircuitBreakerLayer},
+//!     retry::breaker::{CircuitBreakerPolicy, CircuitBreakerState, CircuitBreakerLayer},
 //! };
 //! use tower::{Layer, ServiceExt, service_fn};
 //! # use rmcp_layers::McpResponse;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let policy = BreakerPolicy::new()
+//! let policy = CircuitBreakerPolicy::new()
 //!     .consecutive_failures(3)
 //!     .open_for(Duration::from_secs(30));
 //! let layer = CircuitBreakerLayer::builder()
@@ -37,7 +37,7 @@
 //!     let call = McpRequest::call_tool("search").build();
 //!     assert!(dead.clone().oneshot(call).await.unwrap_err().is_transport());
 //! }
-//! assert_eq!(handle.state("search"), BreakerState::Open);
+//! assert_eq!(handle.state("search"), CircuitBreakerState::Open);
 //! let refused = dead.oneshot(McpRequest::call_tool("search").build()).await.unwrap_err();
 //! assert!(refused.is_refused());
 //! assert_eq!(refused.retry_after(), Some(Duration::from_secs(30)));
@@ -49,7 +49,7 @@
 //!
 //! | outcome of a call | closed | half open |
 //! |---|---|---|
-//! | [counts against](crate::Outcome::counts_against) the server: a transport failure, a timeout, an internal error ([not by default](BreakerPolicy::count_internal_errors) if one breaker covers a whole server); results with `isError` that the operator [counts](BreakerPolicy::count_tool_errors) | a failure | opens it again |
+//! | [counts against](crate::Outcome::counts_against) the server: a transport failure, a timeout, an internal error ([not by default](CircuitBreakerPolicy::count_internal_errors) if one breaker covers a whole server); results with `isError` that the operator [counts](CircuitBreakerPolicy::count_tool_errors) | a failure | opens it again |
 //! | a result: complete, `isError`, a round that asks for input, a task | a success | closes it |
 //! | another response, such as -32602 for the caller's own bad input, or HTTP 401 | ignored | closes it: the server is reachable |
 //! | refused by an inner layer, cancelled, dropped | ignored | frees the probe's place |
@@ -76,7 +76,7 @@
 //!
 //! # Metrics
 //!
-//! [`BreakerHandle`] reads and controls the states. Each state change is reported to
+//! [`CircuitBreakerHandle`] reads and controls the states. Each state change is reported to
 //! [`on_state_change`](CircuitBreakerLayerBuilder::on_state_change) and as a `tracing` event
 //! (target `rmcp_layers::breaker`). Times come from tokio's clock, so changes of the wall clock
 //! have no effect.
@@ -95,7 +95,10 @@ mod service;
 mod state;
 mod window;
 
-pub use handle::{BreakerCounts, BreakerHandle, BreakerState, BreakerStatus, StateChange};
+pub use handle::{
+    CircuitBreakerHandle, CircuitBreakerState, CircuitBreakerStats, CircuitBreakerStatus,
+    StateChange,
+};
 pub use layer::{CircuitBreakerLayer, CircuitBreakerLayerBuilder};
-pub use policy::{BreakerPolicy, Span};
+pub use policy::{CircuitBreakerPolicy, RateWindow};
 pub use service::CircuitBreaker;

@@ -8,16 +8,16 @@ use crate::{McpResponse, Outcome, retry::InvalidOption};
 const INTERNAL_ERROR: i32 = ErrorCode::INTERNAL_ERROR.0;
 /// Maximum time that a breaker stays open by itself.
 const LONGEST_OPEN: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum number of calls in a span.
+/// Maximum number of calls in a window.
 const MOST_CALLS: u32 = 10_000;
 
 /// The rules by which a breaker opens and closes, and the time that it stays open.
 #[derive(Clone)]
-pub struct BreakerPolicy {
+pub struct CircuitBreakerPolicy {
     pub(super) failures: Option<u32>,
     pub(super) failure_rate: Option<f64>,
     pub(super) slow: Option<Slow>,
-    pub(super) span: Span,
+    pub(super) window: RateWindow,
     pub(super) min_calls: u32,
     pub(super) open_for: Duration,
     pub(super) growth: f64,
@@ -42,20 +42,20 @@ pub(super) struct Slow {
 /// The calls over which a rate is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Span {
+pub enum RateWindow {
     /// The calls of this last time, with a resolution of a tenth of it. Limit: 1 s to one day.
     Time(Duration),
     /// This number of last calls. Limit: 10,000. Each takes one byte per key.
     Calls(u32),
 }
 
-impl Default for BreakerPolicy {
+impl Default for CircuitBreakerPolicy {
     fn default() -> Self {
         Self {
             failures: Some(5),
             failure_rate: None,
             slow: None,
-            span: Span::Time(Duration::from_secs(60)),
+            window: RateWindow::Time(Duration::from_secs(60)),
             min_calls: 10,
             open_for: Duration::from_secs(60),
             growth: 1.0,
@@ -69,7 +69,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-impl BreakerPolicy {
+impl CircuitBreakerPolicy {
     /// Creates the default policy.
     pub fn new() -> Self {
         Self::default()
@@ -90,7 +90,7 @@ impl BreakerPolicy {
         self
     }
 
-    /// Sets the rate of failed calls in the [span](Self::span) that opens the breaker, such as 0.5
+    /// Sets the rate of failed calls in the [window](Self::rate_window) that opens the breaker, such as 0.5
     /// for every second call. Default: none.
     #[must_use]
     pub fn failure_rate(mut self, rate: f64) -> Self {
@@ -98,7 +98,7 @@ impl BreakerPolicy {
         self
     }
 
-    /// Sets the rate of slow calls in the [span](Self::span) that opens the breaker. Default: none.
+    /// Sets the rate of slow calls in the [window](Self::rate_window) that opens the breaker. Default: none.
     ///
     /// A call is slow if it took at least `after`, whether it failed or not. A slow probe is a
     /// failure.
@@ -110,12 +110,12 @@ impl BreakerPolicy {
 
     /// Sets the calls over which rates are counted. Default: those of the last 60 s.
     #[must_use]
-    pub fn span(mut self, span: Span) -> Self {
-        self.span = span;
+    pub fn rate_window(mut self, window: RateWindow) -> Self {
+        self.window = window;
         self
     }
 
-    /// Sets the number of calls in the span below which rates are ignored. Default: 10.
+    /// Sets the number of calls in the window below which rates are ignored. Default: 10.
     #[must_use]
     pub fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
@@ -132,7 +132,7 @@ impl BreakerPolicy {
     /// Multiplies the open time by `factor` after each failed probe, up to `most`. Default: no
     /// growth. Limit: a factor of 1 to 100, and one day.
     #[must_use]
-    pub fn growing(mut self, factor: f64, most: Duration) -> Self {
+    pub fn grow_open_time(mut self, factor: f64, most: Duration) -> Self {
         (self.growth, self.max_open_for) = (factor, most);
         self
     }
@@ -209,15 +209,15 @@ impl BreakerPolicy {
             return wrong("slow_calls", "a rate is more than 0 and at most 1");
         }
         let second = Duration::from_secs(1);
-        match self.span {
-            Span::Time(time) if !(second..=LONGEST_OPEN).contains(&time) => {
-                return wrong("span", "1 s to a day");
+        match self.window {
+            RateWindow::Time(time) if !(second..=LONGEST_OPEN).contains(&time) => {
+                return wrong("rate_window", "1 s to a day");
             }
-            Span::Calls(calls) if !(1..=MOST_CALLS).contains(&calls) => {
-                return wrong("span", "1 to 10,000 calls");
+            RateWindow::Calls(calls) if !(1..=MOST_CALLS).contains(&calls) => {
+                return wrong("rate_window", "1 to 10,000 calls");
             }
-            Span::Calls(calls) if self.has_rates() && calls < self.min_calls => {
-                return wrong("min_calls", "more than the span ever has");
+            RateWindow::Calls(calls) if self.has_rates() && calls < self.min_calls => {
+                return wrong("min_calls", "more than the window ever has");
             }
             _ => {}
         }
@@ -228,10 +228,10 @@ impl BreakerPolicy {
             return wrong("open_for", "more than nothing and at most a day");
         }
         if !(1.0..=100.0).contains(&self.growth) || self.max_open_for > LONGEST_OPEN {
-            return wrong("growing", "by 1 to 100, to at most a day");
+            return wrong("grow_open_time", "by 1 to 100, to at most a day");
         }
         if self.growth > 1.0 && self.max_open_for < self.open_for {
-            return wrong("growing", "the most is less than open_for");
+            return wrong("grow_open_time", "the most is less than open_for");
         }
         if self.probes == 0 {
             return wrong("probes", "it would never close: at least 1");
@@ -297,16 +297,16 @@ pub(super) enum Verdict {
     Nothing,
 }
 
-impl fmt::Debug for BreakerPolicy {
+impl fmt::Debug for CircuitBreakerPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerPolicy")
+        f.debug_struct("CircuitBreakerPolicy")
             .field("consecutive_failures", &self.failures)
             .field("failure_rate", &self.failure_rate)
             .field("slow_calls", &self.slow)
-            .field("span", &self.span)
+            .field("rate_window", &self.window)
             .field("min_calls", &self.min_calls)
             .field("open_for", &self.open_for)
-            .field("growing", &(self.growth, self.max_open_for))
+            .field("grow_open_time", &(self.growth, self.max_open_for))
             .field("probes", &self.probes)
             .field("probe_timeout", &self.probe_timeout)
             .field("successes", &self.successes)

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    BreakerPolicy, BreakerState, StateChange,
+    CircuitBreakerPolicy, CircuitBreakerState, StateChange,
     machine::{Admission, Change, End, Machine},
     policy::Verdict,
 };
@@ -32,7 +32,7 @@ pub(super) enum KeyBy {
 }
 
 pub(super) struct Shared {
-    pub(super) policy: BreakerPolicy,
+    pub(super) policy: CircuitBreakerPolicy,
     pub(super) key_by: KeyBy,
     pub(super) max_keys: usize,
     pub(super) on_change: Option<OnChange>,
@@ -93,7 +93,7 @@ impl Keys {
     }
 
     /// Makes room for one more breaker. Returns `false` if there is none.
-    fn make_room(&mut self, policy: &BreakerPolicy, max: usize, now: Instant) -> bool {
+    fn make_room(&mut self, policy: &CircuitBreakerPolicy, max: usize, now: Instant) -> bool {
         if self.len() < max || self.closed.pop_lru().is_some() {
             return true;
         }
@@ -127,7 +127,7 @@ impl Keys {
 
 impl Shared {
     pub(super) fn new(
-        policy: BreakerPolicy,
+        policy: CircuitBreakerPolicy,
         key_by: KeyBy,
         max_keys: usize,
         on_change: Option<OnChange>,
@@ -286,7 +286,7 @@ impl Shared {
     /// Closes a key's breaker, or all, and restarts the counters.
     pub(super) fn reset(&self, key: Option<&str>) {
         let now = Instant::now();
-        let changes: Vec<(Arc<str>, BreakerState)> = {
+        let changes: Vec<(Arc<str>, CircuitBreakerState)> = {
             let mut keys = self.keys();
             let next = self.next_change();
             let all: Vec<Arc<str>> = match key {
@@ -314,7 +314,7 @@ impl Shared {
             changes
         };
         for (key, from) in changes {
-            let to = BreakerState::Closed;
+            let to = CircuitBreakerState::Closed;
             self.tell(&key, Some(Change { from, to }));
         }
     }
@@ -340,8 +340,8 @@ impl Shared {
             return;
         };
         let total = match to {
-            BreakerState::Open => Some(&self.totals.opened),
-            BreakerState::Closed => Some(&self.totals.closed),
+            CircuitBreakerState::Open => Some(&self.totals.opened),
+            CircuitBreakerState::Closed => Some(&self.totals.closed),
             _ => None,
         };
         if let Some(total) = total {
@@ -361,17 +361,17 @@ impl Shared {
     }
 }
 
-fn refusal(key: &str, state: BreakerState, after: Option<Duration>) -> Error {
+fn refusal(key: &str, state: CircuitBreakerState, after: Option<Duration>) -> Error {
     tracing::debug!(
         target: "rmcp_layers::breaker",
         { monotonic_counter.rmcp_layers_breaker_refused = 1_u64, state = state.as_str() },
         "refused"
     );
     let message = match state {
-        BreakerState::HalfOpen => {
+        CircuitBreakerState::HalfOpen => {
             format!("`{key}` has failed too often, and is just being tried again")
         }
-        BreakerState::ForcedOpen => format!("`{key}` is switched off"),
+        CircuitBreakerState::ForcedOpen => format!("`{key}` is switched off"),
         _ => format!("`{key}` has failed too often, and is not called for now"),
     };
     let mut refusal =

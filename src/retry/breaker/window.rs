@@ -2,7 +2,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Span;
+use super::RateWindow;
 
 /// Number of parts of a time span. Old calls are dropped one part at a time.
 const PARTS: u64 = 10;
@@ -51,14 +51,14 @@ impl Sum {
 }
 
 impl Window {
-    pub(super) fn new(span: Span, now: Instant) -> Self {
-        match span {
-            Span::Calls(most) => Self::Calls {
+    pub(super) fn new(window: RateWindow, now: Instant) -> Self {
+        match window {
+            RateWindow::Calls(most) => Self::Calls {
                 calls: VecDeque::new(),
                 most: usize::try_from(most).unwrap_or(usize::MAX),
                 sum: Sum::default(),
             },
-            Span::Time(time) => Self::Time {
+            RateWindow::Time(time) => Self::Time {
                 parts: VecDeque::new(),
                 begun: now,
                 part: time / 10,

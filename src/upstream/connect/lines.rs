@@ -15,10 +15,10 @@ use crate::{
     upstream::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
-        connection::{Connection, Handshake, Kind},
+        connection::{Connection, Handshake, Kind, TransportProfile},
         errors,
+        reconnect::Dial,
         route::Routes,
-        slot::Dial,
     },
 };
 
@@ -84,7 +84,8 @@ where
                 .await
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
             let transport = |routes| ClientLines { lines, routes };
-            Connection::establish_with(transport, handshake, Kind::Other).await
+            let profile = TransportProfile::of(Kind::Other);
+            Connection::establish_with(transport, handshake, profile).await
         })
     }
 }
@@ -118,7 +119,7 @@ where
             }
             match self.lines.next(|line| self.routes.read(line)).await? {
                 Ok(message) => {
-                    if let Some(named) = self.routes.named(message) {
+                    if let Some(named) = self.routes.withhold_unattributed(message) {
                         return Some(named);
                     }
                 }

@@ -1,16 +1,12 @@
 //! Dialers: the ways to make a connection.
 
+mod attributing_transport;
 #[cfg(feature = "child-process")]
 mod child_process;
 mod lines;
-mod named;
 
 use std::{any::Any, borrow::Cow, marker::PhantomData, sync::Arc};
 
-#[cfg(feature = "http-client")]
-pub use super::http::HttpEndpoint;
-#[cfg(feature = "http-client")]
-pub(super) use super::http::{Direct, Failure, HttpError, Opened, Posted};
 #[cfg(feature = "child-process")]
 pub use child_process::ChildProcess;
 use futures::{channel::mpsc, future::BoxFuture};
@@ -23,11 +19,11 @@ use rmcp::{
     transport::IntoTransport,
 };
 
-use self::named::Named;
+use self::attributing_transport::AttributingTransport;
 use super::{
-    connection::{Connection, Handshake, Keep, Kind},
+    connection::{Connection, ConnectionOwner, Handshake, Kind, TransportProfile},
     errors,
-    slot::Dial,
+    reconnect::Dial,
 };
 use crate::{Error, util::panics};
 
@@ -55,7 +51,8 @@ impl<H: ServerHandler> Dial for InProcess<H> {
                     Err(error) => tracing::debug!(%error, "an in-process server did not start"),
                 }
             });
-            Connection::establish((to_server, from_server), handshake, Kind::InProcess).await
+            let profile = TransportProfile::of(Kind::InProcess);
+            Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
         })
     }
 }
@@ -123,8 +120,9 @@ where
                 .await
                 .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
             let inner = transport.into_transport();
-            let named = |routes| Named { inner, routes };
-            Connection::establish_with(named, handshake, Kind::Other).await
+            let transport = |routes| AttributingTransport { inner, routes };
+            let profile = TransportProfile::of(Kind::Other);
+            Connection::establish_with(transport, handshake, profile).await
         })
     }
 }
@@ -141,7 +139,7 @@ impl Dial for Foreign {
         let connection = if self.peer.is_transport_closed() {
             Err(errors::lost_for_good(&self.handshake.upstream))
         } else {
-            let keep = Keep::Foreign {
+            let keep = ConnectionOwner::Foreign {
                 _client: self.keep.clone(),
             };
             Connection::foreign(self.peer.clone(), &self.handshake, keep)

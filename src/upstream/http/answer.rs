@@ -1,7 +1,7 @@
 //! The relation of a message on the response of a request to that request.
 //!
 //! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. This
-//! module compares the two. An error whose `id` names no request answers the request that it comes
+//! module compares the two. An error answered_request `id` names no request answers the request that it comes
 //! back on: servers refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP
 //! 2026-07-28, basic, error responses). An answer that names another request is not used.
 
@@ -15,28 +15,30 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json};
 use sse_stream::Sse;
 
-use super::event_stream::too_long;
+use super::{
+    error_facts::{StandIn, retry_after},
+    event_stream::too_long,
+};
 use crate::{
     error::retry_after_in,
     upstream::{
         answers::{self, Expected},
-        errors,
         kinds::number_in,
         route::Routes,
     },
 };
 
 /// A message on the response of a request.
-pub(super) enum Said {
+pub(super) enum ResponseMessage {
     /// The answer, under the request's own id. `named` is `true` if the server gave it that id.
     Answer {
         message: ServerJsonRpcMessage,
         named: bool,
     },
     /// A notification, or a request of the server.
-    Aside(ServerJsonRpcMessage),
+    Other(ServerJsonRpcMessage),
     /// An answer to another request.
-    Stray,
+    OtherAnswer,
     /// An answer that is not an MCP message.
     Unreadable,
 }
@@ -46,50 +48,54 @@ pub(super) enum Said {
 ///
 /// Most messages are answers. Reading one as the result type of its request costs a small part of
 /// reading it by rmcp's union.
-pub(super) fn said(text: &str, own: &RequestId, expected: Expected) -> Option<Said> {
+pub(super) fn response_message(
+    text: &str,
+    own: &RequestId,
+    expected: Expected,
+) -> Option<ResponseMessage> {
     let answer = expected.answer_in(text.as_bytes());
     let answer = answer.map(JsonRpcMessage::Response).ok();
     let mut message = match answer.or_else(|| message_in(text)) {
         Some(message) => message,
-        None => return Loose::read(text)?.said(own),
+        None => return MessageShape::read(text)?.response_message(own),
     };
-    let whose = match &message {
-        JsonRpcMessage::Response(response) => whose(Some(&response.id), own, false),
-        JsonRpcMessage::Error(error) => whose(error.id.as_ref(), own, true),
-        _ => return Some(Said::Aside(message)),
+    let answered_request = match &message {
+        JsonRpcMessage::Response(response) => answered_request(Some(&response.id), own, false),
+        JsonRpcMessage::Error(error) => answered_request(error.id.as_ref(), own, true),
+        _ => return Some(ResponseMessage::Other(message)),
     };
     match &mut message {
         JsonRpcMessage::Response(response) => response.id = own.clone(),
         JsonRpcMessage::Error(error) => error.id = Some(own.clone()),
         _ => {}
     }
-    Some(match whose {
-        Whose::Own => Said::Answer {
+    Some(match answered_request {
+        AnsweredRequest::Own => ResponseMessage::Answer {
             message,
             named: true,
         },
-        Whose::Nameless => Said::Answer {
+        AnsweredRequest::Unnamed => ResponseMessage::Answer {
             message,
             named: false,
         },
-        Whose::Others => Said::Stray,
+        AnsweredRequest::Other => ResponseMessage::OtherAnswer,
     })
 }
 
 /// The request that an answer names.
-enum Whose {
+enum AnsweredRequest {
     Own,
     /// An id that this side cannot have given.
-    Nameless,
-    Others,
+    Unnamed,
+    Other,
 }
 
-fn whose(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> Whose {
+fn answered_request(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> AnsweredRequest {
     match id.and_then(number_in) {
-        Some(number) if *own == RequestId::Number(number) => Whose::Own,
-        Some(_) => Whose::Others,
-        None if is_error => Whose::Nameless,
-        None => Whose::Others,
+        Some(number) if *own == RequestId::Number(number) => AnsweredRequest::Own,
+        Some(_) => AnsweredRequest::Other,
+        None if is_error => AnsweredRequest::Unnamed,
+        None => AnsweredRequest::Other,
     }
 }
 
@@ -103,7 +109,7 @@ pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
 
 /// The members of a message that tell its kind, whatever its `id` is.
 #[derive(Deserialize)]
-struct Loose {
+struct MessageShape {
     #[serde(default)]
     id: Value,
     #[serde(default, deserialize_with = "is_there")]
@@ -118,7 +124,7 @@ fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-impl Loose {
+impl MessageShape {
     fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
@@ -127,23 +133,23 @@ impl Loose {
         !self.method && (self.result || !self.error.is_null())
     }
 
-    fn whose(&self, own: &RequestId) -> Whose {
+    fn answered_request(&self, own: &RequestId) -> AnsweredRequest {
         let id = serde_json::from_value(self.id.clone()).ok();
-        whose(id.as_ref(), own, !self.result)
+        answered_request(id.as_ref(), own, !self.result)
     }
 
     /// Reads an answer that rmcp cannot read, because of its `id` or its content.
-    fn said(self, own: &RequestId) -> Option<Said> {
+    fn response_message(self, own: &RequestId) -> Option<ResponseMessage> {
         if !self.is_answer() {
             return None;
         }
-        if let Whose::Others = self.whose(own) {
-            return Some(Said::Stray);
+        if let AnsweredRequest::Other = self.answered_request(own) {
+            return Some(ResponseMessage::OtherAnswer);
         }
         let Ok(error) = serde_json::from_value(self.error) else {
-            return Some(Said::Unreadable);
+            return Some(ResponseMessage::Unreadable);
         };
-        Some(Said::Answer {
+        Some(ResponseMessage::Answer {
             message: JsonRpcMessage::error(error, Some(own.clone())),
             named: false,
         })
@@ -155,7 +161,7 @@ pub(super) const NO_MESSAGE: &str = "it is JSON, but no message of MCP";
 /// Returns the error that replaces an answer that cannot be read.
 pub(super) fn unreadable(why: impl Display) -> ErrorData {
     let message = format!("the server's answer cannot be read: {why}");
-    errors::stand_in(errors::StandIn::Unreadable, message)
+    StandIn::Unreadable.error(message)
 }
 
 /// Writes the response's `Retry-After` header into the data of an error, if the data can hold it.
@@ -164,7 +170,7 @@ pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Optio
     let JsonRpcMessage::Error(error) = message else {
         return;
     };
-    let Some(after) = header.and_then(errors::retry_after) else {
+    let Some(after) = header.and_then(retry_after) else {
         return;
     };
     let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -185,7 +191,7 @@ pub(super) fn stray() -> ErrorData {
         "a server answered a request with an id of another request; the answer is dropped"
     );
     let message = "the server's answer has the id of another request, so it is not used";
-    errors::stand_in(errors::StandIn::Stray, message)
+    StandIn::OtherRequest.error(message)
 }
 
 /// Returns the text of an event that is meant as a message.
@@ -197,7 +203,7 @@ pub(super) fn text_of(event: &Sse) -> Option<&str> {
 
 /// Passes only answers for the request `own` on to rmcp's client, under its id. A stream that
 /// belongs to no request has no answers.
-pub(super) fn address(
+pub(super) fn for_request(
     event: Result<Sse, SseError>,
     own: Option<&(RequestId, Expected)>,
     routes: Option<&Routes>,
@@ -212,10 +218,10 @@ pub(super) fn address(
         }
         (Err(error), None) => return Err(error),
     };
-    let Some(loose) = text_of(&event).and_then(Loose::read) else {
+    let Some(shape) = text_of(&event).and_then(MessageShape::read) else {
         return Ok(event);
     };
-    if !loose.is_answer() {
+    if !shape.is_answer() {
         return Ok(event);
     }
     let Some((own, expected)) = own else {
@@ -223,13 +229,13 @@ pub(super) fn address(
         event.data = None;
         return Ok(event);
     };
-    match text_of(&event).and_then(|text| said(text, own, *expected)) {
-        Some(Said::Answer { message, .. }) => {
+    match text_of(&event).and_then(|text| response_message(text, own, *expected)) {
+        Some(ResponseMessage::Answer { message, .. }) => {
             event.data = for_rmcp(message, routes);
             Ok(event)
         }
-        Some(Said::Stray) => Ok(event_of(event, stray(), own)),
-        Some(Said::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
+        Some(ResponseMessage::OtherAnswer) => Ok(event_of(event, stray(), own)),
+        Some(ResponseMessage::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
         _ => Ok(event),
     }
 }

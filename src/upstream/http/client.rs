@@ -1,24 +1,12 @@
 //! rmcp's HTTP client, extended for an upstream.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{StreamExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
-    RoleClient,
-    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, RequestId},
-    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage},
     transport::{
-        Transport,
         common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
         streamable_http_client::{
             StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
@@ -26,34 +14,24 @@ use rmcp::{
         },
     },
 };
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{self, Said, said, text_of},
+    answer,
     event_stream::too_long,
     exchange::{self, Address},
     failure::{Failure, HttpResult},
-    response_stream,
+    response_stream::{self, answer_at_once},
+    session_stream::SessionStream,
 };
-use crate::{
-    Error,
-    context::credential::OutboundCredential,
-    upstream::{answers::Expected, route::Routes},
-};
+use crate::{Error, context::credential::OutboundCredential, upstream::route::Routes};
 
 /// Limit of attempts to resume a response stream that broke off (MCP 2025-11-25, basic/transports,
 /// resumability). rmcp has no limit: calls would wait for a server that is gone.
-const RESUME_ATTEMPTS: usize = 4;
+pub(super) const RESUME_ATTEMPTS: usize = 4;
 /// The waiting times between those attempts, unless the server names one.
 const RESUME_FIRST: Duration = Duration::from_millis(100);
 const RESUME_MOST: Duration = Duration::from_secs(1);
-
-/// The time within which an answer is read without a task for its stream. A request that waits so
-/// counts as one that waits for its response headers.
-const SOON: Duration = Duration::from_millis(20);
-/// The time until a stream ends whose answer has come. rmcp allows the same time.
-const REST: Duration = Duration::from_millis(50);
 
 /// Resumes a broken stream a few times. A request whose stream is given up fails by itself.
 #[derive(Debug)]
@@ -71,7 +49,7 @@ impl SseRetryPolicy for Resume {
 
 /// The time limit for a bearer token. Requests that rmcp sends wait for one in line, also when
 /// their callers are gone.
-const BEARER_WITHIN: Duration = Duration::from_secs(30);
+const BEARER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The source of the bearer token for requests without a token of their own.
 pub(super) type BearerSource =
@@ -93,17 +71,10 @@ impl Client {
         bearer: Option<BearerSource>,
         gone: CancellationToken,
     ) -> Self {
-        let session = Arc::new(SessionStream {
-            last: Mutex::default(),
-            unreadable_after: Mutex::default(),
-            owes_answers: AtomicBool::new(false),
-            state: watch::Sender::new(State::Unknown),
-            gone,
-        });
         Self {
             client,
             bearer,
-            session,
+            session: Arc::new(SessionStream::new(gone)),
             routes: None,
         }
     }
@@ -120,8 +91,8 @@ impl Client {
         let unsent = |why| io::Error::new(io::ErrorKind::NotFound, why);
         let token = match &self.bearer {
             Some(source) if own.is_none() => {
-                let token = tokio::time::timeout(BEARER_WITHIN, source()).await;
-                let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_WITHIN)));
+                let token = tokio::time::timeout(BEARER_TIMEOUT, source()).await;
+                let token = token.unwrap_or_else(|_| Err(Error::timeout(BEARER_TIMEOUT)));
                 Some(token.map_err(|error| {
                     tracing::debug!(%error, "there is no bearer token for an upstream");
                     unsent("there is no bearer token for the request")
@@ -171,85 +142,6 @@ impl Client {
     }
 }
 
-/// The stream of a session for messages that belong to no request.
-///
-/// rmcp goes on when the stream is gone, and then no caller would hear of changes any more.
-struct SessionStream {
-    /// The id of the last event on the stream, and the number of failed attempts in a row to resume
-    /// after it.
-    last: Mutex<(Option<String>, usize)>,
-    /// The event before one that cannot be read. rmcp would resume the stream after it again and
-    /// again.
-    unreadable_after: Mutex<Option<String>>,
-    /// `true` if the server has accepted requests that it is to answer on this stream.
-    owes_answers: AtomicBool,
-    state: watch::Sender<State>,
-    gone: CancellationToken,
-}
-
-/// The state of the session's stream.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// The server has not said yet.
-    Unknown,
-    Open,
-    None,
-}
-
-impl SessionStream {
-    /// Returns `true` if a stream that begins after this event is the session's. Events of two
-    /// streams have different ids (MCP 2025-11-25, basic/transports, resumability).
-    fn is_mine(&self, after: Option<&str>) -> bool {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        after.is_none() || last.0.as_deref() == after
-    }
-
-    fn heard(&self, id: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = (Some(id.to_owned()), 0);
-    }
-
-    fn opened(&self) {
-        self.state.send_replace(State::Open);
-    }
-
-    /// Records a failed attempt to open the stream. `for_good` is `true` if no other attempt
-    /// follows.
-    fn failed(&self, for_good: bool) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.1 += 1;
-        let tried = last.1 >= RESUME_ATTEMPTS;
-        let given_up = tried || for_good;
-        if (last.0.is_some() && tried) || (given_up && self.owes_answers.load(Ordering::Relaxed)) {
-            self.gone.cancel();
-        }
-        // If the first attempt fails, no other attempt follows.
-        self.state.send_if_modified(|state| {
-            let ends = given_up || *state == State::Unknown;
-            ends && std::mem::replace(state, State::None) != State::None
-        });
-    }
-
-    /// Returns `true` if a request that the server has only accepted can be answered on this
-    /// stream.
-    async fn brings_answers(&self) -> bool {
-        let mut state = self.state.subscribe();
-        let known = state.wait_for(|state| *state != State::Unknown).await;
-        let open = known.is_ok_and(|state| *state == State::Open);
-        self.owes_answers.fetch_or(open, Ordering::Relaxed);
-        open
-    }
-
-    fn unreadable(&self) -> MutexGuard<'_, Option<String>> {
-        let unreadable = self.unreadable_after.lock();
-        unreadable.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn can_be_read_after(&self, id: Option<&str>) -> bool {
-        id.is_none() || self.unreadable().as_deref() != id
-    }
-}
-
 /// Returns the credential of one call, which takes precedence over the endpoint's.
 pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
     let JsonRpcMessage::Request(request) = message else {
@@ -263,81 +155,6 @@ pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
 /// once.
 fn no_stream() -> StreamableHttpError<Failure> {
     StreamableHttpError::Client(Failure::NoStream)
-}
-
-/// Reads the answer from an event stream that holds nothing else, if it comes soon.
-///
-/// rmcp starts a task for each stream, which is a good part of the cost of a short call. Of other
-/// streams, rmcp sees only the answers for this request.
-async fn answer_at_once(
-    mut stream: BoxedSseResponse,
-    session_id: Option<String>,
-    own: Option<(RequestId, Expected)>,
-    routes: Option<Arc<Routes>>,
-) -> StreamableHttpPostResponse {
-    let first = match tokio::time::timeout(SOON, stream.next()).await {
-        Ok(Some(first)) => Some(first),
-        Ok(None) => return StreamableHttpPostResponse::Sse(stream::empty().boxed(), session_id),
-        Err(_) => None,
-    };
-    let event = first.as_ref().and_then(|event| event.as_ref().ok());
-    let text = event.and_then(text_of);
-    let said = own
-        .as_ref()
-        .zip(text)
-        .and_then(|((id, expected), text)| said(text, id, *expected));
-    let error = |error| JsonRpcMessage::error(error, own.as_ref().map(|(id, _)| id.clone()));
-    let answer = match said {
-        Some(Said::Answer { message, .. }) => message,
-        Some(Said::Stray) => error(answer::stray()),
-        Some(Said::Unreadable) => error(answer::unreadable(answer::NO_MESSAGE)),
-        Some(Said::Aside(_)) | None => {
-            let whole = stream::iter(first).chain(stream);
-            let addressed =
-                whole.map(move |event| answer::address(event, own.as_ref(), routes.as_deref()));
-            return StreamableHttpPostResponse::Sse(addressed.boxed(), session_id);
-        }
-    };
-    finish_now(stream).await;
-    StreamableHttpPostResponse::Json(answer, session_id)
-}
-
-/// Reads the rest of a stream whose answer has come, so that its connection can be used again.
-/// Usually the end has arrived already.
-pub(super) fn finish(mut stream: BoxedSseResponse) {
-    if stream.next().now_or_never().is_none() {
-        tokio::spawn(async move {
-            let rest = async { while stream.next().await.is_some() {} };
-            let _ = tokio::time::timeout(REST, rest).await;
-        });
-    }
-}
-
-/// Reads the rest of a stream before its answer is passed on. The task that reads the connection
-/// gets a turn first, so that usually the end is there and no task or timer is needed.
-///
-/// The turn also makes the answer go on like that of a task that has just been woken. rmcp's server
-/// then has finished the event stream before it is written: the answer and the end of the stream go
-/// in one piece instead of two.
-pub(super) async fn finish_now(mut stream: BoxedSseResponse) {
-    if stream.next().now_or_never().is_none() {
-        take_turns().await;
-        finish(stream);
-    }
-}
-
-/// Lets the waiting tasks run first. Unlike `yield_now`, it does not wait until the runtime has
-/// nothing else to do.
-async fn take_turns() {
-    let mut others_first = true;
-    std::future::poll_fn(|context| {
-        if std::mem::take(&mut others_first) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
 }
 
 impl StreamableHttpClient for Client {
@@ -375,7 +192,7 @@ impl StreamableHttpClient for Client {
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
         let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
-        let own = exchange::own(&message);
+        let own = exchange::expected_answer(&message);
         match address.post(&message, limits).await? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
                 let stream = match (own, &self.routes) {
@@ -389,7 +206,7 @@ impl StreamableHttpClient for Client {
             }
             StreamableHttpPostResponse::Accepted
                 if own.is_some()
-                    && (session_id.is_none() || !self.session.brings_answers().await) =>
+                    && (session_id.is_none() || !self.session.expect_answers().await) =>
             {
                 Err(no_stream())
             }
@@ -438,9 +255,9 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
         max_sse_event_size: usize,
     ) -> HttpResult<BoxedSseResponse> {
-        let sessions = self.session.is_mine(last_event_id.as_deref());
+        let is_session_stream = self.session.is_mine(last_event_id.as_deref());
         if !self.session.can_be_read_after(last_event_id.as_deref()) {
-            if sessions {
+            if is_session_stream {
                 self.session.gone.cancel();
             }
             // rmcp does not try again after this error.
@@ -453,25 +270,25 @@ impl StreamableHttpClient for Client {
             address.get(last_event_id, max_sse_event_size).await
         };
         let opened = opened.await;
-        if sessions {
+        if is_session_stream {
             match &opened {
-                Ok(_) => self.session.opened(),
-                Err(error) => self.session.failed(matches!(
+                Ok(_) => self.session.record_open(),
+                Err(error) => self.session.record_failure(matches!(
                     error,
                     StreamableHttpError::ServerDoesNotSupportSse
                 )),
             }
         }
         let call = match (&last, &self.routes) {
-            (Some(event), Some(routes)) if !sessions => routes.call_after(event),
+            (Some(event), Some(routes)) if !is_session_stream => routes.call_resumed_after(event),
             _ => None,
         };
         let session = self.session.clone();
         let stream = opened?.inspect(move |event| match event {
             Ok(event) => {
                 if let Some(id) = &event.id {
-                    if sessions {
-                        session.heard(id);
+                    if is_session_stream {
+                        session.record_event(id);
                     }
                     last = Some(id.clone());
                 }
@@ -489,40 +306,11 @@ impl StreamableHttpClient for Client {
         // A resumed stream is still the response to its call.
         Ok(match call {
             Some(own) => response_stream::of_call(stream.boxed(), own.0.clone(), routes.clone())
-                .map(move |event| answer::address(event, Some(&own), Some(&routes)))
+                .map(move |event| answer::for_request(event, Some(&own), Some(&routes)))
                 .boxed(),
             None => stream
                 .map(move |event| event.map(|event| answer::keep_result(event, &routes)))
                 .boxed(),
         })
-    }
-}
-
-/// A transport that ends when the session's own stream is gone.
-pub(super) struct UntilGone<T> {
-    pub(super) transport: T,
-    pub(super) gone: CancellationToken,
-}
-
-impl<T: Transport<RoleClient>> Transport<RoleClient> for UntilGone<T> {
-    type Error = T::Error;
-
-    fn send(
-        &mut self,
-        item: TxJsonRpcMessage<RoleClient>,
-    ) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
-        self.transport.send(item)
-    }
-
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        tokio::select! {
-            biased;
-            message = self.transport.receive() => message,
-            () = self.gone.cancelled() => None,
-        }
-    }
-
-    fn close(&mut self) -> impl Future<Output = Result<(), T::Error>> + Send {
-        self.transport.close()
     }
 }

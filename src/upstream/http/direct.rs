@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
@@ -29,18 +29,24 @@ use rmcp::{
     },
 };
 use serde_json::{Map, Value};
+use sse_stream::Sse;
 use tokio::sync::Semaphore;
 
 use super::{
-    MAX_CONCURRENT_REQUESTS,
-    answer::{self, Said, said, text_of},
-    client::{Client, Resume, credential_of, finish, finish_now},
+    answer::{self, ResponseMessage, response_message, text_of},
+    client::{Client, Resume, credential_of},
+    endpoint::MAX_CONCURRENT_REQUESTS,
     event_stream::too_long,
     failure::{HttpError, HttpResult},
+    response_stream::{drain, drain_before_answer},
 };
 use crate::protocol::outgoing::trim_request;
 use crate::upstream::{
-    answers::Expected, call::CLIENT_CAPABILITIES, connection::Handshake, route::Routes,
+    answers::Expected,
+    call::CLIENT_CAPABILITIES,
+    connection::Handshake,
+    direct::{Answer, AnswerStream, DirectAnswer, DirectSender},
+    route::Routes,
 };
 
 /// The first id of direct calls. rmcp counts its own from zero.
@@ -52,7 +58,7 @@ const FIRST_ID: i64 = 1 << 40;
 /// requests of the server, and each message on the response belongs to the request. rmcp's client
 /// takes each call through two tasks of the connection and two of its own nevertheless, a quarter
 /// of what a gateway spends on a call. All other requests go through rmcp's client.
-pub(in crate::upstream) struct Direct {
+pub(super) struct DirectClient {
     client: Client,
     uri: Arc<str>,
     auth: Option<String>,
@@ -60,7 +66,7 @@ pub(in crate::upstream) struct Direct {
     limits: StreamableHttpResponseLimits,
     info: Arc<InitializeRequestParams>,
     /// The entries that every request has in `_meta`, as JSON.
-    said: Map<String, Value>,
+    meta: Map<String, Value>,
     next: AtomicI64,
     /// The limit of requests that wait for their response headers.
     room: Semaphore,
@@ -70,28 +76,23 @@ pub(in crate::upstream) struct Direct {
 }
 
 /// A call that is to be posted.
-pub(in crate::upstream) struct Posting {
-    pub(in crate::upstream) id: RequestId,
+struct PreparedCall {
+    id: RequestId,
     message: ClientJsonRpcMessage,
     headers: HashMap<HeaderName, HeaderValue>,
 }
 
-/// The outcome of a post.
-pub(in crate::upstream) enum Posted {
-    Answer(Box<Answer>),
-    /// The answer comes on a stream, after other messages or later.
-    Stream(Opened),
-}
-
-/// A stream, and the credential it was opened with. It is resumed with the same credential.
-pub(in crate::upstream) struct Opened {
+/// The response stream of a request, and the credential it was opened with. It is resumed with the
+/// same credential.
+struct ResponseStream<'a> {
+    direct: &'a DirectClient,
+    id: RequestId,
+    expected: Expected,
     stream: BoxedSseResponse,
     auth: Option<String>,
 }
 
-pub(in crate::upstream) type Answer = Result<ServerResult, ServiceError>;
-
-impl Direct {
+impl DirectClient {
     pub(super) fn new(
         client: Client,
         config: &StreamableHttpClientTransportConfig,
@@ -107,57 +108,18 @@ impl Direct {
             headers: config.custom_headers.clone(),
             limits,
             info: handshake.info.clone(),
-            said: Map::new(),
+            meta: Map::new(),
             next: AtomicI64::new(FIRST_ID),
             room: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             has_header_tools: AtomicBool::new(false),
         }
     }
 
-    /// Returns the same for a connection of this revision.
-    pub(in crate::upstream) fn speaking(mut self, version: &ProtocolVersion) -> Self {
-        let mut said = RequestMetaObject::new();
-        said.set_protocol_version(version.clone());
-        said.set_client_info(self.info.client_info.clone());
-        self.said = said.0.0;
-        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
-            let name = HeaderName::from_static("mcp-protocol-version");
-            self.headers.insert(name, version);
-        }
-        self
-    }
-
-    /// Returns `true` if this request can go directly.
-    pub(in crate::upstream) fn takes(&self, request: &ClientRequest) -> bool {
-        match request {
-            ClientRequest::CallToolRequest(call) => {
-                !self.has_header_tools.load(Ordering::Relaxed) && is_plain(&call.params.name)
-            }
-            _ => false,
-        }
-    }
-
-    /// Records that a listed tool has arguments that also go in headers.
-    pub(in crate::upstream) fn saw(&self, result: &ServerResult) {
-        if let ServerResult::ListToolsResult(list) = result
-            && list
-                .tools
-                .iter()
-                .any(|tool| wants_headers(&tool.input_schema))
-        {
-            self.has_header_tools.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// Makes a request of this hop. `meta` holds its entries besides those that every request has.
-    pub(in crate::upstream) fn prepare(
-        &self,
-        mut request: ClientRequest,
-        meta: Option<RequestMetaObject>,
-    ) -> Posting {
+    fn prepare(&self, mut request: ClientRequest, meta: Option<RequestMetaObject>) -> PreparedCall {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let of_request = request.get_meta_mut();
-        for (name, value) in &self.said {
+        for (name, value) in &self.meta {
             of_request.insert(name.clone(), value.clone());
         }
         for (name, value) in meta.into_iter().flat_map(|meta| meta.0.0) {
@@ -177,87 +139,41 @@ impl Direct {
             headers.insert(HeaderName::from_static("mcp-name"), name);
         }
         let id = RequestId::Number(number);
-        Posting {
+        PreparedCall {
             message: ClientJsonRpcMessage::request(request, id.clone()),
             id,
             headers,
         }
     }
 
-    /// Posts the request. Dropping the future before the answer, or the stream, closes the
-    /// connection. That tells the server that the caller no longer waits (MCP 2026-07-28,
-    /// basic/transports, cancellation).
-    pub(in crate::upstream) async fn post(&self, posting: Posting, expected: Expected) -> Posted {
-        let auth = credential_of(&posting.message).or_else(|| self.auth.clone());
-        let id = posting.id;
+    async fn post(&self, prepared: PreparedCall, expected: Expected) -> DirectAnswer<'_> {
+        let auth = credential_of(&prepared.message).or_else(|| self.auth.clone());
+        let id = prepared.id;
         let room = self.room.acquire().await;
         let response = self.client.post(
             self.uri.clone(),
-            posting.message,
+            prepared.message,
             auth.clone(),
-            posting.headers,
+            prepared.headers,
             self.limits,
         );
         let response = response.await;
         drop(room);
-        Posted::Answer(Box::new(match response {
+        DirectAnswer::Complete(Box::new(match response {
             Ok(StreamableHttpPostResponse::Json(message, _)) => answered(message),
             Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
-                return first(stream, auth, &id, expected).await;
+                let response = ResponseStream {
+                    direct: self,
+                    id,
+                    expected,
+                    stream,
+                    auth,
+                };
+                return response.first().await;
             }
             Ok(_) => Err(closed()),
             Err(error) => Err(failed(error)),
         }))
-    }
-
-    /// Reads a stream up to the answer. A stream that breaks off is resumed, if the server has said
-    /// from where.
-    pub(in crate::upstream) async fn follow(
-        &self,
-        opened: Opened,
-        expected: Expected,
-        id: &RequestId,
-        routes: &Routes,
-    ) -> Answer {
-        let Opened { mut stream, auth } = opened;
-        let headers = &self.headers;
-        let mut last: Option<String> = None;
-        let mut pause = None;
-        loop {
-            let event = match stream.next().await {
-                Some(Ok(event)) => event,
-                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
-                Some(Err(_)) | None => {
-                    let Some(last) = &last else {
-                        return Err(closed());
-                    };
-                    stream = self
-                        .resume(last, pause, &auth, headers)
-                        .await
-                        .map_err(failed)?;
-                    continue;
-                }
-            };
-            pause = event.retry.map(Duration::from_millis).or(pause);
-            let said = text_of(&event).and_then(|text| said(text, id, expected));
-            last = event.id.or(last);
-            let answer = match said {
-                Some(Said::Answer { message, .. }) => answered(message),
-                Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
-                Some(Said::Unreadable) => no_message(),
-                Some(Said::Aside(JsonRpcMessage::Notification(message))) => {
-                    routes.deliver_to(id, message.notification);
-                    continue;
-                }
-                Some(Said::Aside(JsonRpcMessage::Request(request))) => {
-                    self.decline(request.id, &auth, headers).await;
-                    continue;
-                }
-                Some(Said::Aside(_)) | None => continue,
-            };
-            finish(stream);
-            return answer;
-        }
     }
 
     async fn resume(
@@ -265,7 +181,6 @@ impl Direct {
         last: &str,
         pause: Option<Duration>,
         auth: &Option<String>,
-        headers: &HashMap<HeaderName, HeaderValue>,
     ) -> HttpResult<BoxedSseResponse> {
         let mut attempts = 0;
         loop {
@@ -276,7 +191,7 @@ impl Direct {
                 None,
                 Some(last.to_owned()),
                 auth.clone(),
-                headers.clone(),
+                self.headers.clone(),
                 self.limits.max_sse_event_size,
             );
             attempts += 1;
@@ -290,12 +205,7 @@ impl Direct {
     }
 
     /// Tells the server that it cannot send requests.
-    async fn decline(
-        &self,
-        id: RequestId,
-        auth: &Option<String>,
-        headers: &HashMap<HeaderName, HeaderValue>,
-    ) {
+    async fn decline(&self, id: RequestId, auth: &Option<String>) {
         let why = "a server asks nothing of its client on protocol 2026-07-28 or later";
         let error = ErrorData::invalid_request(why, None);
         let answered = self.client.post_message_with_response_limits(
@@ -303,7 +213,7 @@ impl Direct {
             ClientJsonRpcMessage::error(error, Some(id)),
             None,
             auth.clone(),
-            headers.clone(),
+            self.headers.clone(),
             self.limits,
         );
         if let Err(error) = answered.await {
@@ -312,30 +222,128 @@ impl Direct {
     }
 }
 
-/// Reads the answer from a stream that holds nothing else.
-async fn first(
-    mut stream: BoxedSseResponse,
-    auth: Option<String>,
-    id: &RequestId,
-    expected: Expected,
-) -> Posted {
-    let event = match stream.next().await {
-        Some(Ok(event)) => event,
-        Some(Err(error)) => return Posted::Answer(Box::new(unreadable(&error))),
-        None => return Posted::Answer(Box::new(Err(closed()))),
-    };
-    let answer = match text_of(&event).and_then(|text| said(text, id, expected)) {
-        Some(Said::Answer { message, .. }) => answered(message),
-        Some(Said::Stray) => Err(ServiceError::McpError(answer::stray())),
-        Some(Said::Unreadable) => no_message(),
-        Some(Said::Aside(_)) | None => {
-            let whole = stream::once(std::future::ready(Ok(event))).chain(stream);
-            let stream = whole.boxed();
-            return Posted::Stream(Opened { stream, auth });
+/// Since 2026-07-28 closing the connection tells the server that the caller no longer waits (MCP
+/// 2026-07-28, basic/transports, cancellation). Dropping a request's future does so.
+impl DirectSender for DirectClient {
+    fn set_version(&mut self, version: &ProtocolVersion) {
+        let mut meta = RequestMetaObject::new();
+        meta.set_protocol_version(version.clone());
+        meta.set_client_info(self.info.client_info.clone());
+        self.meta = meta.0.0;
+        if let Ok(version) = HeaderValue::from_str(version.as_str()) {
+            let name = HeaderName::from_static("mcp-protocol-version");
+            self.headers.insert(name, version);
         }
-    };
-    finish_now(stream).await;
-    Posted::Answer(Box::new(answer))
+    }
+
+    fn accepts(&self, request: &ClientRequest) -> bool {
+        match request {
+            ClientRequest::CallToolRequest(call) => {
+                !self.has_header_tools.load(Ordering::Relaxed) && is_plain(&call.params.name)
+            }
+            _ => false,
+        }
+    }
+
+    fn record_tools(&self, result: &ServerResult) {
+        if let ServerResult::ListToolsResult(list) = result
+            && list
+                .tools
+                .iter()
+                .any(|tool| wants_headers(&tool.input_schema))
+        {
+            self.has_header_tools.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn send(
+        &self,
+        request: ClientRequest,
+        meta: Option<RequestMetaObject>,
+        expected: Expected,
+    ) -> BoxFuture<'_, DirectAnswer<'_>> {
+        let prepared = self.prepare(request, meta);
+        Box::pin(self.post(prepared, expected))
+    }
+}
+
+impl<'a> ResponseStream<'a> {
+    /// Reads the answer, if the stream holds nothing else.
+    async fn first(mut self) -> DirectAnswer<'a> {
+        let event = match self.stream.next().await {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => return DirectAnswer::Complete(Box::new(unreadable(&error))),
+            None => return DirectAnswer::Complete(Box::new(Err(closed()))),
+        };
+        let Ok(answer) = outcome(self.message_in(&event)) else {
+            let whole = stream::once(std::future::ready(Ok(event))).chain(self.stream);
+            self.stream = whole.boxed();
+            return DirectAnswer::Stream(self.id.clone(), Box::new(self));
+        };
+        drain_before_answer(self.stream).await;
+        DirectAnswer::Complete(Box::new(answer))
+    }
+
+    /// Reads the stream up to the answer. A stream that breaks off is resumed, if the server has
+    /// said from where.
+    async fn follow(mut self, routes: &Routes) -> Answer {
+        let mut last: Option<String> = None;
+        let mut pause = None;
+        loop {
+            let event = match self.stream.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
+                Some(Err(_)) | None => {
+                    let Some(last) = &last else {
+                        return Err(closed());
+                    };
+                    self.stream = self
+                        .direct
+                        .resume(last, pause, &self.auth)
+                        .await
+                        .map_err(failed)?;
+                    continue;
+                }
+            };
+            pause = event.retry.map(Duration::from_millis).or(pause);
+            let message = self.message_in(&event);
+            last = event.id.or(last);
+            match outcome(message) {
+                Ok(answer) => {
+                    drain(self.stream);
+                    return answer;
+                }
+                Err(Some(JsonRpcMessage::Notification(message))) => {
+                    routes.deliver_to(&self.id, message.notification);
+                }
+                Err(Some(JsonRpcMessage::Request(request))) => {
+                    self.direct.decline(request.id, &self.auth).await
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn message_in(&self, event: &Sse) -> Option<ResponseMessage> {
+        text_of(event).and_then(|text| response_message(text, &self.id, self.expected))
+    }
+}
+
+impl<'a> AnswerStream<'a> for ResponseStream<'a> {
+    fn read(self: Box<Self>, routes: &'a Routes) -> BoxFuture<'a, Answer> {
+        Box::pin(self.follow(routes))
+    }
+}
+
+/// Returns the outcome of the request, if a message is an answer. Else returns the message.
+fn outcome(message: Option<ResponseMessage>) -> Result<Answer, Option<ServerJsonRpcMessage>> {
+    match message {
+        Some(ResponseMessage::Answer { message, .. }) => Ok(answered(message)),
+        Some(ResponseMessage::OtherAnswer) => Ok(Err(ServiceError::McpError(answer::stray()))),
+        Some(ResponseMessage::Unreadable) => Ok(no_message()),
+        Some(ResponseMessage::Other(message)) => Err(Some(message)),
+        None => Err(None),
+    }
 }
 
 /// Returns the outcome in an answer.
@@ -367,7 +375,7 @@ fn closed() -> ServiceError {
 }
 
 fn failed(error: HttpError) -> ServiceError {
-    let kind = TypeId::of::<Direct>();
+    let kind = TypeId::of::<DirectClient>();
     ServiceError::TransportSend(DynamicTransportError::from_parts(
         "streamable HTTP",
         kind,

@@ -28,9 +28,10 @@ use rmcp::{
 };
 
 use super::{
-    answer::{self, Said, said},
+    answer::{self, ResponseMessage, response_message},
     event_stream::events,
-    failure::{Failure, HttpError, HttpResult, http},
+    failure::{HttpError, HttpResult, http},
+    forgotten_session::{forgets, forgotten},
 };
 use crate::{protocol::json_text, upstream::answers::Expected};
 
@@ -69,7 +70,7 @@ impl Address<'_> {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let posted = Posted {
             message,
-            own: own(message),
+            own: expected_answer(message),
             in_session: self.session.is_some(),
             limits,
         };
@@ -127,7 +128,7 @@ impl Address<'_> {
 }
 
 /// The id of a request, and what its answer is to be read as.
-pub(super) fn own(message: &ClientJsonRpcMessage) -> Option<(&RequestId, Expected)> {
+pub(super) fn expected_answer(message: &ClientJsonRpcMessage) -> Option<(&RequestId, Expected)> {
     match message {
         JsonRpcMessage::Request(request) => Some((&request.id, Expected::of(&request.request))),
         _ => None,
@@ -189,8 +190,8 @@ impl Posted<'_> {
                 _ => StreamableHttpPostResponse::Accepted,
             });
         };
-        let message = match said(&text, own, expected) {
-            Some(Said::Answer { mut message, named }) => {
+        let message = match response_message(&text, own, expected) {
+            Some(ResponseMessage::Answer { mut message, named }) => {
                 if let JsonRpcMessage::Error(error) = &message
                     && self.in_session
                     && forgets(status, Some((&error.error, named)), "")
@@ -200,8 +201,10 @@ impl Posted<'_> {
                 answer::keep_retry_after(&mut message, after.as_deref());
                 message
             }
-            Some(Said::Stray) => JsonRpcMessage::error(answer::stray(), Some(own.clone())),
-            Some(Said::Unreadable | Said::Aside(_)) | None => {
+            Some(ResponseMessage::OtherAnswer) => {
+                JsonRpcMessage::error(answer::stray(), Some(own.clone()))
+            }
+            Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => {
                 let quoted = quoted(&text);
                 let said = format!("the JSON body is not an answer: {quoted}");
                 return Err(StreamableHttpError::UnexpectedServerResponse(said.into()));
@@ -234,16 +237,17 @@ impl Posted<'_> {
                 text_in(&body).into_owned()
             }
         };
-        let found = self
-            .own
-            .and_then(|(own, expected)| match said(&text, own, expected) {
-                Some(Said::Answer { message, named }) => match message {
-                    JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
-                    _ => None,
+        let found =
+            self.own.and_then(
+                |(own, expected)| match response_message(&text, own, expected) {
+                    Some(ResponseMessage::Answer { message, named }) => match message {
+                        JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
+                        _ => None,
+                    },
+                    Some(ResponseMessage::OtherAnswer) => Some(Err(answer::stray())),
+                    Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => None,
                 },
-                Some(Said::Stray) => Some(Err(answer::stray())),
-                Some(Said::Unreadable | Said::Aside(_)) | None => None,
-            });
+            );
         let own = self.own.map(|(own, _)| own);
         let error = match (found, own) {
             (Some(Err(stray)), own) => {
@@ -281,8 +285,8 @@ impl Posted<'_> {
             if let Some(text) = text
                 && let Some((own, expected)) = self.own
                 && matches!(
-                    said(text, own, expected),
-                    Some(Said::Answer { .. } | Said::Stray)
+                    response_message(text, own, expected),
+                    Some(ResponseMessage::Answer { .. } | ResponseMessage::OtherAnswer)
                 )
             {
                 return text.to_owned();
@@ -310,71 +314,6 @@ impl Posted<'_> {
             ErrorData::invalid_request(why, None)
         })
     }
-}
-
-/// Returns `true` if a refusal is about the session. The server has done nothing then.
-///
-/// The protocol says 404 (MCP 2025-11-25, basic/transports, session management). Many servers
-/// answer with another status, or with an error in a response of any status, and state the reason
-/// in words. `error` is the server's error, and whether it names the request. An error that names
-/// it comes from code that has read the request.
-fn forgets(status: StatusCode, error: Option<(&ErrorData, bool)>, text: &str) -> bool {
-    use rmcp::model::ErrorCode;
-    if let Some((error, _)) = error
-        && matches!(
-            error.code,
-            ErrorCode::METHOD_NOT_FOUND | ErrorCode::INVALID_PARAMS
-        )
-    {
-        return false;
-    }
-    if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) {
-        return true;
-    }
-    let refuses = status.is_client_error()
-        && !matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE
-        );
-    match error {
-        Some((error, named)) => (refuses || !named) && is_about_session(&error.message),
-        None => refuses && is_about_session(text),
-    }
-}
-
-/// Returns `true` for texts about a missing or unknown session. They cover the official SDKs and
-/// widely used servers: "No valid session ID provided", "Session not found", "Missing session ID",
-/// "Invalid or expired session ID", "Server not initialized".
-fn is_about_session(said: &str) -> bool {
-    const LACKING: [&str; 14] = [
-        "closed",
-        "does not exist",
-        "expired",
-        "invalid",
-        "missing",
-        "no longer",
-        "no such",
-        "no valid",
-        "not exist",
-        "not found",
-        "not valid",
-        "required",
-        "terminated",
-        "unknown",
-    ];
-    let said = quoted(said).to_ascii_lowercase();
-    let lacks = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    (said.contains("session") && lacks(&LACKING))
-        || lacks(&["server not initialized", "server is not initialized"])
-}
-
-fn forgotten(status: StatusCode, error: Option<ErrorData>, text: &str) -> HttpError {
-    let said = error.as_ref().map_or(text, |error| &error.message);
-    StreamableHttpError::Client(Failure::ForgottenSession {
-        status: status.as_u16(),
-        said: quoted(said).trim_end().to_owned(),
-        error: error.map(Box::new),
-    })
 }
 
 /// Returns an error if a response asks for a token, or for another one.
@@ -493,7 +432,7 @@ fn text_in(body: &[u8]) -> Cow<'_, str> {
     }
 }
 
-fn quoted(text: &str) -> &str {
+pub(super) fn quoted(text: &str) -> &str {
     match text.char_indices().nth(QUOTED) {
         Some((end, _)) => &text[..end],
         None => text,

@@ -4,7 +4,7 @@ use rmcp::{model::ErrorData, transport::streamable_http_client::StreamableHttpEr
 
 /// The failures that rmcp has no error for.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::upstream) enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Http(reqwest::Error),
     /// The server forgot the session, and has done nothing.
@@ -21,7 +21,7 @@ pub(in crate::upstream) enum Failure {
     NoStream,
 }
 
-pub(in crate::upstream) type HttpError = StreamableHttpError<Failure>;
+pub(super) type HttpError = StreamableHttpError<Failure>;
 pub(super) type HttpResult<T> = Result<T, HttpError>;
 
 /// Removes the URL, which may hold credentials.

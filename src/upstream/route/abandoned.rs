@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Cancelled calls. An answer that names no call may belong to one of them.
 #[derive(Default)]
-pub(in crate::upstream) struct Abandoned {
+pub(super) struct Abandoned {
     calls: HashMap<RequestId, Instant>,
     /// The time until which there are more cancelled calls than are kept.
     too_many_until: Option<Instant>,
@@ -19,7 +19,7 @@ const ABANDONED_FOR: Duration = Duration::from_secs(60);
 const MAX_ABANDONED: usize = 1_024;
 
 impl Abandoned {
-    pub(in crate::upstream) fn insert(&mut self, id: RequestId) {
+    pub(super) fn insert(&mut self, id: RequestId) {
         let since = Instant::now();
         if self.calls.len() >= MAX_ABANDONED {
             self.expire();
@@ -31,16 +31,16 @@ impl Abandoned {
         }
     }
 
-    pub(in crate::upstream) fn remove(&mut self, id: &RequestId) {
+    pub(super) fn remove(&mut self, id: &RequestId) {
         self.calls.remove(id);
     }
 
     /// Returns the number of cancelled calls, or `None` if there are more than are kept.
-    pub(in crate::upstream) fn len(&self) -> Option<usize> {
+    pub(super) fn len(&self) -> Option<usize> {
         self.too_many_until.is_none().then_some(self.calls.len())
     }
 
-    pub(in crate::upstream) fn expire(&mut self) {
+    pub(super) fn expire(&mut self) {
         let now = Instant::now();
         self.calls
             .retain(|_, since| now.duration_since(*since) < ABANDONED_FOR);

@@ -8,7 +8,7 @@ use crate::{Audience, CallContext};
 /// tell which caller a message is for; that is known only if the connection has never had another
 /// caller.
 #[derive(Debug, Default)]
-pub(in crate::upstream) enum Callers {
+pub(super) enum Callers {
     #[default]
     None,
     One(CallerKey),
@@ -17,13 +17,13 @@ pub(in crate::upstream) enum Callers {
 
 /// A caller: a session and its identity.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::upstream) struct CallerKey {
+pub(super) struct CallerKey {
     audience: Audience,
     session: Option<u64>,
 }
 
 impl CallerKey {
-    pub(in crate::upstream) fn of(context: &CallContext) -> Self {
+    pub(super) fn of(context: &CallContext) -> Self {
         Self {
             audience: Audience::of(context),
             session: context.caller.session_id(),
@@ -39,7 +39,7 @@ impl CallerKey {
 
 impl Callers {
     /// Records a caller. Returns `true` if there are several from now on.
-    pub(in crate::upstream) fn meet(&mut self, caller: CallerKey) -> bool {
+    pub(super) fn record(&mut self, caller: CallerKey) -> bool {
         match self {
             Self::None => *self = Self::One(caller),
             Self::One(known) if known.is(&caller) => {}
@@ -52,11 +52,11 @@ impl Callers {
         false
     }
 
-    pub(in crate::upstream) fn are_several(&self) -> bool {
+    pub(super) fn are_several(&self) -> bool {
         matches!(self, Self::Several)
     }
 
-    pub(in crate::upstream) fn is_one(&self) -> bool {
+    pub(super) fn is_one(&self) -> bool {
         matches!(self, Self::One(_))
     }
 }

@@ -38,7 +38,7 @@ use crate::{
 const MAX_REPLIES: usize = 1_024;
 
 /// A transport that sorts messages by call.
-pub(in crate::upstream) struct Tap<T> {
+pub(in crate::upstream) struct RoutingTransport<T> {
     inner: T,
     routes: Arc<Routes>,
     /// The refusals and the answers to pings that are on their way. rmcp's own answers have no
@@ -48,14 +48,14 @@ pub(in crate::upstream) struct Tap<T> {
     _lost_on_drop: DropGuard,
 }
 
-impl<T> Tap<T> {
-    pub(in crate::upstream) fn new(inner: T, relay: &Relay) -> Self {
+impl<T> RoutingTransport<T> {
+    pub(in crate::upstream) fn new(inner: T, handler: &ConnectionHandler) -> Self {
         Self {
             inner,
-            routes: relay.routes.clone(),
+            routes: handler.routes.clone(),
             replies: FuturesUnordered::new(),
-            lost: relay.lost.clone(),
-            _lost_on_drop: relay.lost.clone().drop_guard(),
+            lost: handler.lost.clone(),
+            _lost_on_drop: handler.lost.clone().drop_guard(),
         }
     }
 
@@ -65,7 +65,7 @@ impl<T> Tap<T> {
     }
 }
 
-impl<T: Transport<RoleClient>> Tap<T> {
+impl<T: Transport<RoleClient>> RoutingTransport<T> {
     /// Finds the caller that a request is for. Returns `false` if there is none; the request has
     /// then been answered here.
     fn admit(&mut self, id: &RequestId, request: &mut ServerRequest) -> bool {
@@ -112,7 +112,7 @@ impl Admitted {
     }
 }
 
-impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
+impl<T: Transport<RoleClient>> Transport<RoleClient> for RoutingTransport<T> {
     type Error = T::Error;
 
     fn name() -> Cow<'static, str> {
@@ -183,13 +183,13 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tap<T> {
 
 /// The client side of a connection: takes the server's requests to the calls they belong to.
 #[derive(Clone)]
-pub(in crate::upstream) struct Relay {
+pub(in crate::upstream) struct ConnectionHandler {
     pub(in crate::upstream) routes: Arc<Routes>,
     pub(in crate::upstream) lost: CancellationToken,
     pub(in crate::upstream) info: Arc<InitializeRequestParams>,
 }
 
-impl Service<RoleClient> for Relay {
+impl Service<RoleClient> for ConnectionHandler {
     async fn handle_request(
         &self,
         mut request: ServerRequest,
@@ -203,7 +203,7 @@ impl Service<RoleClient> for Relay {
         *request.get_meta_mut() = context.meta;
         let asked = method(&request).to_owned();
         tokio::select! {
-            answer = admission.ask(&self.routes, request) => answer.inspect_err(|error| {
+            answer = admission.forward(&self.routes, request) => answer.inspect_err(|error| {
                 tracing::debug!(method = asked, %error, "a server's request has failed");
             }),
             () = context.ct.cancelled() => {

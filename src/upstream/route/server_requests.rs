@@ -10,100 +10,108 @@ use rmcp::model::{
 use rmcp::service::{InboundStreamOrigin, OriginatingRequestId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Mail, Order, Routes, Table};
+use super::{
+    CallMessage, Routes,
+    table::{Order, Table},
+};
 
 /// Limit of requests of a server that wait for an answer by way of one call.
-pub(in crate::upstream) const MAX_FOR_ONE: usize = 64;
+pub(in crate::upstream) const MAX_PER_CALL: usize = 64;
 /// Limit of requests of a server that wait on one connection.
 const MAX_ON_CONNECTION: usize = 1_024;
 /// Limit of requests that wait until the connection's only caller can be reached.
-const MAX_HELD: usize = 16;
+const MAX_DEFERRED_REQUESTS: usize = 16;
 /// Limit of the time that they wait.
-const HELD_FOR: Duration = Duration::from_secs(60);
+const MAX_DEFERRAL: Duration = Duration::from_secs(60);
 /// Limit of notifications that wait for the only caller.
-const MAX_HELD_NOTIFICATIONS: usize = 64;
+const MAX_DEFERRED_NOTIFICATIONS: usize = 64;
 
 /// The number of requests of the server that wait for an answer.
 #[derive(Default)]
-pub(in crate::upstream) struct Questions(usize);
+pub(in crate::upstream) struct PendingRequests(usize);
 
 /// Messages that name no call, and came while the connection's only caller could not be reached.
 #[derive(Default)]
-pub(in crate::upstream) struct Held {
+pub(in crate::upstream) struct DeferredMessages {
     pub(in crate::upstream) notifications: VecDeque<ServerNotification>,
-    questions: VecDeque<oneshot::Sender<Reached>>,
+    requests: VecDeque<oneshot::Sender<Destination>>,
 }
 
-impl Held {
+impl DeferredMessages {
     pub(in crate::upstream) fn is_empty(&self) -> bool {
-        self.notifications.is_empty() && self.questions.is_empty()
+        self.notifications.is_empty() && self.requests.is_empty()
     }
 
     /// Keeps a notification. Returns `false` if there is no room.
-    pub(in crate::upstream) fn keep(&mut self, notification: ServerNotification) -> bool {
-        let room = self.notifications.len() < MAX_HELD_NOTIFICATIONS;
+    pub(in crate::upstream) fn defer_notification(
+        &mut self,
+        notification: ServerNotification,
+    ) -> bool {
+        let room = self.notifications.len() < MAX_DEFERRED_NOTIFICATIONS;
         if room {
             self.notifications.push_back(notification);
         }
         room
     }
 
-    fn hold(&mut self) -> Option<oneshot::Receiver<Reached>> {
-        self.questions.retain(|waiting| !waiting.is_closed());
+    fn defer_request(&mut self) -> Option<oneshot::Receiver<Destination>> {
+        self.requests.retain(|waiting| !waiting.is_closed());
         let (sender, receiver) = oneshot::channel();
-        (self.questions.len() < MAX_HELD).then(|| {
-            self.questions.push_back(sender);
+        (self.requests.len() < MAX_DEFERRED_REQUESTS).then(|| {
+            self.requests.push_back(sender);
             receiver
         })
     }
 }
 
-/// The call or the listen at which a question is counted.
+/// The call or the listen at which a request is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum At {
+pub(in crate::upstream) enum Scope {
     Connection,
     Call(RequestId),
     Listener(Order),
 }
 
-/// A question's place among those that may wait. Dropping it makes room for another.
-pub(in crate::upstream) struct Place {
+/// One of the limited number of requests that may wait for an answer. Dropping it admits another.
+pub(in crate::upstream) struct Permit {
     routes: Arc<Routes>,
-    at: At,
+    scope: Scope,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut table = self.routes.table();
-        match &self.at {
-            At::Connection => table.questions.0 = table.questions.0.saturating_sub(1),
-            at => {
-                if let Some(route) = table.route_at(at) {
-                    route.let_go_of_question();
+        match &self.scope {
+            Scope::Connection => {
+                table.pending_requests.0 = table.pending_requests.0.saturating_sub(1)
+            }
+            scope => {
+                if let Some(route) = table.route_in(scope) {
+                    route.release_permit();
                 }
             }
         }
     }
 }
 
-/// A caller's mailbox, and the question's place at it.
-pub(in crate::upstream) struct Reached {
-    mail: mpsc::Sender<Mail>,
-    _place: Place,
+/// A caller's mailbox, and the permit of the request there.
+pub(in crate::upstream) struct Destination {
+    sender: mpsc::Sender<CallMessage>,
+    _permit: Permit,
 }
 
 enum Target {
-    Reached(Reached),
+    Known(Destination),
     /// The connection's only caller, once it can be reached.
-    OnlyCaller(oneshot::Receiver<Reached>),
+    OnlyCaller(oneshot::Receiver<Destination>),
 }
 
-/// A question that may be asked.
+/// A request that may be asked.
 pub(in crate::upstream) struct Admission {
     target: Target,
     /// `true` if the transport says which call it belongs to.
     names_call: bool,
-    _place: Place,
+    _permit: Permit,
 }
 
 /// Returns the call that a message belongs to, if the transport says so.
@@ -129,7 +137,7 @@ impl Routes {
         let named = named_call(request.extensions());
         let names_call = named.is_some();
         let mut table = self.table();
-        if table.questions.0 >= MAX_ON_CONNECTION {
+        if table.pending_requests.0 >= MAX_ON_CONNECTION {
             return Err(too_many(MAX_ON_CONNECTION, "on this connection"));
         }
         let found = match named {
@@ -137,74 +145,86 @@ impl Routes {
             None => table.admit_to_only_caller(),
         };
         let target = match found? {
-            Some((mail, at)) => Target::Reached(self.reached(mail, at)),
-            None => Target::OnlyCaller(table.held.hold().ok_or_else(|| {
-                too_many(MAX_HELD, "until the session of this connection has begun")
+            Some((sender, scope)) => Target::Known(self.destination(sender, scope)),
+            None => Target::OnlyCaller(table.deferred.defer_request().ok_or_else(|| {
+                too_many(
+                    MAX_DEFERRED_REQUESTS,
+                    "until the session of this connection has begun",
+                )
             })?),
         };
-        table.questions.0 += 1;
+        table.pending_requests.0 += 1;
         Ok(Admission {
             target,
             names_call,
-            _place: self.place(At::Connection),
+            _permit: self.permit(Scope::Connection),
         })
     }
 
-    fn place(self: &Arc<Self>, at: At) -> Place {
-        Place {
+    fn permit(self: &Arc<Self>, scope: Scope) -> Permit {
+        Permit {
             routes: self.clone(),
-            at,
+            scope,
         }
     }
 
-    pub(in crate::upstream) fn reached(
+    pub(in crate::upstream) fn destination(
         self: &Arc<Self>,
-        mail: mpsc::Sender<Mail>,
-        at: At,
-    ) -> Reached {
-        Reached {
-            mail,
-            _place: self.place(at),
+        sender: mpsc::Sender<CallMessage>,
+        scope: Scope,
+    ) -> Destination {
+        Destination {
+            sender,
+            _permit: self.permit(scope),
         }
     }
 }
 
 impl Table {
-    fn admit_to_call(&mut self, id: RequestId) -> Result<(mpsc::Sender<Mail>, At), ErrorData> {
-        let at = At::Call(id);
-        let route = self.route_at(&at).ok_or_else(call_has_ended)?;
-        if !route.take_question() {
-            return Err(too_many(MAX_FOR_ONE, "for one call"));
+    fn admit_to_call(
+        &mut self,
+        id: RequestId,
+    ) -> Result<(mpsc::Sender<CallMessage>, Scope), ErrorData> {
+        let scope = Scope::Call(id);
+        let route = self.route_in(&scope).ok_or_else(call_has_ended)?;
+        if !route.acquire_permit() {
+            return Err(too_many(MAX_PER_CALL, "for one call"));
         }
-        Ok((route.mail.clone(), at))
+        Ok((route.sender.clone(), scope))
     }
 
     /// Returns the mailbox of the connection's only caller. Returns `None` if the caller cannot be
-    /// reached yet.
-    fn admit_to_only_caller(&mut self) -> Result<Option<(mpsc::Sender<Mail>, At)>, ErrorData> {
+    /// destination yet.
+    fn admit_to_only_caller(
+        &mut self,
+    ) -> Result<Option<(mpsc::Sender<CallMessage>, Scope)>, ErrorData> {
         if self.callers.are_several() {
             return Err(several_callers());
         }
-        let Some((at, route)) = self.asked() else {
+        let Some((scope, route)) = self.route_for_request() else {
             return Ok(None);
         };
-        if !route.take_question() {
-            return Err(too_many(MAX_FOR_ONE, "for one call"));
+        if !route.acquire_permit() {
+            return Err(too_many(MAX_PER_CALL, "for one call"));
         }
-        Ok(Some((route.mail.clone(), at)))
+        Ok(Some((route.sender.clone(), scope)))
     }
 
-    /// Assigns the held questions a place at the only caller.
-    pub(in crate::upstream) fn hand_over_questions(
+    /// Assigns the deferred requests to the only caller, with a permit each.
+    pub(in crate::upstream) fn assign_deferred_requests(
         &mut self,
-    ) -> Vec<(oneshot::Sender<Reached>, mpsc::Sender<Mail>, At)> {
+    ) -> Vec<(
+        oneshot::Sender<Destination>,
+        mpsc::Sender<CallMessage>,
+        Scope,
+    )> {
         let mut handed = Vec::new();
-        while !self.held.questions.is_empty() {
-            let Ok(Some((mail, at))) = self.admit_to_only_caller() else {
+        while !self.deferred.requests.is_empty() {
+            let Ok(Some((sender, scope))) = self.admit_to_only_caller() else {
                 break;
             };
-            if let Some(waiting) = self.held.questions.pop_front() {
-                handed.push((waiting, mail, at));
+            if let Some(waiting) = self.deferred.requests.pop_front() {
+                handed.push((waiting, sender, scope));
             }
         }
         handed
@@ -212,16 +232,16 @@ impl Table {
 }
 
 impl Admission {
-    /// Asks the question, and returns the caller's answer.
-    pub(in crate::upstream) async fn ask(
+    /// Asks the request, and returns the caller's answer.
+    pub(in crate::upstream) async fn forward(
         mut self,
         routes: &Arc<Routes>,
         mut request: ServerRequest,
     ) -> Result<ClientResult, ErrorData> {
         loop {
-            let reached = match self.target {
-                Target::Reached(reached) => reached,
-                Target::OnlyCaller(waiting) => tokio::time::timeout(HELD_FOR, waiting)
+            let destination = match self.target {
+                Target::Known(destination) => destination,
+                Target::OnlyCaller(waiting) => tokio::time::timeout(MAX_DEFERRAL, waiting)
                     .await
                     .map_err(|_| no_session())?
                     .map_err(|_| several_callers())?,
@@ -232,10 +252,10 @@ impl Admission {
                 ServerRequest::ListRootsRequest(_) if !self.names_call => Some(request.clone()),
                 _ => None,
             };
-            if let Some(answer) = reached.ask(request).await {
+            if let Some(answer) = destination.forward(request).await {
                 return answer;
             }
-            drop(reached);
+            drop(destination);
             let Some(again) = again else {
                 return Err(call_has_ended());
             };
@@ -245,13 +265,13 @@ impl Admission {
     }
 }
 
-impl Reached {
+impl Destination {
     /// Puts a request into the mailbox, and returns the answer. Returns `None` if the call ends
     /// before the answer.
-    async fn ask(&self, request: ServerRequest) -> Option<Result<ClientResult, ErrorData>> {
+    async fn forward(&self, request: ServerRequest) -> Option<Result<ClientResult, ErrorData>> {
         let (reply, answer) = oneshot::channel();
-        let mail = Mail::Request(Box::new(request), reply);
-        self.mail.send(mail).await.ok()?;
+        let message = CallMessage::Request(Box::new(request), reply);
+        self.sender.send(message).await.ok()?;
         answer.await.ok()
     }
 }

@@ -34,11 +34,11 @@ use crate::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
         connect::lines::ClientLines,
-        connection::{Connection, Handshake, Kind},
-        end::End,
+        connection::{Connection, Handshake, Kind, TransportProfile},
+        end::{End, Ended},
         errors,
+        reconnect::Dial,
         route::Routes,
-        slot::Dial,
     },
 };
 
@@ -248,6 +248,13 @@ impl From<PathBuf> for ChildProcess {
     }
 }
 
+impl Upstream {
+    /// Returns an upstream to a child process, over its standard input and output.
+    pub fn child_process(command: impl Into<ChildProcess>) -> Self {
+        Self::builder().child_process(command)
+    }
+}
+
 impl UpstreamBuilder {
     /// Connects to a child process over its standard input and output.
     pub fn child_process(self, command: impl Into<ChildProcess>) -> Upstream {
@@ -296,14 +303,18 @@ impl Dial for Spawn {
                 end: end.clone(),
                 last_words: None,
             };
-            match Connection::establish_with(transport, handshake, Kind::Other).await {
-                Ok(connection) => Ok(connection.with_end(end)),
+            let profile = TransportProfile {
+                end: end.clone(),
+                ..TransportProfile::of(Kind::Other)
+            };
+            match Connection::establish_with(transport, handshake, profile).await {
+                Ok(connection) => Ok(connection),
                 Err(error) if errors::is_refused_handshake(&error) => Err(error),
                 // The process is kept until here, so that it is not killed before its own end is
                 // known.
                 Err(error) => {
                     note_end(&process, &end, ENDING).await;
-                    Err(errors::of_ended_connect(error, end.get()))
+                    Err(with_end(error, end.get()))
                 }
             }
         })
@@ -319,6 +330,17 @@ impl Dial for Spawn {
                 tracing::warn!("a child process that was killed has not ended");
             }
         })
+    }
+}
+
+/// Adds to a failed attempt to connect how the child ended.
+fn with_end(error: Error, ended: Option<&Ended>) -> Error {
+    match (error, ended) {
+        (Error::Transport(error), Some(ended)) => {
+            let message = format!("cannot connect: {}", ended.how);
+            ended.explain(error.with_message(message)).into()
+        }
+        (error, _) => error,
     }
 }
 
@@ -379,7 +401,7 @@ impl Transport<RoleClient> for Child {
 
     /// Closes in the order of MCP 2025-11-25, basic/lifecycle, shutdown.
     async fn close(&mut self) -> io::Result<()> {
-        self.end.close();
+        self.end.start_closing();
         let terminate_at = Instant::now() + INPUT_CLOSED;
         let _ = timeout_at(terminate_at, self.lines.close()).await;
         let mut ended = timeout_at(terminate_at, self.process.exit()).await.is_ok();

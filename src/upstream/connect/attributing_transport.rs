@@ -11,12 +11,12 @@ use rmcp::{
 use crate::upstream::route::Routes;
 
 /// A transport on which each answer has an `id`.
-pub(super) struct Named<T> {
+pub(super) struct AttributingTransport<T> {
     pub(super) inner: T,
     pub(super) routes: Arc<Routes>,
 }
 
-impl<T: Transport<RoleClient>> Transport<RoleClient> for Named<T> {
+impl<T: Transport<RoleClient>> Transport<RoleClient> for AttributingTransport<T> {
     type Error = T::Error;
 
     fn name() -> Cow<'static, str> {
@@ -36,7 +36,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Named<T> {
                 return Some(failed);
             }
             let message = self.inner.receive().await?;
-            if let Some(named) = self.routes.named(message) {
+            if let Some(named) = self.routes.withhold_unattributed(message) {
                 return Some(named);
             }
         }

@@ -12,11 +12,11 @@ use futures::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connection;
+use super::{connection::Connection, errors};
 use crate::{Error, TransportError, util::backoff::Backoff};
 
 /// The time a call waits for an attempt that is due, rather than fail.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// The lifetime below which a lost connection counts as a failure.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ pub(super) trait Dial: Send + Sync {
 }
 
 /// A connection that is made on demand, by one caller for all, and made again when it is lost.
-pub(super) struct Slot {
+pub(super) struct Reconnect {
     name: Arc<str>,
     dial: Box<dyn Dial>,
     backoff: Backoff,
@@ -49,7 +49,7 @@ pub(super) struct Slot {
     state: Mutex<State>,
     /// Cancels the attempt that is under way.
     stop: CancellationToken,
-    this: Weak<Slot>,
+    this: Weak<Reconnect>,
 }
 
 #[derive(Default)]
@@ -78,15 +78,15 @@ enum Phase {
 }
 
 /// The settings of a slot.
-pub(super) struct Settings {
+pub(super) struct ReconnectSettings {
     pub(super) name: Arc<str>,
     pub(super) backoff: Backoff,
     pub(super) connect_timeout: Duration,
     pub(super) in_background: bool,
 }
 
-impl Slot {
-    pub(super) fn new(settings: Settings, dial: Box<dyn Dial>) -> Arc<Self> {
+impl Reconnect {
+    pub(super) fn new(settings: ReconnectSettings, dial: Box<dyn Dial>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             name: settings.name,
             backoff: settings.backoff,
@@ -116,7 +116,7 @@ impl Slot {
     /// # Errors
     ///
     /// Returns an error if the connection cannot be made. If the next attempt is not due within
-    /// [`PATIENCE`], the error comes at once and says when the attempt is due.
+    /// [`MAX_WAIT`], the error comes at once and says when the attempt is due.
     pub(super) async fn get(&self) -> Result<Arc<Connection>, Error> {
         loop {
             let next = {
@@ -142,7 +142,7 @@ impl Slot {
     /// Returns the time until which to wait before the next attempt.
     fn wait(&self, state: &State) -> Result<Option<Instant>, Error> {
         if state.closed {
-            return Err(self.closed());
+            return Err(errors::closed(&self.name));
         }
         let Some(next_attempt) = state.next_attempt else {
             return Ok(None);
@@ -153,7 +153,7 @@ impl Slot {
         if wait.is_zero() {
             return Ok(None);
         }
-        if wait <= PATIENCE {
+        if wait <= MAX_WAIT {
             return Ok(Some(next_attempt));
         }
         let why = state.last_error.as_ref().map(ToString::to_string);
@@ -173,10 +173,6 @@ impl Slot {
         TransportError::not_delivered(message).with_upstream(self.name.clone())
     }
 
-    fn closed(&self) -> Error {
-        self.error("it has been closed").into()
-    }
-
     /// Begins an attempt that goes on even if no caller waits for it any more.
     fn start(&self, state: &mut State) -> Connecting {
         let dialled = self.dial.dial();
@@ -188,12 +184,7 @@ impl Slot {
             let dialled = stop.run_until_cancelled(tokio::time::timeout(limit, dialled));
             let connected = match dialled.await {
                 Some(Ok(connected)) => connected.map(Arc::new),
-                None => {
-                    let message = "it has been closed";
-                    Err(TransportError::not_delivered(message)
-                        .with_upstream(name)
-                        .into())
-                }
+                None => Err(errors::closed(&name)),
                 Some(Err(_)) => {
                     let message = format!("cannot connect within {limit:?}");
                     Err(TransportError::not_delivered(message)
@@ -224,7 +215,7 @@ impl Slot {
     fn settle(&self, connected: Result<Arc<Connection>, Error>) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         if state.closed {
-            return Err(self.closed());
+            return Err(errors::closed(&self.name));
         }
         match &connected {
             Ok(connection) => {
@@ -355,7 +346,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Reconnect {
     /// Cancels the attempt under way: no caller is left to use its connection.
     fn drop(&mut self) {
         self.stop.cancel();

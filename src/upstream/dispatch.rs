@@ -1,0 +1,241 @@
+//! The way of a request through an upstream: the connection that it needs, and the translation
+//! between revisions.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rmcp::model::{
+    ClientNotification, ClientRequest, EmptyResult, ErrorCode, ErrorData, LoggingLevel,
+    ServerResult, SetLevelRequest, SetLevelRequestParams,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    call::{self, UpstreamCall},
+    capabilities::ClaimedCapabilities,
+    connection::Connection,
+    connections::Connections,
+    errors, kinds, lenient_lists, listen, multi_round,
+    stats::UpstreamCounters,
+};
+#[cfg(feature = "gateway")]
+use crate::protocol::unreadable_items::LeftOut;
+use crate::{
+    Error, McpRequest, McpResponse, Refusal, ServedBy,
+    caller::Era,
+    code,
+    context::OnlyDeclared,
+    protocol::{
+        self,
+        unreadable_items::{Listing, UnreadableLog},
+    },
+};
+
+/// The state that all clones of an upstream share.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    /// Limit of the server's silence.
+    pub(super) request_timeout: Option<Duration>,
+    pub(super) connections: Connections,
+    /// The log level that a caller set last, where the level belongs to the connection.
+    pub(super) level: Mutex<Option<LoggingLevel>>,
+    pub(super) unreadable: UnreadableLog,
+    pub(super) claims: Arc<ClaimedCapabilities>,
+    pub(super) counters: Arc<UpstreamCounters>,
+    /// The calls in flight. It is closed once the upstream takes no more.
+    pub(super) calls: TaskTracker,
+    /// The listens in flight.
+    pub(super) listens: TaskTracker,
+}
+
+impl Shared {
+    /// Handles one request.
+    ///
+    /// The future of every call is as large as the largest branch here. So the rare branches are
+    /// boxed, and the request stays in its own box.
+    pub(super) async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
+        ServedBy::set(&request.context.extensions, &self.name);
+        let era = request.context.era();
+        if request.as_notification().is_some() {
+            return Box::pin(self.notify(request, era)).await;
+        }
+        if let Some(refused) = protocol::refuse(&request) {
+            return Err(refused);
+        }
+        let _in_flight = match request.message {
+            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
+            _ => self.calls.token(),
+        };
+        // The token comes first, so that a drain that begins now waits for this call.
+        if self.calls.is_closed() {
+            return Err(errors::closed(&self.name));
+        }
+        let connection = match self.connections.ready(era) {
+            Some(connection) => connection,
+            None => {
+                self.claims.set_next_caller(&request.context);
+                Box::pin(self.connections.get(era)).await?
+            }
+        };
+        if connection.may_be_forgotten() {
+            return Box::pin(self.dispatch_again(connection, era, request)).await;
+        }
+        self.dispatch(connection, era, request).await
+    }
+
+    /// Sends a request, and sends it again in a new session if the server has forgotten the
+    /// session: the server has done nothing for the first one.
+    async fn dispatch_again(
+        &self,
+        connection: Arc<Connection>,
+        era: Era,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        let again = request.clone();
+        let answer = self.dispatch(connection.clone(), era, request).await;
+        match answer {
+            Err(error) if error.is_not_delivered() && connection.is_lost() => {
+                let connection = self.connections.get(era).await?;
+                let answer = self.dispatch(connection, era, again).await;
+                answer.map_err(errors::forgotten_again)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        connection: Arc<Connection>,
+        era: Era,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        let modern = connection.era == Era::Modern;
+        // A server does no work for the lists and listens that layers request on their own behalf.
+        if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
+            connection.record_caller(&request.context);
+        }
+        let call = UpstreamCall {
+            connection,
+            upstream: self.name.clone(),
+            timeout: self.request_timeout,
+            era,
+        };
+        if !modern && !matches!(request.message, ClientRequest::SetLevelRequest(_)) {
+            self.restore_level(&call);
+        }
+        if !modern
+            && request.context.extensions.get::<OnlyDeclared>().is_some()
+            && !kinds::is_declared(&request.message, &call.connection.info.capabilities)
+        {
+            // A server without this list would answer so, but some servers never answer.
+            let method = request.method().to_owned();
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
+        }
+        match &request.message {
+            ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
+                ServerResult::DiscoverResult(call.connection.describe()),
+            )),
+            ClientRequest::InitializeRequest(_) => Err(Refusal::new(
+                "upstream",
+                "the connection to this server has been initialized; ask `server/discover`",
+            )
+            .with_code(code::FORBIDDEN)
+            .into()),
+            // Revision 2026-07-28 has neither; the level goes with each request.
+            ClientRequest::PingRequest(_) | ClientRequest::SetLevelRequest(_) if modern => {
+                Ok(McpResponse::new(EmptyResult {}))
+            }
+            ClientRequest::SetLevelRequest(request_level) => {
+                let level = request_level.params.level;
+                let answer = call.run(request).await?;
+                self.remember_level(&call, level);
+                Ok(answer)
+            }
+            ClientRequest::SubscriptionsListenRequest(_) if !modern => {
+                Box::pin(listen::run(call, request)).await
+            }
+            message => {
+                if modern && era == Era::Legacy && multi_round::may_want_input(message) {
+                    return Box::pin(multi_round::run(&call, request)).await;
+                }
+                let listing = Listing::of(message);
+                let answer = call.run(request).await;
+                match listing {
+                    Some(listing) => answer.map(|list| self.read_list(&call, listing, list)),
+                    None => answer,
+                }
+            }
+        }
+    }
+
+    /// Reads a list without the items that cannot be read, if it cannot be read whole.
+    fn read_list(
+        &self,
+        call: &UpstreamCall,
+        listing: Listing,
+        mut list: McpResponse,
+    ) -> McpResponse {
+        let mut left_out = Vec::new();
+        if let ServerResult::CustomResult(answer) = &list.result
+            && let Some((readable, unreadable)) = lenient_lists::read(listing, &answer.0)
+        {
+            call.connection.record_tools(&readable);
+            list.result = readable;
+            left_out = unreadable;
+        }
+        self.unreadable.read(listing, &left_out);
+        if !left_out.is_empty() {
+            self.unreadable.log(&self.name, &left_out);
+            #[cfg(feature = "gateway")]
+            list.extensions.insert(LeftOut(left_out.into()));
+        }
+        list
+    }
+
+    fn remember_level(&self, call: &UpstreamCall, level: LoggingLevel) {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        call.connection.mark_level_set();
+    }
+
+    /// Sends a new connection the log level that was set on the one before.
+    fn restore_level(&self, call: &UpstreamCall) {
+        let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(level) = level.filter(|_| call.connection.mark_level_set()) else {
+            return;
+        };
+        let call = call.clone();
+        tokio::spawn(async move {
+            let request = SetLevelRequest::new(SetLevelRequestParams::new(level));
+            if let Err(error) = call
+                .run(call::own(ClientRequest::SetLevelRequest(request)))
+                .await
+            {
+                tracing::debug!(%error, "the log level could not be set again");
+            }
+        });
+    }
+
+    /// Passes a client's notification on, if it concerns the server.
+    async fn notify(&self, request: McpRequest, era: Era) -> Result<McpResponse, Error> {
+        let mut parts = request.into_all_parts();
+        match parts.take_notification().and_then(protocol::from_client) {
+            None => {}
+            // These notifications concern the caller's connection. The upstream's connection has
+            // its own handshake, cancels by itself, and gives its own progress tokens.
+            Some(
+                ClientNotification::InitializedNotification(_)
+                | ClientNotification::CancelledNotification(_)
+                | ClientNotification::ProgressNotification(_),
+            ) => {}
+            Some(notification) => {
+                let connection = self.connections.get(era).await?;
+                connection.record_caller(&parts.context);
+                let sent = connection.notify(notification).await;
+                sent.map_err(|error| errors::of_call(&self.name, error))?;
+            }
+        }
+        Ok(McpResponse::new(EmptyResult {}))
+    }
+}

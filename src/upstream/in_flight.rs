@@ -1,0 +1,116 @@
+//! Requests that were sent and are not answered. Dropping one cancels it at the server.
+
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{
+    RoleClient,
+    model::{CancelledNotification, CancelledNotificationParam, ProgressToken, RequestId},
+    service::{RequestHandle, ServiceError},
+};
+
+use super::{
+    connection::Connection,
+    route::{Route, Routes},
+};
+use crate::lines::Why;
+
+/// The route of a call that was sent directly, as long as messages can come for it.
+pub(super) struct EnteredRoute<'a> {
+    routes: &'a Routes,
+    id: RequestId,
+}
+
+impl<'a> EnteredRoute<'a> {
+    pub(super) fn new(routes: &'a Arc<Routes>, id: RequestId, route: Route) -> Self {
+        routes.enter(id.clone(), None, route);
+        Self { routes, id }
+    }
+}
+
+impl Drop for EnteredRoute<'_> {
+    fn drop(&mut self) {
+        self.routes.leave(&self.id);
+    }
+}
+
+/// A request that was sent and is not answered. Dropping it cancels the request at the server.
+pub(super) struct RequestInFlight<'a> {
+    pub(super) connection: &'a Arc<Connection>,
+    pub(super) handle: Option<RequestHandle<RoleClient>>,
+}
+
+impl RequestInFlight<'_> {
+    /// Ends the request: the answer has arrived. Returns the reason if it cannot be read.
+    pub(super) fn complete(mut self) -> Option<Why> {
+        let handle = self.handle.take()?;
+        let routes = &self.connection.routes;
+        routes.complete(&handle.id, &handle.progress_token)
+    }
+}
+
+impl Drop for RequestInFlight<'_> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        let (connection, routes) = (self.connection, &self.connection.routes);
+        routes.abandon(&handle.id, &handle.progress_token);
+        send_cancelled(connection, handle.cancel(Some(CANCELLED.to_owned())));
+    }
+}
+
+/// A request over a client that its owner serves. Dropping it before the answer cancels the request
+/// at the server.
+pub(super) struct ForeignRequestInFlight<'a> {
+    pub(super) connection: &'a Arc<Connection>,
+    pub(super) id: RequestId,
+    pub(super) token: ProgressToken,
+    pub(super) answered: bool,
+}
+
+impl Drop for ForeignRequestInFlight<'_> {
+    fn drop(&mut self) {
+        let routes = &self.connection.routes;
+        if self.answered {
+            routes.complete(&self.id, &self.token);
+            return;
+        }
+        routes.abandon(&self.id, &self.token);
+        let peer = self.connection.peer.clone();
+        let params =
+            CancelledNotificationParam::new(Some(self.id.clone()), Some(CANCELLED.to_owned()));
+        let cancelled = CancelledNotification::new(params).into();
+        let sending = async move { peer.send_notification(cancelled).await };
+        send_cancelled(self.connection, sending);
+    }
+}
+
+/// The reason in a cancellation to a server.
+const CANCELLED: &str = "the caller does not wait for it any more";
+
+/// The time a cancellation keeps a connection that has no other user.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tells the server of a cancellation. The connection is kept until then: rmcp sends nothing more
+/// once its client has been dropped.
+fn send_cancelled(
+    connection: &Arc<Connection>,
+    sending: impl Future<Output = Result<(), ServiceError>> + Send + 'static,
+) {
+    if connection.is_lost() {
+        return;
+    }
+    let kept = connection.clone();
+    connection.runtime.spawn(async move {
+        let mut sending = std::pin::pin!(sending);
+        let in_time = tokio::time::timeout(CANCEL_TIMEOUT, &mut sending).await;
+        drop(kept);
+        let sent = match in_time {
+            Ok(sent) => sent,
+            Err(_) => sending.await,
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the server could not be told of a cancellation");
+        }
+    });
+}

@@ -1,0 +1,220 @@
+//! The calls in flight on one connection, from the request to the answer.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rmcp::{
+    RoleClient,
+    model::{JsonRpcMessage, ProgressToken, RequestId, SubscriptionFilter},
+    service::RxJsonRpcMessage,
+};
+
+use super::{
+    callers::CallerKey,
+    mailbox::Route,
+    table::{Listener, Table, own_id},
+};
+use crate::{
+    CallContext,
+    lines::Why,
+    upstream::{
+        answers::{self, Expected},
+        capabilities::ClaimedCapabilities,
+        stats::UpstreamCounters,
+    },
+};
+
+/// The calls in flight on one connection.
+pub(in crate::upstream) struct Routes {
+    table: Mutex<Table>,
+    /// Set once the connection has had several callers: from then on, callers need not be recorded.
+    shared: AtomicBool,
+    counters: Arc<UpstreamCounters>,
+    claims: Arc<ClaimedCapabilities>,
+}
+
+impl Routes {
+    pub(in crate::upstream) fn new(
+        counters: Arc<UpstreamCounters>,
+        claims: Arc<ClaimedCapabilities>,
+    ) -> Self {
+        Self {
+            table: Mutex::default(),
+            shared: AtomicBool::new(false),
+            counters,
+            claims,
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::upstream) fn counters(&self) -> &UpstreamCounters {
+        &self.counters
+    }
+
+    /// Records the caller of a request, before the request is processed.
+    pub(in crate::upstream) fn record_caller(&self, context: &CallContext) {
+        if self.shared.load(Ordering::Relaxed) {
+            return;
+        }
+        let caller = CallerKey::of(context);
+        let deferred = {
+            let mut table = self.table();
+            if !table.callers.record(caller) {
+                return;
+            }
+            std::mem::take(&mut table.deferred)
+        };
+        self.shared.store(true, Ordering::Relaxed);
+        self.claims.set_several_callers();
+        match deferred.notifications.len() {
+            0 => {}
+            dropped => self.counters.unattributed(dropped as u64),
+        }
+    }
+
+    /// Enters a call, just before its request is sent.
+    pub(in crate::upstream) fn enter(
+        self: &Arc<Self>,
+        id: RequestId,
+        token: Option<ProgressToken>,
+        route: Route,
+    ) {
+        let mut table = self.table();
+        // A call that was dropped before its request was sent has left already.
+        if table.closed || route.sender.is_closed() {
+            return;
+        }
+        table.next += 1;
+        let order = table.next;
+        if let Some(token) = token {
+            table.deliver_early_progress(&token, &route, &self.counters);
+            table.tokens.insert(token, id.clone());
+        }
+        if !route.listens && !route.quiet {
+            table.calls.insert(order, id.clone());
+        }
+        table.routes.insert(id, (order, route));
+        self.deliver_deferred(table);
+    }
+
+    /// Starts to keep progress that comes before its call is entered.
+    pub(in crate::upstream) fn keep_early_progress(&self) {
+        self.table().early = Some(VecDeque::new());
+    }
+
+    /// Accepts updates of resources without a subscription, because the server takes no
+    /// subscriptions.
+    pub(in crate::upstream) fn accept_unrequested_updates(&self) {
+        self.table().accepts_unrequested_updates = true;
+    }
+
+    /// Enters a request of rmcp's own.
+    pub(super) fn enter_handshake(&self, id: RequestId, expected: Expected) {
+        self.table().handshake = Some((id, expected));
+    }
+
+    /// Reads a message of the server, an answer as what its request asks for.
+    pub(in crate::upstream) fn read(
+        &self,
+        text: &[u8],
+    ) -> serde_json::Result<RxJsonRpcMessage<RoleClient>> {
+        answers::message_in(text, |id| self.table().expected(id))
+    }
+
+    /// Removes a call that was answered. Returns the reason if the answer cannot be read.
+    pub(in crate::upstream) fn complete(
+        &self,
+        id: &RequestId,
+        token: &ProgressToken,
+    ) -> Option<Why> {
+        let route = self.table().remove(id, token)?;
+        route.unreadable
+    }
+
+    /// Removes a call that no caller waits for any more. The server may go on with it, even if it
+    /// is told.
+    pub(in crate::upstream) fn abandon(&self, id: &RequestId, token: &ProgressToken) {
+        let mut table = self.table();
+        let Some(route) = table.remove(id, token) else {
+            return;
+        };
+        // Once it is answered, the server is done with it, even if the caller did not take the
+        // answer.
+        if !route.listens && !route.answered {
+            table.abandoned.insert(id.clone());
+        }
+    }
+
+    /// Records that the server has answered a request, and puts the kept result into the answer.
+    pub(super) fn answered(&self, message: &mut RxJsonRpcMessage<RoleClient>) {
+        let id = match message {
+            JsonRpcMessage::Response(response) => own_id(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref().and_then(own_id),
+            _ => None,
+        };
+        let Some(id) = id else { return };
+        let mut table = self.table();
+        if let Some((_, route)) = table.routes.get_mut(&id) {
+            route.answered = true;
+            if let JsonRpcMessage::Response(response) = message
+                && let Some(result) = route.stream.take_result()
+            {
+                response.result = result;
+            }
+        } else {
+            table.abandoned.remove(&id);
+            table.handshake.take_if(|(handshake, _)| *handshake == id);
+        }
+        table.settle_unattributed();
+    }
+
+    /// Enters a listen that takes the connection's own notifications.
+    pub(in crate::upstream) fn enter_listener(
+        self: &Arc<Self>,
+        route: Route,
+        filter: SubscriptionFilter,
+    ) -> u64 {
+        let mut table = self.table();
+        table.next += 1;
+        let order = table.next;
+        if !table.closed {
+            table.listeners.insert(order, Listener { route, filter });
+            self.deliver_deferred(table);
+        }
+        order
+    }
+
+    pub(in crate::upstream) fn leave_listener(&self, order: u64) {
+        self.table().listeners.remove(&order);
+    }
+
+    /// Ends every call by closing its mailbox: the connection is lost.
+    pub(in crate::upstream) fn close(&self) {
+        let lost = {
+            let mut table = self.table();
+            table.closed = true;
+            (
+                std::mem::take(&mut table.routes),
+                std::mem::take(&mut table.listeners),
+                std::mem::take(&mut table.calls),
+                std::mem::take(&mut table.tokens),
+                std::mem::take(&mut table.deferred),
+            )
+        };
+        drop(lost);
+    }
+
+    /// Ends the listens that take the connection's own notifications.
+    pub(in crate::upstream) fn end_listeners(&self) {
+        let ended = std::mem::take(&mut self.table().listeners);
+        drop(ended);
+    }
+}

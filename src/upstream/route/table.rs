@@ -1,0 +1,108 @@
+//! The calls and listens of a connection, and the look-ups among them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use rmcp::model::{ProgressToken, RequestId, ServerNotification, SubscriptionFilter};
+
+use super::{
+    abandoned::Abandoned,
+    callers::Callers,
+    mailbox::Route,
+    server_requests::{DeferredMessages, PendingRequests, Scope},
+    unattributed::{UnattributedAnswer, UnattributedAnswers},
+};
+use crate::upstream::{answers::Expected, kinds::number_in};
+
+/// A listen that the upstream answers itself, from the connection's notifications.
+pub(super) struct Listener {
+    pub(super) route: Route,
+    pub(super) filter: SubscriptionFilter,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) closed: bool,
+    pub(super) callers: Callers,
+    /// Messages that name no call, and wait for the only caller.
+    pub(super) deferred: DeferredMessages,
+    pub(super) pending_requests: PendingRequests,
+    /// The calls by age, so that the newest call of a session is found.
+    pub(super) calls: BTreeMap<Order, RequestId>,
+    pub(super) routes: HashMap<RequestId, (Order, Route)>,
+    /// Calls that no caller waits for, but that the server may still process.
+    pub(super) abandoned: Abandoned,
+    pub(super) tokens: HashMap<ProgressToken, RequestId>,
+    pub(super) listeners: HashMap<Order, Listener>,
+    /// `true` if the server takes no subscriptions, and so sends updates of any resource.
+    pub(super) accepts_unrequested_updates: bool,
+    pub(super) next: Order,
+    /// rmcp's own request, while the connection is being established.
+    pub(super) handshake: Option<(RequestId, Expected)>,
+    pub(super) unattributed: UnattributedAnswers,
+    /// Progress of calls whose tokens are not known yet, where rmcp assigns the token of a call as
+    /// it sends the call.
+    pub(super) early: Option<VecDeque<ServerNotification>>,
+    /// Requests whose answers did not come to rmcp, until rmcp has been told.
+    pub(super) failed: VecDeque<(RequestId, UnattributedAnswer)>,
+}
+
+pub(super) type Order = u64;
+
+/// The id as this side gives it.
+pub(super) fn own_id(id: &RequestId) -> Option<RequestId> {
+    number_in(id).map(RequestId::Number)
+}
+
+impl Table {
+    /// Returns the result type of this request.
+    pub(super) fn expected(&self, id: &RequestId) -> Option<Expected> {
+        let id = own_id(id)?;
+        if let Some((_, route)) = self.routes.get(&id) {
+            return route.expected;
+        }
+        let (handshake, expected) = self.handshake.as_ref()?;
+        (*handshake == id).then_some(*expected)
+    }
+
+    pub(super) fn remove(&mut self, id: &RequestId, token: &ProgressToken) -> Option<Route> {
+        self.tokens.remove(token);
+        let (order, route) = self.routes.remove(id)?;
+        self.calls.remove(&order);
+        Some(route)
+    }
+
+    /// Returns the route for a request that names no call, if the only caller can be reached. A
+    /// listen outlives a call that is quickly done, so it comes before such a call.
+    pub(super) fn route_for_request(&mut self) -> Option<(Scope, &mut Route)> {
+        if !self.callers.is_one() {
+            return None;
+        }
+        let newest = |lists: bool| {
+            let mut calls = self.calls.values().rev();
+            let found = calls.find(|id| {
+                let route = self.routes.get(id).map(|(_, route)| route);
+                route.is_some_and(|route| route.accepts_unattributed() && route.lists == lists)
+            });
+            found.cloned().map(Scope::Call)
+        };
+        let listener = || {
+            let listeners = self.listeners.iter();
+            let mut open = listeners.filter(|(_, one)| one.route.accepts_unattributed());
+            open.next().map(|(order, _)| Scope::Listener(*order))
+        };
+        let scope = newest(false).or_else(listener).or_else(|| newest(true))?;
+        self.route_in(&scope).map(|route| (scope, route))
+    }
+
+    /// Returns the route of the call or the listen that a permit is counted at.
+    pub(super) fn route_in(&mut self, scope: &Scope) -> Option<&mut Route> {
+        match scope {
+            Scope::Connection => None,
+            Scope::Call(id) => self.routes.get_mut(id).map(|(_, route)| route),
+            Scope::Listener(order) => {
+                let listener = self.listeners.get_mut(order);
+                listener.map(|listener| &mut listener.route)
+            }
+        }
+    }
+}
