@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use rmcp::model::{
     ClientRequest, EmptyResult, ErrorCode, ErrorData, PaginatedRequestParams, Prompt, Reference,
     Resource, ResourceTemplate, Skill, Tool,
@@ -22,8 +21,7 @@ use super::{
     tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared, protocol,
-    request::RequestParts,
+    CallContext, Error, McpRequest, McpResponse, ServedBy, protocol, request::RequestParts,
 };
 
 impl Shared {
@@ -63,32 +61,26 @@ impl Shared {
                 }
             }
         }
+        let context = &request.context;
         match &request.message {
             ClientRequest::DiscoverRequest(_) => self.discover(&members, request).await,
             ClientRequest::PingRequest(_) => Ok(McpResponse::new(EmptyResult {})),
             ClientRequest::SetLevelRequest(_) => self.broadcast(&members, request).await,
             ClientRequest::ListToolsRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Tool>(&members, params, &request.context).await
+                self.list::<Tool>(&members, &list.params, context).await
             }
             ClientRequest::ListPromptsRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Prompt>(&members, params, &request.context)
-                    .await
+                self.list::<Prompt>(&members, &list.params, context).await
             }
             ClientRequest::ListResourcesRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Resource>(&members, params, &request.context)
-                    .await
+                self.list::<Resource>(&members, &list.params, context).await
             }
             ClientRequest::ListResourceTemplatesRequest(list) => {
-                let params = list.params.clone();
-                self.list::<ResourceTemplate>(&members, params, &request.context)
+                self.list::<ResourceTemplate>(&members, &list.params, context)
                     .await
             }
             ClientRequest::ListSkillsRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Skill>(&members, params, &request.context).await
+                self.list::<Skill>(&members, &list.params, context).await
             }
             _ => self.dispatch(request).await,
         }
@@ -248,10 +240,10 @@ impl Shared {
     async fn list<T: ListItem>(
         &self,
         members: &ActiveMembers,
-        params: Option<PaginatedRequestParams>,
+        params: &Option<PaginatedRequestParams>,
         context: &CallContext,
     ) -> Result<McpResponse, Error> {
-        let cursor = params.and_then(|params| params.cursor);
+        let cursor = params.as_ref().and_then(|params| params.cursor.as_deref());
         let age = match cursor {
             Some(_) => Age::Paging,
             None => Age::Fresh,
@@ -261,56 +253,9 @@ impl Shared {
         if none && let Some(error) = gathered.errors.pop() {
             return Err(error);
         }
-        let mut response = pages::page(gathered, cursor.as_deref(), &self.rules)?;
+        let mut response = pages::page(gathered, cursor, &self.rules)?;
         members.mark_private(&mut response, context);
         Ok(response)
-    }
-
-    /// Sends the same request to every member. It succeeds if one member answers; members that do
-    /// not know the method, or cannot be reached, are ignored then.
-    async fn broadcast(
-        &self,
-        members: &ActiveMembers,
-        mut request: McpRequest,
-    ) -> Result<McpResponse, Error> {
-        request.context.extensions.remove::<ServedBy>();
-        if members.list.len() > 1 {
-            request.context.extensions.insert(OnlyDeclared);
-        }
-        let timeout = self.rules.list_timeout;
-        let asked = members.list.iter().map(|member| {
-            let mut request = request.clone();
-            self.map_visibility(member, &mut request.context);
-            let call = member.call(request);
-            async move {
-                let answered = tokio::time::timeout(timeout, call).await;
-                answered.unwrap_or_else(|_| Err(Error::timeout(timeout)))
-            }
-        });
-        let mut failed = None;
-        let mut answered = false;
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(_) => answered = true,
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        match failed {
-            Some(error) if !answered => Err(error),
-            _ => Ok(McpResponse::new(EmptyResult {})),
-        }
-    }
-
-    /// Forwards a client's notification to every member.
-    async fn notify_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
-        let members = self.members();
-        match only(members.list.iter()) {
-            Some(member) => {
-                self.map_visibility(member, &mut request.context);
-                member.call(request).await
-            }
-            None => self.broadcast(&members, request).await,
-        }
     }
 }
 

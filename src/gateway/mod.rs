@@ -144,6 +144,7 @@
 //! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
 //!   a minute. Past that a fetch ends with its caller.
 
+mod broadcast;
 mod discover;
 mod dispatch;
 mod handle;

@@ -206,7 +206,7 @@ impl Shared {
         );
         let mut list = slot.list.clone();
         list.retain(|other| other.name != member.name);
-        list.push(Arc::new(ListedMember::new(member)));
+        list.push(Arc::new(ListedMember::new(member, self.notifier.clone())));
         *slot = Arc::new(ActiveMembers::of(list)?);
         drop(slot);
         self.members_changed(present.as_slice());
@@ -315,16 +315,7 @@ impl Shared {
         for member in members {
             watch_member(member, context);
         }
-        gather::gather::<T>(
-            members,
-            key,
-            merged,
-            &self.rules,
-            &self.notifier,
-            context,
-            age,
-        )
-        .await
+        gather::gather::<T>(members, key, merged, &self.rules, context, age).await
     }
 }
 

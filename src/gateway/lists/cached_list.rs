@@ -66,6 +66,7 @@ impl<T> ListCache<T> {
 pub(in crate::gateway) type Fetched<T> = Result<Arc<CachedList<T>>, Error>;
 
 /// A fetch that all callers of the list share.
+#[derive(Clone)]
 pub(in crate::gateway) struct SharedFetch<T> {
     pub(super) id: u64,
     pub(super) change: u64,

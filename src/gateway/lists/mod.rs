@@ -1,5 +1,6 @@
 //! Lists: cached for each member, and merged for the callers.
 
+pub(super) mod all_pages;
 pub(super) mod cached_list;
 pub(super) mod fetch;
 pub(super) mod gather;
