@@ -17,6 +17,7 @@ mod in_flight;
 mod reach;
 mod resilience;
 mod serve;
+mod server;
 mod session;
 mod status;
 mod transport;
