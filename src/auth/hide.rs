@@ -1,10 +1,14 @@
 //! The common error for unknown items and for items that the caller may not know of.
 
-use rmcp::model::{ClientRequest, ErrorCode, ErrorData, Reference};
+use rmcp::model::{ErrorCode, ErrorData};
 use serde_json::json;
 
 use super::Item;
-use crate::{Error, McpRequest, McpResponse, caller::Era};
+use crate::{
+    Error, McpRequest, McpResponse,
+    caller::Era,
+    protocol::{methods, target::TargetKind},
+};
 
 /// The target of a request, and the form of the error if it is unknown.
 #[derive(Clone, Debug)]
@@ -45,27 +49,17 @@ enum Kind {
 impl Named {
     /// Returns the target of the request, if it has a single one.
     pub(super) fn of(request: &McpRequest) -> Option<Self> {
-        let kind = match &request.message {
-            ClientRequest::CallToolRequest(_) => Kind::Tool,
-            ClientRequest::GetPromptRequest(_) => Kind::Prompt,
-            ClientRequest::ReadResourceRequest(_)
-            | ClientRequest::ReadResourceDirectoryRequest(_)
-            | ClientRequest::SubscribeRequest(_)
-            | ClientRequest::UnsubscribeRequest(_)
-            | ClientRequest::GetSkillRequest(_) => Kind::Resource,
-            ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
-                Reference::Prompt(_) => Kind::Prompt,
-                Reference::Resource(_) => Kind::Resource,
-                _ => return None,
-            },
-            ClientRequest::GetTaskRequest(_)
-            | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => Kind::Task,
-            _ => return None,
+        let target = methods::target(&request.message)?;
+        let kind = match target.kind {
+            TargetKind::Tool => Kind::Tool,
+            TargetKind::Prompt => Kind::Prompt,
+            TargetKind::Resource | TargetKind::Skill => Kind::Resource,
+            TargetKind::Task => Kind::Task,
+            TargetKind::Reference => return None,
         };
         Some(Self {
             kind,
-            name: request.target()?.to_owned(),
+            name: target.name.to_owned(),
             era: request.context.era(),
         })
     }

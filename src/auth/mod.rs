@@ -130,7 +130,6 @@ mod claims;
 mod client;
 mod credential;
 mod error;
-mod filter;
 mod hide;
 pub mod http;
 #[cfg(feature = "jwt")]

@@ -3,10 +3,17 @@ use std::{
     fmt,
 };
 
-use rmcp::model::{ClientRequest, Reference};
+use rmcp::model::ClientRequest;
 
 use super::{AuthError, Item, Policy, PolicyDecision, Scopes};
-use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
+use crate::{
+    Error, McpRequest, Principal, Refusal, code,
+    protocol::{
+        methods::{self, Method},
+        target::TargetKind,
+    },
+    util::glob,
+};
 
 /// The scopes that tools, prompts, resources and methods need, by their outward names.
 ///
@@ -177,31 +184,19 @@ enum About {
     Misshapen,
 }
 
-fn about(method: &str) -> About {
-    match method {
-        "tools/call" => About::Tool,
-        "prompts/get" => About::Prompt,
-        "resources/read"
-        | "resources/directory/read"
-        | "resources/subscribe"
-        | "resources/unsubscribe"
-        | "skills/get" => About::Resource,
-        "completion/complete" => About::Reference,
-        "ping"
-        | "initialize"
-        | "server/discover"
-        | "logging/setLevel"
-        | "tools/list"
-        | "prompts/list"
-        | "resources/list"
-        | "resources/templates/list"
-        | "skills/list"
-        | "subscriptions/listen"
-        | "tasks/get"
-        | "tasks/update"
-        | "tasks/cancel" => About::Nothing,
-        _ if method.starts_with("notifications/") => About::Nothing,
-        _ => About::Unknown,
+fn about(name: &str) -> About {
+    let Some(method) = Method::named(name) else {
+        return match name.starts_with("notifications/") {
+            true => About::Nothing,
+            false => About::Unknown,
+        };
+    };
+    match method.row().target {
+        Some(TargetKind::Tool) => About::Tool,
+        Some(TargetKind::Prompt) => About::Prompt,
+        Some(TargetKind::Resource | TargetKind::Skill) => About::Resource,
+        Some(TargetKind::Reference) => About::Reference,
+        Some(TargetKind::Task) | None => About::Nothing,
     }
 }
 
@@ -386,13 +381,10 @@ impl Policy for Rules {
             // The params do not fit the method, so the target cannot be read, or the response is
             // not the list that would be filtered.
             known if known != About::Unknown && is_custom(request) => About::Misshapen,
-            About::Reference => match &request.message {
-                ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
-                    Reference::Prompt(_) => About::Prompt,
-                    Reference::Resource(_) => About::Resource,
-                    _ => About::Misshapen,
-                },
-                _ => About::Misshapen,
+            About::Reference => match methods::target(&request.message) {
+                Some(target) if target.kind == TargetKind::Prompt => About::Prompt,
+                Some(_) => About::Resource,
+                None => About::Misshapen,
             },
             known => known,
         };

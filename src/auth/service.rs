@@ -8,19 +8,23 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::{ClientRequest, ServerNotification, ServerResult};
+use rmcp::model::{CacheScope, ClientRequest, ServerNotification, ServerResult};
 use tower::Service;
 
 use super::{
-    AuthError, Item, Policy, PolicyDecision, Rules, Verified,
-    credential::CallerToken,
-    filter::{self, List},
-    hide::Named,
-    layer::Shared,
-    token_source::Shown,
-    visibility::CallerVisibility,
+    AuthError, Item, Policy, PolicyDecision, Rules, Verified, credential::CallerToken, hide::Named,
+    layer::Shared, token_source::Shown, visibility::CallerVisibility,
 };
-use crate::{Decision, Error, McpRequest, McpResponse, Principal, protocol};
+use crate::{
+    Decision, Error, McpRequest, McpResponse, Principal,
+    protocol::{
+        self,
+        lists::{self, ListKind},
+        methods::{self, Method},
+        results,
+        target::TargetKind,
+    },
+};
 
 /// Limit of the age of an authentication by the HTTP companion. It usually is milliseconds old, but
 /// a session keeps a copy of its first request for its listen.
@@ -116,7 +120,8 @@ fn refuse_caller(request: &McpRequest, error: AuthError) -> Error {
 struct Guard {
     /// The expiry of the caller's token.
     expires_at: Option<SystemTime>,
-    list: Option<List>,
+    /// The method, if its result is a list.
+    lists: Option<Method>,
     /// The target of the request, if the caller may not learn whether it exists.
     named: Option<Named>,
     /// The caller's visibility, if the caller is known, with the inner calls that it decided on.
@@ -217,7 +222,7 @@ impl Shared {
             request.context.state_decision(Decision::Allowed, None, "");
             return Ok(Guard {
                 expires_at: None,
-                list: None,
+                lists: None,
                 named: None,
                 visibility: None,
                 listens: false,
@@ -246,10 +251,7 @@ impl Shared {
                 .with_reason("the task belongs to another principal, or is unknown");
             return Err(self.deny(&rules, &principal, true, request, error));
         }
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
+        let listens = request.is_listen();
         if listens {
             self.narrow_listen(request, &principal);
         }
@@ -261,7 +263,7 @@ impl Shared {
         request.context.limit_visibility_to(visibility.clone());
         Ok(Guard {
             visibility: Some(visibility),
-            list: List::of(&request.message),
+            lists: Method::of(&request.message).filter(|method| method.row().list.is_some()),
             named: (!reveals)
                 .then(|| Named::called(request).or_else(|| Named::of(request)))
                 .flatten(),
@@ -324,14 +326,9 @@ impl Shared {
     }
 
     fn is_anothers_task(&self, request: &McpRequest, principal: &Principal) -> bool {
-        match &request.message {
-            ClientRequest::GetTaskRequest(_)
-            | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => request
-                .target()
-                .is_some_and(|task| self.tasks.is_anothers(task, principal)),
-            _ => false,
-        }
+        methods::target(&request.message).is_some_and(|target| {
+            target.kind == TargetKind::Task && self.tasks.is_anothers(target.name, principal)
+        })
     }
 
     /// Removes resources that the caller may not see from a listen, also when the rules change
@@ -347,14 +344,16 @@ impl Shared {
             .context
             .caller
             .filter_map_notifications(move |notification| {
-                let shows = |item: Item<'_>| shared.shows(item, &principal);
                 let passes = match &notification {
+                    ServerNotification::ResourceUpdatedNotification(updated) => {
+                        shared.shows(Item::Resource(&updated.params.uri), &principal)
+                    }
                     ServerNotification::TaskStatusNotification(status) => {
                         // A status contains the id and the result of a task.
                         let task = &status.params.task.task.task_id;
                         shared.tasks.is_known_as(task, &principal)
                     }
-                    other => filter::lets_pass(other, shows),
+                    _ => true,
                 };
                 passes.then_some(notification)
             });
@@ -386,6 +385,14 @@ fn covers(open: &str, request: &McpRequest) -> bool {
     same && (!custom || request.as_notification().is_some())
 }
 
+/// Sets the cache scope of a result to private (MCP 2026-07-28, SEP-2549). A server may declare it
+/// public, but behind a guard it is not, and caches between here and the caller obey the scope.
+fn set_private_scope(result: &mut ServerResult) {
+    if let (_, Some(scope)) = results::cache_hints(result) {
+        *scope = CacheScope::Private;
+    }
+}
+
 impl Guard {
     /// Waits for the response, and filters it for the caller.
     async fn watch<E: Into<Error>>(
@@ -414,24 +421,23 @@ impl Guard {
             }
         }
         let mut response = answer?;
-        if let Some(list) = self.list {
+        if let Some(method) = self.lists {
+            // rmcp may have read the list as another type, which would not be filtered.
             let result = mem::replace(&mut response.result, ServerResult::empty(()));
-            response.result = list.expect(result)?;
+            response.result = method.expect(result)?;
         }
         match &mut response.result {
             ServerResult::CreateTaskResult(created) => {
                 shared.tasks.began(&created.task.task_id, principal);
             }
             // Every result that is a list is filtered, whatever the request was.
-            result if List::is_one(result) => {
+            result if ListKind::of(result).is_some() => {
                 let rules = shared.rules();
-                filter::filter(result, |item: Item<'_>| {
-                    shared.shows_by(&rules, item, principal)
-                });
+                lists::retain(result, |item| shared.shows_by(&rules, item, principal));
             }
             _ => {}
         }
-        filter::close(&mut response.result);
+        set_private_scope(&mut response.result);
         response.mark_private(principal);
         Ok(response)
     }

@@ -2,7 +2,6 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use rmcp::model::ClientRequest;
 use serde_json::Value;
 use tokio::time::Instant;
 use tower::{Service, retry::budget::Budget};
@@ -14,7 +13,11 @@ use super::{
     policy::MOST_RETRIES,
     service::{Answer, Stack},
 };
-use crate::{Audience, Error, McpRequest, Outcome, Repeat, context::next_id};
+use crate::{
+    Audience, Error, McpRequest, Outcome, Repeat,
+    context::next_id,
+    protocol::methods::{Effect, Method},
+};
 
 pub(super) struct Call {
     policy: Arc<RetryPolicy>,
@@ -53,7 +56,7 @@ impl Call {
         if max_retries == 0 {
             return None;
         }
-        if shared.idempotency_key && !is_harmless(request) && !listens(request) {
+        if shared.idempotency_key && !is_harmless(request) && !request.is_listen() {
             let own = request.context.meta.entry(IDEMPOTENCY_META_KEY);
             own.or_insert_with(|| random_key().into());
         }
@@ -178,7 +181,7 @@ impl Call {
     /// Returns `true` if the request can safely run once more.
     fn is_safe(&self, stack: &Stack, request: &McpRequest) -> bool {
         // A person who has answered must not be asked the same again.
-        if listens(request) || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
+        if request.is_listen() || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
             return false;
         }
         self.policy.safe.unwrap_or_else(|| {
@@ -257,23 +260,10 @@ async fn reached(end: Option<Instant>) {
     }
 }
 
-fn listens(request: &McpRequest) -> bool {
-    matches!(
-        request.message,
-        ClientRequest::SubscriptionsListenRequest(_)
-    )
-}
-
 /// Returns `true` if the specification makes the method safe to repeat: it only reads, or sets the
 /// same value again.
 fn is_harmless(request: &McpRequest) -> bool {
-    request.is_read()
-        || matches!(
-            request.message,
-            ClientRequest::SetLevelRequest(_)
-                | ClientRequest::SubscribeRequest(_)
-                | ClientRequest::UnsubscribeRequest(_)
-        )
+    Method::of(&request.message).is_some_and(|method| method.row().effect != Effect::Acts)
 }
 
 fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
@@ -286,7 +276,7 @@ fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
 
 /// Returns `false` if [`Call::is_safe`] cannot return `true`. This needs no lookup.
 fn may_be_safe(shared: &Shared, policy: &RetryPolicy, request: &McpRequest) -> bool {
-    !listens(request)
+    !request.is_listen()
         && policy.safe.unwrap_or_else(|| {
             is_harmless(request) || (shared.trusts_annotations && request.as_tool_call().is_some())
         })

@@ -22,6 +22,7 @@ use crate::{
         AuthError, AuthErrorKind, Authenticated, Item, Policy, Rules, Verified, bearer_token,
         no_token_in_query,
     },
+    protocol::target::TargetKind,
 };
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -292,12 +293,11 @@ fn is_hidden(rules: &Rules, message: &Message<'_>, method: &str, principal: &Pri
     let Some(target) = message.target() else {
         return rules.needs_target(method);
     };
-    let item = match method {
-        "tools/call" => Item::Tool(target),
-        "prompts/get" => Item::Prompt(target),
-        "completion/complete" => return true,
-        _ if rules.needs_target(method) => Item::Resource(target),
-        _ => return true,
+    let item = match message.target_kind() {
+        Some(TargetKind::Tool) => Item::Tool(target),
+        Some(TargetKind::Prompt) => Item::Prompt(target),
+        Some(TargetKind::Resource | TargetKind::Skill) => Item::Resource(target),
+        Some(TargetKind::Task | TargetKind::Reference) | None => return true,
     };
     !rules.shows(item, principal)
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use lru::LruCache;
-use rmcp::model::ClientRequest;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -154,11 +153,7 @@ impl Shared {
 
     /// Returns the key of a request, or `None` if it goes through no breaker.
     pub(super) fn key(&self, request: &McpRequest) -> Option<Arc<str>> {
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
-        if listens || request.as_notification().is_some() {
+        if request.is_listen() || request.as_notification().is_some() {
             return None;
         }
         match &self.key_by {
