@@ -274,6 +274,7 @@
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![expect(
     deprecated,
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
@@ -339,7 +340,7 @@ pub use response::{McpResponse, ResponseParts};
 pub use server::lenient_http::{
     EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
 };
-pub use server::{Handler, McpServer};
+pub use server::{Handler, McpServer, ServerHandle, ServerStats};
 pub use stack::{BoxStack, Stack};
 
 #[cfg(feature = "child-process")]

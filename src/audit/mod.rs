@@ -1,5 +1,7 @@
 //! Audit records: the decision on each call, and how the call ended.
 //!
+//! Requires the feature `audit`.
+//!
 //! An [`AuditLog`] sets what is recorded and which sinks the records go to.
 //! [`AuditLayer`] writes the calls of any stack to it:
 //!

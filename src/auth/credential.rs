@@ -203,6 +203,8 @@ impl Credentials {
     /// streams, and the end of its session. In a call through a [`CredentialLayer`], the layer's
     /// credential is sent instead.
     ///
+    /// Requires the feature `http-client`.
+    ///
     /// ```
     /// use rmcp_layers::{HttpEndpoint, auth::{BearerToken, Credentials}};
     ///

@@ -1,5 +1,7 @@
 //! Authentication and authorization.
 //!
+//! Requires the feature `auth`.
+//!
 //! [`AuthLayer`] guards any stack. It identifies the caller of a request by the request's token,
 //! refuses requests that the caller's principal may not make, and filters responses accordingly.
 //! Requests without a token are refused. A target that no rule matches needs the scope `admin`:

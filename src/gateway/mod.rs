@@ -1,5 +1,7 @@
 //! Combines many stacks into one: [`Gateway`], and [`NamespaceLayer`] for the names alone.
 //!
+//! Requires the feature `gateway`.
+//!
 //! A member is any stack under a name, with its own layers: for example its own retry layer and
 //! circuit breaker. Callers see one server.
 //!

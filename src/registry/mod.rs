@@ -1,5 +1,7 @@
 //! Tools that are added and removed while the server runs, and the health of all tools.
 //!
+//! Requires the feature `registry`.
+//!
 //! [`RegistryLayer`] wraps any stack. It adds tools of this process to those of the stack. Its
 //! [`RegistryHandle`] registers, replaces and removes them from anywhere in the program, while
 //! calls run:
@@ -136,5 +138,5 @@ pub use no_tools::NoTools;
 pub use pin::{Fingerprint, Quarantined};
 pub use search::{CALL_TOOL, SEARCH_TOOLS, SearchMode};
 pub use service::Registry;
-pub use tool::{RegisteredTool, RegisteredToolBuilder};
+pub use tool::{IntoToolResult, RegisteredTool, RegisteredToolBuilder};
 pub use version::{DEPRECATED_META_KEY, VERSION_META_KEY, VERSIONS_META_KEY};

@@ -9,7 +9,7 @@ use tower::{Service, retry::budget::Budget};
 use super::{
     IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
     layer::Shared,
-    observing_sink::{Seen, Watched},
+    observed::Seen,
     policy::MOST_RETRIES,
     service::{Answer, Stack},
 };
@@ -288,10 +288,6 @@ fn watch(request: &mut McpRequest) -> Option<Arc<Seen>> {
         return None;
     }
     let seen = Arc::new(Seen::default());
-    let watched = request.context.caller.wrap(|inner| Watched {
-        inner,
-        seen: seen.clone(),
-    });
-    request.context.caller = watched;
+    request.context.caller = seen.observe(&request.context.caller);
     Some(seen)
 }

@@ -1,5 +1,7 @@
 //! Repeats calls that are safe to repeat, and stops calls to a failing server.
 //!
+//! Requires the feature `retry`.
+//!
 //! [`RetryLayer`] repeats failed calls if that is safe. A
 //! [`CircuitBreakerLayer`](breaker::CircuitBreakerLayer) refuses calls for a while after too many
 //! failures. Use them together or separately:
@@ -138,7 +140,7 @@ mod call;
 mod classify;
 mod error;
 mod layer;
-mod observing_sink;
+mod observed;
 mod policy;
 mod service;
 

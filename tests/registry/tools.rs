@@ -275,3 +275,37 @@ async fn a_tool_can_be_any_stack_and_its_errors_stay_what_they_are() {
         (ErrorCode(-31999), Some(json!({ "why": "no" })))
     );
 }
+
+#[tokio::test]
+async fn a_handler_may_take_no_arguments_and_may_not_fail() {
+    let layer = RegistryLayer::new();
+    let registry = layer.handle();
+    let tools = [
+        RegisteredTool::builder("text").handler(|(), _| async { "text" }),
+        RegisteredTool::builder("nothing").handler(|(), _| async {}),
+        RegisteredTool::builder("result")
+            .handler(|(), _| async { CallToolResult::success(vec![ContentBlock::text("result")]) }),
+        RegisteredTool::builder("sum")
+            .handler(|Sum { a, b }, _| async move { (a + b).to_string() }),
+        RegisteredTool::builder("fails").handler(|(), _| async { Err::<String, _>("it failed") }),
+    ];
+    for tool in tools {
+        registry.register(tool.build().unwrap()).unwrap();
+    }
+    let (client, _) = connect(layer.into_service(info())).await;
+    let peer = client.peer();
+    for (name, arguments) in [("text", json!({})), ("result", json!(null))] {
+        assert_eq!(said(&call(peer, name, arguments).await), name);
+    }
+    let nothing = call(peer, "nothing", json!({ "surplus": 1 })).await;
+    assert!(nothing.content.is_empty() && nothing.is_error != Some(true));
+    assert_eq!(
+        said(&call(peer, "sum", json!({ "a": 2, "b": 40 })).await),
+        "42"
+    );
+    let failed = call(peer, "fails", json!({})).await;
+    assert_eq!((said(&failed), failed.is_error), ("it failed", Some(true)));
+    let listed = peer.list_all_tools().await.unwrap();
+    let text = listed.iter().find(|tool| tool.name == "text").unwrap();
+    assert_eq!(text.input_schema["type"], "object");
+}

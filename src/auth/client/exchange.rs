@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// Exchanges the caller's token for a token of an upstream (RFC 8693). The upstream thereby knows
 /// the caller, and a token is never used for a server for which it was not issued.
 ///
+/// Requires the feature `auth-client`.
+///
 /// Use it with a [`CredentialLayer`](crate::auth::CredentialLayer), inside an
 /// [`AuthLayer`](crate::auth::AuthLayer) with
 /// [`allow_token_exchange`](crate::auth::AuthLayerBuilder::allow_token_exchange).

@@ -27,6 +27,8 @@ const MAX_ASKED: usize = 64;
 /// Asks an authorization server about each token (RFC 7662). Use it for opaque tokens, and if a
 /// token has to end when it is revoked.
 ///
+/// Requires the feature `auth-client`.
+///
 /// The response is checked like the claims of a JWT: `active`, `iss` and `aud` if they are set,
 /// `exp`, `nbf`, `iat`. A valid token is remembered for a [configurable
 /// time](IntrospectionBuilder::remember_for), in which its revocation is not noticed. An invalid
@@ -60,6 +62,8 @@ struct Inner {
 }
 
 /// Builds an [`Introspection`].
+///
+/// Requires the feature `auth-client`.
 #[derive(Debug)]
 #[must_use = "call `build` to make the verifier"]
 pub struct IntrospectionBuilder {

@@ -27,6 +27,8 @@ use crate::{
 const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 
 /// Builds a [`JwtVerifier`].
+///
+/// Requires the feature `jwt`.
 #[must_use = "call `build` to make the verifier"]
 pub struct JwtVerifierBuilder {
     keys: Vec<Key>,

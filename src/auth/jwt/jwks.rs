@@ -10,6 +10,8 @@ pub(super) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, Strin
 
 /// The source of an issuer's JWK set (RFC 7517), and how often it is fetched.
 ///
+/// Requires the feature `jwt`.
+///
 /// The set is fetched when the first token needs it, then [periodically](Self::refresh_every) in
 /// the background, and when a token names a key that is not in the set. There is at most one fetch
 /// at a time, and all tokens that need it wait for the same one. A fetch continues when its caller
@@ -70,6 +72,8 @@ impl Jwks {
     /// section 2). The set is fetched by a separate client that does not follow redirects. An
     /// issuer without TLS is accepted only on the loopback interface, because an attacker who can
     /// change the set in transit can issue tokens. Limit: 256 KiB.
+    ///
+    /// Requires the feature `auth-client`.
     ///
     /// # Errors
     ///

@@ -33,6 +33,8 @@ pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Verifies JSON Web Tokens (RFC 7519) by the rules of RFC 8725.
 ///
+/// Requires the feature `jwt`.
+///
 /// | Subject | Rule |
 /// |---|---|
 /// | Keys | secrets (HS256, HS384, HS512), PEM (RS*, PS*, ES256, ES384, EdDSA), and a JWK set inline, in a file or at a URL; see [`Jwks`] |

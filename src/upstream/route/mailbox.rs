@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{response_streams::StreamState, server_requests::MAX_PER_CALL};
 use crate::{
     Caller,
-    lines::Why,
+    lines::LineError,
     upstream::{answers::Expected, stats::UpstreamCounters},
 };
 
@@ -37,7 +37,7 @@ pub(in crate::upstream) struct Route {
     pub(super) quiet: bool,
     pub(super) answered: bool,
     /// The reason why the answer cannot be read, if it cannot.
-    pub(super) unreadable: Option<Why>,
+    pub(super) unreadable: Option<LineError>,
     /// The result type of the call.
     pub(super) expected: Option<Expected>,
     /// The number of requests of the server that wait for an answer by way of this call.
