@@ -26,10 +26,7 @@ use rmcp_layers::auth::{
 };
 use serde::Deserialize;
 
-use crate::{
-    Result,
-    config::{check_tls, in_the_files_words},
-};
+use crate::{Result, config::in_the_files_words, server::check_tls};
 
 /// The time limit for writing the audit record at the end.
 const FLUSH: Duration = Duration::from_secs(2);
