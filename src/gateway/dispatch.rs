@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use rmcp::model::{
     ClientRequest, Cursor, EmptyResult, ErrorCode, ErrorData, Prompt, Resource, ResourceTemplate,
     Skill, Tool,
@@ -22,7 +21,6 @@ use super::{
 };
 use crate::{
     CallContext, Error, McpRequest, McpResponse, ServedBy,
-    context::OnlyDeclared,
     protocol::{
         self,
         lists::ListKind,
@@ -38,6 +36,15 @@ impl Shared {
         if request.as_notification().is_some() {
             return self.notify_all(request).await;
         }
+        let is_listen = matches!(
+            request.message,
+            ClientRequest::SubscriptionsListenRequest(_)
+        );
+        let shared = self.clone();
+        shared.lifecycle.run(is_listen, self.answer(request)).await
+    }
+
+    async fn answer(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
@@ -244,53 +251,6 @@ impl Shared {
         let mut response = pages::page(gathered, cursor.as_deref(), &self.rules)?;
         members.mark_private(&mut response, context);
         Ok(response)
-    }
-
-    /// Sends the same request to every member. It succeeds if one member answers; members that do
-    /// not know the method, or cannot be reached, are ignored then.
-    async fn broadcast(
-        &self,
-        members: &ActiveMembers,
-        mut request: McpRequest,
-    ) -> Result<McpResponse, Error> {
-        request.context.extensions.remove::<ServedBy>();
-        if members.list.len() > 1 {
-            request.context.extensions.insert(OnlyDeclared);
-        }
-        let timeout = self.rules.list_timeout;
-        let asked = members.list.iter().map(|member| {
-            let mut request = request.clone();
-            self.map_visibility(member, &mut request.context);
-            let call = member.call(request);
-            async move {
-                let answered = tokio::time::timeout(timeout, call).await;
-                answered.unwrap_or_else(|_| Err(Error::timeout(timeout)))
-            }
-        });
-        let mut failed = None;
-        let mut answered = false;
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(_) => answered = true,
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        match failed {
-            Some(error) if !answered => Err(error),
-            _ => Ok(McpResponse::new(EmptyResult {})),
-        }
-    }
-
-    /// Forwards a client's notification to every member.
-    async fn notify_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
-        let members = self.members();
-        match only(members.list.iter()) {
-            Some(member) => {
-                self.map_visibility(member, &mut request.context);
-                member.call(request).await
-            }
-            None => self.broadcast(&members, request).await,
-        }
     }
 }
 
