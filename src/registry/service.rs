@@ -125,7 +125,7 @@ where
     };
     let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
     let mut listed: ListToolsResult = results::expect(result)?;
-    shared.sift(&mut listed.tools);
+    shared.filter_inner(&mut listed.tools);
     if first {
         let mut tools = shared.listed().as_ref().clone();
         if let Some(search) = &shared.search {
