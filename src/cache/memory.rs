@@ -7,7 +7,7 @@ use std::{
 
 use lru::LruCache;
 
-use super::entry::{Concerned, Entry};
+use super::entry::{Entry, Selection};
 
 /// Number of entries that justify one more shard.
 const PER_SHARD: usize = 4_096;
@@ -145,14 +145,14 @@ impl Memory {
     }
 
     /// Removes the matching entries and returns their number.
-    pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+    pub fn invalidate(&self, selection: &Selection<'_>) -> u64 {
         let mut count = 0;
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let hashes: Vec<u128> = shard
                 .map
                 .iter()
-                .filter(|(_, entry)| concerned.includes(&entry.subject))
+                .filter(|(_, entry)| selection.contains(&entry.subject))
                 .map(|(hash, _)| *hash)
                 .collect();
             let gone: Vec<_> = hashes
