@@ -31,8 +31,8 @@ use crate::upstream::answers::Expected;
 use crate::{
     lines::begun,
     protocol::{
-        notifications::server_request_method,
         outgoing::{trim_notification, trim_request},
+        server_requests::server_request_method,
     },
 };
 
