@@ -104,6 +104,9 @@ impl CallContext {
         context.meta = self.meta.clone();
         context.meta.shift_remove("progressToken");
         context.extensions = self.extensions.clone();
+        // What is stated about the call belongs to its own record.
+        context.extensions.remove::<decision::DecisionSlot>();
+        context.extensions.remove::<served_by::ServedBy>();
         context.caller = self.caller.to_background();
         context
     }
