@@ -228,6 +228,8 @@ impl Upstream {
     /// delivered. The calls in flight go on until they end, at most until `limit`. Then the
     /// connection is [closed](Self::close), which ends the listens. Returns the number of calls
     /// that the limit cut off.
+    ///
+    /// If the future is dropped, the upstream still refuses requests, and its connection stays.
     pub async fn drain(&self, limit: Duration) -> usize {
         let calls = &self.shared.calls;
         calls.close();
