@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use rmcp::{
     RoleClient, ServerHandler,
     model::{
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Upstream,
     capabilities::ClaimedCapabilities,
-    connect::{ForeignDial, InProcessDial, TransportDial},
+    connect::{ForeignDial, connect_in_process, connect_over},
     connection::Handshake,
     connections::Connections,
     dispatch::Shared,
@@ -176,10 +177,8 @@ impl UpstreamBuilder {
     pub fn in_process<H: ServerHandler>(self, handler: H) -> Upstream {
         let handler = Arc::new(handler);
         self.build("in-process", Lifecycle::Auto, move |handshake| {
-            Box::new(InProcessDial {
-                handler: handler.clone(),
-                handshake,
-            })
+            let handler = handler.clone();
+            Box::new(move || connect_in_process(handler.clone(), handshake.clone()).boxed())
         })
     }
 
@@ -199,7 +198,8 @@ impl UpstreamBuilder {
     {
         let make = Arc::new(make);
         self.build("transport", Lifecycle::Auto, move |handshake| {
-            Box::new(TransportDial::new(make.clone(), handshake))
+            let make = make.clone();
+            Box::new(move || connect_over(make(), handshake.clone()).boxed())
         })
     }
 
