@@ -268,12 +268,14 @@
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
+//! | `json-schema` | `registry` that checks arguments and results against the tools' schemas |
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
 //! | `store` | [`store`]: values, counters and leases that processes share |
 //!
 //! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
 //! `transport-streamable-http-server`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![expect(
     deprecated,
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
@@ -339,7 +341,7 @@ pub use response::{McpResponse, ResponseParts};
 pub use server::lenient_http::{
     EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
 };
-pub use server::{Handler, McpServer};
+pub use server::{Handler, McpServer, ServerHandle, ServerStats};
 pub use stack::{BoxStack, Stack};
 
 #[cfg(feature = "child-process")]

@@ -13,10 +13,10 @@ mod cache;
 mod config;
 mod connections;
 mod demo;
-mod in_flight;
 mod reach;
 mod resilience;
 mod serve;
+mod server;
 mod session;
 mod status;
 mod transport;
@@ -34,7 +34,6 @@ use crate::{
     auth::Auth,
     config::{Config, Upstreams},
     demo::Demo,
-    in_flight::InFlight,
     serve::{Doors, Told},
 };
 
@@ -159,8 +158,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
         cache: config.cache()?,
         limits: config.limits()?,
     };
-    let in_flight = InFlight::default();
-    let stack = stack(layers, bottom, &in_flight);
+    let stack = stack(layers, bottom);
     // Connections are closed at the end, not after the last session.
     let open = stack.clone();
     let config = Arc::new(config);
@@ -173,7 +171,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     });
 
     let outcome = if options.stdio {
-        serve::stdio(stack, &in_flight, told).await
+        serve::stdio(stack, told).await
     } else {
         let demo = options.demo.then_some(session::drive);
         let listen = match (options.listen, options.demo) {
@@ -187,7 +185,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             auth: auth.as_ref(),
             max_connections: config.max_connections()?,
         };
-        serve::http(&listen, doors, stack, &in_flight, told, demo).await
+        serve::http(&listen, doors, stack, told, demo).await
     };
     // From here on, one more signal stops the gateway immediately.
     told.once.cancel();
@@ -219,8 +217,8 @@ struct Limits {
 /// Builds the layers in the recommended order, outermost first, over the configured servers or the
 /// demo server. Other orders are safe too, but this one does the least work.
 ///
-/// - The call counter and the common limit are outermost, so that they include every call. A call
-///   above the limit is refused at once.
+/// - The common limit is outermost, so that it includes every call. A call above the limit is
+///   refused at once.
 /// - The limit on one caller's calls is well below the common limit, so that no caller uses it up.
 ///   It is inside of `auth`, which identifies the caller.
 /// - `audit` is outside of `auth`, so that refused calls are on record too.
@@ -233,13 +231,12 @@ struct Limits {
 /// - `retry` and its breaker are below the gateway, over each server (`config.rs`). A failing
 ///   server therefore does not stop calls to other servers, and trust is set for each. Retry is the
 ///   outer one, so that the breaker counts every attempt.
-fn stack(layers: Layers, bottom: Stack, in_flight: &InFlight) -> Stack {
+fn stack(layers: Layers, bottom: Stack) -> Stack {
     let limits = layers.limits;
     let common = ServiceBuilder::new()
         .load_shed()
         .concurrency_limit(limits.all);
     let stack = ServiceBuilder::new()
-        .layer(in_flight.layer())
         .layer(ExceptListensLayer::new(common))
         .option_layer(layers.audit)
         .option_layer(layers.auth)

@@ -8,16 +8,14 @@ use rmcp::{
         StreamableHttpService, streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::{LenientHttpLayer, Lines, McpServer};
+use rmcp_layers::{LenientHttpLayer, Lines, McpServer, ServerHandle};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Result, Stack, auth::Auth, connections, in_flight::InFlight, transport};
+use crate::{Result, Stack, auth::Auth, connections, transport};
 
 /// The time that calls in flight may take after the first signal to stop. Then they are cancelled.
 const DRAIN: Duration = Duration::from_secs(5);
-/// The time for sending the answers of calls that have ended.
-const ANSWERS: Duration = Duration::from_millis(200);
 /// The time for closing connections after that.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -56,7 +54,6 @@ pub async fn http<F, Fut>(
     listen: &str,
     doors: Doors<'_>,
     stack: Stack,
-    in_flight: &InFlight,
     told: &Told,
     demo: Option<F>,
 ) -> Result<()>
@@ -82,8 +79,9 @@ where
     }
 
     let server = McpServer::new(stack);
+    let handle = server.handle();
     let config = transport::config(hosts, doors.origins)?;
-    let streams = config.cancellation_token.clone();
+    let config = config.with_cancellation_token(handle.cancellation_token());
     let service = StreamableHttpService::new(
         move || Ok(server.clone()),
         Arc::new(LocalSessionManager::default()),
@@ -96,7 +94,7 @@ where
     }
     router = router.layer(LenientHttpLayer::new());
     let served = connections::serve(listener, router, doors.max_connections, stop.clone());
-    let mut served = tokio::spawn(served);
+    let served = tokio::spawn(served);
 
     let outcome = match demo {
         Some(drive) => told
@@ -115,17 +113,8 @@ where
         }
     };
     stop.cancel();
-    drain(in_flight).await;
-    // A call ends before its answer is sent. The streams of listens end only when they are closed
-    // here.
-    let closed = match tokio::time::timeout(ANSWERS, &mut served).await {
-        Err(_) => {
-            streams.cancel();
-            tokio::time::timeout(CLOSE, served).await
-        }
-        closed => closed,
-    };
-    match closed {
+    drain(&handle).await;
+    match tokio::time::timeout(CLOSE, served).await {
         Ok(served) => served?,
         Err(_) => tracing::warn!("connections were still open, and are dropped"),
     }
@@ -133,7 +122,7 @@ where
 }
 
 /// Serves one session over standard input and output.
-pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()> {
+pub async fn stdio(stack: Stack, told: &Told) -> Result<()> {
     let host_left = CancellationToken::new();
     let (mut stdin, stdout) = rmcp::transport::stdio();
     let at_end = host_left.clone();
@@ -150,14 +139,16 @@ pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()
         host_left.cancelled().await;
         tokio::time::sleep(HOST_LEFT).await;
     });
-    let serving = McpServer::new(stack).serve(Lines::new(input, stdout));
+    let server = McpServer::new(stack);
+    let handle = server.handle();
+    let lines = Lines::new(input, stdout);
+    let serving = server.serve_with_ct(lines, handle.cancellation_token());
     let running = tokio::select! {
         running = serving => running?,
         () = told.once.cancelled() => return Ok(()),
         // The handshake waits for the servers.
         () = &mut given_up => return Ok(()),
     };
-    let end = running.cancellation_token();
     let mut ended = tokio::spawn(running.waiting());
     let left = tokio::select! {
         _ = &mut ended => return Ok(()),
@@ -174,19 +165,16 @@ pub async fn stdio(stack: Stack, in_flight: &InFlight, told: &Told) -> Result<()
             }
         }
     } else {
-        drain(in_flight).await;
-        // A call is over before its answer has been sent.
-        if tokio::time::timeout(ANSWERS, &mut ended).await.is_err() {
-            end.cancel();
-            let _ = tokio::time::timeout(CLOSE, ended).await;
-        }
+        drain(&handle).await;
+        let _ = tokio::time::timeout(CLOSE, ended).await;
     }
     Ok(())
 }
 
-async fn drain(in_flight: &InFlight) {
-    if tokio::time::timeout(DRAIN, in_flight.idle()).await.is_err() {
-        tracing::warn!("calls were still in flight, and are cancelled");
+async fn drain(handle: &ServerHandle) {
+    let cut_off = handle.drain(DRAIN).await;
+    if cut_off > 0 {
+        tracing::warn!(cut_off, "calls were still in flight, and are cancelled");
     }
 }
 

@@ -3,16 +3,14 @@
 
 use rmcp::{
     Json,
-    model::{JsonObject, ToolAnnotations},
+    model::ToolAnnotations,
     schemars::{self, JsonSchema},
 };
 use rmcp_layers::{
-    Error,
     gateway::{GatewayHandle, MemberState, MemberStatus},
     registry::{RegisteredTool, RegistryError, RegistryLayer},
 };
 use serde::Serialize;
-use serde_json::json;
 
 /// The name of the tool. A tool of this name of a member called `gateway` would be hidden.
 pub const NAME: &str = "gateway__status";
@@ -66,16 +64,14 @@ pub fn layer(gateway: Option<GatewayHandle>) -> Result<RegistryLayer, RegistryEr
             left_out: Vec::new(),
         }],
     };
-    let no_arguments = JsonObject::from_iter([("type".to_owned(), json!("object"))]);
     let tool = RegisteredTool::builder(NAME)
         .title("Gateway status")
         .description("Says how the servers behind this gateway are")
         .annotations(ToolAnnotations::new().read_only(true).open_world(false))
-        .input_schema(no_arguments)
         .output_schema_of::<Status>()
-        .handler(move |_: JsonObject, _context| {
+        .handler(move |(), _context| {
             let servers = status();
-            async move { Ok::<_, Error>(Json(Status { servers })) }
+            async move { Json(Status { servers }) }
         })
         .build()?;
     let layer = RegistryLayer::new();

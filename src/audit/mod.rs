@@ -1,5 +1,7 @@
 //! Audit records: the decision on each call, and how the call ended.
 //!
+//! Requires the feature `audit`.
+//!
 //! An [`AuditLog`] sets what is recorded and which sinks the records go to.
 //! [`AuditLayer`] writes the calls of any stack to it:
 //!
@@ -109,7 +111,7 @@ pub use chain::{VerifiedLog, verify, verify_all};
 pub use error::AuditError;
 pub use file::AuditFile;
 pub use future::AuditFuture;
-pub use handle::{AuditHandle, SinkCounts};
+pub use handle::{AuditHandle, AuditStats, SinkStats};
 pub use layer::AuditLayer;
 pub use log::{AuditLog, AuditLogBuilder};
 pub use record::{AuditPrincipal, AuditRecord, Ended};

@@ -1,5 +1,7 @@
 //! A response cache with separate entries for each caller.
 //!
+//! Requires the feature `cache`.
+//!
 //! [`CacheLayer`] wraps any stack. A caller receives only responses that the stack would have
 //! returned to this same caller. The cache makes one call for callers that send the same request at
 //! the same time:

@@ -18,21 +18,21 @@ pub(super) async fn request(
     }
     let options = PeerRequestOptions::no_options();
     let sent = peer.send_request_with_option(request, options).await;
-    let mut question = Question(Some(sent.map_err(error)?));
-    let answer = match &mut question.0 {
+    let mut pending = PendingRequest(Some(sent.map_err(error)?));
+    let answer = match &mut pending.0 {
         Some(handle) => (&mut handle.rx).await,
         None => return Err(error(ServiceError::TransportClosed)),
     };
-    question.0 = None;
+    pending.0 = None;
     answer
         .unwrap_or(Err(ServiceError::TransportClosed))
         .map_err(error)
 }
 
 /// A request without an answer yet.
-struct Question(Option<RequestHandle<RoleServer>>);
+struct PendingRequest(Option<RequestHandle<RoleServer>>);
 
-impl Drop for Question {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         let (Some(handle), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
         else {
@@ -41,7 +41,7 @@ impl Drop for Question {
         runtime.spawn(async move {
             let reason = "the server does not wait for the answer any more";
             if let Err(error) = handle.cancel(Some(reason.to_owned())).await {
-                tracing::debug!(%error, "a caller could not be told that a question is withdrawn");
+                tracing::debug!(%error, "a request could not be cancelled at its caller");
             }
         });
     }

@@ -18,10 +18,19 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new() -> Self {
+        Self::until(CancellationToken::new())
+    }
+
+    /// Creates a session that ends when `server` is cancelled, or before.
+    pub(crate) fn within(server: &CancellationToken) -> Self {
+        Self::until(server.child_token())
+    }
+
+    fn until(closed: CancellationToken) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            closed: CancellationToken::new(),
+            closed,
             log_level: Mutex::default(),
         }
     }

@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 /// It reads the message in pieces of any size and keeps none of them. A message may therefore be of
 /// any length, with its `id` anywhere in it (common servers write it last).
 #[derive(Debug, Default)]
-pub(super) struct Sketch {
+pub(super) struct Envelope {
     place: Place,
     /// The number of open objects and arrays.
     depth: usize,
@@ -68,13 +68,13 @@ enum Id {
     Several,
 }
 
-impl Sketch {
+impl Envelope {
     /// Returns the outline of a line, from the start of its message.
     pub(super) fn of(line: &[u8]) -> Self {
         let start = Start::of(line).filter(|start| !start.after_text);
-        let mut sketch = Self::default();
-        sketch.feed(&line[start.map_or(0, |start| start.at)..]);
-        sketch
+        let mut envelope = Self::default();
+        envelope.feed(&line[start.map_or(0, |start| start.at)..]);
+        envelope
     }
 
     pub(super) fn feed(&mut self, piece: &[u8]) {
@@ -210,11 +210,11 @@ mod tests {
 
     fn kind(line: &str) -> Kind {
         let kinds = [1, 3, line.len().max(1)].map(|size| {
-            let mut sketch = Sketch::default();
+            let mut envelope = Envelope::default();
             line.as_bytes()
                 .chunks(size)
-                .for_each(|piece| sketch.feed(piece));
-            sketch.kind()
+                .for_each(|piece| envelope.feed(piece));
+            envelope.kind()
         });
         assert!(kinds.iter().all(|kind| *kind == kinds[0]), "{kinds:?}");
         kinds[0].clone()

@@ -27,7 +27,7 @@ use tokio_util::{
 use self::reader::Reader;
 pub(crate) use self::{
     envelope::Kind,
-    reader::{Broken, Why},
+    reader::{LineError, UnreadableLine},
 };
 use crate::protocol::{self, json_text::before_null_params, outgoing::trim_request};
 
@@ -136,8 +136,8 @@ where
     pub(crate) async fn next<M>(
         &mut self,
         read: impl Fn(&[u8]) -> serde_json::Result<M>,
-    ) -> Option<Result<M, Broken>> {
-        if self.say_refusal().await.is_err() {
+    ) -> Option<Result<M, UnreadableLine>> {
+        if self.send_refusal().await.is_err() {
             return None;
         }
         match self.reader.next(&read).await {
@@ -155,7 +155,7 @@ where
     }
 
     /// Sends the refusal. After it was dropped, it continues where it stopped.
-    async fn say_refusal(&mut self) -> io::Result<()> {
+    async fn send_refusal(&mut self) -> io::Result<()> {
         if self.refusal.is_none() && !self.unflushed {
             return Ok(());
         }
@@ -282,7 +282,7 @@ where
     }
 }
 
-impl Why {
+impl LineError {
     /// Returns the error for the sender of the message.
     pub(crate) fn to_error(self, what: &str) -> ErrorData {
         let code = match self {

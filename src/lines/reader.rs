@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::bytes::{Buf, BytesMut};
 
 use super::{
-    envelope::{Kind, Sketch},
+    envelope::{Envelope, Kind},
     start::Start,
 };
 use crate::protocol::json_text::replace_lone_surrogates;
@@ -19,28 +19,28 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line that cannot be read.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct UnreadableLine {
     pub(crate) kind: Kind,
-    pub(crate) why: Why,
+    pub(crate) why: LineError,
 }
 
 /// The reason why a line cannot be read. It has none of the line's content, because it may be
 /// reported to another peer than the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum LineError {
     TooLong { limit: usize },
     NoJson { column: usize },
     NoMessage,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { limit } => {
                 write!(f, "it is longer than `max_message_bytes`, {limit} bytes")
             }
-            Self::NoJson { column } => write!(f, "it is no JSON (column {column})"),
-            Self::NoMessage => f.write_str("it is JSON, but no message of MCP"),
+            Self::NoJson { column } => write!(f, "it is not JSON (column {column})"),
+            Self::NoMessage => f.write_str("it is JSON, but not an MCP message"),
         }
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Reader<R> {
     searched: usize,
     max: usize,
     /// The facts of a line that is too long, while the rest of it is discarded.
-    skipping: Option<Sketch>,
+    skipping: Option<Envelope>,
     /// The text after the last message on its line.
     rest: BytesMut,
 }
@@ -79,7 +79,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     pub(super) async fn next<M>(
         &mut self,
         read: &impl Read<M>,
-    ) -> io::Result<Option<Result<M, Broken>>> {
+    ) -> io::Result<Option<Result<M, UnreadableLine>>> {
         loop {
             if let Some(message) = self.next_on_line(read) {
                 return Ok(Some(message));
@@ -106,7 +106,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 sketch.feed(&self.buffer);
                 self.buffer.clear();
             } else if self.buffer.len() > self.max {
-                self.skipping = Some(Sketch::of(&self.buffer));
+                self.skipping = Some(Envelope::of(&self.buffer));
                 self.buffer = BytesMut::new();
             }
             self.searched = self.buffer.len();
@@ -121,13 +121,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(line)
     }
 
-    fn parse<M>(&mut self, line: BytesMut, read: &impl Read<M>) -> Option<Result<M, Broken>> {
+    fn parse<M>(
+        &mut self,
+        line: BytesMut,
+        read: &impl Read<M>,
+    ) -> Option<Result<M, UnreadableLine>> {
         let limit = self.max;
         if let Some(mut sketch) = self.skipping.take() {
             sketch.feed(&line);
-            return Some(Err(Broken {
+            return Some(Err(UnreadableLine {
                 kind: sketch.kind(),
-                why: Why::TooLong { limit },
+                why: LineError::TooLong { limit },
             }));
         }
         let json = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
@@ -135,7 +139,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return None;
         }
         if json.len() > limit {
-            return Some(Err(Broken::new(&line, Why::TooLong { limit })));
+            return Some(Err(UnreadableLine::new(
+                &line,
+                LineError::TooLong { limit },
+            )));
         }
         match read(json) {
             Ok(message) => Some(Ok(message)),
@@ -149,19 +156,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         line: BytesMut,
         error: &serde_json::Error,
         read: &impl Read<M>,
-    ) -> Result<M, Broken> {
+    ) -> Result<M, UnreadableLine> {
         let line = match replace_lone_surrogates(&line) {
             Some(replaced) => BytesMut::from(&replaced[..]),
             None => line,
         };
         match Start::of(&line) {
             Some(start) => self.parse_first(line, start, read),
-            None => Err(Broken::new(&line, error.into())),
+            None => Err(UnreadableLine::new(&line, error.into())),
         }
     }
 
     /// Reads the next message on the line of the last one.
-    fn next_on_line<M>(&mut self, read: &impl Read<M>) -> Option<Result<M, Broken>> {
+    fn next_on_line<M>(&mut self, read: &impl Read<M>) -> Option<Result<M, UnreadableLine>> {
         if self.rest.is_empty() {
             return None;
         }
@@ -177,19 +184,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         mut line: BytesMut,
         start: Start,
         read: &impl Read<M>,
-    ) -> Result<M, Broken> {
+    ) -> Result<M, UnreadableLine> {
         line.advance(start.at);
         let end = end_of_document(&line);
         let document = line.split_to(end.unwrap_or(line.len()));
         self.rest = line;
-        match read(&document).map_err(|error| Why::from(&error)) {
+        match read(&document).map_err(|error| LineError::from(&error)) {
             Ok(message) if !start.after_text => Ok(message),
             // A log line may quote any message. If it quotes an answer, the next answer with its id
             // is ignored.
-            Ok(message) if matches!(Sketch::of(&document).kind(), Kind::Answer(_)) => Ok(message),
-            Ok(_) => Err(Broken::noise(Why::NoMessage)),
-            Err(why) if start.after_text => Err(Broken::noise(why)),
-            Err(why) => Err(Broken::new(&document, why)),
+            Ok(message) if matches!(Envelope::of(&document).kind(), Kind::Answer(_)) => Ok(message),
+            Ok(_) => Err(UnreadableLine::noise(LineError::NoMessage)),
+            Err(why) if start.after_text => Err(UnreadableLine::noise(why)),
+            Err(why) => Err(UnreadableLine::new(&document, why)),
         }
     }
 }
@@ -206,15 +213,15 @@ fn end_of_document(line: &[u8]) -> Option<usize> {
     Some(documents.byte_offset())
 }
 
-impl Broken {
-    fn new(line: &[u8], why: Why) -> Self {
+impl UnreadableLine {
+    fn new(line: &[u8], why: LineError) -> Self {
         Self {
-            kind: Sketch::of(line).kind(),
+            kind: Envelope::of(line).kind(),
             why,
         }
     }
 
-    fn noise(why: Why) -> Self {
+    fn noise(why: LineError) -> Self {
         Self {
             kind: Kind::Noise,
             why,
@@ -222,7 +229,7 @@ impl Broken {
     }
 }
 
-impl From<&serde_json::Error> for Why {
+impl From<&serde_json::Error> for LineError {
     fn from(error: &serde_json::Error) -> Self {
         if error.is_data() {
             return Self::NoMessage;
@@ -275,7 +282,7 @@ mod tests {
             }
         };
         assert_eq!(broken.kind, Kind::Answer(Some(RequestId::Number(7))));
-        assert_eq!(broken.why, Why::TooLong { limit: LIMIT });
+        assert_eq!(broken.why, LineError::TooLong { limit: LIMIT });
         assert!(most <= 4 * LIMIT, "{most}");
         let next = reader.next(&value).await.unwrap().unwrap().unwrap();
         assert_eq!(next, json!({ "id": 8 }));
@@ -292,7 +299,7 @@ mod tests {
             assert_eq!(line["a"], number);
         }
         let broken = reader.next(&value).await.unwrap().unwrap().unwrap_err();
-        assert_eq!(broken.why, Why::TooLong { limit: 8 });
+        assert_eq!(broken.why, LineError::TooLong { limit: 8 });
         assert!(reader.next(&value).await.unwrap().is_none());
     }
 }

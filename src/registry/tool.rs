@@ -1,4 +1,5 @@
 use std::{
+    any::TypeId,
     fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -6,15 +7,19 @@ use std::{
 
 use futures::future::BoxFuture;
 use rmcp::{
-    handler::server::tool::{IntoCallToolResult, schema_for_input, schema_for_output},
+    handler::server::{
+        common::schema_for_empty_input,
+        tool::{IntoCallToolResult, schema_for_input, schema_for_output},
+        wrapper::Json,
+    },
     model::{
-        CallToolResponse, CallToolResult, ClientRequest, ContentBlock, Icon, JsonObject,
-        MetaObject, ServerResult, Tool, ToolAnnotations,
+        CallToolResponse, CallToolResult, ClientRequest, ContentBlock, Icon, InputRequiredResult,
+        JsonObject, MetaObject, ServerResult, Tool, ToolAnnotations,
     },
     schemars::JsonSchema,
 };
 use semver::Version;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tower::{BoxError, Service, ServiceExt};
 
@@ -71,7 +76,8 @@ pub(super) struct Parts {
     pub(super) definition: Tool,
     pub(super) version: Option<Version>,
     pub(super) tags: Vec<String>,
-    pub(super) input: Schema,
+    /// The schemas that are checked.
+    pub(super) input: Option<Schema>,
     pub(super) output: Option<Schema>,
     pub(super) handler: Handler,
     pub(super) check: Option<Check>,
@@ -86,6 +92,7 @@ impl RegisteredTool {
             definition: Tool::new_with_raw(name.into(), None, JsonObject::new()),
             input: None,
             of_type: None,
+            unchecked: false,
             version: None,
             tags: Vec::new(),
             handler: None,
@@ -136,6 +143,7 @@ pub struct RegisteredToolBuilder {
     /// An explicit schema, which overrides that of the handler's type.
     input: Option<Arc<JsonObject>>,
     of_type: Option<Result<Arc<JsonObject>, String>>,
+    unchecked: bool,
     version: Option<String>,
     tags: Vec<String>,
     handler: Option<Handler>,
@@ -222,33 +230,51 @@ impl RegisteredToolBuilder {
         self
     }
 
+    /// Does not check arguments and results against the schemas: the handler does, or the model is
+    /// trusted. Default: they are checked.
+    ///
+    /// Arguments that do not fit the type of the [handler](Self::handler) never reach it in either
+    /// case. Without the feature `json-schema`, a tool with an [`input_schema`](Self::input_schema)
+    /// or an [`output_schema`](Self::output_schema) needs this setting.
+    pub fn unchecked_schemas(mut self) -> Self {
+        self.unchecked = true;
+        self
+    }
+
     /// Sets the handler of calls: an async closure over the tool's arguments.
     ///
-    /// The arguments are any type that has a JSON schema. `JsonObject` accepts all arguments that
-    /// fit the [`input_schema`](Self::input_schema). The closure may return any type that rmcp
-    /// converts to a tool result:
-    ///
-    /// - a `String`;
-    /// - `rmcp::Json` for structured content;
-    /// - a `CallToolResult`;
-    /// - an `InputRequiredResult` (a round of MRTR, SEP-2322). In the next round, the context's
-    ///   extensions hold the `CallToolRequestParams` with the caller's input.
+    /// The arguments are any type that has a JSON schema, or `()` for a tool without arguments.
+    /// `JsonObject` accepts all arguments that fit the [`input_schema`](Self::input_schema). The
+    /// closure returns a tool result, or a `Result` of one; see [`IntoToolResult`].
     ///
     /// An error becomes a result with `isError` and the error's message. A panic does too, but its
     /// text is in the log only.
     ///
+    /// ```
+    /// use rmcp_layers::registry::RegisteredTool;
+    ///
+    /// let ping = RegisteredTool::builder("ping")
+    ///     .handler(|(), _context| async { "pong" })
+    ///     .build()?;
+    /// # let _ = ping;
+    /// # Ok::<(), rmcp_layers::registry::RegistryError>(())
+    /// ```
+    ///
     /// The future is dropped when the caller cancels. Through the [`CallContext`], the closure can
     /// send progress and log messages to the caller.
-    pub fn handler<T, F, Fut, R, E>(mut self, handler: F) -> Self
+    pub fn handler<T, F, Fut>(mut self, handler: F) -> Self
     where
         T: JsonSchema + DeserializeOwned + 'static,
         F: Fn(T, CallContext) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: IntoCallToolResult + 'static,
-        E: Into<BoxError> + 'static,
+        Fut: Future<Output: IntoToolResult> + Send + 'static,
     {
+        // serde reads `()` from `null`.
+        let takes_none = TypeId::of::<T>() == TypeId::of::<()>();
         if self.of_type.is_none() {
-            self.of_type = Some(schema_for_input::<T>());
+            self.of_type = Some(match takes_none {
+                true => Ok(schema_for_empty_input()),
+                false => schema_for_input::<T>(),
+            });
         }
         self.handler = Some(Box::new(move |request| {
             let later_round = request.is_mrtr_round();
@@ -263,7 +289,11 @@ impl RegisteredToolBuilder {
                 }
                 _ => JsonObject::new(),
             };
-            match serde_json::from_value(Value::Object(arguments)) {
+            let arguments = match takes_none {
+                true => Value::Null,
+                false => Value::Object(arguments),
+            };
+            match serde_json::from_value(arguments) {
                 Ok(arguments) => Box::pin(finish(handler(arguments, context))),
                 Err(error) => {
                     let answer = tool_error(format!("Invalid arguments: {error}"));
@@ -335,6 +365,8 @@ impl RegisteredToolBuilder {
             role,
             reason,
         };
+        // Without the engine, reading the arguments as the handler's type is their check.
+        let checks_input = cfg!(feature = "json-schema") || self.input.is_some();
         definition.input_schema = match (self.input, self.of_type) {
             (Some(given), _) => given,
             (None, Some(of_type)) => of_type.map_err(|reason| invalid("input", reason))?,
@@ -346,14 +378,17 @@ impl RegisteredToolBuilder {
                 "at /type: it has to be \"object\"".to_owned(),
             ));
         }
-        let input =
-            Schema::compile(&definition.input_schema).map_err(|reason| invalid("input", reason))?;
-        let output = match &definition.output_schema {
-            Some(schema) => {
-                Some(Schema::compile(schema).map_err(|reason| invalid("output", reason))?)
-            }
-            None => None,
+        let compile = |role, schema: &Arc<JsonObject>| {
+            Schema::compile(schema).map_err(|reason| invalid(role, reason))
         };
+        let input = (checks_input && !self.unchecked)
+            .then(|| compile("input", &definition.input_schema))
+            .transpose()?;
+        let output = definition.output_schema.as_ref();
+        let output = output
+            .filter(|_| !self.unchecked)
+            .map(|schema| compile("output", schema))
+            .transpose()?;
         let version = match self.version {
             Some(version) => {
                 let parsed = Version::parse(&version);
@@ -390,25 +425,67 @@ impl fmt::Debug for RegisteredToolBuilder {
     }
 }
 
-async fn finish<R, E>(answer: impl Future<Output = Result<R, E>>) -> Result<McpResponse, Error>
+/// A value that a tool's [handler](RegisteredToolBuilder::handler) returns:
+///
+/// - a `String`, a `&'static str`, or `()` for a result without content;
+/// - a `ContentBlock`;
+/// - `rmcp::Json` for structured content;
+/// - a `CallToolResult` or a `CallToolResponse`;
+/// - an `InputRequiredResult` (a round of MRTR, SEP-2322). In the next round, the context's
+///   extensions hold the `CallToolRequestParams` with the caller's input;
+/// - a `Result` of any type that rmcp converts into a tool result, with any error.
+pub trait IntoToolResult {
+    /// Converts the value. The message of an error becomes the text of a result with `isError`.
+    fn into_tool_result(self) -> Result<CallToolResponse, BoxError>;
+}
+
+impl<R, E> IntoToolResult for Result<R, E>
 where
     R: IntoCallToolResult,
     E: Into<BoxError>,
 {
-    match answer.await {
-        Ok(result) => Ok(match result.into_call_tool_result() {
-            Ok(CallToolResponse::Complete(result)) => McpResponse::new(result),
-            Ok(CallToolResponse::InputRequired(result)) => {
-                McpResponse::new(ServerResult::InputRequiredResult(result))
-            }
-            Ok(CallToolResponse::Task(result)) => {
-                McpResponse::new(ServerResult::CreateTaskResult(result))
-            }
-            Ok(_) => tool_error("the handler's answer is of a kind that is not known here"),
-            Err(error) => tool_error(error.message),
-        }),
-        Err(error) => Ok(tool_error(error.into().to_string())),
+    fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
+        let converted = self.map_err(Into::into)?.into_call_tool_result();
+        converted.map_err(|error| error.message.into())
     }
+}
+
+impl IntoToolResult for &'static str {
+    fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
+        self.to_owned().into_tool_result()
+    }
+}
+
+macro_rules! into_tool_result {
+    ($($Type:ty)*) => {$(
+        impl IntoToolResult for $Type {
+            fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
+                Ok::<_, BoxError>(self).into_tool_result()
+            }
+        }
+    )*};
+}
+
+into_tool_result! { () CallToolResponse CallToolResult ContentBlock InputRequiredResult String }
+
+impl<T: Serialize + JsonSchema + 'static> IntoToolResult for Json<T> {
+    fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
+        Ok::<_, BoxError>(self).into_tool_result()
+    }
+}
+
+async fn finish(answer: impl Future<Output: IntoToolResult>) -> Result<McpResponse, Error> {
+    Ok(match answer.await.into_tool_result() {
+        Ok(CallToolResponse::Complete(result)) => McpResponse::new(result),
+        Ok(CallToolResponse::InputRequired(result)) => {
+            McpResponse::new(ServerResult::InputRequiredResult(result))
+        }
+        Ok(CallToolResponse::Task(result)) => {
+            McpResponse::new(ServerResult::CreateTaskResult(result))
+        }
+        Ok(_) => tool_error("the handler's answer is of a kind that is not known here"),
+        Err(error) => tool_error(error.to_string()),
+    })
 }
 
 /// Returns a result that tells the model about a failure, so that it can correct its call.

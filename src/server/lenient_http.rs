@@ -25,6 +25,8 @@ const MAX_COMPARED: usize = 16 * 1024;
 /// Repairs messages on their way to and from rmcp's `StreamableHttpService`, as
 /// [`Lines`](crate::Lines) does.
 ///
+/// Requires the feature `http-server`.
+///
 /// - In request bodies of JSON, an escape of a surrogate without its other half (`"\ud83d"`) and a
 ///   byte that is not UTF-8 become U+FFFD. rmcp answers such a body with an error. A body of another
 ///   media type, or with a `Content-Encoding`, is left as it is.
@@ -78,6 +80,8 @@ impl<S> Layer<S> for LenientHttpLayer {
 }
 
 /// The service of a [`LenientHttpLayer`].
+///
+/// Requires the feature `http-server`.
 #[derive(Clone)]
 pub struct LenientHttp<S> {
     inner: S,
@@ -140,6 +144,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 pin_project! {
     /// The future of a [`LenientHttp`].
+    ///
+    /// Requires the feature `http-server`.
     #[derive(Debug)]
     pub struct LenientHttpFuture<F> {
         #[pin]
@@ -165,6 +171,8 @@ where
 
 pin_project! {
     /// A request body. If it is JSON, it has U+FFFD in place of text that a Rust string cannot hold.
+    ///
+    /// Requires the feature `http-server`.
     #[derive(Debug)]
     pub struct LenientBody<B> {
         #[pin]
@@ -261,6 +269,8 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
 
 pin_project! {
     /// A response body without `"params":null` in the messages of an event stream.
+    ///
+    /// Requires the feature `http-server`.
     #[derive(Debug)]
     pub struct EventBody<B> {
         #[pin]

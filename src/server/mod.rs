@@ -1,5 +1,6 @@
 //! The server ends of a stack: [`McpServer`], the top, and [`Handler`], a bottom.
 
+mod handle;
 mod handler;
 #[cfg(feature = "http-server")]
 pub(crate) mod lenient_http;
@@ -14,6 +15,7 @@ use std::{
     },
 };
 
+pub use handle::{ServerHandle, ServerStats};
 pub use handler::Handler;
 use rmcp::{
     RoleServer,
@@ -25,11 +27,11 @@ use rmcp::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
-use self::subscriptions::Subscriptions;
+use self::{handle::InFlight, subscriptions::Subscriptions};
 use crate::{
-    CallContext, Caller, Error, McpRequest, McpResponse,
+    CallContext, Caller, Error, McpRequest, Stack,
     caller::Session,
     protocol::{self, results},
     util::panics,
@@ -64,6 +66,8 @@ use crate::{
 ///   answered with -32602 and the path of the first invalid member. It goes down the stack without
 ///   its params, as a custom request, so that an audit layer records it. No layer and no server
 ///   acts on it.
+/// - **Shutdown.** Its [`handle`](Self::handle) counts the calls in flight, waits for them and
+///   closes the server.
 /// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is only
 ///   logged.
 /// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is
@@ -109,19 +113,19 @@ pub struct McpServer<S> {
     /// Ends the tasks of the session. It is not the session's own end, because a caller's request
     /// may keep the session alive.
     _closes: DropGuard,
-    told: Mutex<Told>,
+    description: Mutex<Description>,
     /// The stack has answered a `subscriptions/listen` of this session with "method not found".
     listen_unsupported: AtomicBool,
     subscriptions: Subscriptions,
     /// The limit on notifications of this session that are on their way down.
-    notices: Arc<Semaphore>,
+    notifications: Arc<Semaphore>,
 }
 
 /// The server's description as this session was told it. It decides nothing for other sessions,
 /// which a layer may have told something else. Where no description was told, as over HTTP without
 /// sessions, every request goes to the stack.
 #[derive(Default)]
-struct Told {
+struct Description {
     config: Option<ServerConfig>,
     /// The revisions that the stack speaks, if it does not speak all that rmcp knows.
     versions: Option<Vec<ProtocolVersion>>,
@@ -136,6 +140,7 @@ struct Shared {
     header_tools: Mutex<HeaderTools>,
     /// The number of requests that have gone down the stack, without listens.
     dispatched: AtomicU64,
+    in_flight: InFlight,
 }
 
 /// Tools whose arguments are mirrored in HTTP headers (SEP-2243), which rmcp checks before it
@@ -145,21 +150,21 @@ struct Shared {
 type HeaderTools = HashMap<String, Option<Tool>>;
 
 /// The maximum number of notifications of one session that are on their way down the stack.
-const MAX_NOTICES: usize = 64;
+const MAX_NOTIFICATIONS: usize = 64;
 
 /// The maximum number of remembered tools with mirrored arguments. Past it, the header check is
 /// left to the stack.
 const MAX_HEADER_TOOLS: usize = 10_000;
 
-impl<S> McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpServer<S> {
     /// Creates a server of `stack`.
     pub fn new(stack: S) -> Self {
         Self::over(stack, Arc::default())
+    }
+
+    /// Returns the handle of the server in all of its connections, for statistics and a shutdown.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(self.shared.in_flight.clone())
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
@@ -186,8 +191,12 @@ where
     ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
         let unreadable = protocol::set_aside(&mut request);
         let cancellation = request.context.cancellation.clone();
+        let entered = self.shared.in_flight.enter(&request);
+        let is_notification = request.as_notification().is_some();
+        let ended = self.session.closed().clone();
         let answer = panics::caught_call(self.stack().oneshot(request));
         async move {
+            let _in_flight = entered.map_err(Error::from)?;
             tokio::select! {
                 biased;
                 result = answer => match (result, unreadable) {
@@ -197,6 +206,10 @@ where
                 },
                 () = cancellation.cancelled() => {
                     Err(Error::cancelled("the caller cancelled the request").into())
+                }
+                // A notification has a time of its own after the end.
+                () = ended.cancelled(), if !is_notification => {
+                    Err(Error::from(handle::closing()).into())
                 }
             }
         }
@@ -244,7 +257,7 @@ where
         let versions =
             (versions.as_slice() != ProtocolVersion::KNOWN_VERSIONS).then(|| versions.clone());
         *lock(&self.shared.server_info) = Some(config.server_info.clone());
-        *lock(&self.told) = Told {
+        *lock(&self.description) = Description {
             config: Some(config),
             versions,
         };
@@ -255,16 +268,16 @@ where
 impl<S> McpServer<S> {
     /// Creates the server of one connection.
     fn over(stack: S, shared: Arc<Shared>) -> Self {
-        let session = Arc::new(Session::new());
+        let session = Arc::new(Session::within(shared.in_flight.ended()));
         Self {
             stack: Mutex::new(stack),
             shared,
             _closes: session.closed().clone().drop_guard(),
             session,
-            told: Mutex::default(),
+            description: Mutex::default(),
             listen_unsupported: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
-            notices: Arc::new(Semaphore::new(MAX_NOTICES)),
+            notifications: Arc::new(Semaphore::new(MAX_NOTIFICATIONS)),
         }
     }
 }

@@ -12,14 +12,13 @@ use rmcp::{
     model::*,
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
-use tower::Service;
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{Error, McpRequest, McpResponse, context, protocol};
+use crate::{McpRequest, Stack, context, protocol};
 
 /// The time that a notification may run on after its session: it may have been the session's last
 /// message.
-const NOTICE_GRACE: Duration = Duration::from_secs(1);
+const NOTIFICATION_GRACE: Duration = Duration::from_secs(1);
 
 /// Methods whose params are a struct, or that have no optional params.
 macro_rules! pass_on {
@@ -60,12 +59,7 @@ fn list<M: Default, R: From<RequestOptionalParam<M, PaginatedRequestParams>>>(
     request.into()
 }
 
-impl<S> ServerHandler for McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> ServerHandler for McpServer<S> {
     pass_on! {
         complete(CompleteRequestParams) -> CompleteResult = CompleteRequest;
         get_prompt(GetPromptRequestParams) -> GetPromptResponse = GetPromptRequest;
@@ -178,7 +172,7 @@ where
         if self.listen_unsupported.load(Ordering::Relaxed) {
             return None;
         }
-        self.subscriptions.about_to_acknowledge(&self.shared);
+        self.subscriptions.open_window(&self.shared);
         Some(requested.clone())
     }
 
@@ -191,7 +185,7 @@ where
             let request = context.request_context().clone();
             let peer = request.peer.clone();
             let mut call = self.context(request);
-            let window = self.subscriptions.acknowledged(&self.shared);
+            let window = self.subscriptions.take_window(&self.shared);
             call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
             let message =
                 SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
@@ -200,6 +194,8 @@ where
                 .await
             {
                 Ok(_) => Ok(()),
+                // The server ends the listen, which is not a failure.
+                Err(_) if self.session.closed().is_cancelled() => Ok(()),
                 Err(error) => {
                     if error.code == ErrorCode::METHOD_NOT_FOUND {
                         self.listen_unsupported.store(true, Ordering::Relaxed);
@@ -293,8 +289,8 @@ where
 
     fn get_info(&self) -> ServerConfig {
         // Unless this session was told a description, every request goes to the stack.
-        if let Some(told) = &lock(&self.told).config {
-            return told.clone();
+        if let Some(config) = &lock(&self.description).config {
+            return config.clone();
         }
         let everything = ServerConfig::new(EVERYTHING.clone());
         match lock(&self.shared.server_info).clone() {
@@ -304,19 +300,14 @@ where
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        match &lock(&self.told).versions {
+        match &lock(&self.description).versions {
             Some(versions) => Cow::Owned(versions.clone()),
             None => Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS),
         }
     }
 }
 
-impl<S> McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpServer<S> {
     /// Sends a client's notification down the stack without waiting for the result.
     fn notify(
         &self,
@@ -333,7 +324,7 @@ where
         call.extensions.insert(context);
         let request = McpRequest::notification(notification, call);
         let method = request.method().to_owned();
-        let Ok(room) = self.notices.clone().try_acquire_owned() else {
+        let Ok(room) = self.notifications.clone().try_acquire_owned() else {
             tracing::debug!(method, "dropped: too many notifications are on their way");
             return;
         };
@@ -345,7 +336,7 @@ where
             let _room = room;
             let over = async {
                 closed.cancelled().await;
-                tokio::time::sleep(NOTICE_GRACE).await;
+                tokio::time::sleep(NOTIFICATION_GRACE).await;
             };
             tokio::select! {
                 biased;

@@ -1,5 +1,7 @@
 //! State that several processes share.
 //!
+//! Requires the feature `store`.
+//!
 //! By default, the state of this crate is in the memory of its process. If several processes must
 //! share state, give the layer a [`Store`]:
 //!

@@ -59,6 +59,8 @@ return {1, sum, redis.call('PTTL', KEYS[1])}";
 /// A [`Store`] in Redis 6 or Valkey. All calls share one connection, which is reopened when it is
 /// lost.
 ///
+/// Requires the feature `redis`.
+///
 /// The store connects on first use. Its keys begin with a prefix (default: `rmcp-layers:`), so that
 /// the database can have other users. The conditional operations are Lua scripts, so the user needs
 /// the right to run `EVAL`.
@@ -96,6 +98,8 @@ pub struct RedisStore {
 }
 
 /// Builds a [`RedisStore`].
+///
+/// Requires the feature `redis`.
 #[must_use = "call `build` to make the store"]
 pub struct RedisStoreBuilder {
     url: String,

@@ -9,7 +9,7 @@ use rmcp::{
 
 #[cfg(feature = "http-client")]
 use super::http::error_facts::facts_of;
-use crate::{Error, TransportError, code, lines::Why};
+use crate::{Error, TransportError, code, lines::LineError};
 
 /// The facts that one error in a chain of errors gives about a failed exchange.
 #[derive(Default)]
@@ -101,7 +101,7 @@ pub(super) fn closed(upstream: &Arc<str>) -> Error {
 }
 
 /// Returns the error for an answer that cannot be read.
-pub(super) fn unreadable(upstream: &Arc<str>, why: Why) -> Error {
+pub(super) fn unreadable(upstream: &Arc<str>, why: LineError) -> Error {
     TransportError::new(format!("the server's answer cannot be read: {why}"))
         .with_upstream(upstream.clone())
         .into()

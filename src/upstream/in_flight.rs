@@ -12,7 +12,7 @@ use super::{
     connection::Connection,
     route::{Route, Routes},
 };
-use crate::lines::Why;
+use crate::lines::LineError;
 
 /// The route of a call that was sent directly, as long as messages can come for it.
 pub(super) struct EnteredRoute<'a> {
@@ -41,7 +41,7 @@ pub(super) struct RequestInFlight<'a> {
 
 impl RequestInFlight<'_> {
     /// Ends the request: the answer has arrived. Returns the reason if it cannot be read.
-    pub(super) fn complete(mut self) -> Option<Why> {
+    pub(super) fn complete(mut self) -> Option<LineError> {
         let handle = self.handle.take()?;
         let routes = &self.connection.routes;
         routes.complete(&handle.id, &handle.progress_token)

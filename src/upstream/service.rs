@@ -8,8 +8,10 @@ use futures::future::BoxFuture;
 use rmcp::model::{ClientResult, ErrorData, ServerNotification, ServerRequest};
 use tower::Service;
 
-use super::{UpstreamBuilder, UpstreamStats, dispatch::Shared, kinds::method};
-use crate::{Error, McpRequest, McpResponse, UnreadableItem};
+use super::{UpstreamBuilder, UpstreamStats, dispatch::Shared};
+use crate::{
+    Error, McpRequest, McpResponse, UnreadableItem, protocol::notifications::server_request_method,
+};
 
 /// The innermost service of a stack: a connection to an MCP server.
 ///
@@ -81,7 +83,7 @@ use crate::{Error, McpRequest, McpResponse, UnreadableItem};
 /// - A request (sampling, elicitation, roots) of an older server to a caller on 2026-07-28 cannot
 ///   be translated, because that revision has no such requests. The server gets an error.
 ///
-/// [`Lifecycle::MatchCaller`] avoids translation where a server speaks both.
+/// [`Lifecycle::MatchCaller`](crate::Lifecycle::MatchCaller) avoids translation where a server speaks both.
 ///
 /// ```no_run
 /// # #[cfg(feature = "http-client")]
@@ -212,7 +214,7 @@ impl Upstream {
         let admitted = connection.routes.admit(&request);
         let admitted = admitted.inspect_err(|error| {
             let counters = connection.routes.counters();
-            counters.refused(method(&request), error);
+            counters.refused(server_request_method(&request), error);
         })?;
         admitted.forward(&connection.routes, request).await
     }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use rmcp::model::ErrorData;
 
-use crate::{lines::Why, util::log_limit::LogLimit};
+use crate::{lines::LineError, util::log_limit::LogLimit};
 
 /// Counts of the messages that an [`Upstream`](super::Upstream) has withheld since it was made,
 /// over all of its connections.
@@ -113,7 +113,7 @@ impl UpstreamCounters {
     }
 
     /// Counts a message of the server that could not be read.
-    pub(super) fn unreadable(&self, why: &Why) {
+    pub(super) fn unreadable(&self, why: &LineError) {
         if let Some(messages) = self.unreadable.add(1) {
             tracing::warn!(
                 upstream = %self.upstream,

@@ -4,6 +4,7 @@
 
 pub mod demo;
 pub mod script;
+pub mod specification;
 
 use std::{
     fmt::Debug,

@@ -53,10 +53,10 @@ async fn an_unreadable_answer_fails_its_call_at_once_and_no_other() {
     let held = begin(&upstream, "hold").await;
     let started = Instant::now();
     for (name, why) in [
-        ("cut off", "no JSON (column 45)"),
-        ("no JSON", "no JSON"),
-        ("no message", "no message of MCP"),
-        ("no error", "no message of MCP"),
+        ("cut off", "not JSON (column 45)"),
+        ("no JSON", "not JSON"),
+        ("no message", "not an MCP message"),
+        ("no error", "not an MCP message"),
         (
             "too long",
             "longer than `max_message_bytes`, 16777216 bytes",
@@ -107,7 +107,7 @@ async fn an_answer_without_an_id_fails_the_call_that_is_left_when_others_are_ans
     for other in others {
         other.await.unwrap().unwrap();
     }
-    assert_unreadable(nameless.await.unwrap(), "no JSON");
+    assert_unreadable(nameless.await.unwrap(), "not JSON");
     assert_eq!(started.elapsed(), Duration::ZERO);
     assert_eq!(upstream.in_flight(), 0);
 }
@@ -165,8 +165,8 @@ async fn a_childs_unreadable_answer_fails_its_call_at_once() {
         .child_process(child);
     let held = begin(&upstream, "hold").await;
     for (name, why) in [
-        ("cut off", "no JSON"),
-        ("no message", "no message of MCP"),
+        ("cut off", "not JSON"),
+        ("no message", "not an MCP message"),
         (
             "too long, id last",
             "longer than `max_message_bytes`, 1048576 bytes",

@@ -185,6 +185,30 @@ async fn a_result_that_does_not_fit_the_output_schema_is_a_tool_error() {
 }
 
 #[tokio::test]
+async fn a_tool_with_unchecked_schemas_is_checked_by_its_handlers_type_alone() {
+    let layer = RegistryLayer::new();
+    let schema = json!({
+        "type": "object",
+        "properties": { "a": { "maximum": 1 } },
+        "required": ["a", "b", "unknown"],
+    });
+    let lax = RegisteredTool::builder("lax")
+        .input_schema(schema.as_object().cloned().unwrap())
+        .output_schema_of::<Answer>()
+        .unchecked_schemas()
+        .handler(|Sum { a, b }, _| async move { Ok::<_, BoxError>((a + b).to_string()) });
+    layer.handle().register(lax.build().unwrap()).unwrap();
+    let (client, _) = connect(layer.into_service(info())).await;
+    // The rules of its schemas do not hold, but callers see them.
+    let result = call(&client, "lax", json!({ "a": 40, "b": 2 })).await;
+    assert_eq!((result.is_error, said(&result)), (Some(false), "42"));
+    let listed = client.list_all_tools().await.unwrap();
+    assert_eq!(listed[0].input_schema["required"][2], "unknown");
+    let result = call(&client, "lax", json!({ "a": "forty" })).await;
+    assert!(result.is_error == Some(true) && said(&result).contains("Invalid arguments"));
+}
+
+#[tokio::test]
 async fn a_handler_reaches_its_caller_and_is_dropped_when_the_caller_cancels() {
     let layer = RegistryLayer::new();
     let registry = layer.handle();
@@ -274,4 +298,38 @@ async fn a_tool_can_be_any_stack_and_its_errors_stay_what_they_are() {
         (error.code, error.data),
         (ErrorCode(-31999), Some(json!({ "why": "no" })))
     );
+}
+
+#[tokio::test]
+async fn a_handler_may_take_no_arguments_and_may_not_fail() {
+    let layer = RegistryLayer::new();
+    let registry = layer.handle();
+    let tools = [
+        RegisteredTool::builder("text").handler(|(), _| async { "text" }),
+        RegisteredTool::builder("nothing").handler(|(), _| async {}),
+        RegisteredTool::builder("result")
+            .handler(|(), _| async { CallToolResult::success(vec![ContentBlock::text("result")]) }),
+        RegisteredTool::builder("sum")
+            .handler(|Sum { a, b }, _| async move { (a + b).to_string() }),
+        RegisteredTool::builder("fails").handler(|(), _| async { Err::<String, _>("it failed") }),
+    ];
+    for tool in tools {
+        registry.register(tool.build().unwrap()).unwrap();
+    }
+    let (client, _) = connect(layer.into_service(info())).await;
+    let peer = client.peer();
+    for (name, arguments) in [("text", json!({})), ("result", json!(null))] {
+        assert_eq!(said(&call(peer, name, arguments).await), name);
+    }
+    let nothing = call(peer, "nothing", json!({ "surplus": 1 })).await;
+    assert!(nothing.content.is_empty() && nothing.is_error != Some(true));
+    assert_eq!(
+        said(&call(peer, "sum", json!({ "a": 2, "b": 40 })).await),
+        "42"
+    );
+    let failed = call(peer, "fails", json!({})).await;
+    assert_eq!((said(&failed), failed.is_error), ("it failed", Some(true)));
+    let listed = peer.list_all_tools().await.unwrap();
+    let text = listed.iter().find(|tool| tool.name == "text").unwrap();
+    assert_eq!(text.input_schema["type"], "object");
 }

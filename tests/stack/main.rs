@@ -19,6 +19,7 @@ mod order;
 mod outcomes;
 mod progress;
 mod revisions;
+mod shutdown;
 mod subscriptions;
 mod tower_layers;
 mod unanswered;

@@ -10,6 +10,8 @@ pub(super) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, Strin
 
 /// The source of an issuer's JWK set (RFC 7517), and how often it is fetched.
 ///
+/// Requires the feature `jwt`.
+///
 /// The set is fetched when the first token needs it, then [periodically](Self::refresh_every) in
 /// the background, and when a token names a key that is not in the set. There is at most one fetch
 /// at a time, and all tokens that need it wait for the same one. A fetch continues when its caller
@@ -71,14 +73,16 @@ impl Jwks {
     /// issuer without TLS is accepted only on the loopback interface, because an attacker who can
     /// change the set in transit can issue tokens. Limit: 256 KiB.
     ///
+    /// Requires the feature `auth-client`.
+    ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the URL is malformed, if it is `http://` and not on the loopback
-    /// interface, or if it is `https://` and neither feature `rustls` nor `native-tls` is enabled.
+    /// The URL is malformed, it is `http://` and not on the loopback interface, or it is `https://`
+    /// and neither feature `rustls` nor `native-tls` is enabled.
     #[cfg(feature = "auth-client")]
-    pub fn url(url: &str) -> Result<Self, crate::Error> {
-        let url = crate::auth::client::secure_url(url)?;
-        let client = crate::auth::client::client(&url)?;
+    pub fn url(url: &str) -> Result<Self, crate::ConfigError> {
+        let url = crate::auth::client::secure_url("url", url)?;
+        let client = crate::auth::client::client("url", &url)?;
         Ok(Self::over(Arc::new(move || {
             let request = client.get(url.clone());
             async move { crate::auth::client::body(request, MAX_JWKS_BYTES).await }.boxed()

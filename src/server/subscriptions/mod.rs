@@ -2,7 +2,8 @@
 //! `resources/subscribe`.
 
 mod session;
-mod sinks;
+mod session_peer;
+mod window;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -15,12 +16,11 @@ use rmcp::{
     service::{Peer, RequestContext},
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tower::Service;
 
-pub(super) use self::sinks::acknowledged;
-use self::{session::SessionListen, sinks::SessionPeer};
+pub(super) use self::window::acknowledged;
+use self::{session::SessionListen, session_peer::SessionPeer, window::Window};
 use super::{McpServer, Shared};
-use crate::{Error, McpRequest, McpResponse};
+use crate::Stack;
 
 /// The maximum number of subscribe and unsubscribe requests that wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
@@ -39,7 +39,7 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     /// Records that rmcp is about to acknowledge a listen before the stack receives it.
-    pub(super) fn about_to_acknowledge(&self, shared: &Shared) {
+    pub(super) fn open_window(&self, shared: &Shared) {
         let mut oldest = self
             .acknowledging
             .lock()
@@ -47,31 +47,14 @@ impl Subscriptions {
         oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
     }
 
-    /// Returns the time window since that acknowledgement.
-    pub(super) fn acknowledged(&self, shared: &Arc<Shared>) -> Window {
+    /// Returns the time window since that acknowledgement, and closes it.
+    pub(super) fn take_window(&self, shared: &Arc<Shared>) -> Window {
         let since = self
             .acknowledging
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        Window {
-            shared: shared.clone(),
-            since,
-        }
-    }
-}
-
-/// The time window between the acknowledgement to a caller and the begin of the stack's listen. The
-/// caller must also be notified of changes that other requests made in it.
-pub(super) struct Window {
-    shared: Arc<Shared>,
-    since: Option<u64>,
-}
-
-impl Window {
-    /// Returns `true` if a request in the window may have changed something.
-    fn let_something_through(&self) -> bool {
-        self.since != Some(self.shared.dispatched.load(Ordering::Relaxed))
+        Window::new(shared.clone(), since)
     }
 }
 
@@ -82,16 +65,11 @@ struct Command {
     reply: oneshot::Sender<Option<Result<(), ErrorData>>>,
 }
 
-impl<S> McpServer<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpServer<S> {
     /// Opens the session's listen for the list changes that the stack announces. It waits briefly
     /// for the listen to begin, so that the session misses no change.
     pub(super) async fn open_session_listen(&self, peer: Peer<RoleServer>, extensions: Extensions) {
-        let Some(config) = super::lock(&self.told).config.clone() else {
+        let Some(config) = super::lock(&self.description).config.clone() else {
             return;
         };
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);

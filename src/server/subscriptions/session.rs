@@ -6,11 +6,11 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
-use super::{Command, sinks::SessionPeer};
+use super::{Command, session_peer::SessionPeer};
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Refusal,
+    CallContext, Error, Refusal, Stack,
     caller::Session,
     code,
     listen::{self, ACKNOWLEDGE_WITHIN, OpenListen, Reopen},
@@ -45,12 +45,7 @@ pub(super) struct SessionListen<S> {
     retry_at: Instant,
 }
 
-impl<S> SessionListen<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> SessionListen<S> {
     pub(super) fn new(
         stack: S,
         peer: SessionPeer,
@@ -98,7 +93,7 @@ where
             let wanted = supported && self.open.is_none();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) if supported => self.obey(command, &mut supported).await,
+                    Some(command) if supported => self.apply(command, &mut supported).await,
                     Some(command) => drop(command.reply.send(None)),
                     None => return,
                 },
@@ -122,7 +117,7 @@ where
         }
     }
 
-    async fn obey(&mut self, command: Command, supported: &mut bool) {
+    async fn apply(&mut self, command: Command, supported: &mut bool) {
         let mut filter = self.filter.clone();
         let mut uris = filter.resource_subscriptions.take().unwrap_or_default();
         uris.retain(|uri| *uri != command.uri);

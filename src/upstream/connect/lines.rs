@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     Error,
-    lines::{self, Broken, Lines},
+    lines::{self, Lines, UnreadableLine},
     upstream::{
         Upstream, UpstreamBuilder,
         builder::Lifecycle,
@@ -127,7 +127,7 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    fn judge(&mut self, Broken { kind, why }: Broken) {
+    fn judge(&mut self, UnreadableLine { kind, why }: UnreadableLine) {
         if kind == lines::Kind::Noise {
             tracing::debug!("a line of the server is no message, and passed over");
             return;

@@ -22,8 +22,7 @@ use super::{
 use crate::{
     error::retry_after_in,
     upstream::{
-        answers::{self, Expected},
-        kinds::number_in,
+        answers::{self, Expected, number_in},
         route::Routes,
     },
 };

@@ -34,6 +34,8 @@ const RESERVED: [&str; 5] = [
 
 /// The URL and settings of an MCP server over streamable HTTP.
 ///
+/// Requires the feature `http-client`.
+///
 /// # Answers
 ///
 /// The response to a request holds that request's answer:
@@ -294,6 +296,8 @@ impl From<&String> for HttpEndpoint {
 impl Upstream {
     /// Returns an upstream to a streamable HTTP URL.
     ///
+    /// Requires the feature `http-client`.
+    ///
     /// # Errors
     ///
     /// Returns an error if the URL or a header is malformed, if the URL is `https://` and this
@@ -306,6 +310,8 @@ impl Upstream {
 
 impl UpstreamBuilder {
     /// Connects to a streamable HTTP URL.
+    ///
+    /// Requires the feature `http-client`.
     ///
     /// # Errors
     ///

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     CallContext,
-    lines::Why,
+    lines::LineError,
     upstream::{
         answers::{self, Expected},
         capabilities::ClaimedCapabilities,
@@ -134,7 +134,7 @@ impl Routes {
         &self,
         id: &RequestId,
         token: &ProgressToken,
-    ) -> Option<Why> {
+    ) -> Option<LineError> {
         let route = self.table().remove(id, token)?;
         route.unreadable
     }

@@ -11,7 +11,7 @@ use super::{
     server_requests::{DeferredMessages, PendingRequests, Scope},
     unattributed::{UnattributedAnswer, UnattributedAnswers},
 };
-use crate::upstream::{answers::Expected, kinds::number_in};
+use crate::upstream::answers::{Expected, number_in};
 
 /// A listen that the upstream answers itself, from the connection's notifications.
 pub(super) struct Listener {
@@ -77,11 +77,12 @@ impl Table {
         if !self.callers.is_one() {
             return None;
         }
-        let newest = |lists: bool| {
+        let newest = |is_quick: bool| {
             let mut calls = self.calls.values().rev();
             let found = calls.find(|id| {
                 let route = self.routes.get(id).map(|(_, route)| route);
-                route.is_some_and(|route| route.accepts_unattributed() && route.lists == lists)
+                route
+                    .is_some_and(|route| route.accepts_unattributed() && route.is_quick == is_quick)
             });
             found.cloned().map(Scope::Call)
         };

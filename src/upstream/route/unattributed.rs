@@ -10,7 +10,7 @@ use super::{
     Routes,
     table::{Order, Table},
 };
-use crate::{code, lines::Why, upstream::kinds::number_in};
+use crate::{code, lines::LineError, upstream::answers::number_in};
 
 /// The number of such answers, and the newest call they may be for.
 ///
@@ -27,7 +27,7 @@ pub(super) struct UnattributedAnswers {
 /// An answer that does not say which call it is for.
 #[derive(Clone)]
 pub(super) enum UnattributedAnswer {
-    Unreadable(Why),
+    Unreadable(LineError),
     /// A JSON-RPC error without an `id`.
     Error(Box<ErrorData>),
 }
@@ -52,7 +52,7 @@ impl UnattributedAnswers {
         let answer = match answer {
             // The call of each is unknown, and its text may be meant for another caller.
             UnattributedAnswer::Error(_) if self.count > 1 => {
-                UnattributedAnswer::Unreadable(Why::NoMessage)
+                UnattributedAnswer::Unreadable(LineError::NoMessage)
             }
             answer => answer,
         };
@@ -82,7 +82,7 @@ impl UnattributedAnswers {
 impl Routes {
     /// Records an answer that cannot be read: the answer to this request, or to one of those in
     /// flight.
-    pub(in crate::upstream) fn unreadable(&self, id: Option<RequestId>, why: Why) {
+    pub(in crate::upstream) fn unreadable(&self, id: Option<RequestId>, why: LineError) {
         self.record_unattributed(id, UnattributedAnswer::Unreadable(why));
     }
 

@@ -17,6 +17,8 @@ use crate::{
 
 /// The command that starts an MCP server, which communicates over its standard input and output.
 ///
+/// Requires the feature `child-process`.
+///
 /// The child is started when it is needed, and again when it has ended. On Unix it leads a session
 /// and a process group of its own:
 ///
@@ -223,6 +225,8 @@ impl From<PathBuf> for ChildProcess {
 
 impl Upstream {
     /// Returns an upstream to a child process, over its standard input and output.
+    ///
+    /// Requires the feature `child-process`.
     pub fn child_process(command: impl Into<ChildProcess>) -> Self {
         Self::builder().child_process(command)
     }
@@ -230,6 +234,8 @@ impl Upstream {
 
 impl UpstreamBuilder {
     /// Connects to a child process over its standard input and output.
+    ///
+    /// Requires the feature `child-process`.
     pub fn child_process(self, command: impl Into<ChildProcess>) -> Upstream {
         let command = Arc::new(command.into());
         let kind = command.program.to_string_lossy().into_owned();

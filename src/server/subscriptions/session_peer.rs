@@ -1,6 +1,6 @@
-//! Destinations for the messages of a listen.
+//! The caller of a session, as the destination of its listen's messages.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rmcp::{
@@ -13,13 +13,7 @@ use rmcp::{
 };
 use tokio::sync::watch;
 
-use super::Window;
-use crate::{
-    Caller, CallerSink, Error,
-    caller::Session,
-    listen::{changes_in, with_subscription_id},
-    util::lock,
-};
+use crate::{Caller, CallerSink, Error, caller::Session, listen::changes_in};
 
 /// The caller of a session. It receives nothing before its handshake is finished.
 #[derive(Clone)]
@@ -81,35 +75,4 @@ impl CallerSink for SessionPeer {
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
         Box::pin(async move { self.initialized().await?.request(request).await })
     }
-}
-
-/// Returns the caller for a listen that rmcp has already acknowledged.
-pub(in crate::server) fn acknowledged(
-    peer: Peer<RoleServer>,
-    session: Arc<Session>,
-    window: Window,
-) -> Caller {
-    let outer = Caller::from_peer(peer).in_session(session);
-    let window = Arc::new(Mutex::new(Some(window)));
-    outer
-        .refuse_requests()
-        .take_acknowledgment(move |acknowledgment| {
-            let (outer, window) = (outer.clone(), lock(&window).take());
-            Box::pin(async move {
-                if !window.is_some_and(|window| window.let_something_through()) {
-                    return Ok(());
-                }
-                let id = acknowledgment
-                    .extensions
-                    .get()
-                    .and_then(NotificationMetaObject::subscription_id);
-                for mut change in changes_in(&acknowledgment.params.notifications) {
-                    if let Some(id) = &id {
-                        change = with_subscription_id(change, id);
-                    }
-                    outer.notify(change).await?;
-                }
-                Ok(())
-            })
-        })
 }

@@ -1,0 +1,169 @@
+//! Statistics and the shutdown of a server.
+
+use std::{fmt, time::Duration};
+
+use rmcp::model::ClientRequest;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+
+use crate::{McpRequest, Refusal};
+
+/// The time for transports to send the last answers, after all calls have ended.
+const SEND_WITHIN: Duration = Duration::from_millis(200);
+
+/// Statistics and the shutdown of a server, in all of its connections; see
+/// [`McpServer::handle`](crate::McpServer::handle).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rmcp::{ServerHandler, ServiceExt};
+/// use rmcp_layers::{Handler, McpServer};
+///
+/// #[derive(Clone)]
+/// struct Files;
+/// impl ServerHandler for Files {}
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = McpServer::new(Handler::new(Files));
+/// let handle = server.handle();
+/// let (client_io, server_io) = tokio::io::duplex(4096);
+/// let token = handle.cancellation_token();
+/// let serving = tokio::spawn(server.serve_with_ct(server_io, token));
+/// let client = ().serve(client_io).await?;
+/// let running = serving.await??;
+///
+/// // On a signal to stop:
+/// let cut_off = handle.drain(Duration::from_secs(5)).await;
+/// assert_eq!(cut_off, 0);
+/// running.waiting().await?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ServerHandle {
+    in_flight: InFlight,
+}
+
+/// The requests that a server has in flight; see [`ServerHandle::stats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// The number of calls in flight: requests other than listens.
+    pub calls: usize,
+    /// The number of open `subscriptions/listen` requests of callers.
+    pub listens: usize,
+}
+
+impl ServerHandle {
+    pub(super) fn new(in_flight: InFlight) -> Self {
+        Self { in_flight }
+    }
+
+    /// Returns the numbers of requests in flight.
+    pub fn stats(&self) -> ServerStats {
+        ServerStats {
+            calls: self.in_flight.calls.len(),
+            listens: self.in_flight.listens.len(),
+        }
+    }
+
+    /// Closes the server for good, once the calls in flight have ended.
+    ///
+    /// From now on new requests are refused with [`code::UNAVAILABLE`](crate::code::UNAVAILABLE)
+    /// (-31503). The calls in flight go on until they end, at most until `limit`. A call that is
+    /// cut off is answered with the same error, and its future is dropped. Listens end. After
+    /// 200 ms, in which transports send the last answers, the
+    /// [token](Self::cancellation_token) is cancelled.
+    ///
+    /// Returns the number of calls that the limit cut off. If the future is dropped, the server
+    /// goes on to refuse new requests.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        let InFlight {
+            calls,
+            ended,
+            closed,
+            ..
+        } = &self.in_flight;
+        calls.close();
+        let _ = tokio::time::timeout(limit, calls.wait()).await;
+        let cut_off = calls.len();
+        ended.cancel();
+        tokio::time::sleep(SEND_WITHIN).await;
+        closed.cancel();
+        cut_off
+    }
+
+    /// Closes the server for good without waiting for the calls in flight: a
+    /// [`drain`](Self::drain) with a limit of zero.
+    pub async fn close(&self) {
+        self.drain(Duration::ZERO).await;
+    }
+
+    /// Returns a token that is cancelled once the server is closed. It ends the transports, of
+    /// which this crate knows nothing:
+    ///
+    /// - Over streamable HTTP, give it to rmcp's
+    ///   `StreamableHttpServerConfig::with_cancellation_token`, which ends the streams of sessions.
+    /// - Over stdio or a pipe, give it to rmcp's `ServiceExt::serve_with_ct`.
+    ///
+    /// To cancel the token has no effect on the server or other tokens.
+    pub fn cancellation_token(&self) -> CancellationToken {
+        self.in_flight.closed.child_token()
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The requests in flight of all connections of a server.
+#[derive(Clone, Default)]
+pub(super) struct InFlight {
+    /// It is closed once the server takes no more calls.
+    calls: TaskTracker,
+    listens: TaskTracker,
+    /// Cancelled when all calls, listens and sessions end.
+    ended: CancellationToken,
+    /// Cancelled when the transports end.
+    closed: CancellationToken,
+}
+
+impl InFlight {
+    /// Counts a request until the token is dropped. Notifications are not counted.
+    ///
+    /// # Errors
+    ///
+    /// Refuses the request if the server takes no more.
+    pub(super) fn enter(&self, request: &McpRequest) -> Result<Option<TaskTrackerToken>, Refusal> {
+        if request.as_notification().is_some() {
+            return Ok(None);
+        }
+        let token = match request.message {
+            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
+            _ => self.calls.token(),
+        };
+        // The token comes first, so that a drain that begins now waits for this call.
+        match self.calls.is_closed() {
+            true => Err(closing()),
+            false => Ok(Some(token)),
+        }
+    }
+
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+}
+
+/// Returns the refusal of a request to a server that closes.
+pub(super) fn closing() -> Refusal {
+    Refusal::new("server", "the server is shutting down; try again later")
+}
