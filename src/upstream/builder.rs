@@ -14,8 +14,6 @@ use rmcp::{
     transport::IntoTransport,
 };
 
-use tokio_util::task::TaskTracker;
-
 use super::{
     Upstream,
     capabilities::ClaimedCapabilities,
@@ -26,7 +24,10 @@ use super::{
     reconnect::{Dial, Reconnect, ReconnectSettings},
     stats::UpstreamCounters,
 };
-use crate::{protocol::unreadable_items::UnreadableLog, util::backoff::Backoff};
+use crate::{
+    protocol::unreadable_items::UnreadableLog,
+    util::{backoff::Backoff, call_tracker::CallTracker},
+};
 
 /// A time limit from this length on is no limit: clocks cannot be trusted to count that far.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -321,8 +322,7 @@ impl UpstreamBuilder {
                 unreadable: UnreadableLog::default(),
                 claims,
                 counters,
-                calls: TaskTracker::new(),
-                listens: TaskTracker::new(),
+                calls: CallTracker::default(),
             }),
         }
     }
