@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Error, McpResponse, Refusal};
+use crate::{Error, McpResponse, Refusal, util::call_tracker::CallTracker};
 
 /// The requests in flight, and whether the gateway takes further ones.
 #[derive(Default)]
 pub(super) struct Lifecycle {
-    calls: TaskTracker,
-    listens: TaskTracker,
+    requests: CallTracker,
     /// Cancelled when new requests are refused.
     closing: CancellationToken,
     /// Cancelled when the gateway has ended. The members' tokens are its children.
@@ -25,15 +24,12 @@ impl Lifecycle {
         is_listen: bool,
         answer: impl Future<Output = Result<McpResponse, Error>>,
     ) -> Result<McpResponse, Error> {
-        let (tracker, end) = match is_listen {
-            true => (&self.listens, &self.closing),
-            false => (&self.calls, &self.ended),
+        let end = match is_listen {
+            true => &self.closing,
+            false => &self.ended,
         };
-        // Before the check: `close` waits for each call that passes it.
-        let _counted = tracker.token();
-        if self.is_closing() {
-            return Err(Refusal::new("gateway", "the gateway is closing").into());
-        }
+        let entered = self.requests.enter(is_listen);
+        let _counted = entered.ok_or_else(|| Refusal::new("gateway", "the gateway is closing"))?;
         tokio::select! {
             biased;
             answer = answer => answer,
@@ -48,11 +44,11 @@ impl Lifecycle {
     /// Refuses new requests, waits for the calls in flight, and ends those that are left after the
     /// timeout. Returns `true` if there were none.
     pub(super) async fn close(&self, timeout: Duration) -> bool {
+        self.requests.close();
         self.closing.cancel();
-        self.calls.close();
-        let in_time = tokio::time::timeout(timeout, self.calls.wait()).await;
+        let left = self.requests.drain(timeout).await;
         self.ended.cancel();
-        in_time.is_ok()
+        left == 0
     }
 
     pub(super) fn end(&self) {
@@ -66,6 +62,6 @@ impl Lifecycle {
 
     /// Returns the numbers of calls in flight and of open listens.
     pub(super) fn in_flight(&self) -> (usize, usize) {
-        (self.calls.len(), self.listens.len())
+        (self.requests.calls(), self.requests.listens())
     }
 }

@@ -2,13 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use rmcp::model::ClientRequest;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
-use crate::{McpRequest, Refusal};
+use crate::{McpRequest, Refusal, util::call_tracker::CallTracker};
 
 /// The time for transports to send the last answers, after all calls have ended.
 const SEND_WITHIN: Duration = Duration::from_millis(200);
@@ -67,8 +63,8 @@ impl ServerHandle {
     /// Returns the numbers of requests in flight.
     pub fn stats(&self) -> ServerStats {
         ServerStats {
-            calls: self.in_flight.calls.len(),
-            listens: self.in_flight.listens.len(),
+            calls: self.in_flight.requests.calls(),
+            listens: self.in_flight.requests.listens(),
         }
     }
 
@@ -84,14 +80,11 @@ impl ServerHandle {
     /// goes on to refuse new requests.
     pub async fn drain(&self, limit: Duration) -> usize {
         let InFlight {
-            calls,
+            requests,
             ended,
             closed,
-            ..
         } = &self.in_flight;
-        calls.close();
-        let _ = tokio::time::timeout(limit, calls.wait()).await;
-        let cut_off = calls.len();
+        let cut_off = requests.drain(limit).await;
         ended.cancel();
         tokio::time::sleep(SEND_WITHIN).await;
         closed.cancel();
@@ -128,9 +121,7 @@ impl fmt::Debug for ServerHandle {
 /// The requests in flight of all connections of a server.
 #[derive(Clone, Default)]
 pub(super) struct InFlight {
-    /// It is closed once the server takes no more calls.
-    calls: TaskTracker,
-    listens: TaskTracker,
+    requests: CallTracker,
     /// Cancelled when all calls, listens and sessions end.
     ended: CancellationToken,
     /// Cancelled when the transports end.
@@ -147,15 +138,8 @@ impl InFlight {
         if request.as_notification().is_some() {
             return Ok(None);
         }
-        let token = match request.message {
-            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
-            _ => self.calls.token(),
-        };
-        // The token comes first, so that a drain that begins now waits for this call.
-        match self.calls.is_closed() {
-            true => Err(closing()),
-            false => Ok(Some(token)),
-        }
+        let entered = self.requests.enter(request.is_listen());
+        entered.map(Some).ok_or_else(closing)
     }
 
     pub(super) fn ended(&self) -> &CancellationToken {

@@ -10,7 +10,6 @@ use rmcp::model::{
     ClientNotification, ClientRequest, EmptyResult, ErrorCode, ErrorData, LoggingLevel,
     ServerResult, SetLevelRequest, SetLevelRequestParams,
 };
-use tokio_util::task::TaskTracker;
 
 use super::{
     call::{self, UpstreamCall},
@@ -30,6 +29,7 @@ use crate::{
         methods::Method,
         unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
+    util::call_tracker::CallTracker,
 };
 
 /// The state that all clones of an upstream share.
@@ -43,10 +43,7 @@ pub(super) struct Shared {
     pub(super) unreadable: UnreadableLog,
     pub(super) claims: Arc<ClaimedCapabilities>,
     pub(super) counters: Arc<UpstreamCounters>,
-    /// The calls in flight. It is closed once the upstream takes no more.
-    pub(super) calls: TaskTracker,
-    /// The listens in flight.
-    pub(super) listens: TaskTracker,
+    pub(super) calls: CallTracker,
 }
 
 impl Shared {
@@ -63,14 +60,8 @@ impl Shared {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
-        let _in_flight = match request.is_listen() {
-            true => self.listens.token(),
-            false => self.calls.token(),
-        };
-        // The token comes first, so that a drain that begins now waits for this call.
-        if self.calls.is_closed() {
-            return Err(errors::closed(&self.name));
-        }
+        let entered = self.calls.enter(request.is_listen());
+        let _in_flight = entered.ok_or_else(|| errors::closed(&self.name))?;
         let connection = match self.connections.ready(era) {
             Some(connection) => connection,
             None => {

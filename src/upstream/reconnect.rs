@@ -39,6 +39,15 @@ pub(super) trait Dial: Send + Sync {
     }
 }
 
+impl<F> Dial for F
+where
+    F: Fn() -> BoxFuture<'static, Result<Connection, Error>> + Send + Sync,
+{
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        self()
+    }
+}
+
 /// A connection that is made on demand, by one caller for all, and made again when it is lost.
 pub(super) struct Reconnect {
     name: Arc<str>,

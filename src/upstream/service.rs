@@ -172,7 +172,7 @@ impl Upstream {
     /// Returns the number of calls and listens in flight. Requests that wait for a connection count
     /// too.
     pub fn in_flight(&self) -> usize {
-        self.shared.calls.len() + self.shared.listens.len()
+        self.shared.calls.calls() + self.shared.calls.listens()
     }
 
     /// Returns the list items that could not be read, from the last reading of each list.
@@ -231,11 +231,10 @@ impl Upstream {
     /// delivered. The calls in flight go on until they end, at most until `limit`. Then the
     /// connection is [closed](Self::close), which ends the listens. Returns the number of calls
     /// that the limit cut off.
+    ///
+    /// If the future is dropped, the upstream still refuses requests, and its connection stays.
     pub async fn drain(&self, limit: Duration) -> usize {
-        let calls = &self.shared.calls;
-        calls.close();
-        let _ = tokio::time::timeout(limit, calls.wait()).await;
-        let cut_off = calls.len();
+        let cut_off = self.shared.calls.drain(limit).await;
         self.close().await;
         cut_off
     }
