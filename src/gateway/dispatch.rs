@@ -20,7 +20,7 @@ use super::{
     tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy,
+    CallContext, Error, McpRequest, McpResponse, Refusal, ServedBy,
     protocol::{
         self,
         lists::ListKind,
@@ -36,12 +36,16 @@ impl Shared {
         if request.as_notification().is_some() {
             return self.notify_all(request).await;
         }
-        let is_listen = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
-        let shared = self.clone();
-        shared.lifecycle.run(is_listen, self.answer(request)).await
+        let Some(_counted) = self.in_flight.enter(&request) else {
+            let message = "the gateway is shutting down; try again later";
+            return Err(Refusal::new("gateway", message).into());
+        };
+        let ended = self.in_flight.ended().clone();
+        tokio::select! {
+            biased;
+            answer = self.answer(request) => answer,
+            () = ended.cancelled() => Err(Error::cancelled("the gateway was closed")),
+        }
     }
 
     async fn answer(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {

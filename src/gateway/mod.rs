@@ -151,7 +151,6 @@ mod discover;
 mod dispatch;
 mod handle;
 mod layer;
-mod lifecycle;
 mod listen;
 mod lists;
 mod lookup;
