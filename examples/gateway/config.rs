@@ -341,9 +341,7 @@ pub fn in_the_files_words(section: &str, error: impl Display, names: &[(&str, &s
         .fold(error.to_string(), |said, (layers, files)| {
             said.replace(layers, files)
         });
-    let refused = format!("refused by {section}: ");
-    format!(
-        "[{section}]: {}",
-        said.strip_prefix(&refused).unwrap_or(&said)
-    )
+    let said = said.strip_prefix("refused by ").unwrap_or(&said);
+    let layer = format!("{section}: ");
+    format!("[{section}]: {}", said.strip_prefix(&layer).unwrap_or(said))
 }

@@ -52,8 +52,8 @@ impl Member {
     /// that request.
     ///
     /// Answers of such a member are marked as private to their caller
-    /// ([`mark_private`](McpResponse::mark_private),
-    /// [`mark_session_private`](McpResponse::mark_session_private)). So are the lists and
+    /// ([`mark_private`](crate::McpResponse::mark_private),
+    /// [`mark_session_private`](crate::McpResponse::mark_session_private)). So are the lists and
     /// descriptions to which it contributes. A cache outside of the gateway therefore shares none
     /// of them.
     ///

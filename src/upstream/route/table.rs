@@ -42,7 +42,7 @@ pub(super) struct Table {
     /// Progress of calls whose tokens are not known yet, where rmcp assigns the token of a call as
     /// it sends the call.
     pub(super) early: Option<VecDeque<ServerNotification>>,
-    /// Requests whose answers did not come to rmcp, until rmcp has been told.
+    /// Requests that have failed without an answer for rmcp, until rmcp gets an error for them.
     pub(super) failed: VecDeque<(RequestId, UnattributedAnswer)>,
 }
 
