@@ -15,7 +15,7 @@ use super::{
         pages,
     },
     members::active_member::ActiveMember,
-    seal::Sealed,
+    seal::SealKind,
     shared::{ActiveMembers, Shared, only},
     tool_hints,
 };
@@ -212,7 +212,9 @@ impl Shared {
         context: &CallContext,
     ) -> Result<(), Error> {
         let Some(sealed) = state else { return Ok(()) };
-        let (owner, own) = self.seal.open(Sealed::State, sealed, context.principal())?;
+        let (owner, own) = self
+            .seal
+            .open(SealKind::State, sealed, context.principal())?;
         if owner != *member.name {
             let message = "`requestState` belongs to another request";
             return Err(ErrorData::invalid_params(message, None).into());
@@ -227,7 +229,7 @@ impl Shared {
         id: &str,
         context: &CallContext,
     ) -> Result<(Arc<ListedMember>, String), Error> {
-        let (name, own) = self.seal.open(Sealed::Task, id, context.principal())?;
+        let (name, own) = self.seal.open(SealKind::Task, id, context.principal())?;
         match self.members().get(&name) {
             Some(member) => Ok((member.clone(), own)),
             None => {

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::ConfigError;
 
-/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, returns their
-/// states, and closes the gateway.
+/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, returns
+/// their states, and closes the gateway.
 ///
-/// Every clone controls the same gateway. Callers with an open listen are told that the lists have
-/// changed.
+/// Every clone controls the same gateway. Callers with an open listen are notified that the lists
+/// have changed.
 #[derive(Clone)]
 pub struct GatewayHandle {
     pub(super) shared: Arc<Shared>,
@@ -44,9 +44,9 @@ pub struct MemberStatus {
     /// their outward names and they may not be prefixed. They are taken from the last list of a
     /// caller without a principal. Limit: 100.
     pub left_out: Vec<String>,
-    /// The options (`rename`, `hide`, `describe` and filters) that match none of the member's items.
-    /// They are compared with the current lists of all callers, and are empty while the member is
-    /// down. A filter is compared once lists of all kinds are known.
+    /// The options (`rename`, `hide`, `describe` and filters) that match none of the member's
+    /// items. They are compared with the current lists of all callers, and are empty while the
+    /// member is down. A filter is compared once lists of all kinds are known.
     pub unmatched: Vec<UnmatchedOption>,
 }
 

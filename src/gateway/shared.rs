@@ -18,7 +18,7 @@ use super::{
         list_item::ListItem,
         list_key::ListKey,
         listed_member::{Age, ListedMember},
-        merge::{self, MergedLists, Rules},
+        merge::{self, ListRules, MergedLists},
     },
     members::{
         active_member::ActiveMember, member::Member, options::Overrides, watch::watch_member,
@@ -39,7 +39,7 @@ pub(super) type CustomRule =
 /// State that all clones of a gateway share.
 pub(super) struct Shared {
     members: Mutex<Arc<ActiveMembers>>,
-    pub(super) rules: Rules,
+    pub(super) rules: ListRules,
     pub(super) prefix: Prefix,
     pub(super) seal: Seal,
     pub(super) notifier: ChangeNotifier,
@@ -153,7 +153,7 @@ pub(super) fn only<'a>(
 }
 
 impl Shared {
-    pub(super) fn new(rules: Rules, prefix: Prefix, seal: Seal) -> Self {
+    pub(super) fn new(rules: ListRules, prefix: Prefix, seal: Seal) -> Self {
         Self {
             members: Mutex::default(),
             rules,
