@@ -24,12 +24,12 @@ use crate::{
     caller::Era,
     code,
     context::OnlyDeclared,
+    in_flight::InFlight,
     protocol::{
         self,
         methods::Method,
         unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
-    util::call_tracker::CallTracker,
 };
 
 /// The state that all clones of an upstream share.
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     pub(super) unreadable: UnreadableLog,
     pub(super) claims: Arc<ClaimedCapabilities>,
     pub(super) counters: Arc<UpstreamCounters>,
-    pub(super) calls: CallTracker,
+    pub(super) calls: InFlight,
 }
 
 impl Shared {
@@ -60,7 +60,7 @@ impl Shared {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
-        let entered = self.calls.enter(request.is_listen());
+        let entered = self.calls.enter(&request);
         let _in_flight = entered.ok_or_else(|| errors::closed(&self.name))?;
         let connection = match self.connections.ready(era) {
             Some(connection) => connection,
