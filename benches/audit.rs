@@ -88,7 +88,13 @@ fn audit(runtime: &tokio::runtime::Runtime) {
     }
     println!("a call with three arguments:");
     rounds.print("ns");
-    let written: u64 = file.handle().counts().iter().map(|sink| sink.written).sum();
+    let written: u64 = file
+        .handle()
+        .stats()
+        .sinks
+        .iter()
+        .map(|sink| sink.written)
+        .sum();
     println!("  ({written} lines were written)");
     figure("audit_memory_ns", rounds.value(1) - rounds.value(0), "ns");
     figure("audit_file_ns", rounds.value(2) - rounds.value(0), "ns");

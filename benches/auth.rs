@@ -245,7 +245,7 @@ fn main() {
     let hs256_vs_bare = first(
         "HS256",
         Algorithm::HS256,
-        by_secret().remembered_tokens(0).build().unwrap(),
+        by_secret().max_remembered_tokens(0).build().unwrap(),
         &DecodingKey::from_secret(SECRET),
         &hs256,
         2_000,
@@ -253,7 +253,7 @@ fn main() {
     let rs256_vs_bare = first(
         "RS256",
         Algorithm::RS256,
-        by_rsa().remembered_tokens(0).build().unwrap(),
+        by_rsa().max_remembered_tokens(0).build().unwrap(),
         &DecodingKey::from_rsa_pem(PUBLIC).unwrap(),
         &rs256,
         200,

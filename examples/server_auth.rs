@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let records = audit.handle();
     let auth = AuthLayer::builder(keys)
         .rules(rules)
-        .open(["server/discover"]);
+        .allow_unauthenticated(["server/discover"]);
     let stack = ServiceBuilder::new()
         .audit(audit.layer())
         .auth(auth.build()?)

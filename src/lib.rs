@@ -268,6 +268,7 @@
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
+//! | `json-schema` | `registry` that checks arguments and results against the tools' schemas |
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
 //! | `store` | [`store`]: values, counters and leases that processes share |
 //!

@@ -3,11 +3,17 @@ use std::ops::{Deref, DerefMut};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientNotification, ClientRequest, CustomRequest,
     GetExtensions, GetMeta, GetPromptRequest, GetPromptRequestParams, JsonObject, ListToolsRequest,
-    ProgressToken, ReadResourceRequest, ReadResourceRequestParams, Reference, RequestMetaObject,
+    ProgressToken, ReadResourceRequest, ReadResourceRequestParams, RequestMetaObject,
 };
 use tokio::time::Instant;
 
-use crate::{CallContext, Caller, Principal};
+use crate::{
+    CallContext, Caller, Principal,
+    protocol::{
+        methods::{self, Effect, Method},
+        notifications,
+    },
+};
 
 /// The tool that a registry lists in place of a catalogue. It calls the tool named by its argument
 /// `name`.
@@ -91,7 +97,7 @@ impl McpRequest {
         mut context: CallContext,
     ) -> Self {
         let notification = notification.into();
-        let method = notification_method(&notification).to_owned();
+        let method = notifications::client_method(&notification).to_owned();
         context.notification = Some(Box::new(notification));
         Self::from_parts(CustomRequest::new(method, None).into(), context)
     }
@@ -136,7 +142,7 @@ impl McpRequest {
     /// Returns the notification, if the request carries one.
     pub fn as_notification(&self) -> Option<&ClientNotification> {
         let notification = self.0.context.notification.as_deref()?;
-        (notification_method(notification) == self.0.method()).then_some(notification)
+        (notifications::client_method(notification) == self.0.method()).then_some(notification)
     }
 }
 
@@ -163,24 +169,7 @@ impl RequestParts {
     /// Returns the target of the request, if it has exactly one: the name of a tool or prompt, the
     /// URI of a resource or skill, the id of a task, or the reference of a completion.
     pub fn target(&self) -> Option<&str> {
-        match &self.message {
-            ClientRequest::CallToolRequest(request) => Some(&request.params.name),
-            ClientRequest::GetPromptRequest(request) => Some(&request.params.name),
-            ClientRequest::ReadResourceRequest(request) => Some(&request.params.uri),
-            ClientRequest::ReadResourceDirectoryRequest(request) => Some(&request.params.uri),
-            ClientRequest::SubscribeRequest(request) => Some(&request.params.uri),
-            ClientRequest::UnsubscribeRequest(request) => Some(&request.params.uri),
-            ClientRequest::GetSkillRequest(request) => Some(&request.params.uri),
-            ClientRequest::GetTaskRequest(request) => Some(&request.params.task_id),
-            ClientRequest::UpdateTaskRequest(request) => Some(&request.params.task_id),
-            ClientRequest::CancelTaskRequest(request) => Some(&request.params.task_id),
-            ClientRequest::CompleteRequest(request) => match &request.params.r#ref {
-                Reference::Prompt(prompt) => Some(&prompt.name),
-                Reference::Resource(resource) => Some(&resource.uri),
-                _ => None,
-            },
-            _ => None,
-        }
+        methods::target(&self.message).map(|target| target.name)
     }
 
     /// Returns the name of the tool that a call of [`CALL_TOOL`] calls.
@@ -210,44 +199,23 @@ impl RequestParts {
     /// without harm. A `tools/call` is not a read, whatever its tool declares; see
     /// [`ToolHints`](crate::ToolHints) for such declarations.
     pub fn is_read(&self) -> bool {
-        matches!(
-            self.message,
-            ClientRequest::PingRequest(_)
-                | ClientRequest::DiscoverRequest(_)
-                | ClientRequest::CompleteRequest(_)
-                | ClientRequest::ListToolsRequest(_)
-                | ClientRequest::ListPromptsRequest(_)
-                | ClientRequest::GetPromptRequest(_)
-                | ClientRequest::ListResourcesRequest(_)
-                | ClientRequest::ListResourceTemplatesRequest(_)
-                | ClientRequest::ReadResourceRequest(_)
-                | ClientRequest::ReadResourceDirectoryRequest(_)
-                | ClientRequest::ListSkillsRequest(_)
-                | ClientRequest::GetSkillRequest(_)
-                | ClientRequest::GetTaskRequest(_)
-        )
+        Method::of(&self.message).is_some_and(|method| method.row().effect == Effect::Reads)
     }
 
     /// Returns `true` if this is a later round of a multi-round request (MCP 2026-07-28, SEP-2322):
     /// it has answers to the server's requests for input, or the server's state.
     pub fn is_mrtr_round(&self) -> bool {
-        match &self.message {
-            ClientRequest::CallToolRequest(request) => {
-                request.params.input_responses.is_some() || request.params.request_state.is_some()
-            }
-            ClientRequest::GetPromptRequest(request) => {
-                request.params.input_responses.is_some() || request.params.request_state.is_some()
-            }
-            ClientRequest::ReadResourceRequest(request) => {
-                request.params.input_responses.is_some() || request.params.request_state.is_some()
-            }
-            _ => false,
-        }
+        methods::is_later_round(&self.message)
+    }
+
+    /// Returns `true` if this is a `subscriptions/listen`.
+    pub(crate) fn is_listen(&self) -> bool {
+        matches!(self.message, ClientRequest::SubscriptionsListenRequest(_))
     }
 
     pub(crate) fn take_notification(&mut self) -> Option<ClientNotification> {
         let notification = self.context.notification.take()?;
-        (notification_method(&notification) == self.method()).then_some(*notification)
+        (notifications::client_method(&notification) == self.method()).then_some(*notification)
     }
 }
 
@@ -312,17 +280,5 @@ impl ToolCallBuilder {
     /// Returns the request.
     pub fn build(self) -> McpRequest {
         McpRequest::from_parts(CallToolRequest::new(self.params).into(), self.context)
-    }
-}
-
-fn notification_method(notification: &ClientNotification) -> &str {
-    use rmcp::model::ConstString;
-    match notification {
-        ClientNotification::CancelledNotification(inner) => inner.method.as_str(),
-        ClientNotification::ProgressNotification(inner) => inner.method.as_str(),
-        ClientNotification::InitializedNotification(inner) => inner.method.as_str(),
-        ClientNotification::RootsListChangedNotification(inner) => inner.method.as_str(),
-        ClientNotification::CustomNotification(inner) => &inner.method,
-        _ => "notifications/unknown",
     }
 }

@@ -26,10 +26,7 @@ use rmcp_layers::auth::{
 };
 use serde::Deserialize;
 
-use crate::{
-    Result,
-    config::{check_tls, in_the_files_words},
-};
+use crate::{Result, config::in_the_files_words, server::check_tls};
 
 /// The time limit for writing the audit record at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -138,7 +135,7 @@ impl AuthConfig {
                 check_tls("jwks_url", url).map_err(|error| format!("[auth]: {error}"))?;
                 let jwks = Jwks::url(url);
                 tokens.jwks(jwks.map_err(|error| {
-                    in_the_files_words("auth", error, &[("the URL", "`jwks_url`")])
+                    in_the_files_words("auth", error, &[("`url`: the URL", "`jwks_url`:")])
                 })?)
             }
             _ => return Err("[auth]: give one of `secret_env`, `jwks_file` and `jwks_url`".into()),
@@ -148,7 +145,7 @@ impl AuthConfig {
             in_the_files_words(
                 "auth",
                 error,
-                &[("the secret", "the secret of `secret_env`")],
+                &[("`secret`: the secret", "the secret of `secret_env`")],
             )
         })?)
     }

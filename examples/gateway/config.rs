@@ -39,14 +39,13 @@
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use futures::future::{join, join_all};
 use rmcp_layers::{
-    ChildProcess, HttpEndpoint, Lifecycle, Refusal, Upstream, WeakUpstream,
+    Refusal, Upstream, WeakUpstream,
     cache::CacheLayer,
     gateway::{Gateway, Member, PerCaller, Prefix},
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
@@ -61,6 +60,7 @@ use crate::{
     cache::Cache,
     connections, reach,
     resilience::{BreakerConfig, RetryConfig},
+    server::{Per, Server},
 };
 
 /// The whole file.
@@ -100,42 +100,6 @@ struct ServerStack {
     layered: Stack,
 }
 
-/// One server: a command or a URL.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Server {
-    command: Option<String>,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    #[serde(default)]
-    inherit_env: Vec<String>,
-    #[serde(default)]
-    inherit_all_env: bool,
-    cwd: Option<PathBuf>,
-    url: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    lifecycle: Option<LifecycleName>,
-    request_timeout_secs: Option<u64>,
-    connect_timeout_secs: Option<u64>,
-    reconnect_max_secs: Option<u64>,
-    prefix: Option<String>,
-    per: Option<Per>,
-    retry: Option<bool>,
-    #[serde(default)]
-    trust_annotations: bool,
-}
-
-/// The callers that share a connection to a server.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Per {
-    Session,
-    Principal,
-}
-
 /// All upstreams that were created, to be closed at the end.
 #[derive(Clone, Default)]
 pub struct Upstreams(Arc<Mutex<Vec<WeakUpstream>>>);
@@ -152,15 +116,6 @@ impl Upstreams {
         let upstreams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         upstreams.iter().filter_map(WeakUpstream::upgrade).collect()
     }
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum LifecycleName {
-    Auto,
-    MatchCaller,
-    Initialize,
-    Discover,
 }
 
 fn default_listen() -> String {
@@ -229,8 +184,8 @@ impl Config {
             gateway = gateway.add_member(member.trust_annotations(server.trust_annotations));
         }
         let built = gateway.build().map_err(|error| {
-            let why = in_the_files_words("servers", error, &[("refused by gateway: ", "")]);
-            format!("{why}: rename the server, or give it another `prefix`")
+            let reason = error.reason();
+            format!("[servers]: {reason}: rename the server, or give it another `prefix`")
         });
         Ok(Some((built?, upstreams)))
     }
@@ -370,122 +325,11 @@ impl Config {
     }
 }
 
-impl Server {
-    fn upstream(&self, name: &str, secrets: &[&str]) -> Result<Upstream> {
-        let mut builder = Upstream::builder().name(name);
-        if let Some(lifecycle) = self.lifecycle {
-            builder = builder.lifecycle(match lifecycle {
-                LifecycleName::Auto => Lifecycle::Auto,
-                LifecycleName::MatchCaller => Lifecycle::MatchCaller,
-                LifecycleName::Initialize => Lifecycle::Initialize,
-                LifecycleName::Discover => Lifecycle::Discover,
-            });
-        }
-        if let Some(seconds) = self.request_timeout_secs {
-            at_least_one("request_timeout_secs", seconds)?;
-            builder = builder.request_timeout(Duration::from_secs(seconds));
-        }
-        if let Some(seconds) = self.connect_timeout_secs {
-            at_least_one("connect_timeout_secs", seconds)?;
-            builder = builder.connect_timeout(Duration::from_secs(seconds));
-        }
-        if let Some(seconds) = self.reconnect_max_secs {
-            at_least_one("reconnect_max_secs", seconds)?;
-            let most = Duration::from_secs(seconds);
-            builder = builder.reconnect_backoff(most.min(Duration::from_millis(500)), most);
-        }
-        match (&self.command, &self.url) {
-            (Some(command), None) if self.headers.is_empty() => {
-                let child = self.child_process(command, secrets)?;
-                Ok(builder.child_process(child))
-            }
-            (None, Some(url))
-                if self.args.is_empty()
-                    && self.env.is_empty()
-                    && self.inherit_env.is_empty()
-                    && !self.inherit_all_env
-                    && self.cwd.is_none() =>
-            {
-                check_tls("url", url)?;
-                let mut endpoint = HttpEndpoint::new(url);
-                for (header, value) in &self.headers {
-                    endpoint = endpoint.header(header, value);
-                }
-                builder
-                    .http(endpoint)
-                    .map_err(|error| format!("`url` or `headers`: {error}").into())
-            }
-            _ => Err(
-                "give either `command` (with `args`, `env`, `inherit_env`, `inherit_all_env`, `cwd`) \
-                 or `url` (with `headers`)"
-                    .into(),
-            ),
-        }
-    }
-
-    fn child_process(&self, command: &str, secrets: &[&str]) -> Result<ChildProcess> {
-        let inherited = self.inherit_env.iter();
-        if let Some(secret) = inherited
-            .map(String::as_str)
-            .find(|name| secrets.contains(name))
-        {
-            return Err(format!(
-                "`inherit_env` names {secret}, which holds a secret of the gateway's own ([auth]): \
-                 leave it out, or give the server a value of its own in `env`"
-            )
-            .into());
-        }
-        if command.is_empty() {
-            return Err("`command` is empty: name a program".into());
-        }
-        // The operating system would cut the name at the sign, or fail at each start.
-        if let Some(variable) = self.env.iter().find(|(name, value)| {
-            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
-        }) {
-            return Err(format!(
-                "`env` cannot set {:?}: a name is not empty and has no `=`, and neither it nor its \
-                 value has a NUL",
-                variable.0
-            )
-            .into());
-        }
-        let mut child = ChildProcess::new(command)
-            .args(&self.args)
-            .inherit_env(&self.inherit_env)
-            .withhold_env(secrets);
-        if self.inherit_all_env {
-            child = child.inherit_all_env();
-        }
-        for (variable, value) in &self.env {
-            child = child.env(variable, value);
-        }
-        if let Some(cwd) = &self.cwd {
-            child = child.current_dir(cwd);
-        }
-        Ok(child)
-    }
-}
-
-fn at_least_one(key: &str, value: u64) -> Result<()> {
+/// Refuses zero as the value of a key.
+pub fn at_least_one(key: &str, value: u64) -> Result<()> {
     match value {
         0 => Err(format!("`{key}` is 0: give at least 1, or leave it out for the default").into()),
         _ => Ok(()),
-    }
-}
-
-/// Returns an error at the start that otherwise every request would have.
-pub fn check_tls(key: &str, url: &str) -> Result<()> {
-    let has_tls = cfg!(any(feature = "rustls", feature = "native-tls"));
-    let wants_tls = url
-        .get(..6)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
-    match wants_tls && !has_tls {
-        true => Err(format!(
-            "`{key}` is an https:// URL, and this gateway is built without TLS: build it with \
-             `--features rustls` or `--features native-tls`"
-        )
-        .into()),
-        false => Ok(()),
     }
 }
 
@@ -497,9 +341,7 @@ pub fn in_the_files_words(section: &str, error: impl Display, names: &[(&str, &s
         .fold(error.to_string(), |said, (layers, files)| {
             said.replace(layers, files)
         });
-    let refused = format!("refused by {section}: ");
-    format!(
-        "[{section}]: {}",
-        said.strip_prefix(&refused).unwrap_or(&said)
-    )
+    let said = said.strip_prefix("refused by ").unwrap_or(&said);
+    let layer = format!("{section}: ");
+    format!("[{section}]: {}", said.strip_prefix(&layer).unwrap_or(said))
 }

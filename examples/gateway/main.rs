@@ -16,6 +16,7 @@ mod demo;
 mod reach;
 mod resilience;
 mod serve;
+mod server;
 mod session;
 mod status;
 mod transport;

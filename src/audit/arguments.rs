@@ -92,8 +92,8 @@ impl ArgumentRules {
     pub(super) fn check(&self) -> Result<(), AuditError> {
         if !(1..=MOST).contains(&self.max_bytes) {
             return Err(AuditError::option(
-                "arguments",
-                format!("max_bytes is {}: take 1 to {MOST}", self.max_bytes),
+                "keep_arguments",
+                format!("`max_bytes` is {}; give 1 to {MOST}", self.max_bytes),
             ));
         }
         Ok(())

@@ -31,7 +31,7 @@ pub(super) struct Entry {
     unreadable: Option<Arc<Unreadable>>,
     decision: DecisionSlot,
     served_by: ServedBy,
-    called: Arc<Called>,
+    called: Arc<CalledTool>,
     /// `true` while the call is being polled: a drop in this state is caused by a panic.
     polled: bool,
     written: bool,
@@ -40,15 +40,15 @@ pub(super) struct Entry {
 /// The outward name of the tool that was called in the end, if an inner layer made that call from
 /// another one.
 #[derive(Default)]
-struct Called(Mutex<Option<String>>);
+struct CalledTool(Mutex<Option<String>>);
 
-impl Called {
+impl CalledTool {
     fn name(&self) -> MutexGuard<'_, Option<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Visibility for Called {
+impl Visibility for CalledTool {
     fn sees(&self, _item: Item<'_>) -> bool {
         true
     }
@@ -105,7 +105,7 @@ impl Entry {
                 record.argument_hash = arguments::hash(arguments);
             }
         }
-        let called = Arc::new(Called::default());
+        let called = Arc::new(CalledTool::default());
         if request.as_tool_call().is_some() {
             request.context.note_calls(called.clone());
         }

@@ -1,17 +1,14 @@
 use std::{io, path::PathBuf};
 
+use crate::ConfigError;
+
 /// An error of an audit log: it cannot be opened, or its chain is not intact.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditError {
     /// An option has an invalid value.
-    #[error("audit: `{option}`: {reason}")]
-    InvalidOption {
-        /// The name of the option.
-        option: &'static str,
-        /// The reason.
-        reason: String,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A file cannot be opened or read, or the thread of a sink cannot be started.
     #[error("audit: {}: {source}", path.display())]
     Io {
@@ -33,11 +30,11 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    pub(super) fn option(option: &'static str, reason: impl Into<String>) -> Self {
-        Self::InvalidOption {
-            option,
-            reason: reason.into(),
-        }
+    pub(super) fn option(
+        option: &'static str,
+        reason: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
+        ConfigError::new("audit", option, reason).into()
     }
 
     pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {

@@ -26,7 +26,7 @@ const LEAST: u64 = 4 * 1024;
 ///   (`audit.jsonl.00000000000000004711`), and the log continues in a new file. Files are never
 ///   deleted. If the disk is full, [`SinkOptions::when_full`] applies.
 /// - Only one process may write to a file. If another process has written to it, this one stops
-///   writing and reports [failing](super::SinkCounts::failing).
+///   writing and reports [failing](super::SinkStats::failing).
 /// - If the file is moved or removed, the log continues in a new file at the path (on Unix). The
 ///   first line of the new file refers to the line before it.
 /// - Control characters, and characters that change the direction of text, are escaped.
@@ -132,16 +132,13 @@ impl AuditFile {
         if let Some(bytes) = self.key_bytes.filter(|&bytes| bytes < ChainKey::LEAST) {
             return Err(AuditError::option(
                 "chain_key",
-                format!(
-                    "{bytes} bytes are too few: take at least {}",
-                    ChainKey::LEAST
-                ),
+                format!("it has {bytes} bytes; give at least {}", ChainKey::LEAST),
             ));
         }
         if self.max_bytes < LEAST {
             return Err(AuditError::option(
                 "max_bytes",
-                format!("{} is too few: take at least {LEAST}", self.max_bytes),
+                format!("it is {}; give at least {LEAST}", self.max_bytes),
             ));
         }
         LogFile::open(self).map_err(|error| AuditError::io(&self.path, error))

@@ -9,10 +9,18 @@ pub struct AuditHandle {
     pub(super) shared: Arc<Shared>,
 }
 
+/// The state of an audit log; see [`AuditHandle::stats`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditStats {
+    /// The sinks that have their own thread, in the order in which they were added.
+    pub sinks: Vec<SinkStats>,
+}
+
 /// Counters of a sink with its own thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SinkCounts {
+pub struct SinkStats {
     /// The sink's name; for a file, its path.
     pub sink: Arc<str>,
     /// The number of records written.
@@ -36,11 +44,12 @@ impl AuditHandle {
             .unwrap_or_default()
     }
 
-    /// Returns the counters of the sinks that have their own thread, in the order in which they
-    /// were added.
-    pub fn counts(&self) -> Vec<SinkCounts> {
+    /// Returns the counters of the sinks.
+    pub fn stats(&self) -> AuditStats {
         let queues = self.shared.queues.iter();
-        queues.map(super::queue::Queue::counts).collect()
+        AuditStats {
+            sinks: queues.map(super::queue::Queue::stats).collect(),
+        }
     }
 
     /// Waits until every sink has written all records so far and made them durable. Call this
@@ -61,7 +70,7 @@ impl AuditHandle {
 impl fmt::Debug for AuditHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuditHandle")
-            .field("counts", &self.counts())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -189,12 +189,12 @@ impl AuditLogBuilder {
     /// or does not end with a record.
     pub fn build(self) -> Result<AuditLog, AuditError> {
         if self.memory == Some(0) {
-            return Err(AuditError::option("memory", "there is room for no record"));
+            return Err(AuditError::option("memory", "it is zero; give at least 1"));
         }
         if self.memory.is_none() && !self.tracing && self.sinks.is_empty() {
             return Err(AuditError::option(
-                "sinks",
-                "records would go nowhere: add memory, tracing, a file or a sink of your own",
+                "sink",
+                "the log has no sink; add `memory`, `tracing`, a `file` or a `sink`",
             ));
         }
         if let Some(rules) = &self.keep {

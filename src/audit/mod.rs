@@ -111,7 +111,7 @@ pub use chain::{VerifiedLog, verify, verify_all};
 pub use error::AuditError;
 pub use file::AuditFile;
 pub use future::AuditFuture;
-pub use handle::{AuditHandle, SinkCounts};
+pub use handle::{AuditHandle, AuditStats, SinkStats};
 pub use layer::AuditLayer;
 pub use log::{AuditLog, AuditLogBuilder};
 pub use record::{AuditPrincipal, AuditRecord, Ended};

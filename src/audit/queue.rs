@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     AuditError, AuditRecord, AuditSink,
-    handle::SinkCounts,
+    handle::SinkStats,
     sink::{Durability, SinkOptions, WhenFull},
 };
 use crate::{Error, Refusal};
@@ -185,8 +185,8 @@ impl Queue {
         flushed.await.map_err(|_| ended())?
     }
 
-    pub(super) fn counts(&self) -> SinkCounts {
-        SinkCounts {
+    pub(super) fn stats(&self) -> SinkStats {
+        SinkStats {
             sink: self.name.clone(),
             written: self.state.written.load(Ordering::Relaxed),
             dropped: self.state.dropped.load(Ordering::Relaxed),

@@ -6,7 +6,7 @@ use std::{
 use tower::Service;
 
 use super::{AuditLog, entry::Entry, future::AuditFuture};
-use crate::{Error, McpRequest, McpResponse, protocol};
+use crate::{Error, McpRequest, McpResponse, Stack, protocol};
 
 /// The service of an [`AuditLayer`](super::AuditLayer).
 #[derive(Clone)]
@@ -27,12 +27,7 @@ impl<S> fmt::Debug for Audit<S> {
     }
 }
 
-impl<S> Service<McpRequest> for Audit<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> Service<McpRequest> for Audit<S> {
     type Response = McpResponse;
     type Error = Error;
     type Future = AuditFuture<S::Future>;

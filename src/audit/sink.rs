@@ -133,7 +133,7 @@ impl SinkOptions {
         if self.capacity == 0 || self.capacity > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(AuditError::option(
                 "capacity",
-                "there has to be room for a record, and not for more than memory holds",
+                "it is zero, or more than memory holds; give at least 1",
             ));
         }
         Ok(())

@@ -3,8 +3,8 @@ use std::{collections::HashMap, fmt};
 use futures::future::{BoxFuture, ready};
 use sha2::{Digest, Sha256};
 
-use super::{AuthError, Verified, Verifier, rules::impossible};
-use crate::{Error, Principal};
+use super::{AuthError, Verified, Verifier};
+use crate::{ConfigError, Principal};
 
 /// Minimum length of an API key in bytes. Keys have to be random, so that they cannot be guessed.
 const MIN_BYTES: usize = 12;
@@ -40,15 +40,17 @@ impl ApiKeys {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the key is shorter than 12 bytes, if it has characters that no
-    /// bearer token can have (RFC 6750, section 2.1), or if it is already in the table.
-    pub fn key(self, key: impl AsRef<str>, principal: Principal) -> Result<Self, Error> {
+    /// The key is shorter than 12 bytes, has characters that no bearer token can have (RFC 6750,
+    /// section 2.1), or is already in the table.
+    pub fn key(self, key: impl AsRef<str>, principal: Principal) -> Result<Self, ConfigError> {
         let key = key.as_ref();
         if key.len() < MIN_BYTES || super::bearer::check_characters(key).is_err() {
-            return Err(impossible(format!(
-                "the API key of `{}` is shorter than {MIN_BYTES} bytes, or has characters that no token has",
+            let reason = format!(
+                "the key of `{}` is shorter than {MIN_BYTES} bytes, or has characters that no \
+                 token can have; generate a random one",
                 principal.subject()
-            )));
+            );
+            return Err(ConfigError::new("auth", "key", reason));
         }
         self.hashed(Sha256::digest(key).into(), principal)
     }
@@ -57,14 +59,16 @@ impl ApiKeys {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the key is already in the table.
-    pub fn hashed(mut self, sha256: [u8; 32], principal: Principal) -> Result<Self, Error> {
+    /// The key is already in the table.
+    pub fn hashed(mut self, sha256: [u8; 32], principal: Principal) -> Result<Self, ConfigError> {
         let subject = principal.subject().to_owned();
         match self.principals.insert(sha256, principal) {
             None => Ok(self),
-            Some(_) => Err(impossible(format!(
-                "the API key of `{subject}` is another's already"
-            ))),
+            Some(_) => Err(ConfigError::new(
+                "auth",
+                "key",
+                format!("the key of `{subject}` is given twice; give each principal its own"),
+            )),
         }
     }
 

@@ -16,7 +16,7 @@ const LATEST: f64 = 253_402_300_799.0;
 ///
 /// Default: only an expiry that has not passed is required, with a leeway of 30 s.
 #[derive(Clone, Debug)]
-pub(super) struct Expected {
+pub(super) struct ClaimRules {
     /// `None` accepts any issuer.
     pub(super) issuers: Option<Vec<String>>,
     /// `None` accepts any audience.
@@ -28,7 +28,7 @@ pub(super) struct Expected {
     pub(super) scopes: Vec<String>,
 }
 
-impl Default for Expected {
+impl Default for ClaimRules {
     fn default() -> Self {
         Self {
             issuers: None,
@@ -41,7 +41,7 @@ impl Default for Expected {
     }
 }
 
-impl Expected {
+impl ClaimRules {
     pub(super) fn check(
         &self,
         claims: Map<String, Value>,

@@ -1,14 +1,18 @@
 //! The common error for unknown items and for items that the caller may not know of.
 
-use rmcp::model::{ClientRequest, ErrorCode, ErrorData, Reference};
+use rmcp::model::{ErrorCode, ErrorData};
 use serde_json::json;
 
 use super::Item;
-use crate::{Error, McpRequest, McpResponse, caller::Era};
+use crate::{
+    Error, McpRequest, McpResponse,
+    caller::Era,
+    protocol::{methods, target::TargetKind},
+};
 
 /// The target of a request, and the form of the error if it is unknown.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
+pub(super) struct NamedTarget {
     kind: Kind,
     name: String,
     era: Era,
@@ -42,36 +46,26 @@ enum Kind {
     Task,
 }
 
-impl Named {
+impl NamedTarget {
     /// Returns the target of the request, if it has a single one.
     pub(super) fn of(request: &McpRequest) -> Option<Self> {
-        let kind = match &request.message {
-            ClientRequest::CallToolRequest(_) => Kind::Tool,
-            ClientRequest::GetPromptRequest(_) => Kind::Prompt,
-            ClientRequest::ReadResourceRequest(_)
-            | ClientRequest::ReadResourceDirectoryRequest(_)
-            | ClientRequest::SubscribeRequest(_)
-            | ClientRequest::UnsubscribeRequest(_)
-            | ClientRequest::GetSkillRequest(_) => Kind::Resource,
-            ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
-                Reference::Prompt(_) => Kind::Prompt,
-                Reference::Resource(_) => Kind::Resource,
-                _ => return None,
-            },
-            ClientRequest::GetTaskRequest(_)
-            | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => Kind::Task,
-            _ => return None,
+        let target = methods::target(&request.message)?;
+        let kind = match target.kind {
+            TargetKind::Tool => Kind::Tool,
+            TargetKind::Prompt => Kind::Prompt,
+            TargetKind::Resource | TargetKind::Skill => Kind::Resource,
+            TargetKind::Task => Kind::Task,
+            TargetKind::Reference => return None,
         };
         Some(Self {
             kind,
-            name: request.target()?.to_owned(),
+            name: target.name.to_owned(),
             era: request.context.era(),
         })
     }
 
     /// Returns the tool that is called by a call of a tool that calls others.
-    pub(super) fn called(request: &McpRequest) -> Option<Self> {
+    pub(super) fn of_called_tool(request: &McpRequest) -> Option<Self> {
         request.called_tool().map(|name| Self {
             kind: Kind::Tool,
             name: name.to_owned(),
@@ -91,7 +85,7 @@ impl Named {
 
     /// Returns the error for an unknown name (MCP 2026-07-28, Tools, Prompts and Resources, "Error
     /// Handling").
-    pub(super) fn unknown(&self) -> Error {
+    pub(super) fn unknown_error(&self) -> Error {
         let name = &self.name;
         let (code, message, data) = match self.kind {
             Kind::Tool => (
@@ -125,11 +119,11 @@ impl Named {
     /// Returns `true` if the response says that the name is unknown. Servers use different words,
     /// in an error or in a tool's failure, and may suggest similar names. If such a response were
     /// distinguishable from a refusal, it would disclose which names exist.
-    pub(super) fn is_unknown(&self, answer: &Result<McpResponse, Error>) -> bool {
+    pub(super) fn is_reported_unknown(&self, answer: &Result<McpResponse, Error>) -> bool {
         match answer {
             // This code is specific to an unknown resource, whatever the message says.
             Err(Error::Protocol(error)) if error.code == ErrorCode::RESOURCE_NOT_FOUND => {
-                self.kind == Kind::Resource || self.is_said_unknown(&error.message, false)
+                self.kind == Kind::Resource || self.text_says_unknown(&error.message, false)
             }
             Err(Error::Protocol(error)) => {
                 let may_say_so = matches!(
@@ -138,7 +132,7 @@ impl Named {
                         | ErrorCode::METHOD_NOT_FOUND
                         | ErrorCode::INTERNAL_ERROR
                 ) || error.code.0 == 0;
-                may_say_so && self.is_said_unknown(&error.message, false)
+                may_say_so && self.text_says_unknown(&error.message, false)
             }
             Err(_) => false,
             Ok(response) => response.as_tool_result().is_some_and(|result| {
@@ -147,13 +141,13 @@ impl Named {
                     _ => None,
                 };
                 result.is_error == Some(true)
-                    && said.is_some_and(|said| self.is_said_unknown(&said.text, true))
+                    && said.is_some_and(|said| self.text_says_unknown(&said.text, true))
             }),
         }
     }
 
     /// `strict` requires the name in the text, because tools report "not found" about many things.
-    fn is_said_unknown(&self, said: &str, strict: bool) -> bool {
+    fn text_says_unknown(&self, said: &str, strict: bool) -> bool {
         /// Longer texts are not about a name alone.
         const SHORT: usize = 1_000;
         if said.len() > SHORT + self.name.len() || (strict && !said.contains(&self.name)) {

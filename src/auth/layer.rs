@@ -7,10 +7,10 @@ use std::{
 use tower::Layer;
 
 use super::{
-    Auth, Policy, Rules, Verifier, rules::impossible, task_owners::Tasks, token_source::Sources,
-    verifier::Secret,
+    Auth, AuthHandle, Policy, Rules, Verifier, handle::Decisions, task_owners::TaskOwners,
+    token_source::TokenSources, verifier::Secret,
 };
-use crate::{Error, McpRequest};
+use crate::{ConfigError, McpRequest};
 
 /// Authenticates callers and guards a stack; see the [module](super).
 ///
@@ -23,10 +23,11 @@ pub struct AuthLayer {
 /// The state that all services of a layer share.
 pub(super) struct Shared {
     pub(super) verifier: Arc<dyn Verifier>,
-    pub(super) sources: Sources,
+    pub(super) sources: TokenSources,
     pub(super) rules: RwLock<Arc<Rules>>,
     pub(super) policies: Vec<Arc<dyn Policy>>,
-    pub(super) tasks: Tasks,
+    pub(super) task_owners: TaskOwners,
+    pub(super) decisions: Decisions,
     /// Methods that need no token.
     pub(super) open: Vec<String>,
     pub(super) allows_token_exchange: bool,
@@ -49,11 +50,11 @@ impl AuthLayer {
             verifier: Arc::new(verifier),
             rules: None,
             policies: Vec::new(),
-            sources: Sources::default(),
+            sources: TokenSources::default(),
             environment: None,
             open: Vec::new(),
             allows_token_exchange: false,
-            unknown_tasks: false,
+            allow_unknown_tasks: false,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -83,49 +84,17 @@ impl fmt::Debug for AuthLayer {
     }
 }
 
-/// Reads and changes the rules of an [`AuthLayer`]. Cheap to clone.
-#[derive(Clone)]
-pub struct AuthHandle {
-    shared: Arc<Shared>,
-}
-
-impl AuthHandle {
-    /// Returns the current rules.
-    pub fn rules(&self) -> Arc<Rules> {
-        self.shared.rules()
-    }
-
-    /// Replaces the rules for all later requests, and for later notifications of open listens.
-    /// Requests in flight were decided before, but the lists that they return are filtered by the
-    /// new rules.
-    pub fn set_rules(&self, rules: Rules) {
-        *self
-            .shared
-            .rules
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-    }
-}
-
-impl fmt::Debug for AuthHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthHandle")
-            .field("rules", &self.rules())
-            .finish()
-    }
-}
-
 /// Builds an [`AuthLayer`].
 #[must_use = "call `build` to make the layer"]
 pub struct AuthLayerBuilder {
     verifier: Arc<dyn Verifier>,
     rules: Option<Rules>,
     policies: Vec<Arc<dyn Policy>>,
-    sources: Sources,
+    sources: TokenSources,
     environment: Option<String>,
     open: Vec<String>,
     allows_token_exchange: bool,
-    unknown_tasks: bool,
+    allow_unknown_tasks: bool,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -179,10 +148,13 @@ impl AuthLayerBuilder {
     /// Lets these methods through without a token. A request with an invalid token is refused
     /// anyway. Default: none.
     ///
-    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be opened. A client
+    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be let through. A client
     /// of an older revision that sends its token in `_meta` often cannot do so in its handshake,
     /// which becomes a `server/discover` here.
-    pub fn open(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn allow_unauthenticated(
+        mut self,
+        methods: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
         self.open = methods.into_iter().map(Into::into).collect();
         self
     }
@@ -203,8 +175,8 @@ impl AuthLayerBuilder {
     /// tasks loses its least recently used one). Enable this if tasks outlive this process, or are
     /// polled at another replica than the one that began them, and if their ids cannot be guessed.
     /// Notifications of such tasks are never delivered, because they contain the id.
-    pub fn unknown_tasks(mut self, yes: bool) -> Self {
-        self.unknown_tasks = yes;
+    pub fn allow_unknown_tasks(mut self, yes: bool) -> Self {
+        self.allow_unknown_tasks = yes;
         self
     }
 
@@ -218,14 +190,14 @@ impl AuthLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the environment variable is not set, if no token source is left, or
-    /// if a method cannot be open.
-    pub fn build(mut self) -> Result<AuthLayer, Error> {
+    /// The environment variable is not set, no token source is left, or a method cannot be open.
+    pub fn build(mut self) -> Result<AuthLayer, ConfigError> {
         if let Some(variable) = &self.environment {
             let token = std::env::var(variable).map_err(|_| {
-                impossible(format!(
-                    "the environment variable `{variable}`, which has the session's token, is not set"
-                ))
+                let reason = format!(
+                    "the environment variable `{variable}` is not set; set it to the session's token"
+                );
+                ConfigError::new("auth", "token_from_env", reason)
             })?;
             self.sources.session = Some(Secret::new(token.trim()));
         }
@@ -234,18 +206,18 @@ impl AuthLayerBuilder {
             && self.sources.session.is_none()
             && self.sources.function.is_none();
         if nowhere {
-            return Err(impossible(
-                "there is nowhere to look for a token, so no caller would be let in".to_owned(),
-            ));
+            let reason = "no source of tokens is left, so no caller would be let in; leave one on";
+            return Err(ConfigError::new("auth", "token_from", reason));
         }
         for method in &self.open {
             let can_be = matches!(&**method, "ping" | "initialize" | "server/discover")
                 || method.starts_with("notifications/");
             if !can_be {
-                return Err(impossible(format!(
-                    "`{method}` cannot be open to callers without a token; a rule with `Scopes::none` opens it to \
-                     all who have one"
-                )));
+                let reason = format!(
+                    "`{method}` needs a token; a rule with \
+                     `Scopes::none` allows it to all callers with one"
+                );
+                return Err(ConfigError::new("auth", "allow_unauthenticated", reason));
             }
         }
         let rules = match self.rules {
@@ -258,7 +230,8 @@ impl AuthLayerBuilder {
                 sources: self.sources,
                 rules: RwLock::new(Arc::new(rules)),
                 policies: self.policies,
-                tasks: Tasks::new(self.unknown_tasks),
+                decisions: Decisions::default(),
+                task_owners: TaskOwners::new(self.allow_unknown_tasks),
                 open: self.open,
                 allows_token_exchange: self.allows_token_exchange,
                 clock: self.clock,

@@ -132,7 +132,7 @@ mod claims;
 mod client;
 mod credential;
 mod error;
-mod filter;
+mod handle;
 mod hide;
 pub mod http;
 #[cfg(feature = "jwt")]
@@ -160,11 +160,12 @@ pub use bearer::{bearer_token, no_token_in_query};
 pub use client::{Introspection, IntrospectionBuilder, TokenExchange};
 pub use credential::{BearerToken, Credential, CredentialLayer, Credentials};
 pub use error::{AuthError, AuthErrorKind};
+pub use handle::{AuthHandle, AuthStats};
 #[cfg(feature = "jwt")]
 pub use jsonwebtoken::Algorithm;
 #[cfg(feature = "jwt")]
 pub use jwt::{Jwks, JwtVerifier, JwtVerifierBuilder};
-pub use layer::{AuthHandle, AuthLayer, AuthLayerBuilder};
+pub use layer::{AuthLayer, AuthLayerBuilder};
 pub use policy::{Denial, Policy, PolicyDecision};
 pub use rules::{Required, Rules, RulesBuilder};
 pub use scopes::Scopes;

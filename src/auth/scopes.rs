@@ -1,4 +1,4 @@
-use crate::Principal;
+use crate::{ConfigError, Principal};
 
 /// The scopes that a request needs.
 ///
@@ -85,16 +85,29 @@ impl Scopes {
         }
     }
 
-    /// Returns the first named scope that no token can have (RFC 6749, section 3.3).
-    pub(super) fn impossible(&self) -> Option<&str> {
-        let token = |scope: &str| {
+    /// Checks that each named scope is one that a token can have (RFC 6749, section 3.3).
+    pub(super) fn check(
+        &self,
+        layer: &'static str,
+        option: &'static str,
+    ) -> Result<(), ConfigError> {
+        let can_be_granted = |scope: &str| {
             !scope.is_empty()
                 && scope
                     .bytes()
                     .all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
         };
-        let scopes = self.named().iter();
-        scopes.map(String::as_str).find(|scope| !token(scope))
+        match self.named().iter().find(|scope| !can_be_granted(scope)) {
+            None => Ok(()),
+            Some(scope) => Err(ConfigError::new(
+                layer,
+                option,
+                format!(
+                    "no token can have the scope `{scope}`; use visible ASCII characters other \
+                     than `\"` and `\\`"
+                ),
+            )),
+        }
     }
 }
 

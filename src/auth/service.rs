@@ -8,19 +8,23 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::{ClientRequest, ServerNotification, ServerResult};
+use rmcp::model::{CacheScope, ClientRequest, ServerNotification, ServerResult};
 use tower::Service;
 
 use super::{
-    AuthError, Item, Policy, PolicyDecision, Rules, Verified,
-    credential::CallerToken,
-    filter::{self, List},
-    hide::Named,
-    layer::Shared,
-    token_source::Shown,
-    visibility::CallerVisibility,
+    AuthError, Item, Policy, PolicyDecision, Rules, Verified, credential::CallerToken,
+    hide::NamedTarget, layer::Shared, token_source::PresentedToken, visibility::CallerVisibility,
 };
-use crate::{Decision, Error, McpRequest, McpResponse, Principal, protocol};
+use crate::{
+    Decision, Error, McpRequest, McpResponse, Principal, Stack,
+    protocol::{
+        self,
+        lists::{self, ListKind},
+        methods::{self, Method},
+        results,
+        target::TargetKind,
+    },
+};
 
 /// Limit of the age of an authentication by the HTTP companion. It usually is milliseconds old, but
 /// a session keeps a copy of its first request for its listen.
@@ -55,12 +59,7 @@ impl<S> fmt::Debug for Auth<S> {
     }
 }
 
-impl<S> Service<McpRequest> for Auth<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> Service<McpRequest> for Auth<S> {
     type Response = McpResponse;
     type Error = Error;
     type Future = BoxFuture<'static, Answer>;
@@ -76,8 +75,8 @@ where
         let shared = &self.shared;
         // Any principal that was set before is replaced.
         request.context.extensions.remove::<Principal>();
-        let shown = shared.sources.take(&mut request);
-        if let Some(known) = shared.remembered(&shown, &mut request) {
+        let presented = shared.sources.remove_tokens(&mut request);
+        if let Some(known) = shared.remembered(&presented, &mut request) {
             // Nothing has to be awaited before the inner call, which keeps the future small.
             return match shared.decide(Some(known), &mut request) {
                 Ok(guard) => {
@@ -93,60 +92,72 @@ where
             .state_decision(Decision::Undecided, None, "");
         let shared = shared.clone();
         Box::pin(async move {
-            let guard = shared.admit(shown, &mut request).await?;
+            let guard = shared.admit(presented, &mut request).await?;
             guard.watch(inner.call(request)).await
         })
     }
-}
-
-/// Refuses a request of a caller that is not authenticated.
-fn refuse_caller(request: &McpRequest, error: AuthError) -> Error {
-    tracing::debug!(
-        kind = error.kind().as_str(),
-        reason = error.reason(),
-        "a caller is not let in"
-    );
-    request
-        .context
-        .state_decision(Decision::Unauthenticated, None, error.reason());
-    error.into()
 }
 
 /// The checks and filters that apply to a response.
 struct Guard {
     /// The expiry of the caller's token.
     expires_at: Option<SystemTime>,
-    list: Option<List>,
+    /// The method, if its result is a list.
+    lists: Option<Method>,
     /// The target of the request, if the caller may not learn whether it exists.
-    named: Option<Named>,
+    named: Option<NamedTarget>,
     /// The caller's visibility, if the caller is known, with the inner calls that it decided on.
     visibility: Option<Arc<CallerVisibility>>,
     listens: bool,
 }
 
 impl Shared {
+    /// States and counts the decision on a request.
+    fn state_decision(
+        &self,
+        request: &McpRequest,
+        decision: Decision,
+        principal: Option<&Principal>,
+        reason: &str,
+    ) {
+        self.decisions.count(decision);
+        let context = &request.context;
+        context.state_decision(decision, principal, reason);
+    }
+
+    /// Refuses a request of a caller that is not authenticated.
+    fn refuse_caller(&self, request: &McpRequest, error: AuthError) -> Error {
+        tracing::debug!(
+            kind = error.kind().as_str(),
+            reason = error.reason(),
+            "a caller is not let in"
+        );
+        self.state_decision(request, Decision::Unauthenticated, None, error.reason());
+        error.into()
+    }
+
     /// Authenticates a request and decides whether it goes on.
     async fn admit(
         self: &Arc<Self>,
-        shown: Result<Shown, AuthError>,
+        presented: Result<PresentedToken, AuthError>,
         request: &mut McpRequest,
     ) -> Result<Guard, Error> {
-        let known = self.authenticate(shown, request).await?;
+        let known = self.authenticate(presented, request).await?;
         self.decide(known, request)
     }
 
     /// Returns the verified caller of a request. Returns `None` if the method needs no token.
     async fn authenticate(
         &self,
-        shown: Result<Shown, AuthError>,
+        presented: Result<PresentedToken, AuthError>,
         request: &mut McpRequest,
     ) -> Result<Option<Verified>, Error> {
-        let known = match shown {
-            Ok(Shown::Nothing) if self.open.iter().any(|open| covers(open, request)) => {
+        let known = match presented {
+            Ok(PresentedToken::Nothing) if self.open.iter().any(|open| covers(open, request)) => {
                 return Ok(None);
             }
-            Ok(Shown::Nothing) => Err(AuthError::missing_token()),
-            Ok(Shown::Token(token)) => match token.as_str() {
+            Ok(PresentedToken::Nothing) => Err(AuthError::missing_token()),
+            Ok(PresentedToken::Token(token)) => match token.as_str() {
                 Ok(text) => {
                     let known = match self.verifier.remembered(text) {
                         Some(known) => Ok(known),
@@ -162,7 +173,7 @@ impl Shared {
                 }
                 Err(error) => Err(error),
             },
-            Ok(Shown::Authenticated(authenticated)) => {
+            Ok(PresentedToken::Authenticated(authenticated)) => {
                 let is_old = authenticated.age() > AUTHENTICATED_FOR;
                 let (known, token) = authenticated.into_parts();
                 if self.allows_token_exchange {
@@ -178,17 +189,17 @@ impl Shared {
         };
         match known.and_then(|known| self.check_expiry(known)) {
             Ok(known) => Ok(Some(known)),
-            Err(error) => Err(refuse_caller(request, error)),
+            Err(error) => Err(self.refuse_caller(request, error)),
         }
     }
 
     /// Returns the verified caller if the token is remembered.
     fn remembered(
         &self,
-        shown: &Result<Shown, AuthError>,
+        presented: &Result<PresentedToken, AuthError>,
         request: &mut McpRequest,
     ) -> Option<Verified> {
-        let Ok(Shown::Token(token)) = shown else {
+        let Ok(PresentedToken::Token(token)) = presented else {
             return None;
         };
         let text = token.as_str().ok()?;
@@ -214,10 +225,10 @@ impl Shared {
         request: &mut McpRequest,
     ) -> Result<Guard, Error> {
         let Some(known) = known else {
-            request.context.state_decision(Decision::Allowed, None, "");
+            self.state_decision(request, Decision::Allowed, None, "");
             return Ok(Guard {
                 expires_at: None,
-                list: None,
+                lists: None,
                 named: None,
                 visibility: None,
                 listens: false,
@@ -230,9 +241,7 @@ impl Shared {
         } = known;
         if let Some(unreadable) = protocol::unreadable(request) {
             let (decision, reason) = (Decision::Denied, unreadable.reason());
-            request
-                .context
-                .state_decision(decision, Some(&principal), reason);
+            self.state_decision(request, decision, Some(&principal), reason);
             return Err(unreadable.refusal());
         }
         let rules = self.rules();
@@ -241,29 +250,24 @@ impl Shared {
             let hides = !reveals;
             return Err(self.deny(&rules, &principal, hides, request, denial.into()));
         }
-        if self.is_anothers_task(request, &principal) {
+        if !self.record_task_use(request, &principal) {
             let error = AuthError::insufficient_scope(NONE)
                 .with_reason("the task belongs to another principal, or is unknown");
             return Err(self.deny(&rules, &principal, true, request, error));
         }
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
+        let listens = request.is_listen();
         if listens {
             self.narrow_listen(request, &principal);
         }
-        request
-            .context
-            .state_decision(Decision::Allowed, Some(&principal), "");
+        self.state_decision(request, Decision::Allowed, Some(&principal), "");
         request.context.set_principal(principal.clone());
         let visibility = Arc::new(CallerVisibility::new(self.clone(), principal));
         request.context.limit_visibility_to(visibility.clone());
         Ok(Guard {
             visibility: Some(visibility),
-            list: List::of(&request.message),
+            lists: Method::of(&request.message).filter(|method| method.row().list.is_some()),
             named: (!reveals)
-                .then(|| Named::called(request).or_else(|| Named::of(request)))
+                .then(|| NamedTarget::of_called_tool(request).or_else(|| NamedTarget::of(request)))
                 .flatten(),
             listens,
             expires_at,
@@ -306,7 +310,10 @@ impl Shared {
             "a request is denied"
         );
         // The caller may be told about items that it can see on a list.
-        let named = [Named::of(request), Named::called(request)];
+        let named = [
+            NamedTarget::of(request),
+            NamedTarget::of_called_tool(request),
+        ];
         let hidden = named.into_iter().flatten().find(|named| {
             hides
                 && named
@@ -314,24 +321,19 @@ impl Shared {
                     .is_none_or(|item| !self.shows_by(rules, item, principal))
         });
         let (decision, refused) = match hidden {
-            Some(named) => (Decision::Concealed, named.unknown()),
+            Some(named) => (Decision::Concealed, named.unknown_error()),
             None => (Decision::Denied, error.clone().into()),
         };
-        request
-            .context
-            .state_decision(decision, Some(principal), error.reason());
+        self.state_decision(request, decision, Some(principal), error.reason());
         refused
     }
 
-    fn is_anothers_task(&self, request: &McpRequest, principal: &Principal) -> bool {
-        match &request.message {
-            ClientRequest::GetTaskRequest(_)
-            | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => request
-                .target()
-                .is_some_and(|task| self.tasks.is_anothers(task, principal)),
-            _ => false,
-        }
+    /// Records the use of the request's task, if it has one. Returns `false` if the principal may
+    /// not use it.
+    fn record_task_use(&self, request: &McpRequest, principal: &Principal) -> bool {
+        methods::target(&request.message).is_none_or(|target| {
+            target.kind != TargetKind::Task || self.task_owners.record_use(target.name, principal)
+        })
     }
 
     /// Removes resources that the caller may not see from a listen, also when the rules change
@@ -347,14 +349,16 @@ impl Shared {
             .context
             .caller
             .filter_map_notifications(move |notification| {
-                let shows = |item: Item<'_>| shared.shows(item, &principal);
                 let passes = match &notification {
+                    ServerNotification::ResourceUpdatedNotification(updated) => {
+                        shared.shows(Item::Resource(&updated.params.uri), &principal)
+                    }
                     ServerNotification::TaskStatusNotification(status) => {
                         // A status contains the id and the result of a task.
                         let task = &status.params.task.task.task_id;
-                        shared.tasks.is_known_as(task, &principal)
+                        shared.task_owners.is_owned_by(task, &principal)
                     }
-                    other => filter::lets_pass(other, shows),
+                    _ => true,
                 };
                 passes.then_some(notification)
             });
@@ -386,6 +390,14 @@ fn covers(open: &str, request: &McpRequest) -> bool {
     same && (!custom || request.as_notification().is_some())
 }
 
+/// Sets the cache scope of a result to private (MCP 2026-07-28, SEP-2549). A server may declare it
+/// public, but behind a guard it is not, and caches between here and the caller obey the scope.
+fn set_private_scope(result: &mut ServerResult) {
+    if let (_, Some(scope)) = results::cache_hints(result) {
+        *scope = CacheScope::Private;
+    }
+}
+
 impl Guard {
     /// Waits for the response, and filters it for the caller.
     async fn watch<E: Into<Error>>(
@@ -409,29 +421,28 @@ impl Guard {
         };
         if let Some(named) = self.named {
             let named = visibility.named().unwrap_or(named);
-            if named.is_unknown(&answer) {
-                return Err(named.unknown());
+            if named.is_reported_unknown(&answer) {
+                return Err(named.unknown_error());
             }
         }
         let mut response = answer?;
-        if let Some(list) = self.list {
+        if let Some(method) = self.lists {
+            // rmcp may have read the list as another type, which would not be filtered.
             let result = mem::replace(&mut response.result, ServerResult::empty(()));
-            response.result = list.expect(result)?;
+            response.result = method.expect(result)?;
         }
         match &mut response.result {
             ServerResult::CreateTaskResult(created) => {
-                shared.tasks.began(&created.task.task_id, principal);
+                shared.task_owners.add(&created.task.task_id, principal);
             }
             // Every result that is a list is filtered, whatever the request was.
-            result if List::is_one(result) => {
+            result if ListKind::of(result).is_some() => {
                 let rules = shared.rules();
-                filter::filter(result, |item: Item<'_>| {
-                    shared.shows_by(&rules, item, principal)
-                });
+                lists::retain(result, |item| shared.shows_by(&rules, item, principal));
             }
             _ => {}
         }
-        filter::close(&mut response.result);
+        set_private_scope(&mut response.result);
         response.mark_private(principal);
         Ok(response)
     }

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{Audience, Principal};
 
-/// Limit of remembered tasks of all principals.
-const REMEMBERED: usize = 10_000;
+/// Limit of tasks of all principals.
+const MAX_TASKS: usize = 10_000;
 
 /// The SHA-256 of a task's id, because servers choose the length of ids.
 type Id = [u8; 32];
@@ -27,79 +27,80 @@ fn id_of(task: &str) -> Id {
 /// Above the limit, the principal with the most tasks loses its least recently used one, so that no
 /// principal can evict the tasks of one with fewer. Among principals with equally many tasks, the
 /// least recently used task is evicted. An evicted task is unknown.
-pub(super) struct Tasks {
-    owners: Mutex<Owners>,
+pub(super) struct TaskOwners {
+    state: Mutex<State>,
     /// `true` if a caller with the id may use a task without a known owner.
-    opens_unknown: bool,
+    allows_unknown: bool,
 }
 
 #[derive(Default)]
-struct Owners {
+struct State {
     by_task: HashMap<Id, Audience>,
     /// The tasks of each principal in order of last use, with a counter of that use.
     by_owner: HashMap<Audience, LruCache<Id, u64>>,
     /// The counter of uses.
-    asked: u64,
+    uses: u64,
 }
 
-impl Tasks {
-    pub(super) fn new(opens_unknown: bool) -> Self {
+impl TaskOwners {
+    pub(super) fn new(allows_unknown: bool) -> Self {
         Self {
-            owners: Mutex::default(),
-            opens_unknown,
+            state: Mutex::default(),
+            allows_unknown,
         }
     }
 
-    fn owners(&self) -> MutexGuard<'_, Owners> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn began(&self, task: &str, by: &Principal) {
+    pub(super) fn add(&self, task: &str, by: &Principal) {
         let (task, by) = (id_of(task), Audience::principal(by));
-        let mut owners = self.owners();
-        owners.forget(&task);
-        owners.by_task.insert(task, by.clone());
-        let now = owners.now();
-        let own = owners.by_owner.entry(by);
+        let mut state = self.state();
+        state.remove(&task);
+        state.by_task.insert(task, by.clone());
+        let now = state.next_use();
+        let own = state.by_owner.entry(by);
         own.or_insert_with(LruCache::unbounded).put(task, now);
-        if owners.by_task.len() > REMEMBERED {
-            owners.forget_one();
+        if state.by_task.len() > MAX_TASKS {
+            state.evict_one();
         }
     }
 
     /// Returns `true` if this principal is known to have begun the task.
-    pub(super) fn is_known_as(&self, task: &str, of: &Principal) -> bool {
-        let owners = self.owners();
-        let owner = owners.by_task.get(&id_of(task));
-        owner.is_some_and(|owner| *owner == Audience::principal(of))
+    pub(super) fn is_owned_by(&self, task: &str, principal: &Principal) -> bool {
+        let state = self.state();
+        let owner = state.by_task.get(&id_of(task));
+        owner.is_some_and(|owner| *owner == Audience::principal(principal))
     }
 
-    /// Returns `true` if this principal may not use the task.
-    pub(super) fn is_anothers(&self, task: &str, than: &Principal) -> bool {
-        let (task, than) = (id_of(task), Audience::principal(than));
-        let mut owners = self.owners();
-        match owners.by_task.get(&task) {
-            Some(owner) if *owner == than => {
-                let now = owners.now();
-                let own = owners.by_owner.get_mut(&than);
-                if let Some(asked) = own.and_then(|own| own.get_mut(&task)) {
-                    *asked = now;
+    /// Records a use of the task by this principal. Returns `false` if the principal may not use
+    /// it.
+    pub(super) fn record_use(&self, task: &str, by: &Principal) -> bool {
+        let (task, by) = (id_of(task), Audience::principal(by));
+        let mut state = self.state();
+        match state.by_task.get(&task) {
+            Some(owner) if *owner == by => {
+                let now = state.next_use();
+                let own = state.by_owner.get_mut(&by);
+                if let Some(last_used) = own.and_then(|own| own.get_mut(&task)) {
+                    *last_used = now;
                 }
-                false
+                true
             }
-            Some(_) => true,
-            None => !self.opens_unknown,
+            Some(_) => false,
+            None => self.allows_unknown,
         }
     }
 }
 
-impl Owners {
-    fn now(&mut self) -> u64 {
-        self.asked += 1;
-        self.asked
+impl State {
+    fn next_use(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
     }
 
-    fn forget(&mut self, task: &Id) {
+    fn remove(&mut self, task: &Id) {
         let Some(owner) = self.by_task.remove(task) else {
             return;
         };
@@ -111,14 +112,15 @@ impl Owners {
         }
     }
 
-    fn forget_one(&mut self) {
-        let oldest = |own: &LruCache<Id, u64>| own.peek_lru().map(|(task, asked)| (*asked, *task));
+    fn evict_one(&mut self) {
+        let oldest =
+            |own: &LruCache<Id, u64>| own.peek_lru().map(|(task, last_used)| (*last_used, *task));
         let most = self
             .by_owner
             .values()
             .max_by_key(|own| (own.len(), Reverse(oldest(own))));
         if let Some((_, task)) = most.and_then(oldest) {
-            self.forget(&task);
+            self.remove(&task);
         }
     }
 }

@@ -14,7 +14,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::Verified;
 
 /// Default limit of remembered tokens. Each takes about 300 bytes plus its claims.
-pub(crate) const REMEMBERED: usize = 10_000;
+pub(crate) const DEFAULT_CAPACITY: usize = 10_000;
 
 /// A bounded cache of valid tokens (the least recently used is evicted).
 ///
@@ -23,15 +23,15 @@ pub(crate) const REMEMBERED: usize = 10_000;
 /// leaves the process, so an attacker cannot construct a token with the same hash. The lookup does
 /// not compare secrets, so its time discloses nothing, and a memory dump of the cache shows no
 /// token.
-pub(crate) struct Memory {
+pub(crate) struct TokenCache {
     key: (u64, u64),
-    kept: Mutex<Kept>,
+    state: Mutex<State>,
 }
 
-struct Kept {
+struct State {
     /// `None` if no tokens are remembered.
     tokens: Option<LruCache<u128, Entry>>,
-    /// The number of calls of [`Memory::forget`].
+    /// The number of calls of [`TokenCache::retain_keys`].
     generation: u64,
 }
 
@@ -43,23 +43,23 @@ struct Entry {
     key: u64,
 }
 
-/// The value of the counter of [`Memory::forget`] calls.
+/// The value of the counter of [`TokenCache::retain_keys`] calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u64);
 
-impl Memory {
+impl TokenCache {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             key: (rand::random(), rand::random()),
-            kept: Mutex::new(Kept {
+            state: Mutex::new(State {
                 tokens: NonZeroUsize::new(capacity).map(LruCache::new),
                 generation: 0,
             }),
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn digest(&self, token: &str) -> u128 {
@@ -70,8 +70,8 @@ impl Memory {
 
     pub(crate) fn get(&self, token: &str, now: SystemTime) -> Option<Verified> {
         let digest = self.digest(token);
-        let mut kept = self.kept();
-        let tokens = kept.tokens.as_mut()?;
+        let mut state = self.state();
+        let tokens = state.tokens.as_mut()?;
         let entry = tokens.get(&digest)?;
         if entry.until <= now {
             tokens.pop(&digest);
@@ -82,7 +82,7 @@ impl Memory {
 
     /// Returns the current generation. Read it before the keys with which a token is verified.
     pub(crate) fn generation(&self) -> Generation {
-        Generation(self.kept().generation)
+        Generation(self.state().generation)
     }
 
     /// Remembers a token until that time, unless keys were removed since `seen`.
@@ -95,11 +95,11 @@ impl Memory {
         seen: Generation,
     ) {
         let digest = self.digest(token);
-        let mut kept = self.kept();
-        if kept.generation != seen.0 {
+        let mut state = self.state();
+        if state.generation != seen.0 {
             return;
         }
-        if let Some(tokens) = &mut kept.tokens {
+        if let Some(tokens) = &mut state.tokens {
             let verified = verified.clone();
             tokens.put(
                 digest,
@@ -113,19 +113,21 @@ impl Memory {
     }
 
     /// Removes the tokens that were signed by a removed key.
-    pub(crate) fn forget(&self, is_left: impl Fn(u64) -> bool) {
-        let mut kept = self.kept();
-        kept.generation += 1;
-        if let Some(tokens) = &mut kept.tokens {
+    pub(crate) fn retain_keys(&self, is_left: impl Fn(u64) -> bool) {
+        let mut state = self.state();
+        state.generation += 1;
+        if let Some(tokens) = &mut state.tokens {
             tokens.retain(|_, entry| is_left(entry.key));
         }
     }
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.kept();
-        let tokens = kept.tokens.as_ref().map_or(0, LruCache::len);
-        f.debug_struct("Memory").field("tokens", &tokens).finish()
+        let state = self.state();
+        let tokens = state.tokens.as_ref().map_or(0, LruCache::len);
+        f.debug_struct("TokenCache")
+            .field("tokens", &tokens)
+            .finish()
     }
 }

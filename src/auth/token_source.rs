@@ -22,7 +22,7 @@ type Function = Arc<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
 
 /// The sources of tokens.
 #[derive(Clone)]
-pub(super) struct Sources {
+pub(super) struct TokenSources {
     pub(super) http: bool,
     pub(super) meta: bool,
     /// The token of a whole session that is not over HTTP.
@@ -30,7 +30,7 @@ pub(super) struct Sources {
     pub(super) function: Option<Function>,
 }
 
-impl Default for Sources {
+impl Default for TokenSources {
     fn default() -> Self {
         Self {
             http: true,
@@ -42,7 +42,7 @@ impl Default for Sources {
 }
 
 /// The credentials that a request contained.
-pub(super) enum Shown {
+pub(super) enum PresentedToken {
     Nothing,
     Token(Token),
     /// The HTTP companion has already verified the token.
@@ -78,7 +78,7 @@ impl Token {
 
 /// All credentials that were removed from a request.
 #[derive(Default)]
-struct Taken {
+struct RemovedTokens {
     header: Option<HeaderValue>,
     /// `true` if there are several `Authorization` headers.
     several: bool,
@@ -88,20 +88,23 @@ struct Taken {
     is_http: bool,
 }
 
-impl Sources {
+impl TokenSources {
     /// Removes the token from all sources of a request, including the ones that are disabled.
-    pub(super) fn take(&self, request: &mut McpRequest) -> Result<Shown, AuthError> {
+    pub(super) fn remove_tokens(
+        &self,
+        request: &mut McpRequest,
+    ) -> Result<PresentedToken, AuthError> {
         let by_function = self
             .function
             .as_ref()
             .and_then(|function| function(request));
         let is_notification = request.as_notification().is_some();
         let context = &mut request.context;
-        let mut taken = Taken {
+        let mut removed = RemovedTokens {
             meta: context.meta.shift_remove(TOKEN_META_KEY),
-            ..Taken::default()
+            ..RemovedTokens::default()
         };
-        taken.strip_http(&mut context.extensions);
+        removed.strip_http(&mut context.extensions);
         if is_notification
             && let Some(notice) = context
                 .extensions
@@ -109,45 +112,51 @@ impl Sources {
         {
             // rmcp keeps its own copies of both.
             notice.meta.shift_remove(TOKEN_META_KEY);
-            Taken::default().strip_http(&mut notice.extensions);
+            RemovedTokens::default().strip_http(&mut notice.extensions);
         }
-        self.judge(taken, by_function)
+        self.judge(removed, by_function)
     }
 
-    fn judge(&self, taken: Taken, by_function: Option<String>) -> Result<Shown, AuthError> {
-        if let Some(error) = taken.in_query {
+    fn judge(
+        &self,
+        removed: RemovedTokens,
+        by_function: Option<String>,
+    ) -> Result<PresentedToken, AuthError> {
+        if let Some(error) = removed.in_query {
             return Err(error);
         }
-        let mut shown = match (taken.authenticated, self.http) {
-            (Some(authenticated), true) => Shown::Authenticated(authenticated),
-            _ => Shown::Nothing,
+        let mut presented = match (removed.authenticated, self.http) {
+            (Some(authenticated), true) => PresentedToken::Authenticated(authenticated),
+            _ => PresentedToken::Nothing,
         };
         if self.http {
-            if taken.several {
+            if removed.several {
                 return Err(AuthError::malformed("several Authorization headers"));
             }
-            if let Some(token) = taken.header.and_then(bearer) {
-                shown = shown.and(token)?;
+            if let Some(token) = removed.header.and_then(bearer) {
+                presented = presented.and(token)?;
             }
         }
-        match taken.meta {
-            Some(Value::String(token)) if self.meta => shown = shown.and(Token::Text(token))?,
+        match removed.meta {
+            Some(Value::String(token)) if self.meta => {
+                presented = presented.and(Token::Text(token))?
+            }
             Some(_) if self.meta => {
                 return Err(AuthError::malformed("the token in `_meta` is no string"));
             }
             _ => {}
         }
         if let Some(token) = by_function {
-            shown = shown.and(Token::Text(token))?;
+            presented = presented.and(Token::Text(token))?;
         }
         match &self.session {
-            Some(token) if !taken.is_http => shown.and(Token::Session(token.clone())),
-            _ => Ok(shown),
+            Some(token) if !removed.is_http => presented.and(Token::Session(token.clone())),
+            _ => Ok(presented),
         }
     }
 }
 
-impl Shown {
+impl PresentedToken {
     /// Combines two sources. Different tokens are refused, because it is unknown which one is
     /// meant.
     fn and(self, other: Token) -> Result<Self, AuthError> {
@@ -163,7 +172,7 @@ impl Shown {
     }
 }
 
-impl Taken {
+impl RemovedTokens {
     fn strip_http(&mut self, extensions: &mut Extensions) {
         let Some(parts) = extensions.get_mut::<Parts>() else {
             return;
@@ -189,9 +198,9 @@ fn bearer(value: HeaderValue) -> Option<Token> {
     (is_bearer && rest.len() > spaces).then_some(Token::Header(value, 6 + spaces))
 }
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for TokenSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources")
+        f.debug_struct("TokenSources")
             .field("http", &self.http)
             .field("meta", &self.meta)
             .field("session", &self.session)

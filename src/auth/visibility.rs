@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{AuthError, PolicyDecision, hide::Named, layer::Shared};
+use super::{AuthError, PolicyDecision, hide::NamedTarget, layer::Shared};
 use crate::{Decision, Error, Item, McpRequest, Principal, Visibility};
 
 /// Applies the current rules and policies when an inner layer asks about a name.
@@ -11,7 +11,7 @@ pub(super) struct CallerVisibility {
     pub(super) principal: Principal,
     /// The target of the inner call that a layer made from the caller's call, by its name there.
     /// Boxed because few calls have one, but every call has a `CallerVisibility`.
-    named: Mutex<Option<Box<Named>>>,
+    named: Mutex<Option<Box<NamedTarget>>>,
 }
 
 impl CallerVisibility {
@@ -23,12 +23,12 @@ impl CallerVisibility {
         }
     }
 
-    fn inner_call(&self) -> MutexGuard<'_, Option<Box<Named>>> {
+    fn inner_call(&self) -> MutexGuard<'_, Option<Box<NamedTarget>>> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the target of the inner call, by its name there.
-    pub(super) fn named(&self) -> Option<Named> {
+    pub(super) fn named(&self) -> Option<NamedTarget> {
         self.inner_call().as_deref().cloned()
     }
 }
@@ -39,7 +39,7 @@ impl Visibility for CallerVisibility {
     }
 
     fn admits(&self, tool: &str, call: &McpRequest) -> Result<(), Error> {
-        let named = Named::of(call);
+        let named = NamedTarget::of(call);
         let mut outward = call.clone();
         if let Some(call) = outward.as_tool_call_mut()
             && call.name != tool
@@ -59,7 +59,7 @@ impl Visibility for CallerVisibility {
         let hides =
             !rules.reveals_forbidden() && !shared.shows_by(&rules, Item::Tool(tool), principal);
         let (decision, refused) = match named.filter(|_| hides) {
-            Some(named) => (Decision::Concealed, named.unknown()),
+            Some(named) => (Decision::Concealed, named.unknown_error()),
             None => (Decision::Denied, error.clone().into()),
         };
         call.context

@@ -6,18 +6,12 @@
 
 use std::time::Duration;
 
-use rmcp::model::{
-    CallToolResult, DiscoverResult, GetPromptResult, GetSkillResult, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
-    ReadResourceResult, ServerResult,
-};
-use serde::de::DeserializeOwned;
+use rmcp::model::ServerResult;
 use sha2::{Digest, Sha256};
 
 use super::{
     entry::{Entry, Subject},
     remote::Generations,
-    rules::Kind,
 };
 use crate::store::Stored;
 
@@ -99,32 +93,15 @@ pub(super) fn read(
     let fresh_for = Duration::from_millis(u64::from_be_bytes(millis.try_into().ok()?));
     // Entries are always stored with an expiry, so a value without one is not an entry.
     let left = stored.remaining?.min(fresh_for);
+    // An untagged parse could pick another type that fits.
+    let mut json = serde_json::Deserializer::from_slice(json);
+    let result = subject.kind.read_result(&mut json).ok()?;
+    json.end().ok()?;
     Some(Read {
         subject: subject.clone(),
-        result: result(subject.kind, json)?,
+        result,
         private: *private != 0,
         fresh_for,
         left,
     })
-}
-
-/// Parses a result as the type of its method. An untagged parse could pick another type that fits.
-fn result(kind: Kind, json: &[u8]) -> Option<ServerResult> {
-    fn of<T: DeserializeOwned>(json: &[u8], make: fn(T) -> ServerResult) -> Option<ServerResult> {
-        serde_json::from_slice(json).ok().map(make)
-    }
-    match kind {
-        Kind::CallTool => of::<CallToolResult>(json, ServerResult::CallToolResult),
-        Kind::ListTools => of::<ListToolsResult>(json, ServerResult::ListToolsResult),
-        Kind::GetPrompt => of::<GetPromptResult>(json, ServerResult::GetPromptResult),
-        Kind::ListPrompts => of::<ListPromptsResult>(json, ServerResult::ListPromptsResult),
-        Kind::ReadResource => of::<ReadResourceResult>(json, ServerResult::ReadResourceResult),
-        Kind::ListResources => of::<ListResourcesResult>(json, ServerResult::ListResourcesResult),
-        Kind::ListTemplates => {
-            of::<ListResourceTemplatesResult>(json, ServerResult::ListResourceTemplatesResult)
-        }
-        Kind::ListSkills => of::<ListSkillsResult>(json, ServerResult::ListSkillsResult),
-        Kind::GetSkill => of::<GetSkillResult>(json, ServerResult::GetSkillResult),
-        Kind::Discover => of::<DiscoverResult>(json, ServerResult::DiscoverResult),
-    }
 }

@@ -12,10 +12,13 @@ use tokio::time::Instant;
 
 use super::{
     key::Key,
-    rules::{Group, Kind, said},
+    rules::{Group, said},
     status::report,
 };
-use crate::{Audience, CacheStatus, CallReport, McpResponse, listen::resources::has_part};
+use crate::{
+    Audience, CacheStatus, CallReport, McpResponse, listen::resources::has_part,
+    protocol::methods::Method,
+};
 
 /// Bytes of an entry beside its key and the content of its result: the entry itself, its place in
 /// the map and in the order of use, and allocator rounding.
@@ -25,7 +28,7 @@ const OVERHEAD: usize = 768;
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub stack: u32,
-    pub kind: Kind,
+    pub kind: Method,
     /// The name of the tool or prompt, or the URI of the resource.
     pub target: Arc<str>,
     pub audience: Audience,
@@ -60,16 +63,17 @@ impl Concerned<'_> {
         match self {
             Self::All => true,
             Self::Group { stack, group } => {
-                subject.stack == *stack && subject.kind.group() == *group
+                subject.stack == *stack && Group::of(subject.kind) == Some(*group)
             }
-            Self::Groups(group) => subject.kind.group() == *group,
+            Self::Groups(group) => Group::of(subject.kind) == Some(*group),
             Self::Resource { stack, uri } => {
                 stack.is_none_or(|stack| stack == subject.stack)
-                    && matches!(subject.kind, Kind::ReadResource | Kind::GetSkill)
+                    && matches!(subject.kind, Method::ReadResource | Method::GetSkill)
                     && has_part(&subject.target, uri)
             }
             Self::Tool(glob) => {
-                subject.kind == Kind::CallTool && crate::util::glob::matches(glob, &subject.target)
+                subject.kind == Method::CallTool
+                    && crate::util::glob::matches(glob, &subject.target)
             }
             Self::Audience(audience) => subject.audience == **audience,
             Self::Request { message, audience } => {

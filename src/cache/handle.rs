@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{counters::Event, entry::Concerned, key::message, rules::Kind, state::Shared};
+use super::{counters::Event, entry::Concerned, key::message, rules::cacheable, state::Shared};
 use crate::{Audience, McpRequest, Principal};
 
 /// Reads the statistics of a cache and invalidates its entries, from anywhere in the program.
@@ -96,7 +96,7 @@ impl CacheHandle {
     /// layer. It ignores differences in client capabilities, token rights, `_meta` and
     /// [`vary_by`](super::CacheLayerBuilder::vary_by).
     pub fn invalidate_request(&self, request: &McpRequest) -> u64 {
-        let Some(kind) = Kind::of(request) else {
+        let Some(kind) = cacheable(request) else {
             return 0;
         };
         self.shared.invalidate(&Concerned::Request {

@@ -6,8 +6,11 @@ use rmcp::model::{ClientRequest, JsonObject};
 use serde_json::{Number, Value};
 use siphasher::sip128::SipHasher13;
 
-use super::rules::{Kind, Rules};
-use crate::{Audience, CallContext, McpRequest, Principal};
+use super::rules::Rules;
+use crate::{
+    Audience, CallContext, McpRequest, Principal,
+    protocol::methods::{self, Method},
+};
 
 /// Claims about the token rather than its subject (RFC 7519, section 4.1; OpenID Connect Core,
 /// section 2). They differ between two tokens of the same principal.
@@ -89,16 +92,16 @@ const STACK: usize = size_of::<u32>();
 
 /// Returns the part of a request's key that depends on its message alone. The part is
 /// self-delimiting, so the key of another message never begins with it.
-pub(super) fn message(kind: Kind, request: &McpRequest) -> Vec<u8> {
-    let mut bytes = vec![kind as u8];
-    write_message(&mut bytes, request);
+pub(super) fn message(kind: Method, request: &McpRequest) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_message(&mut bytes, kind, request);
     bytes
 }
 
 /// Calls `look` with the request's key.
 pub(super) fn with_key<T>(
     stack: u32,
-    kind: Kind,
+    kind: Method,
     request: &McpRequest,
     audience: &Audience,
     rules: &Rules,
@@ -109,8 +112,7 @@ pub(super) fn with_key<T>(
     let mut bytes = BUFFER.with(RefCell::take);
     bytes.clear();
     bytes.extend(stack.to_le_bytes());
-    bytes.push(kind as u8);
-    write_message(&mut bytes, request);
+    write_message(&mut bytes, kind, request);
     write_context(&mut bytes, &request.context, rules);
     if let Some(vary) = &rules.vary_by {
         let at = bytes.len();
@@ -140,27 +142,17 @@ pub(super) fn with_key<T>(
 
 /// Every part is tagged or preceded by its length, so that different parts never produce the same
 /// bytes.
-fn write_message(bytes: &mut Vec<u8>, request: &McpRequest) {
+fn write_message(bytes: &mut Vec<u8>, method: Method, request: &McpRequest) {
+    text(bytes, method.name());
     text(bytes, request.target().unwrap_or_default());
     match &request.message {
         ClientRequest::CallToolRequest(call) => arguments(bytes, call.params.arguments.as_ref()),
         ClientRequest::GetPromptRequest(get) => arguments(bytes, get.params.arguments.as_ref()),
-        ClientRequest::ListToolsRequest(list) => {
-            cursor(bytes, list.params.as_ref().and_then(|p| p.cursor.as_ref()));
+        message => {
+            if let Some(page) = methods::page_params(message) {
+                cursor(bytes, page.and_then(|page| page.cursor.as_ref()));
+            }
         }
-        ClientRequest::ListPromptsRequest(list) => {
-            cursor(bytes, list.params.as_ref().and_then(|p| p.cursor.as_ref()));
-        }
-        ClientRequest::ListResourcesRequest(list) => {
-            cursor(bytes, list.params.as_ref().and_then(|p| p.cursor.as_ref()));
-        }
-        ClientRequest::ListResourceTemplatesRequest(list) => {
-            cursor(bytes, list.params.as_ref().and_then(|p| p.cursor.as_ref()));
-        }
-        ClientRequest::ListSkillsRequest(list) => {
-            cursor(bytes, list.params.as_ref().and_then(|p| p.cursor.as_ref()));
-        }
-        _ => {}
     }
 }
 

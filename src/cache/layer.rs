@@ -6,11 +6,11 @@ use super::{
     Cache, CacheHandle,
     memory::Memory,
     remote::Remote,
-    rules::{Kind, Rules, VaryBy, is_never},
+    rules::{Group, Rules, VaryBy, is_never},
     state::Shared,
     status::CACHE_META_KEY,
 };
-use crate::{Error, McpRequest, Refusal, code, store::Store};
+use crate::{Error, McpRequest, Refusal, code, protocol::methods::Method, store::Store};
 
 /// Caches responses of the inner stack; see the [module](super).
 ///
@@ -439,18 +439,20 @@ impl CacheLayerBuilder {
         self.kinds().map(drop)
     }
 
-    fn kinds(&self) -> Result<Vec<(Kind, Duration)>, String> {
+    fn kinds(&self) -> Result<Vec<(Method, Duration)>, String> {
         let kinds = self.methods.iter().map(|(method, ttl)| {
-            let known = |kind: &&Kind| kind.method() == method && **kind != Kind::CallTool;
-            let kind = Kind::ALL.iter().find(known).ok_or_else(|| {
-                let all = Kind::ALL.iter().filter(|kind| **kind != Kind::CallTool);
-                let all: Vec<_> = all.map(|kind| kind.method()).collect();
+            let is_cached = |method: &Method| {
+                Group::of(*method).is_some() && *method != Method::CallTool
+            };
+            let kind = Method::named(method).filter(is_cached).ok_or_else(|| {
+                let all = Method::ALL.iter().filter(|method| is_cached(method));
+                let all: Vec<_> = all.map(|method| method.name()).collect();
                 format!(
                     "answers of `{method}` are not kept by method; those of {} are, and tools by cache_tool",
                     all.join(", ")
                 )
             })?;
-            Ok((*kind, *ttl))
+            Ok((kind, *ttl))
         });
         kinds.collect()
     }

@@ -152,7 +152,7 @@ impl Remote {
     /// Looks up an entry for this request, the caller's own or a public one.
     pub async fn look(&self, core: &Core, subject: &Subject, wanted: bool) -> Looked {
         let mut keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
-        let public = subject.kind.has_scope().then(|| Subject {
+        let public = subject.kind.has_cache_hints().then(|| Subject {
             audience: Audience::everybody(),
             key: subject.key.for_everybody(&core.shared.hasher),
             ..subject.clone()
@@ -174,7 +174,10 @@ impl Remote {
             let Some(current) = self.see(core, &seen) else {
                 continue;
             };
-            let under = Generations([current[ALL], current[index(subject.kind.group())]]);
+            let under = Generations([
+                current[ALL],
+                current[Group::of(subject.kind).map_or(ALL, index)],
+            ]);
             let limit = core.shared.rules.max_item_bytes;
             let entry = found
                 .zip(subjects)

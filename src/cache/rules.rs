@@ -2,24 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rmcp::model::{CacheScope, ClientRequest, ServerResult};
+use rmcp::model::{CacheScope, ServerResult};
 
-use crate::{McpRequest, ToolHints, protocol, util::glob};
-
-/// The methods whose responses may be cached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
-    CallTool,
-    ListTools,
-    GetPrompt,
-    ListPrompts,
-    ReadResource,
-    ListResources,
-    ListTemplates,
-    ListSkills,
-    GetSkill,
-    Discover,
-}
+use crate::{
+    McpRequest, ToolHints,
+    protocol::{methods::Method, results},
+    util::glob,
+};
 
 /// The entries that one kind of change notification covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,91 +20,32 @@ pub(super) enum Group {
     Server,
 }
 
-impl Kind {
-    pub const ALL: [Self; 10] = [
-        Self::CallTool,
-        Self::ListTools,
-        Self::GetPrompt,
-        Self::ListPrompts,
-        Self::ReadResource,
-        Self::ListResources,
-        Self::ListTemplates,
-        Self::ListSkills,
-        Self::GetSkill,
-        Self::Discover,
-    ];
-
-    /// Returns the kind of a request, if its response may be cached at all.
-    pub fn of(request: &McpRequest) -> Option<Self> {
-        Some(match &request.message {
-            ClientRequest::CallToolRequest(_) => Self::CallTool,
-            ClientRequest::ListToolsRequest(_) => Self::ListTools,
-            ClientRequest::GetPromptRequest(_) => Self::GetPrompt,
-            ClientRequest::ListPromptsRequest(_) => Self::ListPrompts,
-            ClientRequest::ReadResourceRequest(_) => Self::ReadResource,
-            ClientRequest::ListResourcesRequest(_) => Self::ListResources,
-            ClientRequest::ListResourceTemplatesRequest(_) => Self::ListTemplates,
-            ClientRequest::DiscoverRequest(_) => Self::Discover,
-            ClientRequest::ListSkillsRequest(_) => Self::ListSkills,
-            ClientRequest::GetSkillRequest(_) => Self::GetSkill,
+impl Group {
+    /// Returns the group of a method's responses. Returns `None` if they are never cached.
+    pub fn of(method: Method) -> Option<Self> {
+        Some(match method {
+            Method::CallTool | Method::ListTools => Self::Tools,
+            Method::GetPrompt | Method::ListPrompts => Self::Prompts,
+            Method::ReadResource
+            | Method::ListResources
+            | Method::ListResourceTemplates
+            | Method::ListSkills
+            | Method::GetSkill => Self::Resources,
+            Method::Discover => Self::Server,
             _ => return None,
         })
     }
+}
 
-    pub fn method(self) -> &'static str {
-        match self {
-            Self::CallTool => "tools/call",
-            Self::ListTools => "tools/list",
-            Self::GetPrompt => "prompts/get",
-            Self::ListPrompts => "prompts/list",
-            Self::ReadResource => "resources/read",
-            Self::ListResources => "resources/list",
-            Self::ListTemplates => "resources/templates/list",
-            Self::ListSkills => "skills/list",
-            Self::GetSkill => "skills/get",
-            Self::Discover => "server/discover",
-        }
-    }
-
-    pub fn group(self) -> Group {
-        match self {
-            Self::CallTool | Self::ListTools => Group::Tools,
-            Self::GetPrompt | Self::ListPrompts => Group::Prompts,
-            Self::Discover => Group::Server,
-            _ => Group::Resources,
-        }
-    }
-
-    /// Returns `true` if a result of this kind can carry a `cacheScope`. Others are never public.
-    pub fn has_scope(self) -> bool {
-        !matches!(self, Self::CallTool | Self::GetPrompt)
-    }
-
-    /// Returns `true` if this is the final result type of the method.
-    pub fn fits(self, result: &ServerResult) -> bool {
-        matches!(
-            (self, result),
-            (Self::CallTool, ServerResult::CallToolResult(_))
-                | (Self::ListTools, ServerResult::ListToolsResult(_))
-                | (Self::GetPrompt, ServerResult::GetPromptResult(_))
-                | (Self::ListPrompts, ServerResult::ListPromptsResult(_))
-                | (Self::ReadResource, ServerResult::ReadResourceResult(_))
-                | (Self::ListResources, ServerResult::ListResourcesResult(_))
-                | (
-                    Self::ListTemplates,
-                    ServerResult::ListResourceTemplatesResult(_)
-                )
-                | (Self::ListSkills, ServerResult::ListSkillsResult(_))
-                | (Self::GetSkill, ServerResult::GetSkillResult(_))
-                | (Self::Discover, ServerResult::DiscoverResult(_))
-        )
-    }
+/// Returns the method of a request, if its response may be cached at all.
+pub(super) fn cacheable(request: &McpRequest) -> Option<Method> {
+    Method::of(&request.message).filter(|method| Group::of(*method).is_some())
 }
 
 /// Returns the `ttlMs` and the `cacheScope` of a result (MCP 2026-07-28,
 /// `server/utilities/caching`).
 pub(super) fn said(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
-    let (ttl, scope) = protocol::cache_hints(result);
+    let (ttl, scope) = results::cache_hints(result);
     (ttl, scope.map(|scope| *scope))
 }
 
@@ -130,7 +60,7 @@ pub(super) struct Rules {
     pub never: Vec<String>,
     pub trust_annotations: bool,
     /// Time to live of responses without cache hints.
-    pub methods: Vec<(Kind, Duration)>,
+    pub methods: Vec<(Method, Duration)>,
     /// `ttlMs: 0` counts as no hint.
     pub zero_is_silence: bool,
     pub ignored_meta: Vec<String>,
@@ -187,7 +117,7 @@ impl Rules {
     }
 
     /// Returns the time to live of this method's responses without cache hints.
-    pub fn silent_ttl(&self, kind: Kind) -> Option<Duration> {
+    pub fn silent_ttl(&self, kind: Method) -> Option<Duration> {
         let rule = self.methods.iter().find(|(of, _)| *of == kind);
         rule.map(|(_, ttl)| *ttl)
     }

@@ -12,7 +12,6 @@ use futures::{
     TryFutureExt,
     future::{BoxFuture, Either},
 };
-use rmcp::model::ClientRequest;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::{Service, ServiceExt};
@@ -23,14 +22,14 @@ use super::{
     entry::Entry,
     key::{Key, with_key},
     remote::Looked,
-    rules::Kind,
+    rules::cacheable,
     single_flight::{Followed, Join, Lead, Phase},
     state::{Answer, Begun, Core, Fetched, Plan, Shared},
     watched_resources::Watched,
 };
 use crate::{
     Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, caller::Era,
-    context::tool_hints::KnownHints,
+    context::tool_hints::KnownHints, protocol::methods::Method,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
@@ -104,8 +103,8 @@ where
 
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
         let core = &self.core;
-        let Some(kind) = Kind::of(&request) else {
-            if let ClientRequest::SubscriptionsListenRequest(_) = &request.message {
+        let Some(kind) = cacheable(&request) else {
+            if request.is_listen() {
                 let core = core.clone();
                 let caller = &mut request.context.caller;
                 // The cache comes first, so that a caller that reacts at once does not get an
@@ -122,7 +121,7 @@ where
         let now = Instant::now();
         let found = self.look(&request, &audience, &plan, now);
         if let Found::Fresh(entry, status) = &found
-            && (kind != Kind::CallTool || core.is_checked(&request, entry))
+            && (kind != Method::CallTool || core.is_checked(&request, entry))
         {
             return Either::Left(std::future::ready(Ok(core.hit(entry, *status))));
         }
@@ -166,12 +165,12 @@ where
     /// Passes on a request whose response is not cached.
     fn bypass(
         &self,
-        kind: Kind,
+        kind: Method,
         request: McpRequest,
         audience: Audience,
     ) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
         self.core.count(Event::Bypass, kind);
-        if kind != Kind::ListTools {
+        if kind != Method::ListTools {
             return self.pass(request);
         }
         let listed = list_uncached(self.core.clone(), self.inner.clone(), request, audience);
@@ -197,7 +196,7 @@ where
                 if let Some((entry, status)) = fresh(plan, &mut expired, now) {
                     return Found::Fresh(entry, status);
                 }
-                if plan.kind.has_scope() {
+                if plan.kind.has_cache_hints() {
                     let mut public = draft.as_everybody(|hash, key| shared.memory.get(hash, key));
                     if let Some((entry, status)) = fresh(plan, &mut public, now) {
                         return Found::Fresh(entry, status);
@@ -347,7 +346,7 @@ impl Call {
             Some(self.core.hit(&entry, status))
         };
         take(key).or_else(|| {
-            let scoped = self.plan.kind.has_scope();
+            let scoped = self.plan.kind.has_cache_hints();
             take(&scoped.then(|| key.for_everybody(&shared.hasher))?)
         })
     }
@@ -358,7 +357,7 @@ impl Call {
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
     {
-        let asks_for_tools = self.plan.kind == Kind::ListTools;
+        let asks_for_tools = self.plan.kind == Method::ListTools;
         let asked = asks_for_tools.then(|| self.core.hints.ask(lead.subject().audience.clone()));
         let looked = match &self.core.shared.remote {
             Some(remote) => {

@@ -21,7 +21,7 @@ use super::{
     entry::{Concerned, Entry, Subject, size_of},
     memory::Memory,
     remote::{Generations, Remote},
-    rules::{Group, Kind, Rules, said},
+    rules::{Group, Rules, said},
     single_flight::{Flights, Lead, Phase},
     status::{Directives, report},
     watched_resources::Watched,
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
     context::tool_hints::{Asked, KnownHints},
+    protocol::{methods::Method, notifications::Change},
 };
 
 /// Limits of the memory for requests whose responses are for their callers only.
@@ -79,7 +80,7 @@ pub(super) struct Begun {
 /// The rules for one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    pub kind: Kind,
+    pub kind: Method,
     pub directives: Directives,
     /// The time to live without cache hints of the server.
     pub ttl: Option<Duration>,
@@ -93,7 +94,7 @@ const UNVERSIONED: u64 = u64::MAX;
 impl Plan {
     /// Returns the plan by the request's own directives. Its time to live is
     /// [settled](Core::settle) later.
-    pub fn of(kind: Kind, request: &McpRequest) -> Self {
+    pub fn of(kind: Method, request: &McpRequest) -> Self {
         Self {
             kind,
             directives: Directives::of(&request.context.meta),
@@ -185,7 +186,7 @@ impl Shared {
     pub fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
         if entry.age(now) >= entry.fresh_for.saturating_add(self.rules.grace()) {
             self.memory.remove(entry);
-            let method = entry.subject.kind.method();
+            let method = entry.subject.kind.name();
             self.counters.count(Event::Eviction, method, 1);
         }
     }
@@ -214,13 +215,13 @@ impl Core {
         Some(())
     }
 
-    pub fn count(&self, event: Event, kind: Kind) {
-        self.shared.counters.count(event, kind.method(), 1);
+    pub fn count(&self, event: Event, kind: Method) {
+        self.shared.counters.count(event, kind.name(), 1);
     }
 
     pub fn subject(
         &self,
-        kind: Kind,
+        kind: Method,
         request: &McpRequest,
         audience: Audience,
         key: super::key::Key,
@@ -249,20 +250,21 @@ impl Core {
                 group,
             });
         };
-        match notification {
-            ServerNotification::ToolListChangedNotification(_) => {
+        match Change::of(notification) {
+            Some(Change::Tools) => {
                 self.hints.forget();
                 group(Group::Tools);
             }
-            ServerNotification::PromptListChangedNotification(_) => group(Group::Prompts),
-            ServerNotification::ResourceListChangedNotification(_) => group(Group::Resources),
-            ServerNotification::ResourceUpdatedNotification(update) => {
-                self.shared.invalidate(&Concerned::Resource {
-                    stack: Some(self.number),
-                    uri: &update.params.uri,
-                });
+            Some(Change::Prompts) => group(Group::Prompts),
+            Some(Change::Resources) => group(Group::Resources),
+            None => {
+                if let ServerNotification::ResourceUpdatedNotification(update) = notification {
+                    self.shared.invalidate(&Concerned::Resource {
+                        stack: Some(self.number),
+                        uri: &update.params.uri,
+                    });
+                }
             }
-            _ => {}
         }
     }
 
@@ -389,11 +391,12 @@ impl Core {
             return false;
         }
         let inserted = shared.memory.insert(entry.clone(), || !lead.is_outdated());
-        let method = entry.subject.kind.method();
+        let method = entry.subject.kind.name();
         shared
             .counters
             .count(Event::Eviction, method, inserted.evicted);
-        if inserted.kept && entry.subject.kind == Kind::ReadResource && shared.rules.watch_changes {
+        if inserted.kept && entry.subject.kind == Method::ReadResource && shared.rules.watch_changes
+        {
             let of_use = entry.fresh_for.saturating_add(shared.rules.grace());
             if let Some(until) = entry.stored.checked_add(of_use) {
                 self.watched.want(&entry.subject.target, until);
@@ -456,7 +459,7 @@ impl Core {
     ) -> Reach {
         let outcome = Outcome::of_result(&response.result);
         let private = !response.is_for(&subject.audience);
-        if asked_caller || private || !plan.kind.fits(&response.result) {
+        if asked_caller || private || !plan.kind.has_result(&response.result) {
             return Reach::Alone {
                 again: asked_caller || private,
             };
@@ -467,7 +470,7 @@ impl Core {
         if !outcome.is_cacheable() {
             return Reach::Alone { again: false };
         }
-        let public = plan.kind.has_scope()
+        let public = plan.kind.has_cache_hints()
             && said(&mut response.result).1 == Some(rmcp::model::CacheScope::Public)
             && response.is_for(&Audience::everybody());
         match self.fresh_for(plan, &mut response.result) {

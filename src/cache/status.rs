@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rmcp::model::{MetaObject, RequestMetaObject, ServerResult};
+use rmcp::model::{RequestMetaObject, ServerResult};
 use serde_json::{Value, json};
 
-use crate::CacheStatus;
+use crate::{CacheStatus, protocol::results};
 
 /// The `_meta` key for the cache directives of a request and, if the operator turns it on, for the
 /// cache status of a response.
@@ -23,7 +23,9 @@ pub const CACHE_META_KEY: &str = "rmcp-layers/cache";
 
 /// Writes the status to the `_meta` of a result.
 pub(super) fn report(status: CacheStatus, result: &mut ServerResult) {
-    let Some(meta) = meta_of(result) else { return };
+    let Some(meta) = results::meta(result) else {
+        return;
+    };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let mut says = json!({ "status": status.as_str() });
     if let CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } = status {
@@ -34,22 +36,6 @@ pub(super) fn report(status: CacheStatus, result: &mut ServerResult) {
     }
     meta.get_or_insert_default()
         .insert(CACHE_META_KEY.to_owned(), says);
-}
-
-fn meta_of(result: &mut ServerResult) -> Option<&mut Option<MetaObject>> {
-    Some(match result {
-        ServerResult::CallToolResult(of) => &mut of.meta,
-        ServerResult::GetPromptResult(of) => &mut of.meta,
-        ServerResult::ReadResourceResult(of) => &mut of.meta,
-        ServerResult::ListToolsResult(of) => &mut of.meta,
-        ServerResult::ListPromptsResult(of) => &mut of.meta,
-        ServerResult::ListResourcesResult(of) => &mut of.meta,
-        ServerResult::ListResourceTemplatesResult(of) => &mut of.meta,
-        ServerResult::DiscoverResult(of) => &mut of.meta,
-        ServerResult::ListSkillsResult(of) => &mut of.meta,
-        ServerResult::GetSkillResult(of) => &mut of.meta,
-        _ => return None,
-    })
 }
 
 /// The cache directives of a request.

@@ -7,14 +7,13 @@ use rmcp::{
         RequestMetaObject,
     },
 };
-use tower::Service;
 
 use super::{
     handler::{ConnectedHandler, ErasedHandler},
     mcp_client::{McpClient, Shared},
 };
 use crate::{
-    Error, McpRequest, McpResponse,
+    Stack,
     caller::{Era, Session},
 };
 
@@ -32,12 +31,7 @@ pub struct McpClientBuilder<S> {
     mrtr_max_rounds: usize,
 }
 
-impl<S> McpClientBuilder<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpClientBuilder<S> {
     /// The builder with its defaults.
     pub(super) fn new(stack: S) -> Self {
         Self {

@@ -6,14 +6,13 @@ use rmcp::model::{
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower::Service;
 
 use super::{
     McpClient,
     call_sink::{CallSink, Recipient},
     timeouts::{end_of, reached},
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, context::next_id};
+use crate::{CallContext, Error, McpRequest, Stack, context::next_id};
 
 /// The options of one call.
 pub(super) struct CallOptions {
@@ -40,12 +39,7 @@ pub(super) struct ClientCall<'a, S> {
     _cancel: DropGuard,
 }
 
-impl<'a, S> ClientCall<'a, S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<'a, S: Stack> ClientCall<'a, S> {
     pub(super) fn new(client: &'a McpClient<S>, options: CallOptions) -> Self {
         let CallOptions {
             meta: own,
@@ -96,12 +90,14 @@ where
         &self,
         message: impl Into<ClientRequest>,
     ) -> Result<ServerResult, Error> {
-        let mut context = CallContext::default();
-        context.meta = self.meta.clone();
-        context.extensions = self.extensions.clone();
-        context.cancellation = self.cancellation.clone();
-        context.caller = self.client.caller(&self.sink);
-        context.deadline = self.deadline;
+        let context = CallContext {
+            meta: self.meta.clone(),
+            extensions: self.extensions.clone(),
+            cancellation: self.cancellation.clone(),
+            caller: self.client.caller(&self.sink),
+            deadline: self.deadline,
+            ..CallContext::default()
+        };
         let request = McpRequest::from_parts(message.into(), context);
         let response = self
             .client

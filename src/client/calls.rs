@@ -12,7 +12,6 @@ use rmcp::model::{
     SetLevelRequestParams, SubscribeRequest, SubscribeRequestParams, UnsubscribeRequest,
     UnsubscribeRequestParams, UpdateTaskParams, UpdateTaskRequest,
 };
-use tower::Service;
 
 use super::{
     McpClient,
@@ -21,18 +20,13 @@ use super::{
     mrtr::Rounds,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse,
+    CallContext, Error, McpRequest, Stack,
     protocol::results::{self, MethodResult},
 };
 
 /// Every method here fails with the server's JSON-RPC error ([`Error::as_protocol`]), with a
 /// timeout of the client, and with any other error of the stack.
-impl<S> McpClient<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpClient<S> {
     async fn ask<T: MethodResult>(&self, message: impl Into<ClientRequest>) -> Result<T, Error> {
         let call = self.call();
         results::expect(call.run(call.request(message)).await?)
@@ -257,10 +251,12 @@ where
     pub async fn notify(&self, notification: impl Into<ClientNotification>) -> Result<(), Error> {
         let mut notification = notification.into();
         let sink = CallSink::new(None, Recipient::Handler(self.shared.handler.clone()));
-        let mut context = CallContext::default();
-        context.caller = self.caller(&sink);
-        context.meta = RequestMetaObject(std::mem::take(notification.get_meta_mut()).0);
-        context.extensions = std::mem::take(notification.extensions_mut());
+        let mut context = CallContext {
+            caller: self.caller(&sink),
+            meta: RequestMetaObject(std::mem::take(notification.get_meta_mut()).0),
+            extensions: std::mem::take(notification.extensions_mut()),
+            ..CallContext::default()
+        };
         context.extensions.remove::<NotificationMetaObject>();
         let request = McpRequest::notification(notification, context);
         self.dispatch(request, &sink, self.options().request_timeout)

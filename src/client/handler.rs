@@ -17,9 +17,8 @@ use rmcp::{
     service::{NotificationContext, RequestContext, serve_directly},
 };
 use tokio::sync::{OnceCell, oneshot};
-use tower::Service;
 
-use crate::{Error, McpRequest, McpResponse, McpServer, util::panics};
+use crate::{McpServer, Stack, util::panics};
 
 /// The type-erased handler of a client.
 pub(super) trait ErasedHandler: Send + Sync + 'static {
@@ -58,9 +57,7 @@ const LINK_BUFFER: usize = 64;
 impl<H, S> ConnectedHandler<H, S>
 where
     H: ClientHandler,
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     pub(super) fn new(handler: H, stack: S) -> Self {
         Self {
@@ -132,9 +129,7 @@ where
 impl<H, S> ErasedHandler for ConnectedHandler<H, S>
 where
     H: ClientHandler,
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     fn request(
         self: Arc<Self>,

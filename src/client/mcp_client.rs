@@ -6,7 +6,7 @@ use std::{
 use rmcp::model::{Extensions, InitializeRequestParams, ProgressToken, RequestMetaObject};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::{
     McpClientBuilder,
@@ -15,7 +15,9 @@ use super::{
     handler::ErasedHandler,
     timeouts::{end_of, reached},
 };
-use crate::{Caller, Error, McpRequest, McpResponse, caller::Session, protocol, util::panics};
+use crate::{
+    Caller, Error, McpRequest, McpResponse, Stack, caller::Session, protocol, util::panics,
+};
 
 /// The client end of a stack: typed calls into it.
 ///
@@ -85,12 +87,7 @@ pub(super) struct Shared {
     pub(super) handler: Option<Arc<dyn ErasedHandler>>,
 }
 
-impl<S> McpClient<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpClient<S> {
     /// Creates a client of `stack` with the builder's defaults and no handler.
     #[must_use]
     pub fn new(stack: S) -> Self {

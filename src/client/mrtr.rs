@@ -10,11 +10,10 @@ use rmcp::model::{
     RequestId, ServerRequest, ServerResult,
 };
 use serde_json::Value;
-use tower::Service;
 
 use super::{McpClient, call::ClientCall};
 use crate::{
-    Delivered, Error, McpRequest, McpResponse, Refusal, code,
+    Delivered, Error, Refusal, Stack, code,
     protocol::{
         mrtr::{EMPTY_ROUND, too_many_rounds},
         results,
@@ -85,12 +84,7 @@ rounds! {
     }
 }
 
-impl<S> ClientCall<'_, S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> ClientCall<'_, S> {
     /// Repeats the request until the server has no more requests for input.
     pub(super) async fn rounds<P: Rounds>(&self, mut params: P) -> Result<P::End, Error> {
         let mut empty_rounds = 0;

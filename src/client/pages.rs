@@ -8,11 +8,10 @@ use rmcp::model::{
     ListSkillsResult, ListToolsRequest, ListToolsResult, PaginatedRequestParams, Prompt, Resource,
     ResourceTemplate, Skill, Tool,
 };
-use tower::Service;
 
 use super::McpClient;
 use crate::{
-    Error, McpRequest, McpResponse,
+    Error, Stack,
     protocol::{
         pages::{Next, Pages},
         results,
@@ -23,9 +22,7 @@ macro_rules! lists {
     ($($one:ident $all:ident $method:literal: $Request:ident -> $Result:ident { $items:ident: $Item:ident })*) => {
         impl<S> McpClient<S>
         where
-            S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-            S::Error: Into<Error>,
-            S::Future: Send,
+            S: Stack,
         {$(
             #[doc = concat!("One page of `", $method, "`: the first, or the one that an earlier page's \
                 `next_cursor` names.")]

@@ -7,23 +7,18 @@ use std::{
 use futures::{Stream, future::BoxFuture};
 use rmcp::model::{ClientResult, ServerNotification, ServerRequest, SubscriptionFilter};
 use tokio::sync::mpsc;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::{McpClient, call_sink::Recipient};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
+    CallContext, Caller, CallerSink, Error, Stack,
     listen::{self, ListenCall},
 };
 
 /// The number of change notifications that are buffered for the reader.
 const CHANGE_BUFFER: usize = 64;
 
-impl<S> McpClient<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpClient<S> {
     /// Listens for changes: `subscriptions/listen` (MCP 2026-07-28, SEP-2575). It returns once the
     /// server has acknowledged the kinds of changes that it will announce.
     ///
@@ -40,12 +35,13 @@ where
             recipient: Recipient::Handler(self.shared.handler.clone()),
             changes: changes_in,
         };
-        let mut context = CallContext::default();
-        context.meta = self.introduction();
         let answers = self.shared.handler.is_some();
-        context.caller = self
-            .in_session(Caller::new(sink))
-            .answering_requests(answers);
+        let caller = self.in_session(Caller::new(sink));
+        let context = CallContext {
+            meta: self.introduction(),
+            caller: caller.answering_requests(answers),
+            ..CallContext::default()
+        };
         let stack = self.stack();
         let within = self.options().request_timeout;
         let call = |request| stack.oneshot(request);

@@ -7,13 +7,10 @@ use rmcp::model::{
     InputRequests, JsonObject, TaskPayload, UpdateTaskParams, UpdateTaskRequest,
 };
 use serde_json::Value;
-use tower::Service;
 
 use super::call::ClientCall;
 use crate::protocol::mrtr::too_many_rounds;
-use crate::{
-    Delivered, Error, McpRequest, McpResponse, Refusal, TransportError, code, protocol::results,
-};
+use crate::{Delivered, Error, Refusal, Stack, TransportError, code, protocol::results};
 
 /// The minimum interval between polls of a task, whatever interval its server names.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -27,12 +24,7 @@ const FAILED_POLLS: usize = 3;
 /// The time limit for cancelling an abandoned task at its server.
 const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 
-impl<S> ClientCall<'_, S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> ClientCall<'_, S> {
     /// Polls the task to its end. The task is cancelled if this future is dropped before the end.
     pub(super) async fn follow(&self, created: CreateTaskResult) -> Result<CallToolResult, Error> {
         let task_id = created.task.task_id;

@@ -6,14 +6,13 @@ use rmcp::model::{
     ProgressToken,
 };
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use super::{
     McpClient, ProgressCall,
     call::{CallOptions, ClientCall},
     mrtr::{Rounds, ToolEnd},
 };
-use crate::{Error, McpRequest, McpResponse, Principal, protocol::results};
+use crate::{Error, Principal, Stack, protocol::results};
 
 /// A tool call that has not been sent yet; see [`McpClient::call_tool`].
 #[must_use = "a call does nothing unless it is awaited"]
@@ -23,12 +22,7 @@ pub struct ToolCall<S> {
     options: CallOptions,
 }
 
-impl<S> McpClient<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> McpClient<S> {
     /// Calls a tool: `tools/call`. Set options on the returned [`ToolCall`], then await it.
     ///
     /// The call continues until there is a result:
@@ -185,12 +179,7 @@ impl<S> ToolCall<S> {
     }
 }
 
-impl<S> ToolCall<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> ToolCall<S> {
     /// Runs one round of the call. The server's requests for input, or the task it made, are
     /// returned to the caller.
     ///
@@ -223,12 +212,7 @@ where
     }
 }
 
-impl<S> IntoFuture for ToolCall<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
+impl<S: Stack> IntoFuture for ToolCall<S> {
     type Output = Result<CallToolResult, Error>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 

@@ -1,6 +1,7 @@
 //! The merged answer to `server/discover`.
 
-use futures::future::join_all;
+use std::sync::Arc;
+
 use rmcp::model::{
     CacheScope, DiscoverResult, Implementation, JsonObject, ProtocolVersion, ServerCapabilities,
     ServerResult,
@@ -8,6 +9,7 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::{
+    lists::listed_member::ListedMember,
     members::watch::watch_member,
     shared::{ActiveMembers, Shared},
 };
@@ -23,38 +25,29 @@ impl Shared {
         members: &ActiveMembers,
         mut request: McpRequest,
     ) -> Result<McpResponse, Error> {
-        if members.list.len() != 1 {
-            // Several members serve it.
-            request.context.extensions.remove::<ServedBy>();
-        }
-        let timeout = self.rules.list_timeout;
-        let context = request.context.clone();
         for member in &members.list {
             // List requests usually come next.
             watch_member(member, &request.context);
         }
-        let asked = members.list.iter().map(|member| {
-            let mut request = request.clone();
-            self.map_visibility(member, &mut request.context);
-            let call = member.call(request);
-            async move {
-                let answered = tokio::time::timeout(timeout, call)
-                    .await
-                    .unwrap_or_else(|_| Err(Error::timeout(timeout)))?;
-                let private = answered.private_to().cloned();
-                let described: DiscoverResult = results::expect(answered.into_result())?;
-                Ok::<_, Error>((member, described, private))
-            }
-        });
+        if members.list.len() != 1 {
+            // Several members serve it.
+            request.context.extensions.remove::<ServedBy>();
+        }
+        let context = request.context.clone();
         let mut described = Vec::new();
         let mut private: Option<PrivateTo> = None;
         let mut failed = None;
-        for answer in join_all(asked).await {
-            match answer {
-                Ok((member, one, whose)) => {
-                    described.push((member, one));
-                    if let Some(whose) = whose {
-                        private = Some(private.unwrap_or_default().and(&whose));
+        for (member, answer) in self.ask_members(members, &request).await {
+            let result = answer.and_then(|answer| {
+                let audience = answer.private_to().cloned();
+                let result: DiscoverResult = results::expect(answer.into_result())?;
+                Ok((result, audience))
+            });
+            match result {
+                Ok((result, audience)) => {
+                    described.push((member, result));
+                    if let Some(audience) = audience {
+                        private = Some(private.unwrap_or_default().and(&audience));
                     }
                 }
                 Err(error) => failed = failed.or(Some(error)),
@@ -63,45 +56,7 @@ impl Shared {
         if let Some(error) = failed.filter(|_| described.is_empty()) {
             return Err(error);
         }
-        let one = members.list.len() == 1;
-        let mut result = DiscoverResult::new(
-            versions(described.iter().map(|(_, one)| &*one.supported_versions)),
-            ServerCapabilities::default(),
-        );
-        let mut instructions: Vec<String> = self.instructions.iter().cloned().collect();
-        for (member, described) in &described {
-            merge(&mut result.capabilities, &described.capabilities);
-            if let Some(said) = &described.instructions {
-                instructions.push(match one {
-                    true => said.clone(),
-                    false => format!("## {}\n\n{said}", member.name),
-                });
-            }
-        }
-        if !one {
-            announce_changes(&mut result.capabilities);
-        }
-        result.instructions = (!instructions.is_empty()).then(|| instructions.join("\n\n"));
-        let hints = described.iter().map(|(_, one)| one);
-        result.ttl_ms = hints.clone().map(|one| one.ttl_ms).min().unwrap_or(0);
-        let public = hints
-            .clone()
-            .all(|one| one.cache_scope == CacheScope::Public);
-        if public && !described.is_empty() && failed_none(members, described.len()) {
-            result.cache_scope = CacheScope::Public;
-        } else {
-            // A missing member may change the answer soon.
-            result.ttl_ms = match failed_none(members, described.len()) {
-                true => result.ttl_ms,
-                false => 0,
-            };
-        }
-        let own = || Implementation::new("rmcp-layers-gateway", env!("CARGO_PKG_VERSION"));
-        let of_one = described
-            .first()
-            .filter(|_| one)
-            .and_then(|(_, one)| one.server_info());
-        result.set_server_info(self.server_info.clone().or(of_one).unwrap_or_else(own));
+        let result = self.merge_descriptions(&described, members.list.len());
         let mut response = McpResponse::new(ServerResult::DiscoverResult(result));
         if let Some(private) = &private {
             response.mark_private_to(private);
@@ -109,10 +64,46 @@ impl Shared {
         members.mark_private(&mut response, &context);
         Ok(response)
     }
-}
 
-fn failed_none(members: &ActiveMembers, described: usize) -> bool {
-    members.list.len() == described
+    /// Merges the descriptions of those of `members` that have answered.
+    fn merge_descriptions(
+        &self,
+        described: &[(&Arc<ListedMember>, DiscoverResult)],
+        members: usize,
+    ) -> DiscoverResult {
+        let results = || described.iter().map(|(_, result)| result);
+        let mut merged = DiscoverResult::new(
+            versions(results().map(|result| &*result.supported_versions)),
+            ServerCapabilities::default(),
+        );
+        let mut instructions: Vec<String> = self.instructions.iter().cloned().collect();
+        for (member, result) in described {
+            merge(&mut merged.capabilities, &result.capabilities);
+            instructions.extend(result.instructions.as_ref().map(|own| match members {
+                1 => own.clone(),
+                _ => format!("## {}\n\n{own}", member.name),
+            }));
+        }
+        if members != 1 {
+            announce_changes(&mut merged.capabilities);
+        }
+        merged.instructions = (!instructions.is_empty()).then(|| instructions.join("\n\n"));
+        // A missing member may change the answer soon.
+        if described.len() == members {
+            merged.ttl_ms = results().map(|result| result.ttl_ms).min().unwrap_or(0);
+            let is_public = |result: &DiscoverResult| result.cache_scope == CacheScope::Public;
+            if members > 0 && results().all(is_public) {
+                merged.cache_scope = CacheScope::Public;
+            }
+        } else {
+            merged.ttl_ms = 0;
+        }
+        let own = || Implementation::new("rmcp-layers-gateway", env!("CARGO_PKG_VERSION"));
+        let of_one = results().next().filter(|_| members == 1);
+        let of_one = of_one.and_then(DiscoverResult::server_info);
+        merged.set_server_info(self.server_info.clone().or(of_one).unwrap_or_else(own));
+        merged
+    }
 }
 
 /// Returns the revisions that all members speak, in the first one's order.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use rmcp::model::{
-    ClientRequest, EmptyResult, ErrorCode, ErrorData, PaginatedRequestParams, Prompt, Reference,
-    Resource, ResourceTemplate, Skill, Tool,
+    ClientRequest, Cursor, EmptyResult, ErrorCode, ErrorData, Prompt, Resource, ResourceTemplate,
+    Skill, Tool,
 };
 
 use super::{
@@ -15,14 +14,19 @@ use super::{
         listed_member::{Age, ListedMember},
         pages,
     },
-    lookup::by_name::Found,
     members::active_member::ActiveMember,
     seal::Sealed,
     shared::{ActiveMembers, Shared, only},
     tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared, protocol,
+    CallContext, Error, McpRequest, McpResponse, ServedBy,
+    protocol::{
+        self,
+        lists::ListKind,
+        methods::{self, Method},
+        target::TargetKind,
+    },
     request::RequestParts,
 };
 
@@ -32,112 +36,114 @@ impl Shared {
         if request.as_notification().is_some() {
             return self.notify_all(request).await;
         }
+        let is_listen = matches!(
+            request.message,
+            ClientRequest::SubscriptionsListenRequest(_)
+        );
+        let shared = self.clone();
+        shared.lifecycle.run(is_listen, self.answer(request)).await
+    }
+
+    async fn answer(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
         let members = self.members();
-        match &request.message {
-            ClientRequest::SubscriptionsListenRequest(listen) => {
-                let filter = listen.params.notifications.clone();
-                let (_, context) = request.into_parts();
-                return listen::listen(self, filter, context).await;
-            }
-            ClientRequest::CallToolRequest(_)
-            | ClientRequest::GetPromptRequest(_)
-            | ClientRequest::ReadResourceRequest(_)
-            | ClientRequest::GetTaskRequest(_)
-            | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => {}
-            _ => {
-                if let Some(only) = self.pass_through_member(&members) {
-                    return self.send(&only, request).await;
+        if let ClientRequest::SubscriptionsListenRequest(listen) = &request.message {
+            let filter = listen.params.notifications.clone();
+            let (_, context) = request.into_parts();
+            return listen::listen(self, filter, context).await;
+        }
+        let method = Method::of(&request.message);
+        // Sealed states and task ids are opened even for an only member.
+        let may_have_seal = method.is_some_and(|method| {
+            let row = method.row();
+            row.has_rounds || row.target == Some(TargetKind::Task)
+        });
+        if !may_have_seal && let Some(only) = self.pass_through_member(&members) {
+            return self.send(&only, request).await;
+        }
+        if let Some(page) = methods::page_params(&request.message)
+            && let Some(kind) = method.and_then(|method| method.row().list)
+        {
+            let cursor = page.and_then(|page| page.cursor.clone());
+            let context = &request.context;
+            return match kind {
+                ListKind::Tools => self.list::<Tool>(&members, cursor, context).await,
+                ListKind::Prompts => self.list::<Prompt>(&members, cursor, context).await,
+                ListKind::Resources => self.list::<Resource>(&members, cursor, context).await,
+                ListKind::ResourceTemplates => {
+                    self.list::<ResourceTemplate>(&members, cursor, context)
+                        .await
                 }
-            }
+                ListKind::Skills => self.list::<Skill>(&members, cursor, context).await,
+            };
         }
         match &request.message {
             ClientRequest::DiscoverRequest(_) => self.discover(&members, request).await,
             ClientRequest::PingRequest(_) => Ok(McpResponse::new(EmptyResult {})),
             ClientRequest::SetLevelRequest(_) => self.broadcast(&members, request).await,
-            ClientRequest::ListToolsRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Tool>(&members, params, &request.context).await
-            }
-            ClientRequest::ListPromptsRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Prompt>(&members, params, &request.context)
-                    .await
-            }
-            ClientRequest::ListResourcesRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Resource>(&members, params, &request.context)
-                    .await
-            }
-            ClientRequest::ListResourceTemplatesRequest(list) => {
-                let params = list.params.clone();
-                self.list::<ResourceTemplate>(&members, params, &request.context)
-                    .await
-            }
-            ClientRequest::ListSkillsRequest(list) => {
-                let params = list.params.clone();
-                self.list::<Skill>(&members, params, &request.context).await
-            }
             _ => self.dispatch(request).await,
         }
     }
 
     /// Sends a request to its member, with the member's own names.
     async fn dispatch(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
-        if request.as_tool_call().is_some() {
-            return self.dispatch_tool_call(request).await;
-        }
-        let parts: &mut RequestParts = &mut request;
-        let context = &parts.context;
-        if let Some(uri) = uri_of(&mut parts.message) {
-            let (member, own) = self.look_up_uri(uri, context).await?;
-            *uri = own;
-            return self.send(&member, request).await;
-        }
-        if let Some(task) = task_of(&mut parts.message) {
-            let member = self.unseal_task(task, context)?;
-            return self.send(&member, request).await;
-        }
+        let RequestParts { message, context } = &mut *request;
         let mut decided_here = false;
-        let member = match &mut parts.message {
-            ClientRequest::GetPromptRequest(get) => {
-                let member = self.look_up_prompt(&mut get.params.name, context).await?;
-                self.unseal_state(&member, &mut get.params.request_state, context)?;
-                member
-            }
-            ClientRequest::ReadResourceRequest(read) => {
-                let (member, uri) = self.look_up_uri(&read.params.uri, context).await?;
-                decided_here = member.uris.is_set() && read.params.uri == uri;
-                read.params.uri = uri;
-                self.unseal_state(&member, &mut read.params.request_state, context)?;
-                member
-            }
-            ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
-                Reference::Prompt(prompt) => self.look_up_prompt(&mut prompt.name, context).await?,
-                _ => {
-                    let what = "of this kind of reference";
-                    return Err(unroutable("completion/complete", what));
+        let member = match methods::target(message) {
+            None => self.look_up_unnamed(message, context)?,
+            Some(target) => match target.kind {
+                TargetKind::Tool => return self.dispatch_tool_call(request).await,
+                TargetKind::Prompt => {
+                    let found = self.look_up_name::<Prompt>(target.name, context).await?;
+                    methods::set_target(message, found.inner);
+                    found.member
+                }
+                TargetKind::Resource | TargetKind::Skill | TargetKind::Reference => {
+                    let (member, own) = self.look_up_uri(target.name, context).await?;
+                    decided_here = Method::of(message) == Some(Method::ReadResource)
+                        && member.uris.is_set()
+                        && target.name == own;
+                    methods::set_target(message, own);
+                    member
+                }
+                TargetKind::Task => {
+                    let (member, own) = self.unseal_task(target.name, context)?;
+                    methods::set_target(message, own);
+                    member
                 }
             },
-            ClientRequest::CustomRequest(custom) => {
-                let rule = self.custom.as_ref();
-                let member =
-                    rule.and_then(|rule| rule(&custom.method, custom.params.as_ref(), context));
-                let members = self.members();
-                let member = match &member {
-                    Some(name) => members.get(name),
-                    None => only(members.list.iter()),
-                };
-                member
-                    .cloned()
-                    .ok_or_else(|| unroutable(&custom.method, "to a member"))?
-            }
-            other => return Err(unroutable(other.method(), "to a member")),
         };
+        if let Some(round) = methods::round(message) {
+            self.unseal_state(&member, round.request_state, context)?;
+        }
         self.send_as_decided(&member, request, decided_here).await
+    }
+
+    /// Returns the member for a request without a target.
+    fn look_up_unnamed(
+        &self,
+        message: &ClientRequest,
+        context: &CallContext,
+    ) -> Result<Arc<ListedMember>, Error> {
+        let ClientRequest::CustomRequest(custom) = message else {
+            let what = match message {
+                ClientRequest::CompleteRequest(_) => "of this kind of reference",
+                _ => "to a member",
+            };
+            return Err(unroutable(message.method(), what));
+        };
+        let rule = self.custom.as_ref();
+        let name = rule.and_then(|rule| rule(&custom.method, custom.params.as_ref(), context));
+        let members = self.members();
+        let member = match &name {
+            Some(name) => members.get(name),
+            None => only(members.list.iter()),
+        };
+        member
+            .cloned()
+            .ok_or_else(|| unroutable(&custom.method, "to a member"))
     }
 
     /// Sends a tool call to the member that has the tool.
@@ -152,12 +158,11 @@ impl Shared {
             request.admit()?;
         }
         rename_call(&mut request, found.inner);
-        let parts: &mut RequestParts = &mut request;
-        if let ClientRequest::CallToolRequest(call) = &mut parts.message {
-            let state = &mut call.params.request_state;
-            self.unseal_state(&found.member, state, &parts.context)?;
+        let RequestParts { message, context } = &mut *request;
+        if let Some(round) = methods::round(message) {
+            self.unseal_state(&found.member, round.request_state, context)?;
         }
-        tool_hints::apply(hints, found.member.options.trusted, &mut parts.context);
+        tool_hints::apply(hints, found.member.options.trusted, context);
         self.send_as_decided(&found.member, request, decided_here)
             .await
     }
@@ -176,17 +181,6 @@ impl Shared {
             response.mark_session_private();
         }
         Ok(response)
-    }
-
-    /// Returns the member that has a prompt, and replaces `name` with the member's own name.
-    async fn look_up_prompt(
-        &self,
-        name: &mut String,
-        context: &CallContext,
-    ) -> Result<Arc<ListedMember>, Error> {
-        let Found { member, inner, .. } = self.look_up_name::<Prompt>(name, context).await?;
-        *name = inner;
-        Ok(member)
     }
 
     /// Sends a request down a member's stack, and rewrites the answer for the caller.
@@ -223,26 +217,28 @@ impl Shared {
         Ok(())
     }
 
+    /// Returns the member that has a task, and the member's own id of it.
     fn unseal_task(
         &self,
-        id: &mut String,
+        id: &str,
         context: &CallContext,
-    ) -> Result<Arc<ListedMember>, Error> {
-        let (member, own) = self.seal.open(Sealed::Task, id, context.principal())?;
-        *id = own;
-        self.members().get(&member).cloned().ok_or_else(|| {
-            let message = format!("the task's server, `{member}`, is not here any more");
-            ErrorData::invalid_params(message, None).into()
-        })
+    ) -> Result<(Arc<ListedMember>, String), Error> {
+        let (name, own) = self.seal.open(Sealed::Task, id, context.principal())?;
+        match self.members().get(&name) {
+            Some(member) => Ok((member.clone(), own)),
+            None => {
+                let message = format!("the task's server, `{name}`, is not here any more");
+                Err(ErrorData::invalid_params(message, None).into())
+            }
+        }
     }
 
     async fn list<T: ListItem>(
         &self,
         members: &ActiveMembers,
-        params: Option<PaginatedRequestParams>,
+        cursor: Option<Cursor>,
         context: &CallContext,
     ) -> Result<McpResponse, Error> {
-        let cursor = params.and_then(|params| params.cursor);
         let age = match cursor {
             Some(_) => Age::Paging,
             None => Age::Fresh,
@@ -256,53 +252,6 @@ impl Shared {
         members.mark_private(&mut response, context);
         Ok(response)
     }
-
-    /// Sends the same request to every member. It succeeds if one member answers; members that do
-    /// not know the method, or cannot be reached, are ignored then.
-    async fn broadcast(
-        &self,
-        members: &ActiveMembers,
-        mut request: McpRequest,
-    ) -> Result<McpResponse, Error> {
-        request.context.extensions.remove::<ServedBy>();
-        if members.list.len() > 1 {
-            request.context.extensions.insert(OnlyDeclared);
-        }
-        let timeout = self.rules.list_timeout;
-        let asked = members.list.iter().map(|member| {
-            let mut request = request.clone();
-            self.map_visibility(member, &mut request.context);
-            let call = member.call(request);
-            async move {
-                let answered = tokio::time::timeout(timeout, call).await;
-                answered.unwrap_or_else(|_| Err(Error::timeout(timeout)))
-            }
-        });
-        let mut failed = None;
-        let mut answered = false;
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(_) => answered = true,
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        match failed {
-            Some(error) if !answered => Err(error),
-            _ => Ok(McpResponse::new(EmptyResult {})),
-        }
-    }
-
-    /// Forwards a client's notification to every member.
-    async fn notify_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
-        let members = self.members();
-        match only(members.list.iter()) {
-            Some(member) => {
-                self.map_visibility(member, &mut request.context);
-                member.call(request).await
-            }
-            None => self.broadcast(&members, request).await,
-        }
-    }
 }
 
 fn rename_call(request: &mut McpRequest, name: String) {
@@ -311,31 +260,6 @@ fn rename_call(request: &mut McpRequest, name: String) {
     {
         call.name = name.into();
     }
-}
-
-/// Returns the URI in a request that is routed by its URI.
-fn uri_of(message: &mut ClientRequest) -> Option<&mut String> {
-    Some(match message {
-        ClientRequest::CompleteRequest(complete) => match &mut complete.params.r#ref {
-            Reference::Resource(resource) => &mut resource.uri,
-            _ => return None,
-        },
-        ClientRequest::SubscribeRequest(subscribe) => &mut subscribe.params.uri,
-        ClientRequest::UnsubscribeRequest(unsubscribe) => &mut unsubscribe.params.uri,
-        ClientRequest::GetSkillRequest(get) => &mut get.params.uri,
-        ClientRequest::ReadResourceDirectoryRequest(read) => &mut read.params.uri,
-        _ => return None,
-    })
-}
-
-/// Returns the id of the task that a request is about.
-fn task_of(message: &mut ClientRequest) -> Option<&mut String> {
-    Some(match message {
-        ClientRequest::GetTaskRequest(get) => &mut get.params.task_id,
-        ClientRequest::UpdateTaskRequest(update) => &mut update.params.task_id,
-        ClientRequest::CancelTaskRequest(cancel) => &mut cancel.params.task_id,
-        _ => return None,
-    })
 }
 
 fn unroutable(method: &str, what: &str) -> Error {

@@ -1,20 +1,35 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    lists::{list_item::ListItem, list_key::ListKey, listed_member::ListedMember},
+    lists::{
+        list_item::ListItem, list_key::ListKey, listed_member::ListedMember,
+        option_checks::UnmatchedOption,
+    },
     members::{member::Member, state::MemberState},
     shared::Shared,
 };
 use crate::ConfigError;
 
-/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, and returns
-/// their states.
+/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, returns their
+/// states, and closes the gateway.
 ///
 /// Every clone controls the same gateway. Callers with an open listen are told that the lists have
 /// changed.
 #[derive(Clone)]
 pub struct GatewayHandle {
     pub(super) shared: Arc<Shared>,
+}
+
+/// The current activity of a gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GatewayStats {
+    /// Members now.
+    pub members: usize,
+    /// Requests in flight now, listens aside.
+    pub in_flight: usize,
+    /// Listens of callers that are open now.
+    pub listens: usize,
 }
 
 /// The current status of a member.
@@ -29,6 +44,10 @@ pub struct MemberStatus {
     /// their outward names and they may not be prefixed. They are taken from the last list of a
     /// caller without a principal. Limit: 100.
     pub left_out: Vec<String>,
+    /// The options (`rename`, `hide`, `describe` and filters) that match none of the member's items.
+    /// They are compared with the current lists of all callers, and are empty while the member is
+    /// down. A filter is compared once lists of all kinds are known.
+    pub unmatched: Vec<UnmatchedOption>,
 }
 
 impl GatewayHandle {
@@ -58,6 +77,28 @@ impl GatewayHandle {
         self.shared.remove_member(name)
     }
 
+    /// Closes the gateway for all its clones, and returns when it is closed.
+    ///
+    /// New requests are refused from now on, and listens end. Calls in flight may take up to
+    /// `timeout`; those left are then cancelled. At the end, the members and their stacks are
+    /// dropped, and no member can be added.
+    ///
+    /// Returns `true` if no call had to be cancelled. A gateway whose `close` is itself dropped
+    /// refuses new requests, and keeps its members until it is closed again.
+    pub async fn close(&self, timeout: Duration) -> bool {
+        self.shared.close(timeout).await
+    }
+
+    /// Returns the current activity.
+    pub fn stats(&self) -> GatewayStats {
+        let (in_flight, listens) = self.shared.lifecycle.in_flight();
+        GatewayStats {
+            members: self.shared.members().list.len(),
+            in_flight,
+            listens,
+        }
+    }
+
     /// Returns the members, in the order of their lists.
     pub fn members(&self) -> Vec<MemberStatus> {
         let members = self.shared.members();
@@ -67,6 +108,7 @@ impl GatewayHandle {
         let status = |member: &Arc<ListedMember>| MemberStatus {
             name: member.name.clone(),
             state: member.state(),
+            unmatched: member.unmatched_options(),
             left_out: all()
                 .filter(|(_, loser)| *loser == member.name)
                 .map(|(name, _)| name.clone())

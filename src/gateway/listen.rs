@@ -24,22 +24,11 @@ use crate::{
 pub(super) async fn listen(
     shared: Arc<Shared>,
     filter: SubscriptionFilter,
-    mut context: CallContext,
+    context: CallContext,
 ) -> Result<McpResponse, Error> {
-    if shared.members().list.len() != 1 {
-        // Several members serve it.
-        context.extensions.remove::<ServedBy>();
-    }
     let mut notifier = shared.notifier.subscribe();
     let mut seen = *notifier.borrow_and_update();
-    let listen = Arc::new(CallerListen {
-        shared,
-        filter,
-        context,
-        acknowledged: CancellationToken::new(),
-        settled: Notify::new(),
-        acknowledgments: Mutex::default(),
-    });
+    let listen = Arc::new(CallerListen::new(shared, filter, context));
     let mut parts = FuturesUnordered::new();
     let mut opened = HashSet::new();
     for member in &listen.shared.members().list {
@@ -114,6 +103,21 @@ enum Ended {
 }
 
 impl CallerListen {
+    fn new(shared: Arc<Shared>, filter: SubscriptionFilter, mut context: CallContext) -> Self {
+        if shared.members().list.len() != 1 {
+            // Several members serve it.
+            context.extensions.remove::<ServedBy>();
+        }
+        Self {
+            shared,
+            filter,
+            context,
+            acknowledged: CancellationToken::new(),
+            settled: Notify::new(),
+            acknowledgments: Mutex::default(),
+        }
+    }
+
     fn acknowledgments(&self) -> MutexGuard<'_, Acknowledgments> {
         lock(&self.acknowledgments)
     }

@@ -58,7 +58,9 @@
 //! [`Prefix`] says otherwise. Its resources are `db+file:///…`. The same holds for URIs in its
 //! answers: links, embedded resources, templates, skills and notifications. A member may
 //! [rename](Member::rename), [hide](Member::hide) and [describe](Member::describe) single tools and
-//! prompts.
+//! prompts. An option or a filter that matches none of the member's items is logged once, and
+//! [reported](MemberStatus::unmatched) with the nearest names. To compare a filter, the gateway
+//! fetches lists that no caller has asked for, once for each member.
 //!
 //! A name that breaks the specification's rules, or is longer than
 //! [64 characters](GatewayBuilder::max_name_length), ends with a hash instead. The hash is the same
@@ -140,13 +142,16 @@
 //!   dropped).
 //! - A list is read for at most 1000 pages. It ends, with a warning, after them, and where a cursor
 //!   is empty or repeats.
+//! - The first 1000 options of a member that name items are compared with its lists.
 //! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
 //!   a minute. Past that a fetch ends with its caller.
 
+mod broadcast;
 mod discover;
 mod dispatch;
 mod handle;
 mod layer;
+mod lifecycle;
 mod listen;
 mod lists;
 mod lookup;
@@ -160,9 +165,9 @@ mod shared;
 mod tool_hints;
 mod visibility;
 
-pub use handle::{GatewayHandle, MemberStatus};
+pub use handle::{GatewayHandle, GatewayStats, MemberStatus};
 pub use layer::{Namespace, NamespaceLayer};
-pub use lists::gather::ListReport;
+pub use lists::{gather::ListReport, option_checks::UnmatchedOption};
 pub use members::{member::Member, per_caller::PerCaller, state::MemberState};
 pub use names::{filter::Filter, prefix::Prefix};
 pub use service::{Gateway, GatewayBuilder};

@@ -6,13 +6,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rmcp::model::Implementation;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use super::{
+    lifecycle::Lifecycle,
     lists::{
         gather::{self, Gathered},
         list_item::ListItem,
@@ -49,8 +50,7 @@ pub(super) struct Shared {
     pub(super) server_info: Option<Implementation>,
     pub(super) instructions: Option<String>,
     next_place: AtomicU64,
-    /// Cancelled when the last clone and handle are dropped.
-    ended: CancellationToken,
+    pub(super) lifecycle: Lifecycle,
 }
 
 /// The members at one moment, the highest priority first.
@@ -165,7 +165,7 @@ impl Shared {
             server_info: None,
             instructions: None,
             next_place: AtomicU64::new(0),
-            ended: CancellationToken::new(),
+            lifecycle: Lifecycle::default(),
         }
     }
 
@@ -179,6 +179,9 @@ impl Shared {
         let mut slot = lock(&self.members);
         let present = slot.get(&member.name).cloned();
         let refuse = |reason| Err(ConfigError::new("gateway", "member", reason));
+        if self.lifecycle.is_closing() {
+            return refuse("the gateway is closed; build another one".to_owned());
+        }
         let place = match (&present, replaces) {
             (Some(present), true) => present.place,
             (None, false) => self.next_place.fetch_add(1, Ordering::Relaxed),
@@ -193,14 +196,20 @@ impl Shared {
                 ));
             }
         };
-        let removed = self.ended.child_token();
-        let member = ActiveMember::new(member, place, self.prefix, removed);
+        let removed = self.lifecycle.child_token();
+        let member = ActiveMember::new(
+            member,
+            place,
+            self.prefix,
+            self.rules.style.clone(),
+            removed,
+        );
         let mut list = slot.list.clone();
         list.retain(|other| other.name != member.name);
-        list.push(Arc::new(ListedMember::new(member)));
+        list.push(Arc::new(ListedMember::new(member, self.notifier.clone())));
         *slot = Arc::new(ActiveMembers::of(list)?);
         drop(slot);
-        self.members_changed(present);
+        self.members_changed(present.as_slice());
         Ok(())
     }
 
@@ -243,17 +252,30 @@ impl Shared {
         // Removing a member causes no new conflict.
         *slot = Arc::new(ActiveMembers::of(list).unwrap_or_default());
         drop(slot);
-        self.members_changed(Some(present));
+        self.members_changed(&[present]);
         true
     }
 
-    fn members_changed(&self, removed: Option<Arc<ListedMember>>) {
-        if let Some(removed) = removed {
-            removed.mark_removed();
+    /// Closes the gateway, and drops its members. Returns `true` if no call had to be cancelled.
+    pub(super) async fn close(&self, timeout: Duration) -> bool {
+        let in_time = self.lifecycle.close(timeout).await;
+        let members = std::mem::take(&mut *lock(&self.members));
+        self.forget(&members.list);
+        in_time
+    }
+
+    fn members_changed(&self, removed: &[Arc<ListedMember>]) {
+        self.forget(removed);
+        self.notifier.members_changed();
+    }
+
+    /// Drops members, and the lists that may have their items.
+    fn forget(&self, removed: &[Arc<ListedMember>]) {
+        for member in removed {
+            member.mark_removed();
         }
         merge::clear(&self.merged);
         merge::clear(&self.partial);
-        self.notifier.members_changed();
     }
 
     /// Returns the only member, if nothing has to be changed between it and its callers.
@@ -293,21 +315,12 @@ impl Shared {
         for member in members {
             watch_member(member, context);
         }
-        gather::gather::<T>(
-            members,
-            key,
-            merged,
-            &self.rules,
-            &self.notifier,
-            context,
-            age,
-        )
-        .await
+        gather::gather::<T>(members, key, merged, &self.rules, context, age).await
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.ended.cancel();
+        self.lifecycle.end();
     }
 }

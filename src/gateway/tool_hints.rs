@@ -42,7 +42,7 @@ impl Shared {
                 if !member.is_fresh(&key, &list, common, Age::Paging)
                     && member.begin_hint_fetch(&key, AFTER_CHANGE)
                 {
-                    drop(member.fetch::<Tool>(context, key, &self.notifier));
+                    drop(member.fetch::<Tool>(context, key));
                 }
                 list
             }
@@ -62,12 +62,7 @@ impl Shared {
     ) -> Option<Arc<CachedList<Tool>>> {
         watch_member(member, context);
         let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
-        let part = member.list_part::<Tool>(
-            context,
-            Age::Paging,
-            self.rules.list_timeout,
-            &self.notifier,
-        );
+        let part = member.list_part::<Tool>(context, Age::Paging, self.rules.list_timeout);
         tokio::time::timeout(timeout, part).await.ok()?.list
     }
 }

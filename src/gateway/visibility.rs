@@ -7,10 +7,7 @@ use rmcp::model::{Prompt, Tool};
 use super::{
     lists::{list_item::ListItem, merge::MergedList},
     members::active_member::ActiveMember,
-    names::{
-        prefix::Prefix,
-        style::{Style, versioned},
-    },
+    names::{prefix::Prefix, style::versioned},
     shared::Shared,
 };
 use crate::{CallContext, Error, Item, McpRequest, Visibility};
@@ -19,7 +16,6 @@ use crate::{CallContext, Error, Item, McpRequest, Visibility};
 #[derive(Clone)]
 struct OutwardNames {
     member: Arc<ActiveMember>,
-    style: Arc<Style>,
     /// The merged lists, where the name alone does not determine the outward name.
     tools: Option<Arc<MergedList<Tool>>>,
     prompts: Option<Arc<MergedList<Prompt>>>,
@@ -46,7 +42,6 @@ impl Shared {
         let key = key.as_ref();
         let outside = OutwardNames {
             member: member.clone(),
-            style: self.rules.style.clone(),
             tools: key.and_then(|key| Tool::of(&self.merged).get(key)),
             prompts: key.and_then(|key| Prompt::of(&self.merged).get(key)),
         };
@@ -68,33 +63,16 @@ impl OutwardNames {
         merged: Option<&MergedList<T>>,
         inner: &'a str,
     ) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
-        let (member, style) = (&self.member, &self.style);
-        let given = member.options.override_of(T::item(inner));
-        if let Some(name) = given.and_then(|one| one.name.clone()) {
-            return (name.into(), None);
-        }
-        let bare = || match member.prefix {
-            Prefix::Never => Cow::Borrowed(inner),
-            _ => style.fit(inner, 0),
+        let (name, unprefixed) = self.member.outward_names(T::item(inner));
+        let (Some(unprefixed), Some(merged)) = (&unprefixed, merged) else {
+            return (name, unprefixed);
         };
-        let prefixed = || {
-            let prefixed = style.prefixed(&member.name, inner);
-            Cow::Owned(style.fit(&prefixed, 0).into_owned())
-        };
-        match member.prefix {
-            Prefix::Always => (prefixed(), None),
-            Prefix::Never => (bare(), None),
-            Prefix::OnCollision => {
-                let bare = bare();
-                let holder = merged.map(|merged| merged.get(&bare));
-                match holder {
-                    Some(Some(target)) if target.member.id != member.id => (prefixed(), None),
-                    Some(Some(target)) if target.inner(&bare) == inner => (bare, None),
-                    // No member has the name.
-                    Some(None) if style.split(inner).is_none() => (bare, None),
-                    _ => (prefixed(), Some(bare)),
-                }
-            }
+        match merged.get(unprefixed) {
+            Some(target) if target.member.id != self.member.id => (name, None),
+            Some(target) if target.inner(unprefixed) == inner => (unprefixed.clone(), None),
+            // No member has the name.
+            None if self.member.style.split(inner).is_none() => (unprefixed.clone(), None),
+            _ => (name, Some(unprefixed.clone())),
         }
     }
 

@@ -6,7 +6,6 @@ use futures::{
     TryFutureExt,
     future::{Either, ErrInto},
 };
-use rmcp::model::ClientRequest;
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::{Error, McpRequest, McpResponse};
@@ -92,10 +91,7 @@ where
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
-        if !matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        ) {
+        if !request.is_listen() {
             return Either::Left(self.layered.call(request).err_into());
         }
         // Replacing the ready service releases the capacity that it has reserved.

@@ -11,11 +11,9 @@ use rmcp::model::{
     InitializeResultMethod, JsonRpcMessage, JsonRpcVersion2_0, RequestId, RequestMetaObject,
 };
 use serde::Deserialize;
-use serde_json::Value;
-#[cfg(feature = "http-server")]
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::methods;
+use super::methods::{self, Method};
 
 #[derive(Deserialize)]
 struct Sent {
@@ -31,7 +29,7 @@ struct Sent {
 /// protocol, and has params. A handshake is left to rmcp, because no layer decides by its method.
 fn as_sent(text: &[u8]) -> Option<(RequestId, CustomRequest)> {
     let sent: Sent = serde_json::from_slice(text).ok()?;
-    let is_known = methods::named(&sent.method).is_some();
+    let is_known = Method::named(&sent.method).is_some();
     if !is_known || sent.method == InitializeResultMethod::VALUE || sent.params.is_null() {
         return None;
     }
@@ -65,7 +63,10 @@ fn message_as_sent(
     text: &[u8],
 ) -> Option<ClientJsonRpcMessage> {
     let lost = match read {
-        Some(JsonRpcMessage::Request(request)) => lists_without_params(&request.request),
+        // rmcp may have read the params of a list as absent.
+        Some(JsonRpcMessage::Request(request)) => {
+            matches!(methods::page_params(&request.request), Some(None))
+        }
         Some(_) => false,
         None => true,
     };
@@ -74,18 +75,6 @@ fn message_as_sent(
     }
     let (id, request) = as_sent(text)?;
     Some(JsonRpcMessage::request(request.into(), id))
-}
-
-/// Returns `true` for a list request without params: rmcp may have read them as absent.
-fn lists_without_params(request: &ClientRequest) -> bool {
-    match request {
-        ClientRequest::ListToolsRequest(list) => list.params.is_none(),
-        ClientRequest::ListPromptsRequest(list) => list.params.is_none(),
-        ClientRequest::ListResourcesRequest(list) => list.params.is_none(),
-        ClientRequest::ListResourceTemplatesRequest(list) => list.params.is_none(),
-        ClientRequest::ListSkillsRequest(list) => list.params.is_none(),
-        _ => false,
-    }
 }
 
 /// The request in an HTTP body, if rmcp does not keep its params as they were sent. It is in the
@@ -101,7 +90,6 @@ impl SentOverHttp {
 
 /// Records the request in an HTTP body, if rmcp does not keep its params. If rmcp cannot read the
 /// body, returns a body of the same method that rmcp can read.
-#[cfg(feature = "http-server")]
 pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> {
     if !may_differ(body) {
         return None;
@@ -126,7 +114,6 @@ pub(crate) fn body_as_sent(body: &[u8], sent: &SentOverHttp) -> Option<Vec<u8>> 
 
 /// Returns `true` if a body has a member of one of these names that rmcp may read differently, or
 /// has it twice. This is a search, so that bodies are not read twice.
-#[cfg(feature = "http-server")]
 fn may_differ(body: &[u8]) -> bool {
     let values = |name: &'static [u8]| {
         memchr::memmem::find_iter(body, name).filter_map(move |at| {

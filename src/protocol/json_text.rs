@@ -32,7 +32,6 @@ pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
 
 /// Returns the same for text that no parser has seen yet. For text without such an escape, the cost
 /// is one search.
-#[cfg(feature = "http-client")]
 pub(crate) fn without_lone_surrogates(text: &str) -> Option<String> {
     let text = text.as_bytes();
     let may_be = |escape| memchr::memmem::find(text, escape).is_some();
@@ -43,7 +42,6 @@ pub(crate) fn without_lone_surrogates(text: &str) -> Option<String> {
 }
 
 /// Writes a message without `params` that are `null`.
-#[cfg(feature = "http-client")]
 pub(crate) fn to_vec<M: serde::Serialize>(message: &M) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(message)?;
     if let Some(length) = before_null_params(&text) {
@@ -69,7 +67,6 @@ pub(crate) const NULL_PARAMS: &[u8] = br#","params":null}"#;
 
 /// Returns the length of a piece of text without an escape or a character at its end that may go on
 /// in the next piece. The piece must not begin within an escape.
-#[cfg(feature = "http-server")]
 pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
     let whole = cut_character(piece);
     let mut from = 0;
@@ -100,7 +97,6 @@ pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
 }
 
 /// Returns the length of a piece without the start of a character at its end.
-#[cfg(feature = "http-server")]
 fn cut_character(piece: &[u8]) -> usize {
     let tail = piece.len().saturating_sub(3);
     let starts = piece[tail..]
@@ -187,7 +183,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "http-server")]
     #[test]
     fn text_in_pieces_is_replaced_as_it_is_in_one() {
         let text =

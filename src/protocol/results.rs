@@ -1,9 +1,8 @@
-use rmcp::model::{
-    CallToolResponse, CompleteResult, CustomResult, DiscoverResult, GetPromptResponse,
-    GetSkillResult, GetTaskResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListSkillsResult, ListToolsResult, ReadResourceResponse, ServerResult,
-};
+//! The table of results: a row for each result type of a method.
+
+use rmcp::model::*;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::{Error, TransportError};
 
@@ -12,7 +11,7 @@ pub(crate) trait MethodResult: Sized {
     /// Extracts the result from the union, or returns the union.
     fn take(result: ServerResult) -> Result<Self, Box<ServerResult>>;
     /// Parses the result from its JSON.
-    fn read(json: serde_json::Value) -> Result<Self, serde_json::Error>;
+    fn read(json: Value) -> Result<Self, serde_json::Error>;
 }
 
 /// Returns the result as the type of its method.
@@ -32,29 +31,159 @@ pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, Error> 
     })
 }
 
-fn read<T: DeserializeOwned>(json: serde_json::Value) -> Result<T, serde_json::Error> {
+fn read<T: DeserializeOwned>(json: Value) -> Result<T, serde_json::Error> {
     serde_json::from_value(json)
 }
 
-macro_rules! method_result {
-    ($($Result:ident)*) => {$(
-        impl MethodResult for $Result {
-            fn take(result: ServerResult) -> Result<Self, Box<ServerResult>> {
-                match result {
-                    ServerResult::$Result(result) => Ok(result),
-                    other => Err(Box::new(other)),
-                }
-            }
-            fn read(json: serde_json::Value) -> Result<Self, serde_json::Error> {
-                read(json)
-            }
-        }
-    )*};
+/// The facts of a result type.
+pub(crate) trait ResultRow: MethodResult + DeserializeOwned + Into<ServerResult> {
+    /// The meaning of `null` and of an empty object in place of the result.
+    const EMPTY: Empty;
+    /// `true` if the result can have `ttlMs` and `cacheScope`.
+    const HAS_CACHE_HINTS: bool;
 }
 
-method_result! {
-    DiscoverResult CompleteResult ListPromptsResult ListResourcesResult ListResourceTemplatesResult
-    ListToolsResult GetTaskResult ListSkillsResult GetSkillResult CustomResult
+/// The meaning of `null` and of an empty object in place of a result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Empty {
+    /// The result in which this member is empty.
+    Result(fn() -> Value),
+    /// An empty object, which is the whole result.
+    Object,
+    /// None: such a result does not fit the method.
+    Misfit,
+}
+
+macro_rules! results {
+    ($(
+        $Result:ident {
+            result_type: $result_type:ident, cache_hints: $cache_hints:ident, meta: $meta:ident,
+            empty: $empty:tt
+        }
+    )*) => {
+        $(
+            impl MethodResult for $Result {
+                fn take(result: ServerResult) -> Result<Self, Box<ServerResult>> {
+                    match result {
+                        ServerResult::$Result(result) => Ok(result),
+                        other => Err(Box::new(other)),
+                    }
+                }
+                fn read(json: Value) -> Result<Self, serde_json::Error> {
+                    read(json)
+                }
+            }
+
+            impl ResultRow for $Result {
+                const EMPTY: Empty = column!(empty $empty);
+                const HAS_CACHE_HINTS: bool = column!(has_cache_hints $cache_hints);
+            }
+        )*
+
+        /// Marks a result as complete, if it has no mark. Before 2026-07-28 every result was
+        /// complete and none said so; since then each has to say it.
+        pub(crate) fn mark_complete(result: &mut ServerResult) {
+            let result_type = match result {
+                $(ServerResult::$Result(_result) => column!(result_type _result $result_type),)*
+                _ => None,
+            };
+            if let Some(result_type) = result_type {
+                result_type.get_or_insert(ResultType::COMPLETE);
+            }
+        }
+
+        /// Returns a result's `ttlMs` and `cacheScope`, where it has them (MCP 2026-07-28,
+        /// SEP-2549).
+        pub(crate) fn cache_hints(
+            result: &mut ServerResult,
+        ) -> (Option<&mut u64>, Option<&mut CacheScope>) {
+            match result {
+                $(ServerResult::$Result(_result) => column!(cache_hints _result $cache_hints),)*
+                _ => (None, None),
+            }
+        }
+
+        /// Returns the `_meta` of a result.
+        pub(crate) fn meta(result: &mut ServerResult) -> Option<&mut Option<MetaObject>> {
+            match result {
+                $(ServerResult::$Result(_result) => column!(meta _result $meta),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+/// The values of a column.
+macro_rules! column {
+    (empty none) => {
+        Empty::Misfit
+    };
+    (empty {}) => {
+        Empty::Object
+    };
+    (empty $result:tt) => {
+        Empty::Result(|| json!($result))
+    };
+    (has_cache_hints none) => {
+        false
+    };
+    (has_cache_hints $is:ident) => {
+        true
+    };
+    (cache_hints $result:ident none) => {
+        (None, None)
+    };
+    (cache_hints $result:ident optional) => {
+        ($result.ttl_ms.as_mut(), $result.cache_scope.as_mut())
+    };
+    (cache_hints $result:ident required) => {
+        (Some(&mut $result.ttl_ms), Some(&mut $result.cache_scope))
+    };
+    ($column:ident $result:ident optional) => {
+        Some(&mut $result.$column)
+    };
+    ($column:ident $result:ident $other:ident) => {
+        None
+    };
+}
+
+results! {
+    EmptyResult { result_type: none, cache_hints: none, meta: none, empty: {} }
+    InitializeResult { result_type: none, cache_hints: none, meta: optional, empty: none }
+    DiscoverResult { result_type: required, cache_hints: required, meta: optional, empty: none }
+    CompleteResult {
+        result_type: optional, cache_hints: none, meta: optional,
+        empty: { "completion": { "values": [] } }
+    }
+    GetPromptResult {
+        result_type: optional, cache_hints: none, meta: optional, empty: { "messages": [] }
+    }
+    ListPromptsResult {
+        result_type: optional, cache_hints: optional, meta: optional, empty: { "prompts": [] }
+    }
+    ListResourcesResult {
+        result_type: optional, cache_hints: optional, meta: optional, empty: { "resources": [] }
+    }
+    ListResourceTemplatesResult {
+        result_type: optional, cache_hints: optional, meta: optional,
+        empty: { "resourceTemplates": [] }
+    }
+    ReadResourceResult {
+        result_type: optional, cache_hints: optional, meta: optional, empty: { "contents": [] }
+    }
+    SubscriptionsListenResult { result_type: required, cache_hints: none, meta: own, empty: none }
+    CallToolResult {
+        result_type: optional, cache_hints: none, meta: optional, empty: { "content": [] }
+    }
+    ListToolsResult {
+        result_type: optional, cache_hints: optional, meta: optional, empty: { "tools": [] }
+    }
+    GetTaskResult { result_type: required, cache_hints: none, meta: optional, empty: none }
+    ListSkillsResult {
+        result_type: optional, cache_hints: optional, meta: optional, empty: { "skills": [] }
+    }
+    GetSkillResult { result_type: optional, cache_hints: optional, meta: optional, empty: none }
+    CustomResult { result_type: none, cache_hints: none, meta: none, empty: none }
 }
 
 macro_rules! method_response {
@@ -68,7 +197,7 @@ macro_rules! method_response {
                     other => Err(Box::new(other)),
                 }
             }
-            fn read(json: serde_json::Value) -> Result<Self, serde_json::Error> {
+            fn read(json: Value) -> Result<Self, serde_json::Error> {
                 read(json).map(Self::Complete)
             }
         }

@@ -10,48 +10,22 @@
 use std::sync::Arc;
 
 use rmcp::model::{
-    CancelledNotificationMethod, ClientRequest, ConstString, CustomRequest, ErrorCode, ErrorData,
-    Extensions, InitializeResultMethod, InitializedNotificationMethod, ProgressNotificationMethod,
-    RequestMetaObject, RootsListChangedNotificationMethod, SetLevelRequestMethod,
-    SubscribeRequestMethod, UnsubscribeRequestMethod,
+    ClientRequest, CustomRequest, ErrorCode, ErrorData, Extensions, RequestMetaObject,
 };
 use serde_json::{Value, json};
 
-use super::{
-    as_sent::SentOverHttp,
-    methods::{self, Method},
-};
+use super::{as_sent::SentOverHttp, methods::Method, notifications};
 use crate::{Decision, Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
 const MAX_WHY: usize = 256;
 const NO_OBJECT: &str = "expected an object";
 
-/// The names of a client's notifications. A request cannot have them as its method.
-const NOTIFICATIONS: [&str; 4] = [
-    CancelledNotificationMethod::VALUE,
-    ProgressNotificationMethod::VALUE,
-    InitializedNotificationMethod::VALUE,
-    RootsListChangedNotificationMethod::VALUE,
-];
-
-/// The methods that revision 2026-07-28 removed and that have required params.
-const REMOVED: [&str; 4] = [
-    InitializeResultMethod::VALUE,
-    SetLevelRequestMethod::VALUE,
-    SubscribeRequestMethod::VALUE,
-    UnsubscribeRequestMethod::VALUE,
-];
-
 /// The reason why a request cannot be read.
 #[derive(Clone, Debug)]
 pub(crate) struct Unreadable {
     method: String,
     error: ErrorData,
-    #[cfg_attr(
-        not(feature = "audit"),
-        expect(dead_code, reason = "only records need it")
-    )]
     target: Option<String>,
     reason: String,
 }
@@ -69,24 +43,25 @@ impl Unreadable {
         }
     }
 
-    fn of_params(method: &Method, params: Option<&Value>) -> Self {
+    fn of_params(method: Method, params: Option<&Value>) -> Self {
         let none = Value::Object(serde_json::Map::new());
         let params = params.unwrap_or(&none);
-        let target = method.target_in(params);
+        let target = method.target_in(params).map(str::to_owned);
+        let name = method.name();
         if !params.is_object() {
-            return Self::new(method.name, target, "params", NO_OBJECT);
+            return Self::new(name, target, "params", NO_OBJECT);
         }
         // One that is an object stands in the request's context.
         let meta = params.get("_meta");
         if meta.is_some_and(|meta| !meta.is_null() && !meta.is_object()) {
-            return Self::new(method.name, target, "params._meta", NO_OBJECT);
+            return Self::new(name, target, "params._meta", NO_OBJECT);
         }
-        match (method.misfit)(params) {
-            Some(misfit) => Self::new(method.name, target, &misfit.path, &misfit.why),
-            None => {
+        match method.read_request(params) {
+            Err(misfit) => Self::new(name, target, &misfit.path, &misfit.why),
+            Ok(_) => {
                 let why =
                     "a member is given twice, or the request was not made as the method's own type";
-                Self::new(method.name, target, "params", why)
+                Self::new(name, target, "params", why)
             }
         }
     }
@@ -112,7 +87,6 @@ impl Unreadable {
     }
 
     /// Returns the target of the request, as far as it can be read.
-    #[cfg(feature = "audit")]
     pub(crate) fn target(&self) -> Option<&str> {
         self.target.as_deref()
     }
@@ -155,20 +129,21 @@ pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
     {
         return Some(known.clone());
     }
-    if let Some(method) = methods::named(&custom.method) {
+    if let Some(method) = Method::named(&custom.method) {
         let params = custom.params.as_ref();
         // A caller that asks for such a method by name alone asks whether there is one.
         let unreadable = if request.context.era() == Era::Modern
-            && REMOVED.contains(&method.name)
+            && method.row().is_removed
+            && method.requires_params()
             && is_bare(params)
         {
-            Unreadable::of_removed(method.name)
+            Unreadable::of_removed(method.name())
         } else {
             Unreadable::of_params(method, params)
         };
         return Some(Arc::new(unreadable));
     }
-    let is_notification = NOTIFICATIONS.contains(&custom.method.as_str());
+    let is_notification = notifications::is_of_client(&custom.method);
     (is_notification && request.as_notification().is_none())
         .then(|| Arc::new(Unreadable::of_notification(&custom.method)))
 }
@@ -206,7 +181,7 @@ pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
 pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option<Arc<Unreadable>> {
     let http = extensions.get::<http::request::Parts>()?;
     let sent = http.extensions.get::<SentOverHttp>()?.get()?;
-    let method = methods::named(&sent.method).filter(|known| known.name == method)?;
+    let method = Method::named(&sent.method).filter(|known| known.name() == method)?;
     let unreadable = Unreadable::of_params(method, sent.params.as_ref());
     Some(Arc::new(unreadable))
 }

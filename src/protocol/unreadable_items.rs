@@ -1,14 +1,17 @@
 //! Items of lists that could not be read.
 
-#[cfg(feature = "gateway")]
-use std::sync::Arc;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rmcp::model::{ClientRequest, PaginatedRequestParams};
+use rmcp::model::ClientRequest;
+
+use super::{
+    lists::ListKind,
+    methods::{self, Method},
+};
 
 /// The maximum number of reported items of one list. Further items are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
@@ -58,7 +61,6 @@ pub(crate) fn cut(mut text: String) -> String {
 }
 
 /// The items that were left out of a list, in its response's extensions.
-#[cfg(feature = "gateway")]
 #[derive(Clone, Debug)]
 pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
 
@@ -66,26 +68,19 @@ pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listing {
     pub(crate) method: &'static str,
+    pub(crate) kind: ListKind,
     is_first: bool,
 }
 
 impl Listing {
     pub(crate) fn of(request: &ClientRequest) -> Option<Self> {
-        let of = |method, params: &Option<PaginatedRequestParams>| {
-            let cursor = params.as_ref().and_then(|params| params.cursor.as_ref());
-            let is_first = cursor.is_none();
-            Some(Self { method, is_first })
-        };
-        match request {
-            ClientRequest::ListToolsRequest(list) => of("tools/list", &list.params),
-            ClientRequest::ListPromptsRequest(list) => of("prompts/list", &list.params),
-            ClientRequest::ListResourcesRequest(list) => of("resources/list", &list.params),
-            ClientRequest::ListResourceTemplatesRequest(list) => {
-                of("resources/templates/list", &list.params)
-            }
-            ClientRequest::ListSkillsRequest(list) => of("skills/list", &list.params),
-            _ => None,
-        }
+        let params = methods::page_params(request)?;
+        let method = Method::of(request)?;
+        Some(Self {
+            method: method.name(),
+            kind: method.row().list?,
+            is_first: params.is_none_or(|params| params.cursor.is_none()),
+        })
     }
 }
 
@@ -118,7 +113,6 @@ impl UnreadableLog {
     }
 
     /// Records items that were left out of a list for another reason.
-    #[cfg(feature = "gateway")]
     pub(crate) fn add(&self, method: &'static str, items: &[UnreadableItem]) {
         self.state().add(method, items);
     }
@@ -149,7 +143,6 @@ impl UnreadableLog {
     }
 
     /// Returns the first item and the number of further ones, in one line.
-    #[cfg(feature = "gateway")]
     pub(crate) fn summary(&self) -> Option<String> {
         let items = self.items();
         let first = items.first()?;

@@ -1,6 +1,8 @@
 use semver::Version;
 
-/// An invalid tool, tool name or setting of a registry.
+use crate::ConfigError;
+
+/// An invalid tool, or a change that a registry refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -68,14 +70,9 @@ pub enum RegistryError {
         /// The limit.
         max: usize,
     },
-    /// A setting that cannot work.
-    #[error("the setting {option} cannot be: {reason}")]
-    InvalidOption {
-        /// The setting.
-        option: &'static str,
-        /// The reason.
-        reason: String,
-    },
+    /// An option that cannot work, such as a health policy.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 fn at(version: Option<&Version>) -> String {

@@ -4,12 +4,13 @@ use rmcp::model::Implementation;
 use tower::Layer;
 
 use super::{
-    NoTools, Registry, RegistryError, RegistryHandle,
+    NoTools, Registry, RegistryHandle,
     health::{Covers, HealthPolicy, InnerHealth},
     pin::{Fingerprint, MAX_PINS, Pins},
     search::{Search, SearchMode},
     state::{Settings, Shared},
 };
+use crate::ConfigError;
 
 /// Adds tools to a stack while it serves, and tracks the health of its tools; see the
 /// [module](super).
@@ -24,7 +25,7 @@ impl RegistryLayer {
     /// Creates a registry with default settings.
     pub fn new() -> Self {
         Self {
-            shared: Shared::new(RegistryLayerBuilder::default().into_settings(None)),
+            shared: Shared::new(RegistryLayerBuilder::default().into_settings()),
         }
     }
 
@@ -160,18 +161,13 @@ impl RegistryLayerBuilder {
     ///
     /// Returns an error if a limit is 0, if a health policy cannot work, if [`InnerHealth::each`]
     /// has a check, or if there are more than 10,000 pins. It names the setting.
-    pub fn build(self) -> Result<RegistryLayer, RegistryError> {
-        let wrong = |option, reason: &str| {
-            Err(RegistryError::InvalidOption {
-                option,
-                reason: reason.to_owned(),
-            })
-        };
+    pub fn build(self) -> Result<RegistryLayer, ConfigError> {
+        let wrong = |option, reason| Err(ConfigError::new("registry", option, reason));
         if self.max_tools == 0 {
-            return wrong("max_tools", "there is room for no tool");
+            return wrong("max_tools", "it is 0; give at least 1");
         }
         if self.max_concurrent_checks == 0 {
-            return wrong("max_concurrent_checks", "no check could ever run");
+            return wrong("max_concurrent_checks", "it is 0; give at least 1");
         }
         self.health.check()?;
         for rule in &self.inner {
@@ -181,27 +177,26 @@ impl RegistryLayerBuilder {
             if rule.check.is_some() && matches!(rule.covers, Covers::Each(_)) {
                 return wrong(
                     "inner_health",
-                    "one check cannot tell of each tool by itself",
+                    "one check cannot cover each tool by itself; use InnerHealth::group",
                 );
             }
         }
         if self.pins.as_ref().is_some_and(|pins| pins.len() > MAX_PINS) {
-            return wrong("pins", "there are more than 10,000");
+            return wrong("pins", "there are more than 10,000 fingerprints");
         }
-        let search = self.search.map(Search::new).transpose()?;
         Ok(RegistryLayer {
-            shared: Shared::new(self.into_settings(search)),
+            shared: Shared::new(self.into_settings()),
         })
     }
 
-    fn into_settings(self, search: Option<Search>) -> Settings {
+    fn into_settings(self) -> Settings {
         Settings {
             max_tools: self.max_tools,
             health: self.health,
             coalesce: self.coalesce,
             inner: self.inner,
             pins: self.pins.map(Pins::restore),
-            search,
+            search: self.search.map(Search::new),
             max_concurrent_checks: self.max_concurrent_checks,
         }
     }

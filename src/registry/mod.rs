@@ -94,6 +94,12 @@
 //! 20,000 values in a schema, nested 64 deep. Validation runs as part of the call. Its cost depends
 //! on the schema and the arguments, so limit the size of requests at the transport.
 //!
+//! The schema engine is the feature `json-schema`. Without it, arguments are checked only by reading
+//! them as the type of the [handler](RegisteredToolBuilder::handler), which covers types and
+//! required members, but no further rules such as a maximum. A tool with an explicit input schema or
+//! with an output schema is refused when it is built, unless its handler checks
+//! [by itself](RegisteredToolBuilder::unchecked_schemas).
+//!
 //! # Versions
 //!
 //! Several versions of a tool may be registered. The newest release is listed and called, or the
@@ -123,6 +129,7 @@ mod layer;
 mod listen;
 mod no_tools;
 mod pin;
+#[cfg_attr(not(feature = "json-schema"), path = "unchecked_schema.rs")]
 mod schema;
 mod search;
 mod service;

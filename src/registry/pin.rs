@@ -11,7 +11,7 @@ use rmcp::model::Tool;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::RegistryError;
+use crate::ConfigError;
 
 /// Maximum number of pinned tools. Further ones are held back, because their first definition is
 /// unknown.
@@ -108,12 +108,15 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl FromStr for Fingerprint {
-    type Err = RegistryError;
+    type Err = ConfigError;
 
-    fn from_str(text: &str) -> Result<Self, RegistryError> {
-        let wrong = || RegistryError::InvalidOption {
-            option: "pins",
-            reason: "a fingerprint is 64 hexadecimal digits".to_owned(),
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let wrong = || {
+            ConfigError::new(
+                "registry",
+                "pins",
+                "a fingerprint is not 64 hexadecimal digits",
+            )
         };
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {

@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt};
 use super::{
     listen,
     no_tools::unknown_tool,
-    search::{self, CALL_TOOL, SEARCH_TOOLS},
+    search::{self, CALL_TOOL, SEARCH_TOOLS, Search},
     state::{Entry, Resolved, Shared, unavailable},
     tool::tool_error,
     version::{DEPRECATED_META_KEY, VERSION_META_KEY},
@@ -156,12 +156,12 @@ where
     S::Error: Into<Error>,
 {
     let mut decided_here = false;
-    if let Some(search) = &shared.search {
+    if shared.search.is_some() {
         if called(&request) == CALL_TOOL {
             if let Some(misfit) = search::misfit(&request) {
                 return Err(misfit.into());
             }
-            if let Err(answer) = search.unwrap_call(&mut request) {
+            if let Err(answer) = Search::unwrap_call(&mut request) {
                 return Ok(answer);
             }
             // Authorization layers have only seen the call of `call_tool` so far.
@@ -232,14 +232,16 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
         if call.name != name {
             call.name = name.to_owned().into();
         }
-        let arguments = Value::Object(call.arguments.take().unwrap_or_default());
-        if let Some(failures) = parts.input.failures(&arguments) {
-            return Ok(tool_error(format!(
-                "Invalid arguments for {name}:{failures}"
-            )));
-        }
-        if let Value::Object(arguments) = arguments {
-            call.arguments = Some(arguments);
+        if let Some(schema) = &parts.input {
+            let arguments = Value::Object(call.arguments.take().unwrap_or_default());
+            if let Some(failures) = schema.failures(&arguments) {
+                return Ok(tool_error(format!(
+                    "Invalid arguments for {name}:{failures}"
+                )));
+            }
+            if let Value::Object(arguments) = arguments {
+                call.arguments = Some(arguments);
+            }
         }
     }
     // The handler is called inside the future, so that a panic of its first steps is caught as

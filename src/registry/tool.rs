@@ -76,7 +76,8 @@ pub(super) struct Parts {
     pub(super) definition: Tool,
     pub(super) version: Option<Version>,
     pub(super) tags: Vec<String>,
-    pub(super) input: Schema,
+    /// The schemas that are checked.
+    pub(super) input: Option<Schema>,
     pub(super) output: Option<Schema>,
     pub(super) handler: Handler,
     pub(super) check: Option<Check>,
@@ -91,6 +92,7 @@ impl RegisteredTool {
             definition: Tool::new_with_raw(name.into(), None, JsonObject::new()),
             input: None,
             of_type: None,
+            unchecked: false,
             version: None,
             tags: Vec::new(),
             handler: None,
@@ -141,6 +143,7 @@ pub struct RegisteredToolBuilder {
     /// An explicit schema, which overrides that of the handler's type.
     input: Option<Arc<JsonObject>>,
     of_type: Option<Result<Arc<JsonObject>, String>>,
+    unchecked: bool,
     version: Option<String>,
     tags: Vec<String>,
     handler: Option<Handler>,
@@ -224,6 +227,17 @@ impl RegisteredToolBuilder {
     /// Sets the schema of the structured content to that of a type.
     pub fn output_schema_of<T: JsonSchema + 'static>(mut self) -> Self {
         self.definition.output_schema = Some(schema_for_output::<T>());
+        self
+    }
+
+    /// Does not check arguments and results against the schemas: the handler does, or the model is
+    /// trusted. Default: they are checked.
+    ///
+    /// Arguments that do not fit the type of the [handler](Self::handler) never reach it in either
+    /// case. Without the feature `json-schema`, a tool with an [`input_schema`](Self::input_schema)
+    /// or an [`output_schema`](Self::output_schema) needs this setting.
+    pub fn unchecked_schemas(mut self) -> Self {
+        self.unchecked = true;
         self
     }
 
@@ -351,6 +365,8 @@ impl RegisteredToolBuilder {
             role,
             reason,
         };
+        // Without the engine, reading the arguments as the handler's type is their check.
+        let checks_input = cfg!(feature = "json-schema") || self.input.is_some();
         definition.input_schema = match (self.input, self.of_type) {
             (Some(given), _) => given,
             (None, Some(of_type)) => of_type.map_err(|reason| invalid("input", reason))?,
@@ -362,14 +378,17 @@ impl RegisteredToolBuilder {
                 "at /type: it has to be \"object\"".to_owned(),
             ));
         }
-        let input =
-            Schema::compile(&definition.input_schema).map_err(|reason| invalid("input", reason))?;
-        let output = match &definition.output_schema {
-            Some(schema) => {
-                Some(Schema::compile(schema).map_err(|reason| invalid("output", reason))?)
-            }
-            None => None,
+        let compile = |role, schema: &Arc<JsonObject>| {
+            Schema::compile(schema).map_err(|reason| invalid(role, reason))
         };
+        let input = (checks_input && !self.unchecked)
+            .then(|| compile("input", &definition.input_schema))
+            .transpose()?;
+        let output = definition.output_schema.as_ref();
+        let output = output
+            .filter(|_| !self.unchecked)
+            .map(|schema| compile("output", schema))
+            .transpose()?;
         let version = match self.version {
             Some(version) => {
                 let parsed = Version::parse(&version);

@@ -1,11 +1,14 @@
 //! One call and its attempts.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use rmcp::model::ClientRequest;
 use serde_json::Value;
 use tokio::time::Instant;
-use tower::{Service, retry::budget::Budget};
+use tower::Service;
 
 use super::{
     IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
@@ -14,7 +17,12 @@ use super::{
     policy::MOST_RETRIES,
     service::{Answer, Stack},
 };
-use crate::{Audience, Error, McpRequest, Outcome, Repeat, context::next_id};
+use crate::{
+    Audience, Error, McpRequest, Outcome, Repeat,
+    context::next_id,
+    protocol::methods::{Effect, Method},
+    util::metrics::count,
+};
 
 pub(super) struct Call {
     policy: Arc<RetryPolicy>,
@@ -26,13 +34,27 @@ pub(super) struct Call {
 }
 
 /// The reason why a failed call is not repeated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GivenUp {
     Unsafe,
+    Retries,
     Cancelled,
     TooLong,
     Deadline,
     Budget,
+}
+
+impl GivenUp {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsafe => "unsafe",
+            Self::Retries => "retries",
+            Self::Cancelled => "cancelled",
+            Self::TooLong => "too_long",
+            Self::Deadline => "deadline",
+            Self::Budget => "budget",
+        }
+    }
 }
 
 impl Call {
@@ -53,7 +75,7 @@ impl Call {
         if max_retries == 0 {
             return None;
         }
-        if shared.idempotency_key && !is_harmless(request) && !listens(request) {
+        if shared.idempotency_key && !is_harmless(request) && !request.is_listen() {
             let own = request.context.meta.entry(IDEMPOTENCY_META_KEY);
             own.or_insert_with(|| random_key().into());
         }
@@ -89,14 +111,12 @@ impl Call {
         let outcome = Outcome::of(answer);
         let delay = match self.decide(stack, &again, outcome, answer)? {
             Ok(delay) => delay,
-            Err(why) => {
-                let method = again.method();
-                let attempts = self.attempt;
-                tracing::debug!(target: "rmcp_layers::retry", method, attempts, ?why, "gave up");
+            Err(reason) => {
+                self.give_up(&stack.shared, reason, Some(again.method()));
                 return None;
             }
         };
-        self.tell(&stack.shared, &again, outcome, answer, delay);
+        self.report(&stack.shared, &again, outcome, answer, delay);
         let ready = async {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
@@ -119,6 +139,7 @@ impl Call {
         if let Some(seen) = &self.seen {
             seen.repeat();
         }
+        stack.shared.totals.retries.fetch_add(1, Ordering::Relaxed);
         self.attempt += 1;
         self.last_delay = Some(delay);
         again.context.id = next_id();
@@ -134,14 +155,11 @@ impl Call {
         outcome: Outcome,
         answer: &Answer,
     ) -> Option<Result<Duration, GivenUp>> {
-        let (repeat, floor) = match answer {
-            Ok(response) => (
-                self.policy.classify(response.as_tool_result()),
-                response.retry_after(),
-            ),
-            Err(error) => (outcome.repeat(), error.retry_after()),
+        let floor = match answer {
+            Ok(response) => response.retry_after(),
+            Err(error) => error.retry_after(),
         };
-        let may = match repeat {
+        let may = match self.repeat(outcome, answer) {
             Repeat::Always => true,
             Repeat::IfSafe => self.is_safe(stack, again),
             Repeat::Never | Repeat::IfClassified => return None,
@@ -175,10 +193,44 @@ impl Call {
         Some(Ok(delay))
     }
 
+    fn repeat(&self, outcome: Outcome, answer: &Answer) -> Repeat {
+        match answer {
+            Ok(response) => self.policy.classify(response.as_tool_result()),
+            Err(_) => outcome.repeat(),
+        }
+    }
+
+    /// Notes the end of a call whose last possible attempt failed.
+    pub(super) fn note_last(&self, shared: &Shared, outcome: Outcome, answer: &Answer) {
+        if !outcome.is_success()
+            && matches!(
+                self.repeat(outcome, answer),
+                Repeat::Always | Repeat::IfSafe
+            )
+        {
+            self.give_up(shared, GivenUp::Retries, None);
+        }
+    }
+
+    fn give_up(&self, shared: &Shared, reason: GivenUp, method: Option<&str>) {
+        let (attempts, reason_name) = (self.attempt, reason.as_str());
+        tracing::debug!(
+            method,
+            attempts,
+            reason = reason_name,
+            "a failed call is not repeated"
+        );
+        count!(retry.given_up, 1_u64, reason = reason_name);
+        shared.totals.given_up.fetch_add(1, Ordering::Relaxed);
+        if reason == GivenUp::Budget {
+            shared.totals.out_of_budget.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Returns `true` if the request can safely run once more.
     fn is_safe(&self, stack: &Stack, request: &McpRequest) -> bool {
         // A person who has answered must not be asked the same again.
-        if listens(request) || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
+        if request.is_listen() || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
             return false;
         }
         self.policy.safe.unwrap_or_else(|| {
@@ -187,7 +239,8 @@ impl Call {
         })
     }
 
-    fn tell(
+    /// Reports the next retry in the log, as a metric, and to the operator's function.
+    fn report(
         &self,
         shared: &Shared,
         again: &McpRequest,
@@ -204,21 +257,15 @@ impl Call {
             error: answer.as_ref().err(),
         };
         tracing::debug!(
-            target: "rmcp_layers::retry",
             method = event.method,
             name = event.target,
             attempt = event.attempt,
-            wait_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
             outcome = outcome.as_str(),
             error = event.error.map(tracing::field::display),
-            "will try again"
+            "a failed call is repeated after a delay"
         );
-        // The name is left out of the metric, whose labels must have few values.
-        tracing::debug!(
-            target: "rmcp_layers::retry",
-            { monotonic_counter.rmcp_layers_retries = 1_u64, outcome = outcome.as_str() },
-            "counted"
-        );
+        count!(retry.retries, 1_u64, outcome = outcome.as_str());
         if let Some(hook) = &shared.on_retry {
             hook(&event);
         }
@@ -257,23 +304,10 @@ async fn reached(end: Option<Instant>) {
     }
 }
 
-fn listens(request: &McpRequest) -> bool {
-    matches!(
-        request.message,
-        ClientRequest::SubscriptionsListenRequest(_)
-    )
-}
-
 /// Returns `true` if the specification makes the method safe to repeat: it only reads, or sets the
 /// same value again.
 fn is_harmless(request: &McpRequest) -> bool {
-    request.is_read()
-        || matches!(
-            request.message,
-            ClientRequest::SetLevelRequest(_)
-                | ClientRequest::SubscribeRequest(_)
-                | ClientRequest::UnsubscribeRequest(_)
-        )
+    Method::of(&request.message).is_some_and(|method| method.row().effect != Effect::Acts)
 }
 
 fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
@@ -286,7 +320,7 @@ fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
 
 /// Returns `false` if [`Call::is_safe`] cannot return `true`. This needs no lookup.
 fn may_be_safe(shared: &Shared, policy: &RetryPolicy, request: &McpRequest) -> bool {
-    !listens(request)
+    !request.is_listen()
         && policy.safe.unwrap_or_else(|| {
             is_harmless(request) || (shared.trusts_annotations && request.as_tool_call().is_some())
         })

@@ -1,9 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use tower::{Layer, retry::budget::TpsBudget};
+use tower::Layer;
 
-use super::{InvalidOption, Retry, RetryEvent, RetryPolicy};
-use crate::{McpRequest, util::glob};
+use super::{
+    Retry, RetryBudget, RetryEvent, RetryHandle, RetryPolicy, budget::Balance, handle::Totals,
+};
+use crate::{ConfigError, McpRequest, util::glob};
 
 /// Maximum number of rules for tools. Each tool call searches them.
 const MOST_RULES: usize = 1_000;
@@ -22,8 +24,9 @@ pub(super) struct Shared {
     rules: Vec<(String, Arc<RetryPolicy>)>,
     pub(super) trusts_annotations: bool,
     pub(super) idempotency_key: bool,
-    pub(super) budget: Option<TpsBudget>,
+    pub(super) budget: Option<Balance>,
     pub(super) on_retry: Option<OnRetry>,
+    pub(super) totals: Totals,
 }
 
 pub(super) type OnRetry = Box<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
@@ -52,6 +55,13 @@ impl RetryLayer {
     pub fn builder() -> RetryLayerBuilder {
         RetryLayerBuilder::default()
     }
+
+    /// Returns a handle that reads the statistics.
+    pub fn handle(&self) -> RetryHandle {
+        RetryHandle {
+            shared: self.shared.clone(),
+        }
+    }
 }
 
 impl Default for RetryLayer {
@@ -73,85 +83,7 @@ impl fmt::Debug for RetryLayer {
         f.debug_struct("RetryLayer")
             .field("policy", &self.shared.policy)
             .field("tools", &self.shared.rules)
-            .field("budget", &self.shared.budget)
             .finish_non_exhaustive()
-    }
-}
-
-/// Limits retries in proportion to the calls that succeed. This prevents a wave of retries from
-/// bringing down a server that has just recovered.
-///
-/// Each successful call adds a fraction of a retry to the budget, and each retry takes one. A
-/// number of retries per second is available in any case. Unused retries expire after some time.
-/// Without a retry in the budget, a call fails with the error of its last attempt. All callers
-/// share one budget, as they share the server.
-///
-/// The implementation is tower's [`TpsBudget`], on tokio's clock.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RetryBudget {
-    ratio: f32,
-    min_per_second: u32,
-    keep: Duration,
-}
-
-impl Default for RetryBudget {
-    fn default() -> Self {
-        Self {
-            ratio: 0.2,
-            min_per_second: 10,
-            keep: Duration::from_secs(10),
-        }
-    }
-}
-
-impl RetryBudget {
-    /// Creates the default budget.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the number of retries that a successful call adds. Default: 0.2, one retry for five
-    /// calls. Limit: 0 to 1,000.
-    #[must_use]
-    pub fn ratio(mut self, ratio: f32) -> Self {
-        self.ratio = ratio;
-        self
-    }
-
-    /// Sets the number of retries per second that are available without any successful call.
-    /// Default: 10, so that a program with few calls can repeat them. Limit: 1,000,000.
-    #[must_use]
-    pub fn min_per_second(mut self, retries: u32) -> Self {
-        self.min_per_second = retries;
-        self
-    }
-
-    /// Sets the time for which successes and unused retries count. Default: 10 s. Limit: 1 to 60 s.
-    #[must_use]
-    pub fn keep(mut self, keep: Duration) -> Self {
-        self.keep = keep;
-        self
-    }
-
-    fn check(&self) -> Result<(), InvalidOption> {
-        let wrong = |reason: &str| Err(InvalidOption::new("budget", reason));
-        if !(0.0..=1000.0).contains(&self.ratio) {
-            return wrong("a ratio is between 0 and 1000");
-        }
-        if self.min_per_second > 1_000_000 {
-            return wrong("at most a million retries a second");
-        }
-        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.keep) {
-            return wrong("successes are kept for 1 to 60 s");
-        }
-        if self.ratio == 0.0 && self.min_per_second == 0 {
-            return wrong("there is never a retry in it; to repeat nothing, leave the layer out");
-        }
-        Ok(())
-    }
-
-    fn start(&self) -> TpsBudget {
-        TpsBudget::new(self.keep, self.min_per_second, self.ratio)
     }
 }
 
@@ -215,15 +147,10 @@ impl RetryLayerBuilder {
     }
 
     /// Sets the budget of all retries. Default: [`RetryBudget::default`].
-    pub fn budget(mut self, budget: RetryBudget) -> Self {
-        self.budget = Some(budget);
-        self
-    }
-
-    /// Removes the budget, so that only the limits of each call apply. This suits a stack with few
-    /// calls.
-    pub fn without_budget(mut self) -> Self {
-        self.budget = None;
+    ///
+    /// With `None`, only the limits of each call apply. This suits a stack with few calls.
+    pub fn budget(mut self, budget: impl Into<Option<RetryBudget>>) -> Self {
+        self.budget = budget.into();
         self
     }
 
@@ -239,14 +166,16 @@ impl RetryLayerBuilder {
     ///
     /// Returns an error that names the option if a policy or the budget cannot work, or if there
     /// are more than 1,000 rules.
-    pub fn build(self) -> Result<RetryLayer, InvalidOption> {
+    pub fn build(self) -> Result<RetryLayer, ConfigError> {
         self.policy.check()?;
         if self.rules.len() > MOST_RULES {
-            return Err(InvalidOption::new("tool", "at most 1,000 rules"));
+            let reason = "there are more than 1,000 rules; cover several tools by one glob";
+            return Err(ConfigError::new("retry", "tool", reason));
         }
         for (names, policy) in &self.rules {
             policy.check().map_err(|error| {
-                InvalidOption::new("tool", format!("the rule for `{names}`: {error}"))
+                let reason = format!("`{}`: {}", error.option(), error.reason());
+                ConfigError::new("retry", format!("tool[{names}]"), reason)
             })?;
         }
         if let Some(budget) = &self.budget {
@@ -264,8 +193,9 @@ impl RetryLayerBuilder {
                 .collect(),
             trusts_annotations: self.trusts_annotations,
             idempotency_key: self.idempotency_key,
-            budget: self.budget.as_ref().map(RetryBudget::start),
+            budget: self.budget.as_ref().map(Balance::new),
             on_retry: self.on_retry,
+            totals: Totals::default(),
         };
         RetryLayer {
             shared: Arc::new(shared),

@@ -113,8 +113,7 @@
 //! because progress must increase (MCP 2026-07-28, basic/utilities/progress).
 //!
 //! The response's [report](crate::CallReport::attempts) has the number of attempts.
-//! [`on_retry`](RetryLayerBuilder::on_retry) and `tracing` events (target `rmcp_layers::retry`)
-//! report each retry.
+//! [`on_retry`](RetryLayerBuilder::on_retry) and an event at the level DEBUG report each retry.
 //!
 //! # Ordering
 //!
@@ -127,6 +126,12 @@
 //! A call that may be repeated is copied first. This takes about 0.3 µs for a small call, and 0.1
 //! ms for 1 MiB of arguments.
 //!
+//! # Metrics
+//!
+//! [`RetryHandle::stats`] has the counters and the budget. Counters are also `tracing` events, in
+//! the form that `tracing-opentelemetry` reads: `rmcp_layers.retry.retries` by `outcome`,
+//! `rmcp_layers.retry.given_up` by `reason`.
+//!
 //! # Limits
 //!
 //! - Retries of a call: 100.
@@ -136,17 +141,19 @@
 
 mod attempts;
 pub mod breaker;
+mod budget;
 mod call;
 mod classify;
-mod error;
+mod handle;
 mod layer;
 mod observed;
 mod policy;
 mod service;
 
 pub use attempts::{IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};
+pub use budget::RetryBudget;
 pub use classify::is_rate_limited;
-pub use error::InvalidOption;
-pub use layer::{RetryBudget, RetryLayer, RetryLayerBuilder};
+pub use handle::{RetryHandle, RetryStats};
+pub use layer::{RetryLayer, RetryLayerBuilder};
 pub use policy::{Jitter, RetryPolicy, Strategy};
 pub use service::Retry;

@@ -2,8 +2,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use rmcp::model::CallToolResult;
 
-use super::{InvalidOption, is_rate_limited};
-use crate::Repeat;
+use super::is_rate_limited;
+use crate::{ConfigError, Repeat};
 
 /// Maximum number of retries of a call.
 pub(super) const MOST_RETRIES: u32 = 100;
@@ -175,23 +175,23 @@ impl RetryPolicy {
     }
 
     /// Returns an error if the policy cannot work.
-    pub(super) fn check(&self) -> Result<(), InvalidOption> {
-        let wrong = |option, reason: &str| Err(InvalidOption::new(option, reason));
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |option, reason| Err(ConfigError::new("retry", option, reason));
         if self.max_retries > MOST_RETRIES {
-            return wrong("max_retries", "at most 100");
+            return wrong("max_retries", "it is more than 100");
         }
         if self.max_delay > LONGEST_DELAY {
-            return wrong("max_delay", "at most a day");
+            return wrong("max_delay", "it is more than one day");
         }
         if self.strategy != Strategy::Immediate && self.max_retries > 0 {
             if self.base_delay.is_zero() {
                 return wrong(
                     "base_delay",
-                    "a wait of nothing does not grow; for no waits, use the immediate strategy",
+                    "it is 0, which cannot grow; for retries without delays, use Strategy::Immediate",
                 );
             }
             if self.base_delay > self.max_delay {
-                return wrong("base_delay", "longer than max_delay");
+                return wrong("base_delay", "it is more than max_delay; raise max_delay");
             }
         }
         Ok(())

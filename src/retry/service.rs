@@ -1,12 +1,12 @@
 use std::{
     fmt, mem,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
 
 use futures::future::BoxFuture;
 use rmcp::model::{ClientRequest, ServerNotification};
-use tower::{Service, retry::budget::Budget};
+use tower::Service;
 
 use super::{call::Call, layer::Shared};
 use crate::{
@@ -86,6 +86,7 @@ where
     let mut call = Call::begin(shared, &mut request);
     loop {
         let again = call.as_ref().and_then(|call| call.copy(&request));
+        shared.totals.attempts.fetch_add(1, Ordering::Relaxed);
         let mut answer = inner.call(request).await.map_err(Into::into);
         let outcome = Outcome::of(&answer);
         if outcome.is_success() {
@@ -106,7 +107,10 @@ where
                     None => return call.end(answer),
                 }
             }
-            _ => return call.end(answer),
+            _ => {
+                call.note_last(shared, outcome, &answer);
+                return call.end(answer);
+            }
         };
     }
 }

@@ -175,11 +175,7 @@ impl<H: ServerHandler> Inner<H> {
     ) -> BoxFuture<'static, Result<McpResponse, Error>> {
         let caller = &request.context.caller;
         let legacy = request.context.era() == Era::Legacy;
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
-        if legacy && listens && !caller.is_layered() {
+        if legacy && request.is_listen() && !caller.is_layered() {
             // The handler notifies such a caller of changes through the caller's own peer.
             let error = ErrorData::method_not_found::<SubscriptionsListenRequestMethod>();
             return Box::pin(std::future::ready(Err(error.into())));

@@ -5,108 +5,57 @@
 //! as a list of tools, without the content. Here the request is known, so its method decides.
 
 use rmcp::model::{
-    CallToolResult, ClientRequest, CompleteResult, CreateTaskResult, CustomResult, DiscoverResult,
-    GetPromptResult, GetSkillResult, GetTaskResult, InitializeResult, InputRequiredResult,
-    JsonRpcMessage, JsonRpcResponse, JsonRpcVersion2_0, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
-    ReadResourceResult, RequestId, ServerJsonRpcMessage, ServerResult, SubscriptionsListenResult,
+    ClientRequest, CreateTaskResult, CustomResult, InputRequiredResult, JsonRpcMessage,
+    JsonRpcResponse, JsonRpcVersion2_0, NumberOrString, RequestId, ServerJsonRpcMessage,
+    ServerResult,
 };
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
 
-use crate::caller::Era;
+use crate::{
+    caller::Era,
+    protocol::{
+        methods::{Method, WithResult},
+        results::{Empty, ResultRow},
+    },
+};
 
 type Read<T> = serde_json::Result<T>;
 
-/// The result type of a request.
+/// The result type of a request. A custom request has none: any JSON is its result.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Expected {
-    short: Short,
-    in_text: fn(&[u8]) -> Read<Answer<ServerResult>>,
-    in_json: fn(Value) -> Read<ServerResult>,
-}
+pub(super) struct Expected(Option<Method>);
 
-/// The meaning of `null` and of an empty object in a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Short {
-    /// The method's result, in which this member is empty.
-    Member(&'static str),
-    /// An empty object.
-    Nothing,
-    /// No meaning: such a result does not fit the method.
-    Other,
-    /// Its own meaning: any JSON is a result of a custom method.
-    Custom,
-}
+/// Reads an answer from its text, with a result of one type.
+struct InText<'a>(&'a [u8]);
 
-impl Short {
-    fn has_meaning(self) -> bool {
-        matches!(self, Self::Member(_) | Self::Nothing)
+impl WithResult for InText<'_> {
+    type Output = Read<JsonRpcResponse<ServerResult>>;
+    fn call<R: ResultRow>(self) -> Self::Output {
+        let answer: Answer<R> = serde_json::from_slice(self.0)?;
+        answer.map(R::into).into_response()
     }
 }
 
 impl Expected {
     pub(super) fn of(request: &ClientRequest) -> Self {
-        use Short::{Custom, Member, Nothing, Other};
-        match request {
-            ClientRequest::CallToolRequest(_) => Self::a::<CallToolResult>(Member("content")),
-            ClientRequest::GetPromptRequest(_) => Self::a::<GetPromptResult>(Member("messages")),
-            ClientRequest::ReadResourceRequest(_) => {
-                Self::a::<ReadResourceResult>(Member("contents"))
-            }
-            ClientRequest::CompleteRequest(_) => Self::a::<CompleteResult>(Member("completion")),
-            ClientRequest::ListToolsRequest(_) => Self::a::<ListToolsResult>(Member("tools")),
-            ClientRequest::ListPromptsRequest(_) => Self::a::<ListPromptsResult>(Member("prompts")),
-            ClientRequest::ListResourcesRequest(_)
-            | ClientRequest::ReadResourceDirectoryRequest(_) => {
-                Self::a::<ListResourcesResult>(Member("resources"))
-            }
-            ClientRequest::ListResourceTemplatesRequest(_) => {
-                Self::a::<ListResourceTemplatesResult>(Member("resourceTemplates"))
-            }
-            ClientRequest::ListSkillsRequest(_) => Self::a::<ListSkillsResult>(Member("skills")),
-            ClientRequest::InitializeRequest(_) => Self::a::<InitializeResult>(Other),
-            ClientRequest::DiscoverRequest(_) => Self::a::<DiscoverResult>(Other),
-            ClientRequest::SubscriptionsListenRequest(_) => {
-                Self::a::<SubscriptionsListenResult>(Other)
-            }
-            ClientRequest::GetTaskRequest(_) => Self::a::<GetTaskResult>(Other),
-            ClientRequest::GetSkillRequest(_) => Self::a::<GetSkillResult>(Other),
-            ClientRequest::PingRequest(_)
-            | ClientRequest::SetLevelRequest(_)
-            | ClientRequest::SubscribeRequest(_)
-            | ClientRequest::UnsubscribeRequest(_)
-            | ClientRequest::UpdateTaskRequest(_)
-            | ClientRequest::CancelTaskRequest(_) => Self::a::<CustomResult>(Nothing),
-            _ => Self::a::<CustomResult>(Custom),
-        }
-    }
-
-    fn a<R: DeserializeOwned + Into<ServerResult> + 'static>(short: Short) -> Self {
-        Self {
-            short,
-            in_text: |text| {
-                let answer: Answer<R> = serde_json::from_slice(text)?;
-                Ok(answer.map(R::into))
-            },
-            in_json: |json| serde_json::from_value::<R>(json).map(R::into),
-        }
+        Self(Method::of(request))
     }
 
     /// Returns `true` if the protocol does not have the request's method.
     pub(super) fn is_custom(self) -> bool {
-        self.short == Short::Custom
+        self.0.is_none()
     }
 
     /// Reads an answer to the request. A result that does not fit the method is read as a custom
     /// result.
     pub(super) fn answer_in(self, text: &[u8]) -> Read<JsonRpcResponse<ServerResult>> {
-        let is_typed = matches!(self.short, Short::Member(_) | Short::Other);
-        if is_typed && let Ok(answer) = (self.in_text)(text) {
-            return answer.into_response();
+        // An empty object is read below, because it may have members of its own.
+        if let Some(method) = self.0
+            && !matches!(method.empty_result(), Empty::Object)
+            && let Ok(answer) = method.with_result(InText(text))
+        {
+            return Ok(answer);
         }
         let answer: Answer<Value> = serde_json::from_slice(text)?;
         answer.map(other_result).into_response()
@@ -122,26 +71,27 @@ impl Expected {
                     .take_if(|content| content.is_null());
                 ServerResult::CallToolResult(result)
             }
-            ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)
-                if self.short.has_meaning() =>
-            {
-                match serde_json::to_value(&result) {
-                    Ok(json) => self.read_short(json).unwrap_or(result),
-                    Err(_) => result,
-                }
+            ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_) => {
+                let json = || serde_json::to_value(&result).ok();
+                self.read_empty(json).unwrap_or(result)
             }
-            ServerResult::CustomResult(CustomResult(json)) if self.short.has_meaning() => {
-                match self.read_short(json.clone()) {
-                    Some(result) => result,
-                    None => ServerResult::CustomResult(CustomResult(json)),
-                }
-            }
+            ServerResult::CustomResult(CustomResult(json)) => self
+                .read_empty(|| Some(json.clone()))
+                .unwrap_or(ServerResult::CustomResult(CustomResult(json))),
             result => result,
         }
     }
 
-    fn read_short(self, json: Value) -> Option<ServerResult> {
-        let mut members = match json {
+    /// Reads a result that is the method's empty result. Returns `None` if the method has none, or
+    /// if the result does not fit it.
+    fn read_empty(self, json: impl FnOnce() -> Option<Value>) -> Option<ServerResult> {
+        let method = self.0?;
+        let empty = match method.empty_result() {
+            Empty::Misfit => return None,
+            Empty::Object => None,
+            Empty::Result(empty) => Some(empty),
+        };
+        let mut members = match json()? {
             Value::Null => Map::new(),
             Value::Object(members) => members,
             _ => return None,
@@ -152,19 +102,28 @@ impl Expected {
             && members
                 .get("resultType")
                 .is_none_or(|kind| kind == "complete");
-        match self.short {
-            Short::Nothing => return is_empty.then(|| ServerResult::empty(())),
-            Short::Member(name) if is_empty => {
-                let value = match name {
-                    "completion" => json!({ "values": [] }),
-                    _ => json!([]),
-                };
-                members.insert(name.to_owned(), value);
+        match empty {
+            None => return is_empty.then(|| ServerResult::empty(())),
+            Some(empty) if is_empty => {
+                if let Value::Object(empty) = empty() {
+                    members.extend(empty);
+                }
             }
-            Short::Member(_) | Short::Other | Short::Custom => {}
+            Some(_) => {}
         }
-        (self.in_json)(Value::Object(members)).ok()
+        method.read_result(Value::Object(members)).ok()
     }
+}
+
+/// Returns the number of a request of this side in the `id` of an answer. Requests are counted from
+/// zero. Some servers return the number as a text, which rmcp takes for the same. Any other `id`
+/// names no request.
+pub(super) fn number_in(id: &RequestId) -> Option<i64> {
+    let number = match id {
+        NumberOrString::Number(number) => *number,
+        NumberOrString::String(text) => text.parse().ok()?,
+    };
+    (number >= 0).then_some(number)
 }
 
 /// Reads a message of a server. An answer is read as what `expected` finds by its id.

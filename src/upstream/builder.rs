@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Upstream,
     capabilities::ClaimedCapabilities,
-    connect::{Foreign, InProcess, Make},
+    connect::{ForeignDial, InProcessDial, TransportDial},
     connection::Handshake,
     connections::Connections,
     dispatch::Shared,
@@ -176,7 +176,7 @@ impl UpstreamBuilder {
     pub fn in_process<H: ServerHandler>(self, handler: H) -> Upstream {
         let handler = Arc::new(handler);
         self.build("in-process", Lifecycle::Auto, move |handshake| {
-            Box::new(InProcess {
+            Box::new(InProcessDial {
                 handler: handler.clone(),
                 handshake,
             })
@@ -199,7 +199,7 @@ impl UpstreamBuilder {
     {
         let make = Arc::new(make);
         self.build("transport", Lifecycle::Auto, move |handshake| {
-            Box::new(Make::new(make.clone(), handshake))
+            Box::new(TransportDial::new(make.clone(), handshake))
         })
     }
 
@@ -255,7 +255,7 @@ impl UpstreamBuilder {
     /// ```
     pub fn peer(self, peer: Peer<RoleClient>) -> Upstream {
         self.build("peer", Lifecycle::Auto, move |handshake| {
-            Box::new(Foreign {
+            Box::new(ForeignDial {
                 peer: peer.clone(),
                 keep: None,
                 handshake,
@@ -274,7 +274,7 @@ impl UpstreamBuilder {
         let keep: Arc<dyn std::any::Any + Send + Sync> = Arc::new(running);
         self.build("client", Lifecycle::Auto, move |handshake| {
             let keep = Some(keep.clone());
-            Box::new(Foreign {
+            Box::new(ForeignDial {
                 peer: peer.clone(),
                 keep,
                 handshake,

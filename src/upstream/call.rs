@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
-    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject, ResultType, ServerResult},
+    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject},
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
 use serde_json::Value;
@@ -18,12 +18,13 @@ use super::{
     direct::{Answer, DirectAnswer, DirectSender},
     errors,
     in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
-    kinds,
     route::{Mailbox, Route},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, caller::Era,
-    context::credential::OutboundCredential, protocol::outgoing::WithoutProgress,
+    CallContext, Error, McpRequest, McpResponse,
+    caller::Era,
+    context::credential::OutboundCredential,
+    protocol::{methods::Method, outgoing::WithoutProgress, results},
 };
 
 /// A request on its way to rmcp's loop.
@@ -51,10 +52,7 @@ impl UpstreamCall {
     ///
     /// Dropping the future tells the server that the request is cancelled.
     pub(super) async fn run(&self, request: McpRequest) -> Result<McpResponse, Error> {
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
+        let listens = request.is_listen();
         let timeout = if listens { None } else { self.timeout };
         if self.connection.is_foreign() {
             return Box::pin(self.send_over_foreign(request, listens, timeout)).await;
@@ -66,7 +64,8 @@ impl UpstreamCall {
         }
         let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
-        let route = route.lists(kinds::lists(&request.message));
+        let method = Method::of(&request.message);
+        let route = route.quick(method.is_some_and(|method| method.row().is_quick));
         let (sending, caller) = self.send(request, route);
         let handle = sending.await.map_err(|error| self.failed(error))?;
         let mut in_flight = RequestInFlight {
@@ -88,7 +87,7 @@ impl UpstreamCall {
         self.connection.record_tools(&result);
         result = expected.read(result, self.connection.era);
         if self.connection.era == Era::Legacy && !expected.is_custom() {
-            mark_complete(&mut result);
+            results::mark_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
@@ -158,7 +157,7 @@ impl UpstreamCall {
         in_flight.answered = true;
         let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
         if self.connection.era == Era::Legacy {
-            mark_complete(&mut result);
+            results::mark_complete(&mut result);
         }
         Ok(McpResponse::new(result))
     }
@@ -339,23 +338,4 @@ fn hop_meta(context: &mut CallContext, kind: Kind) -> RequestMetaObject {
         meta.set_log_level(level);
     }
     meta
-}
-
-/// Marks a result as complete. Before 2026-07-28 every result was complete and none said so; since
-/// then each has to say it. For an older caller, rmcp removes the mark again.
-fn mark_complete(result: &mut ServerResult) {
-    let result_type = match result {
-        ServerResult::CompleteResult(result) => &mut result.result_type,
-        ServerResult::GetPromptResult(result) => &mut result.result_type,
-        ServerResult::ListPromptsResult(result) => &mut result.result_type,
-        ServerResult::ListResourcesResult(result) => &mut result.result_type,
-        ServerResult::ListResourceTemplatesResult(result) => &mut result.result_type,
-        ServerResult::ReadResourceResult(result) => &mut result.result_type,
-        ServerResult::ListToolsResult(result) => &mut result.result_type,
-        ServerResult::CallToolResult(result) => &mut result.result_type,
-        ServerResult::ListSkillsResult(result) => &mut result.result_type,
-        ServerResult::GetSkillResult(result) => &mut result.result_type,
-        _ => return,
-    };
-    result_type.get_or_insert(ResultType::COMPLETE);
 }

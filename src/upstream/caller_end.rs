@@ -6,11 +6,8 @@ use rmcp::model::{
     ServerRequest,
 };
 
-use super::{
-    kinds::method,
-    route::{CallMessage, Reply},
-};
-use crate::{Caller, caller::Era};
+use super::route::{CallMessage, Reply};
+use crate::{Caller, caller::Era, protocol::notifications::server_request_method};
 
 /// The caller's end of a call: where the server's notifications and requests for it go, and the ids
 /// that the caller knows.
@@ -81,7 +78,7 @@ impl CallerEnd {
     fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
         let message = format!(
             "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
-            method(request)
+            server_request_method(request)
         );
         ErrorData::invalid_request(message, None)
     }

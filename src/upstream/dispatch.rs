@@ -17,11 +17,9 @@ use super::{
     capabilities::ClaimedCapabilities,
     connection::Connection,
     connections::Connections,
-    errors, kinds, lenient_lists, listen, multi_round,
+    errors, lenient_lists, listen, multi_round,
     stats::UpstreamCounters,
 };
-#[cfg(feature = "gateway")]
-use crate::protocol::unreadable_items::LeftOut;
 use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy,
     caller::Era,
@@ -29,7 +27,8 @@ use crate::{
     context::OnlyDeclared,
     protocol::{
         self,
-        unreadable_items::{Listing, UnreadableLog},
+        methods::Method,
+        unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
 };
 
@@ -64,9 +63,9 @@ impl Shared {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
-        let _in_flight = match request.message {
-            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
-            _ => self.calls.token(),
+        let _in_flight = match request.is_listen() {
+            true => self.listens.token(),
+            false => self.calls.token(),
         };
         // The token comes first, so that a drain that begins now waits for this call.
         if self.calls.is_closed() {
@@ -113,7 +112,10 @@ impl Shared {
     ) -> Result<McpResponse, Error> {
         let modern = connection.era == Era::Modern;
         // A server does no work for the lists and listens that layers request on their own behalf.
-        if !request.context.caller.is_quiet() || !kinds::begins_no_work(&request.message) {
+        let method = Method::of(&request.message);
+        let begins_no_work =
+            || method.is_some_and(|method| method.row().is_quick || method == Method::Listen);
+        if !request.context.caller.is_quiet() || !begins_no_work() {
             connection.record_caller(&request.context);
         }
         let call = UpstreamCall {
@@ -127,7 +129,8 @@ impl Shared {
         }
         if !modern
             && request.context.extensions.get::<OnlyDeclared>().is_some()
-            && !kinds::is_declared(&request.message, &call.connection.info.capabilities)
+            && method
+                .is_some_and(|method| !method.may_be_served(&call.connection.info.capabilities))
         {
             // A server without this list would answer so, but some servers never answer.
             let method = request.method().to_owned();
@@ -157,7 +160,10 @@ impl Shared {
                 Box::pin(listen::run(call, request)).await
             }
             message => {
-                if modern && era == Era::Legacy && multi_round::may_want_input(message) {
+                if modern
+                    && era == Era::Legacy
+                    && method.is_some_and(|method| method.row().has_rounds)
+                {
                     return Box::pin(multi_round::run(&call, request)).await;
                 }
                 let listing = Listing::of(message);
@@ -188,7 +194,6 @@ impl Shared {
         self.unreadable.read(listing, &left_out);
         if !left_out.is_empty() {
             self.unreadable.log(&self.name, &left_out);
-            #[cfg(feature = "gateway")]
             list.extensions.insert(LeftOut(left_out.into()));
         }
         list

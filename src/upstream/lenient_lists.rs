@@ -1,13 +1,14 @@
 //! Lists, read item by item if they cannot be read whole.
 
-use rmcp::model::{
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult,
-    ListToolsResult, Prompt, Resource, ResourceTemplate, ResultType, ServerResult, Skill, Tool,
-};
+use rmcp::model::ServerResult;
 use serde::de::{DeserializeOwned, value::MapDeserializer};
 use serde_json::{Map, Value};
 
-use crate::protocol::unreadable_items::{Listing, MAX_REPORTED, UnreadableItem, cut};
+use crate::protocol::{
+    lists::WithList,
+    results::{self, ResultRow},
+    unreadable_items::{Listing, MAX_REPORTED, UnreadableItem, cut},
+};
 
 /// Limit of an item's fields, for the search of the field at fault: each field is tried alone.
 const MAX_FIELDS: usize = 64;
@@ -19,17 +20,19 @@ pub(super) fn read(
     answer: &Value,
 ) -> Option<(ServerResult, Vec<UnreadableItem>)> {
     let answer = answer.as_object()?;
-    match listing.method {
-        "tools/list" => page::<Tool, ListToolsResult>(listing, answer, "tools"),
-        "prompts/list" => page::<Prompt, ListPromptsResult>(listing, answer, "prompts"),
-        "resources/list" => page::<Resource, ListResourcesResult>(listing, answer, "resources"),
-        "resources/templates/list" => page::<ResourceTemplate, ListResourceTemplatesResult>(
-            listing,
-            answer,
-            "resourceTemplates",
-        ),
-        "skills/list" => page::<Skill, ListSkillsResult>(listing, answer, "skills"),
-        _ => None,
+    listing.kind.with_types(Page { listing, answer })
+}
+
+/// A page to read item by item.
+struct Page<'a> {
+    listing: Listing,
+    answer: &'a Map<String, Value>,
+}
+
+impl WithList for Page<'_> {
+    type Output = Option<(ServerResult, Vec<UnreadableItem>)>;
+    fn call<T: DeserializeOwned, L: ResultRow>(self, items: &'static str) -> Self::Output {
+        page::<T, L>(self.listing, self.answer, items)
     }
 }
 
@@ -40,7 +43,7 @@ fn page<T, L>(
 ) -> Option<(ServerResult, Vec<UnreadableItem>)>
 where
     T: DeserializeOwned,
-    L: DeserializeOwned + Into<ServerResult>,
+    L: ResultRow,
 {
     let items = match answer.get(key)? {
         Value::Array(items) => items.as_slice(),
@@ -72,21 +75,10 @@ where
     }
     readable.insert(key.to_owned(), Value::Array(kept));
     let list = L::deserialize(&Value::Object(readable)).ok()?;
-    Some((complete(list.into()), left_out))
-}
-
-/// Marks the list as complete: a server of a revision before 2026-07-28 does not mark it.
-fn complete(mut list: ServerResult) -> ServerResult {
-    let result_type = match &mut list {
-        ServerResult::ListToolsResult(list) => &mut list.result_type,
-        ServerResult::ListPromptsResult(list) => &mut list.result_type,
-        ServerResult::ListResourcesResult(list) => &mut list.result_type,
-        ServerResult::ListResourceTemplatesResult(list) => &mut list.result_type,
-        ServerResult::ListSkillsResult(list) => &mut list.result_type,
-        _ => return list,
-    };
-    result_type.get_or_insert(ResultType::COMPLETE);
-    list
+    let mut list = list.into();
+    // A server of a revision before 2026-07-28 does not mark it.
+    results::mark_complete(&mut list);
+    Some((list, left_out))
 }
 
 fn unreadable<T: DeserializeOwned>(

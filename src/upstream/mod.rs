@@ -30,7 +30,6 @@ mod errors;
 #[cfg(feature = "http-client")]
 mod http;
 mod in_flight;
-mod kinds;
 mod lenient_lists;
 mod listen;
 mod multi_round;

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::call::UpstreamCall;
 use crate::{
-    CallContext, Caller, Delivered, Error, McpRequest, McpResponse, Refusal, code, protocol::mrtr,
+    CallContext, Caller, Delivered, Error, McpRequest, McpResponse, Refusal, code,
+    protocol::{methods, mrtr},
 };
 
 /// Runs a request of an older caller to its end.
@@ -35,35 +36,13 @@ pub(super) async fn run(call: &UpstreamCall, request: McpRequest) -> Result<McpR
     Err(mrtr::too_many_rounds(DEFAULT_MRTR_MAX_ROUNDS))
 }
 
-/// Returns `true` if the server may answer this request by asking for input.
-pub(super) fn may_want_input(message: &ClientRequest) -> bool {
-    matches!(
-        message,
-        ClientRequest::CallToolRequest(_)
-            | ClientRequest::GetPromptRequest(_)
-            | ClientRequest::ReadResourceRequest(_)
-    )
-}
-
 /// Puts the answers, and the server's unchanged state, into the next round's request.
 fn resume(message: &mut ClientRequest, answers: InputResponses, state: Option<String>) -> bool {
-    let (responses, request_state) = match message {
-        ClientRequest::CallToolRequest(request) => (
-            &mut request.params.input_responses,
-            &mut request.params.request_state,
-        ),
-        ClientRequest::GetPromptRequest(request) => (
-            &mut request.params.input_responses,
-            &mut request.params.request_state,
-        ),
-        ClientRequest::ReadResourceRequest(request) => (
-            &mut request.params.input_responses,
-            &mut request.params.request_state,
-        ),
-        _ => return false,
+    let Some(round) = methods::round(message) else {
+        return false;
     };
-    *responses = (!answers.is_empty()).then_some(answers);
-    *request_state = state;
+    *round.input_responses = (!answers.is_empty()).then_some(answers);
+    *round.request_state = state;
     true
 }
 

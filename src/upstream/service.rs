@@ -8,8 +8,10 @@ use futures::future::BoxFuture;
 use rmcp::model::{ClientResult, ErrorData, ServerNotification, ServerRequest};
 use tower::Service;
 
-use super::{UpstreamBuilder, UpstreamStats, dispatch::Shared, kinds::method};
-use crate::{Error, McpRequest, McpResponse, UnreadableItem};
+use super::{UpstreamBuilder, UpstreamStats, dispatch::Shared};
+use crate::{
+    Error, McpRequest, McpResponse, UnreadableItem, protocol::notifications::server_request_method,
+};
 
 /// The innermost service of a stack: a connection to an MCP server.
 ///
@@ -213,7 +215,7 @@ impl Upstream {
         let admitted = connection.routes.admit(&request);
         let admitted = admitted.inspect_err(|error| {
             let counters = connection.routes.counters();
-            counters.refused(method(&request), error);
+            counters.refused(server_request_method(&request), error);
         })?;
         admitted.forward(&connection.routes, request).await
     }

@@ -12,6 +12,8 @@ pub(crate) mod endpoint;
 ))]
 pub(crate) mod glob;
 pub(crate) mod log_limit;
+#[cfg(any(feature = "cache", feature = "retry"))]
+pub(crate) mod metrics;
 pub(crate) mod panics;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -442,7 +442,8 @@ fn a_challenge_names_no_detail_and_cannot_be_broken_out_of() {
 
 #[test]
 fn what_cannot_be_safe_is_not_built() {
-    let refused = |built: Result<JwtVerifier, rmcp_layers::Error>| built.unwrap_err().to_string();
+    let refused =
+        |built: Result<JwtVerifier, rmcp_layers::ConfigError>| built.unwrap_err().to_string();
     for (what, built) in [
         ("there is no key", verifier().build()),
         (
@@ -454,7 +455,7 @@ fn what_cannot_be_safe_is_not_built() {
             JwtVerifier::builder().secret(SECRET).issuer("x").build(),
         ),
         (
-            "any is taken",
+            "leave one of them out",
             verifier().secret(SECRET).any_audience().build(),
         ),
         ("needs 32 random ones", verifier().secret("short").build()),
@@ -465,7 +466,7 @@ fn what_cannot_be_safe_is_not_built() {
         ("private key", verifier().pem(RSA_A).build()),
         ("no public RSA", verifier().pem("-----BEGIN").build()),
         (
-            "none of the algorithms",
+            "fits none of [RS256]",
             verifier()
                 .secret(SECRET)
                 .algorithms([Algorithm::RS256])
@@ -497,7 +498,7 @@ fn what_cannot_be_safe_is_not_built() {
         rules
             .unwrap_err()
             .to_string()
-            .contains("`ab` can never hold")
+            .contains("`ab` can never match")
     );
     let rules = Rules::builder().tool("a", "two words").build();
     assert!(rules.unwrap_err().to_string().contains("`two words`"));

@@ -169,7 +169,9 @@ async fn an_auth_layers_decisions_are_on_record_outside_of_it() {
     for reveals in [false, true] {
         let audit = in_memory();
         let rules = crate::shop::rules().reveal_forbidden(reveals);
-        let auth = crate::shop::layer(rules).open(["ping"]).build().unwrap();
+        let auth = crate::shop::layer(rules).allow_unauthenticated(["ping"]);
+        let auth = auth.build().unwrap();
+        let handle = auth.handle();
         let stack = ServiceBuilder::new()
             .layer(audit.layer())
             .layer(auth)
@@ -200,6 +202,10 @@ async fn an_auth_layers_decisions_are_on_record_outside_of_it() {
         ask(McpRequest::new(PingRequest::default())).await.unwrap();
         assert_eq!(latest(&audit).decision, Decision::Allowed);
         assert_eq!(latest(&audit).principal, None);
+        let stats = handle.stats();
+        assert_eq!((stats.allowed, stats.unauthenticated), (2, 1));
+        let hidden = (stats.denied, stats.concealed);
+        assert_eq!(hidden, if reveals { (1, 0) } else { (0, 1) });
     }
 }
 
@@ -424,7 +430,7 @@ async fn the_ring_keeps_the_latest() {
 fn settings_that_cannot_work_are_named() {
     let file = |max| AuditFile::new("/nowhere/at/all/audit.jsonl").max_bytes(max);
     for (builder, named) in [
-        (AuditLog::builder(), "sinks"),
+        (AuditLog::builder(), "`sink`"),
         (AuditLog::builder().memory(0), "memory"),
         (AuditLog::builder().file(file(1)), "max_bytes"),
         (AuditLog::builder().file(file(1 << 20)), "/nowhere/at/all"),

@@ -261,7 +261,7 @@ async fn rules_can_be_replaced_while_calls_come() {
 #[tokio::test]
 async fn an_older_client_shakes_hands_where_that_is_open_and_calls_with_its_token() {
     let layer = layer(Rules::builder().tool("add", Scopes::none()))
-        .open(["server/discover", "notifications/*"])
+        .allow_unauthenticated(["server/discover", "notifications/*"])
         .build()
         .unwrap();
     let client = Client::legacy("old", layer.layer(Handler::new(Demo::default()))).await;
@@ -280,12 +280,14 @@ async fn an_older_client_shakes_hands_where_that_is_open_and_calls_with_its_toke
     meta.insert(TOKEN_META_KEY.to_owned(), token("").into());
     assert_eq!(crate::common::text(&client.call(params).await), "2");
 
-    let wrong = AuthLayer::builder(by_secret()).open(["tools/list"]).build();
+    let wrong = AuthLayer::builder(by_secret())
+        .allow_unauthenticated(["tools/list"])
+        .build();
     assert!(
         wrong
             .unwrap_err()
             .to_string()
-            .contains("`tools/list` cannot be open")
+            .contains("`tools/list` needs a token")
     );
 }
 

@@ -27,7 +27,7 @@ use rmcp_layers::{
     audit::{AuditHandle, AuditLog},
     auth::{
         AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
-        http::{HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
+        http::{HttpAuthHandle, HttpAuthLayer, HttpAuthLayerBuilder, ProtectedResource},
     },
 };
 use serde_json::{Value, json};
@@ -89,6 +89,7 @@ struct Server {
     table: Table,
     audit: AuditHandle,
     auth: AuthHandle,
+    guard: HttpAuthHandle,
     demo: Demo,
     /// What reached the stack behind the layer.
     beneath: Arc<Mutex<Vec<McpRequest>>>,
@@ -129,6 +130,7 @@ impl Server {
             .rules_of(handle.clone())
             .on_refusal(audit.clone());
         let guard = settings(guard).build().unwrap();
+        let guard_handle = guard.handle();
         let beneath = Arc::<Mutex<Vec<McpRequest>>>::default();
         let seen = beneath.clone();
         let demo = Demo::default();
@@ -155,6 +157,7 @@ impl Server {
             table,
             audit: audit.handle(),
             auth: handle,
+            guard: guard_handle,
             demo,
             beneath,
         }
@@ -929,8 +932,8 @@ async fn sessions_find_room_or_are_not_opened() {
     let server = Server::with(rules(), Table::default(), |guard| {
         guard
             .max_sessions(3)
-            .max_sessions_each(2)
-            .session_idle(Duration::from_millis(300))
+            .max_sessions_per_principal(2)
+            .idle_timeout(Duration::from_millis(300))
     })
     .await;
     let kept = server.open("alice").await;
@@ -943,6 +946,8 @@ async fn sessions_find_room_or_are_not_opened() {
         server.send(post(&initialize()).token("bob")).await.status,
         503
     );
+    let stats = server.guard.stats();
+    assert_eq!((stats.sessions, stats.refused), (3, 2));
     // An open stream keeps a session; the others are forgotten when there is need.
     let stream = server
         .send(request("GET").token("alice").session(&kept))
@@ -1070,7 +1075,7 @@ fn settings_that_cannot_work_are_named() {
     for (guard, named) in [
         (guard().max_sessions(0), "max_sessions"),
         (guard().max_body_bytes(0), "max_body_bytes"),
-        (guard().session_idle(Duration::ZERO), "session_idle"),
+        (guard().idle_timeout(Duration::ZERO), "idle_timeout"),
         (guard().resource(resource("a\"b")), "resource"),
     ] {
         let error = guard.build().unwrap_err().to_string();
@@ -1101,7 +1106,7 @@ async fn a_session_that_is_being_opened_has_its_room() {
                 .body(Full::<bytes::Bytes>::default())
         }
     });
-    let guard = HttpAuthLayer::builder(Table::default()).max_sessions_each(1);
+    let guard = HttpAuthLayer::builder(Table::default()).max_sessions_per_principal(1);
     let guarded = guard.build().unwrap().layer(inner);
     let ask = || {
         let request = http::Request::post("/mcp").header(AUTHORIZATION, "Bearer alice");

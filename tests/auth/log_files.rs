@@ -16,7 +16,7 @@ async fn a_log_goes_on_where_it_ended() {
     for run in 0..3_u64 {
         let audit = to_file(&folder.file());
         calls(&audit, &["one", "two"]).await;
-        assert_eq!(audit.handle().counts()[0].written, 2);
+        assert_eq!(audit.handle().stats().sinks[0].written, 2);
         let log = verify(folder.file()).unwrap();
         assert_eq!(
             (log.lines, log.first_seq, log.last_seq),
@@ -191,7 +191,7 @@ async fn two_processes_do_not_tangle_one_log() {
     calls(&first, &["one"]).await;
     let _ = stack(&second).oneshot(call("two")).await;
     let failing = async {
-        while !second.handle().counts()[0].failing {
+        while !second.handle().stats().sinks[0].failing {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -227,7 +227,7 @@ async fn a_full_disk_leaves_no_half_a_line() {
     if let Ok(audit) = opened {
         let _ = stack(&audit).oneshot(call("one")).await;
         let failing = async {
-            while !audit.handle().counts()[0].failing {
+            while !audit.handle().stats().sinks[0].failing {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -313,17 +313,17 @@ async fn a_file_is_synced_as_its_durability_says() {
         Durability::Within(Duration::from_millis(20)),
     ] {
         let audit = written(durability).await;
-        until(&|| audit.handle().counts()[0].failed > 0).await;
-        assert_eq!(audit.handle().counts()[0].written, 1);
+        until(&|| audit.handle().stats().sinks[0].failed > 0).await;
+        assert_eq!(audit.handle().stats().sinks[0].written, 1);
     }
     for durability in [
         Durability::System,
         Durability::Within(Duration::from_secs(3600)),
     ] {
         let audit = written(durability).await;
-        until(&|| audit.handle().counts()[0].written == 1).await;
-        assert_eq!(audit.handle().counts()[0].failed, 0, "{durability:?}");
+        until(&|| audit.handle().stats().sinks[0].written == 1).await;
+        assert_eq!(audit.handle().stats().sinks[0].failed, 0, "{durability:?}");
         audit.handle().flush().await.unwrap_err();
-        assert_eq!(audit.handle().counts()[0].failed, 1, "{durability:?}");
+        assert_eq!(audit.handle().stats().sinks[0].failed, 1, "{durability:?}");
     }
 }

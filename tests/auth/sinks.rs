@@ -77,7 +77,7 @@ async fn a_full_sink_that_blocks_holds_calls_up_before_they_begin() {
     key.send(()).unwrap();
     drop(key);
     audit.handle().flush().await.unwrap();
-    let counts = audit.handle().counts();
+    let counts = audit.handle().stats().sinks;
     assert_eq!(
         (counts[0].written, counts[0].dropped),
         (2, 1),
@@ -91,7 +91,7 @@ async fn a_full_sink_that_drops_counts_what_it_drops() {
     for name in ["one", "two", "three"] {
         stack(&audit).oneshot(call(name)).await.unwrap();
     }
-    assert_eq!(audit.handle().counts()[0].dropped, 2);
+    assert_eq!(audit.handle().stats().sinks[0].dropped, 2);
     assert_eq!(
         audit.handle().recent(10).len(),
         3,
@@ -99,7 +99,7 @@ async fn a_full_sink_that_drops_counts_what_it_drops() {
     );
     drop(key);
     audit.handle().flush().await.unwrap();
-    assert_eq!(audit.handle().counts()[0].written, 1);
+    assert_eq!(audit.handle().stats().sinks[0].written, 1);
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_failing_sink_that_refuses_lets_calls_through_again_once_it_writes() {
     fails.store(true, Ordering::SeqCst);
     stack(&audit).oneshot(call("one")).await.unwrap();
     let failing = async {
-        while !audit.handle().counts()[0].failing {
+        while !audit.handle().stats().sinks[0].failing {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -139,7 +139,7 @@ async fn a_failing_sink_that_refuses_lets_calls_through_again_once_it_writes() {
     audit.handle().flush().await.unwrap();
     stack(&audit).oneshot(call("three")).await.unwrap();
     audit.handle().flush().await.unwrap();
-    let counts = &audit.handle().counts()[0];
+    let counts = &audit.handle().stats().sinks[0];
     assert_eq!(
         (counts.written, counts.failing),
         (2, false),
@@ -154,7 +154,7 @@ async fn a_failing_sink_that_drops_lets_every_call_through() {
     fails.store(true, Ordering::SeqCst);
     stack(&audit).oneshot(call("one")).await.unwrap();
     audit.handle().flush().await.unwrap();
-    let counts = &audit.handle().counts()[0];
+    let counts = &audit.handle().stats().sinks[0];
     assert_eq!((counts.written, counts.dropped, counts.failed), (0, 1, 1));
 }
 

@@ -48,7 +48,10 @@ async fn a_principal_with_many_tasks_pushes_out_nobody_elses_and_what_is_forgott
         request
     };
     for opens_unknown in [false, true] {
-        let layer = layer(rules()).unknown_tasks(opens_unknown).build().unwrap();
+        let layer = layer(rules())
+            .allow_unknown_tasks(opens_unknown)
+            .build()
+            .unwrap();
         let stack = layer.layer(shop.clone());
         let begin = async |user: usize, id: &str| {
             let task = Task::new(id, TaskStatus::Working, "now", "now");
@@ -117,7 +120,10 @@ async fn of_principals_with_as_many_tasks_the_one_loses_its_own_who_asked_for_it
 async fn a_listen_hears_of_no_tasks_but_those_that_its_principal_began() {
     for opens_unknown in [false, true] {
         let (shop, crier) = (Shop::default(), Crier::default());
-        let layer = layer(rules()).unknown_tasks(opens_unknown).build().unwrap();
+        let layer = layer(rules())
+            .allow_unknown_tasks(opens_unknown)
+            .build()
+            .unwrap();
         let task = |id: &str| Task::new(id, TaskStatus::Working, "now", "now");
         shop.will_say(Ok(CreateTaskResult::new(task("own")).into()));
         ask(&layer.layer(shop), call("ant", "")).await.unwrap();

@@ -4,6 +4,7 @@
 
 pub mod demo;
 pub mod script;
+pub mod specification;
 
 use std::{
     fmt::Debug,
@@ -35,10 +36,12 @@ use rmcp_layers::{
     UpstreamBuilder,
 };
 use serde_json::Value;
-use tokio::{io::DuplexStream, net::TcpListener, sync::mpsc};
+use tokio::{
+    io::DuplexStream,
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
-
-use demo::Demo;
 
 /// How long anything here may take before it counts as lost.
 const SOON: Duration = Duration::from_secs(30);
@@ -62,18 +65,63 @@ pub fn pipe_to<S: Service<RoleServer>>(server: S) -> DuplexStream {
     near
 }
 
-/// An upstream over a pipe.
-pub fn piped(builder: UpstreamBuilder, demo: &Demo) -> Upstream {
-    let demo = demo.clone();
+/// An upstream over pipes to a server.
+pub fn piped<S: Service<RoleServer> + Clone>(builder: UpstreamBuilder, server: &S) -> Upstream {
+    let server = server.clone();
     builder.transport(move || {
-        let near = pipe_to(demo.clone());
+        let near = pipe_to(server.clone());
         async move { Ok::<_, io::Error>(near) }
     })
 }
 
-/// An upstream over a pipe that shakes hands as revisions before 2026-07-28 do.
-pub fn piped_legacy(demo: &Demo) -> Upstream {
-    piped(Upstream::builder().lifecycle(Lifecycle::Initialize), demo)
+/// An upstream over pipes that shakes hands as revisions before 2026-07-28 do.
+pub fn piped_legacy<S: Service<RoleServer> + Clone>(server: &S) -> Upstream {
+    piped(Upstream::builder().lifecycle(Lifecycle::Initialize), server)
+}
+
+/// What has happened, for tests and servers to wait on. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Events(pub watch::Sender<Vec<String>>);
+
+impl Events {
+    pub fn note(&self, event: impl Into<String>) {
+        self.0.send_modify(|events| events.push(event.into()));
+    }
+
+    pub fn count(&self, event: &str) -> usize {
+        let events = self.0.borrow();
+        events.iter().filter(|noted| *noted == event).count()
+    }
+
+    pub async fn until(&self, event: &str) {
+        self.until_times(event, 1).await;
+    }
+
+    pub async fn until_times(&self, event: &str, times: usize) {
+        let mut events = self.0.subscribe();
+        let enough = |events: &Vec<String>| {
+            let noted = events.iter().filter(|noted| *noted == event);
+            noted.count() >= times
+        };
+        soon(event, events.wait_for(enough)).await.unwrap();
+    }
+}
+
+/// The description of a server with tools and log lines.
+pub fn logs_and_tools() -> ServerConfig {
+    let capabilities = ServerCapabilities::builder()
+        .enable_logging()
+        .enable_tools()
+        .build();
+    ServerConfig::new(capabilities)
+}
+
+pub fn finished(text: &str) -> Result<CallToolResponse, ErrorData> {
+    Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
+}
+
+pub fn question() -> CreateMessageRequestParams {
+    CreateMessageRequestParams::new(vec![SamplingMessage::user_text("Who are you?")], 10)
 }
 
 /// A stack, for helpers that take any.

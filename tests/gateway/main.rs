@@ -7,6 +7,7 @@
 
 mod apps;
 mod callers;
+mod close;
 #[path = "../common/mod.rs"]
 mod common;
 mod deaths;
@@ -18,6 +19,7 @@ mod names;
 mod routes;
 mod shop;
 mod unfit;
+mod unmatched;
 mod updates;
 #[allow(dead_code, reason = "each test binary uses its own part")]
 #[path = "../upstream/wire.rs"]

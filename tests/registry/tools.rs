@@ -185,6 +185,30 @@ async fn a_result_that_does_not_fit_the_output_schema_is_a_tool_error() {
 }
 
 #[tokio::test]
+async fn a_tool_with_unchecked_schemas_is_checked_by_its_handlers_type_alone() {
+    let layer = RegistryLayer::new();
+    let schema = json!({
+        "type": "object",
+        "properties": { "a": { "maximum": 1 } },
+        "required": ["a", "b", "unknown"],
+    });
+    let lax = RegisteredTool::builder("lax")
+        .input_schema(schema.as_object().cloned().unwrap())
+        .output_schema_of::<Answer>()
+        .unchecked_schemas()
+        .handler(|Sum { a, b }, _| async move { Ok::<_, BoxError>((a + b).to_string()) });
+    layer.handle().register(lax.build().unwrap()).unwrap();
+    let (client, _) = connect(layer.into_service(info())).await;
+    // The rules of its schemas do not hold, but callers see them.
+    let result = call(&client, "lax", json!({ "a": 40, "b": 2 })).await;
+    assert_eq!((result.is_error, said(&result)), (Some(false), "42"));
+    let listed = client.list_all_tools().await.unwrap();
+    assert_eq!(listed[0].input_schema["required"][2], "unknown");
+    let result = call(&client, "lax", json!({ "a": "forty" })).await;
+    assert!(result.is_error == Some(true) && said(&result).contains("Invalid arguments"));
+}
+
+#[tokio::test]
 async fn a_handler_reaches_its_caller_and_is_dropped_when_the_caller_cancels() {
     let layer = RegistryLayer::new();
     let registry = layer.handle();

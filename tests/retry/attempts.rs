@@ -55,7 +55,7 @@ async fn waits(
 ) -> Vec<u64> {
     let (stack, calls) = down(error);
     let layer = RetryLayer::builder()
-        .without_budget()
+        .budget(None)
         .policy(policy)
         .build()
         .unwrap();
@@ -236,6 +236,31 @@ async fn nothing_is_tried_after_the_caller_has_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_counts_attempts_and_calls_that_are_given_up() {
+    let server = Server::default();
+    let layer = layer().build().unwrap();
+    let (stack, handle) = (layer.layer(server.upstream()), layer.handle());
+    let read = || McpRequest::read_resource("file:///a");
+    call(&stack, tool("act")).await.unwrap();
+    server.then(vec![Step::Hangup; 2]);
+    call(&stack, read()).await.unwrap();
+    let stats = handle.stats();
+    assert_eq!((stats.attempts, stats.retries, stats.given_up), (4, 2, 0));
+    // A tool that may not run twice, and a read that fails four times.
+    server.then(vec![Step::Hangup; 5]);
+    call(&stack, tool("act")).await.unwrap_err();
+    call(&stack, read()).await.unwrap_err();
+    let stats = handle.stats();
+    assert_eq!((stats.attempts, stats.retries, stats.given_up), (9, 5, 2));
+    // Ten a second, of which five were used; two successes have added less than one.
+    assert_eq!(stats.budget_remaining, Some(95));
+    assert_eq!(stats.out_of_budget, 0);
+    // Used retries are there again after the time for which they count.
+    tokio::time::advance(std::time::Duration::from_secs(12)).await;
+    assert_eq!(handle.stats().budget_remaining, Some(100));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_stops_a_storm() {
     let (stack, calls) = down(gone);
     let budget = RetryBudget::new().min_per_second(1);
@@ -245,6 +270,16 @@ async fn a_budget_stops_a_storm() {
     // Two hundred first attempts, and ten retries where there could have been six hundred.
     let made = calls.lock().unwrap().len();
     assert!((209..=211).contains(&made), "{made}");
+
+    let stats = layer.handle().stats();
+    assert_eq!(
+        (stats.attempts, stats.retries, stats.given_up),
+        (210, 10, 200)
+    );
+    assert_eq!(
+        (stats.out_of_budget, stats.budget_remaining),
+        (200, Some(0))
+    );
 
     // Successes fill it again, by the ratio.
     let server = Server::default();

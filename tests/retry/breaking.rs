@@ -314,7 +314,7 @@ async fn a_rate_of_failures_opens_it_over_a_time_or_over_calls() {
         RateWindow::Calls(10),
     ] {
         let rates = policy()
-            .any_consecutive_failures()
+            .consecutive_failures(None)
             .failure_rate(0.5)
             .min_calls(6)
             .rate_window(span);

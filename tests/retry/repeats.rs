@@ -9,7 +9,7 @@ use rmcp::model::{
 use rmcp_layers::{
     Error, Lifecycle, McpRequest, McpResponse, Outcome, Principal, Refusal, Repeat, TransportError,
     Upstream, code,
-    retry::{InvalidOption, Jitter, Retry, RetryLayer, RetryLayerBuilder, RetryPolicy, Strategy},
+    retry::{Jitter, Retry, RetryLayer, RetryLayerBuilder, RetryPolicy, Strategy},
 };
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -278,7 +278,7 @@ async fn a_policy_of_a_request_has_the_bounds_of_the_layers() {
         let (stack, count) = failing(busy.into(), usize::MAX);
         let mut request = tool("act");
         request.context.extensions.insert(policy);
-        let stack = layer().without_budget().build().unwrap().layer(stack);
+        let stack = layer().budget(None).build().unwrap().layer(stack);
         stack.oneshot(request).await.unwrap_err();
         assert_eq!(count.load(Ordering::SeqCst), attempts);
     }
@@ -432,19 +432,28 @@ fn impossible_settings_are_said_when_the_layer_is_built() {
         builder
             .build()
             .map(|_| ())
-            .map_err(|error: InvalidOption| error.option())
+            .map_err(|error| error.option().to_owned())
     };
     let policy = |policy| option(RetryLayer::builder().policy(policy));
     let new = RetryPolicy::new;
-    assert_eq!(policy(new().max_retries(101)), Err("max_retries"));
-    assert_eq!(policy(new().base_delay(Duration::ZERO)), Err("base_delay"));
+    assert_eq!(
+        policy(new().max_retries(101)),
+        Err("max_retries".to_owned())
+    );
+    assert_eq!(
+        policy(new().base_delay(Duration::ZERO)),
+        Err("base_delay".to_owned())
+    );
     assert_eq!(
         policy(new().max_delay(Duration::from_millis(1))),
-        Err("base_delay")
+        Err("base_delay".to_owned())
     );
-    assert_eq!(policy(new().max_delay(Duration::MAX)), Err("max_delay"));
+    assert_eq!(
+        policy(new().max_delay(Duration::MAX)),
+        Err("max_delay".to_owned())
+    );
     let rule = RetryLayer::builder().tool("x", new().max_retries(101));
-    assert_eq!(option(rule), Err("tool"));
+    assert_eq!(option(rule), Err("tool[x]".to_owned()));
     for budget in [
         rmcp_layers::retry::RetryBudget::new().ratio(-1.0),
         rmcp_layers::retry::RetryBudget::new().ratio(f32::NAN),
@@ -453,7 +462,10 @@ fn impossible_settings_are_said_when_the_layer_is_built() {
             .min_per_second(0)
             .ratio(0.0),
     ] {
-        assert_eq!(option(RetryLayer::builder().budget(budget)), Err("budget"));
+        assert_eq!(
+            option(RetryLayer::builder().budget(budget)),
+            Err("budget".to_owned())
+        );
     }
 }
 

@@ -11,10 +11,8 @@ use rmcp::{
 use rmcp_layers::McpServer;
 use serde_json::json;
 
-use crate::{
-    Events,
-    common::{Client, pipe_to, soon, tool},
-    finished, older, question,
+use crate::common::{
+    Client, Events, finished, logs_and_tools, pipe_to, piped_legacy, question, soon, tool,
 };
 
 /// Begins a call that can be cancelled.
@@ -31,11 +29,7 @@ struct Heedless(Events);
 
 impl ServerHandler for Heedless {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_logging()
-            .enable_tools()
-            .build();
-        ServerConfig::new(capabilities)
+        logs_and_tools()
     }
 
     async fn call_tool(
@@ -73,7 +67,7 @@ impl ServerHandler for Heedless {
 async fn crossing(name: &'static str, end: &str) {
     let server = Heedless::default();
     let events = server.0.clone();
-    let upstream = older(server);
+    let upstream = piped_legacy(&server);
     let ann = Client::legacy("ann", upstream.clone()).await;
     let mut bob = Client::legacy("bob", upstream).await;
 
@@ -151,7 +145,7 @@ impl ClientHandler for Ponders {
 #[tokio::test(start_paused = true)]
 async fn a_withdrawn_question_is_withdrawn_from_the_user() {
     let events = Events::default();
-    let stack = McpServer::new(older(Withdraws(events.clone())));
+    let stack = McpServer::new(piped_legacy(&Withdraws(events.clone())));
     let user = Ponders(events.clone());
     let mode = ClientLifecycleMode::Initialize;
     let connecting = serve_client_with_lifecycle(user, pipe_to(stack), mode);

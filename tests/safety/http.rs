@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 
-use crate::{Events, common::soon};
+use crate::common::{Events, soon};
 
 #[tokio::test]
 async fn an_error_names_no_url() {

@@ -9,9 +9,8 @@ use serde_json::json;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::{
-    Events,
-    common::{Client, demo::Demo, piped, progress, recorder, said, soon, token, tool},
+use crate::common::{
+    Client, Events, demo::Demo, piped, progress, recorder, said, soon, token, tool,
 };
 
 #[tokio::test(start_paused = true)]

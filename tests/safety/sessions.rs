@@ -14,11 +14,7 @@ use rmcp_layers::{Lifecycle, Upstream};
 use serde_json::json;
 use tokio::{task::AbortHandle, time::Instant};
 
-use crate::{
-    Events,
-    common::{Client, soon, text, tool},
-    finished,
-};
+use crate::common::{Client, Events, finished, logs_and_tools, soon, text, tool};
 
 /// Does not answer a subscription, or refuses it after a while.
 #[derive(Clone, Default)]
@@ -97,11 +93,7 @@ struct Levels(Events);
 
 impl ServerHandler for Levels {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_logging()
-            .enable_tools()
-            .build();
-        ServerConfig::new(capabilities)
+        logs_and_tools()
     }
 
     async fn set_level(

@@ -24,12 +24,9 @@ mod subscriptions;
 mod tower_layers;
 mod unanswered;
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
-use common::{demo::Demo, pipe_to, piped, piped_legacy, text};
+use common::{demo::Demo, piped, piped_legacy, text};
 use rmcp::model::*;
 use rmcp_layers::{Error, Handler, McpRequest, McpResponse, McpServer, Outcome, Upstream};
 use serde_json::Value;
@@ -55,11 +52,7 @@ fn bottoms(demo: &Demo) -> Vec<(&'static str, Boxed)> {
 
 /// Serves a stack over a pipe, and reaches it through that.
 fn served(stack: impl common::Stack) -> Upstream {
-    let server = McpServer::new(stack);
-    Upstream::builder().name("outer").transport(move || {
-        let near = pipe_to(server.clone());
-        async move { Ok::<_, io::Error>(near) }
-    })
+    piped(Upstream::builder().name("outer"), &McpServer::new(stack))
 }
 
 fn echoed(result: &CallToolResult) -> Value {

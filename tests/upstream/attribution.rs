@@ -7,14 +7,10 @@ use rmcp::{
     service::{Peer, RequestContext},
 };
 use rmcp_layers::{McpClient, McpRequest, Principal, cache::CacheLayer};
-use tokio::sync::watch;
 
 use super::*;
-use crate::wire::{questions, wired};
-
-fn tools() -> Value {
-    json!({ "tools": {}, "logging": {} })
-}
+use crate::common::{Events, finished, logs_and_tools, question};
+use crate::wire::{questions, tools, wired};
 
 /// Begins a call of `name` in a task of its own.
 fn begin(client: &Client, name: &'static str) -> tokio::task::JoinHandle<()> {
@@ -27,31 +23,20 @@ fn begin(client: &Client, name: &'static str) -> tokio::task::JoinHandle<()> {
 /// Answers a call at once and goes on in the background, as a server may that queues its work.
 #[derive(Clone, Default)]
 struct Background {
-    events: watch::Sender<Vec<String>>,
+    events: Events,
     peers: Arc<std::sync::Mutex<Vec<Peer<RoleServer>>>>,
 }
 
 impl Background {
-    fn note(&self, event: impl Into<String>) {
-        let event = event.into();
-        self.events.send_modify(|events| events.push(event));
-    }
-
-    async fn until(&self, event: &str) {
-        let mut events = self.events.subscribe();
-        let noted = events.wait_for(|events| events.iter().any(|noted| noted == event));
-        soon(event, noted).await.unwrap();
-    }
-
     /// Says and asks everything there is, for the call that began it.
     async fn speak(&self, peer: Peer<RoleServer>) {
-        self.until("speak").await;
+        self.events.until("speak").await;
         let line = LoggingMessageNotificationParam::new(LoggingLevel::Info, json!("a secret"));
         peer.notify_logging_message(line).await.unwrap();
         let custom = CustomNotification::new("com.example/secret", Some(json!({})));
         peer.send_notification(custom.into()).await.unwrap();
-        let asked = CreateMessageRequestParams::new(vec![SamplingMessage::user_text("?")], 10);
-        self.outcome("sampling", peer.create_message(asked).await.map(drop));
+        let asked = peer.create_message(question());
+        self.outcome("sampling", asked.await.map(drop));
         self.outcome("roots", peer.list_roots().await.map(drop));
         let asked = ElicitRequestParams::FormElicitationParams {
             meta: None,
@@ -62,7 +47,7 @@ impl Background {
             "elicitation",
             peer.create_elicitation(asked).await.map(drop),
         );
-        self.note("spoken");
+        self.events.note("spoken");
     }
 
     fn outcome(&self, what: &str, outcome: Result<(), ServiceError>) {
@@ -75,17 +60,13 @@ impl Background {
             Ok(()) => "answered",
             Err(_) => "failed",
         };
-        self.note(format!("{what} {how}"));
+        self.events.note(format!("{what} {how}"));
     }
 }
 
 impl ServerHandler for Background {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_logging()
-            .enable_tools()
-            .build();
-        ServerConfig::new(capabilities)
+        logs_and_tools()
     }
 
     async fn call_tool(
@@ -93,17 +74,17 @@ impl ServerHandler for Background {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        self.note(&*request.name);
+        self.events.note(&*request.name);
         match &*request.name {
             "leave" => {
                 self.peers.lock().unwrap().push(context.peer.clone());
                 let (background, peer) = (self.clone(), context.peer);
                 tokio::spawn(async move { background.speak(peer).await });
             }
-            "stay" => self.until("end").await,
+            "stay" => self.events.until("end").await,
             _ => {}
         }
-        Ok(CallToolResult::success(vec![ContentBlock::text("done")]).into())
+        finished("done")
     }
 }
 
@@ -115,13 +96,13 @@ async fn crossing(server: &Background, upstream: Upstream) {
     let mut alice = Client::of(&served, "Alice", initialize).await;
     bob.call(tool("leave", json!({}))).await;
     let staying = begin(&alice, "stay");
-    server.until("stay").await;
-    server.note("speak");
-    server.until("spoken").await;
+    server.events.until("stay").await;
+    server.events.note("speak");
+    server.events.until("spoken").await;
     for what in ["sampling", "roots", "elicitation"] {
-        server.until(&format!("{what} refused")).await;
+        server.events.until(&format!("{what} refused")).await;
     }
-    server.note("end");
+    server.events.note("end");
     soon("Alice's answer", staying).await.unwrap();
     alice.hears_nothing().await;
     bob.hears_nothing().await;
@@ -130,13 +111,7 @@ async fn crossing(server: &Background, upstream: Upstream) {
 #[tokio::test]
 async fn work_that_goes_on_after_its_answer_reaches_no_other_caller_over_a_pipe() {
     let server = Background::default();
-    let served = server.clone();
-    let builder = Upstream::builder().lifecycle(Lifecycle::Initialize);
-    let upstream = builder.transport(move || {
-        let near = common::pipe_to(served.clone());
-        async move { Ok::<_, std::io::Error>(near) }
-    });
-    crossing(&server, upstream).await;
+    crossing(&server, common::piped_legacy(&server)).await;
 }
 
 #[tokio::test]
@@ -157,24 +132,21 @@ async fn work_that_goes_on_after_its_answer_reaches_no_other_caller_over_legacy_
 async fn a_connections_only_caller_hears_what_names_no_call() {
     let server = Background::default();
     let http = Http::serve(server.clone()).await;
-    let served = server.clone();
-    let builder = || Upstream::builder().lifecycle(Lifecycle::Initialize);
-    let pipe = builder().transport(move || {
-        let near = common::pipe_to(served.clone());
-        async move { Ok::<_, std::io::Error>(near) }
-    });
-    for upstream in [pipe, builder().in_process(server.clone()), legacy(&http)] {
-        server.events.send_replace(Vec::new());
+    let in_process = Upstream::builder()
+        .lifecycle(Lifecycle::Initialize)
+        .in_process(server.clone());
+    for upstream in [common::piped_legacy(&server), in_process, legacy(&http)] {
+        server.events.0.send_replace(Vec::new());
         let mut alice = Client::legacy("Alice", upstream).await;
         alice.call(tool("leave", json!({}))).await;
         let staying = begin(&alice, "stay");
-        server.until("stay").await;
-        server.note("speak");
-        server.until("spoken").await;
+        server.events.until("stay").await;
+        server.events.note("speak");
+        server.events.until("spoken").await;
         for what in ["sampling", "roots", "elicitation"] {
-            server.until(&format!("{what} answered")).await;
+            server.events.until(&format!("{what} answered")).await;
         }
-        server.note("end");
+        server.events.note("end");
         soon("Alice's answer", staying).await.unwrap();
         let line = alice.hear("the line").await;
         assert_eq!(line, Heard::Log(json!("a secret")));

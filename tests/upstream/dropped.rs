@@ -3,7 +3,7 @@
 use rmcp::service::serve_client_with_lifecycle;
 
 use super::*;
-use crate::wire::{wired, wired_end};
+use crate::wire::{tools, wired, wired_end};
 
 /// Begins a call over `upstream`, of which there is no other handle, and drops both.
 async fn drop_with_its_call(upstream: Upstream, until_begun: impl Future<Output = ()>) {
@@ -21,7 +21,7 @@ async fn a_call_that_is_dropped_with_the_last_handle_is_cancelled_first_over_a_p
         upstream.connect().await.unwrap();
         upstream
     });
-    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let mut wire = wires.next(tools()).await;
     let upstream = connecting.await.unwrap();
     let mut id = Value::Null;
     drop_with_its_call(upstream, async { id = wire.called().await }).await;
@@ -34,7 +34,7 @@ async fn a_call_that_is_dropped_with_the_last_handle_is_cancelled_first_over_a_p
 
 #[tokio::test]
 async fn a_call_that_is_dropped_with_the_last_handle_is_cancelled_first_over_an_owned_client() {
-    let (near, mut wire) = wired_end(json!({ "tools": {} }));
+    let (near, mut wire) = wired_end(tools());
     let client = serve_client_with_lifecycle((), near, ClientLifecycleMode::Initialize);
     let (client, ()) = tokio::join!(client, wire.shake_hands());
     let upstream = Upstream::builder().running(client.unwrap());

@@ -10,7 +10,7 @@ use rmcp_layers::{Caller, CallerSink, Error, McpResponse};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::wire::{Wire, questions, wired};
+use crate::wire::{Wire, questions, tools, wired};
 
 /// A caller that takes notifications and questions, and is never done with any.
 #[derive(Clone, Default)]
@@ -54,7 +54,7 @@ async fn no_more_than_64_questions_wait_for_one_call() {
     let client = rmcp_layers::McpClient::new(upstream.clone());
     let stuck = Stuck::default();
     let call = stuck_call(&client, &stuck);
-    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let mut wire = wires.next(tools()).await;
     let id = wire.called().await;
     for question in 0..400 {
         ask(&mut wire, question).await;
@@ -86,7 +86,7 @@ async fn no_more_than_1024_questions_wait_on_one_connection() {
     let client = rmcp_layers::McpClient::new(upstream.clone());
     let stuck = Stuck::default();
     let mut calls = vec![stuck_call(&client, &stuck)];
-    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let mut wire = wires.next(tools()).await;
     for question in 0..1_024 {
         // Each goes to the newest call.
         if question % 64 == 0 {
@@ -118,7 +118,7 @@ async fn a_server_that_reads_no_refusal_is_sent_a_bounded_number() {
     let client = rmcp_layers::McpClient::new(upstream.clone());
     let stuck = Stuck::default();
     let call = stuck_call(&client, &stuck);
-    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let mut wire = wires.next(tools()).await;
     let id = wire.called().await;
     for question in 0..20_000 {
         ask(&mut wire, question).await;
@@ -135,7 +135,7 @@ async fn a_server_that_reads_no_answer_to_its_pings_is_sent_a_bounded_number() {
     let (upstream, mut wires) = wired(Upstream::builder());
     let call = McpRequest::call_tool("x").build();
     let call = tokio::spawn(upstream.clone().oneshot(call));
-    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let mut wire = wires.next(tools()).await;
     let id = wire.called().await;
     for ping in 0..20_000 {
         wire.send_request("ping", &format!("p{ping}"), json!({}))
@@ -190,7 +190,7 @@ async fn dropped_notifications_are_logged_once_a_second_with_their_number() {
     let client = rmcp_layers::McpClient::new(upstream.clone());
     let stuck = Stuck::default();
     let call = stuck_call(&client, &stuck);
-    let mut wire = wires.next(json!({ "tools": {} })).await;
+    let mut wire = wires.next(tools()).await;
     let id = wire.called().await;
     for _ in 0..10_000 {
         wire.log("and another").await;
@@ -216,7 +216,7 @@ async fn messages_for_no_single_caller_are_counted_and_logged_once_a_second() {
     let initialize = ClientLifecycleMode::Initialize;
     let (_ann, mut wire) = tokio::join!(
         Client::of(&served, "Ann", initialize.clone()),
-        wires.next(json!({ "tools": {} }))
+        wires.next(tools())
     );
     let _bob = Client::of(&served, "Bob", initialize).await;
     for id in 0..1_000 {

@@ -7,19 +7,13 @@ use rmcp_layers::{
 use tower::ServiceBuilder;
 
 use super::*;
-use crate::wire::{questions, wired};
-
-fn tools() -> Value {
-    json!({ "tools": {} })
-}
+use crate::wire::{questions, tools, wired};
 
 #[tokio::test(start_paused = true)]
 async fn a_question_before_the_only_session_is_held_for_it() {
     for (method, params) in questions().into_iter().take(3) {
         let (upstream, mut wires) = wired(Upstream::builder());
-        let connecting = upstream.clone();
-        tokio::spawn(async move { connecting.connect().await });
-        let mut wire = wires.next(tools()).await;
+        let mut wire = wires.connect(&upstream, tools()).await;
         wire.send_request(method, "early", params.clone()).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let ann = Client::legacy("Ann", upstream).await;
@@ -35,9 +29,7 @@ async fn a_question_before_the_only_session_is_held_for_it() {
 #[tokio::test(start_paused = true)]
 async fn a_held_question_is_refused_when_no_session_comes() {
     let (upstream, mut wires) = wired(Upstream::builder());
-    let connecting = upstream.clone();
-    tokio::spawn(async move { connecting.connect().await });
-    let mut wire = wires.next(tools()).await;
+    let mut wire = wires.connect(&upstream, tools()).await;
     wire.send_request("roots/list", "early", json!({})).await;
     tokio::time::sleep(Duration::from_secs(61)).await;
     let refused = wire.answer_to("early").await;
@@ -47,9 +39,7 @@ async fn a_held_question_is_refused_when_no_session_comes() {
 #[tokio::test(start_paused = true)]
 async fn no_more_than_16_questions_are_held() {
     let (upstream, mut wires) = wired(Upstream::builder());
-    let connecting = upstream.clone();
-    tokio::spawn(async move { connecting.connect().await });
-    let mut wire = wires.next(tools()).await;
+    let mut wire = wires.connect(&upstream, tools()).await;
     for id in 0..20 {
         let id = format!("q{id}");
         wire.send_request("roots/list", &id, json!({})).await;
@@ -65,7 +55,7 @@ async fn no_more_than_16_questions_are_held() {
 #[tokio::test(start_paused = true)]
 async fn roots_are_asked_for_though_the_list_in_flight_is_answered_first() {
     let (upstream, mut wires) = wired(Upstream::builder());
-    let (ann, mut wire) = tokio::join!(Client::legacy("Ann", upstream), wires.next(tools()));
+    let (ann, mut wire) = wires.session("Ann", upstream).await;
     let peer = ann.peer.peer().clone();
     let listing = tokio::spawn(async move { peer.list_tools(None).await });
     let list = wire.read(|message| message["method"] == "tools/list").await;

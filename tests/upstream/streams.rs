@@ -9,6 +9,7 @@ use rmcp_layers::Caller;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::common::{finished, logs_and_tools};
 
 /// Says who called, in the middle of the call.
 #[derive(Clone)]
@@ -21,11 +22,7 @@ async fn say(peer: &Peer<RoleServer>, what: &str) {
 
 impl ServerHandler for Talks {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_logging()
-            .enable_tools()
-            .build();
-        ServerConfig::new(capabilities)
+        logs_and_tools()
     }
 
     async fn call_tool(
@@ -40,7 +37,7 @@ impl ServerHandler for Talks {
                 say(&context.peer, &format!("{} {step}", request.name)).await;
             }
         }
-        Ok(CallToolResult::success(vec![ContentBlock::text("done")]).into())
+        finished("done")
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::common::soon;
+use crate::common::{Client, soon};
 
 /// The far ends of an upstream's connections, in the order in which they are made.
 pub struct Wires(mpsc::UnboundedReceiver<DuplexStream>);
@@ -38,6 +38,18 @@ pub fn wired(builder: UpstreamBuilder) -> (Upstream, Wires) {
 }
 
 impl Wires {
+    /// Connects an upstream for no caller, and serves the handshake.
+    pub async fn connect(&mut self, upstream: &Upstream, capabilities: Value) -> Wire {
+        let upstream = upstream.clone();
+        tokio::spawn(async move { upstream.connect().await });
+        self.next(capabilities).await
+    }
+
+    /// Begins a session over an upstream that is not connected yet, and serves the handshake.
+    pub async fn session(&mut self, name: &'static str, upstream: Upstream) -> (Client, Wire) {
+        tokio::join!(Client::legacy(name, upstream), self.next(tools()))
+    }
+
     /// Serves the handshake of the next connection, with these capabilities of the server.
     pub async fn next(&mut self, capabilities: Value) -> Wire {
         let far = soon("a connection", self.0.recv()).await.unwrap();
@@ -45,6 +57,11 @@ impl Wires {
         wire.shake_hands().await;
         wire
     }
+}
+
+/// The capabilities of a server with tools and log lines.
+pub fn tools() -> Value {
+    json!({ "tools": {}, "logging": {} })
 }
 
 /// A pipe whose far end a test serves.

@@ -241,6 +241,14 @@ impl Caller {
         }
     }
 
+    /// A caller of the current revision with these capabilities.
+    pub fn modern_with(stack: impl Stack, capabilities: &str) -> Self {
+        let mut caller = Self::modern(stack);
+        let declared = MODERN_META.strip_suffix("{}").unwrap();
+        caller.meta = format!("{declared}{capabilities}").leak();
+        caller
+    }
+
     /// A caller of an older one, once it is initialized.
     pub async fn legacy(stack: impl Stack) -> Self {
         Self::legacy_with(stack, "{}").await

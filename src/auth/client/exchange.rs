@@ -9,11 +9,8 @@ use serde_json::Value;
 
 use super::{Account, answer, client, secure_url};
 use crate::{
-    Error,
-    auth::{
-        AuthError, BearerToken, Credentials, bearer::check_characters, rules::impossible,
-        verifier::Secret,
-    },
+    ConfigError,
+    auth::{AuthError, BearerToken, Credentials, bearer::check_characters, verifier::Secret},
 };
 
 /// Time for which a credential is kept if its issuer does not return an expiry.
@@ -65,12 +62,12 @@ impl TokenExchange {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the URL is malformed, if it neither uses TLS nor leads to this
-    /// machine, or if it is `https://` and neither feature `rustls` nor `native-tls` is enabled.
-    pub fn new(endpoint: &str) -> Result<Self, Error> {
-        let endpoint = secure_url(endpoint)?;
+    /// The URL is malformed, it neither uses TLS nor leads to this machine, or it is `https://` and
+    /// neither feature `rustls` nor `native-tls` is enabled.
+    pub fn new(endpoint: &str) -> Result<Self, ConfigError> {
+        let endpoint = secure_url("endpoint", endpoint)?;
         Ok(Self(Arc::new(Inner {
-            client: client(&endpoint)?,
+            client: client("endpoint", &endpoint)?,
             endpoint,
             account: None,
             resource: None,
@@ -114,14 +111,11 @@ impl TokenExchange {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if neither a resource nor an audience is set, because the token could
-    /// then be valid for any server.
-    pub fn into_credentials(self) -> Result<Credentials, Error> {
+    /// Neither a resource nor an audience is set. The token could then be valid for any server.
+    pub fn into_credentials(self) -> Result<Credentials, ConfigError> {
         if self.0.resource.is_none() && self.0.audience.is_none() {
-            return Err(impossible(
-                "the exchange does not say for whom the token is: name a resource or an audience"
-                    .to_owned(),
-            ));
+            let reason = "it is not set, and `audience` is not either; name the upstream by one";
+            return Err(ConfigError::new("auth", "resource", reason));
         }
         Ok(Credentials::exchange(self))
     }

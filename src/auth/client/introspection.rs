@@ -11,13 +11,12 @@ use tokio::sync::Semaphore;
 
 use super::{Account, answer, client, secure_url};
 use crate::{
-    Error,
+    ConfigError,
     auth::{
         AuthError, Verified, Verifier,
         bearer::MAX_TOKEN_BYTES,
-        claims::Expected,
-        rules::impossible,
-        token_cache::{Memory, REMEMBERED},
+        claims::ClaimRules,
+        token_cache::{DEFAULT_CAPACITY, TokenCache},
     },
 };
 
@@ -31,7 +30,7 @@ const MAX_ASKED: usize = 64;
 ///
 /// The response is checked like the claims of a JWT: `active`, `iss` and `aud` if they are set,
 /// `exp`, `nbf`, `iat`. A valid token is remembered for a [configurable
-/// time](IntrospectionBuilder::remember_for), in which its revocation is not noticed. An invalid
+/// time](IntrospectionBuilder::time_to_live), in which its revocation is not noticed. An invalid
 /// token is not remembered. Limit: 64 tokens are asked about at once. Above it, and while the
 /// server cannot be reached, tokens are refused as
 /// [unavailable](crate::auth::AuthErrorKind::Unavailable).
@@ -55,9 +54,9 @@ struct Inner {
     endpoint: Url,
     client: Client,
     account: Option<Account>,
-    expected: Expected,
-    remember_for: Duration,
-    memory: Memory,
+    claim_rules: ClaimRules,
+    time_to_live: Option<Duration>,
+    token_cache: TokenCache,
     asked: Semaphore,
 }
 
@@ -72,7 +71,7 @@ pub struct IntrospectionBuilder {
     issuers: Vec<String>,
     audiences: Vec<String>,
     any_audience: bool,
-    remember_for: Duration,
+    time_to_live: Option<Duration>,
 }
 
 impl Introspection {
@@ -85,7 +84,7 @@ impl Introspection {
             issuers: Vec::new(),
             audiences: Vec::new(),
             any_audience: false,
-            remember_for: Duration::from_secs(30),
+            time_to_live: Some(Duration::from_secs(30)),
         }
     }
 
@@ -98,7 +97,7 @@ impl Introspection {
             AuthError::unavailable("too many tokens are asked about")
                 .with_retry_after(Duration::from_secs(1))
         })?;
-        let seen = inner.memory.generation();
+        let seen = inner.token_cache.generation();
         let form = [("token", token), ("token_type_hint", "access_token")];
         let mut request = inner.client.post(inner.endpoint.clone()).form(&form);
         if let Some(account) = &inner.account {
@@ -115,10 +114,10 @@ impl Introspection {
             return Err(AuthError::invalid("the token is not active"));
         }
         let now = SystemTime::now();
-        let verified = inner.expected.check(with_subject(said), now)?;
-        if let Some(until) = now.checked_add(inner.remember_for) {
+        let verified = inner.claim_rules.check(with_subject(said), now)?;
+        if let Some(until) = inner.time_to_live.and_then(|time| now.checked_add(time)) {
             let until = verified.expires_at.map_or(until, |time| until.min(time));
-            inner.memory.put(token, &verified, until, 0, seen);
+            inner.token_cache.put(token, &verified, until, 0, seen);
         }
         Ok(verified)
     }
@@ -141,15 +140,15 @@ impl Verifier for Introspection {
     }
 
     fn remembered(&self, token: &str) -> Option<Verified> {
-        self.0.memory.get(token, SystemTime::now())
+        self.0.token_cache.get(token, SystemTime::now())
     }
 }
 
 impl fmt::Debug for Introspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Introspection")
-            .field("expected", &self.0.expected)
-            .field("remembered", &self.0.memory)
+            .field("claim_rules", &self.0.claim_rules)
+            .field("remembered", &self.0.token_cache)
             .finish_non_exhaustive()
     }
 }
@@ -183,9 +182,9 @@ impl IntrospectionBuilder {
     }
 
     /// Sets the time for which a valid token is remembered. A revoked token is accepted for up to
-    /// this time. Zero asks the server each time. Default: 30 s.
-    pub fn remember_for(mut self, time: Duration) -> Self {
-        self.remember_for = time;
+    /// this time. `None` asks the server each time. Default: 30 s.
+    pub fn time_to_live(mut self, time_to_live: impl Into<Option<Duration>>) -> Self {
+        self.time_to_live = time_to_live.into();
         self
     }
 
@@ -193,36 +192,34 @@ impl IntrospectionBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the URL is malformed, if it leads off this machine without TLS, or
-    /// if it is `https://` and neither feature `rustls` nor `native-tls` is enabled. Also if no
-    /// audience is set, or both an audience and `any_audience`.
-    pub fn build(self) -> Result<Introspection, Error> {
-        let endpoint = secure_url(&self.endpoint)?;
-        let client = client(&endpoint)?;
+    /// The URL is malformed, it leads off this machine without TLS, or it is `https://` and neither
+    /// feature `rustls` nor `native-tls` is enabled. Also if no audience is set, or both an audience
+    /// and `any_audience`.
+    pub fn build(self) -> Result<Introspection, ConfigError> {
+        let endpoint = secure_url("endpoint", &self.endpoint)?;
+        let client = client("endpoint", &endpoint)?;
         if self.audiences.is_empty() != self.any_audience {
-            return Err(impossible(
-                "name an audience, or take any by `any_audience`, and not both".to_owned(),
-            ));
+            let reason = "name an audience, or accept any by `any_audience`, and not both";
+            return Err(ConfigError::new("auth", "audience", reason));
         }
-        let expected = Expected {
+        let claim_rules = ClaimRules {
             issuers: (!self.issuers.is_empty()).then_some(self.issuers),
             audiences: (!self.audiences.is_empty()).then_some(self.audiences),
             // The server's `active` includes the expiry (RFC 7662, section 2.2).
             expires: false,
-            ..Expected::default()
+            ..ClaimRules::default()
         };
-        let capacity = if self.remember_for.is_zero() {
-            0
-        } else {
-            REMEMBERED
-        };
+        if self.time_to_live.is_some_and(|time| time.is_zero()) {
+            let reason = "it is zero; give at least 1 ms, or `None`";
+            return Err(ConfigError::new("auth", "time_to_live", reason));
+        }
         Ok(Introspection(Arc::new(Inner {
             endpoint,
             client,
             account: self.account,
-            expected,
-            remember_for: self.remember_for,
-            memory: Memory::new(capacity),
+            claim_rules,
+            time_to_live: self.time_to_live,
+            token_cache: TokenCache::new(DEFAULT_CAPACITY),
             asked: Semaphore::new(MAX_ASKED),
         })))
     }

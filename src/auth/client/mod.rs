@@ -3,7 +3,7 @@
 mod exchange;
 mod introspection;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 use serde_json::{Map, Value};
@@ -11,40 +11,43 @@ use serde_json::{Map, Value};
 pub use exchange::TokenExchange;
 pub use introspection::{Introspection, IntrospectionBuilder};
 
-use super::{AuthError, rules::impossible, verifier::Secret};
-use crate::{Error, util::endpoint};
+use super::{AuthError, verifier::Secret};
+use crate::{ConfigError, util::endpoint};
 
 /// Timeout for the connection to an authorization server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Timeout of a request to an authorization server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Parses a URL that may carry secrets and keys: over TLS, or on this machine.
-pub(super) fn secure_url(url: &str) -> Result<Url, Error> {
+/// Parses the URL of `option`, which may carry secrets and keys: over TLS, or on this machine.
+pub(super) fn secure_url(option: &'static str, url: &str) -> Result<Url, ConfigError> {
+    let wrong = |reason: Cow<'static, str>| ConfigError::new("auth", option, reason);
     let url =
-        Url::parse(url).map_err(|error| impossible(format!("the URL is malformed: {error}")))?;
+        Url::parse(url).map_err(|error| wrong(format!("the URL is malformed: {error}").into()))?;
     if let Some(missing) = endpoint::missing_tls(&url) {
-        return Err(impossible(missing.to_owned()));
+        return Err(wrong(missing.into()));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if endpoint::is_local(&url) => Ok(url),
-        _ => Err(impossible(
-            "the URL of an authorization server has to be https://, or lead to this machine"
-                .to_owned(),
+        _ => Err(wrong(
+            "the URL of an authorization server has to be https://, or lead to this machine".into(),
         )),
     }
 }
 
-/// Builds a client for this URL.
-pub(super) fn client(url: &Url) -> Result<Client, Error> {
+/// Builds a client for the URL of `option`.
+pub(super) fn client(option: &'static str, url: &Url) -> Result<Client, ConfigError> {
     endpoint::direct_if_local(Client::builder(), url)
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_WITHIN)
         .timeout(ANSWER_WITHIN)
         .tcp_nodelay(true)
         .build()
-        .map_err(|error| impossible(format!("cannot set up an HTTP client: {error}")))
+        .map_err(|error| {
+            let reason = format!("an HTTP client cannot be set up: {error}");
+            ConfigError::new("auth", option, reason)
+        })
 }
 
 /// Returns the body of a successful response. Errors contain neither the body nor the URL.

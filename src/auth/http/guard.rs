@@ -1,6 +1,9 @@
 //! The decision on an HTTP request before it goes on.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
 
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
@@ -13,8 +16,8 @@ use super::{
     layer::{RulesOf, Shared},
     message::{Message, Messages},
     mirror,
-    refused::{About, Refused},
-    sessions::{Full, Room},
+    refused::{Refused, RequestFacts},
+    sessions::{LimitReached, Reservation},
 };
 use crate::{
     Audience, Decision, HttpRefusal, Principal,
@@ -22,22 +25,23 @@ use crate::{
         AuthError, AuthErrorKind, Authenticated, Item, Policy, Rules, Verified, bearer_token,
         no_token_in_query,
     },
+    protocol::target::TargetKind,
 };
 
 pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The sender of a request, and its session.
-pub(super) struct Known {
+pub(super) struct Sender {
     pub(super) verified: Verified,
-    pub(super) who: Audience,
+    pub(super) audience: Audience,
     pub(super) session: Session,
-    /// The reserved room, if the request may open a session.
-    pub(super) room: Option<Room>,
+    /// The reserved place, if the request may open a session.
+    pub(super) reservation: Option<Reservation>,
 }
 
 /// The scopes that a request lacks, and a set of scopes that suffices for it.
-struct Denied {
+struct MissingScopes {
     missing: Vec<String>,
     needed: Vec<String>,
 }
@@ -52,36 +56,36 @@ pub(super) enum Session {
     NotOwn,
 }
 
-impl Known {
+impl Sender {
     pub(super) fn principal(&self) -> &Principal {
         &self.verified.principal
     }
 
-    pub(super) fn about(&self) -> About {
-        About {
+    pub(super) fn facts(&self) -> RequestFacts {
+        RequestFacts {
             principal: Some(self.principal().clone()),
-            ..About::default()
+            ..RequestFacts::default()
         }
     }
 }
 
 impl Shared {
     /// Identifies the sender of a request, removes the token, and checks the owner of the session.
-    pub(super) async fn identify(&self, parts: &mut Parts) -> Result<Known, Box<Refused>> {
+    pub(super) async fn identify(&self, parts: &mut Parts) -> Result<Sender, Box<Refused>> {
         let authenticated = match self.authenticate(parts).await {
             Ok(authenticated) => authenticated,
-            Err(error) => return Err(self.refuse(error, About::default())),
+            Err(error) => return Err(self.refuse(error, RequestFacts::default())),
         };
         parts.headers.remove(AUTHORIZATION);
         let verified = authenticated.verified().clone();
         parts.extensions.insert(authenticated);
-        let who = Audience::principal(&verified.principal);
-        let session = self.session(&mut parts.headers, &who);
-        Ok(Known {
+        let audience = Audience::principal(&verified.principal);
+        let session = self.session(&mut parts.headers, &audience);
+        Ok(Sender {
             verified,
-            who,
+            audience,
             session,
-            room: None,
+            reservation: None,
         })
     }
 
@@ -106,11 +110,11 @@ impl Shared {
 
     /// Replaces the id of a session that is not the caller's own by an unknown one. The response is
     /// then the inner service's response to an unknown id, whether the session exists or not.
-    fn session(&self, headers: &mut HeaderMap, who: &Audience) -> Session {
+    fn session(&self, headers: &mut HeaderMap, audience: &Audience) -> Session {
         let mut named = headers.get_all(SESSION_ID).iter();
         let session = match (named.next(), named.next()) {
             (None, _) => Session::None,
-            (Some(only), None) => self.own(only, who),
+            (Some(only), None) => self.own(only, audience),
             (Some(_), Some(_)) => Session::NotOwn,
         };
         if let Session::NotOwn = session
@@ -126,11 +130,11 @@ impl Shared {
         session
     }
 
-    fn own(&self, id: &HeaderValue, who: &Audience) -> Session {
+    fn own(&self, id: &HeaderValue, audience: &Audience) -> Session {
         let Ok(id) = id.to_str() else {
             return Session::NotOwn;
         };
-        match self.sessions.hold(id, who) {
+        match self.sessions.hold(id, audience) {
             Some(held) => Session::Own {
                 id: id.to_owned(),
                 held,
@@ -144,24 +148,24 @@ impl Shared {
         &self,
         parts: &Parts,
         body: &[u8],
-        known: &mut Known,
-    ) -> Result<About, Box<Refused>> {
-        let mut about = known.about();
+        sender: &mut Sender,
+    ) -> Result<RequestFacts, Box<Refused>> {
+        let mut facts = sender.facts();
         let messages = match Messages::read(body) {
             Ok(messages) => messages,
             // The inner service reports the error of a body that is not JSON.
-            Err(error) if !error.is_data() => return Ok(about),
+            Err(error) if !error.is_data() => return Ok(facts),
             Err(_) => {
                 return Err(Refused::bad(
                     StatusCode::BAD_REQUEST,
                     ErrorCode::INVALID_REQUEST,
                     "the body is no JSON-RPC message",
-                    about,
+                    facts,
                 ));
             }
         };
         if let Some(message) = messages.one() {
-            about.say(message);
+            facts.set_message(message);
         }
         if let Err(reason) = mirror::agrees(&parts.headers, &messages) {
             let status = StatusCode::BAD_REQUEST;
@@ -169,25 +173,25 @@ impl Shared {
                 status,
                 ErrorCode::HEADER_MISMATCH,
                 reason,
-                about,
+                facts,
             ));
         }
-        if let Err(denied) = self.check(&messages, known.principal()) {
-            return Err(self.lacking(denied, about));
+        if let Err(denied) = self.check(&messages, sender.principal()) {
+            return Err(self.lacking(denied, facts));
         }
-        let opens = about.method.as_deref() == Some("initialize");
-        if opens && matches!(known.session, Session::None) {
-            match self.sessions.reserve(&known.who) {
-                Ok(room) => known.room = Some(room),
-                Err(Full) => return Err(Refused::no_room(about)),
+        let opens = facts.method.as_deref() == Some("initialize");
+        if opens && matches!(sender.session, Session::None) {
+            match self.sessions.reserve(&sender.audience) {
+                Ok(reservation) => sender.reservation = Some(reservation),
+                Err(LimitReached) => return Err(Refused::no_room(facts)),
             }
         }
-        Ok(about)
+        Ok(facts)
     }
 
     /// Applies the rules if the caller may learn about forbidden names. All missing scopes are
     /// returned at once.
-    fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), Denied> {
+    fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), MissingScopes> {
         let Some(rules) = self.rules.as_ref().map(RulesOf::now) else {
             return Ok(());
         };
@@ -204,32 +208,32 @@ impl Shared {
                 continue;
             }
             denied = true;
-            let known = |all: &mut Vec<String>, more: Vec<String>| {
+            let add = |all: &mut Vec<String>, more: Vec<String>| {
                 for scope in more {
                     if !all.contains(&scope) {
                         all.push(scope);
                     }
                 }
             };
-            known(&mut missing, required.missing(principal));
-            known(&mut needed, required.needed(principal));
+            add(&mut missing, required.missing(principal));
+            add(&mut needed, required.needed(principal));
         }
         match denied {
             false => Ok(()),
-            true => Err(Denied { missing, needed }),
+            true => Err(MissingScopes { missing, needed }),
         }
     }
 
     /// Builds the refusal of a request that lacks scopes. The challenge names all needed scopes,
     /// including those already granted: a client that asks only for the named scopes would lose the
     /// others.
-    fn lacking(&self, denied: Denied, about: About) -> Box<Refused> {
+    fn lacking(&self, denied: MissingScopes, facts: RequestFacts) -> Box<Refused> {
         let needed = AuthError::insufficient_scope(denied.needed);
         let challenge = self.challenge(&needed);
         Refused::by(
             AuthError::insufficient_scope(denied.missing),
             challenge,
-            about,
+            facts,
         )
     }
 
@@ -241,7 +245,7 @@ impl Shared {
         error.www_authenticate(metadata, self.realm.as_deref())
     }
 
-    pub(super) fn refuse(&self, error: AuthError, about: About) -> Box<Refused> {
+    pub(super) fn refuse(&self, error: AuthError, facts: RequestFacts) -> Box<Refused> {
         let mut challenge = self.challenge(&error);
         // The scopes to ask for at first (MCP 2026-07-28, Authorization, "Scope Selection
         // Strategy").
@@ -257,27 +261,28 @@ impl Shared {
             challenge.push_str(&resource.scopes().join(" "));
             challenge.push('"');
         }
-        Refused::by(error, challenge, about)
+        Refused::by(error, challenge, facts)
     }
 
-    /// Passes a refused request to its receiver.
+    /// Counts a refused request, and passes it to its receiver.
     pub(super) async fn report(
         &self,
         http_method: &Method,
         refused: &Refused,
         since: tokio::time::Instant,
     ) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
         let Some(receiver) = &self.on_refusal else {
             return;
         };
-        let about = &refused.about;
+        let facts = &refused.facts;
         let (status, code) = (refused.status, refused.code());
         let mut refusal = HttpRefusal::new("auth", http_method, status, code, &refused.reason);
-        refusal.method = about.method.as_deref();
-        refusal.name = about.name.as_deref();
-        refusal.id = about.id.as_ref();
-        refusal.principal = about.principal.as_ref();
-        refusal.decision = match about.principal {
+        refusal.method = facts.method.as_deref();
+        refusal.name = facts.name.as_deref();
+        refusal.id = facts.id.as_ref();
+        refusal.principal = facts.principal.as_ref();
+        refusal.decision = match facts.principal {
             Some(_) => Decision::Denied,
             None => Decision::Unauthenticated,
         };
@@ -292,12 +297,11 @@ fn is_hidden(rules: &Rules, message: &Message<'_>, method: &str, principal: &Pri
     let Some(target) = message.target() else {
         return rules.needs_target(method);
     };
-    let item = match method {
-        "tools/call" => Item::Tool(target),
-        "prompts/get" => Item::Prompt(target),
-        "completion/complete" => return true,
-        _ if rules.needs_target(method) => Item::Resource(target),
-        _ => return true,
+    let item = match message.target_kind() {
+        Some(TargetKind::Tool) => Item::Tool(target),
+        Some(TargetKind::Prompt) => Item::Prompt(target),
+        Some(TargetKind::Resource | TargetKind::Skill) => Item::Resource(target),
+        Some(TargetKind::Task | TargetKind::Reference) | None => return true,
     };
     !rules.shows(item, principal)
 }

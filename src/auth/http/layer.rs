@@ -1,11 +1,15 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tower::Layer;
 
-use super::{HttpAuth, HttpAuthError, ProtectedResource, sessions::Sessions};
+use super::{HttpAuth, HttpAuthHandle, ProtectedResource, sessions::Sessions};
 use crate::{
-    OnHttpRefusal,
+    ConfigError, OnHttpRefusal,
     auth::{AuthHandle, Rules, Verifier},
 };
 
@@ -28,6 +32,8 @@ pub(super) struct Shared {
     pub(super) max_token: usize,
     pub(super) max_body: usize,
     pub(super) sessions: Arc<Sessions>,
+    /// The number of refused requests.
+    pub(super) refused: AtomicU64,
 }
 
 /// The source of the rules.
@@ -60,8 +66,17 @@ impl HttpAuthLayer {
             max_token: crate::auth::bearer::MAX_TOKEN_BYTES,
             max_body: 4 << 20,
             max_sessions: 10_000,
-            max_sessions_each: 1_000,
-            session_idle: Duration::from_secs(60 * 60),
+            max_sessions_per_principal: 1_000,
+            idle_timeout: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl HttpAuthLayer {
+    /// Returns the handle that reads the layer's statistics.
+    pub fn handle(&self) -> HttpAuthHandle {
+        HttpAuthHandle {
+            shared: self.shared.clone(),
         }
     }
 }
@@ -93,8 +108,8 @@ pub struct HttpAuthLayerBuilder {
     max_token: usize,
     max_body: usize,
     max_sessions: usize,
-    max_sessions_each: usize,
-    session_idle: Duration,
+    max_sessions_per_principal: usize,
+    idle_timeout: Duration,
 }
 
 impl HttpAuthLayerBuilder {
@@ -156,16 +171,16 @@ impl HttpAuthLayerBuilder {
     }
 
     /// Sets the maximum number of sessions of one principal. Default: 1,000.
-    pub fn max_sessions_each(mut self, max: usize) -> Self {
-        self.max_sessions_each = max;
+    pub fn max_sessions_per_principal(mut self, max: usize) -> Self {
+        self.max_sessions_per_principal = max;
         self
     }
 
     /// Sets the time after which an unused session is forgotten. An open stream counts as use. A
     /// forgotten session is unknown to its owner too. Default: 1 h. rmcp itself ends a session
     /// after 5 min without activity.
-    pub fn session_idle(mut self, time: Duration) -> Self {
-        self.session_idle = time;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
         self
     }
 
@@ -173,33 +188,28 @@ impl HttpAuthLayerBuilder {
     ///
     /// # Errors
     ///
-    /// A limit is zero, or the resource names a scope that no token can have. The error names the
-    /// option.
-    pub fn build(self) -> Result<HttpAuthLayer, HttpAuthError> {
+    /// A limit is zero, or the resource names a scope that no token can have.
+    pub fn build(self) -> Result<HttpAuthLayer, ConfigError> {
         for (option, bound) in [
             ("max_token_bytes", self.max_token),
             ("max_body_bytes", self.max_body),
             ("max_sessions", self.max_sessions),
-            ("max_sessions_each", self.max_sessions_each),
+            (
+                "max_sessions_per_principal",
+                self.max_sessions_per_principal,
+            ),
         ] {
             if bound == 0 {
-                return Err(HttpAuthError::option(option, "nothing could ever pass"));
+                let reason = "it is zero, so no request would pass; give at least 1";
+                return Err(ConfigError::new(super::NAME, option, reason));
             }
         }
-        if self.session_idle.is_zero() {
-            return Err(HttpAuthError::option(
-                "session_idle",
-                "no session could be used",
-            ));
+        if self.idle_timeout.is_zero() {
+            let reason = "it is zero, so no session could be used; give at least some seconds";
+            return Err(ConfigError::new(super::NAME, "idle_timeout", reason));
         }
         if let Some(resource) = &self.resource {
-            let scopes = crate::auth::Scopes::all_of(resource.scopes());
-            if let Some(scope) = scopes.impossible() {
-                return Err(HttpAuthError::option(
-                    "resource",
-                    format!("no token can have the scope `{scope}`"),
-                ));
-            }
+            crate::auth::Scopes::all_of(resource.scopes()).check(super::NAME, "resource")?;
         }
         let document = self.resource.as_ref().map(ProtectedResource::encoded);
         Ok(HttpAuthLayer {
@@ -212,10 +222,11 @@ impl HttpAuthLayerBuilder {
                 on_refusal: self.on_refusal,
                 max_token: self.max_token,
                 max_body: self.max_body,
+                refused: AtomicU64::new(0),
                 sessions: Arc::new(Sessions::new(
                     self.max_sessions,
-                    self.max_sessions_each,
-                    self.session_idle,
+                    self.max_sessions_per_principal,
+                    self.idle_timeout,
                 )),
             }),
         })

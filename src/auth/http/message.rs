@@ -8,6 +8,8 @@ use serde::{
     de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use crate::protocol::{methods::Method, target::TargetKind};
+
 /// One JSON-RPC message. A relevant member that occurs twice is an error: a parser that uses the
 /// first and one that uses the last would decide on different requests.
 #[derive(Debug, Default, Deserialize)]
@@ -38,40 +40,31 @@ struct Reference<'a> {
 }
 
 impl Message<'_> {
+    /// Returns the kind of the message's target, by its method.
+    pub(super) fn target_kind(&self) -> Option<TargetKind> {
+        Method::named(self.method.as_deref()?)?.row().target
+    }
+
     /// Returns the target of the message, if it has a single one, as
     /// [`RequestParts::target`](crate::RequestParts::target) defines it.
     pub(super) fn target(&self) -> Option<&str> {
         let params = &self.params;
-        match self.method.as_deref()? {
-            "tools/call" | "prompts/get" => params.name.as_deref(),
-            "resources/read"
-            | "resources/directory/read"
-            | "resources/subscribe"
-            | "resources/unsubscribe"
-            | "skills/get" => params.uri.as_deref(),
-            "tasks/get" | "tasks/update" | "tasks/cancel" => params.task_id.as_deref(),
-            "completion/complete" => {
+        match self.target_kind()? {
+            TargetKind::Tool | TargetKind::Prompt => params.name.as_deref(),
+            TargetKind::Resource | TargetKind::Skill => params.uri.as_deref(),
+            TargetKind::Task => params.task_id.as_deref(),
+            TargetKind::Reference => {
                 let reference = params.reference.as_ref()?;
                 reference.name.0.as_deref().or(reference.uri.0.as_deref())
             }
-            _ => None,
         }
     }
 
     /// Returns the value that `Mcp-Name` mirrors (MCP 2026-07-28, Streamable HTTP, "Standard
     /// Request Headers"; the Tasks extension).
     pub(super) fn mirrored_name(&self) -> Option<&str> {
-        match self.method.as_deref()? {
-            "tools/call"
-            | "prompts/get"
-            | "resources/read"
-            | "resources/subscribe"
-            | "resources/unsubscribe"
-            | "tasks/get"
-            | "tasks/update"
-            | "tasks/cancel" => self.target(),
-            _ => None,
-        }
+        let method = Method::named(self.method.as_deref()?)?;
+        self.target().filter(|_| method.row().is_mirrored)
     }
 }
 

@@ -8,7 +8,7 @@ use http::{
 };
 use serde::Serialize;
 
-use super::HttpAuthError;
+use crate::ConfigError;
 
 /// The well-known path of a protected resource's metadata (RFC 9728, section 3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -60,12 +60,13 @@ impl ProtectedResource {
     ///
     /// The URL is not an absolute `http` or `https` URL, or it has a query, a fragment or user
     /// information.
-    pub fn new(resource: impl Into<String>) -> Result<Self, HttpAuthError> {
+    pub fn new(resource: impl Into<String>) -> Result<Self, ConfigError> {
         let resource = resource.into();
         let wrong = || {
-            HttpAuthError::option(
+            ConfigError::new(
+                super::NAME,
                 "resource",
-                format!("`{resource}` is no resource: give its URL, as in https://mcp.example/mcp"),
+                format!("`{resource}` is not the URL of one; give it as https://mcp.example/mcp"),
             )
         };
         let uri: Uri = resource.parse().map_err(|_| wrong())?;

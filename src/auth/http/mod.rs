@@ -122,8 +122,8 @@
 //! in the caller's own sessions.
 
 mod body;
-mod error;
 mod guard;
+mod handle;
 mod layer;
 mod message;
 mod metadata;
@@ -133,7 +133,10 @@ mod service;
 mod sessions;
 
 pub use body::{HttpAuthBody, PassedBody};
-pub use error::HttpAuthError;
+pub use handle::{HttpAuthHandle, HttpAuthStats};
 pub use layer::{HttpAuthLayer, HttpAuthLayerBuilder};
 pub use metadata::ProtectedResource;
 pub use service::HttpAuth;
+
+/// The name of the layer in errors of its configuration.
+const NAME: &str = "http_auth";

@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Refused {
     pub(super) status: StatusCode,
     pub(super) reason: Cow<'static, str>,
-    pub(super) about: About,
+    pub(super) facts: RequestFacts,
     error: ErrorData,
     challenge: Option<String>,
     retry_after: Option<Duration>,
@@ -33,15 +33,15 @@ pub(super) struct Refused {
 
 /// The known facts of a request.
 #[derive(Debug, Default)]
-pub(super) struct About {
+pub(super) struct RequestFacts {
     pub(super) principal: Option<Principal>,
     pub(super) method: Option<String>,
     pub(super) name: Option<String>,
     pub(super) id: Option<RequestId>,
 }
 
-impl About {
-    pub(super) fn say(&mut self, message: &Message<'_>) {
+impl RequestFacts {
+    pub(super) fn set_message(&mut self, message: &Message<'_>) {
         self.method = message.method.as_deref().map(str::to_owned);
         self.name = message.target().map(str::to_owned);
         self.id = message.id.clone();
@@ -50,12 +50,12 @@ impl About {
 
 impl Refused {
     /// Builds a refusal as in RFC 6750, section 3.
-    pub(super) fn by(error: AuthError, challenge: String, about: About) -> Box<Self> {
+    pub(super) fn by(error: AuthError, challenge: String, facts: RequestFacts) -> Box<Self> {
         let unavailable = error.kind() == AuthErrorKind::Unavailable;
         Box::new(Self {
             status: error.status(),
             reason: error.reason().to_owned().into(),
-            about,
+            facts,
             challenge: (!unavailable).then_some(challenge),
             retry_after: unavailable.then(|| error.retry_after().unwrap_or(RETRY)),
             error: Error::from(error).into(),
@@ -68,12 +68,12 @@ impl Refused {
         status: StatusCode,
         code: ErrorCode,
         reason: &'static str,
-        about: About,
+        facts: RequestFacts,
     ) -> Box<Self> {
         Box::new(Self {
             status,
             reason: reason.into(),
-            about,
+            facts,
             error: ErrorData::new(code, reason, None),
             challenge: None,
             retry_after: None,
@@ -82,23 +82,23 @@ impl Refused {
     }
 
     /// Builds the refusal of a session above the limit.
-    pub(super) fn no_room(about: About) -> Box<Self> {
+    pub(super) fn no_room(facts: RequestFacts) -> Box<Self> {
         let reason = "there is no room for another session";
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let mut refused = Self::bad(status, code::UNAVAILABLE, reason, about);
+        let mut refused = Self::bad(status, code::UNAVAILABLE, reason, facts);
         refused.retry_after = Some(RETRY);
         refused
     }
 
     /// Builds the audit record for a session that is not the caller's own. The caller itself gets
     /// the inner service's response to an unknown session.
-    pub(super) fn not_own(about: About) -> Box<Self> {
+    pub(super) fn not_own(facts: RequestFacts) -> Box<Self> {
         let reason = "the session belongs to another principal, or does not exist";
         Self::bad(
             StatusCode::NOT_FOUND,
             ErrorCode::INVALID_REQUEST,
             reason,
-            about,
+            facts,
         )
     }
 
@@ -109,7 +109,7 @@ impl Refused {
     pub(super) fn into_response(self) -> Response<Bytes> {
         // An unknown id is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would omit it.
         // Clients that accept an omitted id also accept null, but some accept null only.
-        let error = json!({ "jsonrpc": "2.0", "id": self.about.id, "error": self.error });
+        let error = json!({ "jsonrpc": "2.0", "id": self.facts.id, "error": self.error });
         let mut response = Response::new(error.to_string().into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

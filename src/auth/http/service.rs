@@ -15,10 +15,10 @@ use tower::{BoxError, Service};
 
 use super::{
     body::{self, HttpAuthBody, PassedBody, Unread},
-    guard::{Known, SESSION_ID, Session},
+    guard::{SESSION_ID, Sender, Session},
     layer::Shared,
     metadata,
-    refused::{About, Refused},
+    refused::{Refused, RequestFacts},
 };
 
 /// The service of an [`HttpAuthLayer`](super::HttpAuthLayer).
@@ -71,20 +71,20 @@ where
                 return Ok(answer.map(HttpAuthBody::own));
             }
             let verb = request.method().clone();
-            let (request, mut known, about) = match shared.admit(request).await {
+            let (request, mut sender, facts) = match shared.admit(request).await {
                 Ok(admitted) => admitted,
                 Err(refused) => {
                     shared.report(&verb, &refused, since).await;
                     return Ok(refused.into_response().map(HttpAuthBody::own));
                 }
             };
-            if let Session::NotOwn = known.session {
-                shared.report(&verb, &Refused::not_own(about), since).await;
+            if let Session::NotOwn = sender.session {
+                shared.report(&verb, &Refused::not_own(facts), since).await;
             }
             let response = inner.call(request).await?;
-            match shared.follow(&verb, &mut known, &response) {
+            match shared.follow(&verb, &mut sender, &response) {
                 Ok(held) => Ok(response.map(|body| {
-                    let until = (verb == Method::GET).then(|| known.expiry()).flatten();
+                    let until = (verb == Method::GET).then(|| sender.expiry()).flatten();
                     HttpAuthBody::inner(body, held, until)
                 })),
                 Err(refused) => {
@@ -96,7 +96,7 @@ where
     }
 }
 
-impl Known {
+impl Sender {
     /// Returns the timer that ends a long-lived stream when the token expires.
     fn expiry(&self) -> Option<tokio::time::Sleep> {
         let left = self.verified.expires_at?.duration_since(SystemTime::now());
@@ -109,24 +109,24 @@ impl Shared {
     async fn admit<B>(
         &self,
         request: Request<B>,
-    ) -> Result<(Request<PassedBody<B>>, Known, About), Box<Refused>>
+    ) -> Result<(Request<PassedBody<B>>, Sender, RequestFacts), Box<Refused>>
     where
         B: Body<Data = Bytes>,
     {
         let (mut parts, body) = request.into_parts();
-        let mut known = match self.identify(&mut parts).await {
-            Ok(known) => known,
+        let mut sender = match self.identify(&mut parts).await {
+            Ok(sender) => sender,
             Err(mut refused) => {
                 refused.is_last = !body::read_away(body).await;
                 return Err(refused);
             }
         };
         if parts.method != Method::POST {
-            let about = known.about();
+            let facts = sender.facts();
             return Ok((
                 Request::from_parts(parts, Either::Right(body)),
-                known,
-                about,
+                sender,
+                facts,
             ));
         }
         let body = match body::read(body, self.max_body).await {
@@ -137,28 +137,28 @@ impl Shared {
                     Unread::Broken => (StatusCode::BAD_REQUEST, "the body broke off"),
                 };
                 let code = rmcp::model::ErrorCode::INVALID_REQUEST;
-                let mut refused = Refused::bad(status, code, reason, known.about());
+                let mut refused = Refused::bad(status, code, reason, sender.facts());
                 refused.is_last = true;
                 return Err(refused);
             }
         };
-        let about = self.decide(&parts, &body, &mut known)?;
+        let facts = self.decide(&parts, &body, &mut sender)?;
         let body = Either::Left(Full::new(body));
-        Ok((Request::from_parts(parts, body), known, about))
+        Ok((Request::from_parts(parts, body), sender, facts))
     }
 
     /// Learns from a response which sessions exist. Returns the guard of the request's own session.
     fn follow<R>(
         &self,
         verb: &Method,
-        known: &mut Known,
+        sender: &mut Sender,
         response: &Response<R>,
     ) -> Result<Option<Arc<()>>, Box<Refused>> {
-        if let Session::Own { id, held } = &known.session {
+        if let Session::Own { id, held } = &sender.session {
             let gone = response.status() == StatusCode::NOT_FOUND
                 || (*verb == Method::DELETE && response.status().is_success());
             if gone {
-                self.sessions.ended(id);
+                self.sessions.remove(id);
                 return Ok(None);
             }
             return Ok(Some(held.clone()));
@@ -167,14 +167,14 @@ impl Shared {
             return Ok(None);
         };
         // A session that cannot be noted has no owner, so its id must not reach the client.
-        let room = known.room.take();
+        let reservation = sender.reservation.take();
         let noted = opened
             .to_str()
-            .is_ok_and(|id| self.sessions.opened(id, &known.who, room).is_ok());
+            .is_ok_and(|id| self.sessions.add(id, &sender.audience, reservation).is_ok());
         if noted {
             Ok(None)
         } else {
-            Err(Refused::no_room(known.about()))
+            Err(Refused::no_room(sender.facts()))
         }
     }
 }

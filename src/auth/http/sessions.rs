@@ -16,15 +16,15 @@ const MAX_ID: usize = 128;
 /// The known sessions and their owners.
 pub(super) struct Sessions {
     max: usize,
-    max_each: usize,
+    max_per_principal: usize,
     idle: Duration,
-    owners: Mutex<Owners>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Owners {
+struct State {
     sessions: HashMap<Arc<str>, Session>,
-    /// The number of sessions that are being opened, for which room is reserved.
+    /// The number of sessions that are being opened, for which places are reserved.
     reserved: usize,
     /// The number of sessions that each principal has or is opening.
     counts: HashMap<Audience, usize>,
@@ -45,101 +45,114 @@ impl Session {
 
 /// The limit of sessions is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct LimitReached;
 
-/// Room that is reserved for a session that is being opened.
-pub(super) struct Room {
+/// A place that is reserved for a session that is being opened.
+pub(super) struct Reservation {
     sessions: Arc<Sessions>,
-    who: Audience,
+    audience: Audience,
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut owners = self.sessions.owners();
-        owners.reserved -= 1;
-        owners.uncount(&self.who);
+        let mut state = self.sessions.state();
+        state.reserved -= 1;
+        state.uncount(&self.audience);
     }
 }
 
 impl Sessions {
-    pub(super) fn new(max: usize, max_each: usize, idle: Duration) -> Self {
+    pub(super) fn new(max: usize, max_per_principal: usize, idle: Duration) -> Self {
         Self {
             max,
-            max_each,
+            max_per_principal,
             idle,
-            owners: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    fn owners(&self) -> MutexGuard<'_, Owners> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the number of sessions.
+    pub(super) fn count(&self) -> usize {
+        self.state().sessions.len()
     }
 
     /// Returns a guard if the session belongs to this principal. The session counts as used until
     /// the guard is dropped.
-    pub(super) fn hold(&self, id: &str, who: &Audience) -> Option<Arc<()>> {
-        let mut owners = self.owners();
-        let session = owners.sessions.get_mut(id)?;
-        if session.owner != *who || session.is_idle(self.idle) {
+    pub(super) fn hold(&self, id: &str, audience: &Audience) -> Option<Arc<()>> {
+        let mut state = self.state();
+        let session = state.sessions.get_mut(id)?;
+        if session.owner != *audience || session.is_idle(self.idle) {
             return None;
         }
         session.used = Instant::now();
         Some(session.held.clone())
     }
 
-    /// Reserves room for another session of this principal.
-    pub(super) fn reserve(self: &Arc<Self>, who: &Audience) -> Result<Room, Full> {
-        let mut owners = self.owners();
-        owners.make_room(self, who)?;
-        owners.reserved += 1;
-        *owners.counts.entry(who.clone()).or_default() += 1;
-        Ok(Room {
+    /// Reserves a place for another session of this principal.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        audience: &Audience,
+    ) -> Result<Reservation, LimitReached> {
+        let mut state = self.state();
+        state.make_room(self, audience)?;
+        state.reserved += 1;
+        *state.counts.entry(audience.clone()).or_default() += 1;
+        Ok(Reservation {
             sessions: self.clone(),
-            who: who.clone(),
+            audience: audience.clone(),
         })
     }
 
-    /// Notes that this principal has opened this session. Uses `room` if it was reserved before.
-    pub(super) fn opened(&self, id: &str, who: &Audience, room: Option<Room>) -> Result<(), Full> {
+    /// Notes that this principal has opened this session. Uses `reservation` if a place was reserved before.
+    pub(super) fn add(
+        &self,
+        id: &str,
+        audience: &Audience,
+        reservation: Option<Reservation>,
+    ) -> Result<(), LimitReached> {
         if id.len() > MAX_ID {
-            return Err(Full);
+            return Err(LimitReached);
         }
-        let mut owners = self.owners();
-        if room.is_none() {
-            owners.make_room(self, who)?;
+        let mut state = self.state();
+        if reservation.is_none() {
+            state.make_room(self, audience)?;
         }
         let session = Session {
-            owner: who.clone(),
+            owner: audience.clone(),
             used: Instant::now(),
             held: Arc::default(),
         };
-        if let Some(before) = owners.sessions.insert(id.into(), session) {
-            owners.uncount(&before.owner);
+        if let Some(before) = state.sessions.insert(id.into(), session) {
+            state.uncount(&before.owner);
         }
-        *owners.counts.entry(who.clone()).or_default() += 1;
-        // The drop of the room takes the lock again.
-        drop(owners);
-        drop(room);
+        *state.counts.entry(audience.clone()).or_default() += 1;
+        // The drop of the reservation takes the lock again.
+        drop(state);
+        drop(reservation);
         Ok(())
     }
 
     /// Removes a session that has ended.
-    pub(super) fn ended(&self, id: &str) {
-        let mut owners = self.owners();
-        if let Some(session) = owners.sessions.remove(id) {
-            owners.uncount(&session.owner);
+    pub(super) fn remove(&self, id: &str) {
+        let mut state = self.state();
+        if let Some(session) = state.sessions.remove(id) {
+            state.uncount(&session.owner);
         }
     }
 }
 
-impl Owners {
-    fn make_room(&mut self, limits: &Sessions, who: &Audience) -> Result<(), Full> {
-        let is_full = |owners: &Self| {
-            owners.sessions.len() + owners.reserved >= limits.max
-                || owners
+impl State {
+    fn make_room(&mut self, limits: &Sessions, audience: &Audience) -> Result<(), LimitReached> {
+        let is_full = |state: &Self| {
+            state.sessions.len() + state.reserved >= limits.max
+                || state
                     .counts
-                    .get(who)
-                    .is_some_and(|&count| count >= limits.max_each)
+                    .get(audience)
+                    .is_some_and(|&count| count >= limits.max_per_principal)
         };
         if is_full(self) {
             let idle: Vec<_> = self
@@ -150,7 +163,11 @@ impl Owners {
                 self.uncount(&session.owner);
             }
         }
-        if is_full(self) { Err(Full) } else { Ok(()) }
+        if is_full(self) {
+            Err(LimitReached)
+        } else {
+            Ok(())
+        }
     }
 
     fn uncount(&mut self, owner: &Audience) {

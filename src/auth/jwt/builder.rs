@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -9,17 +10,16 @@ use jsonwebtoken::Algorithm;
 use super::{
     Inner, JwtVerifier,
     jwks::Jwks,
-    jwks_refresh::Live,
+    jwks_refresh::JwksRefresh,
     keys::{Key, KeySet},
     parse::Types,
 };
 use crate::{
-    Error,
+    ConfigError,
     auth::{
         bearer::MAX_TOKEN_BYTES,
-        claims::Expected,
-        rules::impossible,
-        token_cache::{Memory, REMEMBERED},
+        claims::ClaimRules,
+        token_cache::{DEFAULT_CAPACITY, TokenCache},
     },
 };
 
@@ -32,8 +32,8 @@ const MAX_LEEWAY: Duration = Duration::from_secs(5 * 60);
 #[must_use = "call `build` to make the verifier"]
 pub struct JwtVerifierBuilder {
     keys: Vec<Key>,
-    /// The reason for which the first invalid key was refused.
-    wrong: Option<String>,
+    /// The error of the first invalid key.
+    invalid: Option<ConfigError>,
     inline: Vec<String>,
     jwks: Option<Jwks>,
     algorithms: Option<Vec<Algorithm>>,
@@ -41,7 +41,7 @@ pub struct JwtVerifierBuilder {
     any_issuer: bool,
     audiences: Vec<String>,
     any_audience: bool,
-    expected: Expected,
+    claim_rules: ClaimRules,
     types: Types,
     max_bytes: usize,
     remembered: usize,
@@ -52,7 +52,7 @@ impl Default for JwtVerifierBuilder {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
-            wrong: None,
+            invalid: None,
             inline: Vec::new(),
             jwks: None,
             algorithms: None,
@@ -60,10 +60,10 @@ impl Default for JwtVerifierBuilder {
             any_issuer: false,
             audiences: Vec::new(),
             any_audience: false,
-            expected: Expected::default(),
+            claim_rules: ClaimRules::default(),
             types: Types::Common,
             max_bytes: MAX_TOKEN_BYTES,
-            remembered: REMEMBERED,
+            remembered: DEFAULT_CAPACITY,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -74,24 +74,24 @@ impl JwtVerifierBuilder {
     /// for HS384, and from 64 bytes on also for HS512. Minimum: 32 random bytes (RFC 7518, section
     /// 3.2). Do not use a secret that a person made up: it can be guessed.
     pub fn secret(self, secret: impl AsRef<[u8]>) -> Self {
-        self.add(Key::secret(None, secret.as_ref()))
+        self.add("secret", Key::secret(None, secret.as_ref()))
     }
 
     /// Adds a public key in PEM: RSA of at least 2048 bits, EC on P-256 or P-384, or Ed25519.
     pub fn pem(self, pem: impl AsRef<[u8]>) -> Self {
-        self.add(Key::pem(None, pem.as_ref()))
+        self.add("pem", Key::pem(None, pem.as_ref()))
     }
 
     /// Adds a public key in PEM for tokens whose header has this `kid`.
     pub fn pem_with_id(self, kid: impl Into<String>, pem: impl AsRef<[u8]>) -> Self {
-        self.add(Key::pem(Some(kid.into()), pem.as_ref()))
+        self.add("pem_with_id", Key::pem(Some(kid.into()), pem.as_ref()))
     }
 
-    fn add(mut self, key: Result<Key, String>) -> Self {
+    fn add(mut self, option: &'static str, key: Result<Key, String>) -> Self {
         match key {
             Ok(key) => self.keys.push(key),
             Err(reason) => {
-                self.wrong.get_or_insert(reason);
+                self.invalid.get_or_insert_with(|| invalid(option, reason));
             }
         }
         self
@@ -107,8 +107,9 @@ impl JwtVerifierBuilder {
     /// issuers, use [`AnyOf`](crate::auth::AnyOf).
     pub fn jwks(mut self, jwks: Jwks) -> Self {
         if self.jwks.replace(jwks).is_some() {
-            self.wrong
-                .get_or_insert_with(|| "two JWK sets that change: use `AnyOf`".to_owned());
+            self.invalid.get_or_insert_with(|| {
+                invalid("jwks", "it is given twice; use `AnyOf` for several issuers")
+            });
         }
         self
     }
@@ -151,13 +152,13 @@ impl JwtVerifierBuilder {
 
     /// Accepts tokens without `exp`.
     pub fn without_expiry(mut self) -> Self {
-        self.expected.expires = false;
+        self.claim_rules.expires = false;
         self
     }
 
     /// Sets the allowed clock difference. Default: 30 s. Limit: 5 min.
     pub fn leeway(mut self, leeway: Duration) -> Self {
-        self.expected.leeway = leeway;
+        self.claim_rules.leeway = leeway;
         self
     }
 
@@ -170,14 +171,14 @@ impl JwtVerifierBuilder {
 
     /// Sets the claim that becomes the principal's subject. Default: `sub`.
     pub fn subject_claim(mut self, claim: impl Into<String>) -> Self {
-        self.expected.subject = claim.into();
+        self.claim_rules.subject = claim.into();
         self
     }
 
     /// Sets the claims that may contain the scopes. The first one that is present is used. Default:
     /// `scope`, then `scp`.
     pub fn scope_claims(mut self, claims: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.expected.scopes = claims.into_iter().map(Into::into).collect();
+        self.claim_rules.scopes = claims.into_iter().map(Into::into).collect();
         self
     }
 
@@ -190,7 +191,7 @@ impl JwtVerifierBuilder {
 
     /// Sets the number of valid tokens that are remembered; 0 disables this. Default: 10,000 (the
     /// least recently used is evicted).
-    pub fn remembered_tokens(mut self, count: usize) -> Self {
+    pub fn max_remembered_tokens(mut self, count: usize) -> Self {
         self.remembered = count;
         self
     }
@@ -205,58 +206,85 @@ impl JwtVerifierBuilder {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) of an invalid configuration: no key, a malformed or weak key, no
-    /// issuer or audience unless waived, or a JWK set with `stale_for` below `refresh_every`.
-    pub fn build(mut self) -> Result<JwtVerifier, Error> {
-        if let Some(wrong) = self.wrong.take() {
-            return Err(impossible(wrong));
+    /// There is no key, a key is malformed or weak, there is no issuer or audience unless waived, or
+    /// the JWK set has a `stale_for` below its `refresh_every`.
+    pub fn build(mut self) -> Result<JwtVerifier, ConfigError> {
+        if let Some(error) = self.invalid.take() {
+            return Err(error);
         }
-        self.expected.issuers = named("issuer", self.issuers, self.any_issuer)?;
-        self.expected.audiences = named("audience", self.audiences, self.any_audience)?;
-        if self.expected.leeway > MAX_LEEWAY {
-            return Err(impossible("a leeway of more than 5 min".to_owned()));
+        self.claim_rules.issuers =
+            accepted(["issuer", "any_issuer"], self.issuers, self.any_issuer)?;
+        self.claim_rules.audiences = accepted(
+            ["audience", "any_audience"],
+            self.audiences,
+            self.any_audience,
+        )?;
+        if self.claim_rules.leeway > MAX_LEEWAY {
+            return Err(invalid(
+                "leeway",
+                "it is more than 5 min; set the clocks right",
+            ));
         }
-        if let Some(jwks) = &self.jwks
-            && (jwks.refresh_every.is_zero() || jwks.stale_for < jwks.refresh_every)
-        {
-            let wrong = "the JWK set is too old before it is fetched again: `stale_for` has to be at least \
-                         `refresh_every`, and that more than nothing";
-            return Err(impossible(wrong.to_owned()));
+        if let Some(jwks) = &self.jwks {
+            if jwks.refresh_every.is_zero() {
+                let reason = "`refresh_every` is zero; give at least some seconds";
+                return Err(invalid("jwks", reason));
+            }
+            if jwks.stale_for < jwks.refresh_every {
+                let reason = "the set would be too old before it is fetched again; give a \
+                              `stale_for` of at least `refresh_every`";
+                return Err(invalid("jwks", reason));
+            }
         }
         let fixed = Arc::new(fixed(self.keys, &self.inline, self.algorithms.as_deref())?);
         if fixed.is_empty() && self.jwks.is_none() {
-            return Err(impossible(
-                "there is no key: give a secret, a PEM, or a JWK set".to_owned(),
-            ));
+            let reason = "there is no key; give a `secret`, a `pem` or a JWK set";
+            return Err(invalid("jwks", reason));
         }
-        let memory = Arc::new(Memory::new(self.remembered));
-        let live = self
-            .jwks
-            .map(|jwks| Live::new(jwks, self.algorithms.clone(), fixed.clone(), memory.clone()));
+        let token_cache = Arc::new(TokenCache::new(self.remembered));
+        let refresh = self.jwks.map(|jwks| {
+            JwksRefresh::new(
+                jwks,
+                self.algorithms.clone(),
+                fixed.clone(),
+                token_cache.clone(),
+            )
+        });
         Ok(JwtVerifier(Arc::new(Inner {
             fixed,
-            live,
+            refresh,
             algorithms: self.algorithms,
-            expected: self.expected,
+            claim_rules: self.claim_rules,
             types: self.types,
             max_bytes: self.max_bytes,
-            memory,
+            token_cache,
             clock: self.clock,
         })))
     }
 }
 
-/// Returns the accepted values of `iss` or `aud`; `None` accepts any.
-fn named(what: &str, names: Vec<String>, any: bool) -> Result<Option<Vec<String>>, Error> {
-    match (names.is_empty(), any) {
+fn invalid(option: &'static str, reason: impl Into<Cow<'static, str>>) -> ConfigError {
+    ConfigError::new("auth", option, reason)
+}
+
+/// Returns the accepted values of `iss` or `aud`; `None` accepts any. The options are the one that
+/// names a value and the one that accepts any.
+fn accepted(
+    [one, any]: [&'static str; 2],
+    names: Vec<String>,
+    accepts_any: bool,
+) -> Result<Option<Vec<String>>, ConfigError> {
+    match (names.is_empty(), accepts_any) {
         (false, false) => Ok(Some(names)),
         (true, true) => Ok(None),
-        (true, false) => Err(impossible(format!(
-            "there is no {what}: name it, or take any by `any_{what}`"
-        ))),
-        (false, true) => Err(impossible(format!(
-            "one {what} is named, and any is taken: which is it?"
-        ))),
+        (true, false) => {
+            let reason = format!("there is no {one}; name it, or accept any by `{any}`");
+            Err(invalid(one, reason))
+        }
+        (false, true) => {
+            let reason = format!("it is set together with `{one}`; leave one of them out");
+            Err(invalid(any, reason))
+        }
     }
 }
 
@@ -264,17 +292,16 @@ fn fixed(
     mut keys: Vec<Key>,
     sets: &[String],
     allowed: Option<&[Algorithm]>,
-) -> Result<KeySet, Error> {
+) -> Result<KeySet, ConfigError> {
     if let Some(allowed) = allowed
         && !keys.iter_mut().all(|key| key.allow(allowed))
     {
-        return Err(impossible(format!(
-            "a key is for none of the algorithms that are allowed: {allowed:?}"
-        )));
+        let reason = format!("a key fits none of {allowed:?}; add an algorithm of its type");
+        return Err(invalid("algorithms", reason));
     }
     for set in sets {
         let set = KeySet::parse(set.as_bytes(), allowed)
-            .map_err(|reason| impossible(format!("the JWK set: {reason}")))?;
+            .map_err(|reason| invalid("jwks_json", format!("the JWK set: {reason}")))?;
         keys.extend(set.into_keys());
     }
     Ok(KeySet::new(keys))

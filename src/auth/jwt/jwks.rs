@@ -77,12 +77,12 @@ impl Jwks {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the URL is malformed, if it is `http://` and not on the loopback
-    /// interface, or if it is `https://` and neither feature `rustls` nor `native-tls` is enabled.
+    /// The URL is malformed, it is `http://` and not on the loopback interface, or it is `https://`
+    /// and neither feature `rustls` nor `native-tls` is enabled.
     #[cfg(feature = "auth-client")]
-    pub fn url(url: &str) -> Result<Self, crate::Error> {
-        let url = crate::auth::client::secure_url(url)?;
-        let client = crate::auth::client::client(&url)?;
+    pub fn url(url: &str) -> Result<Self, crate::ConfigError> {
+        let url = crate::auth::client::secure_url("url", url)?;
+        let client = crate::auth::client::client("url", &url)?;
         Ok(Self::over(Arc::new(move || {
             let request = client.get(url.clone());
             async move { crate::auth::client::body(request, MAX_JWKS_BYTES).await }.boxed()

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{jwks::Jwks, keys::KeySet};
-use crate::auth::{AuthError, token_cache::Memory};
+use crate::auth::{AuthError, token_cache::TokenCache};
 
 /// Timeout of a fetch.
 const FETCH_WITHIN: Duration = Duration::from_secs(10);
@@ -30,12 +30,12 @@ const WAITING: usize = 1_000;
 /// Stands for a time that is too far in the future to be represented.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-pub(super) struct Live {
+pub(super) struct JwksRefresh {
     jwks: Jwks,
     allowed: Option<Vec<Algorithm>>,
-    /// The keys that are not from the set. Their tokens are in the same memory.
+    /// The keys that are not from the set. Their tokens are in the same cache.
     fixed: Arc<KeySet>,
-    memory: Arc<Memory>,
+    token_cache: Arc<TokenCache>,
     state: Mutex<State>,
     /// The origin of the times below.
     base: Instant,
@@ -81,18 +81,18 @@ enum Cause {
     UnknownKey(Option<String>),
 }
 
-impl Live {
+impl JwksRefresh {
     pub(super) fn new(
         jwks: Jwks,
         allowed: Option<Vec<Algorithm>>,
         fixed: Arc<KeySet>,
-        memory: Arc<Memory>,
+        token_cache: Arc<TokenCache>,
     ) -> Arc<Self> {
         Arc::new(Self {
             jwks,
             allowed,
             fixed,
-            memory,
+            token_cache,
             state: Mutex::default(),
             base: Instant::now(),
             due: AtomicU64::new(0),
@@ -215,20 +215,20 @@ impl Live {
         state.flight = Some(flight.clone());
         state.begun += 1;
         let landing = Landing {
-            live: self.clone(),
+            refresh: self.clone(),
             cause,
             _over: over,
         };
         tokio::spawn(async move {
             // A fetch that panics counts as failed. Otherwise no time for the next fetch would be
             // set.
-            let fetch = AssertUnwindSafe(async { (landing.live.jwks.fetch)().await });
+            let fetch = AssertUnwindSafe(async { (landing.refresh.jwks.fetch)().await });
             let fetched = tokio::time::timeout(FETCH_WITHIN, fetch.catch_unwind()).await;
             let fetched = fetched.unwrap_or_else(|_| Ok(Err("no answer in time".to_owned())));
             let fetched = fetched.unwrap_or_else(|_| Err("the fetch panicked".to_owned()));
-            let allowed = landing.live.allowed.as_deref();
+            let allowed = landing.refresh.allowed.as_deref();
             let keys = fetched.and_then(|json| KeySet::parse(&json, allowed));
-            landing.live.install(keys, now, &landing.cause);
+            landing.refresh.install(keys, now, &landing.cause);
         });
         flight
     }
@@ -254,8 +254,8 @@ impl Live {
                     // This happens under the lock and before any later fetch, so that a token
                     // verified with a removed key is not remembered.
                     let keys = state.keys.clone();
-                    self.memory
-                        .forget(|key| keys.has(key) || self.fixed.has(key));
+                    self.token_cache
+                        .retain_keys(|key| keys.has(key) || self.fixed.has(key));
                 }
                 let dead = self.since_base(after(started, self.jwks.stale_for));
                 self.dead.store(dead, Ordering::Release);
@@ -292,13 +292,13 @@ impl State {
 
 /// Ends a fetch, also when the runtime drops its task.
 struct Landing {
-    live: Arc<Live>,
+    refresh: Arc<JwksRefresh>,
     cause: Cause,
     _over: watch::Sender<()>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.live.state().flight = None;
+        self.refresh.state().flight = None;
     }
 }

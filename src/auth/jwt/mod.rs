@@ -19,11 +19,11 @@ pub use builder::JwtVerifierBuilder;
 pub use jwks::Jwks;
 
 use self::{
-    jwks_refresh::Live,
+    jwks_refresh::JwksRefresh,
     keys::{KeySet, Signed},
     parse::{Compact, Types},
 };
-use super::{AuthError, Verified, Verifier, claims::Expected, token_cache::Memory};
+use super::{AuthError, Verified, Verifier, claims::ClaimRules, token_cache::TokenCache};
 
 /// Time for which a token without an expiry is remembered before it is verified again.
 const WITHOUT_EXPIRY: Duration = Duration::from_secs(5 * 60);
@@ -71,12 +71,12 @@ pub struct JwtVerifier(Arc<Inner>);
 
 struct Inner {
     fixed: Arc<KeySet>,
-    live: Option<Arc<Live>>,
+    refresh: Option<Arc<JwksRefresh>>,
     algorithms: Option<Vec<Algorithm>>,
-    expected: Expected,
+    claim_rules: ClaimRules,
     types: Types,
     max_bytes: usize,
-    memory: Arc<Memory>,
+    token_cache: Arc<TokenCache>,
     clock: Clock,
 }
 
@@ -87,12 +87,12 @@ impl JwtVerifier {
     }
 
     /// Verifies a token as far as this is possible without fetching a JWK set.
-    fn verify_now<'a>(&self, token: &'a str) -> Result<Verified, Undecided<'a>> {
+    fn verify_now<'a>(&self, token: &'a str) -> Result<Verified, NotVerified<'a>> {
         let inner = &self.0;
         if token.len() > inner.max_bytes {
             return Err(AuthError::invalid("the token is too long").into());
         }
-        let seen = inner.memory.generation();
+        let seen = inner.token_cache.generation();
         let compact = Compact::parse(token, inner.types)?;
         if let Some(allowed) = &inner.algorithms
             && !allowed.contains(&compact.algorithm)
@@ -101,27 +101,27 @@ impl JwtVerifier {
         }
         match inner.fixed.verify(&compact) {
             Signed::By(key) => Ok(self.accept(token, &compact, key, seen)?),
-            _ if inner.live.is_some() => Err(Undecided::AskSet(Box::new(compact))),
+            _ if inner.refresh.is_some() => Err(NotVerified::AskSet(Box::new(compact))),
             _ => Err(AuthError::invalid("no key has signed the token").into()),
         }
     }
 
     async fn verify_by_set(
         &self,
-        live: &Arc<Live>,
+        refresh: &Arc<JwksRefresh>,
         token: &str,
         compact: Box<Compact<'_>>,
     ) -> Result<Verified, AuthError> {
-        let (arrived, kid) = (live.arrived(), compact.kid.as_deref());
+        let (arrived, kid) = (refresh.arrived(), compact.kid.as_deref());
         for _ in 0..3 {
-            let seen = self.0.memory.generation();
-            let snapshot = live.snapshot().await?;
+            let seen = self.0.token_cache.generation();
+            let snapshot = refresh.snapshot().await?;
             match snapshot.keys.verify(&compact) {
                 Signed::By(key) => return self.accept(token, &compact, key, seen),
                 Signed::Not => break,
                 // A token with invalid claims is refused whichever key has signed it.
                 Signed::Unknown if self.check(&compact).is_err() => break,
-                Signed::Unknown if live.look_again(&snapshot, arrived, kid).await? => {}
+                Signed::Unknown if refresh.look_again(&snapshot, arrived, kid).await? => {}
                 Signed::Unknown => break,
             }
         }
@@ -141,7 +141,7 @@ impl JwtVerifier {
             .expires_at
             .or_else(|| now.checked_add(WITHOUT_EXPIRY));
         if let Some(until) = until {
-            self.0.memory.put(token, &verified, until, key, seen);
+            self.0.token_cache.put(token, &verified, until, key, seen);
         }
         Ok(verified)
     }
@@ -149,18 +149,18 @@ impl JwtVerifier {
     /// Checks the claims of the token. Also returns the time of the check.
     fn check(&self, compact: &Compact<'_>) -> Result<(Verified, SystemTime), AuthError> {
         let now = (self.0.clock)();
-        let verified = self.0.expected.check(compact.claims()?, now)?;
+        let verified = self.0.claim_rules.check(compact.claims()?, now)?;
         Ok((verified, now))
     }
 }
 
 /// The reason for which [`JwtVerifier::verify_now`] does not accept a token.
-enum Undecided<'a> {
+enum NotVerified<'a> {
     Refused(AuthError),
     AskSet(Box<Compact<'a>>),
 }
 
-impl From<AuthError> for Undecided<'_> {
+impl From<AuthError> for NotVerified<'_> {
     fn from(error: AuthError) -> Self {
         Self::Refused(error)
     }
@@ -168,13 +168,13 @@ impl From<AuthError> for Undecided<'_> {
 
 impl Verifier for JwtVerifier {
     fn verify<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Verified, AuthError>> {
-        match (self.verify_now(token), &self.0.live) {
+        match (self.verify_now(token), &self.0.refresh) {
             (Ok(verified), _) => Box::pin(ready(Ok(verified))),
-            (Err(Undecided::AskSet(compact)), Some(live)) => {
-                Box::pin(self.verify_by_set(live, token, compact))
+            (Err(NotVerified::AskSet(compact)), Some(refresh)) => {
+                Box::pin(self.verify_by_set(refresh, token, compact))
             }
-            (Err(Undecided::Refused(error)), _) => Box::pin(ready(Err(error))),
-            (Err(Undecided::AskSet(_)), None) => {
+            (Err(NotVerified::Refused(error)), _) => Box::pin(ready(Err(error))),
+            (Err(NotVerified::AskSet(_)), None) => {
                 Box::pin(ready(Err(AuthError::invalid("there is no key"))))
             }
         }
@@ -182,19 +182,23 @@ impl Verifier for JwtVerifier {
 
     fn remembered(&self, token: &str) -> Option<Verified> {
         let inner = &self.0;
-        if inner.live.as_ref().is_some_and(|live| !live.is_fresh()) {
+        if inner
+            .refresh
+            .as_ref()
+            .is_some_and(|refresh| !refresh.is_fresh())
+        {
             return None;
         }
-        inner.memory.get(token, (inner.clock)())
+        inner.token_cache.get(token, (inner.clock)())
     }
 }
 
 impl fmt::Debug for JwtVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JwtVerifier")
-            .field("expected", &self.0.expected)
+            .field("claim_rules", &self.0.claim_rules)
             .field("algorithms", &self.0.algorithms)
-            .field("remembered", &self.0.memory)
+            .field("remembered", &self.0.token_cache)
             .finish_non_exhaustive()
     }
 }

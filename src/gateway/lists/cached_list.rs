@@ -17,6 +17,8 @@ pub(in crate::gateway) struct CachedList<T> {
     pub(in crate::gateway) items: Vec<T>,
     /// The positions of the items, by the member's own names or URIs.
     pub(in crate::gateway) keys: HashMap<Box<str>, usize>,
+    /// The member's options that match none of the items, by their positions.
+    pub(super) unmatched: Box<[usize]>,
     /// The audience that an inner layer set, if it is narrower than the key.
     pub(in crate::gateway) private: Option<PrivateTo>,
     /// Other callers of the key may be shown it too.
@@ -64,6 +66,7 @@ impl<T> ListCache<T> {
 pub(in crate::gateway) type Fetched<T> = Result<Arc<CachedList<T>>, Error>;
 
 /// A fetch that all callers of the list share.
+#[derive(Clone)]
 pub(in crate::gateway) struct SharedFetch<T> {
     pub(super) id: u64,
     pub(super) change: u64,

@@ -10,29 +10,18 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    FutureExt,
-    future::{BoxFuture, Shared},
-};
-use rmcp::model::CacheScope;
+use futures::FutureExt;
+use rmcp::model::{Prompt, Resource, ResourceTemplate, Skill, Tool};
 use tokio::time::Instant;
 
 use super::{
+    all_pages::{AllPages, fetch_pages},
     cached_list::{CachedList, Fetched, SharedFetch},
-    list_item::{ListItem, Page},
+    list_item::ListItem,
     list_key::{ListKey, tick},
     listed_member::{Age, ListedMember},
 };
-use crate::gateway::notifier::ChangeNotifier;
-use crate::{
-    Audience, CallContext, Error, McpRequest, ServedBy,
-    context::{OnlyDeclared, audience::PrivateTo, next_id},
-    protocol::{
-        pages::{Next, Pages},
-        unreadable_items::Listing,
-    },
-    util::panics,
-};
+use crate::{CallContext, Error, ServedBy, context::OnlyDeclared, util::panics};
 
 /// The maximum duration of a fetch for which no list request waits any more.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
@@ -44,14 +33,9 @@ const MAX_FETCHING: usize = 256;
 /// The time for which a method that a member does not implement is not requested again.
 const UNSUPPORTED_FOR: Duration = Duration::from_secs(60);
 
-/// The maximum lifetime of a list, whatever the server hints. Value: one day.
-const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
-
 /// A fetch that a caller waits for.
 pub(in crate::gateway) struct JoinedFetch<T> {
-    done: Shared<BoxFuture<'static, Fetched<T>>>,
-    since: Instant,
-    late: Arc<AtomicBool>,
+    shared: SharedFetch<T>,
     /// The fetch was begun for this caller.
     own: bool,
 }
@@ -71,7 +55,6 @@ impl ListedMember {
         context: &CallContext,
         age: Age,
         timeout: Duration,
-        notifier: &ChangeNotifier,
     ) -> Part<T> {
         let key = self.list_key(context);
         let known = self.cached::<T>(&key);
@@ -85,10 +68,9 @@ impl ListedMember {
                 error: None,
             };
         }
-        let begun = self.fetch::<T>(context, key, notifier);
-        let (end, late) = (begun.since + timeout, begun.late.clone());
-        let fetched =
-            tokio::time::timeout_at(end, self.await_fetch(begun, context, notifier)).await;
+        let joined = self.fetch::<T>(context, key);
+        let (end, late) = (joined.shared.since + timeout, joined.shared.late.clone());
+        let fetched = tokio::time::timeout_at(end, self.await_fetch(joined, context)).await;
         let last = known.map(|(list, _)| list);
         let (list, stale, error) = match fetched {
             Ok(Ok(list)) => (Some(list), false, None),
@@ -111,24 +93,15 @@ impl ListedMember {
     /// private to another audience, the list is fetched again for this caller alone.
     async fn await_fetch<T: ListItem>(
         self: &Arc<Self>,
-        begun: JoinedFetch<T>,
+        joined: JoinedFetch<T>,
         context: &CallContext,
-        notifier: &ChangeNotifier,
     ) -> Fetched<T> {
-        let list = begun.done.await?;
-        if list.shareable || begun.own {
+        let list = joined.shared.done.await?;
+        if list.shareable || joined.own {
             return Ok(list);
         }
-        fetch_all::<T>(Fetch {
-            member: self.clone(),
-            context: shared_context(context),
-            key: self.list_key(context),
-            id: tick(),
-            change: self.change_count::<T>(),
-            late: begun.late,
-            notifier: notifier.clone(),
-        })
-        .await
+        let (key, change) = (self.list_key(context), self.change_count::<T>());
+        fetch_all::<T>(Fetch::new(self, context, key, change, joined.shared.late)).await
     }
 
     /// Starts a fetch, or joins the one in progress. It continues without a waiting caller, so that
@@ -138,71 +111,66 @@ impl ListedMember {
         self: &Arc<Self>,
         context: &CallContext,
         key: ListKey,
-        notifier: &ChangeNotifier,
     ) -> JoinedFetch<T> {
         let change = self.change_count::<T>();
         let mut fetching = T::of(&self.lists).fetching();
-        if let Some(begun) = fetching.get(&key)
-            && begun.change == change
-        {
+        let present = fetching.get(&key);
+        if let Some(present) = present.filter(|present| present.change == change) {
             return JoinedFetch {
-                done: begun.done.clone(),
-                since: begun.since,
-                late: begun.late.clone(),
+                shared: present.clone(),
                 own: false,
             };
         }
-        let id = tick();
-        let late = Arc::new(AtomicBool::new(false));
-        let fetch = fetch_all::<T>(Fetch {
-            member: self.clone(),
-            context: shared_context(context),
-            key: key.clone(),
-            id,
-            change,
-            late: late.clone(),
-            notifier: notifier.clone(),
-        });
-        if fetching.len() >= MAX_FETCHING && !fetching.contains_key(&key) {
-            return JoinedFetch {
-                done: fetch.boxed().shared(),
-                since: Instant::now(),
-                late,
-                own: true,
-            };
-        }
-        let task = tokio::spawn(fetch);
-        let done = task
-            .map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
-            .boxed()
-            .shared();
         // A list that changes while callers wait for it does not restart their wait.
-        let since = fetching
-            .get(&key)
-            .map_or_else(Instant::now, |begun| begun.since);
-        let begun = SharedFetch {
+        let since = present.map_or_else(Instant::now, |present| present.since);
+        let is_detached = present.is_some() || fetching.len() < MAX_FETCHING;
+        let late = Arc::new(AtomicBool::new(false));
+        let fetch = Fetch::new(self, context, key.clone(), change, late.clone());
+        let id = fetch.id;
+        let fetched = fetch_all::<T>(fetch);
+        let done = match is_detached {
+            true => detached(fetched).boxed(),
+            false => fetched.boxed(),
+        };
+        let shared = SharedFetch {
             id,
             change,
-            since,
-            late: late.clone(),
-            done: done.clone(),
-        };
-        fetching.insert(key, begun);
-        JoinedFetch {
-            done,
             since,
             late,
-            own: true,
+            done: done.shared(),
+        };
+        if is_detached {
+            fetching.insert(key, shared.clone());
         }
+        JoinedFetch { shared, own: true }
     }
 }
 
+/// Runs a fetch in a task of its own.
+fn detached<T: ListItem>(
+    fetched: impl Future<Output = Fetched<T>> + Send + 'static,
+) -> impl Future<Output = Fetched<T>> {
+    let task = tokio::spawn(fetched);
+    task.map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
+}
+
 impl ListedMember {
-    /// Logs, once for each kind of list, that the list is not read to its end.
-    fn log_cut_short<T: ListItem>(&self, why: &str) {
-        if !T::of(&self.lists).cut_short.swap(true, Ordering::Relaxed) {
-            let noun = T::NOUN;
-            tracing::warn!(member = %self.name, noun, why, "a list is not followed further");
+    /// Fetches, once, the lists that no caller has asked for: a filter may be about their items.
+    fn fetch_all_lists(self: &Arc<Self>) {
+        if self.is_per_caller() || self.checks.completing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let context = CallContext::background();
+        self.fetch_missing::<Tool>(&context);
+        self.fetch_missing::<Prompt>(&context);
+        self.fetch_missing::<Resource>(&context);
+        self.fetch_missing::<ResourceTemplate>(&context);
+        self.fetch_missing::<Skill>(&context);
+    }
+
+    fn fetch_missing<T: ListItem>(self: &Arc<Self>, context: &CallContext) {
+        if T::of(&self.lists).cached.values().is_empty() {
+            drop(self.fetch::<T>(context, self.list_key(context)));
         }
     }
 }
@@ -225,16 +193,41 @@ struct Fetch {
     id: u64,
     change: u64,
     late: Arc<AtomicBool>,
-    notifier: ChangeNotifier,
 }
 
 impl Fetch {
+    fn new(
+        member: &Arc<ListedMember>,
+        context: &CallContext,
+        key: ListKey,
+        change: u64,
+        late: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            member: member.clone(),
+            context: shared_context(context),
+            key,
+            id: tick(),
+            change,
+            late,
+        }
+    }
+
     /// Builds a list from the fetched pages, and caches it for its audience.
     fn cache<T: ListItem>(&self, listing: AllPages<T>, now: Instant) -> Arc<CachedList<T>> {
         let page = listing.page;
         let unrestricted = listing.private.is_none();
+        let keys = by_key(&page.items);
+        let unmatched = match listing.is_whole {
+            true => self
+                .member
+                .checks
+                .unmatched_by(&self.member, &page.items, &keys),
+            false => Box::default(),
+        };
         let list = Arc::new(CachedList {
-            keys: by_key(&page.items),
+            keys,
+            unmatched,
             items: page.items,
             private: listing.private,
             shareable: listing.shareable,
@@ -254,12 +247,15 @@ impl Fetch {
                 false => self.key.clone(),
             };
             T::of(&self.member.lists).cached.set(key, list.clone());
+            if self.member.check_options(&list) {
+                self.member.fetch_all_lists();
+            }
         }
         list
     }
 }
 
-/// Removes a fetch from the shelf when it ends, also by a panic in an inner layer or with its
+/// Removes a fetch from the cache when it ends, also by a panic in an inner layer or with its
 /// runtime. Otherwise callers would wait for a fetch that never completes.
 struct FetchGuard<'a, T: ListItem> {
     fetch: &'a Fetch,
@@ -302,7 +298,7 @@ async fn fetch_all<T: ListItem>(fetch: Fetch) -> Fetched<T> {
         && fetch.late.load(Ordering::Acquire)
         && let Some(change) = T::CHANGE
     {
-        fetch.notifier.changed(change);
+        member.notifier.changed(change);
     }
     known
 }
@@ -314,87 +310,4 @@ fn by_key<T: ListItem>(items: &[T]) -> HashMap<Box<str>, usize> {
         keys.entry(item.key().into()).or_insert(index);
     }
     keys
-}
-
-/// All pages of a list, joined.
-struct AllPages<T> {
-    page: Page<T>,
-    expires: Option<Instant>,
-    /// Every page is marked as public.
-    public: bool,
-    private: Option<PrivateTo>,
-    shareable: bool,
-}
-
-impl<T> AllPages<T> {
-    /// The list of a member that does not implement the method: empty.
-    fn nothing(expires: Instant) -> Self {
-        Self {
-            page: Page::default(),
-            expires: Some(expires),
-            public: false,
-            private: None,
-            shareable: true,
-        }
-    }
-}
-
-async fn fetch_pages<T: ListItem>(
-    member: &Arc<ListedMember>,
-    context: &CallContext,
-) -> Result<AllPages<T>, Error> {
-    let began = Instant::now();
-    let mut whole: Option<Page<T>> = None;
-    let mut private: Option<PrivateTo> = None;
-    let mut shareable = true;
-    let mut public = true;
-    let audience = Audience::of(context);
-    let mut cursor = None;
-    let mut pages = Pages::default();
-    loop {
-        let mut context = context.clone();
-        context.id = next_id();
-        let request = McpRequest::from_parts(T::request(cursor.take()), context);
-        let listing = Listing::of(&request.message);
-        let response = member.call(request).await?;
-        if let Some(page) = response.private_to() {
-            // An inner layer may identify the caller more precisely.
-            shareable &= response.is_for(&audience);
-            private = Some(private.unwrap_or_default().and(page));
-        }
-        let mut page = T::page(response.into_result())?;
-        let misfits = T::complete(&mut page.items);
-        if let Some(listing) = listing.filter(|_| !misfits.is_empty()) {
-            member.unreadable.add(listing.method, &misfits);
-            member.unreadable.log(&member.name, &misfits);
-        }
-        public &= page.cache_scope == Some(CacheScope::Public);
-        let next = page.next_cursor.take();
-        let all = match whole.take() {
-            None => page,
-            Some(mut all) => {
-                all.append(page);
-                all
-            }
-        };
-        match pages.after(next) {
-            Next::Page(next) => {
-                cursor = Some(next);
-                whole = Some(all);
-                continue;
-            }
-            Next::End => {}
-            Next::CutShort(why) => member.log_cut_short::<T>(why),
-        }
-        let ttl = all
-            .ttl_ms
-            .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
-        return Ok(AllPages {
-            page: all,
-            expires: ttl.map(|ttl| began + ttl),
-            public,
-            private,
-            shareable,
-        });
-    }
 }

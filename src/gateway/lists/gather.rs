@@ -11,7 +11,6 @@ use super::{
     listed_member::{Age, ListedMember},
     merge::{MergedList, MergedLists, Rules, merge, sources},
 };
-use crate::gateway::notifier::ChangeNotifier;
 use crate::{CallContext, Error};
 
 /// The members for which a merged list is not complete.
@@ -40,14 +39,13 @@ pub(in crate::gateway) async fn gather<T: ListItem>(
     key: ListKey,
     merged: &MergedLists,
     rules: &Rules,
-    notifier: &ChangeNotifier,
     context: &CallContext,
     age: Age,
 ) -> Gathered<T> {
     let timeout = rules.list_timeout;
     let parts = members
         .iter()
-        .map(|member| member.list_part::<T>(context, age, timeout, notifier));
+        .map(|member| member.list_part::<T>(context, age, timeout));
     let parts: Vec<Part<T>> = join_all(parts).await;
     let mut report = ListReport::default();
     for part in parts.iter().filter(|part| part.stale) {

@@ -76,6 +76,13 @@ impl<V: Clone> ByListKey<V> {
         Some(value.clone())
     }
 
+    pub(in crate::gateway) fn values(&self) -> Vec<V> {
+        self.map()
+            .values()
+            .map(|(value, _)| value.clone())
+            .collect()
+    }
+
     pub(in crate::gateway) fn set(&self, key: ListKey, value: V) {
         let mut map = self.map();
         if map.len() >= MAX_KEYS && !map.contains_key(&key) {

@@ -9,8 +9,9 @@ use super::{
     cached_list::{CachedList, ListCache},
     list_item::{ForEachItem, ListItem, PerItem},
     list_key::{ByListKey, ListKey},
+    option_checks::Checks,
 };
-use crate::gateway::{members::active_member::ActiveMember, names::uris};
+use crate::gateway::{members::active_member::ActiveMember, names::uris, notifier::ChangeNotifier};
 use crate::{CallContext, ToolHints};
 
 /// The maximum age of a list while a caller requests its pages.
@@ -27,13 +28,17 @@ impl PerItem for Caches {
 pub(in crate::gateway) struct ListedMember {
     member: Arc<ActiveMember>,
     pub(super) lists: ForEachItem<Caches>,
+    pub(super) checks: Checks,
+    pub(super) notifier: ChangeNotifier,
 }
 
 impl ListedMember {
-    pub(in crate::gateway) fn new(member: ActiveMember) -> Self {
+    pub(in crate::gateway) fn new(member: ActiveMember, notifier: ChangeNotifier) -> Self {
         Self {
+            checks: Checks::of(&member.options),
             member: Arc::new(member),
             lists: ForEachItem::default(),
+            notifier,
         }
     }
 }

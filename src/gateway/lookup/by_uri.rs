@@ -83,8 +83,7 @@ impl Shared {
             && member.begin_suggestion_fetch::<T>(context)
         {
             let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
-            let part =
-                member.list_part::<T>(context, Age::Any, self.rules.list_timeout, &self.notifier);
+            let part = member.list_part::<T>(context, Age::Any, self.rules.list_timeout);
             // Without the list, the URI is taken as an outward one.
             let _ = tokio::time::timeout(timeout, part).await;
         }

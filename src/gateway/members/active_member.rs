@@ -1,6 +1,7 @@
 //! A member at its place in a gateway.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -20,9 +21,9 @@ use super::{
     per_caller::{Factory, PerCaller, Source},
     state::{MemberState, State},
 };
-use crate::gateway::names::{prefix::Prefix, uris::UriPrefix};
+use crate::gateway::names::{prefix::Prefix, style::Style, uris::UriPrefix};
 use crate::{
-    Error, McpRequest, McpResponse, Principal,
+    Error, Item, McpRequest, McpResponse, Principal,
     caller::Era,
     protocol::unreadable_items::{LeftOut, Listing, UnreadableLog},
 };
@@ -40,6 +41,7 @@ pub(in crate::gateway) struct ActiveMember {
     pub(in crate::gateway) place: u64,
     pub(in crate::gateway) priority: i32,
     pub(in crate::gateway) prefix: Prefix,
+    pub(in crate::gateway) style: Arc<Style>,
     pub(in crate::gateway) uris: UriPrefix,
     pub(in crate::gateway) options: Options,
     source: Source,
@@ -58,6 +60,7 @@ impl ActiveMember {
         member: Member,
         place: u64,
         prefix: Prefix,
+        style: Arc<Style>,
         removed: CancellationToken,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -71,6 +74,7 @@ impl ActiveMember {
             place,
             priority: member.priority,
             prefix,
+            style,
             options: member.options,
             source: member.source,
             changes: Changes::default(),
@@ -94,6 +98,33 @@ impl ActiveMember {
     /// Returns `true` if the gateway changes nothing between this member and its callers.
     pub(in crate::gateway) fn is_transparent(&self) -> bool {
         self.prefix == Prefix::Never && self.options.change_nothing()
+    }
+
+    /// Returns the outward name or URI of an item. Where only the other members' lists decide
+    /// between two names, the prefixed one comes first, and the name without a prefix second.
+    pub(in crate::gateway) fn outward_names<'a>(
+        &self,
+        inner: Item<'a>,
+    ) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
+        let given = self.options.override_of(inner);
+        if let Some(name) = given.and_then(|given| given.name.clone()) {
+            return (name.into(), None);
+        }
+        let name = match inner {
+            Item::Tool(name) | Item::Prompt(name) => name,
+            Item::Resource(uri) | Item::ResourceTemplate(uri) | Item::Skill(uri) => {
+                return (self.uris.outward(uri), None);
+            }
+        };
+        let prefixed = || {
+            let prefixed = self.style.prefixed(&self.name, name);
+            Cow::Owned(self.style.fit(&prefixed, 0).into_owned())
+        };
+        match self.prefix {
+            Prefix::Always => (prefixed(), None),
+            Prefix::Never => (name.into(), None),
+            Prefix::OnCollision => (prefixed(), Some(self.style.fit(name, 0))),
+        }
     }
 
     pub(in crate::gateway) fn is_per_caller(&self) -> bool {

@@ -53,6 +53,12 @@ impl Filter {
         self.deny.iter().any(|glob| matches(glob, outward))
     }
 
+    /// Returns the globs, each with the method that added it.
+    pub(in crate::gateway) fn globs(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let allow = self.allow.iter().map(|glob| ("filter.allow", glob));
+        allow.chain(self.deny.iter().map(|glob| ("filter.deny", glob)))
+    }
+
     pub(in crate::gateway) fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }

@@ -23,7 +23,7 @@ use super::{Check, HealthPolicy};
 ///     .inner_health(InnerHealth::each(""))
 ///     .build()?;
 /// # let _ = layer;
-/// # Ok::<(), rmcp_layers::registry::RegistryError>(())
+/// # Ok::<(), rmcp_layers::ConfigError>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "give it to `RegistryLayerBuilder::inner_health`"]

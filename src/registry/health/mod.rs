@@ -11,8 +11,7 @@ use tower::BoxError;
 
 pub(super) use self::{inner::Covers, monitor::Monitor, schedule::Schedule};
 pub use self::{inner::InnerHealth, monitor::HealthReport};
-use super::RegistryError;
-use crate::{Outcome, util::panics};
+use crate::{ConfigError, Outcome, util::panics};
 
 /// The health of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,21 +138,16 @@ impl HealthPolicy {
     }
 
     /// Returns an error if the policy cannot work.
-    pub(super) fn check(&self) -> Result<(), RegistryError> {
-        let wrong = |reason: &str| {
-            Err(RegistryError::InvalidOption {
-                option: "health",
-                reason: reason.to_owned(),
-            })
-        };
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |reason| Err(ConfigError::new("registry", "health", reason));
         if self.fail_after == 0 || self.recover_after == 0 {
-            return wrong("a threshold is at least 1");
+            return wrong("fail_after or recover_after is 0; give at least 1");
         }
         if self.timeout.is_zero() || self.trial_after.is_zero() {
-            return wrong("a time is more than nothing");
+            return wrong("timeout or trial_after is 0");
         }
         if self.timeout >= self.interval {
-            return wrong("a check has to end before the next one begins");
+            return wrong("the timeout of a check is not less than its interval");
         }
         Ok(())
     }

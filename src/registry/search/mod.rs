@@ -8,11 +8,12 @@ use rmcp::model::{
     CallToolResult, ErrorData, JsonObject, ListToolsRequest, ListToolsResult,
     PaginatedRequestParams, Tool, ToolAnnotations,
 };
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
 use self::index::{Document, Index};
-use super::{RegistryError, schema::Schema, state::Shared, tool::tool_error};
+use super::{state::Shared, tool::tool_error};
 use crate::{
     CallContext, Error, Item, McpRequest, McpResponse, context,
     protocol::{
@@ -29,6 +30,8 @@ pub const CALL_TOOL: &str = crate::request::CALL_TOOL;
 /// Default and maximum number of tools in one search result.
 const DEFAULT_HITS: usize = 10;
 const MAX_HITS: usize = 50;
+/// Maximum length of a query in characters.
+const MAX_QUERY: usize = 1_000;
 /// Maximum number of inner tools that are searched.
 const MAX_TOOLS: usize = 10_000;
 /// Number of tools from which indexing and searching run off the runtime's threads.
@@ -65,56 +68,66 @@ pub enum SearchMode {
 
 pub(super) struct Search {
     mode: SearchMode,
-    search: Own,
-    call: Own,
+    search: Tool,
+    call: Tool,
     /// The index of the list that was searched last.
     index: Mutex<Option<Arc<Index>>>,
 }
 
-/// One of the registry's own two tools.
-struct Own {
-    definition: Tool,
-    arguments: Schema,
+/// The arguments of [`SEARCH_TOOLS`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SearchArguments {
+    query: String,
+    /// A number of any form: `10` and `10.0` are the same integer in JSON Schema.
+    #[serde(default)]
+    limit: Option<f64>,
 }
 
-impl Own {
-    fn new(
-        name: &'static str,
-        description: &'static str,
-        schema: Value,
-    ) -> Result<Self, RegistryError> {
-        let schema: JsonObject = match schema {
-            Value::Object(schema) => schema,
-            _ => JsonObject::new(),
-        };
-        let arguments =
-            Schema::compile(&schema).map_err(|reason| RegistryError::InvalidSchema {
-                tool: name.to_owned(),
-                role: "input",
-                reason,
-            })?;
-        Ok(Self {
-            definition: Tool::new(name, description, schema),
-            arguments,
-        })
-    }
+/// The arguments of [`CALL_TOOL`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallArguments {
+    name: String,
+    #[serde(default)]
+    arguments: Option<JsonObject>,
+}
 
-    /// Returns the arguments of a call, or a tool error if they do not fit the schema.
-    fn arguments(&self, request: &mut McpRequest) -> Result<JsonObject, McpResponse> {
-        let call = request.as_tool_call_mut();
-        let arguments = call
-            .and_then(|call| call.arguments.take())
-            .unwrap_or_default();
-        let arguments = Value::Object(arguments);
-        match (self.arguments.failures(&arguments), arguments) {
-            (None, Value::Object(arguments)) => Ok(arguments),
-            (failures, _) => Err(tool_error(format!(
-                "Invalid arguments for {}:{}",
-                self.definition.name,
-                failures.unwrap_or_default()
-            ))),
+impl SearchArguments {
+    fn check(&self) -> Result<(), String> {
+        if !(1..=MAX_QUERY).contains(&self.query.chars().count()) {
+            return Err(format!("at /query: give 1 to {MAX_QUERY} characters"));
         }
+        let is_limit =
+            |limit: f64| limit.fract() == 0.0 && (1.0..=MAX_HITS as f64).contains(&limit);
+        if self.limit.is_some_and(|limit| !is_limit(limit)) {
+            return Err(format!("at /limit: give an integer from 1 to {MAX_HITS}"));
+        }
+        Ok(())
     }
+}
+
+/// Reads the arguments of one of the registry's own two tools, or returns a tool error.
+fn arguments<T: DeserializeOwned>(
+    request: &mut McpRequest,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, McpResponse> {
+    let (name, given) = match request.as_tool_call_mut() {
+        Some(call) => (call.name.to_string(), call.arguments.take()),
+        None => (String::new(), None),
+    };
+    let read = serde_json::from_value(Value::Object(given.unwrap_or_default()));
+    let read = read.map_err(|error| error.to_string());
+    read.and_then(|arguments| check(&arguments).map(|()| arguments))
+        .map_err(|reason| tool_error(format!("Invalid arguments for {name}: {reason}")))
+}
+
+fn definition(name: &'static str, description: &'static str, schema: Value) -> Tool {
+    let schema = match schema {
+        Value::Object(schema) => schema,
+        _ => JsonObject::new(),
+    };
+    Tool::new(name, description, schema)
 }
 
 /// Returns an error if a call of [`CALL_TOOL`] has a member of the wrong type: no layer could
@@ -138,25 +151,25 @@ pub(super) fn misfit(request: &McpRequest) -> Option<ErrorData> {
 }
 
 impl Search {
-    pub(super) fn new(mode: SearchMode) -> Result<Self, RegistryError> {
+    pub(super) fn new(mode: SearchMode) -> Self {
         let query = "What the tool should do, in a few words.";
         let limit = "How many tools to name. 10 if it is not given.";
-        let mut search = Own::new(
+        let mut search = definition(
             SEARCH_TOOLS,
             "Finds tools by what they do. Answers with the definitions of those that fit best, best first.",
             json!({
                 "type": "object",
                 "properties": {
-                    "query": { "type": "string", "minLength": 1, "maxLength": 1000, "description": query },
+                    "query": { "type": "string", "minLength": 1, "maxLength": MAX_QUERY, "description": query },
                     "limit": { "type": "integer", "minimum": 1, "maximum": MAX_HITS, "description": limit },
                 },
                 "required": ["query"],
                 "additionalProperties": false,
             }),
-        )?;
+        );
         let annotations = ToolAnnotations::new().read_only(true).open_world(false);
-        search.definition.annotations = Some(annotations.idempotent(true));
-        let call = Own::new(
+        search.annotations = Some(annotations.idempotent(true));
+        let call = definition(
             CALL_TOOL,
             "Calls a tool that search_tools named.",
             json!({
@@ -171,13 +184,13 @@ impl Search {
                 "required": ["name"],
                 "additionalProperties": false,
             }),
-        )?;
-        Ok(Self {
+        );
+        Self {
             mode,
             search,
             call,
             index: Mutex::default(),
-        })
+        }
     }
 
     pub(super) fn hides_tools(&self) -> bool {
@@ -186,25 +199,22 @@ impl Search {
 
     /// Returns the definitions of the search's own tools, in a fixed order.
     pub(super) fn definitions(&self) -> Vec<Tool> {
-        let search = self.search.definition.clone();
+        let search = self.search.clone();
         match self.mode {
             SearchMode::Beside => vec![search],
-            SearchMode::Only => vec![self.call.definition.clone(), search],
+            SearchMode::Only => vec![self.call.clone(), search],
         }
     }
 
     /// Replaces a call of `call_tool` by the actual call.
-    pub(super) fn unwrap_call(&self, request: &mut McpRequest) -> Result<(), McpResponse> {
-        let mut arguments = self.call.arguments(request)?;
-        let name = match arguments.shift_remove("name") {
-            Some(Value::String(name)) if name != CALL_TOOL => name,
-            _ => return Err(tool_error("call_tool does not call itself")),
-        };
+    pub(super) fn unwrap_call(request: &mut McpRequest) -> Result<(), McpResponse> {
+        let CallArguments { name, arguments } = arguments(request, |_| Ok(()))?;
+        if name == CALL_TOOL {
+            return Err(tool_error("call_tool does not call itself"));
+        }
         if let Some(call) = request.as_tool_call_mut() {
             call.name = name.into();
-            if let Some(Value::Object(arguments)) = arguments.shift_remove("arguments") {
-                call.arguments = Some(arguments);
-            }
+            call.arguments = arguments;
         }
         Ok(())
     }
@@ -244,18 +254,11 @@ where
     let Some(search) = &shared.search else {
         return Ok(tool_error("there is no search here"));
     };
-    let arguments = match search.search.arguments(&mut request) {
+    let SearchArguments { query, limit } = match arguments(&mut request, SearchArguments::check) {
         Ok(arguments) => arguments,
         Err(answer) => return Ok(answer),
     };
-    let query = arguments
-        .get("query")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let limit = arguments.get("limit").and_then(Value::as_u64);
-    let limit = limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(DEFAULT_HITS);
+    let limit = limit.map_or(DEFAULT_HITS, |limit| limit as usize);
     let mut documents: Vec<Document> = shared
         .listed()
         .iter()
@@ -276,7 +279,6 @@ where
         Err(answer) => return Ok(answer),
     };
     let limited = context.has_limited_visibility();
-    let query = query.to_owned();
     let find = move || {
         let found = index.find(&query, limit, |name| context.sees(Item::Tool(name)));
         serde_json::to_value(found).unwrap_or_default()

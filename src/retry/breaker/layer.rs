@@ -6,7 +6,7 @@ use super::{
     CircuitBreaker, CircuitBreakerHandle, CircuitBreakerPolicy, StateChange,
     state::{KeyBy, OnChange, Shared},
 };
-use crate::{McpRequest, retry::InvalidOption};
+use crate::{ConfigError, McpRequest};
 
 /// Stops calls to a failing server; see the [module](super).
 ///
@@ -136,10 +136,11 @@ impl CircuitBreakerLayerBuilder {
     /// # Errors
     ///
     /// Returns an error that names the option if the policy cannot work or a limit is 0.
-    pub fn build(self) -> Result<CircuitBreakerLayer, InvalidOption> {
+    pub fn build(self) -> Result<CircuitBreakerLayer, ConfigError> {
         self.policy.check()?;
         if self.max_keys == 0 {
-            return Err(InvalidOption::new("max_keys", "there is room for no key"));
+            let reason = "it is 0; give at least 1";
+            return Err(ConfigError::new("breaker", "max_keys", reason));
         }
         Ok(self.into_layer())
     }

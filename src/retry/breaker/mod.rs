@@ -77,8 +77,9 @@
 //! # Metrics
 //!
 //! [`CircuitBreakerHandle`] reads and controls the states. Each state change is reported to
-//! [`on_state_change`](CircuitBreakerLayerBuilder::on_state_change) and as a `tracing` event
-//! (target `rmcp_layers::breaker`). Times come from tokio's clock, so changes of the wall clock
+//! [`on_state_change`](CircuitBreakerLayerBuilder::on_state_change) and by an event at the level
+//! INFO. Counters are `tracing` events too, in the form that `tracing-opentelemetry` reads:
+//! `rmcp_layers.breaker.changes` and `rmcp_layers.breaker.refused`, both by `state`. Times come from tokio's clock, so changes of the wall clock
 //! have no effect.
 //!
 //! # Limits

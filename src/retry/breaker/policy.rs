@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use rmcp::model::{CallToolResult, ErrorCode};
 
-use crate::{McpResponse, Outcome, retry::InvalidOption};
+use crate::{ConfigError, McpResponse, Outcome};
 
 /// JSON-RPC error code of an internal error.
 const INTERNAL_ERROR: i32 = ErrorCode::INTERNAL_ERROR.0;
@@ -77,16 +77,11 @@ impl CircuitBreakerPolicy {
 
     /// Sets the number of consecutive failures that opens the breaker. Default: 5, because two or
     /// three can be chance.
+    ///
+    /// With `None`, the breaker opens by rates alone.
     #[must_use]
-    pub fn consecutive_failures(mut self, failures: u32) -> Self {
-        self.failures = Some(failures);
-        self
-    }
-
-    /// Ignores consecutive failures, so that the breaker opens by rates alone.
-    #[must_use]
-    pub fn any_consecutive_failures(mut self) -> Self {
-        self.failures = None;
+    pub fn consecutive_failures(mut self, failures: impl Into<Option<u32>>) -> Self {
+        self.failures = failures.into();
         self
     }
 
@@ -190,57 +185,62 @@ impl CircuitBreakerPolicy {
     }
 
     /// Returns an error if the policy cannot work.
-    pub(super) fn check(&self) -> Result<(), InvalidOption> {
-        let wrong = |option, reason: &str| Err(InvalidOption::new(option, reason));
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |option, reason| Err(ConfigError::new("breaker", option, reason));
         let is_rate = |rate: f64| rate > 0.0 && rate <= 1.0;
         if self.failures.is_none() && !self.has_rates() {
-            return wrong(
-                "any_consecutive_failures",
-                "nothing would open it: give a rate",
-            );
+            let reason =
+                "without it and without a rate, the breaker never opens; give failure_rate";
+            return wrong("consecutive_failures", reason);
         }
         if self.failures == Some(0) {
-            return wrong("consecutive_failures", "at least 1");
+            return wrong("consecutive_failures", "it is 0; give at least 1");
         }
         if self.failure_rate.is_some_and(|rate| !is_rate(rate)) {
-            return wrong("failure_rate", "more than 0 and at most 1");
+            return wrong("failure_rate", "it is not more than 0 and at most 1");
         }
         if self.slow.is_some_and(|slow| !is_rate(slow.rate)) {
-            return wrong("slow_calls", "a rate is more than 0 and at most 1");
+            return wrong("slow_calls", "the rate is not more than 0 and at most 1");
         }
         let second = Duration::from_secs(1);
         match self.window {
             RateWindow::Time(time) if !(second..=LONGEST_OPEN).contains(&time) => {
-                return wrong("rate_window", "1 s to a day");
+                return wrong("rate_window", "the time is not between 1 s and one day");
             }
             RateWindow::Calls(calls) if !(1..=MOST_CALLS).contains(&calls) => {
-                return wrong("rate_window", "1 to 10,000 calls");
+                return wrong("rate_window", "the number is not between 1 and 10,000");
             }
             RateWindow::Calls(calls) if self.has_rates() && calls < self.min_calls => {
-                return wrong("min_calls", "more than the window ever has");
+                return wrong("min_calls", "it is more than the calls in rate_window");
             }
             _ => {}
         }
         if self.min_calls == 0 {
-            return wrong("min_calls", "at least 1");
+            return wrong("min_calls", "it is 0; give at least 1");
         }
         if self.open_for.is_zero() || self.open_for > LONGEST_OPEN {
-            return wrong("open_for", "more than nothing and at most a day");
+            return wrong("open_for", "it is 0 or more than one day");
         }
         if !(1.0..=100.0).contains(&self.growth) || self.max_open_for > LONGEST_OPEN {
-            return wrong("grow_open_time", "by 1 to 100, to at most a day");
+            return wrong(
+                "grow_open_time",
+                "the factor is not 1 to 100, or the maximum is over a day",
+            );
         }
         if self.growth > 1.0 && self.max_open_for < self.open_for {
-            return wrong("grow_open_time", "the most is less than open_for");
+            return wrong("grow_open_time", "the maximum is less than open_for");
         }
         if self.probes == 0 {
-            return wrong("probes", "it would never close: at least 1");
+            return wrong(
+                "probes",
+                "it is 0, so an open breaker never closes; give at least 1",
+            );
         }
         if self.probe_timeout.is_zero() || self.probe_timeout > LONGEST_OPEN {
-            return wrong("probe_timeout", "more than nothing and at most a day");
+            return wrong("probe_timeout", "it is 0 or more than one day");
         }
         if self.successes == 0 {
-            return wrong("successes", "at least 1");
+            return wrong("successes", "it is 0; give at least 1");
         }
         Ok(())
     }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use lru::LruCache;
-use rmcp::model::ClientRequest;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -19,7 +18,7 @@ use super::{
     machine::{Admission, Change, End, Machine},
     policy::Verdict,
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, Refusal};
+use crate::{Error, McpRequest, McpResponse, Outcome, Refusal, util::metrics::count};
 
 pub(super) type KeyFunction = Box<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
 pub(super) type OnChange = Box<dyn Fn(&StateChange<'_>) + Send + Sync>;
@@ -154,11 +153,7 @@ impl Shared {
 
     /// Returns the key of a request, or `None` if it goes through no breaker.
     pub(super) fn key(&self, request: &McpRequest) -> Option<Arc<str>> {
-        let listens = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
-        if listens || request.as_notification().is_some() {
+        if request.is_listen() || request.as_notification().is_some() {
             return None;
         }
         match &self.key_by {
@@ -347,26 +342,22 @@ impl Shared {
         if let Some(total) = total {
             total.fetch_add(1, Ordering::Relaxed);
         }
-        let (was, is) = (from.as_str(), to.as_str());
-        tracing::info!(target: "rmcp_layers::breaker", key, was, is, "a breaker has changed");
-        // The key is left out of the metric, whose labels must have few values.
-        tracing::info!(
-            target: "rmcp_layers::breaker",
-            { monotonic_counter.rmcp_layers_breaker_changes = 1_u64, is },
-            "counted"
-        );
+        let (before, after) = (from, to);
+        let (from, to) = (before.as_str(), after.as_str());
+        tracing::info!(key, from, to, "a circuit breaker changed its state");
+        count!(breaker.changes, 1_u64, state = to);
         if let Some(hook) = &self.on_change {
-            hook(&StateChange { key, from, to });
+            hook(&StateChange {
+                key,
+                from: before,
+                to: after,
+            });
         }
     }
 }
 
 fn refusal(key: &str, state: CircuitBreakerState, after: Option<Duration>) -> Error {
-    tracing::debug!(
-        target: "rmcp_layers::breaker",
-        { monotonic_counter.rmcp_layers_breaker_refused = 1_u64, state = state.as_str() },
-        "refused"
-    );
+    count!(breaker.refused, 1_u64, state = state.as_str());
     let message = match state {
         CircuitBreakerState::HalfOpen => {
             format!("`{key}` has failed too often, and is just being tried again")

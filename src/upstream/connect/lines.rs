@@ -55,7 +55,7 @@ impl UpstreamBuilder {
     {
         let make = Arc::new(make);
         self.build("lines", Lifecycle::Auto, move |handshake| {
-            Box::new(Make {
+            Box::new(LinesDial {
                 make: make.clone(),
                 handshake,
             })
@@ -63,12 +63,13 @@ impl UpstreamBuilder {
     }
 }
 
-struct Make<F> {
+/// A dialer that makes a reader and a writer for each connection.
+struct LinesDial<F> {
     make: Arc<F>,
     handshake: Handshake,
 }
 
-impl<R, W, E, F, Fut> Dial for Make<F>
+impl<R, W, E, F, Fut> Dial for LinesDial<F>
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Lines<R, W>, E>> + Send + 'static,

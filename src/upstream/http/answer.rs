@@ -22,8 +22,7 @@ use super::{
 use crate::{
     error::retry_after_in,
     upstream::{
-        answers::{self, Expected},
-        kinds::number_in,
+        answers::{self, Expected, number_in},
         route::Routes,
     },
 };
@@ -186,7 +185,7 @@ pub(super) fn keep_retry_after(message: &mut ServerJsonRpcMessage, header: Optio
 }
 
 /// Returns the error that replaces an answer to another request.
-pub(super) fn stray() -> ErrorData {
+pub(super) fn other_request() -> ErrorData {
     tracing::warn!(
         "a server answered a request with an id of another request; the answer is dropped"
     );
@@ -234,7 +233,7 @@ pub(super) fn for_request(
             event.data = for_rmcp(message, routes);
             Ok(event)
         }
-        Some(ResponseMessage::OtherAnswer) => Ok(event_of(event, stray(), own)),
+        Some(ResponseMessage::OtherAnswer) => Ok(event_of(event, other_request(), own)),
         Some(ResponseMessage::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
         _ => Ok(event),
     }

@@ -3,6 +3,7 @@
 use std::{
     any::TypeId,
     collections::HashMap,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -275,7 +276,7 @@ impl<'a> ResponseStream<'a> {
             Some(Err(error)) => return DirectAnswer::Complete(Box::new(unreadable(&error))),
             None => return DirectAnswer::Complete(Box::new(Err(closed()))),
         };
-        let Ok(answer) = outcome(self.message_in(&event)) else {
+        let ControlFlow::Break(answer) = outcome(self.message_in(&event)) else {
             let whole = stream::once(std::future::ready(Ok(event))).chain(self.stream);
             self.stream = whole.boxed();
             return DirectAnswer::Stream(self.id.clone(), Box::new(self));
@@ -309,17 +310,17 @@ impl<'a> ResponseStream<'a> {
             let message = self.message_in(&event);
             last = event.id.or(last);
             match outcome(message) {
-                Ok(answer) => {
+                ControlFlow::Break(answer) => {
                     drain(self.stream);
                     return answer;
                 }
-                Err(Some(JsonRpcMessage::Notification(message))) => {
+                ControlFlow::Continue(Some(JsonRpcMessage::Notification(message))) => {
                     routes.deliver_to(&self.id, message.notification);
                 }
-                Err(Some(JsonRpcMessage::Request(request))) => {
-                    self.direct.decline(request.id, &self.auth).await
+                ControlFlow::Continue(Some(JsonRpcMessage::Request(request))) => {
+                    self.direct.decline(request.id, &self.auth).await;
                 }
-                Err(_) => {}
+                ControlFlow::Continue(_) => {}
             }
         }
     }
@@ -336,13 +337,15 @@ impl<'a> AnswerStream<'a> for ResponseStream<'a> {
 }
 
 /// Returns the outcome of the request, if a message is an answer. Else returns the message.
-fn outcome(message: Option<ResponseMessage>) -> Result<Answer, Option<ServerJsonRpcMessage>> {
+fn outcome(message: Option<ResponseMessage>) -> ControlFlow<Answer, Option<ServerJsonRpcMessage>> {
     match message {
-        Some(ResponseMessage::Answer { message, .. }) => Ok(answered(message)),
-        Some(ResponseMessage::OtherAnswer) => Ok(Err(ServiceError::McpError(answer::stray()))),
-        Some(ResponseMessage::Unreadable) => Ok(no_message()),
-        Some(ResponseMessage::Other(message)) => Err(Some(message)),
-        None => Err(None),
+        Some(ResponseMessage::Answer { message, .. }) => ControlFlow::Break(answered(message)),
+        Some(ResponseMessage::OtherAnswer) => {
+            ControlFlow::Break(Err(ServiceError::McpError(answer::other_request())))
+        }
+        Some(ResponseMessage::Unreadable) => ControlFlow::Break(no_message()),
+        Some(ResponseMessage::Other(message)) => ControlFlow::Continue(Some(message)),
+        None => ControlFlow::Continue(None),
     }
 }
 

@@ -202,7 +202,7 @@ impl Posted<'_> {
                 message
             }
             Some(ResponseMessage::OtherAnswer) => {
-                JsonRpcMessage::error(answer::stray(), Some(own.clone()))
+                JsonRpcMessage::error(answer::other_request(), Some(own.clone()))
             }
             Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => {
                 let quoted = quoted(&text);
@@ -244,7 +244,7 @@ impl Posted<'_> {
                         JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
                         _ => None,
                     },
-                    Some(ResponseMessage::OtherAnswer) => Some(Err(answer::stray())),
+                    Some(ResponseMessage::OtherAnswer) => Some(Err(answer::other_request())),
                     Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => None,
                 },
             );

@@ -76,7 +76,7 @@ pub(super) async fn answer_at_once(
     let error = |error| JsonRpcMessage::error(error, own.as_ref().map(|(id, _)| id.clone()));
     let answer = match said {
         Some(ResponseMessage::Answer { message, .. }) => message,
-        Some(ResponseMessage::OtherAnswer) => error(answer::stray()),
+        Some(ResponseMessage::OtherAnswer) => error(answer::other_request()),
         Some(ResponseMessage::Unreadable) => error(answer::unreadable(answer::NO_MESSAGE)),
         Some(ResponseMessage::Other(_)) | None => {
             let whole = stream::iter(first).chain(stream);

@@ -85,8 +85,8 @@ impl SessionStream {
         });
     }
 
-    /// Returns `true` if a request that the server has only accepted can be answered on this
-    /// stream.
+    /// Waits until it is known whether the stream is open, and returns it. An open stream owes
+    /// answers from now on.
     pub(super) async fn expect_answers(&self) -> bool {
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| *state != State::Unknown).await;

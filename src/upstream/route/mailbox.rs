@@ -32,7 +32,7 @@ pub(in crate::upstream) struct Route {
     pub(super) sender: mpsc::Sender<CallMessage>,
     pub(super) listens: bool,
     /// `true` for a request that is quickly done, and whose server asks nothing.
-    pub(super) lists: bool,
+    pub(super) is_quick: bool,
     /// `true` if the call takes only messages that name it.
     pub(super) quiet: bool,
     pub(super) answered: bool,
@@ -52,7 +52,7 @@ impl Route {
             Self {
                 sender,
                 listens,
-                lists: false,
+                is_quick: false,
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
@@ -65,8 +65,8 @@ impl Route {
     }
 
     /// Sets whether the request is quickly done, so that its server asks nothing.
-    pub(in crate::upstream) fn lists(mut self, lists: bool) -> Self {
-        self.lists = lists;
+    pub(in crate::upstream) fn quick(mut self, is_quick: bool) -> Self {
+        self.is_quick = is_quick;
         self
     }
 

@@ -27,10 +27,13 @@ use rmcp::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Route, Routes, server_requests::Admission};
-use crate::upstream::{answers::Expected, kinds::method};
+use crate::upstream::answers::Expected;
 use crate::{
     lines::begun,
-    protocol::outgoing::{trim_notification, trim_request},
+    protocol::{
+        notifications::server_request_method,
+        outgoing::{trim_notification, trim_request},
+    },
 };
 
 /// Limit of replies of this side that are on their way to a server. A server that reads none of
@@ -80,7 +83,9 @@ impl<T: Transport<RoleClient>> RoutingTransport<T> {
                 true
             }
             Err(error) => {
-                self.routes.counters().refused(method(request), &error);
+                self.routes
+                    .counters()
+                    .refused(server_request_method(request), &error);
                 self.reply(JsonRpcMessage::error(error, Some(id.clone())));
                 false
             }
@@ -201,7 +206,7 @@ impl Service<RoleClient> for ConnectionHandler {
         };
         *request.extensions_mut() = rmcp::model::Extensions::new();
         *request.get_meta_mut() = context.meta;
-        let asked = method(&request).to_owned();
+        let asked = server_request_method(&request).to_owned();
         tokio::select! {
             answer = admission.forward(&self.routes, request) => answer.inspect_err(|error| {
                 tracing::debug!(method = asked, %error, "a server's request has failed");

@@ -106,7 +106,7 @@ enum Target {
     OnlyCaller(oneshot::Receiver<Destination>),
 }
 
-/// A request that may be asked.
+/// The admission of a request: its caller, and a permit on the connection.
 pub(in crate::upstream) struct Admission {
     target: Target,
     /// `true` if the transport says which call it belongs to.

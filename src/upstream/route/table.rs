@@ -11,7 +11,7 @@ use super::{
     server_requests::{DeferredMessages, PendingRequests, Scope},
     unattributed::{UnattributedAnswer, UnattributedAnswers},
 };
-use crate::upstream::{answers::Expected, kinds::number_in};
+use crate::upstream::answers::{Expected, number_in};
 
 /// A listen that the upstream answers itself, from the connection's notifications.
 pub(super) struct Listener {
@@ -42,7 +42,7 @@ pub(super) struct Table {
     /// Progress of calls whose tokens are not known yet, where rmcp assigns the token of a call as
     /// it sends the call.
     pub(super) early: Option<VecDeque<ServerNotification>>,
-    /// Requests whose answers did not come to rmcp, until rmcp has been told.
+    /// Requests that have failed without an answer for rmcp, until rmcp gets an error for them.
     pub(super) failed: VecDeque<(RequestId, UnattributedAnswer)>,
 }
 
@@ -77,11 +77,12 @@ impl Table {
         if !self.callers.is_one() {
             return None;
         }
-        let newest = |lists: bool| {
+        let newest = |is_quick: bool| {
             let mut calls = self.calls.values().rev();
             let found = calls.find(|id| {
                 let route = self.routes.get(id).map(|(_, route)| route);
-                route.is_some_and(|route| route.accepts_unattributed() && route.lists == lists)
+                route
+                    .is_some_and(|route| route.accepts_unattributed() && route.is_quick == is_quick)
             });
             found.cloned().map(Scope::Call)
         };

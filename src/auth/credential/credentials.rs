@@ -2,10 +2,8 @@ use std::{
     fmt,
     future::Future,
     hash::{DefaultHasher, Hash, Hasher},
-    mem,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
@@ -15,16 +13,14 @@ use futures::{
 };
 use lru::LruCache;
 use serde_json::Value;
-use tower::{Layer, Service};
 
-use super::{AuthError, bearer::check_characters, rules::impossible, verifier::Secret};
+use super::BearerToken;
 use crate::{
-    Error, McpRequest, McpResponse, Principal, Refusal, code,
-    context::credential::OutboundCredential,
+    ConfigError, Error, McpRequest, Principal, Refusal,
+    auth::{AuthError, bearer::check_characters, verifier::Secret},
+    code,
 };
 
-/// Time before its expiry at which a credential is replaced.
-const AHEAD: Duration = Duration::from_secs(30);
 /// Timeout of a fetch.
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
 /// Limit of kept credentials, for example one for each exchanged token (the least recently used is
@@ -38,41 +34,11 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
     not(feature = "auth-client"),
     expect(dead_code, reason = "the exchange alone reads it")
 )]
-pub(super) struct CallerToken(Secret);
+pub(in crate::auth) struct CallerToken(Secret);
 
 impl CallerToken {
-    pub(super) fn new(token: &str) -> Self {
+    pub(in crate::auth) fn new(token: &str) -> Self {
         Self(Secret::new(token))
-    }
-}
-
-/// A bearer token for an upstream, with its expiry.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct BearerToken {
-    token: Secret,
-    expires_at: Option<SystemTime>,
-}
-
-impl BearerToken {
-    /// Creates a credential that does not expire.
-    pub fn new(token: impl AsRef<str>) -> Self {
-        Self {
-            token: Secret::new(token.as_ref()),
-            expires_at: None,
-        }
-    }
-
-    /// Sets the expiry. The credential is replaced 30 s before.
-    #[must_use]
-    pub fn expires_at(mut self, time: SystemTime) -> Self {
-        self.expires_at = Some(time);
-        self
-    }
-
-    fn is_fresh(&self, now: SystemTime) -> bool {
-        self.expires_at
-            .is_none_or(|time| now.checked_add(AHEAD).is_some_and(|ahead| ahead < time))
     }
 }
 
@@ -104,14 +70,14 @@ enum Source {
         Arc<dyn Fn(Principal) -> BoxFuture<'static, Result<BearerToken, AuthError>> + Send + Sync>,
     ),
     #[cfg(feature = "auth-client")]
-    Exchange(super::client::TokenExchange),
+    Exchange(crate::auth::client::TokenExchange),
 }
 
 /// The owner of a credential.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    Everybody,
-    Principal(Alike),
+    AllCallers,
+    Principal(SameClaims),
     /// A caller's token, by its SHA-256.
     #[cfg(feature = "auth-client")]
     Token([u8; 32]),
@@ -119,9 +85,9 @@ enum Key {
 
 /// A principal with its scopes and claims. The same principal with fewer scopes is not equal.
 #[derive(Clone)]
-struct Alike(Principal);
+struct SameClaims(Principal);
 
-impl Alike {
+impl SameClaims {
     /// Returns the claims without those that differ from token to token.
     fn claims(&self) -> impl Iterator<Item = (&String, &Value)> {
         let claims = self.0.claims().iter();
@@ -129,7 +95,7 @@ impl Alike {
     }
 }
 
-impl PartialEq for Alike {
+impl PartialEq for SameClaims {
     fn eq(&self, other: &Self) -> bool {
         self.0.identity() == other.0.identity()
             && self.0.scopes() == other.0.scopes()
@@ -140,9 +106,9 @@ impl PartialEq for Alike {
     }
 }
 
-impl Eq for Alike {}
+impl Eq for SameClaims {}
 
-impl Hash for Alike {
+impl Hash for SameClaims {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.identity().hash(state);
         self.0.scopes().hash(state);
@@ -168,10 +134,13 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the token has characters that no bearer token can have.
-    pub fn fixed(token: impl AsRef<str>) -> Result<Self, Error> {
+    /// The token has characters that no bearer token can have.
+    pub fn fixed(token: impl AsRef<str>) -> Result<Self, ConfigError> {
         let token = token.as_ref();
-        check_characters(token).map_err(|error| impossible(error.reason().to_owned()))?;
+        check_characters(token).map_err(|_| {
+            let reason = "the token has characters that no token can have; give the token alone";
+            ConfigError::new("auth", "fixed", reason)
+        })?;
         Ok(Self::over(Source::Fixed(BearerToken::new(token))))
     }
 
@@ -200,7 +169,7 @@ impl Credentials {
     }
 
     /// Sends these credentials with every HTTP request to an endpoint: its handshake, calls,
-    /// streams, and the end of its session. In a call through a [`CredentialLayer`], the layer's
+    /// streams, and the end of its session. In a call through a [`CredentialLayer`](super::CredentialLayer), the layer's
     /// credential is sent instead.
     ///
     /// Requires the feature `http-client`.
@@ -218,13 +187,13 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// A refusal (by `auth`) if the credentials depend on the principal or the token, because all
-    /// callers share a connection and its handshake.
+    /// The credentials depend on the principal or the token, but all callers share a connection and
+    /// its handshake.
     #[cfg(feature = "http-client")]
     pub fn for_endpoint(
         &self,
         endpoint: crate::HttpEndpoint,
-    ) -> Result<crate::HttpEndpoint, Error> {
+    ) -> Result<crate::HttpEndpoint, ConfigError> {
         match &self.source {
             Source::Fixed(credential) => Ok(endpoint.bearer(credential.token.reveal())),
             Source::Shared(fetch) => {
@@ -232,21 +201,23 @@ impl Credentials {
                 Ok(endpoint.bearer_from(move || {
                     let (credentials, fetch) = (credentials.clone(), fetch.clone());
                     async move {
-                        let fetched = credentials.fetched(Key::Everybody, Box::new(move || fetch()));
+                        let fetched =
+                            credentials.fetched(Key::AllCallers, Box::new(move || fetch()));
                         Ok(fetched.await?.token.reveal().to_owned())
                     }
                 }))
             }
-            _ => Err(impossible(
-                "the credentials are not the same for all callers, who share the endpoint's connection: use a \
-                 CredentialLayer"
-                    .to_owned(),
+            _ => Err(ConfigError::new(
+                "auth",
+                "for_endpoint",
+                "the credentials differ between callers, who share the endpoint's connection; use \
+                 a CredentialLayer",
             )),
         }
     }
 
     #[cfg(feature = "auth-client")]
-    pub(super) fn exchange(exchange: super::client::TokenExchange) -> Self {
+    pub(in crate::auth) fn exchange(exchange: crate::auth::client::TokenExchange) -> Self {
         Self::over(Source::Exchange(exchange))
     }
 
@@ -254,20 +225,20 @@ impl Credentials {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn of(&self, request: &mut McpRequest) -> Result<BearerToken, Error> {
+    pub(super) async fn of(&self, request: &mut McpRequest) -> Result<BearerToken, Error> {
         let caller_token = request.context.extensions.remove::<CallerToken>();
         let (key, fetch): (_, Box<dyn FnOnce() -> BoxFuture<'static, _> + Send>) =
             match &self.source {
                 Source::Fixed(credential) => return Ok(credential.clone()),
                 Source::Shared(fetch) => {
                     let fetch = fetch.clone();
-                    (Key::Everybody, Box::new(move || fetch()))
+                    (Key::AllCallers, Box::new(move || fetch()))
                 }
                 Source::Principal(fetch) => {
                     let principal = request.context.principal().cloned().ok_or_else(|| {
                         misplaced("there is no principal: put the AuthLayer further out")
                     })?;
-                    let key = Key::Principal(Alike(principal.clone()));
+                    let key = Key::Principal(SameClaims(principal.clone()));
                     let fetch = fetch.clone();
                     (key, Box::new(move || fetch(principal)))
                 }
@@ -307,7 +278,7 @@ impl Credentials {
             match kept.get(&key).filter(|fetching| is_good(fetching)) {
                 Some(fetching) => fetching.clone(),
                 None => {
-                    let fetching = apart(fetch).boxed().shared();
+                    let fetching = spawn_fetch(fetch).boxed().shared();
                     kept.put(key, fetching.clone());
                     fetching
                 }
@@ -319,7 +290,7 @@ impl Credentials {
 
 /// Runs a fetch in its own task. Otherwise a fetch whose waiters have gone away would be resumed
 /// much later, and a panic would propagate to every later caller.
-fn apart(
+fn spawn_fetch(
     fetch: Box<dyn FnOnce() -> BoxFuture<'static, Result<BearerToken, AuthError>> + Send>,
 ) -> impl Future<Output = Result<BearerToken, AuthError>> + Send {
     let fetching = async move { fetch().await };
@@ -353,107 +324,5 @@ impl fmt::Debug for Credentials {
             Source::Exchange(_) => "exchange",
         };
         f.debug_tuple("Credentials").field(&source).finish()
-    }
-}
-
-/// Sends a separate credential to an upstream over HTTP. Place it directly around the
-/// [`Upstream`](crate::Upstream).
-///
-/// The credential is sent with the HTTP request of that one call, in place of
-/// [`HttpEndpoint::bearer`](https://docs.rs/rmcp-layers/latest/rmcp_layers/struct.HttpEndpoint.html#method.bearer),
-/// and never with another call's request. Upstreams that are not over HTTP do not get it.
-///
-/// # Limits
-///
-/// Requests that do not belong to a call (the handshake, a session's stream and its end) carry the
-/// endpoint's own credential. If the credential is the same for all callers,
-/// [`Credentials::for_endpoint`] sends it with every request, and this layer is not needed.
-/// Credentials of a principal or a token cannot be used there, because all callers share the
-/// connection:
-///
-/// - An upstream that requires a credential for its handshake needs a bearer of this server's own.
-/// - A server of a revision before 2026-07-28 that binds sessions to the principal that opened them
-///   accepts calls of that principal only.
-///
-/// In both cases, use one upstream for each caller, such as a gateway's member for each caller.
-///
-/// ```
-/// use rmcp_layers::auth::{CredentialLayer, Credentials};
-/// use tower::ServiceBuilder;
-/// # use rmcp_layers::Upstream;
-/// # struct Nothing;
-/// # impl rmcp::ServerHandler for Nothing {}
-/// # fn main() -> Result<(), rmcp_layers::Error> {
-/// # let upstream = Upstream::in_process(Nothing);
-/// let stack = ServiceBuilder::new()
-///     .layer(CredentialLayer::new(Credentials::fixed("token-of-this-server")?))
-///     .service(upstream);
-/// # let _ = stack;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct CredentialLayer {
-    credentials: Credentials,
-}
-
-impl CredentialLayer {
-    /// Creates a layer that sends these credentials.
-    pub fn new(credentials: Credentials) -> Self {
-        Self { credentials }
-    }
-}
-
-impl<S> Layer<S> for CredentialLayer {
-    type Service = Credential<S>;
-
-    fn layer(&self, inner: S) -> Credential<S> {
-        Credential {
-            credentials: self.credentials.clone(),
-            inner,
-        }
-    }
-}
-
-/// The service of a [`CredentialLayer`].
-#[derive(Clone)]
-pub struct Credential<S> {
-    credentials: Credentials,
-    inner: S,
-}
-
-impl<S> fmt::Debug for Credential<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential")
-            .field("credentials", &self.credentials)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S> Service<McpRequest> for Credential<S>
-where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
-{
-    type Response = McpResponse;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, mut request: McpRequest) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, clone);
-        let credentials = self.credentials.clone();
-        Box::pin(async move {
-            let credential = credentials.of(&mut request).await?;
-            let token = credential.token.reveal().to_owned();
-            let credential = OutboundCredential::bearer(token);
-            request.context.extensions.insert(credential);
-            inner.call(request).await.map_err(Into::into)
-        })
     }
 }

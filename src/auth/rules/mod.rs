@@ -1,12 +1,25 @@
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    fmt,
-};
+//! Rules: the scopes that tools, prompts, resources and methods need.
 
-use rmcp::model::{ClientRequest, Reference};
+mod builder;
+mod required;
+mod table;
 
+use std::fmt;
+
+use rmcp::model::ClientRequest;
+
+pub use builder::RulesBuilder;
+pub use required::Required;
+
+use self::table::Table;
 use super::{AuthError, Item, Policy, PolicyDecision, Scopes};
-use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
+use crate::{
+    McpRequest, Principal,
+    protocol::{
+        methods::{self, Method},
+        target::TargetKind,
+    },
+};
 
 /// The scopes that tools, prompts, resources and methods need, by their outward names.
 ///
@@ -24,7 +37,7 @@ use crate::{Error, McpRequest, Principal, Refusal, code, util::glob};
 /// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | none: the lists are filtered |
 /// | `subscriptions/listen` | none: the notifications are filtered |
 /// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | none: the protocol needs them |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::unknown_tasks`](super::AuthLayerBuilder::unknown_tasks) |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel` | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::allow_unknown_tasks`](super::AuthLayerBuilder::allow_unknown_tasks) |
 /// | any other method | those of [`unmatched`](RulesBuilder::unmatched), unless a [`method`](RulesBuilder::method) rule matches |
 ///
 /// The scopes of a [`method`](RulesBuilder::method) rule are required in addition to those in the
@@ -60,74 +73,6 @@ pub struct Rules {
     reveal: bool,
 }
 
-/// The rules for one kind of item.
-#[derive(Clone, Debug, Default)]
-struct Table {
-    /// Exact names with their position in the order of rules.
-    exact: HashMap<String, (usize, Scopes)>,
-    /// Globs with their positions, in order.
-    globs: Vec<(usize, String, Scopes)>,
-    next: usize,
-    /// A rule that can never match: a duplicate, or one after a glob that matches the same names.
-    idle: Option<String>,
-}
-
-impl Table {
-    fn add(&mut self, name: String, scopes: Scopes) {
-        let place = self.next;
-        self.next += 1;
-        if self.globs.iter().any(|(_, glob, _)| covers(glob, &name)) {
-            self.idle.get_or_insert(name);
-        } else if is_glob(&name) {
-            self.globs.push((place, name, scopes));
-        } else {
-            match self.exact.entry(name) {
-                Entry::Occupied(there) => {
-                    self.idle.get_or_insert_with(|| there.key().clone());
-                }
-                Entry::Vacant(free) => {
-                    free.insert((place, scopes));
-                }
-            }
-        }
-    }
-
-    fn of(&self, name: &str) -> Option<&Scopes> {
-        self.first(name, |glob| glob::matches(glob, name))
-    }
-
-    /// Returns the scopes of `name@version`, which is `whole`. A rule for the name applies to each
-    /// of its versions. A glob with an `@` applies to the written form.
-    fn of_version(&self, name: &str, whole: &str) -> Option<&Scopes> {
-        self.first(name, |glob| {
-            glob::matches(glob, if glob.contains('@') { whole } else { name })
-        })
-    }
-
-    fn first(&self, name: &str, matches: impl Fn(&str) -> bool) -> Option<&Scopes> {
-        let exact = self.exact.get(name);
-        let before = exact.map_or(usize::MAX, |(place, _)| *place);
-        let glob = self
-            .globs
-            .iter()
-            .take_while(|(place, ..)| *place < before)
-            .find(|(_, glob, _)| matches(glob));
-        match glob {
-            Some((.., scopes)) => Some(scopes),
-            None => exact.map(|(_, scopes)| scopes),
-        }
-    }
-
-    fn exactly(&self, name: &str) -> Option<&Scopes> {
-        self.exact.get(name).map(|(_, scopes)| scopes)
-    }
-
-    fn scopes(&self) -> impl Iterator<Item = &Scopes> {
-        let exact = self.exact.values().map(|(_, scopes)| scopes);
-        exact.chain(self.globs.iter().map(|(.., scopes)| scopes))
-    }
-}
-
 fn is_custom(request: &McpRequest) -> bool {
     matches!(request.message, ClientRequest::CustomRequest(_))
 }
@@ -152,17 +97,6 @@ fn has_dot_segments(uri: &str) -> bool {
         .any(|segment| segment == b"..")
 }
 
-fn is_glob(name: &str) -> bool {
-    name.contains(['*', '?'])
-}
-
-/// Returns `true` if a rule for `glob` leaves no match to a later rule for `name`, as far as this
-/// is easy to decide.
-fn covers(glob: &str, name: &str) -> bool {
-    // A `*` in `name` stands for any text, which only a `*` in `glob` is certain to match.
-    glob == name || (glob::matches(glob, name) && (!name.contains('*') || !glob.contains('?')))
-}
-
 /// The kind of a method's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum About {
@@ -177,75 +111,19 @@ enum About {
     Misshapen,
 }
 
-fn about(method: &str) -> About {
-    match method {
-        "tools/call" => About::Tool,
-        "prompts/get" => About::Prompt,
-        "resources/read"
-        | "resources/directory/read"
-        | "resources/subscribe"
-        | "resources/unsubscribe"
-        | "skills/get" => About::Resource,
-        "completion/complete" => About::Reference,
-        "ping"
-        | "initialize"
-        | "server/discover"
-        | "logging/setLevel"
-        | "tools/list"
-        | "prompts/list"
-        | "resources/list"
-        | "resources/templates/list"
-        | "skills/list"
-        | "subscriptions/listen"
-        | "tasks/get"
-        | "tasks/update"
-        | "tasks/cancel" => About::Nothing,
-        _ if method.starts_with("notifications/") => About::Nothing,
-        _ => About::Unknown,
-    }
-}
-
-/// The required scopes of a request: those of its target, and those of its method.
-#[derive(Clone, Copy, Debug)]
-pub struct Required<'a> {
-    method: Option<&'a Scopes>,
-    target: &'a Scopes,
-}
-
-impl Required<'_> {
-    /// Returns `true` if the principal has all required scopes.
-    pub fn are_granted(&self, principal: &Principal) -> bool {
-        self.method
-            .is_none_or(|scopes| scopes.are_granted(principal))
-            && self.target.are_granted(principal)
-    }
-
-    /// Returns a set of scopes that suffices: the granted ones that count, and the missing ones.
-    pub fn needed(&self, principal: &Principal) -> Vec<String> {
-        let mut needed = self
-            .method
-            .map(|scopes| scopes.needed(principal))
-            .unwrap_or_default();
-        for scope in self.target.needed(principal) {
-            if !needed.contains(&scope) {
-                needed.push(scope);
-            }
-        }
-        needed
-    }
-
-    /// Returns all scopes that the principal would additionally need.
-    pub fn missing(&self, principal: &Principal) -> Vec<String> {
-        let mut missing = self
-            .method
-            .map(|scopes| scopes.missing(principal))
-            .unwrap_or_default();
-        for scope in self.target.missing(principal) {
-            if !missing.contains(&scope) {
-                missing.push(scope);
-            }
-        }
-        missing
+fn about(name: &str) -> About {
+    let Some(method) = Method::named(name) else {
+        return match name.starts_with("notifications/") {
+            true => About::Nothing,
+            false => About::Unknown,
+        };
+    };
+    match method.row().target {
+        Some(TargetKind::Tool) => About::Tool,
+        Some(TargetKind::Prompt) => About::Prompt,
+        Some(TargetKind::Resource | TargetKind::Skill) => About::Resource,
+        Some(TargetKind::Reference) => About::Reference,
+        Some(TargetKind::Task) | None => About::Nothing,
     }
 }
 
@@ -386,13 +264,10 @@ impl Policy for Rules {
             // The params do not fit the method, so the target cannot be read, or the response is
             // not the list that would be filtered.
             known if known != About::Unknown && is_custom(request) => About::Misshapen,
-            About::Reference => match &request.message {
-                ClientRequest::CompleteRequest(complete) => match &complete.params.r#ref {
-                    Reference::Prompt(_) => About::Prompt,
-                    Reference::Resource(_) => About::Resource,
-                    _ => About::Misshapen,
-                },
-                _ => About::Misshapen,
+            About::Reference => match methods::target(&request.message) {
+                Some(target) if target.kind == TargetKind::Prompt => About::Prompt,
+                Some(_) => About::Resource,
+                None => About::Misshapen,
             },
             known => known,
         };
@@ -439,101 +314,4 @@ impl fmt::Debug for Rules {
             .field("reveal_forbidden", &self.reveal)
             .finish()
     }
-}
-
-/// Builds [`Rules`].
-#[derive(Clone, Debug)]
-#[must_use = "call `build` to make the rules"]
-pub struct RulesBuilder(Rules);
-
-impl RulesBuilder {
-    /// Sets the scopes of a tool, or of the tools that a glob matches.
-    ///
-    /// A rule for a name applies to each of its versions (`name@version`). A rule with an `@`
-    /// applies only to calls that are written in this form. It does not guard the version: a
-    /// registry also resolves the plain name to the newest version, and accepts a version in
-    /// `_meta`.
-    pub fn tool(mut self, name: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
-        self.0.tools.add(name.into(), scopes.into());
-        self
-    }
-
-    /// Sets the scopes of a prompt, or of the prompts that a glob matches.
-    pub fn prompt(mut self, name: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
-        self.0.prompts.add(name.into(), scopes.into());
-        self
-    }
-
-    /// Sets the scopes of a resource, or of the resources whose URIs a glob matches. Templates are
-    /// listed by their URI template, and skills by their URI.
-    ///
-    /// URIs are compared as they are written. A glob never matches a URI with `..`, which the
-    /// server may resolve to a URI outside of the glob.
-    pub fn resource(mut self, uri: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
-        self.0.resources.add(uri.into(), scopes.into());
-        self
-    }
-
-    /// Sets additional scopes of a method, or of the methods that a glob matches:
-    /// `logging/setLevel`, `tasks/*`, `acme/reindex`.
-    pub fn method(mut self, method: impl Into<String>, scopes: impl Into<Scopes>) -> Self {
-        self.0.methods.add(method.into(), scopes.into());
-        self
-    }
-
-    /// Sets the scopes of names that no rule matches. [`Scopes::never`] denies them to all callers,
-    /// [`Scopes::none`] allows them to all authenticated callers. Default: `admin`.
-    pub fn unmatched(mut self, scopes: impl Into<Scopes>) -> Self {
-        self.0.unmatched = scopes.into();
-        self
-    }
-
-    /// Sets whether callers may learn that a forbidden item exists. If `true`, they are refused
-    /// with all missing scopes, and a client can ask its user for more (step-up). Otherwise a
-    /// forbidden name is answered like an unknown one. Lists are filtered in both cases. Default:
-    /// `false`.
-    pub fn reveal_forbidden(mut self, reveal: bool) -> Self {
-        self.0.reveal = reveal;
-        self
-    }
-
-    /// Builds the rules.
-    ///
-    /// # Errors
-    ///
-    /// A refusal (by `auth`) that names a rule which can never match because of an earlier rule, or
-    /// a scope that no token can have (RFC 6749, section 3.3).
-    pub fn build(self) -> Result<Rules, Error> {
-        let rules = self.0;
-        let tables = [
-            ("tool", &rules.tools),
-            ("prompt", &rules.prompts),
-            ("resource", &rules.resources),
-            ("method", &rules.methods),
-        ];
-        for (kind, table) in tables {
-            if let Some(name) = &table.idle {
-                return Err(impossible(format!(
-                    "the {kind} rule `{name}` can never hold: one before it matches all it does; put it first"
-                )));
-            }
-        }
-        let named = tables.into_iter().flat_map(|(_, table)| table.scopes());
-        for scopes in named.chain([&rules.unmatched]) {
-            if let Some(scope) = scopes.impossible() {
-                return Err(impossible(format!(
-                    "no token can have the scope `{scope}`: a scope has visible ASCII characters other than \
-                     `\"` and `\\`"
-                )));
-            }
-        }
-        Ok(rules)
-    }
-}
-
-/// Builds the error for an invalid configuration.
-pub(super) fn impossible(message: String) -> Error {
-    Refusal::new("auth", message)
-        .with_code(code::FORBIDDEN)
-        .into()
 }

@@ -1,0 +1,39 @@
+/// The kind of item that a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TargetKind {
+    Tool,
+    Prompt,
+    Resource,
+    Skill,
+    Task,
+    /// The prompt or the resource that a completion refers to.
+    Reference,
+}
+
+impl TargetKind {
+    /// Returns the members of params that name such a target, as JSON pointers.
+    pub(super) fn members(self) -> &'static [&'static str] {
+        match self {
+            Self::Tool | Self::Prompt => &["/name"],
+            Self::Resource | Self::Skill => &["/uri"],
+            Self::Task => &["/taskId"],
+            Self::Reference => &["/ref/name", "/ref/uri"],
+        }
+    }
+}
+
+/// The item that a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    /// The kind. It is never [`Reference`](TargetKind::Reference): a reference is to a prompt or a
+    /// resource.
+    pub(crate) kind: TargetKind,
+    /// The name of a tool or prompt, the URI of a resource or skill, or the id of a task.
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn new(kind: TargetKind, name: &'a str) -> Self {
+        Self { kind, name }
+    }
+}

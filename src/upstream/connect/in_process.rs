@@ -1,0 +1,81 @@
+//! A server in this process, over typed channels.
+
+use std::{borrow::Cow, sync::Arc};
+
+use futures::{channel::mpsc, future::BoxFuture};
+use rmcp::{
+    RoleClient, RoleServer, ServerHandler,
+    model::{
+        ClientNotification, ClientRequest, ErrorData, ProtocolVersion, ServerConfig, ServerResult,
+    },
+    service::{NotificationContext, RequestContext, RxJsonRpcMessage, Service, serve_server},
+};
+
+use crate::{
+    Error,
+    upstream::{
+        connection::{Connection, Handshake, Kind, TransportProfile},
+        reconnect::Dial,
+    },
+    util::panics,
+};
+
+/// Limit of messages that wait between the two sides of an in-process connection.
+const IN_PROCESS_BUFFER: usize = 64;
+
+/// A dialer that serves a handler in this process.
+pub(in crate::upstream) struct InProcessDial<H> {
+    pub(in crate::upstream) handler: Arc<H>,
+    pub(in crate::upstream) handshake: Handshake,
+}
+
+impl<H: ServerHandler> Dial for InProcessDial<H> {
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        let handler = self.handler.clone();
+        let handshake = self.handshake.clone();
+        Box::pin(async move {
+            let (to_server, from_client) =
+                mpsc::channel::<RxJsonRpcMessage<RoleServer>>(IN_PROCESS_BUFFER);
+            let (to_client, from_server) =
+                mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
+            tokio::spawn(async move {
+                match serve_server(Caught(handler), (to_client, from_client)).await {
+                    Ok(running) => drop(running.waiting().await),
+                    Err(error) => tracing::debug!(%error, "an in-process server did not start"),
+                }
+            });
+            let profile = TransportProfile::of(Kind::InProcess);
+            Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
+        })
+    }
+}
+
+/// A handler whose panics are answered with an error. rmcp runs the handler in tasks of its own,
+/// out of reach of the call.
+struct Caught<H>(Arc<H>);
+
+impl<H: ServerHandler> Service<RoleServer> for Caught<H> {
+    fn handle_request(
+        &self,
+        request: ClientRequest,
+        context: RequestContext<RoleServer>,
+    ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + '_ {
+        panics::caught(async move { self.0.handle_request(request, context).await })
+    }
+
+    fn handle_notification(
+        &self,
+        notification: ClientNotification,
+        context: NotificationContext<RoleServer>,
+    ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
+        self.0.handle_notification(notification, context)
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        Service::get_info(&self.0)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Service::supported_protocol_versions(&self.0)
+    }
+}

@@ -1,0 +1,15 @@
+/// Counts an event, for `tracing` subscribers that turn events into metrics.
+///
+/// `count!(cache.hits, 1, method)` is an event at the level TRACE with the field
+/// `monotonic_counter.rmcp_layers.cache.hits`, the form that `tracing-opentelemetry` reads. Labels
+/// must have few values: a method, an outcome or a state, but not a name that a peer chooses.
+macro_rules! count {
+    ($($name:ident).+, $times:expr $(, $label:ident = $value:expr)* $(,)?) => {
+        tracing::event!(
+            tracing::Level::TRACE,
+            monotonic_counter.rmcp_layers.$($name).+ = $times,
+            $($label = $value,)*
+        )
+    };
+}
+pub(crate) use count;

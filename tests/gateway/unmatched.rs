@@ -1,0 +1,167 @@
+//! Options that match nothing.
+
+use super::*;
+
+/// Takes down the warnings of the gateway.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines_with(&self, text: &str) -> usize {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .with_max_level(tracing::Level::WARN)
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+/// The options of the first member that match nothing, with their values.
+fn unmatched(gateway: &Gateway) -> Vec<(&'static str, String)> {
+    let options = gateway.handle().members().remove(0).unmatched;
+    options
+        .into_iter()
+        .map(|unmatched| (unmatched.option, unmatched.value))
+        .collect()
+}
+
+async fn until_unmatched(gateway: &Gateway, wanted: &[(&'static str, &str)]) {
+    let wanted: Vec<_> = wanted
+        .iter()
+        .map(|(option, value)| (*option, (*value).to_owned()))
+        .collect();
+    let reported = async {
+        while unmatched(gateway) != wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the report", reported).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_that_match_no_tool_or_prompt_are_reported_once_with_the_nearest_names() {
+    let (log, _guard) = logged();
+    let shop = Shop::with("s", &["query", "read"]);
+    let member = Member::new("s", shop.piped())
+        .rename("qurey", "ask")
+        .rename("read", "look")
+        .hide("query@2")
+        .hide("raed")
+        .hide_prompt("great");
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    assert_eq!(unmatched(&gateway), []);
+
+    listed(&gateway).await;
+    until_unmatched(&gateway, &[("rename", "qurey"), ("hide", "raed")]).await;
+    let reported = gateway.handle().members().remove(0).unmatched;
+    assert_eq!(reported[0].nearest, ["query"]);
+    // Nothing is said of prompts before they are listed.
+    let client = McpClient::new(gateway.clone());
+    client.list_all_prompts().await.unwrap();
+    until_unmatched(
+        &gateway,
+        &[
+            ("rename", "qurey"),
+            ("hide", "raed"),
+            ("hide_prompt", "great"),
+        ],
+    )
+    .await;
+
+    // Each change has the options compared again, and each option is logged once.
+    shop.until_listened_to(1).await;
+    shop.stock(&["qurey", "read"]).await;
+    let changed = async {
+        while listed(&gateway).await != ["ask", "look"] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the new list", changed).await;
+    let now = [
+        ("hide", "query@2"),
+        ("hide", "raed"),
+        ("hide_prompt", "great"),
+    ];
+    until_unmatched(&gateway, &now).await;
+    assert_eq!(log.lines_with("an option matches nothing"), 4);
+    let line = r#"member=s option="rename" value="qurey" nearest=["query"]"#;
+    assert_eq!(log.lines_with(line), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_that_match_nothing_are_reported_when_all_lists_are_known() {
+    let (log, _guard) = logged();
+    let shop = Shop::with("s", &["query"]);
+    let filter = Filter::new()
+        .allow("s__qurey*")
+        .allow("s__query")
+        .allow("s__greet")
+        .deny("s__drop_*")
+        .deny("s+file:///a")
+        .deny("s+file:///{name}");
+    let member = Member::new("s", shop.piped()).filter(filter);
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    assert_eq!(listed(&gateway).await, ["s__query"]);
+    // The other lists are fetched for it, though no caller has asked for them.
+    let now = [("filter.allow", "s__qurey*"), ("filter.deny", "s__drop_*")];
+    until_unmatched(&gateway, &now).await;
+    let reported = gateway.handle().members().remove(0).unmatched;
+    assert_eq!(reported[0].nearest, ["s__query"]);
+    assert_eq!(log.lines_with("an option matches nothing"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_of_a_member_that_is_down_are_not_reported() {
+    let (log, _guard) = logged();
+    let filter = Filter::new().deny("x");
+    let gateway = Gateway::builder()
+        .add_member(down("dead").rename("x", "y").filter(filter))
+        .member("up", Shop::with("up", &["a"]).piped())
+        .build()
+        .unwrap();
+    assert_eq!(listed(&gateway).await, ["up__a"]);
+    assert_eq!(unmatched(&gateway), []);
+    assert_eq!(log.lines_with("an option matches nothing"), 0);
+
+    // A member that was up, and whose options match nothing.
+    let up = Arc::new(Mutex::new(true));
+    let shop = Shop::of("s", &["a"], |state| state.announces = false);
+    let (is_up, inner) = (up.clone(), shop.piped());
+    let stack = service_fn(move |request: McpRequest| {
+        let (is_up, inner) = (*is_up.lock().unwrap(), inner.clone());
+        async move {
+            match is_up {
+                true => inner.oneshot(request).await,
+                false => Err(TransportError::not_delivered("gone").into()),
+            }
+        }
+    });
+    let gateway = Gateway::builder()
+        .add_member(Member::new("s", stack).hide("x"))
+        .build()
+        .unwrap();
+    listed(&gateway).await;
+    assert_eq!(unmatched(&gateway), [("hide", "x".to_owned())]);
+    *up.lock().unwrap() = false;
+    call(&gateway, "s__a").await.unwrap_err();
+    assert_eq!(unmatched(&gateway), []);
+}
