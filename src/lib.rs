@@ -336,7 +336,7 @@ pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
 pub use report::{CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};
-pub use response::{McpResponse, ResponseParts};
+pub use response::{McpResponse, ResponseParts, TypedResult};
 #[cfg(feature = "http-server")]
 pub use server::lenient_http::{
     EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
