@@ -2,12 +2,14 @@
 
 use std::{
     hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use lru::LruCache;
 
 use super::entry::{Concerned, Entry};
+
+use crate::util::lock;
 
 /// Number of entries that justify one more shard.
 const PER_SHARD: usize = 4_096;
@@ -82,9 +84,7 @@ impl Memory {
     fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
         // The map uses the low half of the hash.
         let at = (hash >> 64) as usize & (self.shards.len() - 1);
-        self.shards[at]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[at])
     }
 
     /// Returns the entry for exactly this key.
@@ -148,7 +148,7 @@ impl Memory {
     pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
         let mut count = 0;
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = lock(shard);
             let hashes: Vec<u128> = shard
                 .map
                 .iter()
@@ -169,7 +169,7 @@ impl Memory {
     /// Returns the number of entries and the bytes that they take.
     pub fn usage(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = lock(shard);
             (entries + shard.map.len(), bytes + shard.bytes)
         })
     }

@@ -12,7 +12,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,6 +32,7 @@ use super::{
 use crate::{
     Audience,
     store::{Store, StoreError, Stored},
+    util::lock,
 };
 
 /// Time for which the store is not used after a failure.
@@ -111,7 +112,7 @@ impl Remote {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs a store operation, and returns `None` if it fails or takes too long. After a failure

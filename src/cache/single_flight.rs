@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map},
     hash::BuildHasherDefault,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use super::{
     entry::{Concerned, Entry, Subject},
     memory::Hashed,
 };
-use crate::Error;
+use crate::{Error, util::lock};
 
 /// All fetches under way. The future of a call adds its fetch, and removes it when it ends or is
 /// dropped.
@@ -75,7 +75,7 @@ pub(super) struct Followed {
 
 impl Flights {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Leads a new fetch, or follows the one that is under way for the same request.

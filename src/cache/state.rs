@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -30,6 +30,7 @@ use crate::{
     Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, Outcome, ToolHints,
     context::tool_hints::{Asked, KnownHints},
     protocol::{methods::Method, notifications::Change},
+    util::lock,
 };
 
 /// Limits of the memory for requests whose responses are for their callers only.
@@ -162,7 +163,7 @@ impl Shared {
     }
 
     pub fn is_apart(&self, hash: u128) -> bool {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apart = lock(&self.apart);
         match apart.get(&hash) {
             Some(since) if since.elapsed() < APART_FOR => true,
             Some(_) => {
@@ -174,7 +175,7 @@ impl Shared {
     }
 
     fn set_apart(&self, hash: u128, is_apart: bool) {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apart = lock(&self.apart);
         if is_apart {
             apart.put(hash, Instant::now());
         } else if !apart.is_empty() {

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::{sync::watch, time::Instant};
+
+use crate::util::lock;
 
 /// The cached resources, each with the end of its interest.
 #[derive(Default)]
@@ -27,7 +29,7 @@ impl Watched {
 
     /// Adds a resource until this time. If the set is full, the resource is not added.
     pub fn want(&self, uri: &Arc<str>, until: Instant) {
-        let mut wanted = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = lock(&self.until);
         if let Some(known) = wanted.get_mut(uri) {
             *known = until.max(*known);
             return;
@@ -46,7 +48,7 @@ impl Watched {
     /// Returns the current resources and removes the others.
     pub fn now(&self) -> BTreeSet<Arc<str>> {
         let now = Instant::now();
-        let mut wanted = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = lock(&self.until);
         wanted.retain(|_, until| *until > now);
         wanted.keys().cloned().collect()
     }

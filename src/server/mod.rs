@@ -10,7 +10,7 @@ mod subscriptions;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -34,7 +34,7 @@ use crate::{
     CallContext, Caller, Error, McpRequest, Stack,
     caller::Session,
     protocol::{self, results},
-    util::panics,
+    util::{lock, panics},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -280,10 +280,6 @@ impl<S> McpServer<S> {
             notifications: Arc::new(Semaphore::new(MAX_NOTIFICATIONS)),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Clone> Clone for McpServer<S> {
