@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     key::Key,
-    rules::{Group, said},
+    rules::{Group, cache_hints},
     status::report,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub(super) struct Subject {
 
 /// Selects the entries to invalidate.
 #[derive(Clone, Debug)]
-pub(super) enum Concerned<'a> {
+pub(super) enum Selection<'a> {
     All,
     Group {
         stack: u32,
@@ -58,8 +58,8 @@ pub(super) enum Concerned<'a> {
     },
 }
 
-impl Concerned<'_> {
-    pub fn includes(&self, subject: &Subject) -> bool {
+impl Selection<'_> {
+    pub fn contains(&self, subject: &Subject) -> bool {
         match self {
             Self::All => true,
             Self::Group { stack, group } => {
@@ -114,7 +114,7 @@ impl Entry {
         response.extensions = self.extensions.clone();
         response.report = self.report;
         response.report.cache_status = Some(status);
-        if let (Some(ttl), _) = said(&mut response.result) {
+        if let (Some(ttl), _) = cache_hints(&mut response.result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
                 // A follower may receive an entry from the shared store, which already has an age.

@@ -17,7 +17,7 @@ use crate::{
 const OF_THE_TOKEN: [&str; 7] = ["auth_time", "exp", "iat", "jti", "nbf", "nonce", "at_hash"];
 
 /// Largest buffer that is reused for the next request, in bytes.
-const KEPT: usize = 16 * 1024;
+const MAX_REUSED: usize = 16 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -134,7 +134,7 @@ pub(super) fn with_key<T>(
         asked,
         hasher,
     });
-    if bytes.capacity() <= KEPT {
+    if bytes.capacity() <= MAX_REUSED {
         BUFFER.with(|buffer| buffer.replace(bytes));
     }
     found

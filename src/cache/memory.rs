@@ -7,7 +7,7 @@ use std::{
 
 use lru::LruCache;
 
-use super::entry::{Concerned, Entry};
+use super::entry::{Entry, Selection};
 
 use crate::util::lock;
 
@@ -145,14 +145,14 @@ impl Memory {
     }
 
     /// Removes the matching entries and returns their number.
-    pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+    pub fn invalidate(&self, selection: &Selection<'_>) -> u64 {
         let mut count = 0;
         for shard in &self.shards {
             let mut shard = lock(shard);
             let hashes: Vec<u128> = shard
                 .map
                 .iter()
-                .filter(|(_, entry)| concerned.includes(&entry.subject))
+                .filter(|(_, entry)| selection.contains(&entry.subject))
                 .map(|(hash, _)| *hash)
                 .collect();
             let gone: Vec<_> = hashes

@@ -44,7 +44,7 @@ pub(super) fn cacheable(request: &McpRequest) -> Option<Method> {
 
 /// Returns the `ttlMs` and the `cacheScope` of a result (MCP 2026-07-28,
 /// `server/utilities/caching`).
-pub(super) fn said(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
+pub(super) fn cache_hints(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
     let (ttl, scope) = results::cache_hints(result);
     (ttl, scope.map(|scope| *scope))
 }
@@ -62,11 +62,11 @@ pub(super) struct Rules {
     /// Time to live of responses without cache hints.
     pub methods: Vec<(Method, Duration)>,
     /// `ttlMs: 0` counts as no hint.
-    pub zero_is_silence: bool,
+    pub ignore_zero_ttl: bool,
     pub ignored_meta: Vec<String>,
     pub vary_by: Option<VaryBy>,
     pub share_errors: bool,
-    pub follower_wait: Duration,
+    pub follower_wait: Option<Duration>,
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
     pub watch_changes: bool,
@@ -117,7 +117,7 @@ impl Rules {
     }
 
     /// Returns the time to live of this method's responses without cache hints.
-    pub fn silent_ttl(&self, kind: Method) -> Option<Duration> {
+    pub fn ttl_without_hints(&self, kind: Method) -> Option<Duration> {
         let rule = self.methods.iter().find(|(of, _)| *of == kind);
         rule.map(|(_, ttl)| *ttl)
     }

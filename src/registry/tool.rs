@@ -21,14 +21,14 @@ use rmcp::{
 use semver::Version;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, ServiceExt};
 
 use super::{
     RegistryError,
     health::{Check, HealthPolicy},
     schema::Schema,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, util::lock};
+use crate::{CallContext, Error, McpRequest, McpResponse, Stack};
 
 pub(super) type Handler =
     Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
@@ -313,9 +313,7 @@ impl RegisteredToolBuilder {
     /// ready. An [`input_schema`](Self::input_schema) is required.
     pub fn service<S>(mut self, service: S) -> Self
     where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send,
+        S: Stack,
     {
         let service = Mutex::new(service);
         self.handler = Some(Box::new(move |request| {

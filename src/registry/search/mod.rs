@@ -327,7 +327,7 @@ where
             Next::Page(cursor) => Some(cursor),
             Next::End => break,
             Next::CutShort(why) => {
-                shared.cut_short(why);
+                shared.log_cut_short(why);
                 break;
             }
         };
@@ -337,6 +337,6 @@ where
             break;
         }
     }
-    shared.sift(&mut tools);
+    shared.filter_inner(&mut tools);
     Ok(tools)
 }
