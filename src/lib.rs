@@ -296,6 +296,7 @@ mod error;
 mod from_fn;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod in_flight;
 mod lines;
 mod listen;
 mod outcome;
