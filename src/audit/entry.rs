@@ -92,7 +92,7 @@ impl Entry {
         record.request_id = Some(record::bounded_id(&request.context.id));
         record.principal = request.context.principal().map(AuditPrincipal::of);
         let name = request
-            .called_tool()
+            .inner_tool()
             .or_else(|| request.target())
             .or_else(|| unreadable.as_ref()?.target());
         record.name = name.map(|name| record::cut(name, MAX_TEXT));
@@ -107,7 +107,7 @@ impl Entry {
         }
         let called = Arc::new(CalledTool::default());
         if request.as_tool_call().is_some() {
-            request.context.note_calls(called.clone());
+            request.context.observe_inner_calls(called.clone());
         }
         let extensions = &mut request.context.extensions;
         Self {

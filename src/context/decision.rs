@@ -134,3 +134,23 @@ impl CallContext {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ServedBy;
+
+    #[test]
+    fn a_background_call_states_nothing_about_the_call_that_caused_it() {
+        let mut context = CallContext::default();
+        let slot = DecisionSlot::slot(&mut context.extensions);
+        let served_by = ServedBy::slot(&mut context.extensions);
+        let background = context.to_background();
+        background.state_decision(Decision::Denied, None, "too late");
+        ServedBy::set(&background.extensions, &"far".into());
+        assert_eq!(slot.decision(), None);
+        assert_eq!(served_by.name(), None);
+        context.state_decision(Decision::Allowed, None, "");
+        assert_eq!(slot.decision(), Some(Decision::Allowed));
+    }
+}

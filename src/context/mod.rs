@@ -101,14 +101,15 @@ impl CallContext {
     /// deadline and its own cancellation token: it may outlive this call.
     #[must_use]
     pub fn to_background(&self) -> Self {
-        let mut meta = self.meta.clone();
-        meta.shift_remove("progressToken");
-        Self {
-            meta,
-            extensions: self.extensions.clone(),
-            caller: self.caller.to_background(),
-            ..Self::default()
-        }
+        let mut context = Self::default();
+        context.meta = self.meta.clone();
+        context.meta.shift_remove("progressToken");
+        context.extensions = self.extensions.clone();
+        // What is stated about the call belongs to its own record.
+        context.extensions.remove::<decision::DecisionSlot>();
+        context.extensions.remove::<served_by::ServedBy>();
+        context.caller = self.caller.to_background();
+        context
     }
 
     /// Returns the authenticated caller, if there is one.
