@@ -276,6 +276,7 @@
 //! `transport-streamable-http-server`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(unreachable_pub)]
 #![expect(
     deprecated,
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"

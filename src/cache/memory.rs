@@ -58,7 +58,7 @@ pub(super) struct Inserted {
 }
 
 impl Memory {
-    pub fn new(max_entries: usize, max_bytes: usize, max_item_bytes: usize) -> Self {
+    pub(super) fn new(max_entries: usize, max_bytes: usize, max_item_bytes: usize) -> Self {
         let by_entries = max_entries / PER_SHARD;
         // A shard must have room for several of the largest entries.
         let by_bytes = max_bytes / max_item_bytes.saturating_mul(4).max(1);
@@ -88,7 +88,7 @@ impl Memory {
     }
 
     /// Returns the entry for exactly this key.
-    pub fn get(&self, hash: u128, key: &[u8]) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, hash: u128, key: &[u8]) -> Option<Arc<Entry>> {
         let mut shard = self.shard(hash);
         let entry = shard.map.get(&hash)?;
         (*entry.subject.key.bytes == *key).then(|| entry.clone())
@@ -96,7 +96,7 @@ impl Memory {
 
     /// Inserts an entry, unless there is a newer one or `allowed` returns `false`. `allowed` runs
     /// while the shard is locked.
-    pub fn insert(&self, entry: Arc<Entry>, allowed: impl FnOnce() -> bool) -> Inserted {
+    pub(super) fn insert(&self, entry: Arc<Entry>, allowed: impl FnOnce() -> bool) -> Inserted {
         let hash = entry.subject.key.hash;
         let mut gone = Vec::new();
         let mut inserted = Inserted::default();
@@ -131,7 +131,7 @@ impl Memory {
     }
 
     /// Removes exactly this entry.
-    pub fn remove(&self, entry: &Arc<Entry>) {
+    pub(super) fn remove(&self, entry: &Arc<Entry>) {
         let hash = entry.subject.key.hash;
         let mut shard = self.shard(hash);
         if shard
@@ -145,7 +145,7 @@ impl Memory {
     }
 
     /// Removes the matching entries and returns their number.
-    pub fn invalidate(&self, selection: &Selection<'_>) -> u64 {
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) -> u64 {
         let mut count = 0;
         for shard in &self.shards {
             let mut shard = lock(shard);
@@ -167,7 +167,7 @@ impl Memory {
     }
 
     /// Returns the number of entries and the bytes that they take.
-    pub fn usage(&self) -> (usize, usize) {
+    pub(super) fn usage(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
             let shard = lock(shard);
             (entries + shard.map.len(), bytes + shard.bytes)

@@ -203,7 +203,7 @@ impl Pins {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_name)
     }
 
     /// Compares with the current definitions and removes tools for which there is no room. Returns

@@ -28,7 +28,7 @@ use super::{
     health::{Check, HealthPolicy},
     schema::Schema,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Stack};
+use crate::{CallContext, Error, McpRequest, McpResponse, Stack, util::lock};
 
 pub(super) type Handler =
     Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
