@@ -2,7 +2,7 @@
 //! between revisions.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::{
         methods::Method,
         unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
+    util::lock,
 };
 
 /// The state that all clones of an upstream share.
@@ -191,13 +192,13 @@ impl Shared {
     }
 
     fn remember_level(&self, call: &UpstreamCall, level: LoggingLevel) {
-        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        *lock(&self.level) = Some(level);
         call.connection.mark_level_set();
     }
 
     /// Sends a new connection the log level that was set on the one before.
     fn restore_level(&self, call: &UpstreamCall) {
-        let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let level = *lock(&self.level);
         let Some(level) = level.filter(|_| call.connection.mark_level_set()) else {
             return;
         };
