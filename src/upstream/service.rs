@@ -83,7 +83,8 @@ use crate::{
 /// - A request (sampling, elicitation, roots) of an older server to a caller on 2026-07-28 cannot
 ///   be translated, because that revision has no such requests. The server gets an error.
 ///
-/// [`Lifecycle::MatchCaller`](crate::Lifecycle::MatchCaller) avoids translation where a server speaks both.
+/// [`Lifecycle::MatchCaller`](crate::Lifecycle::MatchCaller) avoids translation where a server
+/// speaks both.
 ///
 /// ```no_run
 /// # #[cfg(feature = "http-client")]

@@ -6,7 +6,8 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// Counts the requests in flight, and refuses others once it is closed. Clones count together.
 ///
-/// Listens are counted apart: they do not end by themselves, so that a drain does not wait for them.
+/// Listens are counted apart: they do not end by themselves, so that a drain does not wait for
+/// them.
 #[derive(Clone, Default)]
 pub(crate) struct CallTracker {
     calls: TaskTracker,
