@@ -25,8 +25,7 @@ use super::{
     stats::UpstreamCounters,
 };
 use crate::{
-    protocol::unreadable_items::UnreadableLog,
-    util::{backoff::Backoff, call_tracker::CallTracker},
+    in_flight::InFlight, protocol::unreadable_items::UnreadableLog, util::backoff::Backoff,
 };
 
 /// A time limit from this length on is no limit: clocks cannot be trusted to count that far.
@@ -322,7 +321,7 @@ impl UpstreamBuilder {
                 unreadable: UnreadableLog::default(),
                 claims,
                 counters,
-                calls: CallTracker::default(),
+                calls: InFlight::default(),
             }),
         }
     }

@@ -2,7 +2,7 @@
 //! between revisions.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -24,12 +24,13 @@ use crate::{
     caller::Era,
     code,
     context::OnlyDeclared,
+    in_flight::InFlight,
     protocol::{
         self,
         methods::Method,
         unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
-    util::call_tracker::CallTracker,
+    util::lock,
 };
 
 /// The state that all clones of an upstream share.
@@ -43,7 +44,7 @@ pub(super) struct Shared {
     pub(super) unreadable: UnreadableLog,
     pub(super) claims: Arc<ClaimedCapabilities>,
     pub(super) counters: Arc<UpstreamCounters>,
-    pub(super) calls: CallTracker,
+    pub(super) calls: InFlight,
 }
 
 impl Shared {
@@ -60,7 +61,7 @@ impl Shared {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
-        let entered = self.calls.enter(request.is_listen());
+        let entered = self.calls.enter(&request);
         let _in_flight = entered.ok_or_else(|| errors::closed(&self.name))?;
         let connection = match self.connections.ready(era) {
             Some(connection) => connection,
@@ -191,13 +192,13 @@ impl Shared {
     }
 
     fn remember_level(&self, call: &UpstreamCall, level: LoggingLevel) {
-        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        *lock(&self.level) = Some(level);
         call.connection.mark_level_set();
     }
 
     /// Sends a new connection the log level that was set on the one before.
     fn restore_level(&self, call: &UpstreamCall) {
-        let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let level = *lock(&self.level);
         let Some(level) = level.filter(|_| call.connection.mark_level_set()) else {
             return;
         };

@@ -10,7 +10,8 @@ use tower::Service;
 
 use super::{UpstreamBuilder, UpstreamStats, dispatch::Shared};
 use crate::{
-    Error, McpRequest, McpResponse, UnreadableItem, protocol::notifications::server_request_method,
+    Error, McpRequest, McpResponse, UnreadableItem,
+    protocol::server_requests::server_request_method,
 };
 
 /// The innermost service of a stack: a connection to an MCP server.

@@ -1,7 +1,6 @@
 //! Helpers that know nothing of the protocol.
 
 pub(crate) mod backoff;
-pub(crate) mod call_tracker;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 #[cfg(any(
