@@ -73,9 +73,11 @@ impl McpRequest {
         let meta = std::mem::take(message.get_meta_mut());
         let mut extensions = std::mem::take(message.extensions_mut());
         extensions.remove::<RequestMetaObject>();
-        let mut context = CallContext::default();
-        context.meta = meta;
-        context.extensions = extensions;
+        let context = CallContext {
+            meta,
+            extensions,
+            ..CallContext::default()
+        };
         Self::from_parts(message, context)
     }
 

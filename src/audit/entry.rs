@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Decision, DecisionSlot, Error, Item, McpRequest, McpResponse, Outcome, ServedBy, Visibility,
-    code, protocol::Unreadable,
+    code, protocol::Unreadable, util::lock,
 };
 
 /// The pending record of one call. If it is dropped before [`end`](Self::end), the record says that
@@ -44,7 +44,7 @@ struct CalledTool(Mutex<Option<String>>);
 
 impl CalledTool {
     fn name(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,9 +1,9 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rmcp::model::Extensions;
 use serde::Serialize;
 
-use crate::{CallContext, Principal};
+use crate::{CallContext, Principal, util::lock};
 
 /// The decision of a guarding layer on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -112,7 +112,7 @@ impl DecisionSlot {
     }
 
     fn stated(&self) -> MutexGuard<'_, Stated> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
