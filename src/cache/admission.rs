@@ -26,7 +26,7 @@ use crate::{
 
 impl Core {
     /// Processes the outcome of a fetch.
-    pub fn conclude(
+    pub(super) fn conclude(
         &self,
         lead: Leader,
         plan: &Plan,
@@ -57,7 +57,7 @@ impl Core {
             && plan.accepts_stale(stale, Instant::now(), self.shared.rules.stale_if_error)
     }
 
-    pub fn serve(&self, entry: &Entry, status: CacheStatus) -> McpResponse {
+    pub(super) fn serve(&self, entry: &Entry, status: CacheStatus) -> McpResponse {
         let event = match status {
             CacheStatus::Hit { .. } => Event::Hit,
             CacheStatus::Stale { .. } => Event::Stale,
@@ -68,7 +68,7 @@ impl Core {
         entry.response(status, self.shared.rules.report_in_meta)
     }
 
-    pub fn serve_stale(&self, entry: &Entry, now: Instant) -> McpResponse {
+    pub(super) fn serve_stale(&self, entry: &Entry, now: Instant) -> McpResponse {
         let age = entry.age(now);
         self.serve(entry, CacheStatus::Stale { age })
     }
@@ -163,7 +163,7 @@ impl Core {
     }
 
     /// Takes over an entry that another process stored.
-    pub fn adopt(
+    pub(super) fn adopt(
         &self,
         lead: &Leader,
         plan: &Plan,

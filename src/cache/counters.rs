@@ -27,7 +27,7 @@ macro_rules! counted {
         }
 
         impl Counters {
-            pub fn count(&self, event: Event, method: &'static str, times: u64) {
+            pub(super) fn count(&self, event: Event, method: &'static str, times: u64) {
                 if times == 0 {
                     return;
                 }
@@ -39,7 +39,7 @@ macro_rules! counted {
                 }
             }
 
-            pub fn get(&self, event: Event) -> u64 {
+            pub(super) fn get(&self, event: Event) -> u64 {
                 match event {
                     $(Event::$event => self.$field.load(Ordering::Relaxed),)*
                 }

@@ -59,7 +59,7 @@ pub(super) enum Selection<'a> {
 }
 
 impl Selection<'_> {
-    pub fn contains(&self, subject: &Subject) -> bool {
+    pub(super) fn contains(&self, subject: &Subject) -> bool {
         match self {
             Self::All => true,
             Self::Group { stack, group } => {
@@ -104,12 +104,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn age(&self, now: Instant) -> Duration {
+    pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.stored)
     }
 
     /// Returns the cached response for one more caller.
-    pub fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
+    pub(super) fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
         let mut response = McpResponse::new(self.result.clone());
         response.extensions = self.extensions.clone();
         response.report = self.report;
@@ -129,7 +129,7 @@ impl Entry {
     }
 
     /// Returns the status of a hit at this time, or `None` if the entry has expired.
-    pub fn status(&self, now: Instant) -> Option<CacheStatus> {
+    pub(super) fn status(&self, now: Instant) -> Option<CacheStatus> {
         let age = self.age(now);
         let ttl = self.fresh_for.checked_sub(age)?;
         (!ttl.is_zero()).then_some(CacheStatus::Hit { age, ttl })

@@ -32,7 +32,12 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub async fn fetch<S>(self, inner: S, request: McpRequest, key: (Key, Audience)) -> Answer
+    pub(super) async fn fetch<S>(
+        self,
+        inner: S,
+        request: McpRequest,
+        key: (Key, Audience),
+    ) -> Answer
     where
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
@@ -109,7 +114,7 @@ impl Call {
     }
 
     /// Fetches the response.
-    pub async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Leader) -> Answer
+    pub(super) async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Leader) -> Answer
     where
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,

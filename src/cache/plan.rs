@@ -24,7 +24,7 @@ pub(super) const UNVERSIONED: u64 = u64::MAX;
 impl Plan {
     /// Returns the plan by the request's own directives. Its time to live is
     /// [set](Core::set_time_to_live) later.
-    pub fn of(kind: Method, request: &McpRequest) -> Self {
+    pub(super) fn of(kind: Method, request: &McpRequest) -> Self {
         Self {
             kind,
             directives: Directives::of(&request.context.meta),
@@ -34,19 +34,19 @@ impl Plan {
     }
 
     /// Returns the status of a hit if the entry is usable for this request.
-    pub fn accepts(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
+    pub(super) fn accepts(&self, entry: &Entry, now: Instant) -> Option<CacheStatus> {
         let status = entry.status(now)?;
         (self.is_within_max_age(entry, now) && !self.directives.no_cache).then_some(status)
     }
 
     /// Returns `true` if the entry is within the request's `max-age`.
-    pub fn is_within_max_age(&self, entry: &Entry, now: Instant) -> bool {
+    pub(super) fn is_within_max_age(&self, entry: &Entry, now: Instant) -> bool {
         let most = self.directives.max_age;
         most.is_none_or(|most| entry.age(now) <= most)
     }
 
     /// Returns `true` if an entry that expired less than `grace` ago is usable for this request.
-    pub fn accepts_stale(&self, entry: &Entry, now: Instant, grace: Duration) -> bool {
+    pub(super) fn accepts_stale(&self, entry: &Entry, now: Instant, grace: Duration) -> bool {
         let Directives {
             no_cache, max_age, ..
         } = self.directives;

@@ -12,7 +12,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     Audience,
     store::{Store, StoreError, Stored},
-    util::metrics::count,
+    util::{lock, metrics::count},
 };
 
 /// Time for which the store is not used after a failure.
@@ -97,7 +97,7 @@ pub(super) struct Lookup {
 }
 
 impl Remote {
-    pub fn new(store: Arc<dyn Store>, patience: Duration) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, patience: Duration) -> Self {
         Self {
             store,
             patience,
@@ -107,12 +107,12 @@ impl Remote {
         }
     }
 
-    pub fn failures(&self) -> u64 {
+    pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs a store operation, and returns `None` if it fails or takes too long. After a failure
@@ -147,7 +147,7 @@ impl Remote {
     }
 
     /// Looks up an entry for this request, the caller's own or a public one.
-    pub async fn lookup(&self, core: &Core, subject: &Subject, wanted: bool) -> Lookup {
+    pub(super) async fn lookup(&self, core: &Core, subject: &Subject, wanted: bool) -> Lookup {
         let mut keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
         let public = subject.kind.has_cache_hints().then(|| Subject {
             audience: Audience::everybody(),
@@ -224,7 +224,7 @@ impl Remote {
     }
 
     /// Notes an invalidation. The store is not used until it has been written there.
-    pub fn invalidate(&self, selection: &Selection<'_>) {
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) {
         let at = match selection {
             Selection::Group { group, .. } | Selection::Groups(group) => index(*group),
             Selection::Tool(_) => index(Group::Tools),
@@ -235,7 +235,7 @@ impl Remote {
     }
 
     /// Writes pending invalidations to the store, if it can be reached.
-    pub async fn write_invalidations(&self) {
+    pub(super) async fn write_invalidations(&self) {
         for (at, name) in NAMES.iter().enumerate() {
             let wanted = {
                 let state = self.state();
@@ -261,7 +261,7 @@ impl Remote {
     }
 
     /// Stores an entry in the background.
-    pub fn put(
+    pub(super) fn put(
         self: &Arc<Self>,
         core: &Core,
         entry: Arc<Entry>,
@@ -285,7 +285,7 @@ impl Remote {
     }
 
     /// Polls for invalidations of other processes.
-    pub async fn poll(&self, core: &Core) {
+    pub(super) async fn poll(&self, core: &Core) {
         let keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map},
     hash::BuildHasherDefault,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use super::{
     entry::{Entry, Selection, Subject},
     memory::Hashed,
 };
-use crate::Error;
+use crate::{Error, util::lock};
 
 /// All fetches under way. The future of a call adds its fetch, and removes it when it ends or is
 /// dropped.
@@ -75,11 +75,11 @@ pub(super) struct Follower {
 
 impl SingleFlight {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Leads a new fetch, or follows the one that is under way for the same request.
-    pub fn join(self: &Arc<Self>, subject: Subject) -> Join {
+    pub(super) fn join(self: &Arc<Self>, subject: Subject) -> Join {
         let mut table = self.table();
         let key = subject.key.clone();
         match table.open.get(&key.hash) {
@@ -100,7 +100,7 @@ impl SingleFlight {
 
     /// Leads a fetch in place of one that takes too long: later callers follow this one. If another
     /// caller has replaced it already, this fetch is for one caller alone.
-    pub fn overtake(self: &Arc<Self>, subject: Subject, fetch: u64) -> Leader {
+    pub(super) fn overtake(self: &Arc<Self>, subject: Subject, fetch: u64) -> Leader {
         let mut table = self.table();
         let open = table.open.get(&subject.key.hash);
         let phase = open
@@ -110,7 +110,7 @@ impl SingleFlight {
     }
 
     /// Leads a fetch that no other caller may join.
-    pub fn alone(self: &Arc<Self>, subject: Subject) -> Leader {
+    pub(super) fn alone(self: &Arc<Self>, subject: Subject) -> Leader {
         let mut table = self.table();
         self.enter(&mut table, subject, None)
     }
@@ -148,7 +148,7 @@ impl SingleFlight {
 
     /// Marks the matching fetches as outdated: their responses are not cached and no further caller
     /// joins them.
-    pub fn invalidate(&self, selection: &Selection<'_>) {
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) {
         let mut table = self.table();
         let Table { fetches, open, .. } = &mut *table;
         for (number, fetch) in fetches.iter() {
@@ -165,7 +165,7 @@ impl SingleFlight {
     }
 
     /// Returns the number of fetches under way.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.table().fetches.len()
     }
 }
@@ -179,21 +179,21 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    pub fn subject(&self) -> &Subject {
+    pub(super) fn subject(&self) -> &Subject {
         &self.fetch.subject
     }
 
     /// Returns `true` if the target has changed since the fetch began.
-    pub fn is_outdated(&self) -> bool {
+    pub(super) fn is_outdated(&self) -> bool {
         self.fetch.outdated.load(Ordering::SeqCst)
     }
 
     /// Ends the fetch and tells its followers the outcome.
-    pub fn end(mut self, phase: Phase) {
+    pub(super) fn end(mut self, phase: Phase) {
         self.leave(phase);
     }
 

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -29,6 +29,7 @@ use crate::{
     Audience, Error, McpRequest, McpResponse, ToolHints,
     context::tool_hints::{Asked, KnownHints},
     protocol::{methods::Method, notifications::Change},
+    util::lock,
 };
 
 /// Limits of the memory for requests whose responses are for their callers only.
@@ -77,7 +78,7 @@ pub(super) struct StartedTasks {
 }
 
 impl Shared {
-    pub fn new(rules: Rules, memory: Memory, remote: Option<Remote>) -> Self {
+    pub(super) fn new(rules: Rules, memory: Memory, remote: Option<Remote>) -> Self {
         Self {
             rules,
             memory,
@@ -92,7 +93,7 @@ impl Shared {
     }
 
     /// Invalidates the matching entries, here and in the shared store.
-    pub fn invalidate(&self, selection: &Selection<'_>) -> u64 {
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) -> u64 {
         if let Some(remote) = &self.remote {
             remote.invalidate(selection);
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -104,7 +105,7 @@ impl Shared {
     }
 
     /// Invalidates the matching entries in memory and the matching fetches.
-    pub fn invalidate_memory(&self, selection: &Selection<'_>) -> u64 {
+    pub(super) fn invalidate_memory(&self, selection: &Selection<'_>) -> u64 {
         // Fetches come first: a response is then either in memory already, or sees that it is
         // outdated.
         self.single_flight.invalidate(selection);
@@ -113,14 +114,14 @@ impl Shared {
         count
     }
 
-    pub fn is_unshared(&self, hash: u128) -> bool {
-        let unshared = self.unshared.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn is_unshared(&self, hash: u128) -> bool {
+        let unshared = lock(&self.unshared);
         let since = unshared.peek(&hash);
         since.is_some_and(|since| since.elapsed() < UNSHARED_FOR)
     }
 
-    pub fn set_unshared(&self, hash: u128, is_unshared: bool) {
-        let mut unshared = self.unshared.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn set_unshared(&self, hash: u128, is_unshared: bool) {
+        let mut unshared = lock(&self.unshared);
         if is_unshared {
             unshared.put(hash, Instant::now());
         } else if !unshared.is_empty() {
@@ -129,7 +130,7 @@ impl Shared {
     }
 
     /// Removes an entry that can no longer be used.
-    pub fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
+    pub(super) fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
         if entry.age(now) >= entry.fresh_for.saturating_add(self.rules.grace()) {
             self.memory.remove(entry);
             let method = entry.subject.kind.name();
@@ -140,13 +141,13 @@ impl Shared {
 
 impl Core {
     /// Returns `true` if the tool hints have not changed since the entry was last checked.
-    pub fn is_checked(&self, request: &McpRequest, entry: &Entry) -> bool {
+    pub(super) fn is_checked(&self, request: &McpRequest, entry: &Entry) -> bool {
         request.context.extensions.get::<ToolHints>().is_none()
             && entry.checked.load(Ordering::Relaxed) == self.hints.version()
     }
 
     /// Sets the time to live of the response. Returns `None` if it may not be cached at all.
-    pub fn set_time_to_live(
+    pub(super) fn set_time_to_live(
         &self,
         plan: &mut Plan,
         request: &McpRequest,
@@ -166,11 +167,11 @@ impl Core {
         Some(())
     }
 
-    pub fn count(&self, event: Event, kind: Method) {
+    pub(super) fn count(&self, event: Event, kind: Method) {
         self.shared.counters.count(event, kind.name(), 1);
     }
 
-    pub fn subject(
+    pub(super) fn subject(
         &self,
         kind: Method,
         request: &McpRequest,
@@ -187,14 +188,14 @@ impl Core {
     }
 
     /// Learns tool hints from the response to a list request.
-    pub fn learn(&self, asked: Option<&Asked>, response: Option<&McpResponse>) {
+    pub(super) fn learn(&self, asked: Option<&Asked>, response: Option<&McpResponse>) {
         if let (Some(asked), Some(response)) = (asked, response) {
             self.hints.learn(asked, response);
         }
     }
 
     /// Invalidates the entries that a server's notification covers.
-    pub fn apply_change(&self, notification: &ServerNotification) {
+    pub(super) fn apply_change(&self, notification: &ServerNotification) {
         let group = |group| {
             self.shared.invalidate(&Selection::Group {
                 stack: self.number,

@@ -15,12 +15,12 @@ use super::{
         pages,
     },
     members::active_member::ActiveMember,
-    seal::Sealed,
+    seal::SealKind,
     shared::{ActiveMembers, Shared, only},
     tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, ServedBy,
+    CallContext, Error, McpRequest, McpResponse, Refusal, ServedBy,
     protocol::{
         self,
         lists::ListKind,
@@ -36,12 +36,16 @@ impl Shared {
         if request.as_notification().is_some() {
             return self.notify_all(request).await;
         }
-        let is_listen = matches!(
-            request.message,
-            ClientRequest::SubscriptionsListenRequest(_)
-        );
-        let shared = self.clone();
-        shared.lifecycle.run(is_listen, self.answer(request)).await
+        let Some(_counted) = self.in_flight.enter(&request) else {
+            let message = "the gateway is shutting down; try again later";
+            return Err(Refusal::new("gateway", message).into());
+        };
+        let ended = self.in_flight.ended().clone();
+        tokio::select! {
+            biased;
+            answer = self.answer(request) => answer,
+            () = ended.cancelled() => Err(Error::cancelled("the gateway was closed")),
+        }
     }
 
     async fn answer(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
@@ -208,7 +212,9 @@ impl Shared {
         context: &CallContext,
     ) -> Result<(), Error> {
         let Some(sealed) = state else { return Ok(()) };
-        let (owner, own) = self.seal.open(Sealed::State, sealed, context.principal())?;
+        let (owner, own) = self
+            .seal
+            .open(SealKind::State, sealed, context.principal())?;
         if owner != *member.name {
             let message = "`requestState` belongs to another request";
             return Err(ErrorData::invalid_params(message, None).into());
@@ -223,7 +229,7 @@ impl Shared {
         id: &str,
         context: &CallContext,
     ) -> Result<(Arc<ListedMember>, String), Error> {
-        let (name, own) = self.seal.open(Sealed::Task, id, context.principal())?;
+        let (name, own) = self.seal.open(SealKind::Task, id, context.principal())?;
         match self.members().get(&name) {
             Some(member) => Ok((member.clone(), own)),
             None => {

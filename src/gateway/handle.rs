@@ -10,11 +10,11 @@ use super::{
 };
 use crate::ConfigError;
 
-/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, returns their
-/// states, and closes the gateway.
+/// Adds, replaces and removes a [`Gateway`](super::Gateway)'s members while it serves, returns
+/// their states, and closes the gateway.
 ///
-/// Every clone controls the same gateway. Callers with an open listen are told that the lists have
-/// changed.
+/// Every clone controls the same gateway. Callers with an open listen are notified that the lists
+/// have changed.
 #[derive(Clone)]
 pub struct GatewayHandle {
     pub(super) shared: Arc<Shared>,
@@ -24,11 +24,11 @@ pub struct GatewayHandle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GatewayStats {
-    /// Members now.
+    /// The number of members.
     pub members: usize,
-    /// Requests in flight now, listens aside.
-    pub in_flight: usize,
-    /// Listens of callers that are open now.
+    /// The number of calls in flight: requests other than listens.
+    pub calls: usize,
+    /// The number of open `subscriptions/listen` requests of callers.
     pub listens: usize,
 }
 
@@ -44,9 +44,9 @@ pub struct MemberStatus {
     /// their outward names and they may not be prefixed. They are taken from the last list of a
     /// caller without a principal. Limit: 100.
     pub left_out: Vec<String>,
-    /// The options (`rename`, `hide`, `describe` and filters) that match none of the member's items.
-    /// They are compared with the current lists of all callers, and are empty while the member is
-    /// down. A filter is compared once lists of all kinds are known.
+    /// The options (`rename`, `hide`, `describe` and filters) that match none of the member's
+    /// items. They are compared with the current lists of all callers, and are empty while the
+    /// member is down. A filter is compared once lists of all kinds are known.
     pub unmatched: Vec<UnmatchedOption>,
 }
 
@@ -77,25 +77,31 @@ impl GatewayHandle {
         self.shared.remove_member(name)
     }
 
-    /// Closes the gateway for all its clones, and returns when it is closed.
+    /// Closes the gateway for good, once the calls in flight have ended.
     ///
-    /// New requests are refused from now on, and listens end. Calls in flight may take up to
-    /// `timeout`; those left are then cancelled. At the end, the members and their stacks are
-    /// dropped, and no member can be added.
+    /// From now on new requests are refused with [`code::UNAVAILABLE`](crate::code::UNAVAILABLE)
+    /// (-31503). The calls in flight go on until they end, at most until `limit`. A call that is
+    /// cut off is cancelled. Then listens end, the members and their stacks are dropped, and no
+    /// member can be added.
     ///
-    /// Returns `true` if no call had to be cancelled. A gateway whose `close` is itself dropped
-    /// refuses new requests, and keeps its members until it is closed again.
-    pub async fn close(&self, timeout: Duration) -> bool {
-        self.shared.close(timeout).await
+    /// Returns the number of calls that the limit cut off. If the future is dropped, the gateway
+    /// goes on to refuse new requests, and keeps its members.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.shared.drain(limit).await
+    }
+
+    /// Closes the gateway for good without waiting for the calls in flight: a
+    /// [`drain`](Self::drain) with a limit of zero.
+    pub async fn close(&self) {
+        self.drain(Duration::ZERO).await;
     }
 
     /// Returns the current activity.
     pub fn stats(&self) -> GatewayStats {
-        let (in_flight, listens) = self.shared.lifecycle.in_flight();
         GatewayStats {
             members: self.shared.members().list.len(),
-            in_flight,
-            listens,
+            calls: self.shared.in_flight.calls(),
+            listens: self.shared.in_flight.listens(),
         }
     }
 

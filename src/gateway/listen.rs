@@ -46,7 +46,7 @@ pub(super) async fn listen(
         tokio::select! {
             biased;
             Some(ended) = parts.next(), if !parts.is_empty() => {
-                if let Ended::Listen(answer) = ended {
+                if let ListenEnd::Listen(answer) = ended {
                     return answer;
                 }
             }
@@ -60,7 +60,8 @@ pub(super) async fn listen(
                 if now.members_changed_since(&seen) {
                     for member in &listen.shared.members().list {
                         if opened.insert(member.id) {
-                            parts.push(listen_to_member(listen.clone(), Arc::clone(member), waiting));
+                            let part = listen_to_member(listen.clone(), Arc::clone(member), waiting);
+                            parts.push(part);
                         }
                     }
                 }
@@ -95,7 +96,7 @@ struct Acknowledgments {
 }
 
 /// The end of a member's part of a listen.
-enum Ended {
+enum ListenEnd {
     /// The member was removed, or has no changes to announce.
     Detached,
     /// It was the only member, so its end is the end of the listen.
@@ -232,7 +233,7 @@ async fn listen_to_member(
     listen: Arc<CallerListen>,
     member: Arc<ActiveMember>,
     from_the_start: bool,
-) -> Ended {
+) -> ListenEnd {
     let mut reopen = Reopen::default();
     // `true` if a change may have been missed.
     let mut missed = from_the_start;
@@ -242,7 +243,7 @@ async fn listen_to_member(
             biased;
             () = member.removed.cancelled() => {
                 listen.settle(&member, None);
-                return Ended::Detached;
+                return ListenEnd::Detached;
             }
             ended = listen_once(&listen, &member, missed, with_resources) => ended,
         };
@@ -265,15 +266,15 @@ async fn listen_to_member(
         }
         listen.settle(&member, None);
         if only {
-            return Ended::Listen(ended);
+            return ListenEnd::Listen(ended);
         }
         if ended.as_ref().is_err_and(Error::is_method_not_found) {
-            return Ended::Detached;
+            return ListenEnd::Detached;
         }
         missed = true;
         let wait = reopen.lost(ended.as_ref().err());
         tokio::select! {
-            () = member.removed.cancelled() => return Ended::Detached,
+            () = member.removed.cancelled() => return ListenEnd::Detached,
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -327,7 +328,7 @@ impl MemberListen {
     }
 
     /// Handles the member's acknowledgment. If it comes after the caller's and changes may have
-    /// been missed, the caller is told that the lists may have changed.
+    /// been missed, the caller is notified that the lists may have changed.
     async fn begin(
         &self,
         acknowledgment: SubscriptionsAcknowledgedNotification,
@@ -368,7 +369,7 @@ impl CallerSink for MemberSink {
     fn notify(&self, mut notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         let part = &self.0;
         Box::pin(async move {
-            // Before the caller is told and asks for the list.
+            // Before the caller is notified and requests the list.
             if let Some(change) = Change::of(&notification) {
                 part.outward.member.changes.count(change);
             }

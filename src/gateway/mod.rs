@@ -77,9 +77,9 @@
 //!
 //! An app calls its server's tools, and reads its resources, by the server's own names. Such a name
 //! or URI leads to the one member that has it, if it is exposed and the caller
-//! [may see it](crate::Visibility). Outer layers are asked about the outward name. Where several members
-//! have it, the error lists the outward names. Names of a gateway inside a gateway are resolved
-//! this way one level deep.
+//! [may see it](crate::Visibility). Outer layers are asked about the outward name. Where several
+//! members have it, the error lists the outward names. Names of a gateway inside a gateway are
+//! resolved this way one level deep.
 //!
 //! A single member with [`Prefix::Never`] and nothing hidden or filtered is passed through. Its
 //! callers see what they would see without the gateway, except that `requestState` and task ids are
@@ -100,15 +100,15 @@
 //! connection names the member and, where known, when it is tried again.
 //!
 //! An unknown name is answered with -32602 and the nearest existing names that the caller
-//! [may see](crate::Visibility). For this, a member without a cached list is asked for one. The limit
-//! for it is 1 s, and it is repeated after a minute at the earliest.
+//! [may see](crate::Visibility). For this, a member without a cached list is asked for one. The
+//! limit for it is 1 s, and it is repeated after a minute at the earliest.
 //!
 //! # Lists
 //!
 //! Members are asked concurrently, and each has [5 s](GatewayBuilder::list_timeout). A member that
 //! is late or fails is served from its last known list, or left out. Both are reported: in
 //! [`ListReport`], in the result's `_meta`, and by [`GatewayHandle::members`]. A late list is used
-//! for the next request, and callers are told that the lists have changed.
+//! for the next request, and callers are notified that the lists have changed.
 //!
 //! The order is that of [priority](Member::priority), then of addition. A cursor names the item
 //! after which to continue, so it stays valid when members come and go.
@@ -151,7 +151,6 @@ mod discover;
 mod dispatch;
 mod handle;
 mod layer;
-mod lifecycle;
 mod listen;
 mod lists;
 mod lookup;

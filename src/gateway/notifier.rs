@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::members::changes::PerChange;
 use crate::listen::change::Change;
 
-/// Counters of the changes that every caller is told of.
+/// Counters of the changes that every caller receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChangeCounts {
     members: u64,

@@ -12,7 +12,7 @@ use super::{
     lists::list_item::ListItem,
     members::active_member::ActiveMember,
     names::app_views,
-    seal::{Seal, Sealed},
+    seal::{Seal, SealKind},
 };
 use crate::{Caller, Principal, listen::change::Change};
 
@@ -33,7 +33,7 @@ impl Outward {
         app_views::rewrite_meta(&self.member.uris, meta);
     }
 
-    fn sealed(&self, kind: Sealed, value: &mut String) {
+    fn sealed(&self, kind: SealKind, value: &mut String) {
         *value = self
             .seal
             .seal(kind, &self.member.name, value, self.principal.as_ref());
@@ -44,14 +44,14 @@ impl Outward {
         match result {
             ServerResult::InputRequiredResult(wanted) => {
                 if let Some(state) = &mut wanted.request_state {
-                    self.sealed(Sealed::State, state);
+                    self.sealed(SealKind::State, state);
                 }
             }
             ServerResult::CreateTaskResult(created) => {
-                self.sealed(Sealed::Task, &mut created.task.task_id);
+                self.sealed(SealKind::Task, &mut created.task.task_id);
             }
             ServerResult::GetTaskResult(task) => {
-                self.sealed(Sealed::Task, &mut task.task.task.task_id);
+                self.sealed(SealKind::Task, &mut task.task.task.task_id);
                 self.payload(&mut task.task.payload);
             }
             _ if !self.member.uris.is_set() => {}
@@ -157,7 +157,7 @@ impl Outward {
                 self.uri(&mut update.params.uri);
             }
             ServerNotification::TaskStatusNotification(status) => {
-                self.sealed(Sealed::Task, &mut status.params.task.task.task_id);
+                self.sealed(SealKind::Task, &mut status.params.task.task.task_id);
                 self.payload(&mut status.params.task.payload);
             }
             _ => {}

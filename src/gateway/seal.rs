@@ -9,12 +9,12 @@ use crate::{Error, Principal};
 
 /// The kind of a sealed value. A value sealed as one kind does not open as another.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Sealed {
+pub(super) enum SealKind {
     State,
     Task,
 }
 
-impl Sealed {
+impl SealKind {
     fn field(self) -> &'static str {
         match self {
             Self::State => "requestState",
@@ -41,7 +41,7 @@ impl Seal {
     /// Seals a value. The same value seals to the same text, so that a caller can compare task ids.
     pub(super) fn seal(
         &self,
-        kind: Sealed,
+        kind: SealKind,
         member: &str,
         value: &str,
         principal: Option<&Principal>,
@@ -56,7 +56,7 @@ impl Seal {
     /// Returns the member, and the value as the member gave it.
     pub(super) fn open(
         &self,
-        kind: Sealed,
+        kind: SealKind,
         sealed: &str,
         principal: Option<&Principal>,
     ) -> Result<(String, String), Error> {
@@ -78,7 +78,7 @@ impl Seal {
     }
 }
 
-fn bound_to(kind: Sealed, principal: Option<&Principal>) -> Vec<u8> {
+fn bound_to(kind: SealKind, principal: Option<&Principal>) -> Vec<u8> {
     let mut bound = format!("rmcp-layers/gateway/{}", kind.field()).into_bytes();
     if let Some(principal) = principal {
         let (issuer, subject) = principal.identity();
@@ -100,17 +100,20 @@ mod tests {
     fn what_was_sealed_opens_for_the_same_principal_and_kind_only() {
         let seal = Seal::random();
         let alice = Principal::new("alice");
-        let sealed = seal.seal(Sealed::State, "db", "a\nb", Some(&alice));
-        assert_eq!(sealed, seal.seal(Sealed::State, "db", "a\nb", Some(&alice)));
-        let opened = seal.open(Sealed::State, &sealed, Some(&alice)).unwrap();
+        let sealed = seal.seal(SealKind::State, "db", "a\nb", Some(&alice));
+        assert_eq!(
+            sealed,
+            seal.seal(SealKind::State, "db", "a\nb", Some(&alice))
+        );
+        let opened = seal.open(SealKind::State, &sealed, Some(&alice)).unwrap();
         assert_eq!(opened, ("db".to_owned(), "a\nb".to_owned()));
         let bob = Principal::new("bob");
         for refused in [
-            seal.open(Sealed::Task, &sealed, Some(&alice)),
-            seal.open(Sealed::State, &sealed, Some(&bob)),
-            seal.open(Sealed::State, &sealed, None),
-            seal.open(Sealed::State, "db\nforged", Some(&alice)),
-            Seal::random().open(Sealed::State, &sealed, Some(&alice)),
+            seal.open(SealKind::Task, &sealed, Some(&alice)),
+            seal.open(SealKind::State, &sealed, Some(&bob)),
+            seal.open(SealKind::State, &sealed, None),
+            seal.open(SealKind::State, "db\nforged", Some(&alice)),
+            Seal::random().open(SealKind::State, &sealed, Some(&alice)),
         ] {
             let error = refused.unwrap_err();
             assert_eq!(error.as_protocol().unwrap().code.0, -32602);

@@ -12,7 +12,7 @@ use tower::Service;
 
 use super::{
     handle::GatewayHandle,
-    lists::merge::Rules,
+    lists::merge::ListRules,
     members::member::Member,
     names::prefix::Prefix,
     seal::Seal,
@@ -102,7 +102,7 @@ impl Service<McpRequest> for Gateway {
 #[must_use = "call `build` to make the gateway"]
 pub struct GatewayBuilder {
     members: Vec<Member>,
-    rules: Rules,
+    rules: ListRules,
     prefix: Prefix,
     seal: Option<Seal>,
     custom: Option<CustomRule>,
@@ -114,10 +114,10 @@ impl Default for GatewayBuilder {
     fn default() -> Self {
         Self {
             members: Vec::new(),
-            rules: Rules {
+            rules: ListRules {
                 page_size: PAGE_SIZE,
                 list_timeout: LIST_TIMEOUT,
-                ..Rules::default()
+                ..ListRules::default()
             },
             prefix: Prefix::default(),
             seal: None,

@@ -13,13 +13,12 @@ use rmcp::model::Implementation;
 use serde_json::Value;
 
 use super::{
-    lifecycle::Lifecycle,
     lists::{
         gather::{self, Gathered},
         list_item::ListItem,
         list_key::ListKey,
         listed_member::{Age, ListedMember},
-        merge::{self, MergedLists, Rules},
+        merge::{self, ListRules, MergedLists},
     },
     members::{
         active_member::ActiveMember, member::Member, options::Overrides, watch::watch_member,
@@ -29,7 +28,9 @@ use super::{
     rewrite::Outward,
     seal::Seal,
 };
-use crate::{CallContext, ConfigError, Item, McpResponse, caller::Era, util::lock};
+use crate::{
+    CallContext, ConfigError, Item, McpResponse, caller::Era, in_flight::InFlight, util::lock,
+};
 
 /// Returns the member for a custom method, given the method, its params and the call's context.
 pub(super) type CustomRule =
@@ -38,7 +39,7 @@ pub(super) type CustomRule =
 /// State that all clones of a gateway share.
 pub(super) struct Shared {
     members: Mutex<Arc<ActiveMembers>>,
-    pub(super) rules: Rules,
+    pub(super) rules: ListRules,
     pub(super) prefix: Prefix,
     pub(super) seal: Seal,
     pub(super) notifier: ChangeNotifier,
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     pub(super) server_info: Option<Implementation>,
     pub(super) instructions: Option<String>,
     next_place: AtomicU64,
-    pub(super) lifecycle: Lifecycle,
+    pub(super) in_flight: InFlight,
 }
 
 /// The members at one moment, the highest priority first.
@@ -152,7 +153,7 @@ pub(super) fn only<'a>(
 }
 
 impl Shared {
-    pub(super) fn new(rules: Rules, prefix: Prefix, seal: Seal) -> Self {
+    pub(super) fn new(rules: ListRules, prefix: Prefix, seal: Seal) -> Self {
         Self {
             members: Mutex::default(),
             rules,
@@ -165,7 +166,7 @@ impl Shared {
             server_info: None,
             instructions: None,
             next_place: AtomicU64::new(0),
-            lifecycle: Lifecycle::default(),
+            in_flight: InFlight::default(),
         }
     }
 
@@ -179,7 +180,7 @@ impl Shared {
         let mut slot = lock(&self.members);
         let present = slot.get(&member.name).cloned();
         let refuse = |reason| Err(ConfigError::new("gateway", "member", reason));
-        if self.lifecycle.is_closing() {
+        if self.in_flight.is_draining() {
             return refuse("the gateway is closed; build another one".to_owned());
         }
         let place = match (&present, replaces) {
@@ -196,7 +197,7 @@ impl Shared {
                 ));
             }
         };
-        let removed = self.lifecycle.child_token();
+        let removed = self.in_flight.ended().child_token();
         let member = ActiveMember::new(
             member,
             place,
@@ -256,12 +257,12 @@ impl Shared {
         true
     }
 
-    /// Closes the gateway, and drops its members. Returns `true` if no call had to be cancelled.
-    pub(super) async fn close(&self, timeout: Duration) -> bool {
-        let in_time = self.lifecycle.close(timeout).await;
+    /// Drains the gateway, and drops its members. Returns the number of calls that were cut off.
+    pub(super) async fn drain(&self, limit: Duration) -> usize {
+        let cut_off = self.in_flight.drain(limit).await;
         let members = std::mem::take(&mut *lock(&self.members));
         self.forget(&members.list);
-        in_time
+        cut_off
     }
 
     fn members_changed(&self, removed: &[Arc<ListedMember>]) {
@@ -321,6 +322,6 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.lifecycle.end();
+        self.in_flight.ended().cancel();
     }
 }

@@ -10,7 +10,7 @@ use super::{
         list_item::ListItem,
         listed_member::{Age, ListedMember},
     },
-    lookup::{by_name::Found, known_lists::LOOKUP_TIMEOUT},
+    lookup::{by_name::FoundItem, known_lists::LOOKUP_TIMEOUT},
     members::watch::watch_member,
     shared::Shared,
 };
@@ -29,7 +29,7 @@ impl Shared {
     /// may have, is fetched concurrently with the call and is used until the new one arrives.
     pub(super) async fn tool_hints(
         &self,
-        found: &Found,
+        found: &FoundItem,
         context: &CallContext,
     ) -> Option<ToolHints> {
         let member = &found.member;
@@ -75,8 +75,8 @@ pub(super) fn apply(hints: Option<ToolHints>, trusted: Option<bool>, context: &m
     let applied = match trusted {
         None => None,
         Some(true) => hints.filter(|_| outer.is_none()),
-        // A claim that a tool is destructive is believed even of an untrusted member. It stays, too,
-        // where an outer layer has made it. All other hints are removed.
+        // A claim that a tool is destructive is believed even of an untrusted member. It stays,
+        // too, where an outer layer has made it. All other hints are removed.
         Some(false) => Some(ToolHints {
             destructive: [hints, outer]
                 .into_iter()

@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use rmcp::model::Tool;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::ConfigError;
+use crate::{ConfigError, util::lock};
 
 /// Maximum number of pinned tools. Further ones are held back, because their first definition is
 /// unknown.
@@ -203,7 +203,7 @@ impl Pins {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.by_name)
     }
 
     /// Compares with the current definitions and removes tools for which there is no room. Returns

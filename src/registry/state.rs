@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Error, Outcome,
     protocol::{tool_schema, unreadable_items::UnreadableLog},
+    util::lock,
 };
 
 /// Maximum number of inner tools whose failures are tracked individually.
@@ -75,10 +76,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn deprecated(&self) -> Option<Arc<str>> {
-        self.deprecated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.deprecated).clone()
     }
 }
 
@@ -260,10 +258,7 @@ impl Shared {
             Ok(Resolved::Own(entry)) => entry,
             _ => return Err(unknown()),
         };
-        *entry
-            .deprecated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = note;
+        *lock(&entry.deprecated) = note;
         self.changed();
         Ok(())
     }
@@ -436,10 +431,6 @@ impl Shared {
         let left_out = tool_schema::complete(tools);
         self.unreadable.log("inner", &left_out);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the tool as it is listed, if it is.

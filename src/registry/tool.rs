@@ -2,7 +2,7 @@ use std::{
     any::TypeId,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::future::BoxFuture;
@@ -28,7 +28,7 @@ use super::{
     health::{Check, HealthPolicy},
     schema::Schema,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Stack};
+use crate::{CallContext, Error, McpRequest, McpResponse, Stack, util::lock};
 
 pub(super) type Handler =
     Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
@@ -317,10 +317,7 @@ impl RegisteredToolBuilder {
     {
         let service = Mutex::new(service);
         self.handler = Some(Box::new(move |request| {
-            let service = service
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let service = lock(&service).clone();
             Box::pin(async move { service.oneshot(request).await.map_err(Into::into) })
         }));
         self

@@ -2,13 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use rmcp::model::ClientRequest;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::sync::CancellationToken;
 
-use crate::{McpRequest, Refusal};
+use crate::{Refusal, in_flight::InFlight};
 
 /// The time for transports to send the last answers, after all calls have ended.
 const SEND_WITHIN: Duration = Duration::from_millis(200);
@@ -47,6 +43,8 @@ const SEND_WITHIN: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct ServerHandle {
     in_flight: InFlight,
+    /// Cancelled when the transports end.
+    closed: CancellationToken,
 }
 
 /// The requests that a server has in flight; see [`ServerHandle::stats`].
@@ -60,15 +58,15 @@ pub struct ServerStats {
 }
 
 impl ServerHandle {
-    pub(super) fn new(in_flight: InFlight) -> Self {
-        Self { in_flight }
+    pub(super) fn new(in_flight: InFlight, closed: CancellationToken) -> Self {
+        Self { in_flight, closed }
     }
 
     /// Returns the numbers of requests in flight.
     pub fn stats(&self) -> ServerStats {
         ServerStats {
-            calls: self.in_flight.calls.len(),
-            listens: self.in_flight.listens.len(),
+            calls: self.in_flight.calls(),
+            listens: self.in_flight.listens(),
         }
     }
 
@@ -83,18 +81,9 @@ impl ServerHandle {
     /// Returns the number of calls that the limit cut off. If the future is dropped, the server
     /// goes on to refuse new requests.
     pub async fn drain(&self, limit: Duration) -> usize {
-        let InFlight {
-            calls,
-            ended,
-            closed,
-            ..
-        } = &self.in_flight;
-        calls.close();
-        let _ = tokio::time::timeout(limit, calls.wait()).await;
-        let cut_off = calls.len();
-        ended.cancel();
+        let cut_off = self.in_flight.drain(limit).await;
         tokio::time::sleep(SEND_WITHIN).await;
-        closed.cancel();
+        self.closed.cancel();
         cut_off
     }
 
@@ -113,7 +102,7 @@ impl ServerHandle {
     ///
     /// To cancel the token has no effect on the server or other tokens.
     pub fn cancellation_token(&self) -> CancellationToken {
-        self.in_flight.closed.child_token()
+        self.closed.child_token()
     }
 }
 
@@ -122,44 +111,6 @@ impl fmt::Debug for ServerHandle {
         f.debug_struct("ServerHandle")
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-/// The requests in flight of all connections of a server.
-#[derive(Clone, Default)]
-pub(super) struct InFlight {
-    /// It is closed once the server takes no more calls.
-    calls: TaskTracker,
-    listens: TaskTracker,
-    /// Cancelled when all calls, listens and sessions end.
-    ended: CancellationToken,
-    /// Cancelled when the transports end.
-    closed: CancellationToken,
-}
-
-impl InFlight {
-    /// Counts a request until the token is dropped. Notifications are not counted.
-    ///
-    /// # Errors
-    ///
-    /// Refuses the request if the server takes no more.
-    pub(super) fn enter(&self, request: &McpRequest) -> Result<Option<TaskTrackerToken>, Refusal> {
-        if request.as_notification().is_some() {
-            return Ok(None);
-        }
-        let token = match request.message {
-            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
-            _ => self.calls.token(),
-        };
-        // The token comes first, so that a drain that begins now waits for this call.
-        match self.calls.is_closed() {
-            true => Err(closing()),
-            false => Ok(Some(token)),
-        }
-    }
-
-    pub(super) fn ended(&self) -> &CancellationToken {
-        &self.ended
     }
 }
 

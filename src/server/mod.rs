@@ -10,7 +10,7 @@ mod subscriptions;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -26,15 +26,16 @@ use rmcp::{
     service::RequestContext,
 };
 use tokio::sync::Semaphore;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
-use self::{handle::InFlight, subscriptions::Subscriptions};
+use self::subscriptions::Subscriptions;
 use crate::{
     CallContext, Caller, Error, McpRequest, Stack,
     caller::Session,
+    in_flight::InFlight,
     protocol::{self, results},
-    util::panics,
+    util::{lock, panics},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -141,6 +142,8 @@ struct Shared {
     /// The number of requests that have gone down the stack, without listens.
     dispatched: AtomicU64,
     in_flight: InFlight,
+    /// Cancelled when the transports end.
+    closed: CancellationToken,
 }
 
 /// Tools whose arguments are mirrored in HTTP headers (SEP-2243), which rmcp checks before it
@@ -164,7 +167,7 @@ impl<S: Stack> McpServer<S> {
 
     /// Returns the handle of the server in all of its connections, for statistics and a shutdown.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.shared.in_flight.clone())
+        ServerHandle::new(self.shared.in_flight.clone(), self.shared.closed.clone())
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
@@ -191,8 +194,16 @@ impl<S: Stack> McpServer<S> {
     ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
         let unreadable = protocol::set_aside(&mut request);
         let cancellation = request.context.cancellation.clone();
-        let entered = self.shared.in_flight.enter(&request);
         let is_notification = request.as_notification().is_some();
+        let entered = match is_notification {
+            true => Ok(None),
+            false => self
+                .shared
+                .in_flight
+                .enter(&request)
+                .map(Some)
+                .ok_or_else(handle::closing),
+        };
         let ended = self.session.closed().clone();
         let answer = panics::caught_call(self.stack().oneshot(request));
         async move {
@@ -280,10 +291,6 @@ impl<S> McpServer<S> {
             notifications: Arc::new(Semaphore::new(MAX_NOTIFICATIONS)),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Clone> Clone for McpServer<S> {

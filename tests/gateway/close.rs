@@ -14,7 +14,7 @@ fn over_demo() -> (Demo, Gateway) {
 
 async fn until_in_flight(gateway: &Gateway, calls: usize) {
     let counted = async {
-        while gateway.handle().stats().in_flight != calls {
+        while gateway.handle().stats().calls != calls {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -22,7 +22,7 @@ async fn until_in_flight(gateway: &Gateway, calls: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closing_gateway_refuses_new_calls_and_lets_those_in_flight_end() {
+async fn a_draining_gateway_refuses_new_calls_and_lets_those_in_flight_end() {
     let (demo, gateway) = over_demo();
     let client = Client::legacy("l", gateway.clone()).await;
     client.peer.list_tools(None).await.unwrap();
@@ -36,43 +36,45 @@ async fn a_closing_gateway_refuses_new_calls_and_lets_those_in_flight_end() {
     until_in_flight(&gateway, 1).await;
 
     let handle = gateway.handle();
-    let closing = tokio::spawn(async move { handle.close(Duration::from_secs(60)).await });
+    let closing = tokio::spawn(async move { handle.drain(Duration::from_secs(60)).await });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let refused = client.peer.call_tool(tool("d__add", json!({}))).await;
     let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("the gateway is closing"), "{refused}");
+    assert!(
+        refused.contains("the gateway is shutting down"),
+        "{refused}"
+    );
     assert!(!closing.is_finished());
 
     let answer = soon("the call", slow).await.unwrap().unwrap();
     assert_eq!(text(&answer), "at last");
-    assert!(soon("the end", closing).await.unwrap());
+    assert_eq!(soon("the end", closing).await.unwrap(), 0);
     demo.until("the end of the gateway's listen", |seen| {
         seen.listening.is_empty()
     })
     .await;
     let stats = gateway.handle().stats();
-    assert_eq!((stats.members, stats.in_flight), (0, 0));
+    assert_eq!((stats.members, stats.calls), (0, 0));
     // A member that comes later would never be used.
     let error = gateway.handle().add(down("late")).unwrap_err();
     assert!(error.reason().contains("closed"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_outlast_the_closing_are_cancelled() {
+async fn calls_that_outlast_the_drain_are_cancelled() {
     let (demo, gateway) = over_demo();
     let stack = gateway.clone();
     let wait = tokio::spawn(async move { call(&stack, "d__wait").await });
     demo.until("the call", |seen| seen.waiting == 1).await;
     let began = tokio::time::Instant::now();
-    let ended = gateway.handle().close(Duration::from_secs(2)).await;
-    assert!(!ended);
+    assert_eq!(gateway.handle().drain(Duration::from_secs(2)).await, 1);
     assert_eq!(began.elapsed(), Duration::from_secs(2));
     let error = soon("the answer", wait).await.unwrap().unwrap_err();
     assert_eq!(ErrorData::from(error).code, code::CANCELLED);
     demo.until("the cancellation", |seen| seen.waiting == 0)
         .await;
     // Closed again, it has nothing left to wait for.
-    assert!(gateway.handle().close(Duration::from_secs(60)).await);
+    assert_eq!(gateway.handle().drain(Duration::from_secs(60)).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,10 +85,22 @@ async fn a_listen_ends_when_the_gateway_closes() {
     let mut changes = client.listen(filter).await.unwrap();
     assert_eq!(gateway.handle().stats().listens, 1);
     // A listen is not a call to wait for.
-    assert!(gateway.handle().close(Duration::from_secs(60)).await);
+    assert_eq!(gateway.handle().drain(Duration::from_secs(60)).await, 0);
     let end = soon("the end", changes.next()).await;
     assert!(end.is_none_or(|end| end.is_err()));
     assert_eq!(gateway.handle().stats().listens, 0);
     demo.until("the end at the server", |seen| seen.listening.is_empty())
         .await;
+}
+
+#[tokio::test]
+async fn a_closed_gateway_does_not_wait_for_calls() {
+    let (demo, gateway) = over_demo();
+    let stack = gateway.clone();
+    let wait = tokio::spawn(async move { call(&stack, "d__wait").await });
+    demo.until("the call", |seen| seen.waiting == 1).await;
+    soon("the end", gateway.handle().close()).await;
+    soon("the answer", wait).await.unwrap().unwrap_err();
+    let refused = call(&gateway, "d__add").await.unwrap_err();
+    assert!(refused.is_refused(), "{refused}");
 }

@@ -9,7 +9,7 @@ use rmcp::model::CacheScope;
 use tokio::time::Instant;
 
 use super::{
-    list_item::{ListItem, Page},
+    list_item::{ListItem, ListPage},
     listed_member::ListedMember,
 };
 use crate::{
@@ -26,7 +26,7 @@ const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// All pages of a list, joined.
 pub(super) struct AllPages<T> {
-    pub(super) page: Page<T>,
+    pub(super) page: ListPage<T>,
     /// The list was read to its end.
     pub(super) is_whole: bool,
     pub(super) expires: Option<Instant>,
@@ -40,7 +40,7 @@ impl<T> AllPages<T> {
     /// The list of a member that does not implement the method: empty.
     pub(super) fn nothing(expires: Instant) -> Self {
         Self {
-            page: Page::default(),
+            page: ListPage::default(),
             is_whole: true,
             expires: Some(expires),
             public: false,

@@ -63,7 +63,7 @@ impl<T> ListCache<T> {
     }
 }
 
-pub(in crate::gateway) type Fetched<T> = Result<Arc<CachedList<T>>, Error>;
+pub(in crate::gateway) type FetchedList<T> = Result<Arc<CachedList<T>>, Error>;
 
 /// A fetch that all callers of the list share.
 #[derive(Clone)]
@@ -73,5 +73,5 @@ pub(in crate::gateway) struct SharedFetch<T> {
     pub(super) since: Instant,
     /// A caller was answered without this list.
     pub(super) late: Arc<AtomicBool>,
-    pub(super) done: Shared<BoxFuture<'static, Fetched<T>>>,
+    pub(super) done: Shared<BoxFuture<'static, FetchedList<T>>>,
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     all_pages::{AllPages, fetch_pages},
-    cached_list::{CachedList, Fetched, SharedFetch},
+    cached_list::{CachedList, FetchedList, SharedFetch},
     list_item::ListItem,
     list_key::{ListKey, tick},
     listed_member::{Age, ListedMember},
@@ -95,13 +95,20 @@ impl ListedMember {
         self: &Arc<Self>,
         joined: JoinedFetch<T>,
         context: &CallContext,
-    ) -> Fetched<T> {
+    ) -> FetchedList<T> {
         let list = joined.shared.done.await?;
         if list.shareable || joined.own {
             return Ok(list);
         }
         let (key, change) = (self.list_key(context), self.change_count::<T>());
-        fetch_all::<T>(Fetch::new(self, context, key, change, joined.shared.late)).await
+        fetch_all::<T>(ListFetch::new(
+            self,
+            context,
+            key,
+            change,
+            joined.shared.late,
+        ))
+        .await
     }
 
     /// Starts a fetch, or joins the one in progress. It continues without a waiting caller, so that
@@ -125,7 +132,7 @@ impl ListedMember {
         let since = present.map_or_else(Instant::now, |present| present.since);
         let is_detached = present.is_some() || fetching.len() < MAX_FETCHING;
         let late = Arc::new(AtomicBool::new(false));
-        let fetch = Fetch::new(self, context, key.clone(), change, late.clone());
+        let fetch = ListFetch::new(self, context, key.clone(), change, late.clone());
         let id = fetch.id;
         let fetched = fetch_all::<T>(fetch);
         let done = match is_detached {
@@ -148,8 +155,8 @@ impl ListedMember {
 
 /// Runs a fetch in a task of its own.
 fn detached<T: ListItem>(
-    fetched: impl Future<Output = Fetched<T>> + Send + 'static,
-) -> impl Future<Output = Fetched<T>> {
+    fetched: impl Future<Output = FetchedList<T>> + Send + 'static,
+) -> impl Future<Output = FetchedList<T>> {
     let task = tokio::spawn(fetched);
     task.map(|done| done.unwrap_or_else(|_| Err(Error::cancelled("fetching a list failed"))))
 }
@@ -186,7 +193,7 @@ fn shared_context(context: &CallContext) -> CallContext {
     shared
 }
 
-struct Fetch {
+struct ListFetch {
     member: Arc<ListedMember>,
     context: CallContext,
     key: ListKey,
@@ -195,7 +202,7 @@ struct Fetch {
     late: Arc<AtomicBool>,
 }
 
-impl Fetch {
+impl ListFetch {
     fn new(
         member: &Arc<ListedMember>,
         context: &CallContext,
@@ -240,9 +247,9 @@ impl Fetch {
             meta: page.meta,
         });
         if listing.shareable {
-            let said = listing.public || self.member.options.shared_lists;
-            let everybody = said && unrestricted && !self.member.is_per_caller();
-            let key = match everybody {
+            let public = listing.public || self.member.options.shared_lists;
+            let for_all = public && unrestricted && !self.member.is_per_caller();
+            let key = match for_all {
                 true => self.key.for_all_callers(),
                 false => self.key.clone(),
             };
@@ -258,7 +265,7 @@ impl Fetch {
 /// Removes a fetch from the cache when it ends, also by a panic in an inner layer or with its
 /// runtime. Otherwise callers would wait for a fetch that never completes.
 struct FetchGuard<'a, T: ListItem> {
-    fetch: &'a Fetch,
+    fetch: &'a ListFetch,
     of: PhantomData<fn(T)>,
 }
 
@@ -275,7 +282,7 @@ impl<T: ListItem> Drop for FetchGuard<'_, T> {
     }
 }
 
-async fn fetch_all<T: ListItem>(fetch: Fetch) -> Fetched<T> {
+async fn fetch_all<T: ListItem>(fetch: ListFetch) -> FetchedList<T> {
     let member = &fetch.member;
     let under_way = FetchGuard::<T> {
         fetch: &fetch,

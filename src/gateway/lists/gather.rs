@@ -9,7 +9,7 @@ use super::{
     list_item::ListItem,
     list_key::ListKey,
     listed_member::{Age, ListedMember},
-    merge::{MergedList, MergedLists, Rules, merge, sources},
+    merge::{ListRules, MergedList, MergedLists, merge, sources},
 };
 use crate::{CallContext, Error};
 
@@ -38,7 +38,7 @@ pub(in crate::gateway) async fn gather<T: ListItem>(
     members: &[Arc<ListedMember>],
     key: ListKey,
     merged: &MergedLists,
-    rules: &Rules,
+    rules: &ListRules,
     context: &CallContext,
     age: Age,
 ) -> Gathered<T> {

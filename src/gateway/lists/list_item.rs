@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// One page of a list of any kind.
-pub(in crate::gateway) struct Page<T> {
+pub(in crate::gateway) struct ListPage<T> {
     pub(in crate::gateway) items: Vec<T>,
     pub(in crate::gateway) next_cursor: Option<String>,
     pub(in crate::gateway) ttl_ms: Option<u64>,
@@ -24,7 +24,7 @@ pub(in crate::gateway) struct Page<T> {
     pub(in crate::gateway) meta: Option<MetaObject>,
 }
 
-impl<T> Page<T> {
+impl<T> ListPage<T> {
     /// Adds the items of the next page, and applies its cache hints.
     pub(in crate::gateway) fn append(&mut self, next: Self) {
         self.items.extend(next.items);
@@ -33,7 +33,7 @@ impl<T> Page<T> {
     }
 }
 
-impl<T> Default for Page<T> {
+impl<T> Default for ListPage<T> {
     fn default() -> Self {
         Self {
             items: Vec::new(),
@@ -72,8 +72,8 @@ pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
     const CHANGE: Option<Change>;
 
     fn request(cursor: Option<String>) -> ClientRequest;
-    fn page(result: ServerResult) -> Result<Page<Self>, ErrorData>;
-    fn answer(page: Page<Self>) -> ServerResult;
+    fn page(result: ServerResult) -> Result<ListPage<Self>, ErrorData>;
+    fn answer(page: ListPage<Self>) -> ServerResult;
     /// Returns the value for this kind of item.
     fn of<P: PerItem>(all: &ForEachItem<P>) -> &P::Of<Self>;
     fn key(&self) -> &str;
@@ -108,8 +108,8 @@ pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
 }
 
 macro_rules! list_items {
-    ($($Item:ident $noun:literal $named:literal $change:expr, $Request:ident -> $Result:ident { $items:ident },
-       $field:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
+    ($($Item:ident $noun:literal $named:literal $change:expr,
+       $Request:ident -> $Result:ident { $items:ident }, $field:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
         /// One value for each kind of item.
         pub(in crate::gateway) struct ForEachItem<P: PerItem> { $($field: P::Of<$Item>,)* }
 
@@ -128,9 +128,9 @@ macro_rules! list_items {
                 $Request::with_param(PaginatedRequestParams::default().with_cursor(cursor)).into()
             }
 
-            fn page(result: ServerResult) -> Result<Page<Self>, ErrorData> {
+            fn page(result: ServerResult) -> Result<ListPage<Self>, ErrorData> {
                 let page: $Result = results::expect(result)?;
-                Ok(Page {
+                Ok(ListPage {
                     items: page.$items,
                     next_cursor: page.next_cursor,
                     ttl_ms: page.ttl_ms,
@@ -139,7 +139,7 @@ macro_rules! list_items {
                 })
             }
 
-            fn answer(page: Page<Self>) -> ServerResult {
+            fn answer(page: ListPage<Self>) -> ServerResult {
                 let mut result = $Result::with_all_items(page.items);
                 result.next_cursor = page.next_cursor;
                 result.ttl_ms = page.ttl_ms;

@@ -93,7 +93,7 @@ impl ListedMember {
     }
 
     /// Returns the cached list for a key, if there is one. The second value is `true` if the
-    /// gateway itself would be given the same list, so that its own listen is told of changes.
+    /// gateway itself would be given the same list, so that its own listen receives changes.
     pub(in crate::gateway) fn cached<T: ListItem>(
         &self,
         key: &ListKey,
@@ -117,11 +117,11 @@ impl ListedMember {
         }
         let now = Instant::now();
         let unchanged = list.change == self.change_count::<T>();
-        let told = common
+        let announced = common
             && !self.is_per_caller()
             && T::CHANGE.is_some_and(|change| self.changes.are_announced(key.era, change));
         unchanged
-            && (told
+            && (announced
                 || list.expires.is_some_and(|end| now < end)
                 || (age == Age::Paging && now - list.fetched < PAGING))
     }

@@ -25,7 +25,7 @@ const MAX_LEFT_OUT: usize = 100;
 
 /// The settings of a merge.
 #[derive(Clone, Debug, Default)]
-pub(in crate::gateway) struct Rules {
+pub(in crate::gateway) struct ListRules {
     pub(in crate::gateway) style: Arc<Style>,
     pub(in crate::gateway) read_only: bool,
     pub(in crate::gateway) page_size: usize,
@@ -49,7 +49,7 @@ impl<T: ListItem> Entry<T> {
 
 /// The target of an outward name. It is stored apart from the entries, so that a call touches
 /// little memory even if the list is long.
-pub(in crate::gateway) struct Target {
+pub(in crate::gateway) struct NameTarget {
     pub(in crate::gateway) member: Arc<ListedMember>,
     inner: Inner,
     pub(in crate::gateway) shown: bool,
@@ -64,7 +64,7 @@ enum Inner {
     Other(Box<str>),
 }
 
-impl Target {
+impl NameTarget {
     fn to<T: ListItem>(entry: &Entry<T>) -> Self {
         let outward = entry.item.key();
         Self {
@@ -92,7 +92,7 @@ pub(in crate::gateway) struct MergedList<T> {
     /// The ids and stamps of the lists that were merged.
     pub(in crate::gateway) sources: Vec<(u64, u64)>,
     pub(in crate::gateway) entries: Vec<Entry<T>>,
-    pub(in crate::gateway) targets: HashMap<Box<str>, Target>,
+    pub(in crate::gateway) targets: HashMap<Box<str>, NameTarget>,
     /// Names that two members have and that may not be prefixed: the name, the member that has it,
     /// and the member whose item is omitted.
     pub(in crate::gateway) contested: Vec<(String, Arc<str>, Arc<str>)>,
@@ -123,7 +123,7 @@ pub(in crate::gateway) fn clear(merged: &MergedLists) {
 
 impl<T: ListItem> MergedList<T> {
     /// Returns the target of this outward name.
-    pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&Target> {
+    pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&NameTarget> {
         self.targets.get(outward)
     }
 
@@ -147,7 +147,7 @@ impl<T: ListItem> MergedList<T> {
     }
 }
 
-struct Draft {
+struct NameClaim {
     part: usize,
     item: usize,
     /// The order of claims, lowest first: names given by an operator, then names that need no
@@ -197,7 +197,10 @@ fn draft<T: ListItem>(
 }
 
 /// Merges the members' lists, in the members' order.
-pub(in crate::gateway) fn merge<T: ListItem>(parts: &[Part<T>], rules: &Rules) -> MergedList<T> {
+pub(in crate::gateway) fn merge<T: ListItem>(
+    parts: &[Part<T>],
+    rules: &ListRules,
+) -> MergedList<T> {
     let drafts = drafts(parts, &rules.style);
     let mut merged = MergedList {
         sources: sources(parts),
@@ -220,7 +223,7 @@ pub(in crate::gateway) fn merge<T: ListItem>(parts: &[Part<T>], rules: &Rules) -
         };
         let outward = name.clone().into_boxed_str();
         let entry = entry(&part.member, listed, name, rules);
-        merged.targets.insert(outward, Target::to(&entry));
+        merged.targets.insert(outward, NameTarget::to(&entry));
         merged.entries.push(entry);
     }
     set_cache_hints(&mut merged, parts);
@@ -228,7 +231,7 @@ pub(in crate::gateway) fn merge<T: ListItem>(parts: &[Part<T>], rules: &Rules) -
 }
 
 /// Returns the name that each item would like to have.
-fn drafts<T: ListItem>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
+fn drafts<T: ListItem>(parts: &[Part<T>], style: &Style) -> Vec<NameClaim> {
     let reserved: HashSet<&str> = parts
         .iter()
         .filter(|part| part.member.prefix == Prefix::Always)
@@ -244,7 +247,7 @@ fn drafts<T: ListItem>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
             }
             let (rank, wanted, instead, may_change) =
                 draft::<T>(&part.member, listed.key(), style, &reserved);
-            drafts.push(Draft {
+            drafts.push(NameClaim {
                 part: index,
                 item,
                 rank,
@@ -259,7 +262,7 @@ fn drafts<T: ListItem>(parts: &[Part<T>], style: &Style) -> Vec<Draft> {
 
 /// Returns the name of each item. An item has none if its name is taken and no other is allowed.
 fn claim<T: ListItem>(
-    drafts: &[Draft],
+    drafts: &[NameClaim],
     parts: &[Part<T>],
     style: &Style,
     contested: &mut Vec<(String, Arc<str>, Arc<str>)>,
@@ -268,10 +271,10 @@ fn claim<T: ListItem>(
         true => style.fit(name, again).into_owned(),
         false => name.to_owned(),
     };
-    let member = |draft: &Draft| parts.get(draft.part).map(|part| part.member.name.clone());
-    let mut order: Vec<(usize, &Draft)> = drafts.iter().enumerate().collect();
+    let member = |draft: &NameClaim| parts.get(draft.part).map(|part| part.member.name.clone());
+    let mut order: Vec<(usize, &NameClaim)> = drafts.iter().enumerate().collect();
     order.sort_by_key(|(_, draft)| draft.rank);
-    let mut claimed: HashMap<String, &Draft> = HashMap::with_capacity(drafts.len());
+    let mut claimed: HashMap<String, &NameClaim> = HashMap::with_capacity(drafts.len());
     let mut names: Vec<Option<String>> = vec![None; drafts.len()];
     for (index, draft) in order {
         let mut name = fit(&draft.wanted, 0);
@@ -305,7 +308,7 @@ fn entry<T: ListItem>(
     member: &Arc<ListedMember>,
     listed: &T,
     name: String,
-    rules: &Rules,
+    rules: &ListRules,
 ) -> Entry<T> {
     let inner = listed.key().to_owned();
     let mut item = listed.clone();

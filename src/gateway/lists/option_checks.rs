@@ -22,8 +22,8 @@ const MAX_CHECKED: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnmatchedOption {
-    /// The option, by the name of its method: `rename`, `hide`, `describe`, the same with `_prompt`,
-    /// `filter.allow` or `filter.deny`.
+    /// The option, by the name of its method: `rename`, `hide`, `describe`, the same with
+    /// `_prompt`, `filter.allow` or `filter.deny`.
     pub option: &'static str,
     /// The member's own name that the option was given, or the filter's glob.
     pub value: String,
@@ -33,14 +33,14 @@ pub struct UnmatchedOption {
 
 /// The options of a member that are checked against its lists.
 pub(in crate::gateway) struct Checks {
-    pub(super) list: Vec<Check>,
+    pub(super) list: Vec<OptionCheck>,
     /// The options that were logged, by their positions.
     pub(super) logged: Mutex<HashSet<usize>>,
     /// The lists that no caller has asked for are fetched.
     pub(super) completing: AtomicBool,
 }
 
-pub(super) struct Check {
+pub(super) struct OptionCheck {
     pub(super) option: &'static str,
     pub(super) value: Pattern,
 }
@@ -61,7 +61,7 @@ impl Checks {
             add(&mut list, tools, &options.tools, Pattern::Tool);
             let prompts = ["rename_prompt", "hide_prompt", "describe_prompt"];
             add(&mut list, prompts, &options.prompts, Pattern::Prompt);
-            list.extend(options.filter.globs().map(|(option, glob)| Check {
+            list.extend(options.filter.globs().map(|(option, glob)| OptionCheck {
                 option,
                 value: Pattern::Glob(glob.clone()),
             }));
@@ -104,7 +104,7 @@ impl Checks {
 }
 
 fn add(
-    list: &mut Vec<Check>,
+    list: &mut Vec<OptionCheck>,
     [rename, hide, describe]: [&'static str; 3],
     overrides: &Overrides,
     value: fn(String) -> Pattern,
@@ -121,7 +121,7 @@ fn add(
             options
                 .iter()
                 .filter(|(_, set)| *set)
-                .map(|(option, _)| Check {
+                .map(|(option, _)| OptionCheck {
                     option,
                     value: value(name.clone()),
                 }),

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::{
     gather::{Gathered, ListReport},
-    list_item::{ListItem, Page},
-    merge::{Entry, MergedList, Rules},
+    list_item::{ListItem, ListPage},
+    merge::{Entry, ListRules, MergedList},
 };
 use crate::{Error, McpResponse};
 
@@ -14,7 +14,7 @@ use crate::{Error, McpResponse};
 pub(in crate::gateway) fn page<T: ListItem>(
     gathered: Gathered<T>,
     cursor: Option<&str>,
-    rules: &Rules,
+    rules: &ListRules,
 ) -> Result<McpResponse, Error> {
     let merged = gathered.merged;
     let start = match cursor {
@@ -49,7 +49,7 @@ pub(in crate::gateway) fn page<T: ListItem>(
         true => merged.ttl_ms,
         false => merged.ttl_ms.map(|_| 0),
     };
-    let mut response = McpResponse::new(T::answer(Page {
+    let mut response = McpResponse::new(T::answer(ListPage {
         items,
         next_cursor: next,
         ttl_ms,

@@ -8,7 +8,7 @@ use super::{
     cached_list::CachedList,
     list_item::ListItem,
     listed_member::ListedMember,
-    option_checks::{Check, Pattern, UnmatchedOption, outward_names},
+    option_checks::{OptionCheck, Pattern, UnmatchedOption, outward_names},
 };
 use crate::gateway::{members::state::MemberState, names::nearest::nearest};
 use crate::util::lock;
@@ -41,7 +41,8 @@ impl ListedMember {
                     nearest,
                 }) = self.unmatched_option(index)
             {
-                tracing::warn!(member = %self.name, option, value, ?nearest, "an option matches nothing");
+                let member = &self.name;
+                tracing::warn!(%member, option, value, ?nearest, "an option matches nothing");
             }
         }
         let mut checks = list
@@ -63,7 +64,7 @@ impl ListedMember {
         ];
         let is_in =
             |of: &Option<HashSet<usize>>, index| of.as_ref().is_some_and(|of| of.contains(&index));
-        let is_unmatched = |(index, check): (usize, &Check)| {
+        let is_unmatched = |(index, check): (usize, &OptionCheck)| {
             let is_unmatched = match check.value {
                 Pattern::Tool(_) => is_in(&tools, index),
                 Pattern::Prompt(_) => is_in(&prompts, index),
@@ -103,7 +104,7 @@ impl ListedMember {
     }
 
     fn unmatched_option(&self, index: usize) -> Option<UnmatchedOption> {
-        let Check { option, value } = self.checks.list.get(index)?;
+        let OptionCheck { option, value } = self.checks.list.get(index)?;
         let (value, names) = match value {
             Pattern::Tool(name) => (name, self.own_names::<Tool>()),
             Pattern::Prompt(name) => (name, self.own_names::<Prompt>()),

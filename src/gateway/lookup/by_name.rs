@@ -9,7 +9,7 @@ use crate::gateway::{
     lists::{
         list_item::ListItem,
         listed_member::{Age, ListedMember, Presence},
-        merge::{MergedList, Target},
+        merge::{MergedList, NameTarget},
     },
     members::active_member::ActiveMember,
     names::prefix::Prefix,
@@ -23,17 +23,17 @@ impl Shared {
         &self,
         name: &str,
         context: &CallContext,
-    ) -> Result<Found, Error> {
+    ) -> Result<FoundItem, Error> {
         let members = self.members();
         if let Some(only) = self.pass_through_member(&members) {
-            return Ok(Found::unlisted(&only, name));
+            return Ok(FoundItem::unlisted(&only, name));
         }
         let merged = T::of(&self.merged).get(&members.list_key(context));
         if let Some(target) = merged.as_ref().and_then(|merged| merged.get(name))
             && !target.member.is_removed()
         {
             return match target.shown {
-                true => Ok(Found::by(target, name)),
+                true => Ok(FoundItem::by(target, name)),
                 false => Err(unknown(name, merged.as_deref(), context)),
             };
         }
@@ -52,7 +52,7 @@ impl Shared {
         };
         let gathered = self.gather::<T>(&members, context, Age::Fresh).await;
         if let Some(target) = gathered.merged.get(name).filter(|target| target.shown) {
-            return Ok(Found::by(target, name));
+            return Ok(FoundItem::by(target, name));
         }
         // The name may belong to a member that could not be asked. That member's error then says
         // what is wrong.
@@ -105,9 +105,9 @@ impl Shared {
         if !member.options.expose(T::item(inner), name) {
             return NameReading::NotFound;
         }
-        let by_name = Found::unlisted(member, inner);
+        let by_name = FoundItem::unlisted(member, inner);
         match member.presence::<T>(context, inner) {
-            Presence::Listed(hints) => NameReading::Found(Found { hints, ..by_name }),
+            Presence::Listed(hints) => NameReading::Found(FoundItem { hints, ..by_name }),
             // The original of a shortened name is known only from the list.
             _ if style.may_be_fitted(name) => NameReading::NeedsLists(Some(by_name)),
             Presence::Missing if !member.options.unlisted => NameReading::NotFound,
@@ -126,13 +126,15 @@ fn look_up_own_name<T: ListItem>(
     name: &str,
     merged: &MergedList<T>,
     context: &CallContext,
-) -> Result<Found, Error> {
+) -> Result<FoundItem, Error> {
     let mut all = merged.entries_of(name);
     match (all.next(), all.next()) {
         (Some(entry), None) if entry.shown && context.sees(T::item(entry.item.key())) => {
             let outward = entry.item.key();
-            let found = merged.get(outward).map(|target| Found::by(target, outward));
-            let found = found.map(|found| Found {
+            let found = merged
+                .get(outward)
+                .map(|target| FoundItem::by(target, outward));
+            let found = found.map(|found| FoundItem {
                 outward: Some(outward.to_owned()),
                 ..found
             });
@@ -144,7 +146,7 @@ fn look_up_own_name<T: ListItem>(
 }
 
 /// The target of an outward name.
-pub(in crate::gateway) struct Found {
+pub(in crate::gateway) struct FoundItem {
     pub(in crate::gateway) member: Arc<ListedMember>,
     /// The member's own name.
     pub(in crate::gateway) inner: String,
@@ -155,8 +157,8 @@ pub(in crate::gateway) struct Found {
     pub(in crate::gateway) outward: Option<String>,
 }
 
-impl Found {
-    fn by(target: &Target, outward: &str) -> Self {
+impl FoundItem {
+    fn by(target: &NameTarget, outward: &str) -> Self {
         Self {
             member: target.member.clone(),
             inner: target.inner(outward).to_owned(),
@@ -177,9 +179,9 @@ impl Found {
 
 /// The information in a name alone.
 enum NameReading {
-    Found(Found),
+    Found(FoundItem),
     NotFound,
     /// Only the lists can tell. Without them, the name is taken literally if it has a literal
     /// reading.
-    NeedsLists(Option<Found>),
+    NeedsLists(Option<FoundItem>),
 }

@@ -18,7 +18,7 @@ use super::{
     changes::Changes,
     member::Member,
     options::Options,
-    per_caller::{Factory, PerCaller, Source},
+    per_caller::{Factory, PerCaller, StackSource},
     state::{MemberState, State},
 };
 use crate::gateway::names::{prefix::Prefix, style::Style, uris::UriPrefix};
@@ -44,7 +44,7 @@ pub(in crate::gateway) struct ActiveMember {
     pub(in crate::gateway) style: Arc<Style>,
     pub(in crate::gateway) uris: UriPrefix,
     pub(in crate::gateway) options: Options,
-    source: Source,
+    source: StackSource,
     pub(in crate::gateway) changes: Changes,
     state: State,
     /// The items that were left out of the member's lists.
@@ -128,12 +128,12 @@ impl ActiveMember {
     }
 
     pub(in crate::gateway) fn is_per_caller(&self) -> bool {
-        matches!(self.source, Source::PerCaller(_))
+        matches!(self.source, StackSource::PerCaller(_))
     }
 
     /// Returns `true` if callers of this era have a stack for each session.
     pub(in crate::gateway) fn is_per_session(&self, era: Era) -> bool {
-        matches!(&self.source, Source::PerCaller(factory) if factory.by.by_session(era))
+        matches!(&self.source, StackSource::PerCaller(factory) if factory.by.by_session(era))
     }
 
     /// Marks an answer of a per-caller member as private to its caller.
@@ -143,10 +143,10 @@ impl ActiveMember {
         principal: Option<&Principal>,
     ) {
         match (&self.source, principal) {
-            (Source::PerCaller(factory), _) if factory.by != PerCaller::Principal => {
+            (StackSource::PerCaller(factory), _) if factory.by != PerCaller::Principal => {
                 response.mark_session_private();
             }
-            (Source::PerCaller(_), Some(principal)) => response.mark_private(principal),
+            (StackSource::PerCaller(_), Some(principal)) => response.mark_private(principal),
             _ => {}
         }
     }
@@ -164,8 +164,8 @@ impl ActiveMember {
         Box::pin(async move {
             // `_used` tells the factory that the stack is not idle.
             let (stack, _used) = match &member.source {
-                Source::Shared(stack) => (stack.clone(), None),
-                Source::PerCaller(factory) => {
+                StackSource::Shared(stack) => (stack.clone(), None),
+                StackSource::PerCaller(factory) => {
                     member.start_sweeper(factory);
                     factory.get(&request.context)?
                 }
@@ -198,7 +198,7 @@ impl ActiveMember {
                 tokio::time::sleep(pause).await;
                 match member.upgrade().as_deref() {
                     Some(Self {
-                        source: Source::PerCaller(factory),
+                        source: StackSource::PerCaller(factory),
                         ..
                     }) => factory.sweep(),
                     _ => return,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     options::Options,
-    per_caller::{Factory, IDLE, MAX_STACKS, PerCaller, Source},
+    per_caller::{Factory, IDLE, MAX_STACKS, PerCaller, StackSource},
 };
 use crate::gateway::names::{filter::Filter, prefix::Prefix};
 use crate::{BoxStack, CallContext, Error, Stack};
@@ -33,7 +33,7 @@ pub struct Member {
     pub(in crate::gateway) prefix: Option<Prefix>,
     pub(in crate::gateway) priority: i32,
     pub(in crate::gateway) options: Options,
-    pub(in crate::gateway) source: Source,
+    pub(in crate::gateway) source: StackSource,
 }
 
 impl Member {
@@ -42,7 +42,7 @@ impl Member {
     /// The name is a letter, then letters, digits, `_`, `-` and `.`. It must not contain the
     /// gateway's separator. The name of a member that is never prefixed may be any line of text.
     pub fn new(name: impl Into<String>, stack: impl Stack) -> Self {
-        Self::of(name.into(), Source::Shared(BoxStack::new(stack)))
+        Self::of(name.into(), StackSource::Shared(BoxStack::new(stack)))
     }
 
     /// Creates a member with one stack for each principal or session, for upstreams that hold state
@@ -58,7 +58,7 @@ impl Member {
     /// of them.
     ///
     /// The gateway does not listen to such stacks on its own behalf, because it would keep one open
-    /// for every caller that has ever called. A caller that listens is told of its own stack's
+    /// for every caller that has ever called. A caller that listens receives its own stack's
     /// changes, and is then served the new lists. Without a listen, a list is kept for as long as
     /// the stack says (`ttlMs`), and is otherwise fetched again each time.
     ///
@@ -75,7 +75,7 @@ impl Member {
     {
         Self::of(
             name.into(),
-            Source::PerCaller(Factory {
+            StackSource::PerCaller(Factory {
                 by,
                 make: Box::new(move |context| make(context).map(BoxStack::new)),
                 max: MAX_STACKS,
@@ -86,7 +86,7 @@ impl Member {
         )
     }
 
-    fn of(name: String, source: Source) -> Self {
+    fn of(name: String, source: StackSource) -> Self {
         Self {
             name,
             prefix: None,
@@ -219,7 +219,7 @@ impl Member {
     /// Sets the maximum number of stacks of a [per-caller](Self::per_caller) member. Default: 1000.
     #[must_use]
     pub fn max_stacks(mut self, max: usize) -> Self {
-        if let Source::PerCaller(factory) = &mut self.source {
+        if let StackSource::PerCaller(factory) = &mut self.source {
             factory.max = max.max(1);
         }
         self
@@ -229,7 +229,7 @@ impl Member {
     /// minutes.
     #[must_use]
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
-        if let Source::PerCaller(factory) = &mut self.source {
+        if let StackSource::PerCaller(factory) = &mut self.source {
             factory.idle = idle;
         }
         self

@@ -3,7 +3,7 @@
 //! The gateway opens no listen of its own to such stacks. It would have to open one for each stack
 //! and keep it from becoming idle, and no caller would hear of it.
 //!
-//! A caller that listens is told of its own stack's changes by its own listen, which is forwarded
+//! A caller that listens receives its own stack's changes by its own listen, which is forwarded
 //! to that stack. The listen is a `subscriptions/listen`, or the one that the server end opens for
 //! a session of an older revision. A stack with an open listen is in use and is kept.
 //!
@@ -28,9 +28,9 @@ pub(in crate::gateway) const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// The unit for which a per-caller member makes a stack.
 ///
-/// A caller that listens (`subscriptions/listen`, or a session of a revision before 2026-07-28) is
-/// told of changes in its own stack. A caller that does not listen is told of none, and is served
-/// the current list whenever it asks.
+/// A caller that listens (`subscriptions/listen`, or a session of a revision before 2026-07-28)
+/// receives the changes of its own stack. A caller that does not listen receives none, and is
+/// served the current list whenever it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PerCaller {
@@ -39,8 +39,8 @@ pub enum PerCaller {
     /// One stack for each session ([`Caller::session_id`](crate::Caller::session_id)): each
     /// connection of a caller, and each [`Principal`](crate::Principal) that uses it.
     ///
-    /// Requests without sessions, as over stateless HTTP, have a stack each. A listen there is told
-    /// only of its own stack, which no other request uses.
+    /// Requests without sessions, as over stateless HTTP, have a stack each. A listen there
+    /// receives changes only of its own stack, which no other request uses.
     Session,
     /// One stack for each session that began with `initialize` (revisions before 2026-07-28),
     /// because its server may send it requests at any time.
@@ -63,7 +63,7 @@ impl PerCaller {
 }
 
 /// The source of a member's stack.
-pub(in crate::gateway) enum Source {
+pub(in crate::gateway) enum StackSource {
     Shared(BoxStack),
     PerCaller(Factory),
 }
@@ -76,7 +76,7 @@ pub(in crate::gateway) struct Factory {
     pub(in crate::gateway) make: Make,
     pub(in crate::gateway) max: usize,
     pub(in crate::gateway) idle: Duration,
-    pub(in crate::gateway) stacks: Mutex<HashMap<CallerKey, Made>>,
+    pub(in crate::gateway) stacks: Mutex<HashMap<StackKey, Made>>,
     /// A task that drops idle stacks is running.
     pub(in crate::gateway) swept: AtomicBool,
 }
@@ -84,7 +84,7 @@ pub(in crate::gateway) struct Factory {
 /// The caller to which a per-caller stack belongs. A session's stack also belongs to its principal:
 /// another principal with the same session has another stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::gateway) struct CallerKey {
+pub(in crate::gateway) struct StackKey {
     audience: Audience,
     session: Option<u64>,
 }
@@ -102,16 +102,16 @@ impl Made {
 }
 
 impl Factory {
-    fn key(&self, context: &CallContext) -> Result<CallerKey, Error> {
+    fn key(&self, context: &CallContext) -> Result<StackKey, Error> {
         let principal = context.principal().map(Audience::principal);
         match (self.by, principal) {
-            (PerCaller::Session | PerCaller::LegacySession, principal) => Ok(CallerKey {
+            (PerCaller::Session | PerCaller::LegacySession, principal) => Ok(StackKey {
                 audience: principal.unwrap_or(Audience::anonymous()),
                 session: (self.by.by_session(context.era()))
                     .then(|| context.caller.session_id())
                     .flatten(),
             }),
-            (PerCaller::Principal, Some(audience)) => Ok(CallerKey {
+            (PerCaller::Principal, Some(audience)) => Ok(StackKey {
                 audience,
                 session: None,
             }),
@@ -138,11 +138,11 @@ impl Factory {
         self.keep(key, stack)
     }
 
-    fn stacks(&self) -> MutexGuard<'_, HashMap<CallerKey, Made>> {
+    fn stacks(&self) -> MutexGuard<'_, HashMap<StackKey, Made>> {
         lock(&self.stacks)
     }
 
-    fn find(&self, key: &CallerKey) -> Option<(BoxStack, Option<Arc<()>>)> {
+    fn find(&self, key: &StackKey) -> Option<(BoxStack, Option<Arc<()>>)> {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let made = stacks.get_mut(key)?;
@@ -154,7 +154,7 @@ impl Factory {
     pub(in crate::gateway) fn sweep(&self) {
         let now = Instant::now();
         let mut stacks = self.stacks();
-        let idle: Vec<CallerKey> = stacks
+        let idle: Vec<StackKey> = stacks
             .iter()
             .filter(|(_, made)| made.is_idle() && now - made.used >= self.idle)
             .map(|(key, _)| key.clone())
@@ -164,7 +164,7 @@ impl Factory {
         drop(dropped);
     }
 
-    fn keep(&self, key: CallerKey, stack: BoxStack) -> Result<(BoxStack, Option<Arc<()>>), Error> {
+    fn keep(&self, key: StackKey, stack: BoxStack) -> Result<(BoxStack, Option<Arc<()>>), Error> {
         let now = Instant::now();
         let mut stacks = self.stacks();
         let mut dropped: Vec<Made> = Vec::new();

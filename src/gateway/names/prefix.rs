@@ -15,8 +15,8 @@ pub enum Prefix {
     /// `query`. Where two members have a name or URI, [`connect`](crate::gateway::GatewayBuilder::connect)
     /// fails and names both.
     ///
-    /// [`build`](crate::gateway::GatewayBuilder::build) does not ask members, and members may be added
-    /// later. The member of higher priority then has the name. The other member's item is left out
-    /// and [reported](crate::gateway::GatewayHandle::members).
+    /// [`build`](crate::gateway::GatewayBuilder::build) does not ask members, and members may be
+    /// added later. The member of higher priority then has the name. The other member's item is
+    /// left out and [reported](crate::gateway::GatewayHandle::members).
     Never,
 }

@@ -1,13 +1,15 @@
 //! The health of one tool, or of one group.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{Check, HealthPolicy, HealthState};
+
+use crate::util::lock;
 
 /// Maximum length of a failure reason, in bytes.
 const MAX_REASON_BYTES: usize = 400;
@@ -75,7 +77,7 @@ impl Monitor {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(in crate::registry) fn has_check(&self) -> bool {

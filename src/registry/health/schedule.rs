@@ -4,7 +4,7 @@ use std::{
     cmp::Ordering,
     collections::BinaryHeap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{self, AtomicBool},
     },
 };
@@ -17,7 +17,7 @@ use super::{
     Passive,
     monitor::{Failure, Monitor},
 };
-use crate::{Outcome, registry::state::Shared};
+use crate::{Outcome, registry::state::Shared, util::lock};
 
 /// The due times of all monitors, and the state of the background task.
 pub(in crate::registry) struct Schedule {
@@ -67,7 +67,7 @@ impl Schedule {
     }
 
     fn due(&self) -> MutexGuard<'_, BinaryHeap<Due>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.due)
     }
 
     fn push(&self, at: Instant, monitor: &Arc<Monitor>) {
