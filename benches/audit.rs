@@ -1,7 +1,8 @@
 //! What a record costs the call it is of, and what the HTTP companion costs a request.
 //!
 //! `audit_memory_ns` and `audit_file_ns` are what `AuditLayer` adds to a call with small arguments, which it hashes:
-//! to a ring in memory, and to a file, where the writing itself is another thread's. `companion_us` is what
+//! to a ring in memory, and to a file, where the writing itself is another thread's. `audit_auth_ns` is what it adds
+//! outside of an `AuthLayer`, whose decision it records, with the ring in memory. `companion_us` is what
 //! `HttpAuthLayer` adds to a POST with a token that is remembered: the token, the session, and the body read for what
 //! it asks.
 
@@ -25,7 +26,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use rmcp_layers::{
     Error, McpRequest, McpResponse, Principal,
     audit::{AuditFile, AuditLog, SinkOptions, WhenFull},
-    auth::{AuthError, Rules, Verified, Verifier, http::HttpAuthLayer},
+    auth::{AuthError, AuthLayer, Rules, Verified, Verifier, http::HttpAuthLayer},
 };
 use serde_json::json;
 use tower::{Service, ServiceBuilder, service_fn};
@@ -68,9 +69,30 @@ fn audit(runtime: &tokio::runtime::Runtime) {
     let mut in_memory = ServiceBuilder::new()
         .layer(memory.layer())
         .service(inner.clone());
-    let mut to_file = ServiceBuilder::new().layer(file.layer()).service(inner);
+    let mut to_file = ServiceBuilder::new()
+        .layer(file.layer())
+        .service(inner.clone());
+    let rules = || Rules::builder().tool("db__*", "calls").build().unwrap();
+    let auth = || {
+        AuthLayer::builder(Known)
+            .rules(rules())
+            .token_from(|_| Some("one".to_owned()))
+    };
+    let mut guarded = ServiceBuilder::new()
+        .layer(auth().build().unwrap())
+        .service(inner.clone());
+    let mut guarded_in_memory = ServiceBuilder::new()
+        .layer(memory.layer())
+        .layer(auth().build().unwrap())
+        .service(inner);
 
-    let mut rounds = Rounds::new(&["no layer", "AuditLayer, memory", "AuditLayer, file"]);
+    let mut rounds = Rounds::new(&[
+        "no layer",
+        "AuditLayer, memory",
+        "AuditLayer, file",
+        "AuthLayer",
+        "AuditLayer, memory, and AuthLayer",
+    ]);
     let clock = Clock::new(Duration::from_secs(10));
     for round in 0.. {
         if round > 0 && clock.is_over() {
@@ -80,7 +102,9 @@ fn audit(runtime: &tokio::runtime::Runtime) {
             let time = match variant {
                 0 => nanoseconds(&mut bare),
                 1 => nanoseconds(&mut in_memory),
-                _ => nanoseconds(&mut to_file),
+                2 => nanoseconds(&mut to_file),
+                3 => nanoseconds(&mut guarded),
+                _ => nanoseconds(&mut guarded_in_memory),
             };
             rounds.add(variant, time);
             runtime.block_on(file.handle().flush()).unwrap();
@@ -98,6 +122,7 @@ fn audit(runtime: &tokio::runtime::Runtime) {
     println!("  ({written} lines were written)");
     figure("audit_memory_ns", rounds.value(1) - rounds.value(0), "ns");
     figure("audit_file_ns", rounds.value(2) - rounds.value(0), "ns");
+    figure("audit_auth_ns", rounds.value(4) - rounds.value(3), "ns");
     std::fs::remove_dir_all(folder).unwrap();
 }
 

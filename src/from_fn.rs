@@ -1,14 +1,14 @@
 use std::{
     any::type_name,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use futures::{TryFutureExt, future::BoxFuture};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::{Error, McpRequest, McpResponse, Stack};
+use crate::{Error, McpRequest, McpResponse, Stack, util::lock};
 
 /// Makes a layer from an async function that acts before and after a request.
 ///
@@ -188,7 +188,7 @@ trait Inner: Send + Sync {
 
 impl<S: Stack> Inner for Mutex<S> {
     fn run(&self, request: McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> {
-        let stack = self.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stack = lock(self).clone();
         Box::pin(stack.oneshot(request).err_into())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rmcp::model::ClientRequest;
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -10,7 +9,10 @@ use tokio_util::{
 
 use crate::McpRequest;
 
-/// The requests in flight of a server or a gateway, which can be drained. Clones count together.
+/// The requests in flight of a server, a gateway or an upstream, which can be drained. Clones count
+/// together.
+///
+/// Listens are counted apart: they do not end by themselves, so that a drain does not wait for them.
 #[derive(Clone, Default)]
 pub(crate) struct InFlight {
     /// It is closed once no more requests are taken.
@@ -22,9 +24,9 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// Counts a request until the token is dropped. Returns `None` if no more requests are taken.
     pub(crate) fn enter(&self, request: &McpRequest) -> Option<TaskTrackerToken> {
-        let token = match request.message {
-            ClientRequest::SubscriptionsListenRequest(_) => self.listens.token(),
-            _ => self.calls.token(),
+        let token = match request.is_listen() {
+            true => self.listens.token(),
+            false => self.calls.token(),
         };
         // The token comes first, so that a drain that begins now waits for this call.
         (!self.is_draining()).then_some(token)
@@ -43,10 +45,15 @@ impl InFlight {
         self.listens.len()
     }
 
+    /// Refuses further requests.
+    pub(crate) fn close(&self) {
+        self.calls.close();
+    }
+
     /// Refuses further requests, waits for the calls in flight up to `limit`, and ends all
     /// requests. Returns the number of calls that were cut off.
     pub(crate) async fn drain(&self, limit: Duration) -> usize {
-        self.calls.close();
+        self.close();
         let _ = tokio::time::timeout(limit, self.calls.wait()).await;
         let cut_off = self.calls.len();
         self.ended.cancel();

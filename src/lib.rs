@@ -276,6 +276,7 @@
 //! `transport-streamable-http-server`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(unreachable_pub)]
 #![expect(
     deprecated,
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
@@ -337,7 +338,7 @@ pub use outcome::{Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
 pub use report::{CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};
-pub use response::{McpResponse, ResponseParts};
+pub use response::{McpResponse, ResponseParts, TypedResult};
 #[cfg(feature = "http-server")]
 pub use server::lenient_http::{
     EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,

@@ -17,7 +17,6 @@ use crate::{
 
 /// The tool that a registry lists in place of a catalogue. It calls the tool named by its argument
 /// `name`.
-#[cfg(any(feature = "audit", feature = "auth", feature = "registry"))]
 pub(crate) const CALL_TOOL: &str = "call_tool";
 
 /// A request on its way through a stack.
@@ -51,18 +50,18 @@ pub struct RequestParts {
 }
 
 impl McpRequest {
-    /// Returns the call for which a call of [`CALL_TOOL`] stands.
-    #[cfg(feature = "auth")]
-    pub(crate) fn meant(&self) -> Option<Self> {
-        let name = self.called_tool()?.to_owned();
-        let mut meant = self.clone();
-        let call = meant.as_tool_call_mut()?;
+    /// Returns the call for which a call of a registry's `call_tool` stands. A layer that decides on
+    /// calls decides on both.
+    pub fn inner_call(&self) -> Option<Self> {
+        let name = self.inner_tool()?.to_owned();
+        let mut inner = self.clone();
+        let call = inner.as_tool_call_mut()?;
         call.name = name.into();
         call.arguments = match call.arguments.take()?.shift_remove("arguments") {
             Some(serde_json::Value::Object(arguments)) => Some(arguments),
             _ => None,
         };
-        Some(meant)
+        Some(inner)
     }
 
     /// Creates a request with this message and a new context: a fresh id and a
@@ -74,9 +73,11 @@ impl McpRequest {
         let meta = std::mem::take(message.get_meta_mut());
         let mut extensions = std::mem::take(message.extensions_mut());
         extensions.remove::<RequestMetaObject>();
-        let mut context = CallContext::default();
-        context.meta = meta;
-        context.extensions = extensions;
+        let context = CallContext {
+            meta,
+            extensions,
+            ..CallContext::default()
+        };
         Self::from_parts(message, context)
     }
 
@@ -172,9 +173,8 @@ impl RequestParts {
         methods::target(&self.message).map(|target| target.name)
     }
 
-    /// Returns the name of the tool that a call of [`CALL_TOOL`] calls.
-    #[cfg(any(feature = "audit", feature = "auth"))]
-    pub(crate) fn called_tool(&self) -> Option<&str> {
+    /// Returns the name of the tool that a call of a registry's `call_tool` calls.
+    pub fn inner_tool(&self) -> Option<&str> {
         let call = self.as_tool_call().filter(|call| call.name == CALL_TOOL)?;
         call.arguments.as_ref()?.get("name")?.as_str()
     }

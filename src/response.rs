@@ -2,7 +2,7 @@ use std::ops::{Deref, DerefMut};
 
 use rmcp::model::{Extensions, ServerResult};
 
-use crate::{CallReport, error::retry_after_in};
+use crate::{CallReport, Error, error::retry_after_in};
 
 /// A response on its way up through a stack.
 ///
@@ -55,6 +55,29 @@ impl McpResponse {
         self.0.result
     }
 
+    /// Returns the result as the type of its request's method, such as `ListToolsResult`.
+    ///
+    /// rmcp reads a server's answer without its method, as the first type that fits. Sometimes this
+    /// is another type: a tool result without content is read as an empty result. Such a result is
+    /// read again as the given type.
+    ///
+    /// ```
+    /// use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock};
+    /// use rmcp_layers::{Error, McpResponse};
+    ///
+    /// let response = McpResponse::new(CallToolResult::success(vec![ContentBlock::text("4")]));
+    /// let result: CallToolResponse = response.into_typed_result()?;
+    /// assert!(matches!(result, CallToolResponse::Complete(_)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails with a transport error if the result does not fit the type.
+    pub fn into_typed_result<T: TypedResult>(self) -> Result<T, Error> {
+        T::typed(self.0.result)
+    }
+
     /// Returns the result of a finished `tools/call`, if this is one.
     pub fn as_tool_result(&self) -> Option<&rmcp::model::CallToolResult> {
         match &self.0.result {
@@ -70,6 +93,34 @@ impl McpResponse {
         (failed.is_error == Some(true))
             .then(|| retry_after_in(failed.meta.as_ref()?))
             .flatten()
+    }
+}
+
+/// The result type of a method; see [`McpResponse::into_typed_result`].
+///
+/// It is implemented for rmcp's result types, and for `CallToolResponse`, `GetPromptResponse` and
+/// `ReadResourceResponse`, which have a variant for each result of a multi-round (MRTR) method. It
+/// cannot be implemented for other types.
+pub trait TypedResult: sealed::Sealed {}
+
+impl<T: sealed::Sealed> TypedResult for T {}
+
+mod sealed {
+    use rmcp::model::ServerResult;
+
+    use crate::{
+        Error,
+        protocol::results::{self, MethodResult},
+    };
+
+    pub trait Sealed: Sized {
+        fn typed(result: ServerResult) -> Result<Self, Error>;
+    }
+
+    impl<T: MethodResult> Sealed for T {
+        fn typed(result: ServerResult) -> Result<Self, Error> {
+            results::expect(result)
+        }
     }
 }
 

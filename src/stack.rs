@@ -7,7 +7,7 @@ use std::{
 use futures::future::BoxFuture;
 use tower::{Service, ServiceExt, util::BoxCloneService};
 
-use crate::{Error, McpRequest, McpResponse};
+use crate::{Error, McpRequest, McpResponse, util::lock};
 
 /// A stack: a [`Service`] from [`McpRequest`] to [`McpResponse`].
 ///
@@ -135,7 +135,7 @@ impl BoxStack {
 
 impl Clone for BoxStack {
     fn clone(&self) -> Self {
-        let stack = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stack = lock(&self.0);
         Self(Mutex::new(stack.clone()))
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Decision, DecisionSlot, Error, Item, McpRequest, McpResponse, Outcome, ServedBy, Visibility,
-    code, protocol::Unreadable,
+    code, protocol::Unreadable, util::lock,
 };
 
 /// The pending record of one call. If it is dropped before [`end`](Self::end), the record says that
@@ -44,7 +44,7 @@ struct CalledTool(Mutex<Option<String>>);
 
 impl CalledTool {
     fn name(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -92,7 +92,7 @@ impl Entry {
         record.request_id = Some(record::bounded_id(&request.context.id));
         record.principal = request.context.principal().map(AuditPrincipal::of);
         let name = request
-            .called_tool()
+            .inner_tool()
             .or_else(|| request.target())
             .or_else(|| unreadable.as_ref()?.target());
         record.name = name.map(|name| record::cut(name, MAX_TEXT));
@@ -107,7 +107,7 @@ impl Entry {
         }
         let called = Arc::new(CalledTool::default());
         if request.as_tool_call().is_some() {
-            request.context.note_calls(called.clone());
+            request.context.observe_inner_calls(called.clone());
         }
         let extensions = &mut request.context.extensions;
         Self {

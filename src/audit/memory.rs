@@ -2,10 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use super::AuditRecord;
+
+use crate::util::lock;
 
 /// A ring buffer of the latest records.
 pub(super) struct Ring {
@@ -22,7 +24,7 @@ impl Ring {
     }
 
     pub(super) fn push(&self, record: Arc<AuditRecord>) {
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = lock(&self.records);
         let oldest = if records.len() >= self.capacity {
             records.pop_front()
         } else {
@@ -34,7 +36,7 @@ impl Ring {
     }
 
     pub(super) fn recent(&self, limit: usize) -> Vec<Arc<AuditRecord>> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = lock(&self.records);
         records.iter().rev().take(limit).cloned().collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
@@ -18,7 +18,7 @@ use super::{
     handle::SinkStats,
     sink::{Durability, SinkOptions, WhenFull},
 };
-use crate::{Error, Refusal};
+use crate::{Error, Refusal, util::lock};
 
 /// The first and the longest wait of the thread after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -65,7 +65,7 @@ struct State {
 impl State {
     /// Returns `true` if a warning is due, and starts the next interval.
     fn may_warn(&self) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = lock(&self.warned);
         let due = warned.is_none_or(|last| last.elapsed() >= WARN_EVERY);
         if due {
             *warned = Some(Instant::now());

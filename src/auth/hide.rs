@@ -65,8 +65,8 @@ impl NamedTarget {
     }
 
     /// Returns the tool that is called by a call of a tool that calls others.
-    pub(super) fn of_called_tool(request: &McpRequest) -> Option<Self> {
-        request.called_tool().map(|name| Self {
+    pub(super) fn of_inner_tool(request: &McpRequest) -> Option<Self> {
+        request.inner_tool().map(|name| Self {
             kind: Kind::Tool,
             name: name.to_owned(),
             era: request.context.era(),

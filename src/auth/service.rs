@@ -267,7 +267,7 @@ impl Shared {
             visibility: Some(visibility),
             lists: Method::of(&request.message).filter(|method| method.row().list.is_some()),
             named: (!reveals)
-                .then(|| NamedTarget::of_called_tool(request).or_else(|| NamedTarget::of(request)))
+                .then(|| NamedTarget::of_inner_tool(request).or_else(|| NamedTarget::of(request)))
                 .flatten(),
             listens,
             expires_at,
@@ -283,8 +283,8 @@ impl Shared {
     ) -> PolicyDecision {
         let mut decision = rules.decide(request, principal);
         if !self.policies.is_empty() {
-            let meant = request.meant();
-            for request in std::iter::once(request).chain(&meant) {
+            let inner = request.inner_call();
+            for request in std::iter::once(request).chain(&inner) {
                 for policy in &self.policies {
                     if decision.is_allowed() {
                         decision = policy.decide(request, principal);
@@ -312,7 +312,7 @@ impl Shared {
         // The caller may be told about items that it can see on a list.
         let named = [
             NamedTarget::of(request),
-            NamedTarget::of_called_tool(request),
+            NamedTarget::of_inner_tool(request),
         ];
         let hidden = named.into_iter().flatten().find(|named| {
             hides

@@ -3,13 +3,13 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use crate::{Audience, Principal};
+use crate::{Audience, Principal, util::lock};
 
 /// Limit of tasks of all principals.
 const MAX_TASKS: usize = 10_000;
@@ -51,7 +51,7 @@ impl TaskOwners {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn add(&self, task: &str, by: &Principal) {

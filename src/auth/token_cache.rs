@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::Hasher,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -12,6 +12,8 @@ use lru::LruCache;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::Verified;
+
+use crate::util::lock;
 
 /// Default limit of remembered tokens. Each takes about 300 bytes plus its claims.
 pub(crate) const DEFAULT_CAPACITY: usize = 10_000;
@@ -59,7 +61,7 @@ impl TokenCache {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn digest(&self, token: &str) -> u128 {

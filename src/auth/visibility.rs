@@ -1,9 +1,9 @@
 //! Lets inner layers ask which items a caller may know of and call.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{AuthError, PolicyDecision, hide::NamedTarget, layer::Shared};
-use crate::{Decision, Error, Item, McpRequest, Principal, Visibility};
+use crate::{Decision, Error, Item, McpRequest, Principal, Visibility, util::lock};
 
 /// Applies the current rules and policies when an inner layer asks about a name.
 pub(super) struct CallerVisibility {
@@ -24,7 +24,7 @@ impl CallerVisibility {
     }
 
     fn inner_call(&self) -> MutexGuard<'_, Option<Box<NamedTarget>>> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.named)
     }
 
     /// Returns the target of the inner call, by its name there.

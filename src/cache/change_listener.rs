@@ -19,11 +19,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use super::state::Core;
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Refusal,
+    CallContext, Error, McpRequest, Refusal, Stack,
     caller::Era,
     code,
     listen::{self, ACKNOWLEDGE_WITHIN, OpenListen, Reopen},
@@ -38,24 +38,22 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// resources, and the poll for invalidations of other processes. They run until the last clone of
 /// the service is dropped. An upstream may use another connection or child process for callers of
 /// the other era, so each era has its own listen.
-pub(super) fn begin<S>(core: &Arc<Core>, inner: &S, era: Era)
+pub(super) fn start<S>(core: &Arc<Core>, inner: &S, era: Era)
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
     if let Some(remote) = &core.shared.remote
-        && is_first(&core.begun.follows)
+        && is_first(&core.started.polls_store)
     {
         let (core, remote) = (core.clone(), remote.clone());
         runtime.spawn(async move {
-            core.stop.run_until_cancelled(remote.follow(&core)).await;
+            core.stop.run_until_cancelled(remote.poll(&core)).await;
         });
     }
-    if core.shared.rules.watch_changes && is_first(&core.begun.listens[era as usize]) {
+    if core.shared.rules.watch_changes && is_first(&core.started.listens[era as usize]) {
         let (core, inner) = (core.clone(), inner.clone());
         runtime.spawn(async move {
             let stop = core.stop.clone();
@@ -64,16 +62,14 @@ where
     }
 }
 
-fn is_first(begun: &AtomicBool) -> bool {
-    !begun.load(Ordering::Relaxed) && !begun.swap(true, Ordering::Relaxed)
+fn is_first(started: &AtomicBool) -> bool {
+    !started.load(Ordering::Relaxed) && !started.swap(true, Ordering::Relaxed)
 }
 
 /// Listens until the inner stack refuses it for good.
 async fn listen<S>(core: Arc<Core>, inner: S, era: Era)
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     let mut more = core.watched.more.subscribe();
     // Some resources may be wanted already.
@@ -87,7 +83,7 @@ where
         next: Instant::now(),
         reopen: Reopen::default(),
         missed: None,
-        singly: false,
+        one_at_a_time: false,
         refused: BTreeSet::new(),
         subscribes: None,
     };
@@ -119,7 +115,7 @@ struct Listener<S> {
     /// Resources that the lost listen covered.
     missed: Option<Uris>,
     /// One of several resources was refused, so they are added one at a time.
-    singly: bool,
+    one_at_a_time: bool,
     /// Resources that the stack refuses to the cache.
     refused: Uris,
     /// `true` if the stack supports resource subscriptions, `None` while that is unknown.
@@ -133,19 +129,17 @@ struct Open {
 
 impl<S> Listener<S>
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     async fn turn(&mut self) -> ControlFlow<()> {
         tokio::time::sleep_until(self.next).await;
         let wanted = self.wanted().await;
         if self.open.as_ref().is_none_or(|open| open.uris != wanted) {
             match self.open(wanted.clone()).await {
-                Ok(open) => self.begin(open, wanted),
-                Err(error) => return self.refuse(&wanted, error).await,
+                Ok(open) => self.switch_to(open, wanted),
+                Err(error) => return self.handle_refusal(&wanted, error).await,
             }
-            if self.singly {
+            if self.one_at_a_time {
                 return ControlFlow::Continue(());
             }
         }
@@ -168,7 +162,7 @@ where
 
     /// Returns the resources to listen for.
     async fn wanted(&mut self) -> Uris {
-        let mut wanted = self.core.watched.now();
+        let mut wanted = self.core.watched.current();
         self.refused.retain(|uri| wanted.contains(uri));
         wanted.retain(|uri| !self.refused.contains(uri));
         // The lists come first, because they need neither a resource nor the capabilities.
@@ -178,12 +172,12 @@ where
         if !self.subscribes().await {
             return Uris::new();
         }
-        if self.singly {
+        if self.one_at_a_time {
             let known = self.open.as_ref().map(|open| &open.uris);
             let is_new = |uri: &&Arc<str>| known.is_none_or(|known| !known.contains(*uri));
             let mut new = wanted.iter().filter(is_new);
             let first = new.next().cloned();
-            self.singly = new.next().is_some();
+            self.one_at_a_time = new.next().is_some();
             wanted.retain(|uri| {
                 known.is_some_and(|known| known.contains(uri)) || first.as_ref() == Some(uri)
             });
@@ -225,7 +219,7 @@ where
         let mut context = self.context();
         context.caller = context
             .caller
-            .inspect_listen(move |notification| core.heard(notification));
+            .inspect_listen(move |notification| core.apply_change(notification));
         let mut filter = listen::list_changes();
         let uris: Vec<String> = uris.iter().map(|uri| uri.to_string()).collect();
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
@@ -235,17 +229,18 @@ where
     }
 
     /// Switches to a listen that was acknowledged.
-    fn begin(&mut self, open: OpenListen, mut uris: Uris) {
+    fn switch_to(&mut self, open: OpenListen, mut uris: Uris) {
         let accepted = &open.accepted;
         let of = accepted.resource_subscriptions.as_deref();
         let of = of.unwrap_or_default();
-        let is_told = |uri: &Arc<str>| of.iter().any(|told| **told == **uri);
+        let is_told = |uri: &Arc<str>| of.iter().any(|accepted| **accepted == **uri);
         self.refused
             .extend(uris.iter().filter(|uri| !is_told(uri)).cloned());
         uris.retain(is_told);
         if let Some(missed) = self.missed.take() {
             // Notifications were missed while there was no listen.
-            self.core.unheard(accepted, missed.union(&uris));
+            self.core
+                .apply_missed_changes(accepted, missed.union(&uris));
         }
         self.reopen.opened(Instant::now());
         let listen = open.spawn();
@@ -253,7 +248,7 @@ where
     }
 
     /// Handles a listen that could not be opened.
-    async fn refuse(&mut self, wanted: &Uris, error: Error) -> ControlFlow<()> {
+    async fn handle_refusal(&mut self, wanted: &Uris, error: Error) -> ControlFlow<()> {
         let before = self.open.as_ref().map(|open| &open.uris);
         let mut new = wanted
             .iter()
@@ -263,7 +258,7 @@ where
             (false, Some(uri), None) => {
                 self.refused.insert(uri.clone());
             }
-            (false, Some(_), Some(_)) => self.singly = true,
+            (false, Some(_), Some(_)) => self.one_at_a_time = true,
             _ => self.pause(Some(&error)).await,
         }
         ControlFlow::Continue(())
@@ -286,17 +281,21 @@ fn may_pass(error: &Error) -> bool {
 
 /// Stops listening: the stack has no listens, or none without an authorized caller.
 fn give_up(error: &Error) -> ControlFlow<()> {
-    tracing::debug!(target: "rmcp_layers::cache", %error, "the inner stack tells the cache of no changes");
+    tracing::debug!(%error, "the cache does not receive change notifications");
     ControlFlow::Break(())
 }
 
 impl Core {
     /// Treats everything as changed that may have changed while there was no listen.
-    fn unheard<'a>(&self, told: &SubscriptionFilter, uris: impl Iterator<Item = &'a Arc<str>>) {
-        let mut filter = told.clone();
+    fn apply_missed_changes<'a>(
+        &self,
+        accepted: &SubscriptionFilter,
+        uris: impl Iterator<Item = &'a Arc<str>>,
+    ) {
+        let mut filter = accepted.clone();
         filter.resource_subscriptions = Some(uris.map(|uri| uri.to_string()).collect());
         for change in listen::changes_in(&filter) {
-            self.heard(&change);
+            self.apply_change(&change);
         }
     }
 }

@@ -19,7 +19,7 @@ const VERSION: &[u8; 4] = b"rlc1";
 const DIGEST: usize = 32;
 
 /// A cache entry that was read from the store.
-pub(super) struct Read {
+pub(super) struct StoredEntry {
     pub subject: Subject,
     pub result: ServerResult,
     /// An inner layer marked the response as private to its caller.
@@ -30,7 +30,7 @@ pub(super) struct Read {
 }
 
 /// Returns the store key of an entry.
-pub(super) fn name(subject: &Subject) -> Vec<u8> {
+pub(super) fn store_key(subject: &Subject) -> Vec<u8> {
     let mut name = b"a:".to_vec();
     for byte in Sha256::digest(&*subject.key.bytes) {
         let digit = |half: u8| char::from_digit(u32::from(half), 16).map_or(b'0', |c| c as u8);
@@ -40,7 +40,7 @@ pub(super) fn name(subject: &Subject) -> Vec<u8> {
 }
 
 /// Encodes an entry for the store.
-pub(super) fn write(entry: &Entry, private: bool, under: Generations) -> Option<Vec<u8>> {
+pub(super) fn encode(entry: &Entry, private: bool, under: Generations) -> Option<Vec<u8>> {
     let key = &entry.subject.key.bytes;
     let mut bytes = Vec::with_capacity(entry.size.min(1 << 20));
     bytes.extend(VERSION);
@@ -61,12 +61,12 @@ pub(super) fn write(entry: &Entry, private: bool, under: Generations) -> Option<
 }
 
 /// Decodes a stored value, if it belongs to exactly this request and is not outdated.
-pub(super) fn read(
+pub(super) fn decode(
     stored: &Stored,
     subject: &Subject,
     now: Generations,
     limit: usize,
-) -> Option<Read> {
+) -> Option<StoredEntry> {
     let rest = stored.value.strip_prefix(VERSION)?;
     let (digest, rest) = rest.split_at_checked(DIGEST)?;
     let (length, rest) = rest.split_at_checked(4)?;
@@ -97,7 +97,7 @@ pub(super) fn read(
     let mut json = serde_json::Deserializer::from_slice(json);
     let result = subject.kind.read_result(&mut json).ok()?;
     json.end().ok()?;
-    Some(Read {
+    Some(StoredEntry {
         subject: subject.clone(),
         result,
         private: *private != 0,

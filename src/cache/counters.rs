@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One counter for each kind of event. Each count is also an event of the target
-/// `rmcp_layers::cache`, in the form that `tracing-opentelemetry` turns into metrics.
+use crate::util::metrics::count;
+
+/// One counter for each kind of event. Each count is also an event for subscribers that turn events
+/// into metrics.
 #[derive(Default)]
 pub(super) struct Counters {
     hits: AtomicU64,
-    stale: AtomicU64,
+    stale_hits: AtomicU64,
     shared: AtomicU64,
     misses: AtomicU64,
     bypasses: AtomicU64,
@@ -17,7 +19,7 @@ pub(super) struct Counters {
 }
 
 macro_rules! counted {
-    ($($event:ident $field:ident $($metric:ident).+;)*) => {
+    ($($event:ident $field:ident;)*) => {
         /// An event that is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Event {
@@ -25,24 +27,19 @@ macro_rules! counted {
         }
 
         impl Counters {
-            pub fn count(&self, event: Event, method: &'static str, times: u64) {
+            pub(super) fn count(&self, event: Event, method: &'static str, times: u64) {
                 if times == 0 {
                     return;
                 }
                 match event {
                     $(Event::$event => {
                         self.$field.fetch_add(times, Ordering::Relaxed);
-                        tracing::event!(
-                            target: "rmcp_layers::cache",
-                            tracing::Level::TRACE,
-                            $($metric).+ = times,
-                            mcp.method = method,
-                        );
+                        count!(cache.$field, times, method = method);
                     })*
                 }
             }
 
-            pub fn get(&self, event: Event) -> u64 {
+            pub(super) fn get(&self, event: Event) -> u64 {
                 match event {
                     $(Event::$event => self.$field.load(Ordering::Relaxed),)*
                 }
@@ -52,12 +49,12 @@ macro_rules! counted {
 }
 
 counted! {
-    Hit hits monotonic_counter.mcp.cache.hits;
-    Stale stale monotonic_counter.mcp.cache.stale_hits;
-    Shared shared monotonic_counter.mcp.cache.shared;
-    Miss misses monotonic_counter.mcp.cache.misses;
-    Bypass bypasses monotonic_counter.mcp.cache.bypasses;
-    Eviction evictions monotonic_counter.mcp.cache.evictions;
-    Invalidation invalidations monotonic_counter.mcp.cache.invalidations;
-    StoreHit store_hits monotonic_counter.mcp.cache.store_hits;
+    Hit hits;
+    Stale stale_hits;
+    Shared shared;
+    Miss misses;
+    Bypass bypasses;
+    Eviction evictions;
+    Invalidation invalidations;
+    StoreHit store_hits;
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     key::Key,
-    rules::{Group, said},
+    rules::{Group, cache_hints},
     status::report,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub(super) struct Subject {
 
 /// Selects the entries to invalidate.
 #[derive(Clone, Debug)]
-pub(super) enum Concerned<'a> {
+pub(super) enum Selection<'a> {
     All,
     Group {
         stack: u32,
@@ -58,8 +58,8 @@ pub(super) enum Concerned<'a> {
     },
 }
 
-impl Concerned<'_> {
-    pub fn includes(&self, subject: &Subject) -> bool {
+impl Selection<'_> {
+    pub(super) fn contains(&self, subject: &Subject) -> bool {
         match self {
             Self::All => true,
             Self::Group { stack, group } => {
@@ -104,17 +104,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn age(&self, now: Instant) -> Duration {
+    pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.stored)
     }
 
     /// Returns the cached response for one more caller.
-    pub fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
+    pub(super) fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
         let mut response = McpResponse::new(self.result.clone());
         response.extensions = self.extensions.clone();
         response.report = self.report;
         response.report.cache_status = Some(status);
-        if let (Some(ttl), _) = said(&mut response.result) {
+        if let (Some(ttl), _) = cache_hints(&mut response.result) {
             let age = match status {
                 CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
                 // A follower may receive an entry from the shared store, which already has an age.
@@ -129,7 +129,7 @@ impl Entry {
     }
 
     /// Returns the status of a hit at this time, or `None` if the entry has expired.
-    pub fn status(&self, now: Instant) -> Option<CacheStatus> {
+    pub(super) fn status(&self, now: Instant) -> Option<CacheStatus> {
         let age = self.age(now);
         let ttl = self.fresh_for.checked_sub(age)?;
         (!ttl.is_zero()).then_some(CacheStatus::Hit { age, ttl })

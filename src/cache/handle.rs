@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{counters::Event, entry::Concerned, key::message, rules::cacheable, state::Shared};
+use super::{counters::Event, entry::Selection, key::message, rules::cacheable, state::Shared};
 use crate::{Audience, McpRequest, Principal};
 
 /// Reads the statistics of a cache and invalidates its entries, from anywhere in the program.
@@ -64,20 +64,20 @@ impl CacheHandle {
                 .map_or(0, |remote| remote.failures()),
             entries,
             bytes,
-            in_flight: self.shared.flights.len(),
+            in_flight: self.shared.single_flight.len(),
         }
     }
 
     /// Invalidates the entries of all tools that this name or glob matches. Returns their number.
     pub fn invalidate_tool(&self, tool: &str) -> u64 {
-        self.shared.invalidate(&Concerned::Tool(tool))
+        self.shared.invalidate(&Selection::Tool(tool))
     }
 
     /// Invalidates the entries of this resource and of the resources that it is a part of. Returns
     /// their number.
     pub fn invalidate_resource(&self, uri: &str) -> u64 {
         self.shared
-            .invalidate(&Concerned::Resource { stack: None, uri })
+            .invalidate(&Selection::Resource { stack: None, uri })
     }
 
     /// Invalidates the entries that are private to this principal. Returns their number.
@@ -87,7 +87,7 @@ impl CacheHandle {
 
     /// Invalidates the entries that are private to this audience. Returns their number.
     pub fn invalidate_audience(&self, audience: &Audience) -> u64 {
-        self.shared.invalidate(&Concerned::Audience(audience))
+        self.shared.invalidate(&Selection::Audience(audience))
     }
 
     /// Invalidates the entries for this message (method, name and arguments). Returns their number.
@@ -99,7 +99,7 @@ impl CacheHandle {
         let Some(kind) = cacheable(request) else {
             return 0;
         };
-        self.shared.invalidate(&Concerned::Request {
+        self.shared.invalidate(&Selection::Request {
             message: &message(kind, request),
             audience: &Audience::of(&request.context),
         })
@@ -107,7 +107,7 @@ impl CacheHandle {
 
     /// Invalidates all entries. Returns their number.
     pub fn clear(&self) -> u64 {
-        self.shared.invalidate(&Concerned::All)
+        self.shared.invalidate(&Selection::All)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 const OF_THE_TOKEN: [&str; 7] = ["auth_time", "exp", "iat", "jti", "nbf", "nonce", "at_hash"];
 
 /// Largest buffer that is reused for the next request, in bytes.
-const KEPT: usize = 16 * 1024;
+const MAX_REUSED: usize = 16 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -40,16 +40,16 @@ pub(super) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         self.bytes
     }
 
-    pub fn hash(&self) -> u128 {
+    pub(super) fn hash(&self) -> u128 {
         self.hasher.hash(self.bytes).as_u128()
     }
 
     /// Calls `look` with the public form of the key.
-    pub fn as_everybody<T>(&mut self, look: impl FnOnce(u128, &[u8]) -> T) -> T {
+    pub(super) fn as_everybody<T>(&mut self, look: impl FnOnce(u128, &[u8]) -> T) -> T {
         let own = self.bytes.split_off(self.asked);
         self.bytes.extend(Audience::everybody().to_bytes());
         let found = look(self.hash(), self.bytes);
@@ -58,7 +58,7 @@ impl Draft<'_> {
         found
     }
 
-    pub fn to_key(&self, hash: u128) -> Key {
+    pub(super) fn to_key(&self, hash: u128) -> Key {
         Key {
             hash,
             bytes: self.bytes.as_slice().into(),
@@ -69,13 +69,13 @@ impl Draft<'_> {
 
 impl Key {
     /// Returns `true` if the key is for this [message](message), in any stack and from any caller.
-    pub fn is_of(&self, message: &[u8]) -> bool {
+    pub(super) fn is_of(&self, message: &[u8]) -> bool {
         let of_all_stacks = self.bytes.get(STACK..);
         of_all_stacks.is_some_and(|bytes| bytes.starts_with(message))
     }
 
     /// Returns the public form of the key, without the caller.
-    pub fn for_everybody(&self, hasher: &SipHasher13) -> Self {
+    pub(super) fn for_everybody(&self, hasher: &SipHasher13) -> Self {
         let asked = self.bytes.get(..self.asked);
         let mut bytes = asked.unwrap_or(&self.bytes).to_vec();
         bytes.extend(Audience::everybody().to_bytes());
@@ -134,7 +134,7 @@ pub(super) fn with_key<T>(
         asked,
         hasher,
     });
-    if bytes.capacity() <= KEPT {
+    if bytes.capacity() <= MAX_REUSED {
         BUFFER.with(|buffer| buffer.replace(bytes));
     }
     found
@@ -215,18 +215,18 @@ fn arguments(bytes: &mut Vec<u8>, arguments: Option<&JsonObject>) {
 }
 
 mod tag {
-    pub const NULL: u8 = 0;
-    pub const FALSE: u8 = 1;
-    pub const TRUE: u8 = 2;
-    pub const NATURAL: u8 = 3;
-    pub const NEGATIVE: u8 = 4;
-    pub const FLOAT: u8 = 5;
-    pub const DIGITS: u8 = 6;
-    pub const TEXT: u8 = 7;
-    pub const ARRAY: u8 = 8;
-    pub const OBJECT: u8 = 9;
-    pub const MEMBER: u8 = 10;
-    pub const END: u8 = 11;
+    pub(super) const NULL: u8 = 0;
+    pub(super) const FALSE: u8 = 1;
+    pub(super) const TRUE: u8 = 2;
+    pub(super) const NATURAL: u8 = 3;
+    pub(super) const NEGATIVE: u8 = 4;
+    pub(super) const FLOAT: u8 = 5;
+    pub(super) const DIGITS: u8 = 6;
+    pub(super) const TEXT: u8 = 7;
+    pub(super) const ARRAY: u8 = 8;
+    pub(super) const OBJECT: u8 = 9;
+    pub(super) const MEMBER: u8 = 10;
+    pub(super) const END: u8 = 11;
 }
 
 /// Writes an object's members in the order of their keys, independent of the map's order.

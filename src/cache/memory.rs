@@ -2,12 +2,14 @@
 
 use std::{
     hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use lru::LruCache;
 
-use super::entry::{Concerned, Entry};
+use super::entry::{Entry, Selection};
+
+use crate::util::lock;
 
 /// Number of entries that justify one more shard.
 const PER_SHARD: usize = 4_096;
@@ -56,7 +58,7 @@ pub(super) struct Inserted {
 }
 
 impl Memory {
-    pub fn new(max_entries: usize, max_bytes: usize, max_item_bytes: usize) -> Self {
+    pub(super) fn new(max_entries: usize, max_bytes: usize, max_item_bytes: usize) -> Self {
         let by_entries = max_entries / PER_SHARD;
         // A shard must have room for several of the largest entries.
         let by_bytes = max_bytes / max_item_bytes.saturating_mul(4).max(1);
@@ -82,13 +84,11 @@ impl Memory {
     fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
         // The map uses the low half of the hash.
         let at = (hash >> 64) as usize & (self.shards.len() - 1);
-        self.shards[at]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[at])
     }
 
     /// Returns the entry for exactly this key.
-    pub fn get(&self, hash: u128, key: &[u8]) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, hash: u128, key: &[u8]) -> Option<Arc<Entry>> {
         let mut shard = self.shard(hash);
         let entry = shard.map.get(&hash)?;
         (*entry.subject.key.bytes == *key).then(|| entry.clone())
@@ -96,7 +96,7 @@ impl Memory {
 
     /// Inserts an entry, unless there is a newer one or `allowed` returns `false`. `allowed` runs
     /// while the shard is locked.
-    pub fn insert(&self, entry: Arc<Entry>, allowed: impl FnOnce() -> bool) -> Inserted {
+    pub(super) fn insert(&self, entry: Arc<Entry>, allowed: impl FnOnce() -> bool) -> Inserted {
         let hash = entry.subject.key.hash;
         let mut gone = Vec::new();
         let mut inserted = Inserted::default();
@@ -131,7 +131,7 @@ impl Memory {
     }
 
     /// Removes exactly this entry.
-    pub fn remove(&self, entry: &Arc<Entry>) {
+    pub(super) fn remove(&self, entry: &Arc<Entry>) {
         let hash = entry.subject.key.hash;
         let mut shard = self.shard(hash);
         if shard
@@ -145,14 +145,14 @@ impl Memory {
     }
 
     /// Removes the matching entries and returns their number.
-    pub fn invalidate(&self, concerned: &Concerned<'_>) -> u64 {
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) -> u64 {
         let mut count = 0;
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = lock(shard);
             let hashes: Vec<u128> = shard
                 .map
                 .iter()
-                .filter(|(_, entry)| concerned.includes(&entry.subject))
+                .filter(|(_, entry)| selection.contains(&entry.subject))
                 .map(|(hash, _)| *hash)
                 .collect();
             let gone: Vec<_> = hashes
@@ -167,9 +167,9 @@ impl Memory {
     }
 
     /// Returns the number of entries and the bytes that they take.
-    pub fn usage(&self) -> (usize, usize) {
+    pub(super) fn usage(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = lock(shard);
             (entries + shard.map.len(), bytes + shard.bytes)
         })
     }

@@ -117,15 +117,24 @@
 //! Put the cache outside of layers that do costly work (retry, budgets), so that hits avoid that
 //! work. A layer that decides by the caller may stand on either side: it
 //! [marks](crate::McpResponse::mark_private) the responses that it lets through.
+//!
+//! # Metrics
+//!
+//! [`CacheHandle::stats`] has the counters. Each is also a `tracing` event in the form that
+//! `tracing-opentelemetry` reads, such as `rmcp_layers.cache.hits`, by `method`.
 
+mod admission;
+mod builder;
 mod change_listener;
 mod codec;
 mod counters;
 mod entry;
+mod fetch;
 mod handle;
 mod key;
 mod layer;
 mod memory;
+mod plan;
 mod remote;
 mod rules;
 mod service;
@@ -134,7 +143,8 @@ mod state;
 mod status;
 mod watched_resources;
 
+pub use builder::CacheLayerBuilder;
 pub use handle::{CacheHandle, CacheStats};
-pub use layer::{CacheLayer, CacheLayerBuilder};
+pub use layer::CacheLayer;
 pub use service::Cache;
 pub use status::CACHE_META_KEY;

@@ -12,7 +12,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,21 +25,22 @@ use tokio::{
 
 use super::{
     codec,
-    entry::{Concerned, Entry, Subject},
+    entry::{Entry, Selection, Subject},
     rules::Group,
     state::Core,
 };
 use crate::{
     Audience,
     store::{Store, StoreError, Stored},
+    util::{lock, metrics::count},
 };
 
 /// Time for which the store is not used after a failure.
-const LEFT_ALONE: Duration = Duration::from_secs(1);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Minimum time between two warnings about a failing store.
-const WARNED: Duration = Duration::from_secs(30);
+const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 /// Interval at which a process looks for invalidations of other processes.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of writes at once. Further ones are skipped.
 const MAX_WRITES: usize = 64;
 
@@ -73,7 +74,7 @@ pub(super) struct Remote {
 
 #[derive(Default)]
 struct State {
-    alone_until: Option<Instant>,
+    paused_until: Option<Instant>,
     warned: Option<Instant>,
     groups: [Generation; COUNT],
 }
@@ -89,14 +90,14 @@ struct Generation {
 
 /// The result of a lookup in the store.
 #[derive(Default)]
-pub(super) struct Looked {
-    pub entry: Option<codec::Read>,
+pub(super) struct Lookup {
+    pub entry: Option<codec::StoredEntry>,
     /// The generations to store the response with, or `None` while the store is not usable.
     pub generations: Option<Generations>,
 }
 
 impl Remote {
-    pub fn new(store: Arc<dyn Store>, patience: Duration) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, patience: Duration) -> Self {
         Self {
             store,
             patience,
@@ -106,12 +107,12 @@ impl Remote {
         }
     }
 
-    pub fn failures(&self) -> u64 {
+    pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs a store operation, and returns `None` if it fails or takes too long. After a failure
@@ -121,7 +122,7 @@ impl Remote {
         F: Future<Output = Result<T, StoreError>>,
     {
         let now = Instant::now();
-        if self.state().alone_until.is_some_and(|until| now < until) {
+        if self.state().paused_until.is_some_and(|until| now < until) {
             return None;
         }
         let error = match timeout(self.patience, ask()).await {
@@ -130,27 +131,23 @@ impl Remote {
             Err(_) => StoreError::new(format!("no answer within {:?}", self.patience)),
         };
         self.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::event!(
-            target: "rmcp_layers::cache",
-            tracing::Level::TRACE,
-            monotonic_counter.mcp.cache.store_failures = 1_u64,
-        );
+        count!(cache.store_failures, 1_u64);
         let now = Instant::now();
         let mut state = self.state();
-        state.alone_until = now.checked_add(LEFT_ALONE);
-        let warned = state.warned.is_some_and(|at| now < at + WARNED);
+        state.paused_until = now.checked_add(PAUSE_AFTER_FAILURE);
+        let warned = state.warned.is_some_and(|at| now < at + WARNING_INTERVAL);
         if !warned {
             state.warned = Some(now);
         }
         drop(state);
         if !warned {
-            tracing::warn!(target: "rmcp_layers::cache", %error, "the shared store fails: answers are fetched instead");
+            tracing::warn!(%error, "the shared store failed, and is not used for a while");
         }
         None
     }
 
     /// Looks up an entry for this request, the caller's own or a public one.
-    pub async fn look(&self, core: &Core, subject: &Subject, wanted: bool) -> Looked {
+    pub(super) async fn lookup(&self, core: &Core, subject: &Subject, wanted: bool) -> Lookup {
         let mut keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
         let public = subject.kind.has_cache_hints().then(|| Subject {
             audience: Audience::everybody(),
@@ -159,19 +156,19 @@ impl Remote {
         });
         let subjects: Vec<_> = std::iter::once(subject).chain(&public).collect();
         if wanted {
-            keys.extend(subjects.iter().map(|subject| codec::name(subject)));
+            keys.extend(subjects.iter().map(|subject| codec::store_key(subject)));
         }
         // Tried a second time if the generations were missing or about to be replaced.
         for _ in 0..2 {
-            if !self.is_settled() {
-                self.settle().await;
+            if !self.is_written() {
+                self.write_invalidations().await;
             }
             let Some(found) = self.ask(|| self.store.get(&keys)).await else {
                 break;
             };
             let mut found = found.into_iter();
             let seen: Vec<_> = found.by_ref().take(COUNT).map(generation).collect();
-            let Some(current) = self.see(core, &seen) else {
+            let Some(current) = self.apply_generations(core, &seen) else {
                 continue;
             };
             let under = Generations([
@@ -181,18 +178,18 @@ impl Remote {
             let limit = core.shared.rules.max_item_bytes;
             let entry = found
                 .zip(subjects)
-                .find_map(|(stored, subject)| codec::read(&stored?, subject, under, limit));
-            return Looked {
+                .find_map(|(stored, subject)| codec::decode(&stored?, subject, under, limit));
+            return Lookup {
                 entry,
                 generations: Some(under),
             };
         }
-        Looked::default()
+        Lookup::default()
     }
 
     /// Notes the generations in the store and invalidates the memory that they make outdated.
     /// Returns `None` if the generations are not usable.
-    fn see(&self, core: &Core, seen: &[Option<u128>]) -> Option<[u128; COUNT]> {
+    fn apply_generations(&self, core: &Core, seen: &[Option<u128>]) -> Option<[u128; COUNT]> {
         let mut current = [0; COUNT];
         let mut usable = seen.len() == COUNT;
         let mut outdated = [false; COUNT];
@@ -214,31 +211,31 @@ impl Remote {
         drop(state);
         for (at, outdated) in outdated.iter().enumerate() {
             if *outdated {
-                core.shared.forget(&concerned_by(at));
+                core.shared.invalidate_memory(&selection_of(at));
             }
         }
         usable.then_some(current)
     }
 
     /// Returns `true` if all invalidations of this process have reached the store.
-    fn is_settled(&self) -> bool {
+    fn is_written(&self) -> bool {
         let state = self.state();
         state.groups.iter().all(|group| group.wanted == group.done)
     }
 
     /// Notes an invalidation. The store is not used until it has been written there.
-    pub fn invalidate(&self, concerned: &Concerned<'_>) {
-        let at = match concerned {
-            Concerned::Group { group, .. } | Concerned::Groups(group) => index(*group),
-            Concerned::Tool(_) => index(Group::Tools),
-            Concerned::Resource { .. } => index(Group::Resources),
-            Concerned::All | Concerned::Audience(_) | Concerned::Request { .. } => ALL,
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) {
+        let at = match selection {
+            Selection::Group { group, .. } | Selection::Groups(group) => index(*group),
+            Selection::Tool(_) => index(Group::Tools),
+            Selection::Resource { .. } => index(Group::Resources),
+            Selection::All | Selection::Audience(_) | Selection::Request { .. } => ALL,
         };
         self.state().groups[at].wanted += 1;
     }
 
     /// Writes pending invalidations to the store, if it can be reached.
-    pub async fn settle(&self) {
+    pub(super) async fn write_invalidations(&self) {
         for (at, name) in NAMES.iter().enumerate() {
             let wanted = {
                 let state = self.state();
@@ -264,7 +261,7 @@ impl Remote {
     }
 
     /// Stores an entry in the background.
-    pub fn put(
+    pub(super) fn put(
         self: &Arc<Self>,
         core: &Core,
         entry: Arc<Entry>,
@@ -278,26 +275,26 @@ impl Remote {
         tokio::spawn(async move {
             let _permit = permit;
             let left = entry.fresh_for.saturating_sub(entry.age(Instant::now()));
-            let Some(value) = codec::write(&entry, private, under) else {
+            let Some(value) = codec::encode(&entry, private, under) else {
                 return;
             };
-            let name = codec::name(&entry.subject);
+            let name = codec::store_key(&entry.subject);
             let set = remote.ask(|| remote.store.set(&name, value, Some(left)));
             stop.run_until_cancelled(set).await;
         });
     }
 
     /// Polls for invalidations of other processes.
-    pub async fn follow(&self, core: &Core) {
+    pub(super) async fn poll(&self, core: &Core) {
         let keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
         loop {
-            tokio::time::sleep(LOOK).await;
-            if !self.is_settled() {
-                self.settle().await;
+            tokio::time::sleep(POLL_INTERVAL).await;
+            if !self.is_written() {
+                self.write_invalidations().await;
             }
             if let Some(found) = self.ask(|| self.store.get(&keys)).await {
                 let seen: Vec<_> = found.into_iter().map(generation).collect();
-                self.see(core, &seen);
+                self.apply_generations(core, &seen);
             }
         }
     }
@@ -308,10 +305,10 @@ fn generation(stored: Option<Stored>) -> Option<u128> {
     Some(u128::from_be_bytes(stored?.value.try_into().ok()?))
 }
 
-fn concerned_by(at: usize) -> Concerned<'static> {
+fn selection_of(at: usize) -> Selection<'static> {
     let groups = [Group::Tools, Group::Prompts, Group::Resources];
     match groups.into_iter().find(|group| index(*group) == at) {
-        Some(group) => Concerned::Groups(group),
-        None => Concerned::All,
+        Some(group) => Selection::Groups(group),
+        None => Selection::All,
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum Group {
 
 impl Group {
     /// Returns the group of a method's responses. Returns `None` if they are never cached.
-    pub fn of(method: Method) -> Option<Self> {
+    pub(super) fn of(method: Method) -> Option<Self> {
         Some(match method {
             Method::CallTool | Method::ListTools => Self::Tools,
             Method::GetPrompt | Method::ListPrompts => Self::Prompts,
@@ -44,7 +44,7 @@ pub(super) fn cacheable(request: &McpRequest) -> Option<Method> {
 
 /// Returns the `ttlMs` and the `cacheScope` of a result (MCP 2026-07-28,
 /// `server/utilities/caching`).
-pub(super) fn said(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
+pub(super) fn cache_hints(result: &mut ServerResult) -> (Option<&mut u64>, Option<CacheScope>) {
     let (ttl, scope) = results::cache_hints(result);
     (ttl, scope.map(|scope| *scope))
 }
@@ -62,11 +62,11 @@ pub(super) struct Rules {
     /// Time to live of responses without cache hints.
     pub methods: Vec<(Method, Duration)>,
     /// `ttlMs: 0` counts as no hint.
-    pub zero_is_silence: bool,
+    pub ignore_zero_ttl: bool,
     pub ignored_meta: Vec<String>,
     pub vary_by: Option<VaryBy>,
     pub share_errors: bool,
-    pub follower_wait: Duration,
+    pub follower_wait: Option<Duration>,
     pub stale_while_revalidate: Duration,
     pub stale_if_error: Duration,
     pub watch_changes: bool,
@@ -88,12 +88,12 @@ pub(super) fn is_never(never: &[String], tool: &str) -> bool {
 }
 
 impl Rules {
-    pub fn ignores(&self, meta: &str) -> bool {
+    pub(super) fn ignores(&self, meta: &str) -> bool {
         self.ignored_meta.iter().any(|ignored| ignored == meta)
     }
 
     /// Returns the time to live of a tool's responses, if they may be cached at all.
-    pub fn tool_ttl(
+    pub(super) fn tool_ttl(
         &self,
         tool: &str,
         hints: impl FnOnce() -> Option<ToolHints>,
@@ -117,13 +117,13 @@ impl Rules {
     }
 
     /// Returns the time to live of this method's responses without cache hints.
-    pub fn silent_ttl(&self, kind: Method) -> Option<Duration> {
+    pub(super) fn ttl_without_hints(&self, kind: Method) -> Option<Duration> {
         let rule = self.methods.iter().find(|(of, _)| *of == kind);
         rule.map(|(_, ttl)| *ttl)
     }
 
     /// Returns the time after expiry for which an entry may still be used.
-    pub fn grace(&self) -> Duration {
+    pub(super) fn grace(&self) -> Duration {
         self.stale_while_revalidate.max(self.stale_if_error)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map},
     hash::BuildHasherDefault,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,15 +12,15 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    entry::{Concerned, Entry, Subject},
+    entry::{Entry, Selection, Subject},
     memory::Hashed,
 };
-use crate::Error;
+use crate::{Error, util::lock};
 
 /// All fetches under way. The future of a call adds its fetch, and removes it when it ends or is
 /// dropped.
 #[derive(Default)]
-pub(super) struct Flights {
+pub(super) struct SingleFlight {
     table: Mutex<Table>,
 }
 
@@ -50,9 +50,9 @@ struct Flight {
 pub(super) enum Phase {
     Running,
     /// The response, for all followers.
-    Landed(Arc<Entry>),
+    Completed(Arc<Entry>),
     /// The response is for the leader only: each follower makes its own call.
-    Apart,
+    NotShared,
     /// The leader failed. The error is set only if the operator lets followers share errors.
     Failed(Option<Error>),
     /// The leader was dropped: the next follower leads.
@@ -62,45 +62,45 @@ pub(super) enum Phase {
 /// The role of a caller that joins a fetch.
 pub(super) enum Join {
     /// The caller fetches.
-    Lead(Lead),
+    Leader(Leader),
     /// Another caller fetches already.
-    Follow(Followed),
+    Follower(Follower),
 }
 
 /// A fetch that a follower waits for.
-pub(super) struct Followed {
+pub(super) struct Follower {
     pub fetch: u64,
     pub phase: watch::Receiver<Phase>,
 }
 
-impl Flights {
+impl SingleFlight {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// Leads a new fetch, or follows the one that is under way for the same request.
-    pub fn join(self: &Arc<Self>, subject: Subject) -> Join {
+    pub(super) fn join(self: &Arc<Self>, subject: Subject) -> Join {
         let mut table = self.table();
         let key = subject.key.clone();
         match table.open.get(&key.hash) {
-            Some(open) if open.key == key.bytes => Join::Follow(Followed {
+            Some(open) if open.key == key.bytes => Join::Follower(Follower {
                 fetch: open.fetch,
                 phase: open.phase.subscribe(),
             }),
             Some(_) => {
                 // Two keys share one hash: this caller fetches alone.
-                Join::Lead(self.enter(&mut table, subject, None))
+                Join::Leader(self.enter(&mut table, subject, None))
             }
             None => {
                 let phase = watch::Sender::new(Phase::Running);
-                Join::Lead(self.enter(&mut table, subject, Some(phase)))
+                Join::Leader(self.enter(&mut table, subject, Some(phase)))
             }
         }
     }
 
     /// Leads a fetch in place of one that takes too long: later callers follow this one. If another
     /// caller has replaced it already, this fetch is for one caller alone.
-    pub fn overtake(self: &Arc<Self>, subject: Subject, fetch: u64) -> Lead {
+    pub(super) fn overtake(self: &Arc<Self>, subject: Subject, fetch: u64) -> Leader {
         let mut table = self.table();
         let open = table.open.get(&subject.key.hash);
         let phase = open
@@ -110,7 +110,7 @@ impl Flights {
     }
 
     /// Leads a fetch that no other caller may join.
-    pub fn alone(self: &Arc<Self>, subject: Subject) -> Lead {
+    pub(super) fn alone(self: &Arc<Self>, subject: Subject) -> Leader {
         let mut table = self.table();
         self.enter(&mut table, subject, None)
     }
@@ -120,7 +120,7 @@ impl Flights {
         table: &mut Table,
         subject: Subject,
         phase: Option<watch::Sender<Phase>>,
-    ) -> Lead {
+    ) -> Leader {
         table.next += 1;
         let number = table.next;
         let flight = phase.map(|phase| {
@@ -138,8 +138,8 @@ impl Flights {
             outdated: AtomicBool::new(false),
         });
         table.fetches.insert(number, fetch.clone());
-        Lead {
-            flights: self.clone(),
+        Leader {
+            single_flight: self.clone(),
             number,
             fetch,
             flight,
@@ -148,11 +148,11 @@ impl Flights {
 
     /// Marks the matching fetches as outdated: their responses are not cached and no further caller
     /// joins them.
-    pub fn invalidate(&self, concerned: &Concerned<'_>) {
+    pub(super) fn invalidate(&self, selection: &Selection<'_>) {
         let mut table = self.table();
         let Table { fetches, open, .. } = &mut *table;
         for (number, fetch) in fetches.iter() {
-            if concerned.includes(&fetch.subject) {
+            if selection.contains(&fetch.subject) {
                 fetch.outdated.store(true, Ordering::SeqCst);
                 let hash = fetch.subject.key.hash;
                 if let hash_map::Entry::Occupied(flight) = open.entry(hash)
@@ -165,40 +165,40 @@ impl Flights {
     }
 
     /// Returns the number of fetches under way.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.table().fetches.len()
     }
 }
 
 /// The leader of a fetch. If it is dropped without [`end`](Self::end), a follower takes over.
-pub(super) struct Lead {
-    flights: Arc<Flights>,
+pub(super) struct Leader {
+    single_flight: Arc<SingleFlight>,
     number: u64,
     fetch: Arc<Fetch>,
     flight: Option<Arc<Flight>>,
 }
 
-impl Lead {
-    pub fn number(&self) -> u64 {
+impl Leader {
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    pub fn subject(&self) -> &Subject {
+    pub(super) fn subject(&self) -> &Subject {
         &self.fetch.subject
     }
 
     /// Returns `true` if the target has changed since the fetch began.
-    pub fn is_outdated(&self) -> bool {
+    pub(super) fn is_outdated(&self) -> bool {
         self.fetch.outdated.load(Ordering::SeqCst)
     }
 
     /// Ends the fetch and tells its followers the outcome.
-    pub fn end(mut self, phase: Phase) {
+    pub(super) fn end(mut self, phase: Phase) {
         self.leave(phase);
     }
 
     fn leave(&mut self, phase: Phase) {
-        let mut table = self.flights.table();
+        let mut table = self.single_flight.table();
         table.fetches.remove(&self.number);
         let Some(flight) = self.flight.take() else {
             return;
@@ -213,7 +213,7 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
         self.leave(Phase::Abandoned);
     }

@@ -47,7 +47,7 @@ pub(super) struct Directives {
 }
 
 impl Directives {
-    pub fn of(meta: &RequestMetaObject) -> Self {
+    pub(super) fn of(meta: &RequestMetaObject) -> Self {
         match meta.get(CACHE_META_KEY) {
             None => Self::default(),
             Some(says) => Self::read(says).unwrap_or(Self {

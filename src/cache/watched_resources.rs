@@ -2,23 +2,25 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::{sync::watch, time::Instant};
 
+use crate::util::lock;
+
 /// The cached resources, each with the end of its interest.
 #[derive(Default)]
-pub(super) struct Watched {
+pub(super) struct WatchedResources {
     most: usize,
     until: Mutex<HashMap<Arc<str>, Instant>>,
     /// Signals that a resource was added.
     pub more: watch::Sender<()>,
 }
 
-impl Watched {
+impl WatchedResources {
     /// Creates a set of at most `most` resources.
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
             most,
             ..Self::default()
@@ -26,8 +28,8 @@ impl Watched {
     }
 
     /// Adds a resource until this time. If the set is full, the resource is not added.
-    pub fn want(&self, uri: &Arc<str>, until: Instant) {
-        let mut wanted = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn watch(&self, uri: &Arc<str>, until: Instant) {
+        let mut wanted = lock(&self.until);
         if let Some(known) = wanted.get_mut(uri) {
             *known = until.max(*known);
             return;
@@ -44,9 +46,9 @@ impl Watched {
     }
 
     /// Returns the current resources and removes the others.
-    pub fn now(&self) -> BTreeSet<Arc<str>> {
+    pub(super) fn current(&self) -> BTreeSet<Arc<str>> {
         let now = Instant::now();
-        let mut wanted = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = lock(&self.until);
         wanted.retain(|_, until| *until > now);
         wanted.keys().cloned().collect()
     }

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll},
 };
 
@@ -10,7 +10,7 @@ use futures::future::{Either, Ready, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use crate::{Audience, CallContext, Error, McpRequest, McpResponse, Refusal};
+use crate::{Audience, CallContext, Error, McpRequest, McpResponse, Refusal, util::lock};
 
 /// The service of a [`CallerLimitLayer`](super::CallerLimitLayer).
 #[derive(Clone)]
@@ -66,9 +66,7 @@ impl Callers {
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<Key, usize>> {
-        self.in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.in_flight)
     }
 
     fn enter(self: &Arc<Self>, key: Key) -> Result<Place, Refusal> {

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::{channel::mpsc, future::BoxFuture};
@@ -18,7 +18,10 @@ use rmcp::{
 };
 use tokio::sync::{OnceCell, oneshot};
 
-use crate::{McpServer, Stack, util::panics};
+use crate::{
+    McpServer, Stack,
+    util::{lock, panics},
+};
 
 /// The type-erased handler of a client.
 pub(super) trait ErasedHandler: Send + Sync + 'static {
@@ -76,11 +79,7 @@ where
     async fn connect(&self) -> Result<Link, ErrorData> {
         let (to_server, from_client) = mpsc::channel::<ClientJsonRpcMessage>(LINK_BUFFER);
         let (to_client, from_server) = mpsc::channel::<ServerJsonRpcMessage>(LINK_BUFFER);
-        let stack = self
-            .stack
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let stack = lock(&self.stack).clone();
         let server = serve_directly(McpServer::new(stack), (to_client, from_client), None);
         let (sender, introduced) = oneshot::channel();
         let service = ContextHandler {
@@ -169,11 +168,7 @@ impl<H: ClientHandler> rmcp::Service<RoleClient> for ContextHandler<H> {
         notification: ServerNotification,
         context: NotificationContext<RoleClient>,
     ) -> Result<(), ErrorData> {
-        let waiting = self
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let waiting = lock(&self.waiting).take();
         if let Some(waiting) = waiting {
             let _ = waiting.send(context);
             return Ok(());

@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,7 +16,10 @@ use super::{
     timeouts::{end_of, reached},
 };
 use crate::{
-    Caller, Error, McpRequest, McpResponse, Stack, caller::Session, protocol, util::panics,
+    Caller, Error, McpRequest, McpResponse, Stack,
+    caller::Session,
+    protocol,
+    util::{lock, panics},
 };
 
 /// The client end of a stack: typed calls into it.
@@ -182,10 +185,7 @@ impl<S: Stack> McpClient<S> {
     }
 
     pub(super) fn stack(&self) -> S {
-        self.stack
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.stack).clone()
     }
 
     /// Returns the caller for a request with this destination.
@@ -229,11 +229,7 @@ impl<S: Stack> McpClient<S> {
 
 impl<S: Clone> Clone for McpClient<S> {
     fn clone(&self) -> Self {
-        let stack = self
-            .stack
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let stack = lock(&self.stack).clone();
         Self {
             stack: Mutex::new(stack),
             shared: self.shared.clone(),

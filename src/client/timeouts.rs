@@ -2,13 +2,15 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::util::lock;
 
 /// The time of the server's last message while a call runs.
 #[derive(Debug)]
@@ -29,10 +31,7 @@ impl Activity {
 
     /// Records a message of the server, or a new request to it.
     pub(super) fn record(&self) {
-        *self
-            .last_message
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.last_message) = Instant::now();
     }
 
     /// Records a message of the server, and suspends the request timeout until the guard is
@@ -50,10 +49,7 @@ impl Activity {
         };
         loop {
             let now = Instant::now();
-            let last_message = *self
-                .last_message
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let last_message = *lock(&self.last_message);
             let since = if self.handling.load(Ordering::Acquire) > 0 {
                 now
             } else {

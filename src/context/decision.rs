@@ -1,9 +1,9 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rmcp::model::Extensions;
 use serde::Serialize;
 
-use crate::{CallContext, Principal};
+use crate::{CallContext, Principal, util::lock};
 
 /// The decision of a guarding layer on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -112,7 +112,7 @@ impl DecisionSlot {
     }
 
     fn stated(&self) -> MutexGuard<'_, Stated> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -132,5 +132,25 @@ impl CallContext {
         if let Some(principal) = principal {
             stated.principal = Some(principal.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ServedBy;
+
+    #[test]
+    fn a_background_call_states_nothing_about_the_call_that_caused_it() {
+        let mut context = CallContext::default();
+        let slot = DecisionSlot::slot(&mut context.extensions);
+        let served_by = ServedBy::slot(&mut context.extensions);
+        let background = context.to_background();
+        background.state_decision(Decision::Denied, None, "too late");
+        ServedBy::set(&background.extensions, &"far".into());
+        assert_eq!(slot.decision(), None);
+        assert_eq!(served_by.name(), None);
+        context.state_decision(Decision::Allowed, None, "");
+        assert_eq!(slot.decision(), Some(Decision::Allowed));
     }
 }

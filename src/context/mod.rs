@@ -87,9 +87,10 @@ impl CallContext {
     /// # let _ = request;
     /// ```
     pub fn background() -> Self {
-        let mut context = Self::default();
-        context.caller = context.caller.quiet();
-        context
+        Self {
+            caller: Caller::detached().quiet(),
+            ..Self::default()
+        }
     }
 
     /// Returns the context of a call that a layer makes on its own behalf because of this one, such
@@ -100,12 +101,18 @@ impl CallContext {
     /// deadline and its own cancellation token: it may outlive this call.
     #[must_use]
     pub fn to_background(&self) -> Self {
-        let mut context = Self::default();
-        context.meta = self.meta.clone();
-        context.meta.shift_remove("progressToken");
-        context.extensions = self.extensions.clone();
-        context.caller = self.caller.to_background();
-        context
+        let mut meta = self.meta.clone();
+        meta.shift_remove("progressToken");
+        let mut extensions = self.extensions.clone();
+        // Facts that layers state about the call belong to its own record.
+        extensions.remove::<decision::DecisionSlot>();
+        extensions.remove::<served_by::ServedBy>();
+        Self {
+            meta,
+            extensions,
+            caller: self.caller.to_background(),
+            ..Self::default()
+        }
     }
 
     /// Returns the authenticated caller, if there is one.

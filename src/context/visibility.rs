@@ -114,10 +114,11 @@ impl CallContext {
         self.add_visibility(visibility, true);
     }
 
-    /// Adds an observer of inner calls that hides nothing.
-    #[cfg(feature = "audit")]
-    pub(crate) fn note_calls(&mut self, by: Arc<dyn Visibility>) {
-        self.add_visibility(by, false);
+    /// Adds an observer of the calls that inner layers make from this one. Its
+    /// [`admits`](Visibility::admits) is asked about each of them. It does not count as a limit of
+    /// the caller's visibility.
+    pub fn observe_inner_calls(&mut self, observer: Arc<dyn Visibility>) {
+        self.add_visibility(observer, false);
     }
 
     fn add_visibility(&mut self, visibility: Arc<dyn Visibility>, hides: bool) {

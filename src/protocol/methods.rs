@@ -1,8 +1,8 @@
 //! The table of the protocol's methods: a row for each method of a request that a client sends.
 //!
 //! A row has every column, or it does not compile. Its result needs a row in
-//! [`results`](super::results), its list a row in [`lists`](super::lists). What a layer, a top or a
-//! bottom must know of a method is read from here, never from a second list of methods.
+//! [`results`](super::results), its list a row in [`lists`](super::lists). Layers and both ends of a
+//! stack read the facts of a method from here, never from a second list of methods.
 
 use rmcp::model::*;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -309,6 +309,8 @@ macro_rules! column {
     };
 }
 
+// A row: the name on the wire, the request and its result, and the columns of `Row`. `target` has
+// the field of the params. `paged` is `yes` for a page of a whole list.
 methods! {
     "ping" Ping: PingRequest -> EmptyResult {
         target: none, mirrored: no, list: none, paged: no,

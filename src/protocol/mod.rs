@@ -6,6 +6,7 @@
 //! | `results.rs` | a row for each result type: `resultType`, cache hints, `_meta`, empty result |
 //! | `lists.rs` | a row for each kind of list: the types of its items and pages |
 //! | `notifications.rs` | a row for each notification: its sender, scope, and the change it is of |
+//! | `server_requests.rs` | the requests of a server to its client |
 //! | `target.rs` | the item that a request is about |
 //! | `as_sent.rs`, `unreadable.rs` | requests whose params do not fit their method |
 //! | `unreadable_items.rs`, `tool_schema.rs` | items of lists that cannot be read, or that clients refuse |
@@ -42,6 +43,7 @@ pub(crate) mod notifications;
 pub(crate) mod outgoing;
 pub(crate) mod pages;
 pub(crate) mod results;
+pub(crate) mod server_requests;
 pub(crate) mod target;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ enum Scope {
     Connection,
     /// An item that layers may hide from a caller.
     Item,
-    /// All who receive it.
+    /// Every receiver.
     All,
 }
 
@@ -125,18 +125,6 @@ notifications! {
         "notifications/resources/list_changed" ResourceListChangedNotification {
             list: Resources, filter: resources_list_changed
         }
-    }
-}
-
-/// Returns the method of a server's request.
-pub(crate) fn server_request_method(request: &ServerRequest) -> &str {
-    match request {
-        ServerRequest::PingRequest(request) => request.method.as_str(),
-        ServerRequest::CreateMessageRequest(request) => request.method.as_str(),
-        ServerRequest::ListRootsRequest(request) => request.method.as_str(),
-        ServerRequest::ElicitRequest(request) => request.method.as_str(),
-        ServerRequest::CustomRequest(request) => &request.method,
-        _ => "unknown",
     }
 }
 

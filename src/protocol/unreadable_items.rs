@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use rmcp::model::ClientRequest;
@@ -12,6 +12,8 @@ use super::{
     lists::ListKind,
     methods::{self, Method},
 };
+
+use crate::util::lock;
 
 /// The maximum number of reported items of one list. Further items are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
@@ -97,7 +99,7 @@ struct State {
 
 impl UnreadableLog {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Records the items of a page. The first page replaces the record of the list.

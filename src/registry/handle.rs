@@ -107,7 +107,7 @@ impl RegistryHandle {
     /// unless the layer [pins](super::RegistryLayerBuilder::pin_inner_tools) them.
     pub fn quarantined(&self) -> Vec<Quarantined> {
         let pins = self.shared.pins.as_ref();
-        pins.map_or_else(Vec::new, |pins| pins.quarantine())
+        pins.map_or_else(Vec::new, |pins| pins.quarantined_tools())
     }
 
     /// Accepts the current definition of a quarantined tool, so that the tool is listed and called

@@ -38,7 +38,7 @@ where
     drop(shared);
     let id = request.context.id.clone();
     let caller = request.context.caller.clone();
-    if told_before(*changes.borrow_and_update()) {
+    if is_recent(*changes.borrow_and_update()) {
         changes.mark_changed();
     }
     let acknowledged = CancellationToken::new();
@@ -67,7 +67,7 @@ where
     Err(tell(&caller, &id, &mut changes, coalesce).await)
 }
 
-fn told_before(changed: Option<Instant>) -> bool {
+fn is_recent(changed: Option<Instant>) -> bool {
     changed.is_some_and(|at| at.elapsed() < ACKNOWLEDGED_BEFORE)
 }
 

@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use rmcp::model::Tool;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::ConfigError;
+use crate::{ConfigError, util::lock};
 
 /// Maximum number of pinned tools. Further ones are held back, because their first definition is
 /// unknown.
@@ -144,7 +144,7 @@ pub struct Quarantined {
 
 /// The accepted definitions.
 pub(super) struct Pins {
-    known: Mutex<BTreeMap<String, Pin>>,
+    by_name: Mutex<BTreeMap<String, Pin>>,
 }
 
 struct Pin {
@@ -158,27 +158,27 @@ enum Accepted {
     Before(Fingerprint),
     /// The whole definition: comparing is much cheaper than hashing, and most definitions never
     /// change.
-    Seen(Box<Tool>),
+    Listed(Box<Tool>),
 }
 
 impl Pin {
     fn fingerprint(&self) -> Fingerprint {
         match &self.accepted {
             Accepted::Before(fingerprint) => *fingerprint,
-            Accepted::Seen(tool) => Fingerprint::of(tool),
+            Accepted::Listed(tool) => Fingerprint::of(tool),
         }
     }
 
     /// Compares with the current definition. Returns `true` if the tool enters or leaves
     /// quarantine.
-    fn see(&mut self, tool: &Tool) -> bool {
+    fn compare(&mut self, tool: &Tool) -> bool {
         if self.offered.as_ref() == Some(tool) {
             return false;
         }
-        let same = matches!(&self.accepted, Accepted::Seen(seen) if **seen == *tool);
+        let same = matches!(&self.accepted, Accepted::Listed(seen) if **seen == *tool);
         if same || Fingerprint::of(tool) == self.fingerprint() {
             if !same {
-                self.accepted = Accepted::Seen(Box::new(tool.clone()));
+                self.accepted = Accepted::Listed(Box::new(tool.clone()));
             }
             return self.offered.take().is_some();
         }
@@ -198,33 +198,33 @@ impl Pins {
             (name, pin)
         });
         Self {
-            known: Mutex::new(pins.collect()),
+            by_name: Mutex::new(pins.collect()),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Pin>> {
+        lock(&self.by_name)
     }
 
     /// Compares with the current definitions and removes tools for which there is no room. Returns
     /// `true` if a tool enters or leaves quarantine.
-    pub(super) fn see(&self, tools: &mut Vec<Tool>) -> bool {
-        let mut known = self.known();
+    pub(super) fn compare(&self, tools: &mut Vec<Tool>) -> bool {
+        let mut pins = self.lock();
         let mut changed = false;
         tools.retain(|tool| {
-            if let Some(pin) = known.get_mut(&*tool.name) {
-                changed |= pin.see(tool);
+            if let Some(pin) = pins.get_mut(&*tool.name) {
+                changed |= pin.compare(tool);
                 return true;
             }
-            if known.len() >= MAX_PINS {
+            if pins.len() >= MAX_PINS {
                 tracing::warn!(tool = %tool.name, "held back: {MAX_PINS} tools are pinned already");
                 return false;
             }
             let pin = Pin {
-                accepted: Accepted::Seen(Box::new(tool.clone())),
+                accepted: Accepted::Listed(Box::new(tool.clone())),
                 offered: None,
             };
-            known.insert(tool.name.to_string(), pin);
+            pins.insert(tool.name.to_string(), pin);
             true
         });
         changed
@@ -232,21 +232,20 @@ impl Pins {
 
     /// Returns the reason why a tool is held back, if it is.
     pub(super) fn quarantined(&self, name: &str) -> Option<Arc<str>> {
-        let known = self.known();
-        known
-            .get(name)?
+        let pins = self.lock();
+        pins.get(name)?
             .offered
             .as_ref()
             .map(|_| "its definition changed and has not been approved".into())
     }
 
-    pub(super) fn quarantine(&self) -> Vec<Quarantined> {
-        let known = self.known();
-        let held = known.values().filter_map(|pin| {
+    pub(super) fn quarantined_tools(&self) -> Vec<Quarantined> {
+        let pins = self.lock();
+        let held = pins.values().filter_map(|pin| {
             Some(Quarantined {
                 offered: pin.offered.clone()?,
                 accepted: match &pin.accepted {
-                    Accepted::Seen(tool) => Some((**tool).clone()),
+                    Accepted::Listed(tool) => Some((**tool).clone()),
                     Accepted::Before(_) => None,
                 },
                 fingerprint: pin.fingerprint(),
@@ -256,21 +255,20 @@ impl Pins {
     }
 
     pub(super) fn approve(&self, name: &str) -> bool {
-        let mut known = self.known();
-        let Some(pin) = known.get_mut(name) else {
+        let mut pins = self.lock();
+        let Some(pin) = pins.get_mut(name) else {
             return false;
         };
         let Some(offered) = pin.offered.take() else {
             return false;
         };
-        pin.accepted = Accepted::Seen(Box::new(offered));
+        pin.accepted = Accepted::Listed(Box::new(offered));
         true
     }
 
     pub(super) fn fingerprints(&self) -> Vec<(String, Fingerprint)> {
-        let known = self.known();
-        known
-            .iter()
+        let pins = self.lock();
+        pins.iter()
             .map(|(name, pin)| (name.clone(), pin.fingerprint()))
             .collect()
     }

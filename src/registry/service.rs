@@ -21,7 +21,7 @@ use super::{
     tool::tool_error,
     version::{DEPRECATED_META_KEY, VERSION_META_KEY},
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, protocol::results, util::panics};
+use crate::{Error, McpRequest, McpResponse, Outcome, Stack, protocol::results, util::panics};
 
 /// The service of a [`RegistryLayer`](super::RegistryLayer).
 ///
@@ -54,9 +54,7 @@ impl<S> fmt::Debug for Registry<S> {
 
 impl<S> Service<McpRequest> for Registry<S>
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     type Response = McpResponse;
     type Error = Error;
@@ -127,7 +125,7 @@ where
     };
     let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
     let mut listed: ListToolsResult = results::expect(result)?;
-    shared.sift(&mut listed.tools);
+    shared.filter_inner(&mut listed.tools);
     if first {
         let mut tools = shared.listed().as_ref().clone();
         if let Some(search) = &shared.search {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Error, Outcome,
     protocol::{tool_schema, unreadable_items::UnreadableLog},
+    util::lock,
 };
 
 /// Maximum number of inner tools whose failures are tracked individually.
@@ -75,10 +76,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn deprecated(&self) -> Option<Arc<str>> {
-        self.deprecated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.deprecated).clone()
     }
 }
 
@@ -86,10 +84,10 @@ impl Entry {
 struct InnerRule {
     covers: Covers,
     policy: HealthPolicy,
-    keeps: Keeps,
+    monitors: Monitors,
 }
 
-enum Keeps {
+enum Monitors {
     One(Arc<Monitor>),
     Each(Mutex<HashMap<String, Arc<Monitor>>>),
 }
@@ -106,19 +104,19 @@ impl Shared {
         let mut checked = Vec::new();
         let inner = settings.inner.into_iter().map(|rule| {
             let policy = rule.policy.unwrap_or_else(|| health.clone());
-            let keeps = match &rule.covers {
+            let monitors = match &rule.covers {
                 Covers::Tool(name) | Covers::Group(name) => {
                     let monitor = Monitor::new(name.clone(), policy.clone(), rule.check);
                     let monitor = Arc::new(monitor);
                     checked.push(monitor.clone());
-                    Keeps::One(monitor)
+                    Monitors::One(monitor)
                 }
-                Covers::Each(_) => Keeps::Each(Mutex::default()),
+                Covers::Each(_) => Monitors::Each(Mutex::default()),
             };
             InnerRule {
                 covers: rule.covers,
                 policy,
-                keeps,
+                monitors,
             }
         });
         let shared = Arc::new(Self {
@@ -260,10 +258,7 @@ impl Shared {
             Ok(Resolved::Own(entry)) => entry,
             _ => return Err(unknown()),
         };
-        *entry
-            .deprecated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = note;
+        *lock(&entry.deprecated) = note;
         self.changed();
         Ok(())
     }
@@ -322,14 +317,14 @@ impl Shared {
             tools
                 .named
                 .values()
-                .filter_map(|versions| shown(versions))
+                .filter_map(|versions| listed_tool(versions))
                 .collect(),
         );
         tools.listed = Some(listed.clone());
         listed
     }
 
-    pub(super) fn is_own(&self, name: &str) -> bool {
+    pub(super) fn is_registered(&self, name: &str) -> bool {
         self.read().named.contains_key(name)
     }
 
@@ -369,9 +364,9 @@ impl Shared {
             Covers::Tool(tool) => tool == name,
             Covers::Group(prefix) | Covers::Each(prefix) => name.starts_with(prefix),
         })?;
-        let monitors = match &rule.keeps {
-            Keeps::One(monitor) => return Some(monitor.clone()),
-            Keeps::Each(monitors) => monitors,
+        let monitors = match &rule.monitors {
+            Monitors::One(monitor) => return Some(monitor.clone()),
+            Monitors::Each(monitors) => monitors,
         };
         let mut monitors = lock(monitors);
         if let Some(monitor) = monitors.get(name) {
@@ -410,7 +405,7 @@ impl Shared {
     }
 
     /// Logs, once, that not all pages of the inner stack's list are read.
-    pub(super) fn cut_short(&self, why: &str) {
+    pub(super) fn log_cut_short(&self, why: &str) {
         if !self.cut_short.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 why,
@@ -420,9 +415,9 @@ impl Shared {
     }
 
     /// Removes hidden tools from the inner stack's list, and completes the others.
-    pub(super) fn sift(&self, tools: &mut Vec<Tool>) {
+    pub(super) fn filter_inner(&self, tools: &mut Vec<Tool>) {
         if let Some(pins) = &self.pins
-            && pins.see(tools)
+            && pins.compare(tools)
         {
             self.changed();
         }
@@ -430,7 +425,7 @@ impl Shared {
         tools.retain(|tool| {
             let name = &*tool.name;
             let reserved = searching && [SEARCH_TOOLS, CALL_TOOL].contains(&name);
-            !reserved && !self.is_own(name) && self.inner_down(name).is_none()
+            !reserved && !self.is_registered(name) && self.inner_down(name).is_none()
         });
         // After the pins, which hold the server's own definitions.
         let left_out = tool_schema::complete(tools);
@@ -438,12 +433,8 @@ impl Shared {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Returns the tool as it is listed, if it is.
-fn shown(versions: &[Arc<Entry>]) -> Option<Tool> {
+fn listed_tool(versions: &[Arc<Entry>]) -> Option<Tool> {
     let first = versions.first()?;
     if first.monitor.down().is_some() {
         return None;

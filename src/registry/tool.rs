@@ -2,7 +2,7 @@ use std::{
     any::TypeId,
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::future::BoxFuture;
@@ -21,14 +21,14 @@ use rmcp::{
 use semver::Version;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, ServiceExt};
 
 use super::{
     RegistryError,
     health::{Check, HealthPolicy},
     schema::Schema,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse};
+use crate::{CallContext, Error, McpRequest, McpResponse, Stack, util::lock};
 
 pub(super) type Handler =
     Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
@@ -313,16 +313,11 @@ impl RegisteredToolBuilder {
     /// ready. An [`input_schema`](Self::input_schema) is required.
     pub fn service<S>(mut self, service: S) -> Self
     where
-        S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-        S::Error: Into<Error>,
-        S::Future: Send,
+        S: Stack,
     {
         let service = Mutex::new(service);
         self.handler = Some(Box::new(move |request| {
-            let service = service
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let service = lock(&service).clone();
             Box::pin(async move { service.oneshot(request).await.map_err(Into::into) })
         }));
         self

@@ -1,11 +1,11 @@
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::ConfigError;
+use crate::{ConfigError, util::lock};
 
 /// Limits retries in proportion to the calls that succeed. This prevents a wave of retries from
 /// bringing down a server that has just recovered.
@@ -143,7 +143,7 @@ impl Balance {
 
     /// Locks the parts, after dropping those whose time is over.
     fn parts(&self) -> MutexGuard<'_, Parts> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = lock(&self.parts);
         let now = Instant::now();
         for _ in 0..PARTS {
             if now.saturating_duration_since(parts.begun) < self.part {

@@ -15,7 +15,7 @@ use super::{
     layer::Shared,
     observed::Seen,
     policy::MOST_RETRIES,
-    service::{Answer, Stack},
+    service::{Answer, StackState},
 };
 use crate::{
     Audience, Error, McpRequest, Outcome, Repeat,
@@ -99,7 +99,7 @@ impl Call {
     /// the request for the next attempt, or `None` if the call ends with `answer`.
     pub(super) async fn wait<S>(
         &mut self,
-        stack: &Stack,
+        stack: &StackState,
         inner: &mut S,
         mut again: McpRequest,
         answer: &mut Answer,
@@ -150,7 +150,7 @@ impl Call {
     /// outcome is not repeatable at all.
     fn decide(
         &self,
-        stack: &Stack,
+        stack: &StackState,
         again: &McpRequest,
         outcome: Outcome,
         answer: &Answer,
@@ -228,7 +228,7 @@ impl Call {
     }
 
     /// Returns `true` if the request can safely run once more.
-    fn is_safe(&self, stack: &Stack, request: &McpRequest) -> bool {
+    fn is_safe(&self, stack: &StackState, request: &McpRequest) -> bool {
         // A person who has answered must not be asked the same again.
         if request.is_listen() || self.seen.as_ref().is_some_and(|seen| seen.asked()) {
             return false;
@@ -310,7 +310,7 @@ fn is_harmless(request: &McpRequest) -> bool {
     Method::of(&request.message).is_some_and(|method| method.row().effect != Effect::Acts)
 }
 
-fn has_safe_tool(stack: &Stack, request: &McpRequest) -> bool {
+fn has_safe_tool(stack: &StackState, request: &McpRequest) -> bool {
     request.as_tool_call().is_some()
         && stack
             .hints

@@ -10,7 +10,7 @@ use tower::Service;
 
 use super::{call::Call, layer::Shared};
 use crate::{
-    Audience, Error, McpRequest, McpResponse, Outcome,
+    Audience, Error, McpRequest, McpResponse, Outcome, Stack,
     context::tool_hints::{Asked, KnownHints},
 };
 
@@ -18,12 +18,12 @@ use crate::{
 ///
 /// It is ready when the inner service is. Between attempts it holds no place in the inner service.
 pub struct Retry<S> {
-    stack: Arc<Stack>,
+    stack: Arc<StackState>,
     inner: S,
 }
 
 /// State of one stack under the layer.
-pub(super) struct Stack {
+pub(super) struct StackState {
     pub(super) shared: Arc<Shared>,
     pub(super) hints: KnownHints,
 }
@@ -33,7 +33,7 @@ pub(super) type Answer = Result<McpResponse, Error>;
 impl<S> Retry<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
         let hints = KnownHints::default();
-        let stack = Arc::new(Stack { shared, hints });
+        let stack = Arc::new(StackState { shared, hints });
         Self { stack, inner }
     }
 }
@@ -55,9 +55,7 @@ impl<S> fmt::Debug for Retry<S> {
 
 impl<S> Service<McpRequest> for Retry<S>
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     type Response = McpResponse;
     type Error = Error;
@@ -74,7 +72,7 @@ where
     }
 }
 
-async fn run<S>(stack: Arc<Stack>, mut inner: S, mut request: McpRequest) -> Answer
+async fn run<S>(stack: Arc<StackState>, mut inner: S, mut request: McpRequest) -> Answer
 where
     S: Service<McpRequest, Response = McpResponse> + Send,
     S::Error: Into<Error>,
@@ -115,7 +113,7 @@ where
     }
 }
 
-impl Stack {
+impl StackState {
     /// Returns the audience of a `tools/list` request, if annotations matter.
     fn asks_for_tools(&self, request: &McpRequest) -> Option<Asked> {
         let asks = matches!(request.message, ClientRequest::ListToolsRequest(_));

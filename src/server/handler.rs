@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
     task::{Context, Poll},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     CallContext, Error, Lifecycle, McpRequest, McpResponse, Refusal, Upstream,
     caller::{Era, Session},
     code, protocol,
+    util::lock,
 };
 
 /// The bottom of a stack that serves an rmcp [`ServerHandler`] in this process.
@@ -194,7 +195,7 @@ impl<H: ServerHandler> Inner<H> {
         };
         let mut upstream = match caller.session() {
             Some(session) => {
-                let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut sessions = lock(&self.sessions);
                 sessions.get(era, session, connect)
             }
             None => connection.get_or_init(connect).clone(),

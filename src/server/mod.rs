@@ -10,7 +10,7 @@ mod subscriptions;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -35,7 +35,7 @@ use crate::{
     caller::Session,
     in_flight::InFlight,
     protocol::{self, results},
-    util::panics,
+    util::{lock, panics},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -291,10 +291,6 @@ impl<S> McpServer<S> {
             notifications: Arc::new(Semaphore::new(MAX_NOTIFICATIONS)),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Clone> Clone for McpServer<S> {

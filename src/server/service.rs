@@ -14,7 +14,7 @@ use rmcp::{
 };
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{McpRequest, Stack, context, protocol};
+use crate::{CallContext, Caller, McpRequest, Stack, context, protocol};
 
 /// The time that a notification may run on after its session: it may have been the session's last
 /// message.
@@ -314,11 +314,12 @@ impl<S: Stack> McpServer<S> {
         notification: impl Into<ClientNotification>,
         context: NotificationContext<RoleServer>,
     ) {
-        let mut call = crate::CallContext::default();
-        call.extensions = context.extensions.clone();
-        call.meta = RequestMetaObject(context.meta.0.clone());
-        call.caller =
-            crate::Caller::from_peer(context.peer.clone()).in_session(self.session.clone());
+        let mut call = CallContext {
+            extensions: context.extensions.clone(),
+            meta: RequestMetaObject(context.meta.0.clone()),
+            caller: Caller::from_peer(context.peer.clone()).in_session(self.session.clone()),
+            ..CallContext::default()
+        };
         // A bottom that serves a handler passes this context on, because rmcp has no public
         // constructor for one.
         call.extensions.insert(context);

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -10,6 +10,8 @@ use lru::LruCache;
 use tokio::time::Instant;
 
 use super::{Increment, MAX_COUNT, Store, StoreError, Stored};
+
+use crate::util::lock;
 
 /// Maximum number of values.
 const MAX_VALUES: usize = 10_000;
@@ -240,7 +242,7 @@ impl MemoryStore {
     }
 
     fn values(&self) -> MutexGuard<'_, Values> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.values)
     }
 }
 

@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use rmcp::{
     RoleClient, ServerHandler,
     model::{
@@ -13,19 +14,19 @@ use rmcp::{
     transport::IntoTransport,
 };
 
-use tokio_util::task::TaskTracker;
-
 use super::{
     Upstream,
     capabilities::ClaimedCapabilities,
-    connect::{ForeignDial, InProcessDial, TransportDial},
+    connect::{ForeignDial, connect_in_process, connect_over},
     connection::Handshake,
     connections::Connections,
     dispatch::Shared,
     reconnect::{Dial, Reconnect, ReconnectSettings},
     stats::UpstreamCounters,
 };
-use crate::{protocol::unreadable_items::UnreadableLog, util::backoff::Backoff};
+use crate::{
+    in_flight::InFlight, protocol::unreadable_items::UnreadableLog, util::backoff::Backoff,
+};
 
 /// A time limit from this length on is no limit: clocks cannot be trusted to count that far.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -176,10 +177,8 @@ impl UpstreamBuilder {
     pub fn in_process<H: ServerHandler>(self, handler: H) -> Upstream {
         let handler = Arc::new(handler);
         self.build("in-process", Lifecycle::Auto, move |handshake| {
-            Box::new(InProcessDial {
-                handler: handler.clone(),
-                handshake,
-            })
+            let handler = handler.clone();
+            Box::new(move || connect_in_process(handler.clone(), handshake.clone()).boxed())
         })
     }
 
@@ -199,7 +198,8 @@ impl UpstreamBuilder {
     {
         let make = Arc::new(make);
         self.build("transport", Lifecycle::Auto, move |handshake| {
-            Box::new(TransportDial::new(make.clone(), handshake))
+            let make = make.clone();
+            Box::new(move || connect_over(make(), handshake.clone()).boxed())
         })
     }
 
@@ -321,8 +321,7 @@ impl UpstreamBuilder {
                 unreadable: UnreadableLog::default(),
                 claims,
                 counters,
-                calls: TaskTracker::new(),
-                listens: TaskTracker::new(),
+                calls: InFlight::default(),
             }),
         }
     }

@@ -7,7 +7,7 @@ use rmcp::model::{
 };
 
 use super::route::{CallMessage, Reply};
-use crate::{Caller, caller::Era, protocol::notifications::server_request_method};
+use crate::{Caller, caller::Era, protocol::server_requests::server_request_method};
 
 /// The caller's end of a call: where the server's notifications and requests for it go, and the ids
 /// that the caller knows.

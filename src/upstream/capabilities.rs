@@ -1,11 +1,11 @@
 //! The capabilities that a connection claims for its callers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rmcp::model::{ClientCapabilities, InitializeRequestParams};
 
 use super::connection::Kind;
-use crate::{CallContext, caller::Era};
+use crate::{CallContext, caller::Era, util::lock};
 
 /// The capabilities that the next connection claims, where they are claimed once for all callers.
 ///
@@ -40,7 +40,7 @@ impl ClaimedCapabilities {
     }
 
     fn next(&self) -> MutexGuard<'_, Next> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.next)
     }
 
     /// Records the caller that a connection is wanted for.

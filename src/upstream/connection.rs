@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,7 +29,7 @@ use super::{
     route::{ConnectionHandler, Routes, RoutingTransport},
     stats::UpstreamCounters,
 };
-use crate::{CallContext, Error, caller::Era};
+use crate::{CallContext, Error, caller::Era, util::lock};
 
 /// An established connection.
 pub(super) struct Connection {
@@ -287,10 +287,7 @@ impl Connection {
     /// Ends the connection and waits until its transport is closed.
     pub(super) async fn close(&self) {
         let running = match &self.owner {
-            ConnectionOwner::Upstream(running) => running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
+            ConnectionOwner::Upstream(running) => lock(running).take(),
             ConnectionOwner::Foreign { .. } => None,
         };
         let Some(mut running) = running else { return };

@@ -2,7 +2,7 @@
 //! between revisions.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -10,7 +10,6 @@ use rmcp::model::{
     ClientNotification, ClientRequest, EmptyResult, ErrorCode, ErrorData, LoggingLevel,
     ServerResult, SetLevelRequest, SetLevelRequestParams,
 };
-use tokio_util::task::TaskTracker;
 
 use super::{
     call::{self, UpstreamCall},
@@ -25,11 +24,13 @@ use crate::{
     caller::Era,
     code,
     context::OnlyDeclared,
+    in_flight::InFlight,
     protocol::{
         self,
         methods::Method,
         unreadable_items::{LeftOut, Listing, UnreadableLog},
     },
+    util::lock,
 };
 
 /// The state that all clones of an upstream share.
@@ -43,10 +44,7 @@ pub(super) struct Shared {
     pub(super) unreadable: UnreadableLog,
     pub(super) claims: Arc<ClaimedCapabilities>,
     pub(super) counters: Arc<UpstreamCounters>,
-    /// The calls in flight. It is closed once the upstream takes no more.
-    pub(super) calls: TaskTracker,
-    /// The listens in flight.
-    pub(super) listens: TaskTracker,
+    pub(super) calls: InFlight,
 }
 
 impl Shared {
@@ -63,14 +61,8 @@ impl Shared {
         if let Some(refused) = protocol::refuse(&request) {
             return Err(refused);
         }
-        let _in_flight = match request.is_listen() {
-            true => self.listens.token(),
-            false => self.calls.token(),
-        };
-        // The token comes first, so that a drain that begins now waits for this call.
-        if self.calls.is_closed() {
-            return Err(errors::closed(&self.name));
-        }
+        let entered = self.calls.enter(&request);
+        let _in_flight = entered.ok_or_else(|| errors::closed(&self.name))?;
         let connection = match self.connections.ready(era) {
             Some(connection) => connection,
             None => {
@@ -200,13 +192,13 @@ impl Shared {
     }
 
     fn remember_level(&self, call: &UpstreamCall, level: LoggingLevel) {
-        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = Some(level);
+        *lock(&self.level) = Some(level);
         call.connection.mark_level_set();
     }
 
     /// Sends a new connection the log level that was set on the one before.
     fn restore_level(&self, call: &UpstreamCall) {
-        let level = *self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let level = *lock(&self.level);
         let Some(level) = level.filter(|_| call.connection.mark_level_set()) else {
             return;
         };

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Error, McpRequest, McpResponse,
     listen::{RefusedSubscriptions, acknowledgment, with_subscription_id},
+    util::lock,
 };
 
 /// Time limit to tell a server of an unsubscription.
@@ -51,9 +52,7 @@ struct Resource {
 
 impl Subscribed {
     fn resources(&self) -> MutexGuard<'_, HashMap<String, Resource>> {
-        self.resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.resources)
     }
 
     /// Adds a listen to a resource. The first listen subscribes, and the others wait for the

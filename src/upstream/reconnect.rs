@@ -1,7 +1,7 @@
 //! A slot holds a connection, and makes it again when it is lost.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{connection::Connection, errors};
-use crate::{Error, TransportError, util::backoff::Backoff};
+use crate::{
+    Error, TransportError,
+    util::{backoff::Backoff, lock},
+};
 
 /// The time a call waits for an attempt that is due, rather than fail.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -36,6 +39,15 @@ pub(super) trait Dial: Send + Sync {
     /// Returns `true` if there is only one connection, which is not made again once it is lost.
     fn is_final(&self) -> bool {
         false
+    }
+}
+
+impl<F> Dial for F
+where
+    F: Fn() -> BoxFuture<'static, Result<Connection, Error>> + Send + Sync,
+{
+    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
+        self()
     }
 }
 
@@ -100,7 +112,7 @@ impl Reconnect {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns the connection, if there is one now.

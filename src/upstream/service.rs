@@ -10,7 +10,8 @@ use tower::Service;
 
 use super::{UpstreamBuilder, UpstreamStats, dispatch::Shared};
 use crate::{
-    Error, McpRequest, McpResponse, UnreadableItem, protocol::notifications::server_request_method,
+    Error, McpRequest, McpResponse, UnreadableItem,
+    protocol::server_requests::server_request_method,
 };
 
 /// The innermost service of a stack: a connection to an MCP server.
@@ -83,7 +84,8 @@ use crate::{
 /// - A request (sampling, elicitation, roots) of an older server to a caller on 2026-07-28 cannot
 ///   be translated, because that revision has no such requests. The server gets an error.
 ///
-/// [`Lifecycle::MatchCaller`](crate::Lifecycle::MatchCaller) avoids translation where a server speaks both.
+/// [`Lifecycle::MatchCaller`](crate::Lifecycle::MatchCaller) avoids translation where a server
+/// speaks both.
 ///
 /// ```no_run
 /// # #[cfg(feature = "http-client")]
@@ -171,7 +173,7 @@ impl Upstream {
     /// Returns the number of calls and listens in flight. Requests that wait for a connection count
     /// too.
     pub fn in_flight(&self) -> usize {
-        self.shared.calls.len() + self.shared.listens.len()
+        self.shared.calls.calls() + self.shared.calls.listens()
     }
 
     /// Returns the list items that could not be read, from the last reading of each list.
@@ -230,11 +232,10 @@ impl Upstream {
     /// delivered. The calls in flight go on until they end, at most until `limit`. Then the
     /// connection is [closed](Self::close), which ends the listens. Returns the number of calls
     /// that the limit cut off.
+    ///
+    /// If the future is dropped, the upstream still refuses requests, and its connection stays.
     pub async fn drain(&self, limit: Duration) -> usize {
-        let calls = &self.shared.calls;
-        calls.close();
-        let _ = tokio::time::timeout(limit, calls.wait()).await;
-        let cut_off = calls.len();
+        let cut_off = self.shared.calls.drain(limit).await;
         self.close().await;
         cut_off
     }

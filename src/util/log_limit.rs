@@ -1,11 +1,10 @@
 //! A bound on log lines that a peer can cause at will.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::util::lock;
 
 /// The shortest time between two lines.
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +29,7 @@ impl LogLimit {
 
     /// Counts `events`. Returns the number of events since the last line, if another line is due.
     pub(crate) fn count(&self, events: u64) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         state.events = state.events.saturating_add(events);
         if state.last.is_some_and(|last| last.elapsed() < EVERY) {
             return None;

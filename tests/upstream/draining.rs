@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::wire::wired;
 
 /// Makes a call that the server answers only once it is cancelled.
 async fn waiting(name: &str, upstream: &Upstream) -> JoinHandle<()> {
@@ -90,4 +91,17 @@ async fn a_drain_does_not_wait_for_listens() {
         let error = soon(name, listen).await.unwrap().unwrap_err();
         assert!(error.is_transport(), "{name}: {error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_connection_is_in_flight() {
+    let (upstream, _wires) = wired(Upstream::builder());
+    let call = McpRequest::call_tool("x").build();
+    let call = tokio::spawn(upstream.clone().oneshot(call));
+    tokio::task::yield_now().await;
+    assert_eq!(upstream.in_flight(), 1);
+    assert_eq!(upstream.drain(Duration::from_secs(5)).await, 1);
+    let error = soon("the call's end", call).await.unwrap().unwrap_err();
+    assert!(error.is_not_delivered(), "{error}");
+    assert_eq!(upstream.in_flight(), 0);
 }

@@ -2,55 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::peers::{Caller, LEGACY, MODERN, Road, Server};
+use crate::{
+    common::specification::{METHODS, Method},
+    peers::{Caller, LEGACY, MODERN, Road, Server},
+};
 
-/// Methods, their params, and the member of their result with a value.
-fn methods() -> Vec<(&'static str, &'static str, &'static str, Value)> {
-    vec![
-        (
-            "tools/call",
-            r#""name":"t""#,
-            "content",
-            json!([{ "type": "text", "text": "x" }]),
-        ),
-        (
-            "prompts/get",
-            r#""name":"p""#,
-            "messages",
-            json!([{ "role": "user", "content": { "type": "text", "text": "x" } }]),
-        ),
-        (
-            "resources/read",
-            r#""uri":"a:b""#,
-            "contents",
-            json!([{ "uri": "a:b", "text": "x" }]),
-        ),
-        (
-            "completion/complete",
-            r#""ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":""}"#,
-            "completion",
-            json!({ "values": ["x"] }),
-        ),
-        (
-            "tools/list",
-            "",
-            "tools",
-            json!([{ "name": "x", "inputSchema": { "type": "object" } }]),
-        ),
-        ("prompts/list", "", "prompts", json!([{ "name": "x" }])),
-        (
-            "resources/list",
-            "",
-            "resources",
-            json!([{ "uri": "a:x", "name": "x" }]),
-        ),
-        (
-            "resources/templates/list",
-            "",
-            "resourceTemplates",
-            json!([{ "uriTemplate": "a:{x}", "name": "x" }]),
-        ),
-    ]
+/// The methods of the current revision whose results have members of their own, and such a member.
+fn methods() -> impl Iterator<Item = (&'static Method, String, Value)> {
+    let typed = METHODS.iter().filter(|method| {
+        let by_handshake = ["server/discover", "subscriptions/listen"].contains(&method.name);
+        !method.is_removed && !method.result.is_empty() && !by_handshake
+    });
+    typed.map(|method| {
+        let result: Value = serde_json::from_str(&format!("{{{}}}", method.result)).unwrap();
+        let (member, value) = result.as_object().unwrap().iter().next().unwrap();
+        (method, member.clone(), value.clone())
+    })
 }
 
 /// What makes another type of a result.
@@ -82,12 +49,11 @@ enum Way {
 async fn told(revision: &'static str, road: Road, session: bool, way: Way) {
     let (server, _) = Server::new(revision, move |request| {
         let method = request["method"].as_str().unwrap_or_default();
-        let all = methods();
-        let Some((.., member, value)) = all.iter().find(|(name, ..)| *name == method) else {
+        let Some((_, member, value)) = methods().find(|(known, ..)| known.name == method) else {
             return Vec::new();
         };
         let mut result = strangers();
-        result[*member] = value.clone();
+        result[member] = value;
         let answer = match way {
             Way::IdLast => format!(r#"{{"result":{result},"jsonrpc":"2.0","id":"$id"}}"#),
             _ => format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#),
@@ -103,12 +69,14 @@ async fn told(revision: &'static str, road: Road, session: bool, way: Way) {
     } else {
         server
     };
-    let mut caller = Caller::modern(server.by(road).await);
-    for (method, params, member, value) in methods() {
-        let answer: Value = serde_json::from_str(&caller.ask(method, params).await).unwrap();
+    let capabilities = r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+    let mut caller = Caller::modern_with(server.by(road).await, capabilities);
+    for (method, member, value) in methods() {
+        let answer = caller.ask(method.name, method.params).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(
             answer["result"][member], value,
-            "{revision} {road:?} session={session} {way:?} {method} {answer}"
+            "{revision} {road:?} session={session} {way:?} {method:?} {answer}"
         );
     }
 }

@@ -165,7 +165,7 @@ async fn no_methods_result_is_public_behind_a_guard() {
         let rules = Rules::builder().unmatched(Scopes::none()).build().unwrap();
         let guard = AuthLayer::builder(keys)
             .rules(rules)
-            .unknown_tasks(true)
+            .allow_unknown_tasks(true)
             .token_from(move |_| Some(key.to_owned()))
             .build()
             .unwrap();

@@ -3,7 +3,7 @@ use std::{
     future::Future,
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     ConfigError, Error, McpRequest, Principal, Refusal,
     auth::{AuthError, bearer::check_characters, verifier::Secret},
     code,
+    util::lock,
 };
 
 /// Timeout of a fetch.
@@ -222,7 +223,7 @@ impl Credentials {
     }
 
     fn kept(&self) -> MutexGuard<'_, LruCache<Key, Fetching>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 
     pub(super) async fn of(&self, request: &mut McpRequest) -> Result<BearerToken, Error> {

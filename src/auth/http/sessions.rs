@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, hash_map},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::Audience;
+use crate::{Audience, util::lock};
 
 /// Limit of a session id's length in bytes. The ids of rmcp are UUIDs.
 const MAX_ID: usize = 128;
@@ -72,7 +72,7 @@ impl Sessions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns the number of sessions.

@@ -3,7 +3,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,6 +18,8 @@ use tokio::{
 
 use super::{jwks::Jwks, keys::KeySet};
 use crate::auth::{AuthError, token_cache::TokenCache};
+
+use crate::util::lock;
 
 /// Timeout of a fetch.
 const FETCH_WITHIN: Duration = Duration::from_secs(10);
@@ -102,7 +104,7 @@ impl JwksRefresh {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn since_base(&self, time: Instant) -> u64 {

@@ -272,7 +272,7 @@ impl Policy for Rules {
             known => known,
         };
         // Permission for a tool that calls others does not include the others.
-        let called = request.called_tool();
+        let called = request.inner_tool();
         let called = called.map(|tool| self.required_for(about, method, Some(tool)));
         let all = || {
             [self.required_for(about, method, request.target())]

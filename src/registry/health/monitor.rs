@@ -1,13 +1,15 @@
 //! The health of one tool, or of one group.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{Check, HealthPolicy, HealthState};
+
+use crate::util::lock;
 
 /// Maximum length of a failure reason, in bytes.
 const MAX_REASON_BYTES: usize = 400;
@@ -32,21 +34,21 @@ pub(in crate::registry) struct Monitor {
     name: String,
     pub(super) policy: HealthPolicy,
     pub(super) check: Option<Check>,
-    standing: Mutex<Standing>,
+    state: Mutex<State>,
 }
 
-struct Standing {
+struct State {
     report: HealthReport,
     successes: u32,
     /// The reason for callers. The text of a failed call is not for other callers.
-    told: Arc<str>,
+    public_reason: Arc<str>,
 }
 
 /// The reason of a failure, for the operator and for callers.
 #[derive(Clone, Copy)]
 pub(super) struct Failure<'a> {
     pub(super) reason: &'a str,
-    pub(super) told: &'a str,
+    pub(super) public_reason: &'a str,
 }
 
 impl Monitor {
@@ -66,16 +68,16 @@ impl Monitor {
             name,
             policy,
             check,
-            standing: Mutex::new(Standing {
+            state: Mutex::new(State {
                 report,
                 successes: 0,
-                told: "it failed".into(),
+                public_reason: "it failed".into(),
             }),
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     pub(in crate::registry) fn has_check(&self) -> bool {
@@ -83,40 +85,40 @@ impl Monitor {
     }
 
     pub(in crate::registry) fn report(&self) -> HealthReport {
-        self.standing().report.clone()
+        self.state().report.clone()
     }
 
     /// Returns the reason why the tool must not be called, or `None` if it may be.
     pub(in crate::registry) fn down(&self) -> Option<Arc<str>> {
-        let standing = self.standing();
-        (standing.report.state == HealthState::Unhealthy).then(|| standing.told.clone())
+        let state = self.state();
+        (state.report.state == HealthState::Unhealthy).then(|| state.public_reason.clone())
     }
 
     /// Records a success or a failure. Returns `true` if the tool has to appear in the list or
     /// disappear from it.
     pub(super) fn record(&self, result: Result<(), Failure<'_>>, checked: bool) -> bool {
-        let mut standing = self.standing();
+        let mut state = self.state();
         let now = Instant::now();
         if checked {
-            standing.report.last_check = Some(now);
+            state.report.last_check = Some(now);
         }
-        let before = standing.report.state;
+        let before = state.report.state;
         match result {
             Ok(()) => {
-                standing.report.failures = 0;
-                standing.successes = standing.successes.saturating_add(1);
-                let recovered = standing.successes >= self.policy.recover_after;
+                state.report.failures = 0;
+                state.successes = state.successes.saturating_add(1);
+                let recovered = state.successes >= self.policy.recover_after;
                 if before == HealthState::Unknown || recovered {
-                    standing.report.state = HealthState::Healthy;
-                    standing.report.reason = None;
+                    state.report.state = HealthState::Healthy;
+                    state.report.reason = None;
                 }
             }
             Err(failure) => {
-                standing.told = shortened(failure.told).into();
-                standing.successes = 0;
-                standing.report.failures = standing.report.failures.saturating_add(1);
-                standing.report.reason = Some(shortened(failure.reason).into());
-                standing.report.state = if standing.report.failures >= self.policy.fail_after {
+                state.public_reason = shortened(failure.public_reason).into();
+                state.successes = 0;
+                state.report.failures = state.report.failures.saturating_add(1);
+                state.report.reason = Some(shortened(failure.reason).into());
+                state.report.state = if state.report.failures >= self.policy.fail_after {
                     HealthState::Unhealthy
                 } else if before == HealthState::Unhealthy {
                     before
@@ -125,35 +127,37 @@ impl Monitor {
                 };
             }
         }
-        self.changed(&mut standing, before, now)
+        self.note_change(&mut state, before, now)
     }
 
     /// Ends the unhealthy state of a tool without a check, so that calls can test it.
     pub(super) fn begin_trial(&self) -> bool {
-        let mut standing = self.standing();
-        let before = standing.report.state;
+        let mut state = self.state();
+        let before = state.report.state;
         if before == HealthState::Unhealthy {
-            standing.report.state = HealthState::Unknown;
-            standing.report.failures = self.policy.fail_after.saturating_sub(1);
+            state.report.state = HealthState::Unknown;
+            state.report.failures = self.policy.fail_after.saturating_sub(1);
         }
-        self.changed(&mut standing, before, Instant::now())
+        self.note_change(&mut state, before, Instant::now())
     }
 
-    fn changed(&self, standing: &mut Standing, before: HealthState, now: Instant) -> bool {
-        let state = standing.report.state;
-        if state == before {
+    /// Notes and reports a change of the state. Returns `true` if the tool has to appear in the list
+    /// or disappear from it.
+    fn note_change(&self, state: &mut State, before: HealthState, now: Instant) -> bool {
+        let after = state.report.state;
+        if after == before {
             return false;
         }
-        standing.report.since = now;
-        let reason = standing.report.reason.as_deref();
+        state.report.since = now;
+        let reason = state.report.reason.as_deref();
         tracing::info!(
             tool = self.name,
             from = before.as_str(),
-            to = state.as_str(),
+            to = after.as_str(),
             reason,
             "a tool's health changed"
         );
-        (state == HealthState::Unhealthy) != (before == HealthState::Unhealthy)
+        (after == HealthState::Unhealthy) != (before == HealthState::Unhealthy)
     }
 
     /// Returns the time until the next check.

@@ -4,7 +4,7 @@ use std::{
     cmp::Ordering,
     collections::BinaryHeap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{self, AtomicBool},
     },
 };
@@ -17,7 +17,7 @@ use super::{
     Passive,
     monitor::{Failure, Monitor},
 };
-use crate::{Outcome, registry::state::Shared};
+use crate::{Outcome, registry::state::Shared, util::lock};
 
 /// The due times of all monitors, and the state of the background task.
 pub(in crate::registry) struct Schedule {
@@ -67,7 +67,7 @@ impl Schedule {
     }
 
     fn due(&self) -> MutexGuard<'_, BinaryHeap<Due>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.due)
     }
 
     fn push(&self, at: Instant, monitor: &Arc<Monitor>) {
@@ -152,10 +152,10 @@ impl Shared {
             Some(true) => self.note(monitor, Ok(()), false),
             Some(false) => {
                 let reason = reason();
-                let told = format!("its calls failed: {}", outcome.as_str());
+                let public_reason = format!("its calls failed: {}", outcome.as_str());
                 let failure = Failure {
                     reason: &reason,
-                    told: &told,
+                    public_reason: &public_reason,
                 };
                 self.note(monitor, Err(failure), false);
             }
@@ -168,10 +168,17 @@ impl Shared {
         self: &Arc<Self>,
         monitor: &Arc<Monitor>,
         reason: &str,
-        told: &str,
+        public_reason: &str,
     ) {
         if monitor.policy.passive != Passive::Off {
-            self.note(monitor, Err(Failure { reason, told }), false);
+            self.note(
+                monitor,
+                Err(Failure {
+                    reason,
+                    public_reason,
+                }),
+                false,
+            );
         }
     }
 
@@ -246,7 +253,7 @@ async fn run(
                         Ok(()) => Ok(()),
                         Err(reason) => Err(Failure {
                             reason,
-                            told: reason,
+                            public_reason: reason,
                         }),
                     };
                     shared.note(&monitor, result, true);

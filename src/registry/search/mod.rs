@@ -2,7 +2,7 @@
 
 mod index;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rmcp::model::{
     CallToolResult, ErrorData, JsonObject, ListToolsRequest, ListToolsResult,
@@ -20,6 +20,7 @@ use crate::{
         pages::{Next, Pages},
         results,
     },
+    util::lock,
 };
 
 /// The name of the tool that searches tools.
@@ -221,11 +222,7 @@ impl Search {
 
     /// Returns the index of these tools. The last index is reused if the tools are the same.
     async fn index(&self, documents: Vec<Document>) -> Result<Arc<Index>, McpResponse> {
-        let last = self
-            .index
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let last = lock(&self.index).clone();
         if let Some(last) = last.filter(|last| last.documents == documents) {
             return Ok(last);
         }
@@ -236,7 +233,7 @@ impl Search {
             built.map_err(|error| tool_error(format!("the search failed: {error}")))?
         };
         let index = Arc::new(index);
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(index.clone());
+        *lock(&self.index) = Some(index.clone());
         Ok(index)
     }
 }
@@ -330,7 +327,7 @@ where
             Next::Page(cursor) => Some(cursor),
             Next::End => break,
             Next::CutShort(why) => {
-                shared.cut_short(why);
+                shared.log_cut_short(why);
                 break;
             }
         };
@@ -340,6 +337,6 @@ where
             break;
         }
     }
-    shared.sift(&mut tools);
+    shared.filter_inner(&mut tools);
     Ok(tools)
 }

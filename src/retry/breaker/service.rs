@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::state::{Permit, Shared};
-use crate::{Error, McpRequest, McpResponse, Outcome};
+use crate::{Error, McpRequest, McpResponse, Outcome, Stack};
 
 /// The service of a [`CircuitBreakerLayer`](super::CircuitBreakerLayer).
 ///
@@ -44,9 +44,7 @@ impl<S> fmt::Debug for CircuitBreaker<S> {
 
 impl<S> Service<McpRequest> for CircuitBreaker<S>
 where
-    S: Service<McpRequest, Response = McpResponse> + Clone + Send + 'static,
-    S::Error: Into<Error>,
-    S::Future: Send,
+    S: Stack,
 {
     type Response = McpResponse;
     type Error = Error;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,7 +18,10 @@ use super::{
     machine::{Admission, Change, End, Machine},
     policy::Verdict,
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, Refusal, util::metrics::count};
+use crate::{
+    Error, McpRequest, McpResponse, Outcome, Refusal,
+    util::{lock, metrics::count},
+};
 
 pub(super) type KeyFunction = Box<dyn Fn(&McpRequest) -> Option<String> + Send + Sync>;
 pub(super) type OnChange = Box<dyn Fn(&StateChange<'_>) + Send + Sync>;
@@ -148,7 +151,7 @@ impl Shared {
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.keys)
     }
 
     /// Returns the key of a request, or `None` if it goes through no breaker.

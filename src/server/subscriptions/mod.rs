@@ -6,7 +6,7 @@ mod session_peer;
 mod window;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) use self::window::acknowledged;
 use self::{session::SessionListen, session_peer::SessionPeer, window::Window};
 use super::{McpServer, Shared};
-use crate::Stack;
+use crate::{Stack, util::lock};
 
 /// The maximum number of subscribe and unsubscribe requests that wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
@@ -40,20 +40,13 @@ pub(super) struct Subscriptions {
 impl Subscriptions {
     /// Records that rmcp is about to acknowledge a listen before the stack receives it.
     pub(super) fn open_window(&self, shared: &Shared) {
-        let mut oldest = self
-            .acknowledging
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut oldest = lock(&self.acknowledging);
         oldest.get_or_insert_with(|| shared.dispatched.load(Ordering::Relaxed));
     }
 
     /// Returns the time window since that acknowledgement, and closes it.
     pub(super) fn take_window(&self, shared: &Arc<Shared>) -> Window {
-        let since = self
-            .acknowledging
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let since = lock(&self.acknowledging).take();
         Window::new(shared.clone(), since)
     }
 }
@@ -73,11 +66,7 @@ impl<S: Stack> McpServer<S> {
             return;
         };
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
-        *self
-            .subscriptions
-            .commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *lock(&self.subscriptions.commands) = Some(sender);
         let actor = SessionListen::new(
             self.stack(),
             SessionPeer::new(peer, self.subscriptions.initialized.subscribe()),
@@ -120,12 +109,7 @@ impl<S: Stack> McpServer<S> {
         subscribe: bool,
         context: &RequestContext<RoleServer>,
     ) -> Option<Result<(), ErrorData>> {
-        let commands = self
-            .subscriptions
-            .commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()?;
+        let commands = lock(&self.subscriptions.commands).clone()?;
         let (reply, answer) = oneshot::channel();
         let extensions = context.extensions.clone();
         commands

@@ -188,9 +188,11 @@ impl<S: Stack> SessionListen<S> {
         let Some(session) = self.session.upgrade() else {
             return Err(Error::cancelled("the session has ended"));
         };
-        let mut context = CallContext::default();
-        context.extensions = self.extensions.clone();
-        context.caller = self.peer.listening(session);
+        let context = CallContext {
+            extensions: self.extensions.clone(),
+            caller: self.peer.listening(session),
+            ..CallContext::default()
+        };
         let stack = self.stack.clone();
         let call = |request| stack.oneshot(request);
         listen::open(filter, context, Some(ACKNOWLEDGE_WITHIN), call).await

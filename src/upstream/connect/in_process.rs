@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use futures::{channel::mpsc, future::BoxFuture};
+use futures::channel::mpsc;
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
     model::{
@@ -13,41 +13,28 @@ use rmcp::{
 
 use crate::{
     Error,
-    upstream::{
-        connection::{Connection, Handshake, Kind, TransportProfile},
-        reconnect::Dial,
-    },
+    upstream::connection::{Connection, Handshake, Kind, TransportProfile},
     util::panics,
 };
 
 /// Limit of messages that wait between the two sides of an in-process connection.
 const IN_PROCESS_BUFFER: usize = 64;
 
-/// A dialer that serves a handler in this process.
-pub(in crate::upstream) struct InProcessDial<H> {
-    pub(in crate::upstream) handler: Arc<H>,
-    pub(in crate::upstream) handshake: Handshake,
-}
-
-impl<H: ServerHandler> Dial for InProcessDial<H> {
-    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
-        let handler = self.handler.clone();
-        let handshake = self.handshake.clone();
-        Box::pin(async move {
-            let (to_server, from_client) =
-                mpsc::channel::<RxJsonRpcMessage<RoleServer>>(IN_PROCESS_BUFFER);
-            let (to_client, from_server) =
-                mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
-            tokio::spawn(async move {
-                match serve_server(Caught(handler), (to_client, from_client)).await {
-                    Ok(running) => drop(running.waiting().await),
-                    Err(error) => tracing::debug!(%error, "an in-process server did not start"),
-                }
-            });
-            let profile = TransportProfile::of(Kind::InProcess);
-            Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
-        })
-    }
+/// Serves a handler in this process, and connects to it.
+pub(in crate::upstream) async fn connect_in_process<H: ServerHandler>(
+    handler: Arc<H>,
+    handshake: Handshake,
+) -> Result<Connection, Error> {
+    let (to_server, from_client) = mpsc::channel::<RxJsonRpcMessage<RoleServer>>(IN_PROCESS_BUFFER);
+    let (to_client, from_server) = mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
+    tokio::spawn(async move {
+        match serve_server(Caught(handler), (to_client, from_client)).await {
+            Ok(running) => drop(running.waiting().await),
+            Err(error) => tracing::debug!(%error, "an in-process server did not start"),
+        }
+    });
+    let profile = TransportProfile::of(Kind::InProcess);
+    Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
 }
 
 /// A handler whose panics are answered with an error. rmcp runs the handler in tasks of its own,

@@ -1,6 +1,6 @@
 use std::{io, sync::Arc};
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
 use rmcp::{
     RoleClient,
     model::JsonRpcError,
@@ -17,7 +17,6 @@ use crate::{
         builder::Lifecycle,
         connection::{Connection, Handshake, Kind, TransportProfile},
         errors,
-        reconnect::Dial,
         route::Routes,
     },
 };
@@ -55,40 +54,28 @@ impl UpstreamBuilder {
     {
         let make = Arc::new(make);
         self.build("lines", Lifecycle::Auto, move |handshake| {
-            Box::new(LinesDial {
-                make: make.clone(),
-                handshake,
-            })
+            let make = make.clone();
+            Box::new(move || connect(make(), handshake.clone()).boxed())
         })
     }
 }
 
-/// A dialer that makes a reader and a writer for each connection.
-struct LinesDial<F> {
-    make: Arc<F>,
+/// Connects over the lines that `made` resolves to.
+async fn connect<R, W, E>(
+    made: impl Future<Output = Result<Lines<R, W>, E>>,
     handshake: Handshake,
-}
-
-impl<R, W, E, F, Fut> Dial for LinesDial<F>
+) -> Result<Connection, Error>
 where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Lines<R, W>, E>> + Send + 'static,
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    fn dial(&self) -> BoxFuture<'static, Result<Connection, Error>> {
-        let made = (self.make)();
-        let handshake = self.handshake.clone();
-        Box::pin(async move {
-            let lines = made
-                .await
-                .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
-            let transport = |routes| ClientLines { lines, routes };
-            let profile = TransportProfile::of(Kind::Other);
-            Connection::establish_with(transport, handshake, profile).await
-        })
-    }
+    let lines = made
+        .await
+        .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
+    let transport = |routes| ClientLines { lines, routes };
+    let profile = TransportProfile::of(Kind::Other);
+    Connection::establish_with(transport, handshake, profile).await
 }
 
 /// The lines of a server. It tells the calls of lines that cannot be read.

@@ -10,4 +10,6 @@ mod transport;
 
 #[cfg(feature = "child-process")]
 pub use self::child_process::ChildProcess;
-pub(super) use self::{foreign::ForeignDial, in_process::InProcessDial, transport::TransportDial};
+pub(super) use self::{
+    foreign::ForeignDial, in_process::connect_in_process, transport::connect_over,
+};

@@ -1,10 +1,11 @@
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use http::{HeaderName, HeaderValue};
 use reqwest::{Url, redirect};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
-use super::{client::BearerSource, dial::HttpDial};
+use super::{client::BearerSource, connect::connect};
 use crate::{
     ConfigError, Error,
     upstream::{Upstream, UpstreamBuilder, builder::Lifecycle},
@@ -332,11 +333,10 @@ impl UpstreamBuilder {
         Ok(self
             .name(name.clone())
             .build(&name, Lifecycle::MatchCaller, move |handshake| {
-                Box::new(HttpDial {
-                    client: client.clone(),
-                    bearer: bearer.clone(),
-                    config: config.clone(),
-                    handshake,
+                let (client, bearer, config) = (client.clone(), bearer.clone(), config.clone());
+                Box::new(move || {
+                    let (client, bearer) = (client.clone(), bearer.clone());
+                    connect(client, bearer, config.clone(), handshake.clone()).boxed()
                 })
             }))
     }

@@ -2,7 +2,7 @@
 
 mod answer;
 mod client;
-mod dial;
+mod connect;
 mod direct;
 mod endpoint;
 pub(super) mod error_facts;

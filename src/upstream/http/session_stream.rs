@@ -1,7 +1,7 @@
 //! The stream of a session, and the end of a connection without it.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client::RESUME_ATTEMPTS;
+
+use crate::util::lock;
 
 /// The stream of a session for messages that belong to no request.
 ///
@@ -55,12 +57,12 @@ impl SessionStream {
     /// Returns `true` if a stream that begins after this event is the session's. Events of two
     /// streams have different ids (MCP 2025-11-25, basic/transports, resumability).
     pub(super) fn is_mine(&self, after: Option<&str>) -> bool {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = lock(&self.last);
         after.is_none() || last.0.as_deref() == after
     }
 
     pub(super) fn record_event(&self, id: &str) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         *last = (Some(id.to_owned()), 0);
     }
 
@@ -71,7 +73,7 @@ impl SessionStream {
     /// Records a failed attempt to open the stream. `for_good` is `true` if no other attempt
     /// follows.
     pub(super) fn record_failure(&self, for_good: bool) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         last.1 += 1;
         let tried = last.1 >= RESUME_ATTEMPTS;
         let given_up = tried || for_good;
@@ -96,8 +98,7 @@ impl SessionStream {
     }
 
     pub(super) fn unreadable(&self) -> MutexGuard<'_, Option<String>> {
-        let unreadable = self.unreadable_after.lock();
-        unreadable.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.unreadable_after)
     }
 
     pub(super) fn can_be_read_after(&self, id: Option<&str>) -> bool {

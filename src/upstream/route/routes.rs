@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -27,6 +27,7 @@ use crate::{
         capabilities::ClaimedCapabilities,
         stats::UpstreamCounters,
     },
+    util::lock,
 };
 
 /// The calls in flight on one connection.
@@ -52,7 +53,7 @@ impl Routes {
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     pub(in crate::upstream) fn counters(&self) -> &UpstreamCounters {

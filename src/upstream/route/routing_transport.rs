@@ -11,7 +11,7 @@
 use std::{
     borrow::Cow,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -31,9 +31,10 @@ use crate::upstream::answers::Expected;
 use crate::{
     lines::begun,
     protocol::{
-        notifications::server_request_method,
         outgoing::{trim_notification, trim_request},
+        server_requests::server_request_method,
     },
+    util::lock,
 };
 
 /// Limit of replies of this side that are on their way to a server. A server that reads none of
@@ -112,7 +113,7 @@ impl Admitted {
     }
 
     fn take(&self) -> Option<Admission> {
-        let mut admission = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admission = lock(&self.0);
         admission.take()
     }
 }

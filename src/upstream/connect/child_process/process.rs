@@ -3,7 +3,7 @@ use std::{
     io,
     process::{ExitStatus, Stdio},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{ChildProcess, stderr::StderrTail};
-use crate::{lines::Lines, upstream::end::Ended};
+use crate::{lines::Lines, upstream::end::Ended, util::lock};
 
 /// The time the rest of a child's output is read after its end: a process that it started may hold
 /// the output open.
@@ -61,7 +61,7 @@ impl Process {
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 
     /// Resolves when the process has ended, with its status if that is known. Only one task may

@@ -1,6 +1,6 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::{
@@ -8,6 +8,8 @@ use tokio::{
     process::ChildStderr,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::util::lock;
 
 /// Limit of the standard error that is kept of a child, in bytes.
 const MAX_BYTES: usize = 4 * 1024;
@@ -50,7 +52,7 @@ impl StderrTail {
     }
 
     fn keep(&self, read: &[u8]) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         let excess = (kept.len() + read.len()).saturating_sub(MAX_BYTES);
         let excess = excess.min(kept.len());
         kept.drain(..excess);
@@ -65,7 +67,7 @@ impl StderrTail {
     /// Returns the last lines without control characters, which could forge lines of a log or
     /// control a terminal.
     pub(super) fn lines(&self) -> Vec<String> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         let text = String::from_utf8_lossy(kept.make_contiguous());
         let lines: Vec<&str> = text.lines().collect();
         let first = lines.len().saturating_sub(MAX_LINES);
