@@ -15,6 +15,7 @@ use super::{
     dead_code,
     reason = "tests over real transports use the rest of the list"
 )]
+#[expect(unreachable_pub, reason = "a test binary shares the file")]
 #[path = "../../tests/common/specification.rs"]
 mod specification;
 
