@@ -2,8 +2,8 @@ use std::{fmt, io, sync::Arc};
 
 use super::{AuditRecord, log::Shared};
 
-/// Reads an audit log and flushes its queues; see [`AuditLog::handle`](super::AuditLog::handle). Cloning is
-/// cheap.
+/// Reads an audit log and flushes its queues; see [`AuditLog::handle`](super::AuditLog::handle).
+/// Cloning is cheap.
 #[derive(Clone)]
 pub struct AuditHandle {
     pub(super) shared: Arc<Shared>,

@@ -6,8 +6,8 @@ use super::{Audit, AuditHandle, AuditLog};
 ///
 /// It can be placed anywhere in a stack. Inside a layer that sets the
 /// [`Principal`](crate::Principal), its records contain the principal. Outside of a layer that
-/// refuses calls, they also cover the refused calls, and contain the decision, the principal and the
-/// reason that the layer [states](crate::CallContext::state_decision).
+/// refuses calls, they also cover the refused calls, and contain the decision, the principal and
+/// the reason that the layer [states](crate::CallContext::state_decision).
 ///
 /// A place in each queue is reserved before the call goes on. If a queue is full and its sink
 /// [refuses](super::WhenFull::Refuse) calls, a call is therefore refused before an inner layer has

@@ -58,8 +58,8 @@
 //!
 //! The decision is the one that guarding layers further in state by
 //! [`CallContext::state_decision`](crate::CallContext::state_decision), with the principal and the
-//! reason. If no layer states one, a call that was let through counts as allowed, and a refusal with
-//! [`code::UNAUTHENTICATED`](crate::code::UNAUTHENTICATED) or
+//! reason. If no layer states one, a call that was let through counts as allowed, and a refusal
+//! with [`code::UNAUTHENTICATED`](crate::code::UNAUTHENTICATED) or
 //! [`code::FORBIDDEN`](crate::code::FORBIDDEN) as what its code says.
 //!
 //! A layer in front of the MCP service may refuse an HTTP request before there is a call.

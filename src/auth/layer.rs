@@ -148,9 +148,9 @@ impl AuthLayerBuilder {
     /// Lets these methods through without a token. A request with an invalid token is refused
     /// anyway. Default: none.
     ///
-    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be let through. A client
-    /// of an older revision that sends its token in `_meta` often cannot do so in its handshake,
-    /// which becomes a `server/discover` here.
+    /// Only `ping`, `initialize`, `server/discover` and `notifications/*` can be let through. A
+    /// client of an older revision that sends its token in `_meta` often cannot do so in its
+    /// handshake, which becomes a `server/discover` here.
     pub fn allow_unauthenticated(
         mut self,
         methods: impl IntoIterator<Item = impl Into<String>>,
@@ -195,7 +195,8 @@ impl AuthLayerBuilder {
         if let Some(variable) = &self.environment {
             let token = std::env::var(variable).map_err(|_| {
                 let reason = format!(
-                    "the environment variable `{variable}` is not set; set it to the session's token"
+                    "the environment variable `{variable}` is not set; set it to the token of the \
+                     session"
                 );
                 ConfigError::new("auth", "token_from_env", reason)
             })?;

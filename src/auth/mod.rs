@@ -91,9 +91,9 @@
 //! - Response times are not hidden: a forbidden name is refused sooner than an inner layer can
 //!   refuse an unknown one.
 //! - Inner layers that mention or call other items ask the rules about them, by their outward names
-//!   ([`Visibility`](crate::Visibility)). A registry's search finds, and its `call_tool` calls, only what the
-//!   caller may use, and a gateway suggests only such names. This works behind any prefix, within
-//!   this process.
+//!   ([`Visibility`](crate::Visibility)). A registry's search finds, and its `call_tool` calls,
+//!   only what the caller may use, and a gateway suggests only such names. This works behind any
+//!   prefix, within this process.
 //! - A search in a server behind an `Upstream` finds what that server allows. For the `call_tool`
 //!   of such a server, the rules are applied to the called tool only if `call_tool` has no prefix.
 //!   Other tools that call tools are not recognized.

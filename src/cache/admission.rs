@@ -64,7 +64,7 @@ impl Core {
             CacheStatus::Shared => Event::Shared,
             CacheStatus::Miss => Event::Miss,
         };
-        self.count(event, entry.subject.kind);
+        self.count(event, entry.subject.method);
         entry.response(status, self.shared.rules.report_in_meta)
     }
 
@@ -148,11 +148,13 @@ impl Core {
             return false;
         }
         let inserted = shared.memory.insert(entry.clone(), || !lead.is_outdated());
-        let method = entry.subject.kind.name();
+        let method = entry.subject.method.name();
         shared
             .counters
             .count(Event::Eviction, method, inserted.evicted);
-        if inserted.kept && entry.subject.kind == Method::ReadResource && shared.rules.watch_changes
+        if inserted.kept
+            && entry.subject.method == Method::ReadResource
+            && shared.rules.watch_changes
         {
             let of_use = entry.fresh_for.saturating_add(shared.rules.grace());
             if let Some(until) = entry.stored.checked_add(of_use) {
@@ -201,7 +203,7 @@ impl Core {
         });
         let status = plan.accepts(&entry, now)?;
         self.keep(&entry, lead);
-        self.count(Event::StoreHit, plan.kind);
+        self.count(Event::StoreHit, plan.method);
         let response = self.serve(&entry, status);
         Some((entry, response))
     }
@@ -216,7 +218,7 @@ impl Core {
     ) -> Reach {
         let outcome = Outcome::of_result(&response.result);
         let private = !response.is_for(&subject.audience);
-        if asked_caller || private || !plan.kind.has_result(&response.result) {
+        if asked_caller || private || !plan.method.has_result(&response.result) {
             return Reach::Alone {
                 again: asked_caller || private,
             };
@@ -227,7 +229,7 @@ impl Core {
         if !outcome.is_cacheable() {
             return Reach::Alone { again: false };
         }
-        let public = plan.kind.has_cache_hints()
+        let public = plan.method.has_cache_hints()
             && cache_hints(&mut response.result).1 == Some(rmcp::model::CacheScope::Public)
             && response.is_for(&Audience::everybody());
         match self.fresh_for(plan, &mut response.result) {

@@ -95,7 +95,7 @@ pub(super) fn decode(
     let left = stored.remaining?.min(fresh_for);
     // An untagged parse could pick another type that fits.
     let mut json = serde_json::Deserializer::from_slice(json);
-    let result = subject.kind.read_result(&mut json).ok()?;
+    let result = subject.method.read_result(&mut json).ok()?;
     json.end().ok()?;
     Some(StoredEntry {
         subject: subject.clone(),

@@ -28,7 +28,7 @@ const OVERHEAD: usize = 768;
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub stack: u32,
-    pub kind: Method,
+    pub method: Method,
     /// The name of the tool or prompt, or the URI of the resource.
     pub target: Arc<str>,
     pub audience: Audience,
@@ -63,16 +63,16 @@ impl Selection<'_> {
         match self {
             Self::All => true,
             Self::Group { stack, group } => {
-                subject.stack == *stack && Group::of(subject.kind) == Some(*group)
+                subject.stack == *stack && Group::of(subject.method) == Some(*group)
             }
-            Self::Groups(group) => Group::of(subject.kind) == Some(*group),
+            Self::Groups(group) => Group::of(subject.method) == Some(*group),
             Self::Resource { stack, uri } => {
                 stack.is_none_or(|stack| stack == subject.stack)
-                    && matches!(subject.kind, Method::ReadResource | Method::GetSkill)
+                    && matches!(subject.method, Method::ReadResource | Method::GetSkill)
                     && has_part(&subject.target, uri)
             }
             Self::Tool(glob) => {
-                subject.kind == Method::CallTool
+                subject.method == Method::CallTool
                     && crate::util::glob::matches(glob, &subject.target)
             }
             Self::Audience(audience) => subject.audience == **audience,

@@ -45,7 +45,7 @@ impl Call {
         let core = self.core.clone();
         let single_flight = &core.shared.single_flight;
         let (key, audience) = key;
-        let subject = core.subject(self.plan.kind, &request, audience, key);
+        let subject = core.subject(self.plan.method, &request, audience, key);
         if self.plan.directives.no_cache || core.shared.is_unshared(subject.key.hash) {
             let lead = single_flight.alone(subject);
             return self.lead(inner, request, lead).await;
@@ -108,7 +108,7 @@ impl Call {
             Some(self.core.serve(&entry, status))
         };
         take(key).or_else(|| {
-            let scoped = self.plan.kind.has_cache_hints();
+            let scoped = self.plan.method.has_cache_hints();
             take(&scoped.then(|| key.for_everybody(&shared.hasher))?)
         })
     }
@@ -119,7 +119,7 @@ impl Call {
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
     {
-        let asks_for_tools = self.plan.kind == Method::ListTools;
+        let asks_for_tools = self.plan.method == Method::ListTools;
         let asked = asks_for_tools.then(|| self.core.hints.ask(lead.subject().audience.clone()));
         let looked = match &self.core.shared.remote {
             Some(remote) => {
@@ -136,7 +136,7 @@ impl Call {
                 return Ok(hit);
             }
         }
-        self.core.count(Event::Miss, self.plan.kind);
+        self.core.count(Event::Miss, self.plan.method);
         let questions = may_be_asked(&request.context).then(|| notice_questions(&mut request));
         let answer = inner.oneshot(request).await.map_err(Into::into);
         self.core.learn(asked.as_ref(), answer.as_ref().ok());

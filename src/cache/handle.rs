@@ -96,11 +96,11 @@ impl CacheHandle {
     /// layer. It ignores differences in client capabilities, token rights, `_meta` and
     /// [`vary_by`](super::CacheLayerBuilder::vary_by).
     pub fn invalidate_request(&self, request: &McpRequest) -> u64 {
-        let Some(kind) = cacheable(request) else {
+        let Some(method) = cacheable(request) else {
             return 0;
         };
         self.shared.invalidate(&Selection::Request {
-            message: &message(kind, request),
+            message: &message(method, request),
             audience: &Audience::of(&request.context),
         })
     }

@@ -92,16 +92,16 @@ const STACK: usize = size_of::<u32>();
 
 /// Returns the part of a request's key that depends on its message alone. The part is
 /// self-delimiting, so the key of another message never begins with it.
-pub(super) fn message(kind: Method, request: &McpRequest) -> Vec<u8> {
+pub(super) fn message(method: Method, request: &McpRequest) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_message(&mut bytes, kind, request);
+    write_message(&mut bytes, method, request);
     bytes
 }
 
 /// Calls `look` with the request's key.
 pub(super) fn with_key<T>(
     stack: u32,
-    kind: Method,
+    method: Method,
     request: &McpRequest,
     audience: &Audience,
     rules: &Rules,
@@ -112,7 +112,7 @@ pub(super) fn with_key<T>(
     let mut bytes = BUFFER.with(RefCell::take);
     bytes.clear();
     bytes.extend(stack.to_le_bytes());
-    write_message(&mut bytes, kind, request);
+    write_message(&mut bytes, method, request);
     write_context(&mut bytes, &request.context, rules);
     if let Some(vary) = &rules.vary_by {
         let at = bytes.len();

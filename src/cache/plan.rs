@@ -10,7 +10,7 @@ use crate::{CacheStatus, McpRequest, protocol::methods::Method};
 /// The rules for one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    pub kind: Method,
+    pub method: Method,
     pub directives: Directives,
     /// The time to live without cache hints of the server.
     pub ttl: Option<Duration>,
@@ -24,9 +24,9 @@ pub(super) const UNVERSIONED: u64 = u64::MAX;
 impl Plan {
     /// Returns the plan by the request's own directives. Its time to live is
     /// [set](Core::set_time_to_live) later.
-    pub(super) fn of(kind: Method, request: &McpRequest) -> Self {
+    pub(super) fn of(method: Method, request: &McpRequest) -> Self {
         Self {
-            kind,
+            method,
             directives: Directives::of(&request.context.meta),
             ttl: None,
             checked: UNVERSIONED,

@@ -149,7 +149,7 @@ impl Remote {
     /// Looks up an entry for this request, the caller's own or a public one.
     pub(super) async fn lookup(&self, core: &Core, subject: &Subject, wanted: bool) -> Lookup {
         let mut keys: Vec<_> = NAMES.map(|name| name.as_bytes().to_vec()).to_vec();
-        let public = subject.kind.has_cache_hints().then(|| Subject {
+        let public = subject.method.has_cache_hints().then(|| Subject {
             audience: Audience::everybody(),
             key: subject.key.for_everybody(&core.shared.hasher),
             ..subject.clone()
@@ -173,7 +173,7 @@ impl Remote {
             };
             let under = Generations([
                 current[ALL],
-                current[Group::of(subject.kind).map_or(ALL, index)],
+                current[Group::of(subject.method).map_or(ALL, index)],
             ]);
             let limit = core.shared.rules.max_item_bytes;
             let entry = found

@@ -117,8 +117,8 @@ impl Rules {
     }
 
     /// Returns the time to live of this method's responses without cache hints.
-    pub(super) fn ttl_without_hints(&self, kind: Method) -> Option<Duration> {
-        let rule = self.methods.iter().find(|(of, _)| *of == kind);
+    pub(super) fn ttl_without_hints(&self, method: Method) -> Option<Duration> {
+        let rule = self.methods.iter().find(|(of, _)| *of == method);
         rule.map(|(_, ttl)| *ttl)
     }
 

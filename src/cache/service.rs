@@ -99,7 +99,7 @@ where
 
     fn call(&mut self, mut request: McpRequest) -> Self::Future {
         let core = &self.core;
-        let Some(kind) = cacheable(&request) else {
+        let Some(method) = cacheable(&request) else {
             if request.is_listen() {
                 let core = core.clone();
                 let caller = &mut request.context.caller;
@@ -111,14 +111,14 @@ where
             return self.pass(request);
         };
         let audience = Audience::of(&request.context);
-        let mut plan = Plan::of(kind, &request);
+        let mut plan = Plan::of(method, &request);
         if request.is_mrtr_round() || plan.directives.no_store {
-            return self.bypass(kind, request, audience);
+            return self.bypass(method, request, audience);
         }
         let now = Instant::now();
         let found = self.lookup(&request, &audience, &plan, now);
         if let Found::Fresh(entry, status) = &found
-            && (kind != Method::CallTool || core.is_checked(&request, entry))
+            && (method != Method::CallTool || core.is_checked(&request, entry))
         {
             return Either::Left(std::future::ready(Ok(core.serve(entry, *status))));
         }
@@ -126,7 +126,7 @@ where
             .set_time_to_live(&mut plan, &request, &audience)
             .is_none()
         {
-            return self.bypass(kind, request, audience);
+            return self.bypass(method, request, audience);
         }
         match found {
             Found::Fresh(entry, status) => {
@@ -163,12 +163,12 @@ where
     /// Passes on a request whose response is not cached.
     fn bypass(
         &self,
-        kind: Method,
+        method: Method,
         request: McpRequest,
         audience: Audience,
     ) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
-        self.core.count(Event::Bypass, kind);
-        if kind != Method::ListTools {
+        self.core.count(Event::Bypass, method);
+        if method != Method::ListTools {
             return self.pass(request);
         }
         let listed = list_uncached(self.core.clone(), self.inner.clone(), request, audience);
@@ -186,7 +186,7 @@ where
         let (rules, hasher) = (&shared.rules, &shared.hasher);
         with_key(
             core.number,
-            plan.kind,
+            plan.method,
             request,
             audience,
             rules,
@@ -200,7 +200,7 @@ where
                 if let Some((entry, status)) = fresh(plan, &mut expired, now) {
                     return Found::Fresh(entry, status);
                 }
-                if plan.kind.has_cache_hints() {
+                if plan.method.has_cache_hints() {
                     let mut public = draft.as_everybody(|hash, key| shared.memory.get(hash, key));
                     if let Some((entry, status)) = fresh(plan, &mut public, now) {
                         return Found::Fresh(entry, status);
@@ -228,7 +228,7 @@ where
         let Ok(permit) = core.shared.refreshes.clone().try_acquire_owned() else {
             return;
         };
-        let subject = core.subject(plan.kind, request, audience, key);
+        let subject = core.subject(plan.method, request, audience, key);
         let Join::Leader(lead) = core.shared.single_flight.join(subject) else {
             return;
         };

@@ -133,7 +133,7 @@ impl Shared {
     pub(super) fn drop_expired(&self, entry: &Arc<Entry>, now: Instant) {
         if entry.age(now) >= entry.fresh_for.saturating_add(self.rules.grace()) {
             self.memory.remove(entry);
-            let method = entry.subject.kind.name();
+            let method = entry.subject.method.name();
             self.counters.count(Event::Eviction, method, 1);
         }
     }
@@ -155,7 +155,7 @@ impl Core {
     ) -> Option<()> {
         let rules = &self.shared.rules;
         let Some(call) = request.as_tool_call() else {
-            plan.ttl = rules.ttl_without_hints(plan.kind);
+            plan.ttl = rules.ttl_without_hints(plan.method);
             return Some(());
         };
         plan.checked = match request.context.extensions.get::<ToolHints>() {
@@ -167,20 +167,20 @@ impl Core {
         Some(())
     }
 
-    pub(super) fn count(&self, event: Event, kind: Method) {
-        self.shared.counters.count(event, kind.name(), 1);
+    pub(super) fn count(&self, event: Event, method: Method) {
+        self.shared.counters.count(event, method.name(), 1);
     }
 
     pub(super) fn subject(
         &self,
-        kind: Method,
+        method: Method,
         request: &McpRequest,
         audience: Audience,
         key: super::key::Key,
     ) -> Subject {
         Subject {
             stack: self.number,
-            kind,
+            method,
             target: request.target().unwrap_or_default().into(),
             audience,
             key,

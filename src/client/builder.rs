@@ -72,7 +72,7 @@ impl<S: Stack> McpClientBuilder<S> {
     /// Progress, logging, any other notification and any request of the server for the call restart
     /// the timeout. It is suspended while the client's handler runs. Each round of a call and each
     /// poll of a task is a request with its own timeout. A call that exceeds it fails with a
-    /// timeout ([`Error::is_timeout`]) and is cancelled.
+    /// timeout ([`Error::is_timeout`](crate::Error::is_timeout)) and is cancelled.
     pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.request_timeout = limit.into();
         self

@@ -6,8 +6,9 @@ use futures::future::join_all;
 use rmcp::model::EmptyResult;
 
 use super::{
+    active_members::{ActiveMembers, only},
     lists::listed_member::ListedMember,
-    shared::{ActiveMembers, Shared, only},
+    shared::Shared,
 };
 use crate::{Error, McpRequest, McpResponse, ServedBy, context::OnlyDeclared};
 

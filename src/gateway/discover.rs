@@ -9,9 +9,8 @@ use rmcp::model::{
 use serde_json::Value;
 
 use super::{
-    lists::listed_member::ListedMember,
-    members::watch::watch_member,
-    shared::{ActiveMembers, Shared},
+    active_members::ActiveMembers, lists::listed_member::ListedMember,
+    members::watch::watch_member, shared::Shared,
 };
 use crate::{
     Error, McpRequest, McpResponse, ServedBy, context::audience::PrivateTo, protocol::results,

@@ -8,6 +8,7 @@ use rmcp::model::{
 };
 
 use super::{
+    active_members::{ActiveMembers, only},
     listen,
     lists::{
         list_item::ListItem,
@@ -16,7 +17,7 @@ use super::{
     },
     members::active_member::ActiveMember,
     seal::SealKind,
-    shared::{ActiveMembers, Shared, only},
+    shared::Shared,
     tool_hints,
 };
 use crate::{

@@ -146,6 +146,7 @@
 //! - At most 256 fetches of a member's list continue after their caller has gone, each for at most
 //!   a minute. Past that a fetch ends with its caller.
 
+mod active_members;
 mod broadcast;
 mod discover;
 mod dispatch;

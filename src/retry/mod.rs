@@ -139,20 +139,20 @@
 //! - Tool annotations: 1,024 callers and 10,000 tools for each. Beyond the first, all annotations
 //!   are dropped until the next `tools/list`; beyond the second, tools have no annotations.
 
-mod attempts;
 pub mod breaker;
 mod budget;
 mod call;
 mod classify;
+mod event;
 mod handle;
 mod layer;
 mod observed;
 mod policy;
 mod service;
 
-pub use attempts::{IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};
 pub use budget::RetryBudget;
 pub use classify::is_rate_limited;
+pub use event::{IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent};
 pub use handle::{RetryHandle, RetryStats};
 pub use layer::{RetryLayer, RetryLayerBuilder};
 pub use policy::{Jitter, RetryPolicy, Strategy};

@@ -11,7 +11,8 @@ use super::{answers::Expected, route::Routes};
 /// The outcome of a request, as rmcp gives it.
 pub(super) type Answer = Result<ServerResult, ServiceError>;
 
-/// A transport that can send single requests by itself, and read their answers in the caller's task.
+/// A transport that can send single requests by itself, and read their answers in the caller's
+/// task.
 ///
 /// Each message on the response to such a request belongs to the request.
 pub(super) trait DirectSender: Send + Sync {

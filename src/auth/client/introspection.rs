@@ -193,8 +193,8 @@ impl IntrospectionBuilder {
     /// # Errors
     ///
     /// The URL is malformed, it leads off this machine without TLS, or it is `https://` and neither
-    /// feature `rustls` nor `native-tls` is enabled. Also if no audience is set, or both an audience
-    /// and `any_audience`.
+    /// feature `rustls` nor `native-tls` is enabled. Also if no audience is set, or both an
+    /// audience and `any_audience`.
     pub fn build(self) -> Result<Introspection, ConfigError> {
         let endpoint = secure_url("endpoint", &self.endpoint)?;
         let client = client("endpoint", &endpoint)?;

@@ -170,8 +170,8 @@ impl Credentials {
     }
 
     /// Sends these credentials with every HTTP request to an endpoint: its handshake, calls,
-    /// streams, and the end of its session. In a call through a [`CredentialLayer`](super::CredentialLayer), the layer's
-    /// credential is sent instead.
+    /// streams, and the end of its session. In a call through a
+    /// [`CredentialLayer`](super::CredentialLayer), the layer's credential is sent instead.
     ///
     /// Requires the feature `http-client`.
     ///

@@ -107,7 +107,8 @@ impl Sessions {
         })
     }
 
-    /// Notes that this principal has opened this session. Uses `reservation` if a place was reserved before.
+    /// Notes that this principal has opened this session. Uses `reservation` if a place was
+    /// reserved before.
     pub(super) fn add(
         &self,
         id: &str,

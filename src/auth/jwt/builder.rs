@@ -206,8 +206,8 @@ impl JwtVerifierBuilder {
     ///
     /// # Errors
     ///
-    /// There is no key, a key is malformed or weak, there is no issuer or audience unless waived, or
-    /// the JWK set has a `stale_for` below its `refresh_every`.
+    /// There is no key, a key is malformed or weak, there is no issuer or audience unless waived,
+    /// or the JWK set has a `stale_for` below its `refresh_every`.
     pub fn build(mut self) -> Result<JwtVerifier, ConfigError> {
         if let Some(error) = self.invalid.take() {
             return Err(error);

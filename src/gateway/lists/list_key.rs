@@ -14,7 +14,7 @@ use crate::{Audience, CallContext, caller::Era, util::lock};
 /// Past it the least recently used is forgotten.
 const MAX_KEYS: usize = 256;
 
-/// The audience of a list. Two classes never see each other's lists.
+/// The audience of a list. Two audiences never share a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::gateway) struct ListKey {
     pub(in crate::gateway) era: Era,

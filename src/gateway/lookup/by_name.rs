@@ -6,6 +6,7 @@ use rmcp::model::Tool;
 
 use super::errors::{ambiguous, unknown};
 use crate::gateway::{
+    active_members::ActiveMembers,
     lists::{
         list_item::ListItem,
         listed_member::{Age, ListedMember, Presence},
@@ -13,7 +14,7 @@ use crate::gateway::{
     },
     members::active_member::ActiveMember,
     names::prefix::Prefix,
-    shared::{ActiveMembers, Shared},
+    shared::Shared,
 };
 use crate::{CallContext, Error, ToolHints};
 

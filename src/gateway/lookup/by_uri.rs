@@ -6,12 +6,13 @@ use rmcp::model::{Resource, ResourceTemplate, Skill};
 
 use super::{errors::not_found, known_lists::LOOKUP_TIMEOUT};
 use crate::gateway::{
+    active_members::{ActiveMembers, only},
     lists::{
         list_item::ListItem,
         listed_member::{Age, ListedMember},
     },
     names::uris,
-    shared::{ActiveMembers, Shared, only},
+    shared::Shared,
 };
 use crate::{CallContext, Error, Item};
 
@@ -30,7 +31,7 @@ impl Shared {
                 .is_set()
                 .then(|| (member.clone(), inner.into_owned()))
         });
-        let bare = || members.list.iter().filter(|member| !member.uris.is_set());
+        let unprefixed = || members.list.iter().filter(|member| !member.uris.is_set());
         let found = match prefixed {
             Some((member, inner)) if uris::is_ui(uri) => {
                 match self.is_own_view(&member, uri, &inner, context).await {
@@ -39,9 +40,9 @@ impl Shared {
                 }
             }
             Some(found) => Some(found),
-            None => match only(bare()) {
+            None => match only(unprefixed()) {
                 Some(member) => Some((member.clone(), uri.to_owned())),
-                None if bare().next().is_none() => None,
+                None if unprefixed().next().is_none() => None,
                 None => self.look_up_unprefixed(&members, uri, context).await,
             },
         };

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use crate::CallContext;
 use crate::gateway::{
+    active_members::ActiveMembers,
     lists::{
         list_item::ListItem,
         listed_member::{Age, ListedMember},
         merge::MergedList,
     },
-    shared::{ActiveMembers, Shared},
+    shared::Shared,
 };
 
 /// The time that an unknown name waits for lists that are not cached. After that it is answered
@@ -27,36 +28,36 @@ impl Shared {
     ) -> Option<Arc<MergedList<T>>> {
         let key = members.list_key(context);
         let merged = T::of(&self.merged).get(&key);
-        let (mut known, mut sought) = (Vec::new(), Vec::new());
+        let (mut known, mut missing) = (Vec::new(), Vec::new());
         for member in &members.list {
             if member.cached::<T>(&member.list_key(context)).is_some() {
                 known.push(member.clone());
             } else if member.begin_suggestion_fetch::<T>(context) {
-                sought.push(member.clone());
+                missing.push(member.clone());
             }
         }
-        if sought.is_empty() && (merged.is_some() || known.is_empty()) {
+        if missing.is_empty() && (merged.is_some() || known.is_empty()) {
             return merged;
         }
         // It is kept apart from the merged lists, by which calls are routed, because it may be
         // incomplete.
-        let near = |of: Vec<Arc<ListedMember>>| {
+        let merge = |of: Vec<Arc<ListedMember>>| {
             let key = key.clone();
             async move {
                 let gathered = self.gather_into::<T>(&self.partial, &of, key, context, Age::Any);
                 gathered.await.merged
             }
         };
-        if !sought.is_empty() {
-            sought.extend(known.iter().cloned());
+        if !missing.is_empty() {
+            let all = missing.into_iter().chain(known.iter().cloned()).collect();
             let timeout = LOOKUP_TIMEOUT.min(self.rules.list_timeout);
-            if let Ok(found) = tokio::time::timeout(timeout, near(sought)).await {
+            if let Ok(found) = tokio::time::timeout(timeout, merge(all)).await {
                 return Some(found);
             }
         }
         match merged {
             Some(merged) => Some(merged),
-            None => Some(near(known).await),
+            None => Some(merge(known).await),
         }
     }
 }

@@ -34,7 +34,8 @@ impl Routes {
         self.table().expected(id)
     }
 
-    /// Keeps the result of a call until rmcp passes on its answer, and leaves an empty one in its place.
+    /// Keeps the result of a call until rmcp passes on its answer, and leaves an empty one in its
+    /// place.
     pub(in crate::upstream) fn keep_result(&self, id: &RequestId, result: &mut ServerResult) {
         let mut table = self.table();
         let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
