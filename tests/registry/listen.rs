@@ -149,3 +149,38 @@ async fn a_listen_of_a_cache_over_a_registry_keeps_nothing_from_the_only_caller(
     peer.notify_logging_message(line).await.unwrap();
     soon("the line", log.0.notified()).await;
 }
+
+#[tokio::test]
+async fn a_background_listen_of_a_foreign_layer_keeps_nothing_from_the_only_caller() {
+    let server = Late::default();
+    let inner = Upstream::builder().lifecycle(rmcp_layers::Lifecycle::Initialize);
+    let inner = inner.in_process(server.clone());
+    let (client_io, server_io) = tokio::io::duplex(1 << 16);
+    let stack = inner.clone();
+    tokio::spawn(async move {
+        let running = McpServer::new(stack).serve(server_io).await.unwrap();
+        let _ = running.waiting().await;
+    });
+    let log = Log::default();
+    let client = log.clone().serve(client_io).await.unwrap();
+    client.list_all_tools().await.unwrap();
+
+    let began = Arc::new(Notify::new());
+    let begins = began.clone();
+    let mut context = CallContext::background();
+    context.caller = context.caller.take_acknowledgment(move |_| {
+        begins.notify_one();
+        Box::pin(std::future::ready(Ok(())))
+    });
+    let params = SubscriptionsListenRequestParams::new(tool_changes());
+    let listen = SubscriptionsListenRequest::new(params).into();
+    tokio::spawn(tower::ServiceExt::oneshot(
+        inner,
+        McpRequest::from_parts(listen, context),
+    ));
+    soon("the background listen", began.notified()).await;
+    let peer = server.0.lock().unwrap().clone().unwrap();
+    let line = LoggingMessageNotificationParam::new(LoggingLevel::Info, json!("late"));
+    peer.notify_logging_message(line).await.unwrap();
+    soon("the line", log.0.notified()).await;
+}
