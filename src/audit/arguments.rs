@@ -1,6 +1,6 @@
 use std::io;
 
-use rmcp::model::{ClientRequest, JsonObject};
+use rmcp::model::JsonObject;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -175,15 +175,6 @@ fn take(left: &mut usize, bytes: usize) -> bool {
     let enough = *left >= bytes;
     *left = left.saturating_sub(bytes);
     enough
-}
-
-/// Returns the arguments of a `tools/call` or a `prompts/get`.
-pub(super) fn of(message: &ClientRequest) -> Option<&JsonObject> {
-    match message {
-        ClientRequest::CallToolRequest(request) => request.params.arguments.as_ref(),
-        ClientRequest::GetPromptRequest(request) => request.params.arguments.as_ref(),
-        _ => None,
-    }
 }
 
 /// Returns `true` if these are too large to be hashed on the worker that runs the call.

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     Decision, DecisionSlot, Error, Item, McpRequest, McpResponse, Outcome, ServedBy, Visibility,
-    code, protocol::Unreadable, util::lock,
+    code,
+    protocol::{Unreadable, methods},
+    util::lock,
 };
 
 /// The pending record of one call. If it is dropped before [`end`](Self::end), the record says that
@@ -97,7 +99,7 @@ impl Entry {
             .or_else(|| unreadable.as_ref()?.target());
         record.name = name.map(|name| record::cut(name, MAX_TEXT));
         let mut large = None;
-        if let Some(arguments) = arguments::of(&request.message) {
+        if let Some(arguments) = methods::arguments(&request.message).flatten() {
             record.arguments = shared.keep.as_ref().map(|rules| rules.keep(arguments));
             if shared.hash && arguments::are_large(arguments) {
                 large = Some(arguments.clone());

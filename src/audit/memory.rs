@@ -47,7 +47,6 @@ pub(super) fn trace(record: &AuditRecord) {
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
-                target: "rmcp_layers::audit",
                 decision = record.decision.as_str(),
                 ended = record.ended.as_str(),
                 method = ?record.method,

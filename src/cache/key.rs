@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use rmcp::model::{ClientRequest, JsonObject};
+use rmcp::model::JsonObject;
 use serde_json::{Number, Value};
 use siphasher::sip128::SipHasher13;
 
@@ -145,14 +145,10 @@ pub(super) fn with_key<T>(
 fn write_message(bytes: &mut Vec<u8>, method: Method, request: &McpRequest) {
     text(bytes, method.name());
     text(bytes, request.target().unwrap_or_default());
-    match &request.message {
-        ClientRequest::CallToolRequest(call) => arguments(bytes, call.params.arguments.as_ref()),
-        ClientRequest::GetPromptRequest(get) => arguments(bytes, get.params.arguments.as_ref()),
-        message => {
-            if let Some(page) = methods::page_params(message) {
-                cursor(bytes, page.and_then(|page| page.cursor.as_ref()));
-            }
-        }
+    if let Some(given) = methods::arguments(&request.message) {
+        arguments(bytes, given);
+    } else if let Some(page) = methods::page_params(&request.message) {
+        cursor(bytes, page.and_then(|page| page.cursor.as_ref()));
     }
 }
 

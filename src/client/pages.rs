@@ -86,7 +86,7 @@ where
             Next::Page(cursor) => cursor,
             Next::End => return Ok(all),
             Next::CutShort(why) => {
-                tracing::warn!(method, why, "a list is not followed further");
+                tracing::warn!(method, reason = why, "a list is not followed further");
                 return Ok(all);
             }
         };

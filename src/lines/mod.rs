@@ -257,7 +257,7 @@ where
                 Ok(message) => return Some(message),
                 Err(broken) => broken,
             };
-            tracing::warn!(kind = ?broken.kind, why = %broken.why, "a message of the client cannot be read");
+            tracing::warn!(kind = ?broken.kind, reason = %broken.why, "a message of the client cannot be read");
             match broken.kind {
                 Kind::Notification => {}
                 Kind::Answer(Some(id)) => {

@@ -80,6 +80,15 @@ pub(crate) struct Round<'a> {
     pub(crate) request_state: &'a mut Option<String>,
 }
 
+/// Returns the arguments of a request whose method has any: `Some(None)` if it has none itself.
+pub(crate) fn arguments(request: &ClientRequest) -> Option<Option<&JsonObject>> {
+    match request {
+        ClientRequest::CallToolRequest(call) => Some(call.params.arguments.as_ref()),
+        ClientRequest::GetPromptRequest(get) => Some(get.params.arguments.as_ref()),
+        _ => None,
+    }
+}
+
 /// A function of the result type of a method.
 pub(crate) trait WithResult {
     type Output;

@@ -117,7 +117,7 @@ impl UpstreamCounters {
         if let Some(messages) = self.unreadable.add(1) {
             tracing::warn!(
                 upstream = %self.upstream,
-                %why,
+                reason = %why,
                 messages,
                 "a message of the server cannot be read"
             );

@@ -1,18 +1,21 @@
 //! Helpers that know nothing of the protocol.
 
+// Each feature uses its part of them.
+#![cfg_attr(
+    not(all(
+        feature = "audit",
+        feature = "auth",
+        feature = "cache",
+        feature = "retry"
+    )),
+    allow(dead_code, unused_imports, unused_macros)
+)]
+
 pub(crate) mod backoff;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
-#[cfg(any(
-    feature = "audit",
-    feature = "auth",
-    feature = "cache",
-    feature = "gateway",
-    feature = "retry"
-))]
 pub(crate) mod glob;
 pub(crate) mod log_limit;
-#[cfg(any(feature = "cache", feature = "retry"))]
 pub(crate) mod metrics;
 pub(crate) mod panics;
 

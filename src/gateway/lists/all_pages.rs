@@ -133,7 +133,7 @@ impl ListedMember {
     fn log_cut_short<T: ListItem>(&self, why: &str) {
         if !T::of(&self.lists).cut_short.swap(true, Ordering::Relaxed) {
             let noun = T::NOUN;
-            tracing::warn!(member = %self.name, noun, why, "a list is not followed further");
+            tracing::warn!(member = %self.name, noun, reason = why, "a list is not followed further");
         }
     }
 }
