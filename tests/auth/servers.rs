@@ -320,7 +320,8 @@ async fn an_upstream_that_demands_it_is_shown_the_credential_with_every_request(
             }
         });
         let connect = |credentials: &Credentials| {
-            let endpoint = credentials.for_endpoint(HttpEndpoint::new(&url)).unwrap();
+            let endpoint =
+                HttpEndpoint::new(&url).bearer_from(credentials.bearer_source().unwrap());
             let upstream = Upstream::builder().lifecycle(lifecycle);
             upstream.http(endpoint).unwrap()
         };
@@ -356,7 +357,7 @@ async fn an_upstream_that_demands_it_is_shown_the_credential_with_every_request(
         assert!(error.to_string().contains("no bearer token"), "{error}");
     }
     let each = Credentials::per_principal(async |_| Ok(BearerToken::new("own-each")));
-    let error = each.for_endpoint(HttpEndpoint::new("http://127.0.0.1:1/"));
+    let error = each.bearer_source().map(|_| ());
     let error = error.unwrap_err().to_string();
     assert!(error.contains("CredentialLayer"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use futures::{
     FutureExt,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Either, Shared, ready},
 };
 use lru::LruCache;
 use serde_json::Value;
@@ -169,18 +169,17 @@ impl Credentials {
         })))
     }
 
-    /// Sends these credentials with every HTTP request to an endpoint: its handshake, calls,
-    /// streams, and the end of its session. In a call through a
+    /// Returns the source of these credentials for an HTTP endpoint, which sends them with every
+    /// request: its handshake, calls, streams, and the end of its session. In a call through a
     /// [`CredentialLayer`](super::CredentialLayer), the layer's credential is sent instead.
-    ///
-    /// Requires the feature `http-client`.
     ///
     /// ```
     /// use rmcp_layers::{HttpEndpoint, auth::{BearerToken, Credentials}};
     ///
     /// # fn main() -> Result<(), rmcp_layers::Error> {
     /// let credentials = Credentials::refreshed(async || Ok(BearerToken::new("fetched from a vault")));
-    /// let endpoint = credentials.for_endpoint(HttpEndpoint::new("https://files.example/mcp"))?;
+    /// let endpoint = HttpEndpoint::new("https://files.example/mcp")
+    ///     .bearer_from(credentials.bearer_source()?);
     /// # let _ = endpoint;
     /// # Ok(())
     /// # }
@@ -190,31 +189,36 @@ impl Credentials {
     ///
     /// The credentials depend on the principal or the token, but all callers share a connection and
     /// its handshake.
-    #[cfg(feature = "http-client")]
-    pub fn for_endpoint(
+    pub fn bearer_source(
         &self,
-        endpoint: crate::HttpEndpoint,
-    ) -> Result<crate::HttpEndpoint, ConfigError> {
-        match &self.source {
-            Source::Fixed(credential) => Ok(endpoint.bearer(credential.token.reveal())),
-            Source::Shared(fetch) => {
-                let (credentials, fetch) = (self.clone(), fetch.clone());
-                Ok(endpoint.bearer_from(move || {
-                    let (credentials, fetch) = (credentials.clone(), fetch.clone());
-                    async move {
-                        let fetched =
-                            credentials.fetched(Key::AllCallers, Box::new(move || fetch()));
-                        Ok(fetched.await?.token.reveal().to_owned())
-                    }
-                }))
+    ) -> Result<
+        impl Fn() -> BoxFuture<'static, Result<String, Error>> + Clone + Send + Sync + 'static,
+        ConfigError,
+    > {
+        let source = match &self.source {
+            Source::Fixed(credential) => Either::Left(credential.clone()),
+            Source::Shared(fetch) => Either::Right(fetch.clone()),
+            _ => {
+                return Err(ConfigError::new(
+                    "auth",
+                    "bearer_source",
+                    "the credentials differ between callers, who share the endpoint's \
+                     connection; use a CredentialLayer",
+                ));
             }
-            _ => Err(ConfigError::new(
-                "auth",
-                "for_endpoint",
-                "the credentials differ between callers, who share the endpoint's connection; use \
-                 a CredentialLayer",
-            )),
-        }
+        };
+        let credentials = self.clone();
+        Ok(move || match &source {
+            Either::Left(credential) => ready(Ok(credential.token.reveal().to_owned())).boxed(),
+            Either::Right(fetch) => {
+                let (credentials, fetch) = (credentials.clone(), fetch.clone());
+                async move {
+                    let fetched = credentials.fetched(Key::AllCallers, Box::new(move || fetch()));
+                    Ok(fetched.await?.token.reveal().to_owned())
+                }
+                .boxed()
+            }
+        })
     }
 
     #[cfg(feature = "auth-client")]

@@ -13,7 +13,7 @@ use super::{Credential, Credentials};
 ///
 /// Requests that do not belong to a call (the handshake, a session's stream and its end) carry the
 /// endpoint's own credential. If the credential is the same for all callers,
-/// [`Credentials::for_endpoint`] sends it with every request, and this layer is not needed.
+/// [`Credentials::bearer_source`] sends it with every request, and this layer is not needed.
 /// Credentials of a principal or a token cannot be used there, because all callers share the
 /// connection:
 ///

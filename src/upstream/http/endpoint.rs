@@ -123,7 +123,7 @@ impl HttpEndpoint {
     /// The token goes with the handshake, with calls that have no credential of their own, with a
     /// session's stream, and with the request that ends the session. While `source` fails, nothing
     /// is sent. Limit: 30 s for one token. `source` should keep its token rather than fetch it each
-    /// time, as `Credentials::for_endpoint` (feature `auth`) does.
+    /// time, as `Credentials::bearer_source` (feature `auth`) does.
     #[must_use]
     pub fn bearer_from<F, Fut>(mut self, source: F) -> Self
     where
