@@ -19,11 +19,11 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rmcp::{tool, tool_router};
 use rmcp_layers::{
     Error, Handler, McpClient, McpRequest, McpResponse, McpServer, Principal, Refusal, Stack,
@@ -36,14 +36,22 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 struct RateLimitLayer {
     limit: u32,
     window: Duration,
-    /// The calls of each principal. At most 10,000 principals are counted.
-    calls: Cache<(Option<String>, String), Arc<AtomicU32>>,
+    /// The calls of each principal. At most 10,000 principals are counted: the one that has been
+    /// away for longest begins anew when another one comes.
+    calls: Cache<(Option<String>, String), Arc<Calls>>,
+}
+
+/// The calls of a principal in its current window.
+struct Calls {
+    since: Instant,
+    count: AtomicU32,
 }
 
 impl RateLimitLayer {
     fn new(limit: u32, window: Duration) -> Self {
         let calls = Cache::builder().max_capacity(10_000).time_to_live(window);
-        let calls = calls.build();
+        // The default policy would turn new principals away, and never count them.
+        let calls = calls.eviction_policy(EvictionPolicy::lru()).build();
         Self {
             limit,
             window,
@@ -60,18 +68,16 @@ impl RateLimitLayer {
         let principal = request.context.principal();
         let (issuer, subject) = principal.map_or((None, ""), Principal::identity);
         let key = (issuer.map(str::to_owned), subject.to_owned());
-        if self
+        let (since, count) = (Instant::now(), AtomicU32::new(0));
+        let calls = self
             .calls
-            .get_with(key, Arc::default)
-            .fetch_add(1, Ordering::Relaxed)
-            < self.limit
-        {
+            .get_with(key, || Arc::new(Calls { since, count }));
+        if calls.count.fetch_add(1, Ordering::Relaxed) < self.limit {
             return Ok(());
         }
+        let left = self.window.saturating_sub(calls.since.elapsed());
         let refusal = Refusal::new("rate_limit", "too many calls; try again later");
-        Err(refusal
-            .with_code(code::TOO_MANY)
-            .with_retry_after(self.window))
+        Err(refusal.with_code(code::TOO_MANY).with_retry_after(left))
     }
 }
 
@@ -124,7 +130,8 @@ impl Echo {
 async fn main() {
     let limit = RateLimitLayer::new(2, Duration::from_secs(60));
     let authenticate = |mut request: McpRequest| {
-        // In place of an `AuthLayer`: a server does not believe what a client says of itself.
+        // Stands in for an `AuthLayer`. A real server does not take the user from the client's
+        // `_meta`.
         let user = request
             .context
             .meta
@@ -155,12 +162,12 @@ async fn call(side: &str, client: McpClient<impl Stack>) {
             .call_tool("echo")
             .meta("user", user)
             .principal(Principal::new(user));
-        match call.await.map_err(|error| error.retry_after()) {
+        match call.await {
             Ok(_) => println!("{side}: {user} called echo"),
-            Err(after) => println!(
-                "{side}: {user} may call again in {:?}",
-                after.unwrap_or_default()
-            ),
+            Err(error) => match error.retry_after() {
+                Some(after) => println!("{side}: {user} may call again in {after:.0?}"),
+                None => println!("{side}: {error}"),
+            },
         }
     }
 }

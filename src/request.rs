@@ -209,7 +209,7 @@ impl RequestParts {
     }
 
     /// Returns `true` if this is a `subscriptions/listen`.
-    pub(crate) fn is_listen(&self) -> bool {
+    pub fn is_listen(&self) -> bool {
         matches!(self.message, ClientRequest::SubscriptionsListenRequest(_))
     }
 

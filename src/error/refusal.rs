@@ -49,14 +49,16 @@ impl Refusal {
         self
     }
 
-    /// Sets the time after which a retry is useful.
+    /// Sets the time after which a retry is useful. A retry after exactly this time should succeed,
+    /// so round it up. On the wire it is rounded up to milliseconds. Default: none.
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// Sets whether a server can have received the request before the layer refused it.
+    /// Sets whether a server can have received the request before the layer refused it. Default:
+    /// [`Delivered::No`].
     #[must_use]
     pub fn with_delivered(mut self, delivered: Delivered) -> Self {
         self.delivered = delivered;

@@ -81,6 +81,7 @@ fn refusal_data(refusal: Refusal) -> Value {
     data
 }
 
+/// Rounds up, so that a retry after exactly this time is not too early.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

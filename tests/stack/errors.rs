@@ -50,7 +50,7 @@ async fn the_crates_own_errors_stay_outside_the_reserved_codes() {
         ),
         (
             TransportError::not_delivered("gone")
-                .with_retry_after(Duration::from_millis(1_500))
+                .with_retry_after(Duration::from_micros(1_499_001))
                 .into(),
             -31502,
             json!({ "kind": "transport", "delivered": "no", "retryAfterMs": 1_500 }),
