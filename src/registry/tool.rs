@@ -535,6 +535,8 @@ fn check_name(name: &str) -> Result<(), RegistryError> {
 
 #[cfg(test)]
 mod tests {
+    use rmcp::schemars;
+
     use super::*;
 
     #[derive(serde::Deserialize, JsonSchema)]
