@@ -77,6 +77,11 @@ pub(super) enum Event<'a> {
         time: String,
         cut_bytes: u64,
     },
+    /// Another program has changed the file, so the log goes on in an empty one.
+    Resumed {
+        time: String,
+        reason: &'static str,
+    },
 }
 
 impl Event<'_> {
@@ -84,6 +89,13 @@ impl Event<'_> {
         Self::Recovered {
             time: utc(SystemTime::now()),
             cut_bytes,
+        }
+    }
+
+    pub(super) fn resumed(reason: &'static str) -> Self {
+        Self::Resumed {
+            time: utc(SystemTime::now()),
+            reason,
         }
     }
 }
@@ -310,6 +322,13 @@ pub(super) fn rotated_name(path: &Path, last_seq: u64) -> PathBuf {
     name.into()
 }
 
+/// Returns the name for a file that has other text after the line with this sequence number.
+pub(super) fn foreign_name(path: &Path, last_seq: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".foreign.{last_seq:020}"));
+    name.into()
+}
+
 /// Returns the rotated files of the log, oldest first.
 pub(super) fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name() else {
@@ -371,6 +390,24 @@ pub(super) fn read_end(key: &ChainKey, file: &mut File) -> io::Result<End> {
         head: Some(head),
         whole,
         rest: length - whole,
+    })
+}
+
+/// Returns `true` if the file does not end like an audit log, of whatever key, from `start` on.
+pub(super) fn ends_in_other_text(file: &mut File, start: u64) -> io::Result<bool> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(
+        start.max(length.saturating_sub(2 * MAX_LINE)),
+    ))?;
+    let mut bytes = Vec::new();
+    file.take(2 * MAX_LINE).read_to_end(&mut bytes)?;
+    let mut lines = bytes.rsplit(|&byte| byte == b'\n');
+    let unfinished = lines.next().unwrap_or_default();
+    let line_begins = br#"{"seq":"#;
+    Ok(match lines.next() {
+        _ if !unfinished.is_empty() => !unfinished.starts_with(line_begins),
+        Some(line) => serde_json::from_slice::<Link>(line).is_err(),
+        None => false,
     })
 }
 

@@ -161,15 +161,19 @@ impl Entry {
 
     fn refuse(&mut self, error: Error) -> Error {
         self.record.reason = Some("there is no room to put it on record".to_owned());
+        // A slot of an outer layer has what was decided further out.
+        self.decision = DecisionSlot::default();
         self.set_end(&Err(error.clone()));
         self.write();
         error
     }
 
     /// Runs a step of the call, and marks the entry as polled meanwhile. From now on, the request
-    /// counts as allowed until a layer states another decision.
+    /// counts as allowed until a layer states another decision, unless it cannot be read.
     pub(super) fn poll_call<T>(&mut self, step: impl FnOnce() -> T) -> T {
-        self.record.decision = Decision::Allowed;
+        if self.unreadable.is_none() {
+            self.record.decision = Decision::Allowed;
+        }
         self.polled = true;
         let polled = step();
         self.polled = false;

@@ -25,10 +25,14 @@ const LEAST: u64 = 4 * 1024;
 /// - At [`max_bytes`](Self::max_bytes) the file is renamed after its last `seq`
 ///   (`audit.jsonl.00000000000000004711`), and the log continues in a new file. Files are never
 ///   deleted. If the disk is full, [`SinkOptions::when_full`] applies.
-/// - Only one process may write to a file. If another process has written to it, this one stops
-///   writing and reports [failing](super::SinkStats::failing).
+/// - Only one process may write to a file. If another process has written records to it, this one
+///   stops writing and reports [failing](super::SinkStats::failing).
 /// - If the file is moved or removed, the log continues in a new file at the path (on Unix). The
 ///   first line of the new file refers to the line before it.
+/// - If the file is emptied, as by logrotate's `copytruncate`, the log continues in it. If it has
+///   other text at its end, it is renamed (`audit.jsonl.foreign.` and the last `seq`), and the log
+///   continues in a new file. The first line is then the event `resumed` with the reason, and
+///   refers to the line before it.
 /// - Control characters, and characters that change the direction of text, are escaped.
 /// - On Unix, a file created here is readable by its owner only (0600).
 ///
@@ -154,6 +158,8 @@ pub(super) struct LogFile {
     length: u64,
     /// `true` after a failed write: its partial output has to be removed.
     torn: bool,
+    /// The change of the file by another program that is not on record yet.
+    changed: Option<&'static str>,
     key: ChainKey,
     head: Head,
 }
@@ -168,6 +174,7 @@ impl LogFile {
             max_bytes: log.max_bytes,
             length: end.whole + end.rest,
             torn: false,
+            changed: None,
             head: match end.head {
                 Some(head) => head,
                 None => last_rotated(key, path)?.unwrap_or_else(Head::genesis),
@@ -192,6 +199,14 @@ impl LogFile {
 
     fn append(&mut self, event: &Event<'_>) -> io::Result<()> {
         self.mend()?;
+        if let Some(reason) = self.changed {
+            self.append_line(&Event::resumed(reason))?;
+            self.changed = None;
+        }
+        self.append_line(event)
+    }
+
+    fn append_line(&mut self, event: &Event<'_>) -> io::Result<()> {
         let (line, head) = chain::line(&self.key, &self.head, event)?;
         let bytes = line.len() as u64;
         if self.length > 0 && self.length + bytes > self.max_bytes {
@@ -224,10 +239,33 @@ impl LogFile {
             held = self.file.metadata()?;
         }
         if held.len() != self.length {
+            self.resume(held.len())?;
+        }
+        Ok(())
+    }
+
+    /// Continues the log in an empty file, if another program has emptied the file or has written
+    /// other text to it.
+    fn resume(&mut self, found: u64) -> io::Result<()> {
+        let reason = if found == 0 {
+            "the file was emptied"
+        } else if found > self.length && chain::ends_in_other_text(&mut self.file, self.length)? {
+            let to = chain::foreign_name(&self.path, self.head.seq);
+            if to.try_exists()? {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            fs::rename(&self.path, to)?;
+            self.file = open(&self.path)?;
+            sync_folder(&self.path);
+            "the file had other text"
+        } else {
             return Err(io::Error::other(
                 "another process writes to the audit log: give each process its own file",
             ));
-        }
+        };
+        tracing::error!(path = %self.path.display(), reason, "an audit log was changed");
+        self.length = self.file.metadata()?.len();
+        self.changed = Some(reason);
         Ok(())
     }
 

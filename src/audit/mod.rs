@@ -90,6 +90,9 @@
 //! through can also be recorded. If a queue is full or its sink cannot write, [`WhenFull`] decides
 //! whether the call is refused, waits, or goes on without a record. Each sink has its own setting,
 //! and the strictest one decides.
+//!
+//! A record is written after its call. If the process is killed, the records of calls in flight and
+//! the queued records are lost.
 
 mod arguments;
 mod chain;

@@ -53,9 +53,9 @@ pub enum WhenFull {
     /// The call goes on. Its record is dropped and counted. A warning with the count is logged at
     /// most once a second.
     Drop,
-    /// The call is refused (-31503, `audit`), so that every executed call is on record. A record
-    /// that cannot be written is retried until it can, and calls are refused meanwhile. This is the
-    /// default.
+    /// The call is refused (-31503, `audit`), so that every executed call is on record, unless the
+    /// process is killed before. A record that cannot be written is retried until it can, and calls
+    /// are refused meanwhile. This is the default.
     #[default]
     Refuse,
 }

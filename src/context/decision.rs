@@ -120,7 +120,8 @@ impl CallContext {
     /// States the decision on the request, for an outer layer that has put a [`DecisionSlot`] into
     /// the extensions. Without a slot, this does nothing.
     ///
-    /// Without a principal, an earlier statement's principal is kept. The reason is for logs and
+    /// Without a principal, the decision is about the context's [principal](Self::principal). If
+    /// there is none either, an earlier statement's principal is kept. The reason is for logs and
     /// audit records, and must not contain a token. An empty reason counts as none.
     pub fn state_decision(&self, decision: Decision, principal: Option<&Principal>, reason: &str) {
         let Some(slot) = self.extensions.get::<DecisionSlot>() else {
@@ -129,7 +130,7 @@ impl CallContext {
         let mut stated = slot.stated();
         stated.decision = Some(decision);
         stated.reason = (!reason.is_empty()).then(|| reason.to_owned());
-        if let Some(principal) = principal {
+        if let Some(principal) = principal.or(self.principal()) {
             stated.principal = Some(principal.clone());
         }
     }

@@ -27,10 +27,12 @@ pub enum Item<'a> {
 /// layers have names that do not pass through it: search results, suggestions for an unknown name,
 /// and tools that another tool calls. A layer that is about to disclose such a name asks
 /// [`CallContext::sees`]. A layer that turns a call into a call of another tool asks
-/// [`McpRequest::admit`]. A layer that renames items [maps the names](CallContext::map_visibility) to
-/// the ones that its callers know. Without a limit, a caller sees everything.
+/// [`McpRequest::admit`]. A layer that renames items [maps the
+/// names](CallContext::map_visibility) to the ones that its callers know. Without a limit, a caller
+/// sees everything.
 ///
-/// A visibility is stored in the request's extensions, so it does not reach a server in another process.
+/// A visibility is stored in the request's extensions, so it does not reach a server in another
+/// process.
 ///
 /// ```
 /// use rmcp_layers::{Item, McpRequest, Visibility};
@@ -98,7 +100,7 @@ impl CallContext {
         self.limit().is_none_or(|limit| limit.by.sees(item))
     }
 
-    /// Returns `true` if the caller's visibility is limited. A response that depends on the visibility should
+    /// Returns `true` if the caller's visibility is limited. A response that depends on it should
     /// not be kept, because a later decision may differ.
     pub fn has_limited_visibility(&self) -> bool {
         self.limit().is_some_and(|limit| limit.hides)
@@ -135,8 +137,8 @@ impl CallContext {
         self.extensions.insert(limit);
     }
 
-    /// Replaces the caller's visibility, if it is limited. A layer that renames items uses this to ask
-    /// by the names that the items have outside of it.
+    /// Replaces the caller's visibility, if it is limited. A layer that renames items uses this to
+    /// ask by the names that the items have outside of it.
     pub fn map_visibility<S: Visibility>(&mut self, map: impl FnOnce(Arc<dyn Visibility>) -> S) {
         if let Some(Limit { by, hides }) = self.extensions.remove::<Limit>() {
             let by = Arc::new(map(by));
@@ -150,8 +152,8 @@ impl CallContext {
         self.limit().is_some()
     }
 
-    /// Removes the limit of the caller's visibility. A fetch that several callers share must not depend
-    /// on one of them.
+    /// Removes the limit of the caller's visibility. A fetch that several callers share must not
+    /// depend on one of them.
     #[cfg(feature = "gateway")]
     pub(crate) fn lift_visibility(&mut self) {
         self.extensions.remove::<Limit>();

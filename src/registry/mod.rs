@@ -96,9 +96,9 @@
 //!
 //! The schema engine is the feature `json-schema`. Without it, arguments are checked only by reading
 //! them as the type of the [handler](RegisteredToolBuilder::handler), which covers types and
-//! required members, but no further rules such as a maximum. A tool with an explicit input schema or
-//! with an output schema is refused when it is built, unless its handler checks
-//! [by itself](RegisteredToolBuilder::unchecked_schemas).
+//! required members, but no further rules such as a maximum. A tool with another input schema than
+//! that of this type, or with an output schema, is refused when it is built, unless its handler
+//! checks [by itself](RegisteredToolBuilder::unchecked_schemas).
 //!
 //! # Versions
 //!

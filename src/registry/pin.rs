@@ -115,7 +115,7 @@ impl FromStr for Fingerprint {
             ConfigError::new(
                 "registry",
                 "pins",
-                "a fingerprint is not 64 hexadecimal digits",
+                "a fingerprint is not 64 hexadecimal digits; give those of `RegistryHandle::pins`",
             )
         };
         let mut bytes = [0; 32];

@@ -92,6 +92,7 @@ impl RegisteredTool {
             definition: Tool::new_with_raw(name.into(), None, JsonObject::new()),
             input: None,
             of_type: None,
+            read_as: None,
             unchecked: false,
             version: None,
             tags: Vec::new(),
@@ -136,13 +137,21 @@ impl fmt::Debug for RegisteredTool {
     }
 }
 
+/// The schema of a type.
+struct SchemaOfType {
+    of: TypeId,
+    schema: Result<Arc<JsonObject>, String>,
+}
+
 /// Builds a [`RegisteredTool`].
 #[must_use = "call `build` to make the tool"]
 pub struct RegisteredToolBuilder {
     definition: Tool,
     /// An explicit schema, which overrides that of the handler's type.
     input: Option<Arc<JsonObject>>,
-    of_type: Option<Result<Arc<JsonObject>, String>>,
+    of_type: Option<SchemaOfType>,
+    /// The type that the handler reads the arguments as.
+    read_as: Option<TypeId>,
     unchecked: bool,
     version: Option<String>,
     tags: Vec<String>,
@@ -211,7 +220,10 @@ impl RegisteredToolBuilder {
 
     /// Sets the schema of the arguments to that of a type.
     pub fn input_schema_of<T: JsonSchema + 'static>(mut self) -> Self {
-        self.of_type = Some(schema_for_input::<T>());
+        self.of_type = Some(SchemaOfType {
+            of: TypeId::of::<T>(),
+            schema: schema_for_input::<T>(),
+        });
         self
     }
 
@@ -234,8 +246,9 @@ impl RegisteredToolBuilder {
     /// trusted. Default: they are checked.
     ///
     /// Arguments that do not fit the type of the [handler](Self::handler) never reach it in either
-    /// case. Without the feature `json-schema`, a tool with an [`input_schema`](Self::input_schema)
-    /// or an [`output_schema`](Self::output_schema) needs this setting.
+    /// case. Without the feature `json-schema`, a tool with an [`input_schema`](Self::input_schema),
+    /// with an [`output_schema`](Self::output_schema), or with an input schema of another type than
+    /// its handler's, needs this setting.
     pub fn unchecked_schemas(mut self) -> Self {
         self.unchecked = true;
         self
@@ -271,11 +284,15 @@ impl RegisteredToolBuilder {
         // serde reads `()` from `null`.
         let takes_none = TypeId::of::<T>() == TypeId::of::<()>();
         if self.of_type.is_none() {
-            self.of_type = Some(match takes_none {
-                true => Ok(schema_for_empty_input()),
-                false => schema_for_input::<T>(),
+            self.of_type = Some(SchemaOfType {
+                of: TypeId::of::<T>(),
+                schema: match takes_none {
+                    true => Ok(schema_for_empty_input()),
+                    false => schema_for_input::<T>(),
+                },
             });
         }
+        self.read_as = Some(TypeId::of::<T>());
         self.handler = Some(Box::new(move |request| {
             let later_round = request.is_mrtr_round();
             let (message, mut context) = request.into_parts();
@@ -345,6 +362,14 @@ impl RegisteredToolBuilder {
         self
     }
 
+    /// Returns `true` if the handler checks the arguments by reading them as the type that the
+    /// input schema is of. Every object fits the schema of `JsonObject`.
+    fn is_checked_by_reading(&self) -> bool {
+        let of_type = self.of_type.as_ref().map(|of_type| of_type.of);
+        self.input.is_none()
+            && (of_type == self.read_as || of_type == Some(TypeId::of::<JsonObject>()))
+    }
+
     /// Makes the tool.
     ///
     /// # Errors
@@ -352,6 +377,7 @@ impl RegisteredToolBuilder {
     /// Returns an error if the name, the version, a schema or the health policy is invalid, or if
     /// there is no handler.
     pub fn build(self) -> Result<RegisteredTool, RegistryError> {
+        let checks_input = cfg!(feature = "json-schema") || !self.is_checked_by_reading();
         let mut definition = self.definition;
         let tool = definition.name.to_string();
         check_name(&tool)?;
@@ -360,11 +386,9 @@ impl RegisteredToolBuilder {
             role,
             reason,
         };
-        // Without the engine, reading the arguments as the handler's type is their check.
-        let checks_input = cfg!(feature = "json-schema") || self.input.is_some();
         definition.input_schema = match (self.input, self.of_type) {
             (Some(given), _) => given,
-            (None, Some(of_type)) => of_type.map_err(|reason| invalid("input", reason))?,
+            (None, Some(of_type)) => of_type.schema.map_err(|reason| invalid("input", reason))?,
             (None, None) => return Err(invalid("input", "there is none".to_owned())),
         };
         if definition.input_schema.get("type").and_then(Value::as_str) != Some("object") {
@@ -507,4 +531,45 @@ fn check_name(name: &str) -> Result<(), RegistryError> {
         name: name.to_owned(),
         reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rmcp::schemars;
+
+    use super::*;
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    struct Sum {
+        _a: u32,
+    }
+
+    #[test]
+    fn a_handler_checks_only_the_type_that_it_reads() {
+        let tool = || RegisteredTool::builder("sum");
+        let service = || {
+            tower::service_fn(|_: McpRequest| async {
+                Ok::<_, Error>(McpResponse::new(CallToolResult::success(Vec::new())))
+            })
+        };
+        let sum = |_: Sum, _: CallContext| async {};
+        let any = |_: JsonObject, _: CallContext| async {};
+        assert!(tool().handler(sum).is_checked_by_reading());
+        assert!(tool().handler(any).is_checked_by_reading());
+        assert!(tool().handler(|(), _| async {}).is_checked_by_reading());
+        let of_sum = || tool().input_schema_of::<Sum>();
+        assert!(of_sum().handler(sum).is_checked_by_reading());
+        assert!(!of_sum().handler(any).is_checked_by_reading());
+        assert!(
+            !tool()
+                .handler(any)
+                .input_schema_of::<Sum>()
+                .is_checked_by_reading()
+        );
+        assert!(!of_sum().service(service()).is_checked_by_reading());
+        let of_any = tool().input_schema_of::<JsonObject>();
+        assert!(of_any.service(service()).is_checked_by_reading());
+        let given = tool().input_schema(JsonObject::new());
+        assert!(!given.handler(any).is_checked_by_reading());
+    }
 }

@@ -204,7 +204,9 @@ impl Values {
 /// Reads the value of a counter.
 fn count(bytes: &[u8]) -> Result<u64, StoreError> {
     let text = std::str::from_utf8(bytes).ok();
-    text.and_then(|text| text.parse().ok())
+    text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .filter(|&count| count <= MAX_COUNT)
         .ok_or_else(StoreError::not_a_counter)
 }
 

@@ -38,7 +38,7 @@ return 1";
 /// and the remaining time to live (negative without one); or nothing if the value is not a counter.
 const INCREMENT: &str = "\
 local now = redis.call('GET', KEYS[1])
-if now and not string.match(now, '^%d+$') then return false end
+if now and (not string.match(now, '^%d+$') or tonumber(now) >= 2^53) then return false end
 local change, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local before = tonumber(now or '0')
 local sum = math.max(before + change, 0)
@@ -215,6 +215,10 @@ impl Store for RedisStore {
         keys: &'a [Vec<u8>],
     ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
         Box::pin(async move {
+            // Redis has no command for no keys.
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
             let mut commands = Pipeline::new();
             for key in keys {
                 let key = self.key(key);

@@ -5,10 +5,11 @@ use rmcp::model::ErrorData;
 
 use crate::Error;
 
-/// Runs what is not this crate's code. A panic in it becomes an internal error (-32603) whose text says
-/// nothing of it; the panic's own text goes to the log.
+/// Runs a future that may contain code of other crates. A panic becomes an internal error (-32603)
+/// without details; the panic's text goes to the log.
 ///
-/// rmcp serves each request in a task. A panic would end the task, and the request would stay unanswered.
+/// rmcp serves each request in a task. A panic would end the task, and the request would stay
+/// unanswered.
 pub(crate) fn caught<F, T, E>(future: F) -> impl Future<Output = Result<T, E>>
 where
     F: Future<Output = Result<T, E>>,

@@ -165,6 +165,40 @@ async fn a_decision_that_an_inner_layer_states_is_on_record_with_its_principal_a
 }
 
 #[tokio::test]
+async fn a_decision_without_a_principal_is_about_the_callers_principal() {
+    let audit = in_memory();
+    let stack = ServiceBuilder::new()
+        .layer(from_fn(|mut request: McpRequest, next: Next| async move {
+            request.context.set_principal(Principal::new("mallory"));
+            next.run(request).await
+        }))
+        .layer(audit.layer())
+        .layer(from_fn(|request: McpRequest, next: Next| async move {
+            let context = &request.context;
+            if request.target() == Some("vault") {
+                context.state_decision(Decision::Denied, None, "not hers");
+                return Err(Refusal::new("door", "closed").into());
+            }
+            next.run(request).await
+        }))
+        .service(Upstream::in_process(Demo::default()));
+    let mut line = crate::line::Line::to(stack);
+    for params in [
+        json!({ "name": "vault" }),
+        // A request that cannot be read, which the bottom refuses.
+        json!({ "name": "add", "arguments": 5 }),
+    ] {
+        let name = params["name"].clone();
+        let answer = line.ask("tools/call", params, json!({})).await;
+        assert!(answer["error"].is_object(), "{answer}");
+        let record = latest(&audit);
+        assert_eq!(record.name.as_deref(), name.as_str());
+        assert_eq!(record.decision, Decision::Denied);
+        assert_eq!(record.principal.as_ref().unwrap().subject, "mallory");
+    }
+}
+
+#[tokio::test]
 async fn an_auth_layers_decisions_are_on_record_outside_of_it() {
     for reveals in [false, true] {
         let audit = in_memory();

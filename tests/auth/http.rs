@@ -936,17 +936,22 @@ async fn sessions_find_room_or_are_not_opened() {
             .idle_timeout(Duration::from_millis(300))
     })
     .await;
+    // Above a principal's own limit, its session that is unused for longest is closed.
     let kept = server.open("alice").await;
+    let closed = server.open("alice").await;
+    let ask = async |session: &str| {
+        let call = post(&call("add")).token("alice").session(session);
+        server.send(call).await.status
+    };
+    assert_eq!(ask(&kept).await, 200);
     server.open("alice").await;
-    let full = server.send(post(&initialize()).token("alice")).await;
+    assert_eq!((ask(&closed).await, ask(&kept).await), (404, 200));
+    server.open("bob").await;
+    let full = server.send(post(&initialize()).token("bob")).await;
     assert_eq!(full.status, 503, "{full:?}");
     assert!(full.header("retry-after").is_some() && full.header("mcp-session-id").is_none());
-    server.open("bob").await;
-    assert_eq!(
-        server.send(post(&initialize()).token("bob")).await.status,
-        503
-    );
     let stats = server.guard.stats();
+    // The call in the closed session was refused too.
     assert_eq!((stats.sessions, stats.refused), (3, 2));
     // An open stream keeps a session; the others are forgotten when there is need.
     let stream = server
@@ -1096,7 +1101,15 @@ async fn a_session_that_is_being_opened_has_its_room() {
     let (open, gate) = tokio::sync::watch::channel(false);
     let opened = Arc::new(AtomicUsize::new(0));
     let asked = opened.clone();
-    let inner = tower::service_fn(move |_: http::Request<_>| {
+    let deleted = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let closed = deleted.clone();
+    let inner = tower::service_fn(move |request: http::Request<_>| {
+        if request.method() == http::Method::DELETE {
+            closed
+                .lock()
+                .unwrap()
+                .push(request.headers()["mcp-session-id"].clone());
+        }
         let number = asked.fetch_add(1, Ordering::SeqCst);
         let mut gate = gate.clone();
         async move {
@@ -1124,7 +1137,10 @@ async fn a_session_that_is_being_opened_has_its_room() {
     assert_eq!(opened.load(Ordering::SeqCst), 2);
     open.send(true).unwrap();
     assert_eq!(first.await, 200);
-    assert_eq!(ask().await, 503);
+    // A session that is open makes room, and is closed in the inner service too.
+    assert_eq!(ask().await, 200);
+    tokio::task::yield_now().await;
+    assert_eq!(*deleted.lock().unwrap(), ["session-1"]);
 }
 
 #[test]

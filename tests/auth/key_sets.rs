@@ -436,6 +436,43 @@ async fn a_token_of_a_new_key_waits_out_the_cooldown_that_a_made_up_name_began()
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_key_of_the_same_name_is_found_by_one_fetch_a_cooldown() {
+    let published = Published::new([&p256("a")]);
+    let verifier = by(published.source());
+    let old = p256("a").token("alice", "");
+    assert_eq!(subject(&verifier, &old).await.as_deref(), Ok("alice"));
+    published.publish([&ed25519("a")]);
+    let new = ed25519("a").token("bob", "");
+    assert_eq!(kind(&verifier, &new).await.as_deref(), Ok("bob"));
+    assert_eq!(published.fetches(), 2);
+    assert_eq!(
+        subject(&verifier, &old).await,
+        Err(AuthErrorKind::Invalid),
+        "its key is gone"
+    );
+    // A signature that no key of this name has made has the issuer asked once a cooldown.
+    let begun = tokio::time::Instant::now();
+    let fetches = published.fetches();
+    for _ in 0..3 {
+        let forged: Vec<_> = (0..50)
+            .map(|name| {
+                let token = ed25519("a").token(&format!("root-{name}"), "admin");
+                let (rest, _) = token.rsplit_once('.').unwrap();
+                let (_, signature) = new.rsplit_once('.').unwrap();
+                format!("{rest}.{signature}")
+            })
+            .collect();
+        let verified = forged.iter().map(|token| kind(&verifier, token));
+        for refused in futures::future::join_all(verified).await {
+            assert_eq!(refused, Err(AuthErrorKind::Invalid));
+        }
+        assert_eq!(subject(&verifier, &new).await.as_deref(), Ok("bob"));
+    }
+    let cooldowns = usize::try_from(begun.elapsed().as_secs()).unwrap() / 5 + 1;
+    assert!(published.fetches() - fetches <= cooldowns);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bounded_number_of_tokens_waits_out_a_cooldown() {
     let published = Published::new([&p256("a")]);
     let verifier = by(published.source());

@@ -255,6 +255,56 @@ async fn a_log_whose_file_is_taken_away_goes_on_where_it_is_looked_for() {
     assert_eq!((last.first_seq, last.follows), (4, after.last_hash));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_that_another_program_changed_goes_on_with_a_mark() {
+    use std::io::Write;
+    let append = |path: &Path, text: &str| {
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    for keyed in [false, true] {
+        let folder = Folder::new();
+        let path = folder.file();
+        let mut file = AuditFile::new(&path);
+        if keyed {
+            file = file.chain_key(KEY);
+        }
+        let audit = AuditLog::builder().memory(10).file(file.clone());
+        let audit = audit.build().unwrap();
+        calls(&audit, &["one", "two"]).await;
+        let mut before = file.verify().unwrap();
+        // As logrotate's `copytruncate` does.
+        fs::write(&path, "").unwrap();
+        for foreign in ["", "dear diary\n", "dear diary", "{}\n", "\n", "\0\0\0"] {
+            append(&path, foreign);
+            calls(&audit, &["three", "four"]).await;
+            assert_eq!(audit.handle().stats().sinks[0].dropped, 0);
+            let after = file.verify().unwrap();
+            assert_eq!((&after.follows, after.lines), (&before.last_hash, 3));
+            let log = lines(&path);
+            assert_eq!(log[0]["event"], "resumed");
+            assert!(log[0]["reason"].is_string());
+            assert_eq!(
+                (&log[1]["name"], &log[2]["name"]),
+                (&"three".into(), &"four".into())
+            );
+            before = after;
+        }
+        let moved = folder.0.join(format!("audit.jsonl.foreign.{:020}", 5));
+        assert!(fs::read_to_string(moved).unwrap().ends_with("dear diary\n"));
+        // A line that was cut short may be another process's.
+        append(&path, "{\"seq\":9,");
+        let _ = stack(&audit).oneshot(call("five")).await;
+        let failing = async {
+            while !audit.handle().stats().sinks[0].failing {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the log to fail", failing).await;
+    }
+}
+
 const KEY: &str = "thirty-two bytes, from some vault";
 
 #[tokio::test]

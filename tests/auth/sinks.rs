@@ -12,7 +12,9 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, poll};
 use rmcp::model::*;
-use rmcp_layers::{Decision, Error, McpRequest, McpResponse, Outcome, audit::*, code};
+use rmcp_layers::{
+    Decision, Error, McpRequest, McpResponse, Next, Outcome, audit::*, code, from_fn,
+};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
 use crate::{
@@ -120,6 +122,27 @@ async fn a_full_sink_that_refuses_lets_no_call_through() {
     key.send(()).unwrap();
     audit.handle().flush().await.unwrap();
     stack(&audit).oneshot(call("three")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_without_room_is_undecided_also_inside_of_a_layer_that_has_allowed_it() {
+    let (inner, key, _) = narrow(WhenFull::Refuse);
+    let outer = AuditLog::builder().memory(10).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .layer(outer.layer())
+        .layer(from_fn(|request: McpRequest, next: Next| async move {
+            let context = &request.context;
+            context.state_decision(Decision::Allowed, None, "");
+            next.run(request).await
+        }))
+        .service(stack(&inner));
+    stack.clone().oneshot(call("one")).await.unwrap();
+    stack.oneshot(call("two")).await.unwrap_err();
+    assert_eq!(latest(&outer).decision, Decision::Allowed);
+    let record = latest(&inner);
+    assert_eq!(record.decision, Decision::Undecided);
+    assert!(record.reason.as_deref().unwrap().contains("no room"));
+    drop(key);
 }
 
 #[tokio::test]

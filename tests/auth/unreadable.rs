@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use rmcp::model::{CustomRequest, ErrorData};
 use rmcp_layers::{
-    Decision, Error, McpClient, McpRequest, McpServer, Upstream,
+    Decision, Error, McpClient, McpRequest, McpResponse, McpServer, Upstream,
     audit::AuditLog,
     auth::{AuthLayer, Policy, PolicyDecision, Rules, Scopes},
     cache::CacheLayer,
@@ -13,7 +13,7 @@ use rmcp_layers::{
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 };
 use serde_json::{Value, json};
-use tower::{ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 
 use crate::{
     common::{Http, Stack, script::scripted, soon},
@@ -311,6 +311,37 @@ async fn a_request_that_does_not_fit_its_method_reaches_no_server_past_any_layer
             .service(bottom());
         refuses("registry, retry, breaker", layered, &audit, &reached).await;
     }
+}
+
+#[tokio::test]
+async fn an_unreadable_request_that_is_dropped_was_not_allowed() {
+    let audit = audit();
+    let (began, begins) = tokio::sync::oneshot::channel();
+    let began = Arc::new(Mutex::new(Some(began)));
+    let stack = ServiceBuilder::new()
+        .layer(audit.layer())
+        .service(service_fn(move |_request: McpRequest| {
+            if let Some(began) = began.lock().unwrap().take() {
+                began.send(()).unwrap();
+            }
+            std::future::pending::<Result<McpResponse, Error>>()
+        }));
+    let mut line = Line::to(stack);
+    let mut params = json!({ "name": "guarded", "arguments": 5 });
+    line.send("tools/call", &mut params, json!({})).await;
+    soon("the call", begins).await.unwrap();
+    drop(line);
+    let record = soon("a record", async {
+        loop {
+            if let Some(record) = audit.handle().recent(1).pop() {
+                return record;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let record = record.await;
+    assert_eq!(record.ended.as_str(), "cancelled");
+    assert_eq!(record.decision, Decision::Undecided);
 }
 
 #[tokio::test]

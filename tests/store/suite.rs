@@ -46,6 +46,7 @@ async fn a_value_lasts_until_it_is_removed_or_expires(
             .is_some_and(|left| !left.is_zero() && left <= unit)
     );
     assert_eq!(found[1], None);
+    assert_eq!(store.get(&[]).await.unwrap(), []);
     let last = found[2].as_ref().unwrap();
     assert_eq!((&*last.value, last.remaining), (&[][..], None));
     // The last write wins, with its own expiry.
@@ -166,10 +167,24 @@ async fn a_counter_counts_to_its_limit_and_back_to_zero(store: &dyn Store) {
         value(store, "n:1").await.as_deref(),
         Some(&b"9007199254740990"[..])
     );
-    store.set(b"n:2", b"x".to_vec(), None).await.unwrap();
-    let error = store.increment(b"n:2", 1, 5, None).await.unwrap_err();
-    assert!(error.to_string().contains("not a counter"), "{error}");
-    assert!(!error.to_string().contains("n:2"), "{error}");
+    for other in [
+        "x",
+        "",
+        "+5",
+        "-5",
+        "1.5",
+        " 5",
+        "9007199254740992",
+        "99999999999999999999",
+    ] {
+        store.set(b"n:2", other.into(), None).await.unwrap();
+        for change in [-1, 0, 1] {
+            let error = store.increment(b"n:2", change, 5, None).await.unwrap_err();
+            assert!(error.to_string().contains("not a counter"), "{error}");
+            assert!(!error.to_string().contains("n:2"), "{error}");
+        }
+        assert_eq!(value(store, "n:2").await.as_deref(), Some(other.as_bytes()));
+    }
 }
 
 async fn a_counter_expires_when_its_period_ends(

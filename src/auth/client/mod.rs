@@ -22,8 +22,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Parses the URL of `option`, which may carry secrets and keys: over TLS, or on this machine.
 pub(super) fn secure_url(option: &'static str, url: &str) -> Result<Url, ConfigError> {
     let wrong = |reason: Cow<'static, str>| ConfigError::new("auth", option, reason);
-    let url =
-        Url::parse(url).map_err(|error| wrong(format!("the URL is malformed: {error}").into()))?;
+    let url = Url::parse(url).map_err(|error| {
+        wrong(
+            format!("the URL is malformed: {error}; give it as https://issuer.example/path").into(),
+        )
+    })?;
     if let Some(missing) = endpoint::missing_tls(&url) {
         return Err(wrong(missing.into()));
     }

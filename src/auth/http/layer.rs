@@ -170,7 +170,9 @@ impl HttpAuthLayerBuilder {
         self
     }
 
-    /// Sets the maximum number of sessions of one principal. Default: 1,000.
+    /// Sets the maximum number of sessions of one principal. Above it, the principal's session that
+    /// is unused for longest is closed. If all have open streams, an `initialize` is answered with
+    /// 503. Default: 1,000.
     pub fn max_sessions_per_principal(mut self, max: usize) -> Self {
         self.max_sessions_per_principal = max;
         self

@@ -7,11 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{HOST, ORIGIN},
+};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use tokio::time::Instant;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     body::{self, HttpAuthBody, PassedBody, Unread},
@@ -81,6 +84,9 @@ where
             if let Session::NotOwn = sender.session {
                 shared.report(&verb, &Refused::not_own(facts), since).await;
             }
+            if let Some(id) = sender.take_evicted() {
+                close(inner.clone(), id, &request);
+            }
             let response = inner.call(request).await?;
             match shared.follow(&verb, &mut sender, &response) {
                 Ok(held) => Ok(response.map(|body| {
@@ -96,7 +102,36 @@ where
     }
 }
 
+/// Closes a session in the background, as its owner would.
+fn close<S, B, R>(inner: S, id: Arc<str>, request: &Request<PassedBody<B>>)
+where
+    S: Service<Request<PassedBody<B>>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    let Ok(id) = HeaderValue::from_str(&id) else {
+        return;
+    };
+    let mut delete = Request::new(Either::Left(Full::default()));
+    *delete.method_mut() = Method::DELETE;
+    *delete.uri_mut() = request.uri().clone();
+    // The inner service may check where a request comes from.
+    for name in [HOST, ORIGIN] {
+        if let Some(value) = request.headers().get(&name) {
+            delete.headers_mut().insert(name, value.clone());
+        }
+    }
+    delete.headers_mut().insert(SESSION_ID, id);
+    let deleted = inner.oneshot(delete);
+    tokio::spawn(async move { drop(deleted.await) });
+}
+
 impl Sender {
+    /// Takes the session that has lost its place to the one that the request opens.
+    fn take_evicted(&mut self) -> Option<Arc<str>> {
+        self.reservation.as_mut()?.evicted.take()
+    }
+
     /// Returns the timer that ends a long-lived stream when the token expires.
     fn expiry(&self) -> Option<tokio::time::Sleep> {
         let left = self.verified.expires_at?.duration_since(SystemTime::now());

@@ -51,6 +51,8 @@ pub(super) struct LimitReached;
 pub(super) struct Reservation {
     sessions: Arc<Sessions>,
     audience: Audience,
+    /// The session that has lost its place. It still has to be closed.
+    pub(super) evicted: Option<Arc<str>>,
 }
 
 impl Drop for Reservation {
@@ -92,18 +94,23 @@ impl Sessions {
         Some(session.held.clone())
     }
 
-    /// Reserves a place for another session of this principal.
+    /// Reserves a place for another session of this principal. If the principal has its maximum of
+    /// sessions, the one that is unused for longest loses its place.
     pub(super) fn reserve(
         self: &Arc<Self>,
         audience: &Audience,
     ) -> Result<Reservation, LimitReached> {
         let mut state = self.state();
-        state.make_room(self, audience)?;
+        let evicted = match state.make_room(self, audience) {
+            Ok(()) => None,
+            Err(LimitReached) => Some(state.evict_own(self, audience)?),
+        };
         state.reserved += 1;
         *state.counts.entry(audience.clone()).or_default() += 1;
         Ok(Reservation {
             sessions: self.clone(),
             audience: audience.clone(),
+            evicted,
         })
     }
 
@@ -169,6 +176,28 @@ impl State {
         } else {
             Ok(())
         }
+    }
+
+    /// Removes the session of this principal that is unused for longest, if the principal has its
+    /// maximum. A session with an open stream is not removed.
+    fn evict_own(
+        &mut self,
+        limits: &Sessions,
+        audience: &Audience,
+    ) -> Result<Arc<str>, LimitReached> {
+        if self.counts.get(audience).copied().unwrap_or_default() < limits.max_per_principal {
+            return Err(LimitReached);
+        }
+        let own = self.sessions.iter().filter(|(_, session)| {
+            session.owner == *audience && Arc::strong_count(&session.held) == 1
+        });
+        let (id, _) = own
+            .min_by_key(|(_, session)| session.used)
+            .ok_or(LimitReached)?;
+        let id = id.clone();
+        self.sessions.remove(&id);
+        self.uncount(audience);
+        Ok(id)
     }
 
     fn uncount(&mut self, owner: &Audience) {

@@ -13,15 +13,15 @@ pub(super) type Fetch = Arc<dyn Fn() -> BoxFuture<'static, Result<Vec<u8>, Strin
 /// Requires the feature `jwt`.
 ///
 /// The set is fetched when the first token needs it, then [periodically](Self::refresh_every) in
-/// the background, and when a token names a key that is not in the set. There is at most one fetch
-/// at a time, and all tokens that need it wait for the same one. A fetch continues when its caller
+/// the background, and when no key in the set has signed a token. There is at most one fetch at a
+/// time, and all tokens that need it wait for the same one. A fetch continues when its caller
 /// goes away.
 ///
 /// | Event | Effect |
 /// |---|---|
-/// | A token names an unknown key | The set is fetched, and the token waits for it. If the key is not in it, unknown keys cause no other fetch for the [cooldown](Self::cooldown), and tokens that name one wait for the fetch after it. An attacker who invents key ids can neither raise the rate of fetches nor have tokens with a new key refused |
+/// | A token names an unknown key, or another key than the set has under the name | The set is fetched, and the token waits for it. If it brings no key under a new name, such tokens cause no other fetch for the [cooldown](Self::cooldown), and wait for the fetch after it. An attacker who invents key ids or signatures can neither raise the rate of fetches nor have tokens with a new key refused |
 /// | More than 1,000 tokens wait for the end of a cooldown | Further ones are refused as [unavailable](crate::auth::AuthErrorKind::Unavailable), with the time of the next attempt |
-/// | A token names an unknown key, and its claims are invalid | The token is refused at once, without a fetch |
+/// | The claims of such a token are invalid | The token is refused at once, without a fetch |
 /// | A key is removed from the set | The tokens that it signed are forgotten at once |
 /// | The issuer cannot be reached | The keys of the last fetch are used for [`stale_for`](Self::stale_for). After that, and before the first successful fetch, every token is refused as [unavailable](crate::auth::AuthErrorKind::Unavailable) |
 /// | The set contains a shared secret, a private key, or a key that is not for signatures | The key is skipped, with a warning |
@@ -107,7 +107,7 @@ impl Jwks {
     }
 
     /// Sets the time without fetches for unknown keys, after a fetch that did not bring the unknown
-    /// key. Default: 5 s.
+    /// key, or brought it under a name that another key had. Default: 5 s.
     ///
     /// With the default, an issuer that answers is asked at most 12 times a minute, whatever an
     /// attacker sends. A token with a new key waits for at most the cooldown and one fetch. If more

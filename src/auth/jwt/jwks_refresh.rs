@@ -242,10 +242,13 @@ impl JwksRefresh {
         let wait = match keys {
             Ok(keys) => {
                 // Other changes of the set do not count: an issuer whose replicas differ would
-                // otherwise be asked for every invented key id.
+                // otherwise be asked for every invented key id. Nor does another key of a known
+                // name, which a forged signature can name as well.
                 let brings_it = match cause {
                     Cause::Age => true,
-                    Cause::UnknownKey(kid) => kid.as_deref().is_some_and(|kid| keys.names(kid)),
+                    Cause::UnknownKey(kid) => kid
+                        .as_deref()
+                        .is_some_and(|kid| keys.names(kid) && !state.keys.names(kid)),
                 };
                 if !brings_it {
                     state.cool_until = Some(after(now, self.jwks.cooldown));

@@ -37,9 +37,8 @@ pub(super) struct KeySet(Vec<Key>);
 pub(super) enum Signed {
     /// Signed by this key.
     By(u64),
-    /// Not signed by the key that the token names.
-    Not,
-    /// Not signed by any key of the set; a newer set may contain the key.
+    /// Not signed by any key of the set. A newer set may contain the key, also under a name that
+    /// another key has now.
     Unknown,
 }
 
@@ -282,7 +281,6 @@ impl KeySet {
             .filter(|key| key.algorithms.contains(&token.algorithm));
         match candidates.take(MAX_TRIES).find(|key| key.has_signed(token)) {
             Some(key) => Signed::By(key.id),
-            None if is_named => Signed::Not,
             None => Signed::Unknown,
         }
     }

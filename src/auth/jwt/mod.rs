@@ -118,7 +118,6 @@ impl JwtVerifier {
             let snapshot = refresh.snapshot().await?;
             match snapshot.keys.verify(&compact) {
                 Signed::By(key) => return self.accept(token, &compact, key, seen),
-                Signed::Not => break,
                 // A token with invalid claims is refused whichever key has signed it.
                 Signed::Unknown if self.check(&compact).is_err() => break,
                 Signed::Unknown if refresh.look_again(&snapshot, arrived, kid).await? => {}

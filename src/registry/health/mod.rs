@@ -144,10 +144,12 @@ impl HealthPolicy {
             return wrong("fail_after or recover_after is 0; give at least 1");
         }
         if self.timeout.is_zero() || self.trial_after.is_zero() {
-            return wrong("timeout or trial_after is 0");
+            return wrong("timeout or trial_after is 0; give at least 1 ms");
         }
         if self.timeout >= self.interval {
-            return wrong("the timeout of a check is not less than its interval");
+            return wrong(
+                "timeout is not less than interval; give a shorter timeout, or a longer interval",
+            );
         }
         Ok(())
     }

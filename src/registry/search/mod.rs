@@ -46,8 +46,8 @@ const MANY_TOOLS: usize = 200;
 /// 10,000 inner tools are searched.
 ///
 /// A search covers only the tools that its caller may see. Each outer layer that limits the
-/// caller's [visibility](crate::Visibility), such as the auth layer, is asked about each tool before the
-/// ranking. Hidden tools therefore do not affect the ranking.
+/// caller's [visibility](crate::Visibility), such as the auth layer, is asked about each tool
+/// before the ranking. Hidden tools therefore do not affect the ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SearchMode {
