@@ -53,7 +53,7 @@ pub enum Lifecycle {
     Discover,
 }
 
-/// ReconnectSettings of an [`Upstream`]. The last call names the server to connect to.
+/// Settings of an [`Upstream`]. The last call names the server to connect to.
 ///
 /// | setting | default |
 /// |---|---|

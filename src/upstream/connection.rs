@@ -284,11 +284,15 @@ impl Connection {
         self.peer.send_notification(notification).await
     }
 
-    /// Ends the connection and waits until its transport is closed.
+    /// Ends the connection and waits until its transport is closed. A connection that the client's
+    /// owner serves stays, but its calls and listens here end.
     pub(super) async fn close(&self) {
         let running = match &self.owner {
             ConnectionOwner::Upstream(running) => lock(running).take(),
-            ConnectionOwner::Foreign { .. } => None,
+            ConnectionOwner::Foreign { .. } => {
+                self.routes.close();
+                None
+            }
         };
         let Some(mut running) = running else { return };
         // rmcp waits for answers that are being sent, also if the server reads nothing.

@@ -247,6 +247,10 @@ impl Upstream {
     /// that is still being connected to is killed at once. Every caller of this method waits for
     /// the same end, which takes at most 3 s.
     ///
+    /// An rmcp client that the upstream was made with ([`peer`](UpstreamBuilder::peer),
+    /// [`running`](UpstreamBuilder::running)) stays connected as long as its owner, or this
+    /// upstream, keeps it. The calls of this upstream are cancelled at the server.
+    ///
     /// To close several upstreams, await all of these futures at once.
     pub async fn close(&self) {
         self.shared.calls.close();

@@ -1,7 +1,7 @@
 //! The relation of a message on the response of a request to that request.
 //!
 //! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. This
-//! module compares the two. An error answered_request `id` names no request answers the request that it comes
+//! module compares the two. An error whose `id` names no request answers the request that it comes
 //! back on: servers refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP
 //! 2026-07-28, basic, error responses). An answer that names another request is not used.
 
