@@ -12,6 +12,7 @@ use rmcp::model::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::lenient_lists;
 use crate::{
     caller::Era,
     protocol::{
@@ -40,6 +41,18 @@ impl WithResult for InText<'_> {
 impl Expected {
     pub(super) fn of(request: &ClientRequest) -> Self {
         Self(Method::of(request))
+    }
+
+    /// Returns the result that rmcp gets in place of this one. rmcp's client looks into lists of
+    /// tools only, for the arguments that also go in headers (MCP 2026-07-28, SEP-2243).
+    pub(super) fn result_for_rmcp(self, result: &ServerResult) -> ServerResult {
+        let tools = match result {
+            _ if self.0 != Some(Method::ListTools) => None,
+            ServerResult::ListToolsResult(_) => Some(result.clone()),
+            ServerResult::CustomResult(list) => lenient_lists::readable_tools(&list.0),
+            _ => None,
+        };
+        tools.unwrap_or_else(|| ServerResult::empty(()))
     }
 
     /// Returns `true` if the protocol does not have the request's method.
