@@ -162,7 +162,7 @@ impl Upstream {
         self.shared
             .connections
             .all()
-            .any(|slot| slot.ready().is_some())
+            .any(|connection| connection.ready().is_some())
     }
 
     /// Returns counts of the messages that were withheld since the upstream was made.
@@ -254,7 +254,13 @@ impl Upstream {
     /// To close several upstreams, await all of these futures at once.
     pub async fn close(&self) {
         self.shared.calls.close();
-        futures::future::join_all(self.shared.connections.all().map(|slot| slot.close())).await;
+        futures::future::join_all(
+            self.shared
+                .connections
+                .all()
+                .map(|connection| connection.close()),
+        )
+        .await;
     }
 }
 
