@@ -290,7 +290,8 @@ impl Connection {
         let running = match &self.owner {
             ConnectionOwner::Upstream(running) => lock(running).take(),
             ConnectionOwner::Foreign { .. } => {
-                self.routes.close();
+                // The server is still told of cancellations and unsubscriptions.
+                self.routes.end_calls();
                 None
             }
         };

@@ -297,21 +297,33 @@ async fn a_drain_cuts_off_the_calls_of_an_existing_client_and_leaves_the_client(
     }
 }
 
-#[tokio::test]
-async fn closing_ends_the_listens_of_an_existing_client() {
-    let client = over_pipe(&Demo::default(), ClientLifecycleMode::Initialize).await;
-    for upstream in wrapped(client) {
-        let (caller, mut received) = recorder();
-        let filter = SubscriptionFilter::builder().tools_list_changed().build();
-        let params = SubscriptionsListenRequestParams::new(filter);
-        let mut listen = McpRequest::new(SubscriptionsListenRequest::new(params));
-        listen.context.caller = caller;
-        let listen = tokio::spawn(upstream.clone().oneshot(listen));
-        soon("the acknowledgment", received.recv()).await.unwrap();
-        upstream.close().await;
-        let error = soon("the end", listen).await.unwrap().unwrap_err();
-        assert!(error.is_transport(), "{error}");
-    }
+#[tokio::test(start_paused = true)]
+async fn closing_ends_the_listens_of_an_existing_client_and_unsubscribes() {
+    let (near, mut wire) = wired_end(json!({ "resources": { "subscribe": true } }));
+    let connected = Forwarding::default().serve(near);
+    let (client, ()) = tokio::join!(connected, wire.shake_hands());
+    let upstream = Upstream::builder().running(client.unwrap());
+    let (caller, mut received) = recorder();
+    let filter = SubscriptionFilter::builder()
+        .resource_subscriptions(vec!["file:///a".to_owned()])
+        .build();
+    let params = SubscriptionsListenRequestParams::new(filter);
+    let mut listen = McpRequest::new(SubscriptionsListenRequest::new(params));
+    listen.context.caller = caller;
+    let listen = tokio::spawn(upstream.clone().oneshot(listen));
+    let subscribe = wire.read(|message| message["id"].is_number()).await;
+    assert_eq!(subscribe["method"], "resources/subscribe");
+    wire.answer(&subscribe["id"], json!({})).await;
+    soon("the acknowledgment", received.recv()).await.unwrap();
+    upstream.close().await;
+    let error = soon("the end", listen).await.unwrap().unwrap_err();
+    assert!(error.is_transport(), "{error}");
+    let unsubscribe = wire.read(|_| true).await;
+    assert_eq!(unsubscribe["method"], "resources/unsubscribe");
+    wire.answer(&unsubscribe["id"], json!({})).await;
+    // Nothing else is said: the unsubscription is not cancelled.
+    let more = tokio::time::timeout(Duration::from_secs(5), wire.read(|_| true));
+    assert!(more.await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
