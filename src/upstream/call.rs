@@ -18,6 +18,7 @@ use super::{
     direct::{Answer, DirectAnswer, DirectSender},
     errors,
     in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
+    liveness,
     route::{Mailbox, Route},
 };
 use crate::{
@@ -74,7 +75,12 @@ impl UpstreamCall {
         };
         let lost = || self.lost();
         let rx = &mut in_flight.handle.as_mut().ok_or_else(lost)?.rx;
-        let answer = self.wait(rx, mailbox, &caller, timeout).await?;
+        let answer = self.wait(rx, mailbox, &caller, timeout).await;
+        let answer = answer.inspect_err(|error| {
+            if error.is_timeout() {
+                liveness::check(self);
+            }
+        })?;
         if let Some(why) = in_flight.complete() {
             return Err(errors::unreadable(&self.upstream, why));
         }

@@ -43,6 +43,8 @@ pub(super) struct Connection {
     /// revision have one.
     pub(super) direct: Option<Box<dyn DirectSender>>,
     level_is_set: AtomicBool,
+    /// `true` while the server is [checked](super::liveness).
+    pub(super) is_checked: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     end: End,
@@ -190,6 +192,7 @@ impl Connection {
             subscribed: Subscribed::default(),
             direct,
             level_is_set: AtomicBool::new(false),
+            is_checked: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             lost: handler.lost,
             end: profile.end,

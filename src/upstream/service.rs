@@ -72,7 +72,8 @@ use crate::{
 ///   of the list are kept.
 /// - A call fails with a timeout if the server is silent for
 ///   [`request_timeout`](UpstreamBuilder::request_timeout). Default: 5 minutes. Progress, and any
-///   other message for the call, restarts the time.
+///   other message for the call, restarts the time. A server that is not reached over HTTP is then
+///   pinged. If it does not answer within 10 s either, its connection is closed and made again.
 ///
 /// # Revisions
 ///
