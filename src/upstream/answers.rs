@@ -1,8 +1,9 @@
 //! Answers, read as the result type of their request's method.
 //!
 //! rmcp reads a result as the first type of a union that fits. A member that the method does not
-//! define can make it another type: rmcp reads a tool's result with `"tools": []` beside its content
-//! as a list of tools, without the content. Here the request is known, so its method decides.
+//! define can make it another type: rmcp reads a tool's result with `"tools": []` beside its
+//! content as a list of tools, without the content. Here the request is known, so its method
+//! decides.
 
 use rmcp::model::{
     ClientRequest, CreateTaskResult, CustomResult, InputRequiredResult, JsonRpcMessage,
@@ -160,8 +161,8 @@ pub(super) fn answer_in(
     Some(expected.answer_in(text))
 }
 
-/// Reads a result that does not fit its method. Any method may ask for input or begin a task instead
-/// (MCP 2026-07-28, basic, results).
+/// Reads a result that does not fit its method. Any method may ask for input or begin a task
+/// instead (MCP 2026-07-28, basic, results).
 fn other_result(json: Value) -> ServerResult {
     let read = match json.get("resultType").and_then(Value::as_str) {
         Some("input_required") => InputRequiredResult::deserialize(&json).map(Into::into).ok(),

@@ -281,7 +281,8 @@ impl Reconnect {
             if state.closed {
                 return;
             }
-            tracing::warn!(upstream = %reconnect.name, error = why.in_full(), "not connected any more");
+            let error = why.in_full();
+            tracing::warn!(upstream = %reconnect.name, error, "not connected any more");
             state.last_error = Some(why);
             reconnect.lose(&mut state);
         });

@@ -102,7 +102,8 @@ impl Client {
         };
         match token {
             Some(token) if HeaderValue::from_str(&token).is_err() => {
-                Err(unsent("the bearer token is not a header value: has it a line's end?").into())
+                let why = "the bearer token is not a header value; remove line ends from it";
+                Err(unsent(why).into())
             }
             token => Ok(token),
         }
