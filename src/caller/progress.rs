@@ -24,7 +24,8 @@ impl MonotonicProgress {
     /// may be notified of it.
     pub fn advance(&self, progress: f64) -> bool {
         let mut highest = lock(&self.0);
-        let is_higher = highest.is_none_or(|before| progress > before);
+        // `NaN` is not higher than anything.
+        let is_higher = progress > highest.unwrap_or(f64::NEG_INFINITY);
         if is_higher {
             *highest = Some(progress);
         }

@@ -102,8 +102,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     fn take_line(&mut self) -> Option<BytesMut> {
         let end = memchr::memchr(b'\n', &self.buffer[self.searched..]);
         let Some(end) = end else {
-            if let Some(sketch) = &mut self.skipping {
-                sketch.feed(&self.buffer);
+            if let Some(envelope) = &mut self.skipping {
+                envelope.feed(&self.buffer);
                 self.buffer.clear();
             } else if self.buffer.len() > self.max {
                 self.skipping = Some(Envelope::of(&self.buffer));
@@ -127,10 +127,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         read: &impl Read<M>,
     ) -> Option<Result<M, UnreadableLine>> {
         let limit = self.max;
-        if let Some(mut sketch) = self.skipping.take() {
-            sketch.feed(&line);
+        if let Some(mut envelope) = self.skipping.take() {
+            envelope.feed(&line);
             return Some(Err(UnreadableLine {
-                kind: sketch.kind(),
+                kind: envelope.kind(),
                 why: LineError::TooLong { limit },
             }));
         }

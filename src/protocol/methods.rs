@@ -1,8 +1,8 @@
 //! The table of the protocol's methods: a row for each method of a request that a client sends.
 //!
 //! A row has every column, or it does not compile. Its result needs a row in
-//! [`results`](super::results), its list a row in [`lists`](super::lists). Layers and both ends of a
-//! stack read the facts of a method from here, never from a second list of methods.
+//! [`results`](super::results), its list a row in [`lists`](super::lists). Layers and both ends of
+//! a stack read the facts of a method from here, never from a second list of methods.
 
 use rmcp::model::*;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};

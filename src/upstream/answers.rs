@@ -1,8 +1,9 @@
 //! Answers, read as the result type of their request's method.
 //!
 //! rmcp reads a result as the first type of a union that fits. A member that the method does not
-//! define can make it another type: rmcp reads a tool's result with `"tools": []` beside its content
-//! as a list of tools, without the content. Here the request is known, so its method decides.
+//! define can make it another type: rmcp reads a tool's result with `"tools": []` beside its
+//! content as a list of tools, without the content. Here the request is known, so its method
+//! decides.
 
 use rmcp::model::{
     ClientRequest, CreateTaskResult, CustomResult, InputRequiredResult, JsonRpcMessage,
@@ -12,6 +13,7 @@ use rmcp::model::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::lenient_lists;
 use crate::{
     caller::Era,
     protocol::{
@@ -40,6 +42,18 @@ impl WithResult for InText<'_> {
 impl Expected {
     pub(super) fn of(request: &ClientRequest) -> Self {
         Self(Method::of(request))
+    }
+
+    /// Returns the result that rmcp gets in place of this one. rmcp's client looks into lists of
+    /// tools only, for the arguments that also go in headers (MCP 2026-07-28, SEP-2243).
+    pub(super) fn result_for_rmcp(self, result: &ServerResult) -> ServerResult {
+        let tools = match result {
+            _ if self.0 != Some(Method::ListTools) => None,
+            ServerResult::ListToolsResult(_) => Some(result.clone()),
+            ServerResult::CustomResult(list) => lenient_lists::readable_tools(&list.0),
+            _ => None,
+        };
+        tools.unwrap_or_else(|| ServerResult::empty(()))
     }
 
     /// Returns `true` if the protocol does not have the request's method.
@@ -147,8 +161,8 @@ pub(super) fn answer_in(
     Some(expected.answer_in(text))
 }
 
-/// Reads a result that does not fit its method. Any method may ask for input or begin a task instead
-/// (MCP 2026-07-28, basic, results).
+/// Reads a result that does not fit its method. Any method may ask for input or begin a task
+/// instead (MCP 2026-07-28, basic, results).
 fn other_result(json: Value) -> ServerResult {
     let read = match json.get("resultType").and_then(Value::as_str) {
         Some("input_required") => InputRequiredResult::deserialize(&json).map(Into::into).ok(),

@@ -53,7 +53,7 @@ pub enum Lifecycle {
     Discover,
 }
 
-/// ReconnectSettings of an [`Upstream`]. The last call names the server to connect to.
+/// Settings of an [`Upstream`]. The last call names the server to connect to.
 ///
 /// | setting | default |
 /// |---|---|
@@ -300,7 +300,7 @@ impl UpstreamBuilder {
             claims: claims.clone(),
             counters: counters.clone(),
         };
-        let slot = |mode| {
+        let reconnect = |mode| {
             let settings = ReconnectSettings {
                 name: name.clone(),
                 backoff: self.backoff,
@@ -309,9 +309,9 @@ impl UpstreamBuilder {
             };
             Reconnect::new(settings, dial(handshake(mode)))
         };
-        let first = slot(self.mode(lifecycle));
+        let first = reconnect(self.mode(lifecycle));
         let second =
-            (lifecycle == Lifecycle::MatchCaller).then(|| slot(self.mode(Lifecycle::Auto)));
+            (lifecycle == Lifecycle::MatchCaller).then(|| reconnect(self.mode(Lifecycle::Auto)));
         Upstream {
             shared: Arc::new(Shared {
                 name,

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
-    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject},
+    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject, ServerResult},
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
 use serde_json::Value;
@@ -18,6 +18,7 @@ use super::{
     direct::{Answer, DirectAnswer, DirectSender},
     errors,
     in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
+    liveness,
     route::{Mailbox, Route},
 };
 use crate::{
@@ -74,22 +75,23 @@ impl UpstreamCall {
         };
         let lost = || self.lost();
         let rx = &mut in_flight.handle.as_mut().ok_or_else(lost)?.rx;
-        let answer = self.wait(rx, mailbox, &caller, timeout).await?;
+        let answer = self.wait(rx, mailbox, &caller, timeout).await;
+        let answer = answer.inspect_err(|error| {
+            if error.is_timeout() {
+                liveness::check(self);
+            }
+        })?;
         if let Some(why) = in_flight.complete() {
             return Err(errors::unreadable(&self.upstream, why));
         }
-        let mut result = answer.map_err(|error| {
+        let result = answer.map_err(|error| {
             if errors::ends_connection(&error) {
                 self.connection.retire();
             }
             self.failed(error)
         })?;
         self.connection.record_tools(&result);
-        result = expected.read(result, self.connection.era);
-        if self.connection.era == Era::Legacy && !expected.is_custom() {
-            results::mark_complete(&mut result);
-        }
-        Ok(McpResponse::new(result))
+        Ok(self.response(result, expected))
     }
 
     /// Sends a request without rmcp's client loop. Dropping the future cancels it at the server.
@@ -120,7 +122,7 @@ impl UpstreamCall {
             }
             errors::of_call(&self.upstream, error)
         })?;
-        Ok(McpResponse::new(expected.read(result, self.connection.era)))
+        Ok(self.response(result, expected))
     }
 
     /// Sends a request over a client that its owner serves, where only the answer arrives here.
@@ -131,6 +133,7 @@ impl UpstreamCall {
         listens: bool,
         timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
+        let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let (message, meta, caller) = self.outgoing(request);
         let mut options = PeerRequestOptions::no_options();
@@ -155,11 +158,17 @@ impl UpstreamCall {
         let coming = Box::pin(handle.await_response().map(Ok::<_, Infallible>));
         let answer = self.wait(coming, mailbox, &caller, None).await?;
         in_flight.answered = true;
-        let mut result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
-        if self.connection.era == Era::Legacy {
+        let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        Ok(self.response(result, expected))
+    }
+
+    /// Returns the response with a result of the server.
+    fn response(&self, result: ServerResult, expected: Expected) -> McpResponse {
+        let mut result = expected.read(result, self.connection.era);
+        if self.connection.era == Era::Legacy && !expected.is_custom() {
             results::mark_complete(&mut result);
         }
-        Ok(McpResponse::new(result))
+        McpResponse::new(result)
     }
 
     /// Waits for a message of the server, as long as there is a connection, and within the limit of

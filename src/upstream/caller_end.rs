@@ -77,7 +77,8 @@ impl CallerEnd {
     /// requests from the server.
     fn unanswerable(&self, request: &ServerRequest) -> ErrorData {
         let message = format!(
-            "`{}` cannot be passed on: the caller speaks a revision without requests from the server",
+            "`{}` cannot be passed on: the caller speaks a revision without requests from the \
+             server",
             server_request_method(request)
         );
         ErrorData::invalid_request(message, None)

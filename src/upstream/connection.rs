@@ -43,6 +43,8 @@ pub(super) struct Connection {
     /// revision have one.
     pub(super) direct: Option<Box<dyn DirectSender>>,
     level_is_set: AtomicBool,
+    /// `true` while the server is [checked](super::liveness).
+    pub(super) is_checked: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     lost: CancellationToken,
     end: End,
@@ -190,6 +192,7 @@ impl Connection {
             subscribed: Subscribed::default(),
             direct,
             level_is_set: AtomicBool::new(false),
+            is_checked: AtomicBool::new(false),
             runtime: tokio::runtime::Handle::current(),
             lost: handler.lost,
             end: profile.end,
@@ -284,11 +287,16 @@ impl Connection {
         self.peer.send_notification(notification).await
     }
 
-    /// Ends the connection and waits until its transport is closed.
+    /// Ends the connection and waits until its transport is closed. A connection that the client's
+    /// owner serves stays, but its calls and listens here end.
     pub(super) async fn close(&self) {
         let running = match &self.owner {
             ConnectionOwner::Upstream(running) => lock(running).take(),
-            ConnectionOwner::Foreign { .. } => None,
+            ConnectionOwner::Foreign { .. } => {
+                // The server is still told of cancellations and unsubscriptions.
+                self.routes.end_calls();
+                None
+            }
         };
         let Some(mut running) = running else { return };
         // rmcp waits for answers that are being sent, also if the server reads nothing.

@@ -1,6 +1,6 @@
 //! Lists, read item by item if they cannot be read whole.
 
-use rmcp::model::ServerResult;
+use rmcp::model::{ListToolsRequest, ServerResult};
 use serde::de::{DeserializeOwned, value::MapDeserializer};
 use serde_json::{Map, Value};
 
@@ -21,6 +21,12 @@ pub(super) fn read(
 ) -> Option<(ServerResult, Vec<UnreadableItem>)> {
     let answer = answer.as_object()?;
     listing.kind.with_types(Page { listing, answer })
+}
+
+/// Returns the tools in a list of tools that can be read.
+pub(super) fn readable_tools(answer: &Value) -> Option<ServerResult> {
+    let listing = Listing::of(&ListToolsRequest::default().into())?;
+    read(listing, answer).map(|(tools, _)| tools)
 }
 
 /// A page to read item by item.

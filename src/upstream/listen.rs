@@ -113,24 +113,28 @@ pub(super) async fn run(call: UpstreamCall, request: McpRequest) -> Result<McpRe
     }
     let acknowledgment = acknowledgment(accepted, refused, &context.id);
     let lost = || call.connection.end().explain(errors::lost(&call.upstream));
-    let back = CallerEnd::new(context.caller.clone(), context.id.clone(), call.era);
-    let mut asked = FuturesUnordered::<Forwarding<'_>>::new();
-    let tell = |notification: ServerNotification| {
+    let caller = CallerEnd::new(context.caller.clone(), context.id.clone(), call.era);
+    let mut requests = FuturesUnordered::<Forwarding<'_>>::new();
+    let deliver = |notification: ServerNotification| {
         let notification = with_subscription_id(notification, &context.id);
         Box::pin(context.caller.notify(notification))
     };
-    let mut delivering = Some(tell(acknowledgment));
+    let mut delivering = Some(deliver(acknowledgment));
     loop {
         tokio::select! {
             biased;
-            told = next(&mut delivering), if delivering.is_some() => {
-                told?;
+            delivered = next(&mut delivering), if delivering.is_some() => {
+                delivered?;
                 delivering = None;
             }
-            Some(()) = asked.next(), if !asked.is_empty() => {}
-            mail = mailbox.recv(), if delivering.is_none() => match mail {
-                Some(CallMessage::Notification(notification)) => delivering = Some(tell(*notification)),
-                Some(CallMessage::Request(request, reply)) => asked.extend(back.forward(request, reply)),
+            Some(()) = requests.next(), if !requests.is_empty() => {}
+            message = mailbox.recv(), if delivering.is_none() => match message {
+                Some(CallMessage::Notification(notification)) => {
+                    delivering = Some(deliver(*notification));
+                }
+                Some(CallMessage::Request(request, reply)) => {
+                    requests.extend(caller.forward(request, reply));
+                }
                 None => return Err(lost()),
             },
             () = call.connection.until_lost(), if call.connection.is_foreign() => {
@@ -211,8 +215,8 @@ impl Drop for Listening {
 async fn unsubscribe(call: UpstreamCall, uri: String) {
     let request = UnsubscribeRequest::new(UnsubscribeRequestParams::new(&uri));
     let request = call::own(ClientRequest::UnsubscribeRequest(request));
-    let told = tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, call.run(request)).await;
-    if !matches!(told, Ok(Ok(_))) {
+    let sent = tokio::time::timeout(UNSUBSCRIBE_TIMEOUT, call.run(request)).await;
+    if !matches!(sent, Ok(Ok(_))) {
         tracing::debug!(uri, "the server could not be told of an unsubscription");
     }
     // Another listen may have come for the resource while the server was told.

@@ -32,6 +32,7 @@ mod http;
 mod in_flight;
 mod lenient_lists;
 mod listen;
+mod liveness;
 mod multi_round;
 mod reconnect;
 mod route;

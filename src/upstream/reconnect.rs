@@ -1,4 +1,4 @@
-//! A slot holds a connection, and makes it again when it is lost.
+//! A connection that is made on demand, and again when it is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, Weak},
@@ -76,7 +76,7 @@ struct State {
     next_attempt: Option<Instant>,
     last_error: Option<Error>,
     closed: bool,
-    /// The connection of a retired slot. Calls that hold it go on.
+    /// The connection at the time of [`Reconnect::retire`]. Calls that hold it go on.
     retired: Weak<Connection>,
     closing: Option<Closing>,
 }
@@ -89,7 +89,7 @@ enum Phase {
     Ready(Arc<Connection>),
 }
 
-/// The settings of a slot.
+/// The settings of a [`Reconnect`].
 pub(super) struct ReconnectSettings {
     pub(super) name: Arc<str>,
     pub(super) backoff: Backoff,
@@ -205,7 +205,7 @@ impl Reconnect {
                 }
             };
             match this.upgrade() {
-                Some(slot) => slot.settle(connected),
+                Some(reconnect) => reconnect.settle(connected),
                 None => connected,
             }
         });
@@ -267,11 +267,13 @@ impl Reconnect {
         let this = self.this.clone();
         tokio::spawn(async move {
             lost.cancelled().await;
-            let Some(slot) = this.upgrade() else { return };
-            let mut state = slot.state();
+            let Some(reconnect) = this.upgrade() else {
+                return;
+            };
+            let mut state = reconnect.state();
             let why = match &state.phase {
                 Phase::Ready(current) if Weak::ptr_eq(&Arc::downgrade(current), &connection) => {
-                    let lost = slot.error("the connection was lost");
+                    let lost = reconnect.error("the connection was lost");
                     current.end().explain(lost.into())
                 }
                 _ => return,
@@ -279,9 +281,10 @@ impl Reconnect {
             if state.closed {
                 return;
             }
-            tracing::warn!(upstream = %slot.name, error = why.in_full(), "not connected any more");
+            let error = why.in_full();
+            tracing::warn!(upstream = %reconnect.name, error, "not connected any more");
             state.last_error = Some(why);
-            slot.lose(&mut state);
+            reconnect.lose(&mut state);
         });
     }
 
@@ -311,10 +314,12 @@ impl Reconnect {
         let this = self.this.clone();
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            let Some(slot) = this.upgrade() else { return };
-            let mut state = slot.state();
+            let Some(reconnect) = this.upgrade() else {
+                return;
+            };
+            let mut state = reconnect.state();
             if matches!(state.phase, Phase::Idle) && !state.closed {
-                drop(slot.start(&mut state));
+                drop(reconnect.start(&mut state));
             }
         });
     }

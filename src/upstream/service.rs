@@ -72,7 +72,8 @@ use crate::{
 ///   of the list are kept.
 /// - A call fails with a timeout if the server is silent for
 ///   [`request_timeout`](UpstreamBuilder::request_timeout). Default: 5 minutes. Progress, and any
-///   other message for the call, restarts the time.
+///   other message for the call, restarts the time. A server that is not reached over HTTP is then
+///   pinged. If it does not answer within 10 s either, its connection is closed and made again.
 ///
 /// # Revisions
 ///
@@ -162,7 +163,7 @@ impl Upstream {
         self.shared
             .connections
             .all()
-            .any(|slot| slot.ready().is_some())
+            .any(|connection| connection.ready().is_some())
     }
 
     /// Returns counts of the messages that were withheld since the upstream was made.
@@ -247,10 +248,20 @@ impl Upstream {
     /// that is still being connected to is killed at once. Every caller of this method waits for
     /// the same end, which takes at most 3 s.
     ///
+    /// An rmcp client that the upstream was made with ([`peer`](UpstreamBuilder::peer),
+    /// [`running`](UpstreamBuilder::running)) stays connected as long as its owner, or this
+    /// upstream, keeps it. The calls of this upstream are cancelled at the server.
+    ///
     /// To close several upstreams, await all of these futures at once.
     pub async fn close(&self) {
         self.shared.calls.close();
-        futures::future::join_all(self.shared.connections.all().map(|slot| slot.close())).await;
+        futures::future::join_all(
+            self.shared
+                .connections
+                .all()
+                .map(|connection| connection.close()),
+        )
+        .await;
     }
 }
 

@@ -6,14 +6,14 @@ use std::{
 };
 
 use axum::{body::Body, http::Method};
-use rmcp::model::ServerNotification;
+use rmcp::model::{ServerNotification, ServerResult};
 use rmcp_layers::{ErrorKind, McpRequest};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::{
     common::{recorder, said, soon, token},
-    server::{Era, Response, Seen, Server, body, done, status},
+    server::{Era, Response, Seen, Server, body, done, json_body, status},
 };
 
 fn event(id: &str, data: &str) -> String {
@@ -242,5 +242,46 @@ async fn a_request_that_was_only_accepted_fails_when_the_sessions_stream_ends_fo
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
         assert!(begun.elapsed() < Duration::from_secs(2), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_go_in_headers_however_the_list_of_tools_came() {
+    let region = json!({ "type": "string", "x-mcp-header": "Region" });
+    let schema = json!({ "type": "object", "properties": { "region": region } });
+    for unreadable in [false, true] {
+        for before in [None, Some(""), Some("id: 1\ndata:\n\n"), Some("a log line")] {
+            let mut tools = vec![json!({ "name": "act", "inputSchema": schema })];
+            if unreadable {
+                tools.push(json!({ "name": "odd", "inputSchema": null }));
+            }
+            let server = Server::serve(Era::Modern, move |seen: Seen| {
+                if seen.message["method"] != "tools/list" {
+                    let region = seen.headers.get("mcp-param-region");
+                    return json_body(200, &done(&seen.message, &format!("{region:?}")));
+                }
+                let mut list = done(&seen.message, "");
+                list["result"]["tools"] = tools.clone().into();
+                let before = match before {
+                    None => return json_body(200, &list),
+                    Some("a log line") => format!("data: {}\n\n", log("first")),
+                    Some(events) => events.to_owned(),
+                };
+                let events = format!("{before}data: {list}\n\n");
+                body(200, "text/event-stream", events)
+            });
+            let upstream = server.await.upstream(Era::Modern);
+            let list = soon("a list", upstream.clone().oneshot(McpRequest::list_tools()));
+            let list = list.await.unwrap();
+            assert!(
+                matches!(&list.result, ServerResult::ListToolsResult(list) if list.tools.len() == 1)
+            );
+            assert_eq!(upstream.unreadable().len(), usize::from(unreadable));
+            let call = McpRequest::call_tool("act")
+                .argument("region", "eu")
+                .build();
+            let sent = said(soon("a call", upstream.clone().oneshot(call)).await);
+            assert_eq!(sent, "Some(\"eu\")", "{unreadable} {before:?}");
+        }
     }
 }

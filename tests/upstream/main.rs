@@ -20,6 +20,7 @@ mod running;
 mod settings;
 mod streams;
 mod unannounced;
+mod wedged;
 mod wire;
 
 use std::{

@@ -275,3 +275,74 @@ async fn questions_and_changes_that_the_handler_passes_on_reach_the_only_caller(
     assert!(refused["error"].is_object(), "{refused}");
     drop((ann, bob));
 }
+
+#[tokio::test]
+async fn a_drain_cuts_off_the_calls_of_an_existing_client_and_leaves_the_client() {
+    for lifecycle in lifecycles() {
+        let demo = Demo::default();
+        let client = over_pipe(&demo, lifecycle).await;
+        let peer = client.peer().clone();
+        for upstream in wrapped(client) {
+            let call = McpRequest::call_tool("wait").build();
+            let call = tokio::spawn(upstream.clone().oneshot(call));
+            demo.until("a call", |seen| seen.waiting == 1).await;
+            let drained = upstream.drain(Duration::from_millis(20));
+            assert_eq!(soon("the drain", drained).await, 1);
+            let error = soon("a failure", call).await.unwrap().unwrap_err();
+            assert!(error.is_transport(), "{error}");
+            demo.until("its cancellation", |seen| seen.waiting == 0)
+                .await;
+            soon("a list", peer.list_tools(None)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_the_listens_of_an_existing_client_and_unsubscribes() {
+    let (near, mut wire) = wired_end(json!({ "resources": { "subscribe": true } }));
+    let connected = Forwarding::default().serve(near);
+    let (client, ()) = tokio::join!(connected, wire.shake_hands());
+    let upstream = Upstream::builder().running(client.unwrap());
+    let (caller, mut received) = recorder();
+    let filter = SubscriptionFilter::builder()
+        .resource_subscriptions(vec!["file:///a".to_owned()])
+        .build();
+    let params = SubscriptionsListenRequestParams::new(filter);
+    let mut listen = McpRequest::new(SubscriptionsListenRequest::new(params));
+    listen.context.caller = caller;
+    let listen = tokio::spawn(upstream.clone().oneshot(listen));
+    let subscribe = wire.read(|message| message["id"].is_number()).await;
+    assert_eq!(subscribe["method"], "resources/subscribe");
+    wire.answer(&subscribe["id"], json!({})).await;
+    soon("the acknowledgment", received.recv()).await.unwrap();
+    upstream.close().await;
+    let error = soon("the end", listen).await.unwrap().unwrap_err();
+    assert!(error.is_transport(), "{error}");
+    let unsubscribe = wire.read(|_| true).await;
+    assert_eq!(unsubscribe["method"], "resources/unsubscribe");
+    wire.answer(&unsubscribe["id"], json!({})).await;
+    // Nothing else is said: the unsubscription is not cancelled.
+    let more = tokio::time::timeout(Duration::from_secs(5), wire.read(|_| true));
+    assert!(more.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_results_of_an_existing_client_are_read_as_their_methods() {
+    let (near, mut wire) = wired_end(json!({ "tools": {} }));
+    let connected = Forwarding::default().serve(near);
+    let (client, ()) = tokio::join!(connected, wire.shake_hands());
+    let upstream = Upstream::builder().running(client.unwrap());
+    for result in [
+        json!({}),
+        json!({ "content": [], "structuredContent": null }),
+    ] {
+        let call = McpRequest::call_tool("x").build();
+        let call = tokio::spawn(upstream.clone().oneshot(call));
+        let id = wire.called().await;
+        wire.answer(&id, result.clone()).await;
+        let answer = soon("an answer", call).await.unwrap().unwrap();
+        let read = answer.as_tool_result().expect("a tool's result");
+        assert!(read.content.is_empty(), "{result}: {read:?}");
+        assert_eq!(read.structured_content, None, "{result}");
+    }
+}

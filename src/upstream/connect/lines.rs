@@ -98,10 +98,9 @@ where
         self.lines.write(message)
     }
 
-    /// With this answer rmcp forgets the request too.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
-            // rmcp forgets the request too by this.
+            // With this answer rmcp forgets the request too.
             if let Some(failed) = self.routes.next_failed() {
                 return Some(failed);
             }
@@ -111,7 +110,7 @@ where
                         return Some(named);
                     }
                 }
-                Err(broken) => self.judge(broken),
+                Err(line) => self.handle_unreadable(line),
             }
         }
     }
@@ -127,9 +126,9 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    fn judge(&mut self, UnreadableLine { kind, why }: UnreadableLine) {
+    fn handle_unreadable(&mut self, UnreadableLine { kind, why }: UnreadableLine) {
         if kind == lines::Kind::Noise {
-            tracing::debug!("a line of the server is no message, and passed over");
+            tracing::debug!("a line of the server is not a message, so it is skipped");
             return;
         }
         self.routes.counters().unreadable(&why);

@@ -1,14 +1,14 @@
 //! The relation of a message on the response of a request to that request.
 //!
 //! Over HTTP the exchange says which request an answer is for, and so does the answer's `id`. This
-//! module compares the two. An error answered_request `id` names no request answers the request that it comes
+//! module compares the two. An error whose `id` names no request answers the request that it comes
 //! back on: servers refuse so before they have read the request (JSON-RPC 2.0, section 5; MCP
 //! 2026-07-28, basic, error responses). An answer that names another request is not used.
 
 use std::fmt::Display;
 
 use rmcp::{
-    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerResult},
     transport::streamable_http_client::SseError,
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     error::retry_after_in,
+    lines::LineError,
     upstream::{
         answers::{self, Expected, number_in},
         route::Routes,
@@ -155,8 +156,6 @@ impl MessageShape {
     }
 }
 
-pub(super) const NO_MESSAGE: &str = "it is JSON, but no message of MCP";
-
 /// Returns the error that replaces an answer that cannot be read.
 pub(super) fn unreadable(why: impl Display) -> ErrorData {
     let message = format!("the server's answer cannot be read: {why}");
@@ -234,7 +233,9 @@ pub(super) fn for_request(
             Ok(event)
         }
         Some(ResponseMessage::OtherAnswer) => Ok(event_of(event, other_request(), own)),
-        Some(ResponseMessage::Unreadable) => Ok(event_of(event, unreadable(NO_MESSAGE), own)),
+        Some(ResponseMessage::Unreadable) => {
+            Ok(event_of(event, unreadable(LineError::NoMessage), own))
+        }
         _ => Ok(event),
     }
 }
@@ -249,8 +250,18 @@ pub(super) fn keep_result(mut event: Sse, routes: &Routes) -> Sse {
     event
 }
 
+/// Keeps a result that could not be read as its method's, so that rmcp finds the readable part of a
+/// list of tools in its place.
+pub(super) fn keep_custom_result(answer: &mut ServerJsonRpcMessage, routes: &Routes) {
+    if let JsonRpcMessage::Response(response) = answer
+        && let ServerResult::CustomResult(_) = &response.result
+    {
+        routes.keep_result(&response.id, &mut response.result);
+    }
+}
+
 /// Returns the text of an answer for rmcp. The result of a call bypasses rmcp's union: the text has
-/// an empty result in its place.
+/// [another](Expected::result_for_rmcp) in its place.
 fn for_rmcp(mut answer: ServerJsonRpcMessage, routes: Option<&Routes>) -> Option<String> {
     if let JsonRpcMessage::Response(response) = &mut answer
         && let Some(routes) = routes

@@ -102,7 +102,8 @@ impl Client {
         };
         match token {
             Some(token) if HeaderValue::from_str(&token).is_err() => {
-                Err(unsent("the bearer token is not a header value: has it a line's end?").into())
+                let why = "the bearer token is not a header value; remove line ends from it";
+                Err(unsent(why).into())
             }
             token => Ok(token),
         }
@@ -193,7 +194,7 @@ impl StreamableHttpClient for Client {
         let auth_header = self.bearer(auth_header).await?;
         let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
         let own = exchange::expected_answer(&message);
-        match address.post(&message, limits).await? {
+        let mut posted = match address.post(&message, limits).await? {
             StreamableHttpPostResponse::Sse(stream, session_id) => {
                 let stream = match (own, &self.routes) {
                     (Some((id, _)), Some(routes)) => {
@@ -202,16 +203,22 @@ impl StreamableHttpClient for Client {
                     _ => stream,
                 };
                 let own = own.map(|(id, expected)| (id.clone(), expected));
-                Ok(answer_at_once(stream, session_id, own, self.routes.clone()).await)
+                answer_at_once(stream, session_id, own, self.routes.clone()).await
             }
             StreamableHttpPostResponse::Accepted
                 if own.is_some()
                     && (session_id.is_none() || !self.session.expect_answers().await) =>
             {
-                Err(no_stream())
+                return Err(no_stream());
             }
-            other => Ok(other),
+            other => other,
+        };
+        if let StreamableHttpPostResponse::Json(answer, _) = &mut posted
+            && let Some(routes) = &self.routes
+        {
+            answer::keep_custom_result(answer, routes);
         }
+        Ok(posted)
     }
 
     async fn delete_session(

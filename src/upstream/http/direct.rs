@@ -41,13 +41,16 @@ use super::{
     failure::{HttpError, HttpResult},
     response_stream::{drain, drain_before_answer},
 };
-use crate::protocol::outgoing::trim_request;
-use crate::upstream::{
-    answers::Expected,
-    call::CLIENT_CAPABILITIES,
-    connection::Handshake,
-    direct::{Answer, AnswerStream, DirectAnswer, DirectSender},
-    route::Routes,
+use crate::{
+    lines::LineError,
+    protocol::outgoing::trim_request,
+    upstream::{
+        answers::Expected,
+        call::CLIENT_CAPABILITIES,
+        connection::Handshake,
+        direct::{Answer, AnswerStream, DirectAnswer, DirectSender},
+        route::Routes,
+    },
 };
 
 /// The first id of direct calls. rmcp counts its own from zero.
@@ -360,7 +363,7 @@ fn answered(message: ServerJsonRpcMessage) -> Answer {
 
 /// Returns the outcome for an answer that is not an MCP message.
 fn no_message() -> Answer {
-    let error = answer::unreadable(answer::NO_MESSAGE);
+    let error = answer::unreadable(LineError::NoMessage);
     Err(ServiceError::McpError(error))
 }
 

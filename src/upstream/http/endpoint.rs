@@ -165,13 +165,13 @@ impl HttpEndpoint {
 
     fn config(&self) -> Result<StreamableHttpClientTransportConfig, ConfigError> {
         // The error does not quote the URL, which may hold credentials.
-        let url = Url::parse(&self.url)
-            .map_err(|error| refuse("url", format!("the URL is malformed: {error}")))?;
+        let url = Url::parse(&self.url).map_err(|error| {
+            let reason = format!("the URL is malformed: {error}; give an absolute http:// URL");
+            refuse("url", reason)
+        })?;
         if !matches!(url.scheme(), "http" | "https") {
-            let reason = format!(
-                "the URL is neither http:// nor https://, but {}:",
-                url.scheme()
-            );
+            let scheme = url.scheme();
+            let reason = format!("the scheme is `{scheme}`; give an http:// or https:// URL");
             return Err(refuse("url", reason));
         }
         if self.client.is_none()
@@ -182,20 +182,21 @@ impl HttpEndpoint {
         if let Some(token) = &self.bearer
             && HeaderValue::from_str(token).is_err()
         {
-            let reason = "the bearer token is not a header value: has it a line's end?";
+            let reason = "the token is not a header value; remove line ends and control characters";
             return Err(refuse("bearer", reason));
         }
         let mut headers = HashMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
             let refuse = |reason| refuse(format!("header[{name}]"), reason);
-            let header: HeaderName = name
-                .parse()
-                .map_err(|_| refuse("the name is not a header name"))?;
+            let header: HeaderName = name.parse().map_err(|_| {
+                refuse("the name is not a header name; use letters, digits and hyphens")
+            })?;
             if RESERVED.contains(&header.as_str()) {
                 return Err(refuse("the header is MCP's own; remove it"));
             }
-            let mut value = HeaderValue::from_str(value)
-                .map_err(|_| refuse("the value is not a header value: has it a line's end?"))?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| {
+                refuse("it is not a header value; remove line ends and control characters")
+            })?;
             value.set_sensitive(true);
             headers.insert(header, value);
         }

@@ -12,7 +12,10 @@ use rmcp::{
 };
 
 use super::answer::{self, ResponseMessage, message_in, response_message, text_of};
-use crate::upstream::{answers::Expected, route::Routes};
+use crate::{
+    lines::LineError,
+    upstream::{answers::Expected, route::Routes},
+};
 
 /// The text in the data of every event with a notification.
 const NOTIFICATION: &[u8] = b"\"notifications/";
@@ -77,7 +80,7 @@ pub(super) async fn answer_at_once(
     let answer = match said {
         Some(ResponseMessage::Answer { message, .. }) => message,
         Some(ResponseMessage::OtherAnswer) => error(answer::other_request()),
-        Some(ResponseMessage::Unreadable) => error(answer::unreadable(answer::NO_MESSAGE)),
+        Some(ResponseMessage::Unreadable) => error(answer::unreadable(LineError::NoMessage)),
         Some(ResponseMessage::Other(_)) | None => {
             let whole = stream::iter(first).chain(stream);
             let addressed =

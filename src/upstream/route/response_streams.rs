@@ -34,13 +34,17 @@ impl Routes {
         self.table().expected(id)
     }
 
-    /// Keeps the result of a call until rmcp passes on its answer, and leaves an empty one in its
-    /// place.
+    /// Keeps the result of a call until rmcp passes on its answer, and leaves
+    /// [another](Expected::result_for_rmcp) in its place.
     pub(in crate::upstream) fn keep_result(&self, id: &RequestId, result: &mut ServerResult) {
+        let Some(expected) = self.expected(id) else {
+            return;
+        };
+        let replacement = expected.result_for_rmcp(result);
         let mut table = self.table();
         let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
         if let Some((_, route)) = route {
-            let kept = std::mem::replace(result, ServerResult::empty(()));
+            let kept = std::mem::replace(result, replacement);
             route.stream.result = Some(Box::new(kept));
         }
     }

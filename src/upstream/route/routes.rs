@@ -197,11 +197,16 @@ impl Routes {
         self.table().listeners.remove(&order);
     }
 
-    /// Ends every call by closing its mailbox: the connection is lost.
+    /// Ends every call by closing its mailbox, and takes no more: the connection is lost.
     pub(in crate::upstream) fn close(&self) {
-        let lost = {
+        self.table().closed = true;
+        self.end_calls();
+    }
+
+    /// Ends every call and listen by closing its mailbox.
+    pub(in crate::upstream) fn end_calls(&self) {
+        let ended = {
             let mut table = self.table();
-            table.closed = true;
             (
                 std::mem::take(&mut table.routes),
                 std::mem::take(&mut table.listeners),
@@ -210,7 +215,7 @@ impl Routes {
                 std::mem::take(&mut table.deferred),
             )
         };
-        drop(lost);
+        drop(ended);
     }
 
     /// Ends the listens that take the connection's own notifications.

@@ -194,7 +194,7 @@ impl Table {
     }
 
     /// Returns the mailbox of the connection's only caller. Returns `None` if the caller cannot be
-    /// destination yet.
+    /// reached yet.
     fn admit_to_only_caller(
         &mut self,
     ) -> Result<Option<(mpsc::Sender<CallMessage>, Scope)>, ErrorData> {
@@ -232,7 +232,7 @@ impl Table {
 }
 
 impl Admission {
-    /// Asks the request, and returns the caller's answer.
+    /// Forwards the request, and returns the caller's answer.
     pub(in crate::upstream) async fn forward(
         mut self,
         routes: &Arc<Routes>,
