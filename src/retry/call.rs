@@ -128,9 +128,13 @@ impl Call {
             biased;
             () = cancellation.cancelled() => {
                 *answer = Err(Error::cancelled("the caller cancelled the request between two attempts"));
+                self.give_up(&stack.shared, GivenUp::Cancelled, Some(again.method()));
                 return None;
             }
-            () = reached(again.context.deadline) => return None,
+            () = reached(again.context.deadline) => {
+                self.give_up(&stack.shared, GivenUp::Deadline, Some(again.method()));
+                return None;
+            }
             ready = ready => if let Err(error) = ready {
                 *answer = Err(error.into());
                 return None;
