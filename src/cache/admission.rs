@@ -17,11 +17,12 @@ use super::{
     remote::Generations,
     rules::cache_hints,
     single_flight::{Leader, Phase},
-    state::{Answer, Core},
+    state::Core,
     status::report,
 };
 use crate::{
     Audience, CacheStatus, CallContext, Error, McpResponse, Outcome, protocol::methods::Method,
+    response::CallResult,
 };
 
 impl Core {
@@ -30,9 +31,9 @@ impl Core {
         &self,
         lead: Leader,
         plan: &Plan,
-        answer: Answer,
+        answer: CallResult,
         fetched: &Fetched<'_>,
-    ) -> Answer {
+    ) -> CallResult {
         match answer {
             Ok(response) => Ok(self.complete(lead, plan, response, fetched)),
             Err(error) => {

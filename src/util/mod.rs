@@ -15,6 +15,7 @@ pub(crate) mod log_limit;
 #[cfg(any(feature = "cache", feature = "retry"))]
 pub(crate) mod metrics;
 pub(crate) mod panics;
+pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
