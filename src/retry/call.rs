@@ -19,7 +19,7 @@ use crate::{
     context::next_id,
     protocol::methods::{Effect, Method},
     response::CallResult,
-    util::{metrics::count, text::hex},
+    util::{deadline::reached, metrics::count, text::hex},
 };
 
 pub(super) struct Call {
@@ -281,14 +281,6 @@ impl Call {
             response.report.attempts = self.attempt;
         }
         answer
-    }
-}
-
-/// Completes at `end`, or never if there is none.
-async fn reached(end: Option<Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
     }
 }
 

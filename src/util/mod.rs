@@ -1,6 +1,7 @@
 //! Helpers that know nothing of the protocol.
 
 pub(crate) mod backoff;
+pub(crate) mod deadline;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 #[cfg(any(
