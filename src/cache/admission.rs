@@ -38,8 +38,8 @@ impl Core {
             Ok(response) => Ok(self.complete(lead, plan, response, fetched)),
             Err(error) => {
                 let rules = &self.shared.rules;
-                let told = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
-                lead.end(Phase::Failed(told.then(|| error.clone())));
+                let is_shared = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
+                lead.end(Phase::Failed(is_shared.then(|| error.clone())));
                 match fetched.stale {
                     Some(stale) if self.may_serve_stale(plan, stale, &error) => {
                         Ok(self.serve_stale(stale, Instant::now()))

@@ -24,8 +24,8 @@ where
                     panic = message(&*panic),
                     "a request's handler or layer panicked"
                 );
-                let said = "the server failed unexpectedly on this request; its log says more";
-                Err(ErrorData::internal_error(said, None).into())
+                let message = "the server failed unexpectedly on this request; its log says more";
+                Err(ErrorData::internal_error(message, None).into())
             }
         })
 }

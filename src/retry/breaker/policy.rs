@@ -85,15 +85,16 @@ impl CircuitBreakerPolicy {
         self
     }
 
-    /// Sets the rate of failed calls in the [window](Self::rate_window) that opens the breaker, such as 0.5
-    /// for every second call. Default: none.
+    /// Sets the rate of failed calls in the [window](Self::rate_window) that opens the breaker,
+    /// such as 0.5 for every second call. Default: none.
     #[must_use]
     pub fn failure_rate(mut self, rate: f64) -> Self {
         self.failure_rate = Some(rate);
         self
     }
 
-    /// Sets the rate of slow calls in the [window](Self::rate_window) that opens the breaker. Default: none.
+    /// Sets the rate of slow calls in the [window](Self::rate_window) that opens the breaker.
+    /// Default: none.
     ///
     /// A call is slow if it took at least `after`, whether it failed or not. A slow probe is a
     /// failure.
