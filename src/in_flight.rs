@@ -24,11 +24,19 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// Counts a request until the token is dropped. Returns `None` if no more requests are taken.
     pub(crate) fn enter(&self, request: &McpRequest) -> Option<TaskTrackerToken> {
-        let token = match request.is_listen() {
-            true => self.listens.token(),
-            false => self.calls.token(),
-        };
-        // The token comes first, so that a drain that begins now waits for this call.
+        match request.is_listen() {
+            true => self.admit(self.listens.token()),
+            false => self.enter_call(),
+        }
+    }
+
+    /// Counts a call, as [`enter`](Self::enter) does.
+    pub(crate) fn enter_call(&self) -> Option<TaskTrackerToken> {
+        self.admit(self.calls.token())
+    }
+
+    /// The token comes first, so that a drain that begins now waits for the call.
+    fn admit(&self, token: TaskTrackerToken) -> Option<TaskTrackerToken> {
         (!self.is_draining()).then_some(token)
     }
 

@@ -21,6 +21,9 @@ use crate::{CallReport, Error, error::retry_after_in};
 #[derive(Clone, Debug)]
 pub struct McpResponse(Box<ResponseParts>);
 
+/// The result of a call down a stack.
+pub(crate) type CallResult = Result<McpResponse, Error>;
+
 /// The parts of an [`McpResponse`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -7,7 +7,7 @@ use std::{
 use futures::future::BoxFuture;
 use tower::{Service, ServiceExt, util::BoxCloneService};
 
-use crate::{Error, McpRequest, McpResponse, util::lock};
+use crate::{Error, McpRequest, McpResponse, response::CallResult, util::lock};
 
 /// A stack: a [`Service`] from [`McpRequest`] to [`McpResponse`].
 ///
@@ -149,7 +149,7 @@ impl fmt::Debug for BoxStack {
 impl Service<McpRequest> for BoxStack {
     type Response = McpResponse;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<McpResponse, Error>>;
+    type Future = BoxFuture<'static, CallResult>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.get_mut().poll_ready(cx)

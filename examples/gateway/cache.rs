@@ -60,7 +60,10 @@ impl Cache {
         let names = [
             ("max_bytes", "max_mib"),
             ("time_to_live", "ttl_secs"),
-            ("cache_tool", "the key `tools`"),
+            ("name tools by cache_tool", "name tools in `tools`"),
+            ("cache_tool_for", "tools"),
+            ("cache_tool", "tools"),
+            ("cache_method", "methods"),
             (
                 "call clear_never_cache first if that is wrong",
                 "take it out of one of the two",

@@ -75,8 +75,13 @@ impl RetryConfig {
         }
         let layer = layer.policy(policy).build();
         let names = [
+            (
+                "for retries without delays, use Strategy::Immediate",
+                "give at least 1",
+            ),
             ("base_delay", "base_delay_ms"),
             ("max_delay", "max_delay_ms"),
+            ("`budget`: min_per_second", "`budget_per_sec`: it"),
         ];
         layer.map_err(|error| in_the_files_words("retry", error, &names).into())
     }

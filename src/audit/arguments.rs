@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::AuditError;
-use crate::util::glob;
+use crate::util::{glob, text::hex};
 
 /// Limits of recorded arguments: the nesting depth, and the bytes of a string and of a key.
 const MAX_DEPTH: usize = 16;
@@ -197,16 +197,6 @@ pub(super) fn hash(value: &impl Serialize) -> Option<String> {
     let mut hasher = Hasher(Sha256::new());
     serde_json_canonicalizer::to_writer(value, &mut hasher).ok()?;
     Some(format!("sha256:{}", hex(&hasher.0.finalize())))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 /// Estimates the size as JSON, and stops counting above `LARGE`.

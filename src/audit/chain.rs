@@ -12,7 +12,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{AuditError, AuditRecord, arguments::hex, record::utc};
+use super::{AuditError, AuditRecord, record::utc};
+use crate::util::text::hex;
 
 /// The `prev` hash of the first line of a log.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -9,9 +9,7 @@ use futures::future::BoxFuture;
 use pin_project_lite::pin_project;
 
 use super::entry::Entry;
-use crate::{Error, McpResponse};
-
-type Answer = Result<McpResponse, Error>;
+use crate::{Error, McpResponse, response::CallResult};
 
 pin_project! {
     /// The future of [`Audit`](super::Audit). It allocates only if the call has to wait for room in
@@ -26,7 +24,7 @@ pin_project! {
     #[project = Projected]
     enum State<F> {
         Running { #[pin] call: F, entry: Entry },
-        Waiting { call: BoxFuture<'static, Answer> },
+        Waiting { call: BoxFuture<'static, CallResult> },
     }
 }
 
@@ -37,7 +35,7 @@ impl<F> AuditFuture<F> {
         }
     }
 
-    pub(super) fn waiting(call: impl Future<Output = Answer> + Send + 'static) -> Self {
+    pub(super) fn waiting(call: impl Future<Output = CallResult> + Send + 'static) -> Self {
         Self {
             state: State::Waiting {
                 call: Box::pin(call),
@@ -55,9 +53,9 @@ where
     F: Future<Output = Result<McpResponse, E>>,
     E: Into<Error>,
 {
-    type Output = Answer;
+    type Output = CallResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallResult> {
         match self.project().state.project() {
             Projected::Running { call, entry } => {
                 let answer = ready_or_pending!(entry.poll_call(|| call.poll(cx)));

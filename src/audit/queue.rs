@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
@@ -18,15 +18,13 @@ use super::{
     handle::SinkStats,
     sink::{Durability, SinkOptions, WhenFull},
 };
-use crate::{Error, Refusal, util::lock};
+use crate::{Error, Refusal, util::log_limit::LogLimit};
 
 /// The first and the longest wait of the thread after a failure.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Limit of attempts for a record once the log is closing.
 const LAST_TRIES: u32 = 3;
-/// Minimum time between two warnings of a sink.
-const WARN_EVERY: Duration = Duration::from_secs(1);
 
 /// The sending side of a sink: reserves places and sends records.
 pub(super) struct Queue {
@@ -59,23 +57,13 @@ struct State {
     /// `true` once no new calls come: records that cannot be written are no longer retried for
     /// ever.
     closing: AtomicBool,
-    warned: Mutex<Option<Instant>>,
+    warnings: LogLimit,
 }
 
 impl State {
-    /// Returns `true` if a warning is due, and starts the next interval.
-    fn may_warn(&self) -> bool {
-        let mut warned = lock(&self.warned);
-        let due = warned.is_none_or(|last| last.elapsed() >= WARN_EVERY);
-        if due {
-            *warned = Some(Instant::now());
-        }
-        due
-    }
-
     fn drop_one(&self, sink: &str) {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.may_warn() {
+        if self.warnings.count(1).is_some() {
             tracing::warn!(sink, dropped, "audit records are dropped");
         }
     }
@@ -83,7 +71,7 @@ impl State {
     fn failed_once(&self, sink: &str, error: &io::Error) {
         let failed = self.failed.fetch_add(1, Ordering::Relaxed) + 1;
         self.failing.store(true, Ordering::Release);
-        if self.may_warn() {
+        if self.warnings.count(1).is_some() {
             tracing::error!(sink, failed, %error, "audit records cannot be written");
         }
     }

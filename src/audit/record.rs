@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{Decision, Outcome, Principal};
+use crate::{Decision, Outcome, Principal, util::text::start_of};
 
 /// Limit of a name, a subject, an issuer or a reason in a record, in bytes. Longer text is cut and
 /// followed by its original length.
@@ -127,14 +127,10 @@ impl AuditPrincipal {
 
 /// Returns at most `max` bytes of `text`, followed by the original length if it was cut.
 pub(super) fn cut(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
+    match text.len() {
+        length if length <= max => text.to_owned(),
+        length => format!("{}…[{length} bytes]", start_of(text, max)),
     }
-    let mut end = max;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…[{} bytes]", &text[..end], text.len())
 }
 
 /// Returns the request id with its length bounded.

@@ -24,6 +24,7 @@ use crate::{
         results,
         target::TargetKind,
     },
+    response::CallResult,
 };
 
 /// Limit of the age of an authentication by the HTTP companion. It usually is milliseconds old, but
@@ -38,8 +39,6 @@ pub struct Auth<S> {
 
 /// No scope would help.
 const NONE: [&str; 0] = [];
-
-type Answer = Result<McpResponse, Error>;
 
 impl<S> Auth<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
@@ -62,7 +61,7 @@ impl<S> fmt::Debug for Auth<S> {
 impl<S: Stack> Service<McpRequest> for Auth<S> {
     type Response = McpResponse;
     type Error = Error;
-    type Future = BoxFuture<'static, Answer>;
+    type Future = BoxFuture<'static, CallResult>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -403,7 +402,7 @@ impl Guard {
     async fn watch<E: Into<Error>>(
         self,
         call: impl Future<Output = Result<McpResponse, E>>,
-    ) -> Answer {
+    ) -> CallResult {
         let Some(visibility) = &self.visibility else {
             return call.await.map_err(Into::into);
         };

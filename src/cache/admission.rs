@@ -17,11 +17,12 @@ use super::{
     remote::Generations,
     rules::cache_hints,
     single_flight::{Leader, Phase},
-    state::{Answer, Core},
+    state::Core,
     status::report,
 };
 use crate::{
     Audience, CacheStatus, CallContext, Error, McpResponse, Outcome, protocol::methods::Method,
+    response::CallResult,
 };
 
 impl Core {
@@ -30,15 +31,15 @@ impl Core {
         &self,
         lead: Leader,
         plan: &Plan,
-        answer: Answer,
+        answer: CallResult,
         fetched: &Fetched<'_>,
-    ) -> Answer {
+    ) -> CallResult {
         match answer {
             Ok(response) => Ok(self.complete(lead, plan, response, fetched)),
             Err(error) => {
                 let rules = &self.shared.rules;
-                let told = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
-                lead.end(Phase::Failed(told.then(|| error.clone())));
+                let is_shared = rules.share_errors && !error.is_cancelled() && !error.is_timeout();
+                lead.end(Phase::Failed(is_shared.then(|| error.clone())));
                 match fetched.stale {
                     Some(stale) if self.may_serve_stale(plan, stale, &error) => {
                         Ok(self.serve_stale(stale, Instant::now()))

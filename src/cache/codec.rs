@@ -13,7 +13,7 @@ use super::{
     entry::{Entry, Subject},
     remote::Generations,
 };
-use crate::store::Stored;
+use crate::{store::Stored, util::text::hex};
 
 const VERSION: &[u8; 4] = b"rlc1";
 const DIGEST: usize = 32;
@@ -31,12 +31,7 @@ pub(super) struct StoredEntry {
 
 /// Returns the store key of an entry.
 pub(super) fn store_key(subject: &Subject) -> Vec<u8> {
-    let mut name = b"a:".to_vec();
-    for byte in Sha256::digest(&*subject.key.bytes) {
-        let digit = |half: u8| char::from_digit(u32::from(half), 16).map_or(b'0', |c| c as u8);
-        name.extend([digit(byte >> 4), digit(byte & 15)]);
-    }
-    name
+    format!("a:{}", hex(&Sha256::digest(&*subject.key.bytes))).into_bytes()
 }
 
 /// Encodes an entry for the store.

@@ -16,11 +16,11 @@ use super::{
     plan::Plan,
     remote::Lookup,
     single_flight::{Follower, Join, Leader, Phase},
-    state::{Answer, Core},
+    state::Core,
 };
 use crate::{
     Audience, CacheStatus, CallContext, Error, McpRequest, McpResponse, caller::Era,
-    protocol::methods::Method,
+    protocol::methods::Method, response::CallResult,
 };
 
 /// A call that has no entry in memory.
@@ -37,7 +37,7 @@ impl Call {
         inner: S,
         request: McpRequest,
         key: (Key, Audience),
-    ) -> Answer
+    ) -> CallResult
     where
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,
@@ -114,7 +114,7 @@ impl Call {
     }
 
     /// Fetches the response.
-    pub(super) async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Leader) -> Answer
+    pub(super) async fn lead<S>(self, inner: S, mut request: McpRequest, lead: Leader) -> CallResult
     where
         S: Service<McpRequest, Response = McpResponse>,
         S::Error: Into<Error>,

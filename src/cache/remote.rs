@@ -32,7 +32,7 @@ use super::{
 use crate::{
     Audience,
     store::{Store, StoreError, Stored},
-    util::{lock, metrics::count},
+    util::{lock, log_limit::LogLimit, metrics::count},
 };
 
 /// Time for which the store is not used after a failure.
@@ -69,13 +69,13 @@ pub(super) struct Remote {
     patience: Duration,
     writes: Arc<Semaphore>,
     failures: AtomicU64,
+    warnings: LogLimit,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     paused_until: Option<Instant>,
-    warned: Option<Instant>,
     groups: [Generation; COUNT],
 }
 
@@ -103,6 +103,7 @@ impl Remote {
             patience,
             writes: Arc::new(Semaphore::new(MAX_WRITES)),
             failures: AtomicU64::new(0),
+            warnings: LogLimit::every(WARNING_INTERVAL),
             state: Mutex::default(),
         }
     }
@@ -132,15 +133,8 @@ impl Remote {
         };
         self.failures.fetch_add(1, Ordering::Relaxed);
         count!(cache.store_failures, 1_u64);
-        let now = Instant::now();
-        let mut state = self.state();
-        state.paused_until = now.checked_add(PAUSE_AFTER_FAILURE);
-        let warned = state.warned.is_some_and(|at| now < at + WARNING_INTERVAL);
-        if !warned {
-            state.warned = Some(now);
-        }
-        drop(state);
-        if !warned {
+        self.state().paused_until = Instant::now().checked_add(PAUSE_AFTER_FAILURE);
+        if self.warnings.count(1).is_some() {
             tracing::warn!(%error, "the shared store failed, and is not used for a while");
         }
         None

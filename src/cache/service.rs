@@ -22,12 +22,12 @@ use super::{
     plan::Plan,
     rules::cacheable,
     single_flight::Join,
-    state::{Answer, Core, Shared, StartedTasks},
+    state::{Core, Shared, StartedTasks},
     watched_resources::WatchedResources,
 };
 use crate::{
     Audience, CacheStatus, Error, McpRequest, McpResponse, Stack, context::tool_hints::KnownHints,
-    protocol::methods::Method,
+    protocol::methods::Method, response::CallResult,
 };
 
 /// The service of a [`CacheLayer`](super::CacheLayer).
@@ -91,7 +91,7 @@ where
 {
     type Response = McpResponse;
     type Error = Error;
-    type Future = Either<Ready<Answer>, BoxFuture<'static, Answer>>;
+    type Future = Either<Ready<CallResult>, BoxFuture<'static, CallResult>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -155,7 +155,10 @@ impl<S> Cache<S>
 where
     S: Stack,
 {
-    fn pass(&self, request: McpRequest) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
+    fn pass(
+        &self,
+        request: McpRequest,
+    ) -> Either<Ready<CallResult>, BoxFuture<'static, CallResult>> {
         let inner = self.inner.clone();
         Either::Right(Box::pin(inner.oneshot(request).map_err(Into::into)))
     }
@@ -166,7 +169,7 @@ where
         method: Method,
         request: McpRequest,
         audience: Audience,
-    ) -> Either<Ready<Answer>, BoxFuture<'static, Answer>> {
+    ) -> Either<Ready<CallResult>, BoxFuture<'static, CallResult>> {
         self.core.count(Event::Bypass, method);
         if method != Method::ListTools {
             return self.pass(request);
@@ -265,7 +268,7 @@ async fn list_uncached<S>(
     inner: S,
     request: McpRequest,
     audience: Audience,
-) -> Answer
+) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,

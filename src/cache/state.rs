@@ -26,7 +26,7 @@ use super::{
     watched_resources::WatchedResources,
 };
 use crate::{
-    Audience, Error, McpRequest, McpResponse, ToolHints,
+    Audience, McpRequest, McpResponse, ToolHints,
     context::tool_hints::{Asked, KnownHints},
     protocol::{methods::Method, notifications::Change},
     util::lock,
@@ -37,8 +37,6 @@ const MAX_UNSHARED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1_023);
 const UNSHARED_FOR: Duration = Duration::from_secs(10);
 /// Maximum number of background fetches at once. Beyond it, the next request tries again.
 const MAX_REFRESHES: usize = 64;
-
-pub(super) type Answer = Result<McpResponse, Error>;
 
 /// State of all stacks under one layer and of its handles.
 pub(super) struct Shared {

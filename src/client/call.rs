@@ -10,9 +10,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     McpClient,
     call_sink::{CallSink, Recipient},
-    timeouts::{end_of, reached},
 };
-use crate::{CallContext, Error, McpRequest, Stack, context::next_id};
+use crate::{
+    CallContext, Error, McpRequest, Stack,
+    context::next_id,
+    util::deadline::{end_of, reached},
+};
 
 /// The options of one call.
 pub(super) struct CallOptions {

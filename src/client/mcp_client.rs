@@ -13,13 +13,15 @@ use super::{
     call::{CallOptions, ClientCall},
     call_sink::{CallSink, Recipient},
     handler::ErasedHandler,
-    timeouts::{end_of, reached},
 };
 use crate::{
     Caller, Error, McpRequest, McpResponse, Stack,
     caller::Session,
     protocol,
-    util::{lock, panics},
+    util::{
+        deadline::{end_of, reached},
+        lock, panics,
+    },
 };
 
 /// The client end of a stack: typed calls into it.

@@ -74,17 +74,3 @@ impl Drop for HandlingGuard<'_> {
         self.0.handling.fetch_sub(1, Ordering::AcqRel);
     }
 }
-
-/// Returns the end of a call that may take `limit`. Returns `None` without a limit, and if the end
-/// is beyond the range of the clock.
-pub(super) fn end_of(limit: Option<Duration>) -> Option<Instant> {
-    Instant::now().checked_add(limit?)
-}
-
-/// Completes at `end`; never without one.
-pub(super) async fn reached(end: Option<Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
-    }
-}

@@ -111,7 +111,7 @@ impl Visibility for MemberVisibility {
     }
 
     fn admits(&self, tool: &str, call: &McpRequest) -> Result<(), Error> {
-        // OutwardNames, too, the version is written after the name.
+        // An outward name has the version at its end, too.
         let (base, version) = versioned(tool);
         let (name, other) = self.outside.outward(self.outside.tools.as_deref(), base);
         for name in [Some(name), other].into_iter().flatten() {

@@ -1,10 +1,6 @@
 //! The opening of a listen.
 
-use std::{
-    future::{pending, ready},
-    sync::Mutex,
-    time::Duration,
-};
+use std::{future::ready, sync::Mutex, time::Duration};
 
 use futures::future::BoxFuture;
 use rmcp::model::{SubscriptionFilter, SubscriptionsAcknowledgedNotification};
@@ -14,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{RefusedSubscriptions, request};
 use crate::{
     CallContext, Error, McpRequest, McpResponse,
-    util::{lock, panics},
+    util::{deadline, lock, panics},
 };
 
 /// The time limit for the acknowledgment of a listen that a layer or an end opens.
@@ -74,12 +70,7 @@ where
         let _cancel = cancel;
         call.await.map(drop)
     });
-    let timeout = async {
-        match within {
-            Some(within) => tokio::time::sleep(within).await,
-            None => pending().await,
-        }
-    };
+    let deadline = deadline::end_of(within);
     tokio::select! {
         biased;
         Ok(acknowledgment) = &mut acknowledged => Ok(OpenListen::new(acknowledgment, call)),
@@ -90,6 +81,6 @@ where
                 Error::cancelled("the listen ended before it was acknowledged")
             })),
         },
-        () = timeout => Err(Error::timeout(within.unwrap_or_default())),
+        () = deadline::reached(deadline) => Err(Error::timeout(within.unwrap_or_default())),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     methods::{self, Method},
 };
 
-use crate::util::lock;
+use crate::util::{lock, text};
 
 /// The maximum number of reported items of one list. Further items are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
@@ -54,11 +54,7 @@ impl fmt::Display for UnreadableItem {
 
 /// The part of a server's text that is reported.
 pub(crate) fn cut(mut text: String) -> String {
-    let mut end = MAX_TEXT.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    text.truncate(text::boundary(&text, MAX_TEXT));
     text
 }
 

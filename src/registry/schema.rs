@@ -6,6 +6,8 @@ use jsonschema::Validator;
 use rmcp::model::JsonObject;
 use serde_json::Value;
 
+use crate::util::text::boundary;
+
 /// Maximum depth of a schema, and maximum number of its values. Each call walks the schema, so
 /// callers could cause high costs (MCP 2026-07-28, "Composition-Keyword Resource Use").
 const MAX_DEPTH: usize = 64;
@@ -76,9 +78,8 @@ fn shortened(mut message: String) -> String {
     if message.len() <= MAX_FAILURE_BYTES {
         return message;
     }
-    let end_of = |from: &str, at: usize| (0..=at).rev().find(|&at| from.is_char_boundary(at));
-    let head = end_of(&message, MAX_FAILURE_BYTES / 2).unwrap_or(0);
-    let tail = end_of(&message, message.len() - MAX_FAILURE_BYTES / 2).unwrap_or(message.len());
+    let head = boundary(&message, MAX_FAILURE_BYTES / 2);
+    let tail = boundary(&message, message.len() - MAX_FAILURE_BYTES / 2);
     message.replace_range(head..tail, " … ");
     message
 }

@@ -21,7 +21,10 @@ use super::{
     tool::tool_error,
     version::{DEPRECATED_META_KEY, VERSION_META_KEY},
 };
-use crate::{Error, McpRequest, McpResponse, Outcome, Stack, protocol::results, util::panics};
+use crate::{
+    Error, McpRequest, McpResponse, Outcome, Stack, protocol::results, response::CallResult,
+    util::panics,
+};
 
 /// The service of a [`RegistryLayer`](super::RegistryLayer).
 ///
@@ -31,8 +34,6 @@ pub struct Registry<S> {
     shared: Arc<Shared>,
     inner: S,
 }
-
-type Answer = Result<McpResponse, Error>;
 
 impl<S> Registry<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
@@ -58,7 +59,7 @@ where
 {
     type Response = McpResponse;
     type Error = Error;
-    type Future = BoxFuture<'static, Answer>;
+    type Future = BoxFuture<'static, CallResult>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -82,7 +83,7 @@ where
 }
 
 /// Returns the inner stack's discovery result with the `tools` capability added.
-async fn discover<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+async fn discover<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
@@ -107,7 +108,7 @@ where
 
 /// Returns the registered tools and the inner stack's first page. A later page is the inner stack's
 /// alone.
-async fn list<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+async fn list<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
@@ -148,7 +149,7 @@ fn has_cursor(request: &McpRequest) -> bool {
     }
 }
 
-async fn call_tool<S>(shared: Arc<Shared>, inner: S, mut request: McpRequest) -> Answer
+async fn call_tool<S>(shared: Arc<Shared>, inner: S, mut request: McpRequest) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse> + Clone,
     S::Error: Into<Error>,
@@ -178,7 +179,7 @@ where
     answer
 }
 
-async fn call_named<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+async fn call_named<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
@@ -202,7 +203,7 @@ fn called(request: &McpRequest) -> &str {
     request.as_tool_call().map_or("", |call| &call.name)
 }
 
-async fn call_inner<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> Answer
+async fn call_inner<S>(shared: Arc<Shared>, inner: S, request: McpRequest) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,
@@ -220,7 +221,7 @@ where
     }
 }
 
-async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpRequest) -> Answer {
+async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpRequest) -> CallResult {
     let (tool, parts) = (&entry.tool, entry.tool.parts());
     let name = tool.name();
     if let Some(reason) = entry.monitor.down() {
@@ -298,7 +299,7 @@ fn misfit(entry: &Entry, answer: &McpResponse) -> Option<String> {
 }
 
 /// Returns the text of a failed call.
-fn reason(answer: &Answer) -> String {
+fn reason(answer: &CallResult) -> String {
     let said = |result: &CallToolResult| {
         let text = result.content.iter().find_map(|block| block.as_text());
         text.map(|text| text.text.clone())

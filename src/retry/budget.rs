@@ -63,13 +63,13 @@ impl RetryBudget {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |reason| Err(ConfigError::new("retry", "budget", reason));
         if !(0.0..=1000.0).contains(&self.ratio) {
-            return wrong("the ratio is not between 0 and 1,000");
+            return wrong("the ratio is out of range; give 0 to 1,000");
         }
         if self.min_per_second > 1_000_000 {
-            return wrong("min_per_second is over 1,000,000");
+            return wrong("min_per_second is out of range; give at most 1,000,000");
         }
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&self.keep) {
-            return wrong("keep is not between 1 and 60 s");
+            return wrong("keep is out of range; give 1 to 60 s");
         }
         if self.ratio == 0.0 && self.min_per_second == 0 {
             return wrong("it never contains a retry; to repeat no calls, leave the layer out");

@@ -11,17 +11,15 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::{
-    IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy,
-    layer::Shared,
-    observed::Seen,
-    policy::MOST_RETRIES,
-    service::{Answer, StackState},
+    IDEMPOTENCY_META_KEY, RETRY_META_KEY, RetryEvent, RetryPolicy, layer::Shared, observed::Seen,
+    policy::MOST_RETRIES, service::StackState,
 };
 use crate::{
     Audience, Error, McpRequest, Outcome, Repeat,
     context::next_id,
     protocol::methods::{Effect, Method},
-    util::metrics::count,
+    response::CallResult,
+    util::{deadline::reached, metrics::count, text::hex},
 };
 
 pub(super) struct Call {
@@ -77,7 +75,7 @@ impl Call {
         }
         if shared.idempotency_key && !is_harmless(request) && !request.is_listen() {
             let own = request.context.meta.entry(IDEMPOTENCY_META_KEY);
-            own.or_insert_with(|| random_key().into());
+            own.or_insert_with(|| hex(&rand::random::<[u8; 16]>()).into());
         }
         // An attempt can have reached the caller only if it may have run.
         let seen = may_be_safe(shared, &policy, request).then(|| watch(request));
@@ -102,7 +100,7 @@ impl Call {
         stack: &StackState,
         inner: &mut S,
         mut again: McpRequest,
-        answer: &mut Answer,
+        answer: &mut CallResult,
     ) -> Option<McpRequest>
     where
         S: Service<McpRequest>,
@@ -128,9 +126,13 @@ impl Call {
             biased;
             () = cancellation.cancelled() => {
                 *answer = Err(Error::cancelled("the caller cancelled the request between two attempts"));
+                self.give_up(&stack.shared, GivenUp::Cancelled, Some(again.method()));
                 return None;
             }
-            () = reached(again.context.deadline) => return None,
+            () = reached(again.context.deadline) => {
+                self.give_up(&stack.shared, GivenUp::Deadline, Some(again.method()));
+                return None;
+            }
             ready = ready => if let Err(error) = ready {
                 *answer = Err(error.into());
                 return None;
@@ -153,7 +155,7 @@ impl Call {
         stack: &StackState,
         again: &McpRequest,
         outcome: Outcome,
-        answer: &Answer,
+        answer: &CallResult,
     ) -> Option<Result<Duration, GivenUp>> {
         let floor = match answer {
             Ok(response) => response.retry_after(),
@@ -193,7 +195,7 @@ impl Call {
         Some(Ok(delay))
     }
 
-    fn repeat(&self, outcome: Outcome, answer: &Answer) -> Repeat {
+    fn repeat(&self, outcome: Outcome, answer: &CallResult) -> Repeat {
         match answer {
             Ok(response) => self.policy.classify(response.as_tool_result()),
             Err(_) => outcome.repeat(),
@@ -201,7 +203,7 @@ impl Call {
     }
 
     /// Notes the end of a call whose last possible attempt failed.
-    pub(super) fn note_last(&self, shared: &Shared, outcome: Outcome, answer: &Answer) {
+    pub(super) fn note_last(&self, shared: &Shared, outcome: Outcome, answer: &CallResult) {
         if !outcome.is_success()
             && matches!(
                 self.repeat(outcome, answer),
@@ -245,7 +247,7 @@ impl Call {
         shared: &Shared,
         again: &McpRequest,
         outcome: Outcome,
-        answer: &Answer,
+        answer: &CallResult,
         delay: Duration,
     ) {
         let event = RetryEvent {
@@ -272,35 +274,13 @@ impl Call {
     }
 
     /// Adds the number of attempts to the response.
-    pub(super) fn end(&self, mut answer: Answer) -> Answer {
+    pub(super) fn end(&self, mut answer: CallResult) -> CallResult {
         if let Ok(response) = &mut answer
             && self.attempt > 1
         {
             response.report.attempts = self.attempt;
         }
         answer
-    }
-}
-
-/// Returns 128 random bits in hexadecimal.
-fn random_key() -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    let mut bits = rand::random::<u128>();
-    let mut key = String::with_capacity(32);
-    for _ in 0..32 {
-        key.push(DIGITS[(bits & 0xf) as usize]);
-        bits >>= 4;
-    }
-    key
-}
-
-/// Completes at `end`, or never if there is none.
-async fn reached(end: Option<Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end).await,
-        None => std::future::pending().await,
     }
 }
 

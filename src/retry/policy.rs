@@ -178,10 +178,10 @@ impl RetryPolicy {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |option, reason| Err(ConfigError::new("retry", option, reason));
         if self.max_retries > MOST_RETRIES {
-            return wrong("max_retries", "it is more than 100");
+            return wrong("max_retries", "it is more than 100; give at most 100");
         }
         if self.max_delay > LONGEST_DELAY {
-            return wrong("max_delay", "it is more than one day");
+            return wrong("max_delay", "it is more than one day; give at most one day");
         }
         if self.strategy != Strategy::Immediate && self.max_retries > 0 {
             if self.base_delay.is_zero() {

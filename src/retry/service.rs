@@ -12,6 +12,7 @@ use super::{call::Call, layer::Shared};
 use crate::{
     Audience, Error, McpRequest, McpResponse, Outcome, Stack,
     context::tool_hints::{Asked, KnownHints},
+    response::CallResult,
 };
 
 /// The service of a [`RetryLayer`](super::RetryLayer).
@@ -27,8 +28,6 @@ pub(super) struct StackState {
     pub(super) shared: Arc<Shared>,
     pub(super) hints: KnownHints,
 }
-
-pub(super) type Answer = Result<McpResponse, Error>;
 
 impl<S> Retry<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
@@ -59,7 +58,7 @@ where
 {
     type Response = McpResponse;
     type Error = Error;
-    type Future = BoxFuture<'static, Answer>;
+    type Future = BoxFuture<'static, CallResult>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -72,7 +71,7 @@ where
     }
 }
 
-async fn run<S>(stack: Arc<StackState>, mut inner: S, mut request: McpRequest) -> Answer
+async fn run<S>(stack: Arc<StackState>, mut inner: S, mut request: McpRequest) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse> + Send,
     S::Error: Into<Error>,

@@ -28,8 +28,8 @@ const MAX_COMPARED: usize = 16 * 1024;
 /// Requires the feature `http-server`.
 ///
 /// - In request bodies of JSON, an escape of a surrogate without its other half (`"\ud83d"`) and a
-///   byte that is not UTF-8 become U+FFFD. rmcp answers such a body with an error. A body of another
-///   media type, or with a `Content-Encoding`, is left as it is.
+///   byte that is not UTF-8 become U+FFFD. rmcp answers such a body with an error. A body of
+///   another media type, or with a `Content-Encoding`, is left as it is.
 /// - In a body of up to 16 KiB, a request whose `params` or `_meta` is not an object, or a list
 ///   request whose `cursor` is not a string, is answered by [`McpServer`](crate::McpServer) with
 ///   -32602 and the name of the misfit. rmcp answers the first two with HTTP 415, and the last with
@@ -170,7 +170,8 @@ where
 }
 
 pin_project! {
-    /// A request body. If it is JSON, it has U+FFFD in place of text that a Rust string cannot hold.
+    /// A request body. If it is JSON, it has U+FFFD in place of text that a Rust string cannot
+    /// hold.
     ///
     /// Requires the feature `http-server`.
     #[derive(Debug)]

@@ -14,7 +14,7 @@ use rmcp::{
 };
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{CallContext, Caller, McpRequest, Stack, context, protocol};
+use crate::{CallContext, Caller, McpRequest, Stack, context, listen, protocol};
 
 /// The time that a notification may run on after its session: it may have been the session's last
 /// message.
@@ -187,12 +187,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
             let mut call = self.context(request);
             let window = self.subscriptions.take_window(&self.shared);
             call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
-            let message =
-                SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-            match self
-                .dispatch(McpRequest::from_parts(message.into(), call))
-                .await
-            {
+            match self.dispatch(listen::request(filter, call)).await {
                 Ok(_) => Ok(()),
                 // The server ends the listen, which is not a failure.
                 Err(_) if self.session.closed().is_cancelled() => Ok(()),

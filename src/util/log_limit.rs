@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use crate::util::lock;
 
-/// The shortest time between two lines.
-const EVERY: Duration = Duration::from_secs(1);
-
-/// Allows one log line a second, with a count of the events since the last one.
+/// Allows one log line in an interval, with a count of the events since the last one.
 #[derive(Debug)]
-pub(crate) struct LogLimit(Mutex<State>);
+pub(crate) struct LogLimit {
+    interval: Duration,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -20,18 +20,26 @@ struct State {
 }
 
 impl LogLimit {
-    pub(crate) const fn new() -> Self {
-        Self(Mutex::new(State {
+    /// Creates a limit of one line in this interval.
+    pub(crate) const fn every(interval: Duration) -> Self {
+        let state = State {
             last: None,
             events: 0,
-        }))
+        };
+        Self {
+            interval,
+            state: Mutex::new(state),
+        }
     }
 
     /// Counts `events`. Returns the number of events since the last line, if another line is due.
     pub(crate) fn count(&self, events: u64) -> Option<u64> {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.events = state.events.saturating_add(events);
-        if state.last.is_some_and(|last| last.elapsed() < EVERY) {
+        if state
+            .last
+            .is_some_and(|last| last.elapsed() < self.interval)
+        {
             return None;
         }
         state.last = Some(Instant::now());
@@ -40,8 +48,9 @@ impl LogLimit {
 }
 
 impl Default for LogLimit {
+    /// One line a second.
     fn default() -> Self {
-        Self::new()
+        Self::every(Duration::from_secs(1))
     }
 }
 
@@ -51,12 +60,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_is_due_once_a_second_and_counts_what_came_since() {
-        let limit = LogLimit::new();
+        let limit = LogLimit::default();
         assert_eq!(limit.count(1), Some(1));
         for _ in 0..1_000 {
             assert_eq!(limit.count(1), None);
         }
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(limit.count(2), Some(1_002));
         assert_eq!(limit.count(1), None);
     }

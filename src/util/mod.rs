@@ -12,12 +12,14 @@
 )]
 
 pub(crate) mod backoff;
+pub(crate) mod deadline;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 pub(crate) mod glob;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;
+pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -5,8 +5,8 @@ use rmcp::model::ErrorData;
 
 use crate::Error;
 
-/// Runs a future that may contain code of other crates. A panic becomes an internal error (-32603)
-/// without details; the panic's text goes to the log.
+/// Runs a handler or a layer of the application. A panic in it becomes an internal error (-32603).
+/// The panic's text is only logged.
 ///
 /// rmcp serves each request in a task. A panic would end the task, and the request would stay
 /// unanswered.
@@ -24,13 +24,13 @@ where
                     panic = message(&*panic),
                     "a request's handler or layer panicked"
                 );
-                let said = "the server failed unexpectedly on this request; its log says more";
-                Err(ErrorData::internal_error(said, None).into())
+                let message = "the server failed unexpectedly on this request; its log says more";
+                Err(ErrorData::internal_error(message, None).into())
             }
         })
 }
 
-/// The same for a stack, whose errors become the crate's own.
+/// Runs a call down a stack in the same way. Its error becomes the crate's own.
 pub(crate) fn caught_call<F, T, E>(future: F) -> impl Future<Output = Result<T, Error>>
 where
     F: Future<Output = Result<T, E>>,
@@ -39,7 +39,7 @@ where
     caught(future.map(|result| result.map_err(Into::into)))
 }
 
-/// Returns the text that a panic was raised with.
+/// Returns the text of a panic.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))

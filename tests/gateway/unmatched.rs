@@ -165,3 +165,23 @@ async fn options_of_a_member_that_is_down_are_not_reported() {
     call(&gateway, "s__a").await.unwrap_err();
     assert_eq!(unmatched(&gateway), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn filters_are_compared_over_the_connection_of_the_callers_that_list() {
+    let shop = Shop::with("s", &["query"]);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (server, connected) = (shop.clone(), connections.clone());
+    let upstream = Upstream::builder()
+        .lifecycle(Lifecycle::MatchCaller)
+        .transport(move || {
+            connected.fetch_add(1, Ordering::SeqCst);
+            let near = pipe_to(server.clone());
+            async move { Ok::<_, io::Error>(near) }
+        });
+    let member = Member::new("s", upstream).filter(Filter::new().deny("s__drop_*"));
+    let gateway = Gateway::builder().add_member(member).build().unwrap();
+    let client = Client::legacy("l", gateway.clone()).await;
+    client.peer.list_all_tools().await.unwrap();
+    until_unmatched(&gateway, &[("filter.deny", "s__drop_*")]).await;
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}

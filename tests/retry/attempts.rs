@@ -219,10 +219,13 @@ async fn nothing_is_tried_after_the_caller_has_cancelled() {
         });
     });
     let begun = Instant::now();
-    let answer = layer.build().unwrap().layer(stack).oneshot(request).await;
+    let layer = layer.build().unwrap();
+    let answer = layer.layer(stack).oneshot(request).await;
     assert_eq!(Outcome::of(&answer), Outcome::Cancelled);
     assert_eq!(calls.lock().unwrap().len(), 1);
     assert_eq!(begun.elapsed().as_millis(), 100);
+    let stats = layer.handle().stats();
+    assert_eq!((stats.retries, stats.given_up), (0, 1));
 
     let request = tool("act");
     request.context.cancellation.cancel();

@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rmcp::{ServiceExt as _, model::*, transport::StreamableHttpServerConfig};
+use rmcp::{
+    ServiceError, ServiceExt as _, model::*, service::ClientLifecycleMode,
+    transport::StreamableHttpServerConfig,
+};
 use rmcp_layers::{
     Handler, Lifecycle, McpClient, McpRequest, McpServer, ServerHandle, Stack, Upstream, code,
     from_fn,
@@ -11,12 +14,16 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tower::{ServiceBuilder, ServiceExt};
 
-use crate::common::{Http, demo::Demo, said, soon};
+use crate::common::{Client, Http, demo::Demo, said, soon, tool};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A server whose calls of `add` wait for the gate.
 fn gated(demo: &Demo) -> (McpServer<impl Stack + use<>>, Arc<Notify>) {
+    gated_over(Handler::new(demo.clone()))
+}
+
+/// A server whose calls of `add` wait for the gate.
+fn gated_over<S: Stack>(bottom: S) -> (McpServer<impl Stack + use<S>>, Arc<Notify>) {
     let gate = Arc::new(Notify::new());
     let opened = gate.clone();
     let stack = ServiceBuilder::new()
@@ -29,7 +36,7 @@ fn gated(demo: &Demo) -> (McpServer<impl Stack + use<>>, Arc<Notify>) {
                 next.run(request).await
             }
         }))
-        .service(Handler::new(demo.clone()));
+        .service(bottom);
     (McpServer::new(stack), gate)
 }
 
@@ -212,4 +219,33 @@ async fn transports_with_the_token_of_the_handle_end_with_the_server() {
     soon("the pipe's end", running.waiting()).await.unwrap();
     soon("the client's end", client.waiting()).await.unwrap();
     http.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_server_refuses_new_subscriptions_of_a_session() {
+    let demo = Demo::default();
+    let (server, gate) = gated_over(Upstream::in_process(demo.clone()));
+    let handle = server.handle();
+    let client = Client::of(&server, "ann", ClientLifecycleMode::Initialize).await;
+    demo.until("a listen", |seen| seen.listening.len() == 1)
+        .await;
+    let peer = client.peer.peer().clone();
+    let call = tokio::spawn(async move { peer.call_tool(tool("add", json!({"a": 1}))).await });
+    until_calls(&handle, 1).await;
+    let drain = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.drain(LIMIT).await }
+    });
+    tokio::task::yield_now().await;
+    let subscribe = client
+        .peer
+        .subscribe(SubscribeRequestParams::new("demo://a"));
+    let refused = soon("an answer", subscribe).await.unwrap_err();
+    let ServiceError::McpError(refused) = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(refused.code, code::UNAVAILABLE);
+    gate.notify_one();
+    soon("the call", call).await.unwrap().unwrap();
+    assert_eq!(soon("the drain", drain).await.unwrap(), 0);
 }

@@ -1,10 +1,11 @@
 //! Change notifications, by sessions and by listens.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rmcp::{model::*, service::ClientLifecycleMode};
-use rmcp_layers::{McpServer, Upstream};
+use rmcp_layers::{McpRequest, McpServer, Refusal, Upstream, from_fn};
 use serde_json::json;
+use tokio::sync::Notify;
 use tower::ServiceBuilder;
 
 use crate::{
@@ -151,4 +152,40 @@ async fn listens_that_a_layer_ends_are_opened_again_more_and_more_seldom() {
         (10..60).contains(&told),
         "{told} spurious changes in ten minutes"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_replaces_a_lost_listen_announces_the_changes_of_the_gap() {
+    let (demo, cut) = (Demo::default(), Arc::new(Notify::new()));
+    let cuts = cut.clone();
+    let stack = ServiceBuilder::new()
+        .layer(from_fn(move |request: McpRequest, next| {
+            let cuts = cuts.clone();
+            async move {
+                if request.method() != "subscriptions/listen" {
+                    return next.run(request).await;
+                }
+                tokio::select! {
+                    answer = next.run(request) => answer,
+                    () = cuts.notified() => {
+                        let minute = Duration::from_secs(60);
+                        Err(Refusal::new("test", "restarting").with_retry_after(minute).into())
+                    }
+                }
+            }
+        }))
+        .service(Upstream::in_process(demo.clone()));
+    let mut client = Client::legacy("ann", stack).await;
+    demo.until("a listen", |seen| seen.listening.len() == 1)
+        .await;
+    cut.notify_one();
+    demo.until("its end", |seen| seen.listening.is_empty())
+        .await;
+    demo.change(ToolListChangedNotification::default()).await;
+
+    let subscribe = SubscribeRequestParams::new("demo://a");
+    let subscribe = client.peer.subscribe(subscribe);
+    soon("a subscription", subscribe).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(20), client.heard.recv());
+    assert_eq!(told.await.ok().flatten(), Some(Heard::Tools));
 }

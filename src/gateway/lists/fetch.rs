@@ -163,16 +163,17 @@ fn detached<T: ListItem>(
 
 impl ListedMember {
     /// Fetches, once, the lists that no caller has asked for: a filter may be about their items.
-    fn fetch_all_lists(self: &Arc<Self>) {
+    /// The context is that of a list that was fetched, because a caller of another revision may
+    /// need another connection, and one without a principal may be refused.
+    fn fetch_all_lists(self: &Arc<Self>, context: &CallContext) {
         if self.is_per_caller() || self.checks.completing.swap(true, Ordering::Relaxed) {
             return;
         }
-        let context = CallContext::background();
-        self.fetch_missing::<Tool>(&context);
-        self.fetch_missing::<Prompt>(&context);
-        self.fetch_missing::<Resource>(&context);
-        self.fetch_missing::<ResourceTemplate>(&context);
-        self.fetch_missing::<Skill>(&context);
+        self.fetch_missing::<Tool>(context);
+        self.fetch_missing::<Prompt>(context);
+        self.fetch_missing::<Resource>(context);
+        self.fetch_missing::<ResourceTemplate>(context);
+        self.fetch_missing::<Skill>(context);
     }
 
     fn fetch_missing<T: ListItem>(self: &Arc<Self>, context: &CallContext) {
@@ -255,7 +256,7 @@ impl ListFetch {
             };
             T::of(&self.member.lists).cached.set(key, list.clone());
             if self.member.check_options(&list) {
-                self.member.fetch_all_lists();
+                self.member.fetch_all_lists(&self.context);
             }
         }
         list

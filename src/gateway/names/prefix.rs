@@ -12,8 +12,8 @@ pub enum Prefix {
     Always,
     /// `query`, unless a member of higher priority has that name too: then `db__query`.
     OnCollision,
-    /// `query`. Where two members have a name or URI, [`connect`](crate::gateway::GatewayBuilder::connect)
-    /// fails and names both.
+    /// `query`. Where two members have a name or URI,
+    /// [`connect`](crate::gateway::GatewayBuilder::connect) fails and names both.
     ///
     /// [`build`](crate::gateway::GatewayBuilder::build) does not ask members, and members may be
     /// added later. The member of higher priority then has the name. The other member's item is

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::{Check, HealthPolicy, HealthState};
 
-use crate::util::lock;
+use crate::util::{lock, text::start_of};
 
 /// Maximum length of a failure reason, in bytes.
 const MAX_REASON_BYTES: usize = 400;
+
 /// A snapshot of the health of a tool or a group of tools.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -171,8 +172,5 @@ fn shortened(reason: &str) -> String {
     if reason.len() <= MAX_REASON_BYTES {
         return reason.to_owned();
     }
-    let end = (0..=MAX_REASON_BYTES)
-        .rev()
-        .find(|&at| reason.is_char_boundary(at));
-    format!("{} …", &reason[..end.unwrap_or(0)])
+    format!("{} …", start_of(reason, MAX_REASON_BYTES))
 }

@@ -17,8 +17,8 @@ pub enum CircuitBreakerState {
     HalfOpen,
     /// Calls are refused until the operator [resets](CircuitBreakerHandle::reset) the breaker.
     ForcedOpen,
-    /// Calls pass regardless of their outcomes, until the operator [resets](CircuitBreakerHandle::reset)
-    /// the breaker.
+    /// Calls pass regardless of their outcomes, until the operator
+    /// [resets](CircuitBreakerHandle::reset) the breaker.
     ForcedClosed,
 }
 

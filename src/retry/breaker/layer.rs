@@ -78,7 +78,8 @@ impl Default for CircuitBreakerLayerBuilder {
 }
 
 impl CircuitBreakerLayerBuilder {
-    /// Sets the policy by which breakers open and close. Default: [`CircuitBreakerPolicy::default`].
+    /// Sets the policy by which breakers open and close. Default:
+    /// [`CircuitBreakerPolicy::default`].
     pub fn policy(mut self, policy: CircuitBreakerPolicy) -> Self {
         self.policy = policy;
         self
@@ -88,8 +89,8 @@ impl CircuitBreakerLayerBuilder {
     /// upstream.
     ///
     /// An internal error from the upstream is then not a failure, unless
-    /// [`count_internal_errors`](CircuitBreakerPolicy::count_internal_errors) is on. Default: one breaker
-    /// for each tool and for each other method, by name.
+    /// [`count_internal_errors`](CircuitBreakerPolicy::count_internal_errors) is on. Default: one
+    /// breaker for each tool and for each other method, by name.
     pub fn one_key(mut self, name: impl Into<Arc<str>>) -> Self {
         self.key_by = KeyBy::One(name.into());
         self
@@ -113,8 +114,8 @@ impl CircuitBreakerLayerBuilder {
     /// evicted).
     ///
     /// A key that is not closed is evicted only if no probe was made for another
-    /// [`open_for`](CircuitBreakerPolicy::open_for) after one was possible. If all keys are open, failures
-    /// of further keys are not counted.
+    /// [`open_for`](CircuitBreakerPolicy::open_for) after one was possible. If all keys are open,
+    /// failures of further keys are not counted.
     pub fn max_keys(mut self, max: usize) -> Self {
         self.max_keys = max;
         self

@@ -7,7 +7,8 @@
 //!   server, and the server gets time to recover.
 //! - *Half open*, when the open time is over: one call passes as a probe, and others are refused
 //!   while it is in flight. Its outcome closes the breaker or opens it again. If a probe takes
-//!   longer than its [timeout](CircuitBreakerPolicy::probe_timeout) (default: 30 s), the next one passes.
+//!   longer than its [timeout](CircuitBreakerPolicy::probe_timeout) (default: 30 s), the next one
+//!   passes.
 //!
 //! ```
 //! use std::time::Duration;
@@ -79,8 +80,8 @@
 //! [`CircuitBreakerHandle`] reads and controls the states. Each state change is reported to
 //! [`on_state_change`](CircuitBreakerLayerBuilder::on_state_change) and by an event at the level
 //! INFO. Counters are `tracing` events too, in the form that `tracing-opentelemetry` reads:
-//! `rmcp_layers.breaker.changes` and `rmcp_layers.breaker.refused`, both by `state`. Times come from tokio's clock, so changes of the wall clock
-//! have no effect.
+//! `rmcp_layers.breaker.changes` and `rmcp_layers.breaker.refused`, both by `state`. Times come
+//! from tokio's clock, so changes of the wall clock have no effect.
 //!
 //! # Limits
 //!

@@ -85,15 +85,16 @@ impl CircuitBreakerPolicy {
         self
     }
 
-    /// Sets the rate of failed calls in the [window](Self::rate_window) that opens the breaker, such as 0.5
-    /// for every second call. Default: none.
+    /// Sets the rate of failed calls in the [window](Self::rate_window) that opens the breaker,
+    /// such as 0.5 for every second call. Default: none.
     #[must_use]
     pub fn failure_rate(mut self, rate: f64) -> Self {
         self.failure_rate = Some(rate);
         self
     }
 
-    /// Sets the rate of slow calls in the [window](Self::rate_window) that opens the breaker. Default: none.
+    /// Sets the rate of slow calls in the [window](Self::rate_window) that opens the breaker.
+    /// Default: none.
     ///
     /// A call is slow if it took at least `after`, whether it failed or not. A slow probe is a
     /// failure.
@@ -197,21 +198,36 @@ impl CircuitBreakerPolicy {
             return wrong("consecutive_failures", "it is 0; give at least 1");
         }
         if self.failure_rate.is_some_and(|rate| !is_rate(rate)) {
-            return wrong("failure_rate", "it is not more than 0 and at most 1");
+            return wrong(
+                "failure_rate",
+                "it is out of range; give more than 0 and at most 1",
+            );
         }
         if self.slow.is_some_and(|slow| !is_rate(slow.rate)) {
-            return wrong("slow_calls", "the rate is not more than 0 and at most 1");
+            return wrong(
+                "slow_calls",
+                "the rate is out of range; give more than 0 and at most 1",
+            );
         }
         let second = Duration::from_secs(1);
         match self.window {
             RateWindow::Time(time) if !(second..=LONGEST_OPEN).contains(&time) => {
-                return wrong("rate_window", "the time is not between 1 s and one day");
+                return wrong(
+                    "rate_window",
+                    "the time is out of range; give 1 s to one day",
+                );
             }
             RateWindow::Calls(calls) if !(1..=MOST_CALLS).contains(&calls) => {
-                return wrong("rate_window", "the number is not between 1 and 10,000");
+                return wrong(
+                    "rate_window",
+                    "the number is out of range; give 1 to 10,000 calls",
+                );
             }
             RateWindow::Calls(calls) if self.has_rates() && calls < self.min_calls => {
-                return wrong("min_calls", "it is more than the calls in rate_window");
+                return wrong(
+                    "min_calls",
+                    "it is more than the calls in rate_window; lower it",
+                );
             }
             _ => {}
         }
@@ -219,16 +235,22 @@ impl CircuitBreakerPolicy {
             return wrong("min_calls", "it is 0; give at least 1");
         }
         if self.open_for.is_zero() || self.open_for > LONGEST_OPEN {
-            return wrong("open_for", "it is 0 or more than one day");
+            return wrong(
+                "open_for",
+                "it is out of range; give more than 0 s and at most one day",
+            );
         }
         if !(1.0..=100.0).contains(&self.growth) || self.max_open_for > LONGEST_OPEN {
             return wrong(
                 "grow_open_time",
-                "the factor is not 1 to 100, or the maximum is over a day",
+                "it is out of range; give a factor of 1 to 100 and at most one day",
             );
         }
         if self.growth > 1.0 && self.max_open_for < self.open_for {
-            return wrong("grow_open_time", "the maximum is less than open_for");
+            return wrong(
+                "grow_open_time",
+                "the maximum is less than open_for; raise the maximum",
+            );
         }
         if self.probes == 0 {
             return wrong(
@@ -237,7 +259,10 @@ impl CircuitBreakerPolicy {
             );
         }
         if self.probe_timeout.is_zero() || self.probe_timeout > LONGEST_OPEN {
-            return wrong("probe_timeout", "it is 0 or more than one day");
+            return wrong(
+                "probe_timeout",
+                "it is out of range; give more than 0 s and at most one day",
+            );
         }
         if self.successes == 0 {
             return wrong("successes", "it is 0; give at least 1");

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::state::{Permit, Shared};
-use crate::{Error, McpRequest, McpResponse, Outcome, Stack};
+use crate::{Error, McpRequest, McpResponse, Outcome, Stack, response::CallResult};
 
 /// The service of a [`CircuitBreakerLayer`](super::CircuitBreakerLayer).
 ///
@@ -21,8 +21,6 @@ pub struct CircuitBreaker<S> {
     shared: Arc<Shared>,
     inner: S,
 }
-
-type Answer = Result<McpResponse, Error>;
 
 impl<S> CircuitBreaker<S> {
     pub(super) fn new(shared: Arc<Shared>, inner: S) -> Self {
@@ -48,7 +46,7 @@ where
 {
     type Response = McpResponse;
     type Error = Error;
-    type Future = BoxFuture<'static, Answer>;
+    type Future = BoxFuture<'static, CallResult>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -63,7 +61,7 @@ where
     }
 }
 
-async fn run<S>(mut inner: S, request: McpRequest, permit: Option<Permit>) -> Answer
+async fn run<S>(mut inner: S, request: McpRequest, permit: Option<Permit>) -> CallResult
 where
     S: Service<McpRequest, Response = McpResponse>,
     S::Error: Into<Error>,

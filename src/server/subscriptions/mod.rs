@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use self::window::acknowledged;
 use self::{session::SessionListen, session_peer::SessionPeer, window::Window};
-use super::{McpServer, Shared};
-use crate::{Stack, util::lock};
+use super::{McpServer, Shared, handle::closing};
+use crate::{Error, Stack, util::lock};
 
 /// The maximum number of subscribe and unsubscribe requests that wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
@@ -110,6 +110,9 @@ impl<S: Stack> McpServer<S> {
         context: &RequestContext<RoleServer>,
     ) -> Option<Result<(), ErrorData>> {
         let commands = lock(&self.subscriptions.commands).clone()?;
+        let Some(_in_flight) = self.shared.in_flight.enter_call() else {
+            return Some(Err(Error::from(closing()).into()));
+        };
         let (reply, answer) = oneshot::channel();
         let extensions = context.extensions.clone();
         commands

@@ -18,6 +18,7 @@ use crate::{
 
 /// The maximum number of resources to which one session may subscribe.
 const MAX_RESOURCES: usize = 1_000;
+
 /// Returns `true` if a stack with these capabilities announces changes.
 fn announces(capabilities: &ServerCapabilities) -> bool {
     let (tools, prompts) = (&capabilities.tools, &capabilities.prompts);
@@ -133,8 +134,11 @@ impl<S: Stack> SessionListen<S> {
         }
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
         self.extensions = command.extensions;
+        let mut missed = None;
         let answer = match self.open(filter.clone()).await {
             Ok(open) if !command.subscribe || subscribes(&open.accepted, &command.uri) => {
+                let was_lost = self.open.as_ref().is_none_or(ListenTask::is_finished);
+                missed = was_lost.then(|| open.accepted.clone());
                 self.keep(open);
                 self.filter = filter;
                 Some(Ok(()))
@@ -154,6 +158,9 @@ impl<S: Stack> SessionListen<S> {
             Err(error) => Some(Err(error.into())),
         };
         let _ = command.reply.send(answer);
+        if let Some(accepted) = missed {
+            self.peer.tell_of_all(&accepted).await;
+        }
     }
 
     /// Opens a listen for the session's filter, and ends the previous one once the new one is

@@ -1,0 +1,38 @@
+//! Text that is cut or encoded.
+
+/// Returns the start of `text`: at most `max` bytes, and whole characters.
+#[cfg(any(feature = "audit", feature = "registry"))]
+pub(crate) fn start_of(text: &str, max: usize) -> &str {
+    &text[..boundary(text, max)]
+}
+
+/// Returns the greatest boundary between characters that is not beyond `at`.
+pub(crate) fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    let found = (0..=at).rev().find(|&at| text.is_char_boundary(at));
+    found.unwrap_or(0)
+}
+
+/// Returns the bytes in lower-case hexadecimal.
+#[cfg(any(feature = "audit", feature = "cache", feature = "retry"))]
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boundary_is_between_characters() {
+        for (at, found) in [(0, 0), (1, 0), (2, 2), (3, 2), (4, 4), (9, 4)] {
+            assert_eq!(boundary("éé", at), found);
+        }
+    }
+}
