@@ -99,11 +99,10 @@ struct Parts {
 
 impl Balance {
     pub(super) fn new(budget: &RetryBudget) -> Self {
-        let keep = i64::try_from(budget.keep.as_secs()).unwrap_or(i64::MAX);
-        let reserve = i64::from(budget.min_per_second).saturating_mul(keep);
+        let reserve = f64::from(budget.min_per_second) * budget.keep.as_secs_f64();
         Self {
             per_success: (f64::from(budget.ratio) * RETRY as f64).round() as i64,
-            reserve: reserve.saturating_mul(RETRY),
+            reserve: (reserve * RETRY as f64).round() as i64,
             part: budget.keep / 10,
             parts: Mutex::new(Parts {
                 sums: [0; PARTS],

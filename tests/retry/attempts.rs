@@ -279,6 +279,10 @@ async fn a_budget_stops_a_storm() {
         (stats.attempts, stats.retries, stats.given_up),
         (210, 10, 200)
     );
+    // Parts of a second count too.
+    let budget = budget.min_per_second(10).keep(Duration::from_millis(1500));
+    let short = crate::repeats::layer().budget(budget).build().unwrap();
+    assert_eq!(short.handle().stats().budget_remaining, Some(15));
     assert_eq!(
         (stats.out_of_budget, stats.budget_remaining),
         (200, Some(0))
