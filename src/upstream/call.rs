@@ -16,9 +16,8 @@ use super::{
     caller_end::CallerEnd,
     connection::{Connection, Kind},
     direct::{Answer, DirectAnswer, DirectSender},
-    errors,
-    in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
-    liveness,
+    errors, liveness,
+    request_in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
     route::{Mailbox, Route},
 };
 use crate::{

@@ -29,12 +29,12 @@ mod end;
 mod errors;
 #[cfg(feature = "http-client")]
 mod http;
-mod in_flight;
 mod lenient_lists;
 mod listen;
 mod liveness;
 mod multi_round;
 mod reconnect;
+mod request_in_flight;
 mod route;
 mod service;
 mod stats;

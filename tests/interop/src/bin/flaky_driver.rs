@@ -69,7 +69,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let upstream = Upstream::builder()
         .request_timeout(Duration::from_secs(120))
         .http(HttpEndpoint::new(&url))?;
-    let client = McpClient::new(upstream);
+    // Ten retries take up to a minute on a busy machine, in which the gateway says nothing.
+    let client = McpClient::builder(upstream)
+        .request_timeout(Duration::from_secs(120))
+        .build();
     // The gateway learns from it what the tools say of themselves.
     client.list_all_tools().await?;
     let counts = Arc::new(Counts::default());
