@@ -318,7 +318,7 @@ mod util;
 
 pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink, MonotonicProgress};
-pub use caller_limit::{CallerLimit, CallerLimitLayer};
+pub use caller_limit::{CallerLimit, CallerLimitHandle, CallerLimitLayer, CallerLimitStats};
 pub use client::{McpClient, McpClientBuilder, ProgressCall, Subscription, ToolCall};
 pub use context::CallContext;
 pub use context::audience::Audience;

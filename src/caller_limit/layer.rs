@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::service::{CallerLimit, Callers};
+use super::{
+    CallerLimitHandle,
+    service::{CallerLimit, Callers},
+};
 
 /// Limits the number of calls that each caller has in flight, so that one caller cannot use a
 /// stack's whole capacity.
@@ -56,6 +59,13 @@ impl CallerLimitLayer {
     pub fn new(max_in_flight: usize) -> Self {
         Self {
             callers: Arc::new(Callers::new(max_in_flight.max(1))),
+        }
+    }
+
+    /// Returns a handle that reads this layer while it serves.
+    pub fn handle(&self) -> CallerLimitHandle {
+        CallerLimitHandle {
+            callers: self.callers.clone(),
         }
     }
 }

@@ -2,7 +2,10 @@ use std::{
     collections::HashMap,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -10,6 +13,7 @@ use futures::future::{Either, Ready, ready};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::CallerLimitStats;
 use crate::{Audience, CallContext, Error, McpRequest, McpResponse, Refusal, util::lock};
 
 /// The service of a [`CallerLimitLayer`](super::CallerLimitLayer).
@@ -37,6 +41,7 @@ impl<S> fmt::Debug for CallerLimit<S> {
 pub(super) struct Callers {
     max_in_flight: usize,
     in_flight: Mutex<HashMap<Key, usize>>,
+    refused: AtomicU64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +67,7 @@ impl Callers {
         Self {
             max_in_flight,
             in_flight: Mutex::default(),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -69,10 +75,20 @@ impl Callers {
         lock(&self.in_flight)
     }
 
+    pub(super) fn stats(&self) -> CallerLimitStats {
+        let in_flight = self.in_flight();
+        CallerLimitStats {
+            callers: in_flight.len(),
+            in_flight: in_flight.values().sum(),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
     fn enter(self: &Arc<Self>, key: Key) -> Result<Place, Refusal> {
         let mut in_flight = self.in_flight();
         let count = in_flight.entry(key.clone()).or_default();
         if *count >= self.max_in_flight {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             let message = format!(
                 "this caller has {count} calls in flight, the most that it may have; try again when one \
                  has ended"

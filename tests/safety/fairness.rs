@@ -84,6 +84,35 @@ async fn a_caller_with_more_calls_than_it_may_have_is_refused_and_no_other_is() 
 }
 
 #[tokio::test]
+async fn the_handle_of_a_caller_limit_counts_callers_their_calls_and_refusals() {
+    let hanging = Arc::default();
+    let limit = CallerLimitLayer::new(2);
+    let handle = limit.handle();
+    let stack = ExceptListensLayer::new(limit).layer(server(&hanging));
+    let mut caller = Raw::of(McpServer::new(stack)).await;
+    for id in 0..5 {
+        let params = json!({ "name": "hang" });
+        caller
+            .send(json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }))
+            .await;
+    }
+    for _ in 2..5 {
+        let refused = caller.hear().await;
+        assert_eq!(refused["error"]["code"], -31503, "{refused}");
+    }
+    let stats = handle.stats();
+    assert_eq!((stats.callers, stats.in_flight, stats.refused), (1, 2, 3));
+    drop(caller);
+    let ended = async {
+        while handle.stats().in_flight > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the end of the calls", ended).await;
+    assert_eq!(handle.stats().callers, 0);
+}
+
+#[tokio::test]
 async fn what_is_above_the_common_limit_is_refused_and_does_not_wait() {
     let hanging = Arc::default();
     let server = McpServer::new(server(&hanging));
