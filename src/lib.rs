@@ -135,6 +135,7 @@
 //! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListensLayer`] | they limit everything inside |
 //! | [`audit`] | calls that `auth` refuses are on record too |
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
+//! | [`CallerLimitLayer`], and others that key by principal | inside of `auth`, which sets the principal |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
 //! | [`Gateway`](gateway::Gateway) | routes to a member; each member has its own layers below |
