@@ -135,6 +135,7 @@ mod search;
 mod service;
 mod state;
 mod tool;
+mod tool_result;
 mod version;
 
 pub use error::RegistryError;
@@ -145,5 +146,6 @@ pub use no_tools::NoTools;
 pub use pin::{Fingerprint, Quarantined};
 pub use search::{CALL_TOOL, SEARCH_TOOLS, SearchMode};
 pub use service::Registry;
-pub use tool::{IntoToolResult, RegisteredTool, RegisteredToolBuilder};
+pub use tool::{RegisteredTool, RegisteredToolBuilder};
+pub use tool_result::IntoToolResult;
 pub use version::{DEPRECATED_META_KEY, VERSION_META_KEY, VERSIONS_META_KEY};

@@ -18,7 +18,7 @@ use super::{
     no_tools::unknown_tool,
     search::{self, CALL_TOOL, SEARCH_TOOLS, Search},
     state::{Entry, Resolved, Shared, unavailable},
-    tool::tool_error,
+    tool_result::tool_error,
     version::{DEPRECATED_META_KEY, VERSION_META_KEY},
 };
 use crate::{

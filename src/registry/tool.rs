@@ -9,17 +9,13 @@ use futures::future::BoxFuture;
 use rmcp::{
     handler::server::{
         common::schema_for_empty_input,
-        tool::{IntoCallToolResult, schema_for_input, schema_for_output},
-        wrapper::Json,
+        tool::{schema_for_input, schema_for_output},
     },
-    model::{
-        CallToolResponse, CallToolResult, ClientRequest, ContentBlock, Icon, InputRequiredResult,
-        JsonObject, MetaObject, ServerResult, Tool, ToolAnnotations,
-    },
+    model::{ClientRequest, Icon, JsonObject, MetaObject, Tool, ToolAnnotations},
     schemars::JsonSchema,
 };
 use semver::Version;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::{BoxError, ServiceExt};
 
@@ -27,6 +23,7 @@ use super::{
     RegistryError,
     health::{Check, HealthPolicy},
     schema::Schema,
+    tool_result::{IntoToolResult, finish, tool_error},
 };
 use crate::{CallContext, Error, McpRequest, McpResponse, Stack, util::lock};
 
@@ -444,74 +441,6 @@ impl fmt::Debug for RegisteredToolBuilder {
     }
 }
 
-/// A value that a tool's [handler](RegisteredToolBuilder::handler) returns:
-///
-/// - a `String`, a `&'static str`, or `()` for a result without content;
-/// - a `ContentBlock`;
-/// - `rmcp::Json` for structured content;
-/// - a `CallToolResult` or a `CallToolResponse`;
-/// - an `InputRequiredResult` (a round of MRTR, SEP-2322). In the next round, the context's
-///   extensions hold the `CallToolRequestParams` with the caller's input;
-/// - a `Result` of any type that rmcp converts into a tool result, with any error.
-pub trait IntoToolResult {
-    /// Converts the value. The message of an error becomes the text of a result with `isError`.
-    fn into_tool_result(self) -> Result<CallToolResponse, BoxError>;
-}
-
-impl<R, E> IntoToolResult for Result<R, E>
-where
-    R: IntoCallToolResult,
-    E: Into<BoxError>,
-{
-    fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
-        let converted = self.map_err(Into::into)?.into_call_tool_result();
-        converted.map_err(|error| error.message.into())
-    }
-}
-
-impl IntoToolResult for &'static str {
-    fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
-        self.to_owned().into_tool_result()
-    }
-}
-
-macro_rules! into_tool_result {
-    ($($Type:ty)*) => {$(
-        impl IntoToolResult for $Type {
-            fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
-                Ok::<_, BoxError>(self).into_tool_result()
-            }
-        }
-    )*};
-}
-
-into_tool_result! { () CallToolResponse CallToolResult ContentBlock InputRequiredResult String }
-
-impl<T: Serialize + JsonSchema + 'static> IntoToolResult for Json<T> {
-    fn into_tool_result(self) -> Result<CallToolResponse, BoxError> {
-        Ok::<_, BoxError>(self).into_tool_result()
-    }
-}
-
-async fn finish(answer: impl Future<Output: IntoToolResult>) -> Result<McpResponse, Error> {
-    Ok(match answer.await.into_tool_result() {
-        Ok(CallToolResponse::Complete(result)) => McpResponse::new(result),
-        Ok(CallToolResponse::InputRequired(result)) => {
-            McpResponse::new(ServerResult::InputRequiredResult(result))
-        }
-        Ok(CallToolResponse::Task(result)) => {
-            McpResponse::new(ServerResult::CreateTaskResult(result))
-        }
-        Ok(_) => tool_error("the handler's answer is of a kind that is not known here"),
-        Err(error) => tool_error(error.to_string()),
-    })
-}
-
-/// Returns a result that tells the model about a failure, so that it can correct its call.
-pub(super) fn tool_error(message: impl Into<String>) -> McpResponse {
-    McpResponse::new(CallToolResult::error(vec![ContentBlock::text(message)]))
-}
-
 fn check_name(name: &str) -> Result<(), RegistryError> {
     const MAX: usize = 128;
     let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -535,7 +464,7 @@ fn check_name(name: &str) -> Result<(), RegistryError> {
 
 #[cfg(test)]
 mod tests {
-    use rmcp::schemars;
+    use rmcp::{model::CallToolResult, schemars};
 
     use super::*;
 

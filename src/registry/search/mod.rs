@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower::{Service, ServiceExt};
 
 use self::index::{Document, Index};
-use super::{state::Shared, tool::tool_error};
+use super::{state::Shared, tool_result::tool_error};
 use crate::{
     CallContext, Error, Item, McpRequest, McpResponse, context,
     protocol::{
