@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod demo;
+pub mod log;
 pub mod script;
 pub mod specification;
 

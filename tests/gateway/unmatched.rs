@@ -1,39 +1,7 @@
 //! Options that match nothing.
 
 use super::*;
-
-/// Takes down the warnings of the gateway.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines_with(&self, text: &str) -> usize {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        log.lines().filter(|line| line.contains(text)).count()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .with_max_level(tracing::Level::WARN)
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
+use crate::common::log::Log;
 
 /// The options of the first member that match nothing, with their values.
 fn unmatched(gateway: &Gateway) -> Vec<(&'static str, String)> {
@@ -59,7 +27,7 @@ async fn until_unmatched(gateway: &Gateway, wanted: &[(&'static str, &str)]) {
 
 #[tokio::test(start_paused = true)]
 async fn options_that_match_no_tool_or_prompt_are_reported_once_with_the_nearest_names() {
-    let (log, _guard) = logged();
+    let (log, _guard) = Log::of_warnings();
     let shop = Shop::with("s", &["query", "read"]);
     let member = Member::new("s", shop.piped())
         .rename("qurey", "ask")
@@ -102,14 +70,14 @@ async fn options_that_match_no_tool_or_prompt_are_reported_once_with_the_nearest
         ("hide_prompt", "great"),
     ];
     until_unmatched(&gateway, &now).await;
-    assert_eq!(log.lines_with("an option matches nothing"), 4);
+    assert_eq!(log.lines_with("an option matches nothing").len(), 4);
     let line = r#"member=s option="rename" value="qurey" nearest=["query"]"#;
-    assert_eq!(log.lines_with(line), 1);
+    assert_eq!(log.lines_with(line).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn filters_that_match_nothing_are_reported_when_all_lists_are_known() {
-    let (log, _guard) = logged();
+    let (log, _guard) = Log::of_warnings();
     let shop = Shop::with("s", &["query"]);
     let filter = Filter::new()
         .allow("s__qurey*")
@@ -126,12 +94,12 @@ async fn filters_that_match_nothing_are_reported_when_all_lists_are_known() {
     until_unmatched(&gateway, &now).await;
     let reported = gateway.handle().members().remove(0).unmatched;
     assert_eq!(reported[0].nearest, ["s__query"]);
-    assert_eq!(log.lines_with("an option matches nothing"), 2);
+    assert_eq!(log.lines_with("an option matches nothing").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn options_of_a_member_that_is_down_are_not_reported() {
-    let (log, _guard) = logged();
+    let (log, _guard) = Log::of_warnings();
     let filter = Filter::new().deny("x");
     let gateway = Gateway::builder()
         .add_member(down("dead").rename("x", "y").filter(filter))
@@ -140,7 +108,7 @@ async fn options_of_a_member_that_is_down_are_not_reported() {
         .unwrap();
     assert_eq!(listed(&gateway).await, ["up__a"]);
     assert_eq!(unmatched(&gateway), []);
-    assert_eq!(log.lines_with("an option matches nothing"), 0);
+    assert_eq!(log.lines_with("an option matches nothing").len(), 0);
 
     // A member that was up, and whose options match nothing.
     let up = Arc::new(Mutex::new(true));

@@ -1,15 +1,13 @@
 //! Servers that send more than a caller takes.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
-};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use futures::future::BoxFuture;
 use rmcp_layers::{Caller, CallerSink, Error, McpResponse};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::common::log::Log;
 use crate::wire::{Wire, questions, tools, wired};
 
 /// A caller that takes notifications and questions, and is never done with any.
@@ -149,43 +147,9 @@ async fn a_server_that_reads_no_answer_to_its_pings_is_sent_a_bounded_number() {
     assert_eq!(answered["result"], json!({}));
 }
 
-/// Takes down log lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines_with(&self, what: &str) -> Vec<String> {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let lines = log.lines().filter(|line| line.contains(what));
-        lines.map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn logged() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .with_max_level(tracing::Level::WARN)
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
-
 #[tokio::test(start_paused = true)]
 async fn dropped_notifications_are_logged_once_a_second_with_their_number() {
-    let (log, _guard) = logged();
+    let (log, _guard) = Log::of_warnings();
     let (upstream, mut wires) = wired(Upstream::builder());
     let client = rmcp_layers::McpClient::new(upstream.clone());
     let stuck = Stuck::default();
@@ -210,7 +174,7 @@ async fn dropped_notifications_are_logged_once_a_second_with_their_number() {
 
 #[tokio::test(start_paused = true)]
 async fn messages_for_no_single_caller_are_counted_and_logged_once_a_second() {
-    let (log, _guard) = logged();
+    let (log, _guard) = Log::of_warnings();
     let (upstream, mut wires) = wired(Upstream::builder());
     let served = McpServer::new(upstream.clone());
     let initialize = ClientLifecycleMode::Initialize;
