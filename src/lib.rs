@@ -316,6 +316,7 @@ mod stack;
 pub mod store;
 mod upstream;
 mod util;
+mod wire;
 
 pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink, MonotonicProgress};
@@ -352,6 +353,7 @@ pub use upstream::ChildProcess;
 #[cfg(feature = "http-client")]
 pub use upstream::HttpEndpoint;
 pub use upstream::{Lifecycle, Upstream, UpstreamBuilder, UpstreamStats, WeakUpstream};
+pub use wire::Lossless;
 
 /// The README's examples are tested with the crate's.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ use rmcp::model::{
 use tokio::time::Instant;
 
 use crate::{
-    CallContext, Caller, Principal,
+    CallContext, Caller, Lossless, Principal,
     protocol::{
         methods::{self, Effect, Method},
         notifications,
@@ -21,8 +21,9 @@ pub(crate) const CALL_TOOL: &str = "call_tool";
 
 /// A request on its way through a stack.
 ///
-/// It dereferences to its [`RequestParts`]: `request.message` is rmcp's own [`ClientRequest`], and
-/// `request.context` has the facts of the call that are not in the message. The parts are boxed,
+/// It dereferences to its [`RequestParts`]: `request.message` is rmcp's own [`ClientRequest`], with
+/// the text that it was read from, and `request.context` has the facts of the call that are not in
+/// the message. The parts are boxed,
 /// because rmcp's message is several hundred bytes and a stack moves a request through many
 /// futures.
 ///
@@ -44,7 +45,7 @@ pub struct McpRequest(Box<RequestParts>);
 #[non_exhaustive]
 pub struct RequestParts {
     /// The message. Its `_meta` and extensions are empty: they are in the context.
-    pub message: ClientRequest,
+    pub message: Lossless<ClientRequest>,
     /// The facts of this call beside its message.
     pub context: CallContext,
 }
@@ -82,7 +83,8 @@ impl McpRequest {
     }
 
     /// Creates a request from a message and a context.
-    pub fn from_parts(message: ClientRequest, context: CallContext) -> Self {
+    pub fn from_parts(message: impl Into<Lossless<ClientRequest>>, context: CallContext) -> Self {
+        let message = message.into();
         Self(Box::new(RequestParts { message, context }))
     }
 
@@ -100,7 +102,8 @@ impl McpRequest {
         let notification = notification.into();
         let method = notifications::client_method(&notification).to_owned();
         context.notification = Some(Box::new(notification));
-        Self::from_parts(CustomRequest::new(method, None).into(), context)
+        let message: ClientRequest = CustomRequest::new(method, None).into();
+        Self::from_parts(message, context)
     }
 
     /// Returns a builder of a `tools/call`.
@@ -132,7 +135,7 @@ impl McpRequest {
 
     /// Returns the message and the context. [`from_parts`](Self::from_parts) restores the request
     /// from them, including a notification, as long as the message is the original one.
-    pub fn into_parts(self) -> (ClientRequest, CallContext) {
+    pub fn into_parts(self) -> (Lossless<ClientRequest>, CallContext) {
         (self.0.message, self.0.context)
     }
 
@@ -181,7 +184,7 @@ impl RequestParts {
 
     /// Returns the params of a `tools/call`.
     pub fn as_tool_call(&self) -> Option<&CallToolRequestParams> {
-        match &self.message {
+        match &*self.message {
             ClientRequest::CallToolRequest(request) => Some(&request.params),
             _ => None,
         }
@@ -189,7 +192,10 @@ impl RequestParts {
 
     /// Returns the params of a `tools/call` for changes.
     pub fn as_tool_call_mut(&mut self) -> Option<&mut CallToolRequestParams> {
-        match &mut self.message {
+        if self.as_tool_call().is_none() {
+            return None;
+        }
+        match &mut *self.message {
             ClientRequest::CallToolRequest(request) => Some(&mut request.params),
             _ => None,
         }
@@ -210,7 +216,7 @@ impl RequestParts {
 
     /// Returns `true` if this is a `subscriptions/listen`.
     pub fn is_listen(&self) -> bool {
-        matches!(self.message, ClientRequest::SubscriptionsListenRequest(_))
+        matches!(*self.message, ClientRequest::SubscriptionsListenRequest(_))
     }
 
     pub(crate) fn take_notification(&mut self) -> Option<ClientNotification> {
@@ -279,6 +285,7 @@ impl ToolCallBuilder {
 
     /// Returns the request.
     pub fn build(self) -> McpRequest {
-        McpRequest::from_parts(CallToolRequest::new(self.params).into(), self.context)
+        let message: ClientRequest = CallToolRequest::new(self.params).into();
+        McpRequest::from_parts(message, self.context)
     }
 }

@@ -2,11 +2,12 @@ use std::ops::{Deref, DerefMut};
 
 use rmcp::model::{Extensions, ServerResult};
 
-use crate::{CallReport, Error, error::retry_after_in};
+use crate::{CallReport, Error, Lossless, error::retry_after_in};
 
 /// A response on its way up through a stack.
 ///
-/// It dereferences to its [`ResponseParts`]. `response.result` is rmcp's own [`ServerResult`].
+/// It dereferences to its [`ResponseParts`]. `response.result` is rmcp's own [`ServerResult`], with
+/// the text that it was read from.
 /// `response.report` has facts from the crate's layers for outer ones, and `response.extensions`
 /// has those of foreign layers. The parts are boxed, because rmcp's result has several hundred bytes
 /// and a stack passes a response through many futures.
@@ -29,7 +30,7 @@ pub(crate) type CallResult = Result<McpResponse, Error>;
 #[non_exhaustive]
 pub struct ResponseParts {
     /// The result from the upstream or the handler.
-    pub result: ServerResult,
+    pub result: Lossless<ServerResult>,
     /// Facts for outer layers, by type. They never reach the wire. A cache keeps them with the
     /// response.
     pub extensions: Extensions,
@@ -41,8 +42,12 @@ pub struct ResponseParts {
 impl McpResponse {
     /// Creates a response with this result, no extensions and an empty report.
     pub fn new(result: impl Into<ServerResult>) -> Self {
+        Self::lossless(Lossless::new(result.into()))
+    }
+
+    pub(crate) fn lossless(result: Lossless<ServerResult>) -> Self {
         Self(Box::new(ResponseParts {
-            result: result.into(),
+            result,
             extensions: Extensions::new(),
             report: CallReport::new(),
         }))
@@ -53,9 +58,9 @@ impl McpResponse {
         *self.0
     }
 
-    /// Returns the result without the extensions.
+    /// Returns the result without its text and the extensions.
     pub fn into_result(self) -> ServerResult {
-        self.0.result
+        self.0.result.into_inner()
     }
 
     /// Returns the result as the type of its request's method, such as `ListToolsResult`.
@@ -78,12 +83,12 @@ impl McpResponse {
     ///
     /// Fails with a transport error if the result does not fit the type.
     pub fn into_typed_result<T: TypedResult>(self) -> Result<T, Error> {
-        T::typed(self.0.result)
+        T::typed(self.into_result())
     }
 
     /// Returns the result of a finished `tools/call`, if this is one.
     pub fn as_tool_result(&self) -> Option<&rmcp::model::CallToolResult> {
-        match &self.0.result {
+        match &*self.0.result {
             ServerResult::CallToolResult(result) => Some(result),
             _ => None,
         }

@@ -16,7 +16,7 @@ use super::{
     hide::NamedTarget, layer::Shared, token_source::PresentedToken, visibility::CallerVisibility,
 };
 use crate::{
-    Decision, Error, McpRequest, McpResponse, Principal, Stack,
+    Decision, Error, Lossless, McpRequest, McpResponse, Principal, Stack,
     protocol::{
         self,
         lists::{self, ListKind},
@@ -338,7 +338,7 @@ impl Shared {
     /// Removes resources that the caller may not see from a listen, also when the rules change
     /// later.
     fn narrow_listen(self: &Arc<Self>, request: &mut McpRequest, principal: &Principal) {
-        if let ClientRequest::SubscriptionsListenRequest(listen) = &mut request.message
+        if let ClientRequest::SubscriptionsListenRequest(listen) = &mut *request.message
             && let Some(uris) = &mut listen.params.notifications.resource_subscriptions
         {
             uris.retain(|uri| self.shows(Item::Resource(uri), principal));
@@ -385,14 +385,17 @@ fn covers(open: &str, request: &McpRequest) -> bool {
         Some(start) => method.starts_with(start),
         None => open == method,
     };
-    let custom = matches!(request.message, ClientRequest::CustomRequest(_));
+    let custom = matches!(*request.message, ClientRequest::CustomRequest(_));
     same && (!custom || request.as_notification().is_some())
 }
 
 /// Sets the cache scope of a result to private (MCP 2026-07-28, SEP-2549). A server may declare it
 /// public, but behind a guard it is not, and caches between here and the caller obey the scope.
-fn set_private_scope(result: &mut ServerResult) {
-    if let (_, Some(scope)) = results::cache_hints(result) {
+fn set_private_scope(result: &mut Lossless<ServerResult>) {
+    let scope = results::cache_hints(result.as_read_mut()).1;
+    if scope.is_some_and(|scope| *scope != CacheScope::Private)
+        && let (_, Some(scope)) = results::cache_hints(result)
+    {
         *scope = CacheScope::Private;
     }
 }
@@ -427,17 +430,21 @@ impl Guard {
         let mut response = answer?;
         if let Some(method) = self.lists {
             // rmcp may have read the list as another type, which would not be filtered.
-            let result = mem::replace(&mut response.result, ServerResult::empty(()));
-            response.result = method.expect(result)?;
+            if !method.has_result(&response.result) {
+                let result = mem::replace(&mut *response.result, ServerResult::empty(()));
+                *response.result = method.expect(result)?;
+            }
         }
-        match &mut response.result {
+        match &*response.result {
             ServerResult::CreateTaskResult(created) => {
                 shared.task_owners.add(&created.task.task_id, principal);
             }
             // Every result that is a list is filtered, whatever the request was.
             result if ListKind::of(result).is_some() => {
                 let rules = shared.rules();
-                lists::retain(result, |item| shared.shows_by(&rules, item, principal));
+                lists::retain(&mut response.result, |item| {
+                    shared.shows_by(&rules, item, principal)
+                });
             }
             _ => {}
         }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use rmcp::model::{
-    ClientCapabilities, DiscoverRequest, Implementation, InitializeRequestParams, ProtocolVersion,
-    ServerResult, SubscriptionFilter,
+    ClientCapabilities, ClientRequest, DiscoverRequest, Implementation, InitializeRequestParams,
+    ProtocolVersion, ServerResult, SubscriptionFilter,
 };
 use tokio::{
     sync::watch,
@@ -190,7 +190,10 @@ where
         if let Some(known) = self.subscribes {
             return known;
         }
-        let request = McpRequest::from_parts(DiscoverRequest::default().into(), self.context());
+        let request = McpRequest::from_parts(
+            ClientRequest::from(DiscoverRequest::default()),
+            self.context(),
+        );
         let answer = self.inner.clone().oneshot(request);
         let says = match timeout(ACKNOWLEDGE_WITHIN, answer).await {
             Ok(Ok(response)) => match response.into_result() {

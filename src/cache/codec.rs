@@ -48,7 +48,7 @@ pub(super) fn encode(entry: &Entry, private: bool, under: Generations) -> Option
     bytes.push(u8::from(private));
     let millis = u64::try_from(entry.fresh_for.as_millis()).ok()?;
     bytes.extend(millis.to_be_bytes());
-    serde_json::to_writer(&mut bytes, &entry.result).ok()?;
+    serde_json::to_writer(&mut bytes, &*entry.result).ok()?;
     let (head, rest) = bytes.split_at_mut(VERSION.len() + DIGEST);
     head.get_mut(VERSION.len()..)?
         .copy_from_slice(&Sha256::digest(rest));

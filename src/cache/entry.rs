@@ -16,7 +16,7 @@ use super::{
     status::report,
 };
 use crate::{
-    Audience, CacheStatus, CallReport, McpResponse, listen::resources::has_part,
+    Audience, CacheStatus, CallReport, Lossless, McpResponse, listen::resources::has_part,
     protocol::methods::Method,
 };
 
@@ -91,7 +91,7 @@ pub(super) struct Entry {
     /// Sequence number of the fetch. Of two responses to one request, the higher number was
     /// requested later.
     pub fetch: u64,
-    pub result: ServerResult,
+    pub result: Lossless<ServerResult>,
     pub extensions: Extensions,
     pub report: CallReport,
     /// Time at which the response arrived.
@@ -110,7 +110,7 @@ impl Entry {
 
     /// Returns the cached response for one more caller.
     pub(super) fn response(&self, status: CacheStatus, reported: bool) -> McpResponse {
-        let mut response = McpResponse::new(self.result.clone());
+        let mut response = McpResponse::lossless(self.result.clone());
         response.extensions = self.extensions.clone();
         response.report = self.report;
         response.report.cache_status = Some(status);

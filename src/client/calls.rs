@@ -29,13 +29,13 @@ use crate::{
 impl<S: Stack> McpClient<S> {
     async fn ask<T: MethodResult>(&self, message: impl Into<ClientRequest>) -> Result<T, Error> {
         let call = self.call();
-        results::expect(call.run(call.request(message)).await?)
+        results::expect(call.run(call.request(message.into())).await?)
     }
 
     /// Sends a request with an empty answer.
     async fn tell(&self, message: impl Into<ClientRequest>) -> Result<(), Error> {
         let call = self.call();
-        call.run(call.request(message)).await?;
+        call.run(call.request(message.into())).await?;
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl<S: Stack> McpClient<S> {
         options.meta = context.meta;
         options.extensions = context.extensions;
         let call = ClientCall::new(self, options);
-        results::expect(call.run(call.request(message)).await?)
+        results::expect(call.run(call.request(message.into_inner())).await?)
     }
 
     /// Sends a notification through the stack, and waits until it has been passed on.

@@ -73,7 +73,7 @@ impl CallContext {
     /// [`Upstream`](crate::Upstream) sends a server's messages that name no call.
     ///
     /// ```
-    /// use rmcp::model::{DiscoverRequest, ServerNotification};
+    /// use rmcp::model::{ClientRequest, DiscoverRequest, ServerNotification};
     /// use rmcp_layers::{CallContext, McpRequest};
     ///
     /// let mut context = CallContext::background();
@@ -83,7 +83,7 @@ impl CallContext {
     ///     }
     ///     None
     /// });
-    /// let request = McpRequest::from_parts(DiscoverRequest::default().into(), context);
+    /// let request = McpRequest::from_parts(ClientRequest::from(DiscoverRequest::default()), context);
     /// # let _ = request;
     /// ```
     pub fn background() -> Self {

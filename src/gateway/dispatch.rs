@@ -54,7 +54,7 @@ impl Shared {
             return Err(refused);
         }
         let members = self.members();
-        if let ClientRequest::SubscriptionsListenRequest(listen) = &request.message {
+        if let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message {
             let filter = listen.params.notifications.clone();
             let (_, context) = request.into_parts();
             return listen::listen(self, filter, context).await;
@@ -84,7 +84,7 @@ impl Shared {
                 ListKind::Skills => self.list::<Skill>(&members, cursor, context).await,
             };
         }
-        match &request.message {
+        match &*request.message {
             ClientRequest::DiscoverRequest(_) => self.discover(&members, request).await,
             ClientRequest::PingRequest(_) => Ok(McpResponse::new(EmptyResult {})),
             ClientRequest::SetLevelRequest(_) => self.broadcast(&members, request).await,

@@ -3,6 +3,7 @@
 
 mod envelope;
 mod reader;
+mod received;
 mod start;
 
 use std::{fmt, future::poll_fn, io, sync::Arc};
@@ -14,22 +15,24 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Mutex,
 };
 use tokio_util::{
-    bytes::{BufMut, BytesMut},
+    bytes::{BufMut, Bytes, BytesMut},
     codec::{Encoder, FramedWrite},
 };
 
-use self::reader::Reader;
 pub(crate) use self::{
     envelope::Kind,
     reader::{LineError, UnreadableLine},
 };
-use crate::protocol::{self, json_text::before_null_params, outgoing::trim_request};
+use self::{reader::Reader, received::ReceivedRequests};
+use crate::{
+    protocol::outgoing::trim_request,
+    wire::{self, caller::FromCaller},
+};
 
 /// The default limit of a line's length: 16 MiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -103,6 +106,8 @@ pub struct Lines<R, W> {
     writer: Arc<Mutex<Option<Writer<W>>>>,
     /// The error to send for a message that cannot be read.
     refusal: Option<JsonRpcError>,
+    /// The requests that were received and are not answered.
+    received: ReceivedRequests,
     /// A refusal may not have been flushed yet.
     unflushed: bool,
 }
@@ -120,6 +125,7 @@ where
             reader: Reader::new(read, MAX_MESSAGE_BYTES),
             writer: Arc::new(Mutex::new(Some(FramedWrite::new(write, Line)))),
             refusal: None,
+            received: ReceivedRequests::default(),
             unflushed: false,
         }
     }
@@ -135,7 +141,7 @@ where
     /// Returns the next message, as `read` reads it. It is cancel-safe.
     pub(crate) async fn next<M>(
         &mut self,
-        read: impl Fn(&[u8]) -> serde_json::Result<M>,
+        read: impl Fn(&Bytes) -> serde_json::Result<M>,
     ) -> Option<Result<M, UnreadableLine>> {
         if self.send_refusal().await.is_err() {
             return None;
@@ -161,26 +167,24 @@ where
         }
         let mut writer = self.writer.lock().await;
         let writer = writer.as_mut().ok_or_else(closed)?;
-        poll_fn(|cx| SinkExt::<JsonRpcError>::poll_ready_unpin(writer, cx)).await?;
+        poll_fn(|cx| SinkExt::<Bytes>::poll_ready_unpin(writer, cx)).await?;
         if let Some(refusal) = self.refusal.take() {
-            writer.start_send_unpin(refusal)?;
+            writer.start_send_unpin(wire::to_caller(JsonRpcMessage::Error(refusal), None)?)?;
             self.unflushed = true;
         }
-        SinkExt::<JsonRpcError>::flush(writer).await?;
+        SinkExt::<Bytes>::flush(writer).await?;
         self.unflushed = false;
         Ok(())
     }
 
-    /// Writes a message. Its position in the order is taken at the call.
-    pub(crate) fn write<M>(
+    /// Writes a message as a line. Its position in the order is taken at the call.
+    pub(crate) fn write(
         &self,
-        message: M,
-    ) -> impl Future<Output = io::Result<()>> + Send + 'static
-    where
-        M: Serialize + Send + 'static,
-    {
+        message: serde_json::Result<Bytes>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let writer = self.writer.clone();
         begun(async move {
+            let message = message?;
             let mut writer = writer.lock().await;
             writer.as_mut().ok_or_else(closed)?.send(message).await
         })
@@ -248,13 +252,29 @@ where
         if let JsonRpcMessage::Request(request) = &mut message {
             trim_request(&mut request.request);
         }
-        self.write(message)
+        let request = match &message {
+            JsonRpcMessage::Response(response) => self.received.take(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref().and_then(|id| self.received.take(id)),
+            _ => None,
+        };
+        let answer = request.as_ref().and_then(|request| request.answer());
+        self.write(wire::to_caller(message, answer))
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let broken = match self.next(protocol::read_from_client).await? {
-                Ok(message) => return Some(message),
+            let broken = match self.next(wire::caller::read).await? {
+                Ok(FromCaller::Message(message)) => {
+                    if let JsonRpcMessage::Request(request) = &*message {
+                        self.received.keep(request);
+                    }
+                    return Some(*message);
+                }
+                Ok(FromCaller::Refused(refusal)) => {
+                    tracing::warn!(reason = %refusal.error.message, "a message of the client is refused");
+                    self.refuse(refusal);
+                    continue;
+                }
                 Err(broken) => broken,
             };
             tracing::warn!(kind = ?broken.kind, reason = %broken.why, "a message of the client cannot be read");
@@ -297,19 +317,20 @@ impl LineError {
 #[derive(Debug)]
 struct Line;
 
-impl<M: Serialize> Encoder<M> for Line {
+impl Encoder<Bytes> for Line {
     type Error = io::Error;
 
-    fn encode(&mut self, message: M, buffer: &mut BytesMut) -> io::Result<()> {
+    fn encode(&mut self, message: Bytes, buffer: &mut BytesMut) -> io::Result<()> {
+        buffer.reserve(message.len() + 1);
         let start = buffer.len();
-        if let Err(error) = serde_json::to_writer(buffer.writer(), &message) {
-            // Half a message would break the next one.
-            buffer.truncate(start);
-            return Err(error.into());
-        }
-        if let Some(length) = before_null_params(&buffer[start..]) {
-            buffer.truncate(start + length);
-            buffer.put_u8(b'}');
+        buffer.put_slice(&message);
+        // A text that came over another transport may have line ends between its tokens.
+        if memchr::memchr2(b'\n', b'\r', &message).is_some() {
+            for byte in &mut buffer[start..] {
+                if matches!(*byte, b'\n' | b'\r') {
+                    *byte = b' ';
+                }
+            }
         }
         buffer.put_u8(b'\n');
         Ok(())

@@ -2,13 +2,13 @@ use std::{fmt, io};
 
 use serde::de::IgnoredAny;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio_util::bytes::{Buf, BytesMut};
+use tokio_util::bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     envelope::{Envelope, Kind},
     start::Start,
 };
-use crate::protocol::json_text::replace_lone_surrogates;
+use crate::protocol::json_text::{may_have_surrogates, replace_lone_surrogates};
 
 /// The minimum free space of a read.
 const READ: usize = 8 * 1024;
@@ -55,7 +55,7 @@ pub(super) struct Reader<R> {
     /// The facts of a line that is too long, while the rest of it is discarded.
     skipping: Option<Envelope>,
     /// The text after the last message on its line.
-    rest: BytesMut,
+    rest: Bytes,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
@@ -66,7 +66,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             searched: 0,
             max,
             skipping: None,
-            rest: BytesMut::new(),
+            rest: Bytes::new(),
         }
     }
 
@@ -85,7 +85,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 return Ok(Some(message));
             }
             while let Some(line) = self.take_line() {
-                if let Some(message) = self.parse(line, read) {
+                if let Some(message) = self.parse(line.freeze(), read) {
                     return Ok(Some(message));
                 }
             }
@@ -121,11 +121,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Some(line)
     }
 
-    fn parse<M>(
-        &mut self,
-        line: BytesMut,
-        read: &impl Read<M>,
-    ) -> Option<Result<M, UnreadableLine>> {
+    fn parse<M>(&mut self, line: Bytes, read: &impl Read<M>) -> Option<Result<M, UnreadableLine>> {
         let limit = self.max;
         if let Some(mut envelope) = self.skipping.take() {
             envelope.feed(&line);
@@ -134,7 +130,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 why: LineError::TooLong { limit },
             }));
         }
-        let json = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+        let mark = match line.starts_with(BYTE_ORDER_MARK) {
+            true => BYTE_ORDER_MARK.len(),
+            false => 0,
+        };
+        let json = line.slice(mark..);
         if json.trim_ascii().is_empty() {
             return None;
         }
@@ -144,7 +144,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 LineError::TooLong { limit },
             )));
         }
-        match read(json) {
+        // A part of a message that no type has may be one that only text can hold.
+        let json = match may_have_surrogates(&json) {
+            true => replace_lone_surrogates(&json).map_or(json, Bytes::from),
+            false => json,
+        };
+        match read(&json) {
             Ok(message) => Some(Ok(message)),
             Err(error) => Some(self.parse_otherwise(line, &error, read)),
         }
@@ -153,12 +158,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads a line that is not exactly one message.
     fn parse_otherwise<M>(
         &mut self,
-        line: BytesMut,
+        line: Bytes,
         error: &serde_json::Error,
         read: &impl Read<M>,
     ) -> Result<M, UnreadableLine> {
         let line = match replace_lone_surrogates(&line) {
-            Some(replaced) => BytesMut::from(&replaced[..]),
+            Some(replaced) => Bytes::from(replaced),
             None => line,
         };
         match Start::of(&line) {
@@ -181,7 +186,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// line takes time in proportion to its length.
     fn parse_first<M>(
         &mut self,
-        mut line: BytesMut,
+        mut line: Bytes,
         start: Start,
         read: &impl Read<M>,
     ) -> Result<M, UnreadableLine> {
@@ -202,9 +207,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 }
 
 /// Reads a message from its text.
-pub(super) trait Read<M>: Fn(&[u8]) -> serde_json::Result<M> {}
+pub(super) trait Read<M>: Fn(&Bytes) -> serde_json::Result<M> {}
 
-impl<M, F: Fn(&[u8]) -> serde_json::Result<M>> Read<M> for F {}
+impl<M, F: Fn(&Bytes) -> serde_json::Result<M>> Read<M> for F {}
 
 /// Returns the end of the first JSON text in `line`.
 fn end_of_document(line: &[u8]) -> Option<usize> {
@@ -253,7 +258,7 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::io::AsyncWriteExt;
 
-    fn value(line: &[u8]) -> serde_json::Result<Value> {
+    fn value(line: &Bytes) -> serde_json::Result<Value> {
         serde_json::from_slice(line)
     }
 

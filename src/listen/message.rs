@@ -1,9 +1,10 @@
 //! The messages of a listen.
 
 use rmcp::model::{
-    GetExtensions, NotificationMetaObject, RequestId, ServerNotification, SubscriptionFilter,
-    SubscriptionsAcknowledgedNotification, SubscriptionsAcknowledgedNotificationParams,
-    SubscriptionsListenRequest, SubscriptionsListenRequestParams,
+    ClientRequest, GetExtensions, NotificationMetaObject, RequestId, ServerNotification,
+    SubscriptionFilter, SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams, SubscriptionsListenRequest,
+    SubscriptionsListenRequestParams,
 };
 
 use super::RefusedSubscriptions;
@@ -12,7 +13,7 @@ use crate::{CallContext, McpRequest};
 /// Returns the request that opens a listen.
 pub(crate) fn request(filter: SubscriptionFilter, context: CallContext) -> McpRequest {
     let message = SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(filter));
-    McpRequest::from_parts(message.into(), context)
+    McpRequest::from_parts(ClientRequest::from(message), context)
 }
 
 /// Returns the acknowledgment of the listen with this id.

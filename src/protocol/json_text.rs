@@ -2,6 +2,12 @@
 
 use std::borrow::Cow;
 
+/// Returns `true` if a text may have an escape of a surrogate. The cost is one search.
+pub(crate) fn may_have_surrogates(text: &[u8]) -> bool {
+    let may_be = |escape| memchr::memmem::find(text, escape).is_some();
+    may_be(br"\ud") || may_be(br"\uD")
+}
+
 /// U+FFFD as an escape, as long as the escape that it replaces.
 const REPLACEMENT: &[u8] = br"\ufffd";
 
@@ -34,8 +40,7 @@ pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
 /// is one search.
 pub(crate) fn without_lone_surrogates(text: &str) -> Option<String> {
     let text = text.as_bytes();
-    let may_be = |escape| memchr::memmem::find(text, escape).is_some();
-    if !may_be(br"\ud") && !may_be(br"\uD") {
+    if !may_have_surrogates(text) {
         return None;
     }
     String::from_utf8(replace_lone_surrogates(text)?).ok()

@@ -4,16 +4,21 @@
 //! [`results`](super::results), its list a row in [`lists`](super::lists). Layers and both ends of
 //! a stack read the facts of a method from here, never from a second list of methods.
 
+use std::fmt;
+
 use rmcp::model::*;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
 
 use super::{
     lists::ListKind,
     results::{self, Empty, ResultRow},
     target::{Target, TargetKind},
 };
-use crate::Error;
+use crate::{Error, wire::WithoutMeta};
 
 /// The facts of a method.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +169,18 @@ macro_rules! methods {
             pub(crate) fn read_request(self, params: &Value) -> Result<ClientRequest, Misfit> {
                 match self {
                     $(Self::$Method => $Request::read(params).map(Into::into),)*
+                }
+            }
+
+            /// Reads a request of this method from the text of its params. Returns their `_meta` as
+            /// text.
+            pub(crate) fn read_params<'a>(
+                self,
+                params: &'a str,
+                meta: &mut Option<&'a RawValue>,
+            ) -> serde_json::Result<ClientRequest> {
+                match self {
+                    $(Self::$Method => read_text::<$Request>(params, meta).map(Into::into),)*
                 }
             }
 
@@ -456,6 +473,18 @@ pub(crate) struct Misfit {
 trait TypedRequest: Sized {
     const REQUIRES_PARAMS: bool;
     fn read(params: &Value) -> Result<Self, Misfit>;
+    fn read_from<'de, D: Deserializer<'de>>(params: D) -> Result<Self, D::Error>;
+}
+
+fn read_text<'a, R: TypedRequest>(
+    params: &'a str,
+    meta: &mut Option<&'a RawValue>,
+) -> serde_json::Result<R> {
+    let mut text = serde_json::Deserializer::from_str(params);
+    let params = &mut text;
+    let request = R::read_from(WithoutMeta { params, meta })?;
+    text.end()?;
+    Ok(request)
 }
 
 impl<M: Default, P: DeserializeOwned> TypedRequest for Request<M, P> {
@@ -463,12 +492,18 @@ impl<M: Default, P: DeserializeOwned> TypedRequest for Request<M, P> {
     fn read(params: &Value) -> Result<Self, Misfit> {
         read_params(params).map(Self::new)
     }
+    fn read_from<'de, D: Deserializer<'de>>(params: D) -> Result<Self, D::Error> {
+        P::deserialize(params).map(Self::new)
+    }
 }
 
 impl<M: Default, P: DeserializeOwned> TypedRequest for RequestOptionalParam<M, P> {
     const REQUIRES_PARAMS: bool = false;
     fn read(params: &Value) -> Result<Self, Misfit> {
         read_params(params).map(Self::with_param)
+    }
+    fn read_from<'de, D: Deserializer<'de>>(params: D) -> Result<Self, D::Error> {
+        P::deserialize(params).map(Self::with_param)
     }
 }
 
@@ -479,6 +514,24 @@ impl<M: Default> TypedRequest for RequestNoParam<M> {
             method: M::default(),
             extensions: Extensions::default(),
         })
+    }
+    fn read_from<'de, D: Deserializer<'de>>(params: D) -> Result<Self, D::Error> {
+        params.deserialize_map(AnyMembers)?;
+        Self::read(&Value::Null).map_err(|misfit| D::Error::custom(misfit.why))
+    }
+}
+
+/// The members of params that a method does not have.
+struct AnyMembers;
+
+impl<'de> Visitor<'de> for AnyMembers {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
     }
 }
 

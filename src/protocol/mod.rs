@@ -8,7 +8,7 @@
 //! | `notifications.rs` | a row for each notification: its sender, scope, and the change it is of |
 //! | `server_requests.rs` | the requests of a server to its client |
 //! | `target.rs` | the item that a request is about |
-//! | `as_sent.rs`, `unreadable.rs` | requests whose params do not fit their method |
+//! | `unreadable.rs` | requests whose params do not fit their method |
 //! | `unreadable_items.rs`, `tool_schema.rs` | items of lists that cannot be read, or that clients refuse |
 //! | `pages.rs` | the pages of a list, to its end |
 //! | `mrtr.rs` | multi-round requests |
@@ -34,7 +34,6 @@
     allow(dead_code, unused_imports)
 )]
 
-mod as_sent;
 pub(crate) mod json_text;
 pub(crate) mod lists;
 pub(crate) mod methods;
@@ -51,8 +50,5 @@ pub(crate) mod tool_schema;
 mod unreadable;
 pub(crate) mod unreadable_items;
 
-pub(crate) use as_sent::{SentOverHttp, body_as_sent, read_from_client};
 pub(crate) use notifications::{from_client, from_server};
-pub(crate) use unreadable::{
-    Unreadable, as_sent_over_http, has_odd_progress_token, refuse, set_aside, unreadable,
-};
+pub(crate) use unreadable::{Unreadable, has_odd_progress_token, refuse, set_aside, unreadable};

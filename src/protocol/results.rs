@@ -12,6 +12,8 @@ pub(crate) trait MethodResult: Sized {
     fn take(result: ServerResult) -> Result<Self, Box<ServerResult>>;
     /// Parses the result from its JSON.
     fn read(json: Value) -> Result<Self, serde_json::Error>;
+    /// Returns a result for rmcp in place of one that only the transport can carry.
+    fn stand_in() -> Option<Self>;
 }
 
 /// Returns the result as the type of its method.
@@ -33,6 +35,14 @@ pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, Error> 
 
 fn read<T: DeserializeOwned>(json: Value) -> Result<T, serde_json::Error> {
     serde_json::from_value(json)
+}
+
+/// Marks a result as complete, if it has no mark. Before 2026-07-28 every result was complete and
+/// none said so; since then each has to say it.
+pub(crate) fn mark_complete(result: &mut ServerResult) {
+    if let Some(result_type) = result_type(result) {
+        result_type.get_or_insert(ResultType::COMPLETE);
+    }
 }
 
 /// The facts of a result type.
@@ -58,7 +68,7 @@ macro_rules! results {
     ($(
         $Result:ident {
             result_type: $result_type:ident, cache_hints: $cache_hints:ident, meta: $meta:ident,
-            empty: $empty:tt
+            empty: $empty:tt $(, stand_in: $stand_in:tt)?
         }
     )*) => {
         $(
@@ -72,6 +82,14 @@ macro_rules! results {
                 fn read(json: Value) -> Result<Self, serde_json::Error> {
                     read(json)
                 }
+                fn stand_in() -> Option<Self> {
+                    let json = match Self::EMPTY {
+                        Empty::Result(empty) => empty(),
+                        Empty::Object => json!({}),
+                        Empty::Misfit => column!(stand_in $($stand_in)?),
+                    };
+                    read(json).ok()
+                }
             }
 
             impl ResultRow for $Result {
@@ -80,15 +98,11 @@ macro_rules! results {
             }
         )*
 
-        /// Marks a result as complete, if it has no mark. Before 2026-07-28 every result was
-        /// complete and none said so; since then each has to say it.
-        pub(crate) fn mark_complete(result: &mut ServerResult) {
-            let result_type = match result {
+        /// Returns the `resultType` of a result that can be without one.
+        pub(crate) fn result_type(result: &mut ServerResult) -> Option<&mut Option<ResultType>> {
+            match result {
                 $(ServerResult::$Result(_result) => column!(result_type _result $result_type),)*
                 _ => None,
-            };
-            if let Some(result_type) = result_type {
-                result_type.get_or_insert(ResultType::COMPLETE);
             }
         }
 
@@ -123,6 +137,12 @@ macro_rules! column {
     };
     (empty $result:tt) => {
         Empty::Result(|| json!($result))
+    };
+    (stand_in) => {
+        Value::Null
+    };
+    (stand_in $result:tt) => {
+        json!($result)
     };
     (has_cache_hints none) => {
         false
@@ -178,7 +198,12 @@ results! {
     ListToolsResult {
         result_type: optional, cache_hints: optional, meta: optional, empty: { "tools": [] }
     }
-    GetTaskResult { result_type: required, cache_hints: none, meta: optional, empty: none }
+    GetTaskResult {
+        result_type: required, cache_hints: none, meta: optional, empty: none,
+        stand_in: {
+            "taskId": "", "status": "working", "createdAt": "", "lastUpdatedAt": "", "ttlMs": null
+        }
+    }
     ListSkillsResult {
         result_type: optional, cache_hints: optional, meta: optional, empty: { "skills": [] }
     }
@@ -199,6 +224,9 @@ macro_rules! method_response {
             }
             fn read(json: Value) -> Result<Self, serde_json::Error> {
                 read(json).map(Self::Complete)
+            }
+            fn stand_in() -> Option<Self> {
+                $Result::stand_in().map(Self::Complete)
             }
         }
     )*};

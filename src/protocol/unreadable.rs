@@ -9,12 +9,10 @@
 
 use std::sync::Arc;
 
-use rmcp::model::{
-    ClientRequest, CustomRequest, ErrorCode, ErrorData, Extensions, RequestMetaObject,
-};
+use rmcp::model::{ClientRequest, CustomRequest, ErrorCode, ErrorData, RequestMetaObject};
 use serde_json::{Value, json};
 
-use super::{as_sent::SentOverHttp, methods::Method, notifications};
+use super::{methods::Method, notifications};
 use crate::{Decision, Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
@@ -31,7 +29,7 @@ pub(crate) struct Unreadable {
 }
 
 impl Unreadable {
-    fn new(method: &str, target: Option<String>, path: &str, why: &str) -> Self {
+    pub(crate) fn new(method: &str, target: Option<String>, path: &str, why: &str) -> Self {
         let why: String = why.chars().take(MAX_WHY).collect();
         let message = format!("`{method}` cannot be read: {path}: {why}");
         let data = json!({ "method": method, "path": path });
@@ -43,7 +41,7 @@ impl Unreadable {
         }
     }
 
-    fn of_params(method: Method, params: Option<&Value>) -> Self {
+    pub(crate) fn of_params(method: Method, params: Option<&Value>) -> Self {
         let none = Value::Object(serde_json::Map::new());
         let params = params.unwrap_or(&none);
         let target = method.target_in(params).map(str::to_owned);
@@ -121,7 +119,7 @@ impl Unreadable {
 /// Returns why a request cannot be read, if it is a custom request of a method that the protocol
 /// has.
 pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
-    let ClientRequest::CustomRequest(custom) = &request.message else {
+    let ClientRequest::CustomRequest(custom) = &*request.message else {
         return None;
     };
     if let Some(known) = &request.context.unreadable
@@ -168,22 +166,11 @@ pub(crate) fn refuse(request: &McpRequest) -> Option<Error> {
 
 /// Removes the params of a request that cannot be read, so that no inner layer can act on it.
 pub(crate) fn set_aside(request: &mut McpRequest) -> Option<Arc<Unreadable>> {
-    let unreadable = as_sent_over_http(&request.context.extensions, request.method())
-        .or_else(|| unreadable(request))
-        .or_else(|| odd_progress_token(request))?;
+    let unreadable = unreadable(request).or_else(|| odd_progress_token(request))?;
     let method = unreadable.method.clone();
-    request.message = CustomRequest::new(method, None).into();
+    request.message = ClientRequest::from(CustomRequest::new(method, None)).into();
     request.context.unreadable = Some(unreadable.clone());
     Some(unreadable)
-}
-
-/// Returns the reason if the params of a request over HTTP do not fit, and rmcp has not kept them.
-pub(crate) fn as_sent_over_http(extensions: &Extensions, method: &str) -> Option<Arc<Unreadable>> {
-    let http = extensions.get::<http::request::Parts>()?;
-    let sent = http.extensions.get::<SentOverHttp>()?.get()?;
-    let method = Method::named(&sent.method).filter(|known| known.name() == method)?;
-    let unreadable = Unreadable::of_params(method, sent.params.as_ref());
-    Some(Arc::new(unreadable))
 }
 
 /// Returns `true` if a progress token is not a string or an integer (MCP 2026-07-28,

@@ -40,7 +40,7 @@ impl NoTools {
         if request.as_notification().is_some() {
             return Ok(McpResponse::new(EmptyResult {}));
         }
-        match &request.message {
+        match &*request.message {
             ClientRequest::DiscoverRequest(_) => {
                 let versions = ProtocolVersion::KNOWN_VERSIONS.to_vec();
                 let result = DiscoverResult::from_server_info(versions, self.config.clone());

@@ -68,7 +68,7 @@ where
     fn call(&mut self, request: McpRequest) -> Self::Future {
         self.shared.run_checks();
         let (shared, inner) = (self.shared.clone(), self.inner.clone());
-        match &request.message {
+        match &*request.message {
             ClientRequest::CallToolRequest(_) => Box::pin(call_tool(shared, inner, request)),
             ClientRequest::ListToolsRequest(_) => Box::pin(list(shared, inner, request)),
             ClientRequest::DiscoverRequest(_) => Box::pin(discover(shared, inner, request)),
@@ -98,11 +98,11 @@ where
         }
         answer => answer?,
     };
-    let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
+    let result = std::mem::replace(&mut *response.result, EmptyResult {}.into());
     let mut discovered: DiscoverResult = results::expect(result)?;
     let tools = discovered.capabilities.tools.get_or_insert_default();
     tools.list_changed = Some(true);
-    response.result = ServerResult::DiscoverResult(discovered);
+    *response.result = ServerResult::DiscoverResult(discovered);
     Ok(response)
 }
 
@@ -124,7 +124,7 @@ where
         }
         answer => answer?,
     };
-    let result = std::mem::replace(&mut response.result, EmptyResult {}.into());
+    let result = std::mem::replace(&mut *response.result, EmptyResult {}.into());
     let mut listed: ListToolsResult = results::expect(result)?;
     shared.filter_inner(&mut listed.tools);
     if first {
@@ -135,12 +135,12 @@ where
         tools.append(&mut listed.tools);
         listed.tools = tools;
     }
-    response.result = ServerResult::ListToolsResult(listed);
+    *response.result = ServerResult::ListToolsResult(listed);
     Ok(response)
 }
 
 fn has_cursor(request: &McpRequest) -> bool {
-    match &request.message {
+    match &*request.message {
         ClientRequest::ListToolsRequest(list) => list
             .params
             .as_ref()
@@ -273,7 +273,7 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
     shared.observe(&entry.monitor, Outcome::of(&answer), || reason(&answer));
     if let Some(note) = entry.deprecated()
         && let Ok(response) = &mut answer
-        && let ServerResult::CallToolResult(result) = &mut response.result
+        && let ServerResult::CallToolResult(result) = &mut *response.result
     {
         let meta = result.meta.get_or_insert_default();
         meta.insert(DEPRECATED_META_KEY.to_owned(), (*note).into());

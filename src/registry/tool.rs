@@ -293,7 +293,7 @@ impl RegisteredToolBuilder {
         self.handler = Some(Box::new(move |request| {
             let later_round = request.is_mrtr_round();
             let (message, mut context) = request.into_parts();
-            let arguments = match message {
+            let arguments = match message.into_inner() {
                 ClientRequest::CallToolRequest(mut call) => {
                     let arguments = call.params.arguments.take();
                     if later_round {

@@ -115,7 +115,7 @@ where
 impl StackState {
     /// Returns the audience of a `tools/list` request, if annotations matter.
     fn asks_for_tools(&self, request: &McpRequest) -> Option<Asked> {
-        let asks = matches!(request.message, ClientRequest::ListToolsRequest(_));
+        let asks = matches!(*request.message, ClientRequest::ListToolsRequest(_));
         let matters = asks && self.shared.trusts_annotations;
         matters.then(|| self.hints.ask(Audience::of(&request.context)))
     }
@@ -125,7 +125,7 @@ impl StackState {
         if !self.shared.trusts_annotations {
             return;
         }
-        let ClientRequest::SubscriptionsListenRequest(listen) = &request.message else {
+        let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message else {
             return;
         };
         if listen.params.notifications.tools_list_changed != Some(true) {

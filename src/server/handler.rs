@@ -161,7 +161,7 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
         if request.as_notification().is_some() {
             return Box::pin(notify(handler, request));
         }
-        match request.message {
+        match &*request.message {
             ClientRequest::DiscoverRequest(_) => Box::pin(describe(handler, request)),
             _ => Box::pin(answer(handler, request)),
         }
@@ -229,7 +229,7 @@ async fn answer<H: ServerHandler>(
     let context = served(context)?;
     // Also when this future is dropped: the handler may have spawned work that waits on the token.
     let _cancel = context.ct.clone().drop_guard();
-    let result = rmcp::Service::handle_request(&*handler, message, context).await?;
+    let result = rmcp::Service::handle_request(&*handler, message.into_inner(), context).await?;
     Ok(McpResponse::new(result))
 }
 

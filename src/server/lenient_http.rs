@@ -14,9 +14,9 @@ use memchr::memmem;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::protocol::{
-    SentOverHttp, body_as_sent,
-    json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates},
+use crate::{
+    protocol::json_text::{NULL_PARAMS, complete_prefix, replace_lone_surrogates},
+    wire::caller::{ReceivedOverHttp, body_for_rmcp},
 };
 
 /// The longest body whose request is compared with what rmcp reads of it, in bytes.
@@ -114,7 +114,7 @@ where
             // A replaced byte makes the body longer.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        let sent = SentOverHttp::default();
+        let sent = ReceivedOverHttp::default();
         parts.extensions.insert(sent.clone());
         let body = LenientBody {
             body,
@@ -183,7 +183,7 @@ pin_project! {
         held: BytesMut,
         // The whole body so far, unless it is too long to be compared.
         short: Option<BytesMut>,
-        sent: SentOverHttp,
+        sent: ReceivedOverHttp,
         trailers: Option<HeaderMap>,
         ended: bool,
     }
@@ -235,7 +235,10 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
                     continue;
                 }
                 data = match short.len() <= MAX_COMPARED {
-                    true => body_as_sent(&short, this.sent).map_or(short.freeze(), Bytes::from),
+                    true => {
+                        let short = short.freeze();
+                        body_for_rmcp(&short, this.sent).unwrap_or(short)
+                    }
                     false => short.freeze(),
                 };
             }

@@ -31,11 +31,15 @@ use tower::ServiceExt;
 
 use self::subscriptions::Subscriptions;
 use crate::{
-    CallContext, Caller, Error, McpRequest, Stack,
+    CallContext, Caller, Error, Lossless, McpRequest, Stack,
     caller::Session,
     in_flight::InFlight,
-    protocol::{self, results},
+    protocol::{
+        self,
+        results::{self, MethodResult},
+    },
     util::{lock, panics},
+    wire::{self, caller::Received},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -171,19 +175,45 @@ impl<S: Stack> McpServer<S> {
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
+    /// Returns the result as the type `R` for rmcp. The transport has the text of the result, if
+    /// the result came from one.
     ///
     /// The message and its context are boxed before the future exists. A future that held them
     /// would be a kilobyte larger, and rmcp moves it several times until it runs.
-    fn call<M: Into<ClientRequest>>(
+    fn call<M: Into<ClientRequest>, R: MethodResult>(
         &self,
         message: M,
-        context: RequestContext<RoleServer>,
-    ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S, M> {
+        mut context: RequestContext<RoleServer>,
+    ) -> impl Future<Output = Result<R, ErrorData>> + Send + use<S, M, R> {
         self.shared.dispatched.fetch_add(1, Ordering::Relaxed);
-        self.dispatch(McpRequest::from_parts(
-            message.into(),
-            self.context(context),
-        ))
+        let received = Received::take(&mut context.extensions);
+        let message = message.into();
+        let message = match &received {
+            Some(received) => received.in_place_of(message),
+            None => message.into(),
+        };
+        let context = self.context(context);
+        let era = context.era();
+        let mut request = McpRequest::from_parts(message, context);
+        request.context.unreadable = received.as_ref().and_then(|it| it.unreadable().cloned());
+        let answer = self.dispatch(request);
+        async move {
+            let mut result = answer.await?;
+            let text = received
+                .as_ref()
+                .and_then(|_| wire::text_for(&mut result, era));
+            let (Some(received), Some(text)) = (received, text) else {
+                return Ok(results::expect(result.into_inner())?);
+            };
+            received.set_answer(text);
+            match R::take(result.into_inner()) {
+                Ok(result) => Ok(result),
+                Err(result) => match R::stand_in() {
+                    Some(stand_in) => Ok(stand_in),
+                    None => Ok(results::expect(*result)?),
+                },
+            }
+        }
     }
 
     /// Sends a request through a clone of the stack. The stack's future is dropped when
@@ -191,7 +221,7 @@ impl<S: Stack> McpServer<S> {
     fn dispatch(
         &self,
         mut request: McpRequest,
-    ) -> impl Future<Output = Result<ServerResult, ErrorData>> + Send + use<S> {
+    ) -> impl Future<Output = Result<Lossless<ServerResult>, ErrorData>> + Send + use<S> {
         let unreadable = protocol::set_aside(&mut request);
         let cancellation = request.context.cancellation.clone();
         let is_notification = request.as_notification().is_some();
@@ -211,7 +241,7 @@ impl<S: Stack> McpServer<S> {
             tokio::select! {
                 biased;
                 result = answer => match (result, unreadable) {
-                    (Ok(response), None) => Ok(response.into_result()),
+                    (Ok(response), None) => Ok(response.into_parts().result),
                     (Err(error), None) => Err(ErrorData::from(error)),
                     (result, Some(unreadable)) => Err(unreadable.answer(result).into()),
                 },
@@ -256,9 +286,12 @@ impl<S: Stack> McpServer<S> {
     async fn discover_stack(&self, context: CallContext) -> Result<DiscoverResult, ErrorData> {
         let message = DiscoverRequest::new(DiscoverRequestParams {});
         let result = self
-            .dispatch(McpRequest::from_parts(message.into(), context))
+            .dispatch(McpRequest::from_parts(
+                ClientRequest::from(message),
+                context,
+            ))
             .await?;
-        let discovered: DiscoverResult = results::expect(result)?;
+        let discovered: DiscoverResult = results::expect(result.into_inner())?;
         let mut config = ServerConfig::new(discovered.capabilities.clone());
         if let Some(info) = discovered.server_info() {
             config = config.with_server_info(info);

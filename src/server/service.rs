@@ -13,8 +13,10 @@ use rmcp::{
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 
-use super::{MAX_HEADER_TOOLS, McpServer, lock, results, subscriptions};
-use crate::{CallContext, Caller, McpRequest, Stack, context, listen, protocol};
+use super::{MAX_HEADER_TOOLS, McpServer, lock, subscriptions};
+use crate::{
+    CallContext, Caller, McpRequest, Stack, context, listen, protocol, wire::caller::Received,
+};
 
 /// The time that a notification may run on after its session: it may have been the session's last
 /// message.
@@ -29,7 +31,7 @@ macro_rules! pass_on {
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
             let answer = self.call($Request::new(request), context);
-            async move { Ok(results::expect(answer.await?)?) }
+            answer
         }
     )*};
 }
@@ -43,7 +45,7 @@ macro_rules! pass_on_list {
             context: RequestContext<RoleServer>,
         ) -> impl Future<Output = Result<$Result, ErrorData>> + Send + '_ {
             let answer = self.call(list::<_, $Request>(request), context);
-            async move { Ok(results::expect(answer.await?)?) }
+            answer
         }
     )*};
 }
@@ -84,7 +86,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let request: ListToolsRequest = list(request);
-        let listed: ListToolsResult = results::expect(self.call(request, context).await?)?;
+        let listed: ListToolsResult = self.call(request, context).await?;
         self.remember_header_tools(&listed.tools);
         Ok(listed)
     }
@@ -121,8 +123,9 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         Box::pin(async move { self.discover_stack(self.context(context)).await })
     }
 
-    async fn ping(&self, context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        match protocol::as_sent_over_http(&context.extensions, PingRequestMethod::VALUE) {
+    async fn ping(&self, mut context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        let received = Received::take(&mut context.extensions);
+        match received.as_ref().and_then(Received::unreadable) {
             Some(unreadable) => Err(unreadable.answer(Ok(())).into()),
             None => Ok(()),
         }
@@ -134,7 +137,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let level = request.level;
-        self.call(SetLevelRequest::new(request), context).await?;
+        let _: CustomResult = self.call(SetLevelRequest::new(request), context).await?;
         self.session.set_log_level(level);
         Ok(())
     }
@@ -144,7 +147,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         request: UpdateTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.call(UpdateTaskRequest::new(request), context).await?;
+        let _: CustomResult = self.call(UpdateTaskRequest::new(request), context).await?;
         Ok(())
     }
 
@@ -153,7 +156,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         request: CancelTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.call(CancelTaskRequest::new(request), context).await?;
+        let _: CustomResult = self.call(CancelTaskRequest::new(request), context).await?;
         Ok(())
     }
 
@@ -162,7 +165,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        Ok(results::expect(self.call(request, context).await?)?)
+        self.call(request, context).await
     }
 
     fn accepted_subscription_filter(
@@ -215,7 +218,8 @@ impl<S: Stack> ServerHandler for McpServer<S> {
             match answered {
                 Some(answer) => answer,
                 None => {
-                    self.call(SubscribeRequest::new(request), context).await?;
+                    let _: CustomResult =
+                        self.call(SubscribeRequest::new(request), context).await?;
                     Ok(())
                 }
             }
@@ -236,7 +240,8 @@ impl<S: Stack> ServerHandler for McpServer<S> {
             match answered {
                 Some(answer) => answer,
                 None => {
-                    self.call(UnsubscribeRequest::new(request), context).await?;
+                    let _: CustomResult =
+                        self.call(UnsubscribeRequest::new(request), context).await?;
                     Ok(())
                 }
             }

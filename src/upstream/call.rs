@@ -5,17 +5,16 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
-    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject, ServerResult},
+    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject},
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    answers::Expected,
     caller_end::CallerEnd,
     connection::{Connection, Kind},
-    direct::{Answer, DirectAnswer, DirectSender},
+    direct::{DirectAnswer, DirectSender},
     errors, liveness,
     request_in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
     route::{Mailbox, Route},
@@ -24,7 +23,11 @@ use crate::{
     CallContext, Error, McpRequest, McpResponse,
     caller::Era,
     context::credential::OutboundCredential,
-    protocol::{methods::Method, outgoing::WithoutProgress, results},
+    protocol::{methods::Method, outgoing::WithoutProgress},
+    wire::{
+        ParamsText,
+        answers::{Expected, ReadAnswer, ReadResult},
+    },
 };
 
 /// A request on its way to rmcp's loop.
@@ -80,7 +83,8 @@ impl UpstreamCall {
                 liveness::check(self);
             }
         })?;
-        if let Some(why) = in_flight.complete() {
+        let completed = in_flight.complete();
+        if let Some(why) = completed.unreadable {
             return Err(errors::unreadable(&self.upstream, why));
         }
         let result = answer.map_err(|error| {
@@ -89,8 +93,12 @@ impl UpstreamCall {
             }
             self.failed(error)
         })?;
-        self.connection.record_tools(&result);
-        Ok(self.response(result, expected))
+        let answer = match completed.answer {
+            Some(answer) => *answer,
+            None => result.into(),
+        };
+        self.connection.record_tools(&answer.result);
+        Ok(self.response(answer, expected))
     }
 
     /// Sends a request without rmcp's client loop. Dropping the future cancels it at the server.
@@ -162,12 +170,10 @@ impl UpstreamCall {
     }
 
     /// Returns the response with a result of the server.
-    fn response(&self, result: ServerResult, expected: Expected) -> McpResponse {
-        let mut result = expected.read(result, self.connection.era);
-        if self.connection.era == Era::Legacy && !expected.is_custom() {
-            results::mark_complete(&mut result);
-        }
-        McpResponse::new(result)
+    fn response(&self, answer: impl Into<ReadAnswer>, expected: Expected) -> McpResponse {
+        let era = self.connection.era;
+        let reading = ReadResult { expected, era };
+        McpResponse::lossless(reading.lossless(answer.into()))
     }
 
     /// Waits for a message of the server, as long as there is a connection, and within the limit of
@@ -212,7 +218,9 @@ impl UpstreamCall {
         &self,
         request: McpRequest,
     ) -> (ClientRequest, Option<RequestMetaObject>, CallerEnd) {
-        let (mut message, mut context) = request.into_parts();
+        let (message, mut context) = request.into_parts();
+        let params = ParamsText::of(&message);
+        let mut message = message.into_inner();
         let token = context.progress_token();
         let own = (self.connection.era == Era::Modern)
             .then(|| hop_meta(&mut context, self.connection.kind));
@@ -236,6 +244,9 @@ impl UpstreamCall {
         if token.is_none() {
             message.extensions_mut().insert(WithoutProgress);
         }
+        if let Some(params) = params.filter(|_| self.connection.kind != Kind::InProcess) {
+            message.extensions_mut().insert(params);
+        }
         let caller = CallerEnd {
             id: context.id,
             token,
@@ -245,20 +256,20 @@ impl UpstreamCall {
         (message, own, caller)
     }
 
-    async fn wait<E>(
+    async fn wait<A, E>(
         &self,
-        mut coming: impl Future<Output = Result<Answer, E>> + Unpin,
+        mut coming: impl Future<Output = Result<A, E>> + Unpin,
         mut mailbox: Mailbox,
         caller: &CallerEnd,
         timeout: Option<Duration>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<A, Error> {
         let lost = || self.lost();
         // An answer that has arrived counts in time, even if tokio's task budget is used up.
         let here = |coming| tokio::task::unconstrained(coming).now_or_never();
         let mut requests = FuturesUnordered::<BoxFuture<'_, ()>>::new();
         // One notification at a time keeps their order.
         let mut delivering: Option<BoxFuture<'_, ()>> = None;
-        let mut answer: Option<Answer> = None;
+        let mut answer: Option<A> = None;
         let mut silence = std::pin::pin!(tokio::time::sleep(timeout.unwrap_or_default()));
         loop {
             tokio::select! {

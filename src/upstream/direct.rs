@@ -6,10 +6,11 @@ use rmcp::{
     service::ServiceError,
 };
 
-use super::{answers::Expected, route::Routes};
+use super::route::Routes;
+use crate::wire::answers::{Expected, ReadAnswer};
 
-/// The outcome of a request, as rmcp gives it.
-pub(super) type Answer = Result<ServerResult, ServiceError>;
+/// The outcome of a request.
+pub(super) type Answer = Result<ReadAnswer, ServiceError>;
 
 /// A transport that can send single requests by itself, and read their answers in the caller's
 /// task.

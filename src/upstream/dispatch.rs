@@ -116,7 +116,7 @@ impl Shared {
             timeout: self.request_timeout,
             era,
         };
-        if !modern && !matches!(request.message, ClientRequest::SetLevelRequest(_)) {
+        if !modern && !matches!(*request.message, ClientRequest::SetLevelRequest(_)) {
             self.restore_level(&call);
         }
         if !modern
@@ -128,7 +128,7 @@ impl Shared {
             let method = request.method().to_owned();
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
         }
-        match &request.message {
+        match &*request.message {
             ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
                 ServerResult::DiscoverResult(call.connection.describe()),
             )),
@@ -176,11 +176,11 @@ impl Shared {
         mut list: McpResponse,
     ) -> McpResponse {
         let mut left_out = Vec::new();
-        if let ServerResult::CustomResult(answer) = &list.result
+        if let ServerResult::CustomResult(answer) = &*list.result
             && let Some((readable, unreadable)) = lenient_lists::read(listing, &answer.0)
         {
             call.connection.record_tools(&readable);
-            list.result = readable;
+            list.result = readable.into();
             left_out = unreadable;
         }
         self.unreadable.read(listing, &left_out);

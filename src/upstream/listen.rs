@@ -92,7 +92,7 @@ impl Subscribed {
 /// because callers rely on it.
 pub(super) async fn run(call: UpstreamCall, request: McpRequest) -> Result<McpResponse, Error> {
     let (message, context) = request.into_parts();
-    let requested = match message {
+    let requested = match message.into_inner() {
         ClientRequest::SubscriptionsListenRequest(listen) => listen.params.notifications,
         _ => SubscriptionFilter::new(),
     };

@@ -7,7 +7,6 @@
 //! 3. `call` sends the request and waits for the answer. `route` finds the call that each other
 //!    message of the server belongs to.
 
-mod answers;
 mod builder;
 mod call;
 mod caller_end;

@@ -19,7 +19,7 @@ pub(super) async fn run(call: &UpstreamCall, request: McpRequest) -> Result<McpR
     let mut empty = 0;
     for _ in 0..=DEFAULT_MRTR_MAX_ROUNDS {
         let response = call.run(round).await?;
-        let ServerResult::InputRequiredResult(wanted) = &response.result else {
+        let ServerResult::InputRequiredResult(wanted) = &*response.result else {
             return Ok(response);
         };
         let answers = ask(&request.context, wanted).await?;

@@ -10,9 +10,8 @@ use rmcp::{
 
 use super::{
     connection::Connection,
-    route::{Route, Routes},
+    route::{CompletedCall, Route, Routes},
 };
-use crate::lines::LineError;
 
 /// The route of a call that was sent directly, as long as messages can come for it.
 pub(super) struct EnteredRoute<'a> {
@@ -40,9 +39,11 @@ pub(super) struct RequestInFlight<'a> {
 }
 
 impl RequestInFlight<'_> {
-    /// Ends the request: the answer has arrived. Returns the reason if it cannot be read.
-    pub(super) fn complete(mut self) -> Option<LineError> {
-        let handle = self.handle.take()?;
+    /// Ends the request: the answer has arrived.
+    pub(super) fn complete(mut self) -> CompletedCall {
+        let Some(handle) = self.handle.take() else {
+            return CompletedCall::default();
+        };
         let routes = &self.connection.routes;
         routes.complete(&handle.id, &handle.progress_token)
     }

@@ -305,7 +305,7 @@ impl Service<McpRequest> for Crier {
     }
 
     fn call(&mut self, request: McpRequest) -> Self::Future {
-        if let ClientRequest::SubscriptionsListenRequest(listen) = &request.message {
+        if let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message {
             let asked = &listen.params.notifications.resource_subscriptions;
             let count = asked.as_ref().map_or(0, Vec::len);
             self.1.store(count, Ordering::SeqCst);

@@ -207,7 +207,7 @@ async fn the_servers_ttl_caps_the_operators() {
         setup.said(read(uri)).await;
     }
     advance(seconds(4)).await;
-    let ttl_left = |response: &rmcp_layers::McpResponse| match &response.result {
+    let ttl_left = |response: &rmcp_layers::McpResponse| match &*response.result {
         ServerResult::ReadResourceResult(read) => read.ttl_ms,
         _ => None,
     };

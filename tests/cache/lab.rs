@@ -323,7 +323,7 @@ pub fn is_hit(status: Option<CacheStatus>) -> bool {
 
 /// The first text in an answer.
 pub fn text(response: &McpResponse) -> String {
-    match &response.result {
+    match &*response.result {
         ServerResult::CallToolResult(result) => super::common::text(result).to_owned(),
         ServerResult::ReadResourceResult(result) => match &result.contents[..] {
             [ResourceContents::TextResourceContents { text, .. }] => text.clone(),

@@ -101,7 +101,7 @@ fn marking(calls: Arc<AtomicUsize>) -> impl Stack {
             let count = calls.fetch_add(1, Ordering::Relaxed) + 1;
             let token = request.context.extensions.get::<&'static str>();
             let who = *token.unwrap_or(&"nobody");
-            let mut response = match &request.message {
+            let mut response = match &*request.message {
                 ClientRequest::ReadResourceRequest(read) => {
                     let contents = ResourceContents::text(who, read.params.uri.clone());
                     let result = ReadResourceResult::new(vec![contents])

@@ -376,7 +376,7 @@ where
     CacheLayer::new().layer(service_fn(move |request: McpRequest| {
         let (upstream, ends) = (upstream.clone(), ends.clone());
         async move {
-            let ClientRequest::SubscriptionsListenRequest(listen) = &request.message else {
+            let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message else {
                 return upstream.oneshot(request).await;
             };
             let ended = ends(&listen.params.notifications);

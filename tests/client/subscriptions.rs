@@ -12,7 +12,7 @@ use rmcp_layers::{Error, McpClient, McpRequest};
 use crate::{Answer, changes, seconds};
 
 async fn acknowledge(request: &McpRequest) -> Result<(), Error> {
-    let ClientRequest::SubscriptionsListenRequest(listen) = &request.message else {
+    let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message else {
         return Err(ErrorData::method_not_found::<SubscriptionsListenRequestMethod>().into());
     };
     let params =

@@ -40,7 +40,7 @@ impl Tasks {
     }
 
     fn answer(&self, request: &McpRequest) -> Answer {
-        let result: ServerResult = match &request.message {
+        let result: ServerResult = match &*request.message {
             ClientRequest::CallToolRequest(_) => {
                 ServerResult::CreateTaskResult(CreateTaskResult::new(task(TaskStatus::Working)))
             }

@@ -12,7 +12,7 @@ fn member() -> (Member, Told, Arc<AtomicUsize>) {
     let (told, lists) = (Told::default(), Arc::new(AtomicUsize::new(0)));
     let (noted, counted) = (told.clone(), lists.clone());
     let stack = service_fn(move |request: McpRequest| {
-        let result: Result<ServerResult, Error> = match &request.message {
+        let result: Result<ServerResult, Error> = match &*request.message {
             ClientRequest::ListToolsRequest(_) => {
                 counted.fetch_add(1, Ordering::SeqCst);
                 let mut reads = named("reads");
@@ -85,7 +85,7 @@ fn changing(
         let (reads, lists, noted, changed) =
             (reads.clone(), lists.clone(), noted.clone(), changed.clone());
         async move {
-            let result: Result<ServerResult, Error> = match &request.message {
+            let result: Result<ServerResult, Error> = match &*request.message {
                 ClientRequest::ListToolsRequest(_) => {
                     lists.acquire().await.unwrap().forget();
                     let reads = reads.load(Ordering::SeqCst);
@@ -207,7 +207,7 @@ async fn a_cache_inside_a_distrusted_member_keeps_nothing_on_its_word() {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = calls.clone();
         let server = service_fn(move |request: McpRequest| {
-            let result: Result<ServerResult, Error> = match &request.message {
+            let result: Result<ServerResult, Error> = match &*request.message {
                 ClientRequest::ListToolsRequest(_) => {
                     let mut reads = named("reads");
                     reads.annotations = Some(ToolAnnotations::new().read_only(true));

@@ -64,7 +64,7 @@ async fn a_member_that_is_down_is_left_out_and_named() {
         .unwrap();
     let report = response.extensions.get::<ListReport>().unwrap();
     assert_eq!(report.missing, [Arc::from("dead")]);
-    let ServerResult::ListToolsResult(list) = &response.result else {
+    let ServerResult::ListToolsResult(list) = &*response.result else {
         panic!("no list")
     };
     assert_eq!(names(&list.tools), ["up__a"]);
@@ -121,7 +121,7 @@ async fn a_slow_member_holds_no_list_up_and_its_last_list_is_served() {
     assert_eq!(asked.elapsed().as_secs(), 5);
     let report = response.extensions.get::<ListReport>().unwrap();
     assert_eq!(report.stale, [Arc::from("slow")]);
-    let ServerResult::ListToolsResult(list) = &response.result else {
+    let ServerResult::ListToolsResult(list) = &*response.result else {
         panic!("no list")
     };
     assert_eq!(names(&list.tools), ["fast__a", "slow__b"]);
@@ -155,7 +155,7 @@ async fn a_known_list_costs_no_round_trip_until_it_changes() {
 #[tokio::test]
 async fn a_private_list_is_never_shown_to_another_principal() {
     let member = service_fn(|request: McpRequest| async move {
-        if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
+        if !matches!(*request.message, ClientRequest::ListToolsRequest(_)) {
             return Err(Error::from(ErrorData::new(
                 ErrorCode::METHOD_NOT_FOUND,
                 "no",
@@ -222,7 +222,7 @@ async fn who_joins_the_fetch_of_anothers_list_is_not_given_it() {
     #[derive(Clone)]
     struct Key(&'static str);
     let member = service_fn(|request: McpRequest| async move {
-        if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
+        if !matches!(*request.message, ClientRequest::ListToolsRequest(_)) {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None).into());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -238,7 +238,7 @@ async fn who_joins_the_fetch_of_anothers_list_is_not_given_it() {
         let mut request = McpRequest::list_tools();
         request.context.extensions.insert(Key(who));
         let response = gateway.clone().oneshot(request).await.unwrap();
-        let ServerResult::ListToolsResult(list) = &response.result else {
+        let ServerResult::ListToolsResult(list) = &*response.result else {
             panic!("no list")
         };
         let names = names(&list.tools).join(" ");
@@ -259,7 +259,7 @@ async fn who_joins_the_fetch_of_anothers_list_is_not_given_it() {
 #[tokio::test]
 async fn a_list_that_an_inner_layer_marks_as_private_is_never_shared() {
     let member = service_fn(|request: McpRequest| async move {
-        if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
+        if !matches!(*request.message, ClientRequest::ListToolsRequest(_)) {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no", None).into());
         }
         let principal = request.context.principal().unwrap().clone();
@@ -291,7 +291,7 @@ async fn a_member_that_panics_over_a_list_is_asked_again() {
         let count = count.clone();
         async move {
             // Its changes are not heard of, so nothing else has the list fetched anew.
-            if !matches!(request.message, ClientRequest::ListToolsRequest(_)) {
+            if !matches!(*request.message, ClientRequest::ListToolsRequest(_)) {
                 std::future::pending::<()>().await;
             }
             let first = count.fetch_add(1, Ordering::SeqCst) == 0;

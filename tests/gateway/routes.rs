@@ -175,7 +175,7 @@ async fn request_state_comes_back_to_its_member_and_cannot_be_made_up() {
         .unwrap();
     let first = McpRequest::call_tool("one__ask").principal(Principal::new("alice"));
     let response = gateway.clone().oneshot(first.build()).await.unwrap();
-    let ServerResult::InputRequiredResult(wanted) = &response.result else {
+    let ServerResult::InputRequiredResult(wanted) = &*response.result else {
         panic!("nothing is wanted: {response:?}")
     };
     let state = wanted.request_state.clone().unwrap();
@@ -211,7 +211,7 @@ async fn replicas_with_one_key_read_each_others_state() {
             .unwrap()
     };
     let response = call(&gateway(), "one__ask").await.unwrap();
-    let ServerResult::InputRequiredResult(wanted) = &response.result else {
+    let ServerResult::InputRequiredResult(wanted) = &*response.result else {
         panic!("nothing is wanted")
     };
     let state = wanted.request_state.as_deref().unwrap();
@@ -229,7 +229,7 @@ async fn a_task_is_polled_at_the_member_that_made_it() {
                 .unwrap()
                 .push(format!("{name} {:?}", request.target()));
             let task = || Task::new("task-1", TaskStatus::Working, "now", "now");
-            let result: ServerResult = match &request.message {
+            let result: ServerResult = match &*request.message {
                 ClientRequest::CallToolRequest(_) => CreateTaskResult::new(task()).into(),
                 ClientRequest::GetTaskRequest(_) => {
                     let link = json!({ "type": "resource_link", "name": "l", "uri": "file:///l" });
@@ -365,7 +365,7 @@ pub(super) fn library(
                 SkillResources::Files(vec![file]),
             )
         };
-        let result: Result<ServerResult, Error> = match &request.message {
+        let result: Result<ServerResult, Error> = match &*request.message {
             ClientRequest::ListResourcesRequest(_) => {
                 let resource = Resource::new(format!("{name}:///listed"), "listed");
                 Ok(ListResourcesResult::with_all_items(vec![resource]).into())

@@ -399,7 +399,7 @@ async fn an_answer_whose_id_is_written_as_text_is_the_requests_own() {
             let call = McpRequest::call_tool("act").build();
             assert_eq!(said(send(&upstream, call).await), "mine", "{era:?}");
             let list = send(&upstream, McpRequest::list_tools()).await.unwrap();
-            assert!(matches!(list.result, ServerResult::ListToolsResult(_)));
+            assert!(matches!(*list.result, ServerResult::ListToolsResult(_)));
         }
     }
 }

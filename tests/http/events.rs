@@ -231,7 +231,7 @@ async fn a_stream_that_breaks_off_after_an_odd_event_is_taken_up_from_there() {
         let call = McpRequest::call_tool("act").build();
         let answer = soon("the answer", upstream.oneshot(call)).await;
         assert!(
-            matches!(&answer, Ok(response) if matches!(response.result, ServerResult::CallToolResult(_))),
+            matches!(&answer, Ok(response) if matches!(*response.result, ServerResult::CallToolResult(_))),
             "{era:?}: {answer:?}"
         );
     }

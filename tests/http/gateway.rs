@@ -22,7 +22,7 @@ use crate::common::{Http, soon};
 
 async fn serve(config: StreamableHttpServerConfig) -> Http {
     let stack = service_fn(|request: McpRequest| async move {
-        let ClientRequest::CallToolRequest(call) = &request.message else {
+        let ClientRequest::CallToolRequest(call) = &*request.message else {
             return Err(ErrorData::invalid_request("only tools", None).into());
         };
         let arguments = call.params.arguments.clone().unwrap_or_default();

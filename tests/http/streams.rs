@@ -274,7 +274,7 @@ async fn arguments_go_in_headers_however_the_list_of_tools_came() {
             let list = soon("a list", upstream.clone().oneshot(McpRequest::list_tools()));
             let list = list.await.unwrap();
             assert!(
-                matches!(&list.result, ServerResult::ListToolsResult(list) if list.tools.len() == 1)
+                matches!(&*list.result, ServerResult::ListToolsResult(list) if list.tools.len() == 1)
             );
             assert_eq!(upstream.unreadable().len(), usize::from(unreadable));
             let call = McpRequest::call_tool("act")

@@ -173,7 +173,7 @@ async fn a_background_listen_of_a_foreign_layer_keeps_nothing_from_the_only_call
         Box::pin(std::future::ready(Ok(())))
     });
     let params = SubscriptionsListenRequestParams::new(tool_changes());
-    let listen = SubscriptionsListenRequest::new(params).into();
+    let listen: ClientRequest = SubscriptionsListenRequest::new(params).into();
     tokio::spawn(tower::ServiceExt::oneshot(
         inner,
         McpRequest::from_parts(listen, context),

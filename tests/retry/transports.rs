@@ -76,7 +76,7 @@ async fn what_tools_said_of_themselves_is_forgotten_when_they_change() {
     let stack = layer.layer(service_fn(move |request: McpRequest| {
         let (kept, upstream) = (kept.clone(), upstream.clone());
         async move {
-            if let ClientRequest::SubscriptionsListenRequest(_) = request.message {
+            if let ClientRequest::SubscriptionsListenRequest(_) = *request.message {
                 *kept.lock().unwrap() = Some(request.context.caller.clone());
                 return Ok::<_, Error>(McpResponse::new(EmptyResult {}));
             }

@@ -155,7 +155,7 @@ async fn a_principal_is_one_caller_whatever_session_it_comes_from() {
         "{refused}"
     );
     let bobs = stack.clone().oneshot(of("bob", "other")).await.unwrap();
-    assert!(matches!(bobs.result, ServerResult::CallToolResult(_)));
+    assert!(matches!(*bobs.result, ServerResult::CallToolResult(_)));
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     stack.oneshot(of("alice", "other")).await.unwrap();

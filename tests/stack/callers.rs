@@ -105,7 +105,7 @@ async fn what_one_caller_is_told_decides_nothing_for_another() {
         async move {
             let narrowed = is_guest(&request) && request.method() == "server/discover";
             let mut response = inner.oneshot(request).await?;
-            if narrowed && let ServerResult::DiscoverResult(told) = &mut response.result {
+            if narrowed && let ServerResult::DiscoverResult(told) = &mut *response.result {
                 told.capabilities.tools = None;
                 told.capabilities.resources = None;
                 told.supported_versions = vec![ProtocolVersion::LATEST];

@@ -124,7 +124,7 @@ async fn a_notification_taken_apart_and_put_together_is_one_still() {
     })
     .await;
     // Another message with its context is what it is.
-    let other = McpRequest::from_parts(ListToolsRequest::default().into(), context);
+    let other = McpRequest::from_parts(ClientRequest::from(ListToolsRequest::default()), context);
     assert!(other.as_notification().is_none());
 }
 

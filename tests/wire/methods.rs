@@ -110,7 +110,7 @@ impl Top {
         let request = format!(r#"{{"method":"{method}","params":{{{params}}}}}"#);
         let request: ClientRequest = serde_json::from_str(&request).unwrap();
         match stack.oneshot(McpRequest::new(request)).await {
-            Ok(response) => json!({ "result": response.result }),
+            Ok(response) => json!({ "result": *response.result }),
             Err(error) => json!({ "error": error.to_string() }),
         }
     }
@@ -134,7 +134,7 @@ async fn public_server(method: &Method) -> (impl Stack, Requests) {
     let server = server.with_capabilities(CAPABILITIES).by(Road::Lines).await;
     // An upstream answers `server/discover` itself.
     let server = server.map_response(|mut response: McpResponse| {
-        if let ServerResult::DiscoverResult(discovered) = &mut response.result {
+        if let ServerResult::DiscoverResult(discovered) = &mut *response.result {
             (discovered.ttl_ms, discovered.cache_scope) = (60_000, CacheScope::Public);
         }
         response

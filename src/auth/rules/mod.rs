@@ -74,7 +74,7 @@ pub struct Rules {
 }
 
 fn is_custom(request: &McpRequest) -> bool {
-    matches!(request.message, ClientRequest::CustomRequest(_))
+    matches!(*request.message, ClientRequest::CustomRequest(_))
 }
 
 /// Returns `true` if a URI has a `..` segment, percent-encoded or not.

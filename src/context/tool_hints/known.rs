@@ -46,7 +46,7 @@ impl KnownHints {
 
     /// Learns the hints from a response, if it is one to `tools/list`.
     pub(crate) fn learn(&self, asked: &Asked, response: &McpResponse) {
-        if let ServerResult::ListToolsResult(listed) = &response.result {
+        if let ServerResult::ListToolsResult(listed) = &*response.result {
             self.learn_list(asked, listed);
         }
     }

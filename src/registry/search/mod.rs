@@ -5,7 +5,7 @@ mod index;
 use std::sync::{Arc, Mutex};
 
 use rmcp::model::{
-    CallToolResult, ErrorData, JsonObject, ListToolsRequest, ListToolsResult,
+    CallToolResult, ClientRequest, ErrorData, JsonObject, ListToolsRequest, ListToolsResult,
     PaginatedRequestParams, Tool, ToolAnnotations,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -316,7 +316,7 @@ where
         if cursor.is_some() {
             list.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
         }
-        let request = McpRequest::from_parts(list.into(), context);
+        let request = McpRequest::from_parts(ClientRequest::from(list), context);
         let page: ListToolsResult = match inner.clone().oneshot(request).await.map_err(Into::into) {
             Ok(page) => results::expect(page.into_result())?,
             Err(error) if error.is_method_not_found() => break,

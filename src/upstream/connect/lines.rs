@@ -19,6 +19,7 @@ use crate::{
         errors,
         route::Routes,
     },
+    wire,
 };
 
 impl UpstreamBuilder {
@@ -95,7 +96,7 @@ where
         &mut self,
         message: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        self.lines.write(message)
+        self.lines.write(wire::to_server(message))
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {

@@ -14,6 +14,7 @@ use rmcp::{
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json};
 use sse_stream::Sse;
+use tokio_util::bytes::Bytes;
 
 use super::{
     error_facts::{StandIn, retry_after},
@@ -22,10 +23,8 @@ use super::{
 use crate::{
     error::retry_after_in,
     lines::LineError,
-    upstream::{
-        answers::{self, Expected, number_in},
-        route::Routes,
-    },
+    upstream::route::Routes,
+    wire::answers::{self, Expected, number_in},
 };
 
 /// A message on the response of a request.
@@ -53,8 +52,11 @@ pub(super) fn response_message(
     own: &RequestId,
     expected: Expected,
 ) -> Option<ResponseMessage> {
-    let answer = expected.answer_in(text.as_bytes());
-    let answer = answer.map(JsonRpcMessage::Response).ok();
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    let answer = answers::answer_in(&bytes, |_| Some(expected))
+        .ok()
+        .flatten();
+    let answer = answer.map(|(id, answer)| JsonRpcMessage::response(answer.result, id));
     let mut message = match answer.or_else(|| message_in(text)) {
         Some(message) => message,
         None => return MessageShape::read(text)?.response_message(own),
@@ -101,7 +103,7 @@ fn answered_request(id: Option<&RequestId>, own: &RequestId, is_error: bool) -> 
 
 /// Reads the message in a text, if rmcp can read it.
 pub(super) fn message_in(text: &str) -> Option<ServerJsonRpcMessage> {
-    let message = serde_json::from_str(text);
+    let message = answers::other_in(text.as_bytes());
     message
         .inspect_err(|error| tracing::debug!(%error, "a text holds no message"))
         .ok()
@@ -242,10 +244,11 @@ pub(super) fn for_request(
 
 /// Reads an answer on a stream that carries answers of any call, by the method of its call.
 pub(super) fn keep_result(mut event: Sse, routes: &Routes) -> Sse {
-    let answer = text_of(&event)
-        .and_then(|text| answers::answer_in(text.as_bytes(), |id| routes.expected(id)));
-    if let Some(Ok(answer)) = answer {
-        event.data = for_rmcp(JsonRpcMessage::Response(answer), Some(routes));
+    let text = text_of(&event).map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    let answer = text.map(|text| answers::answer_in(&text, |id| routes.expected(id)));
+    if let Some(Ok(Some((id, answer)))) = answer {
+        let result = routes.keep_answer(&id, answer);
+        event.data = for_rmcp(JsonRpcMessage::response(result, id), None);
     }
     event
 }
@@ -256,7 +259,8 @@ pub(super) fn keep_custom_result(answer: &mut ServerJsonRpcMessage, routes: &Rou
     if let JsonRpcMessage::Response(response) = answer
         && let ServerResult::CustomResult(_) = &response.result
     {
-        routes.keep_result(&response.id, &mut response.result);
+        let result = std::mem::replace(&mut response.result, ServerResult::empty(()));
+        response.result = routes.keep_answer(&response.id, result.into());
     }
 }
 
@@ -266,7 +270,8 @@ fn for_rmcp(mut answer: ServerJsonRpcMessage, routes: Option<&Routes>) -> Option
     if let JsonRpcMessage::Response(response) = &mut answer
         && let Some(routes) = routes
     {
-        routes.keep_result(&response.id, &mut response.result);
+        let result = std::mem::replace(&mut response.result, ServerResult::empty(()));
+        response.result = routes.keep_answer(&response.id, result.into());
     }
     serde_json::to_string(&answer).ok()
 }

@@ -45,12 +45,12 @@ use crate::{
     lines::LineError,
     protocol::outgoing::trim_request,
     upstream::{
-        answers::Expected,
         call::CLIENT_CAPABILITIES,
         connection::Handshake,
         direct::{Answer, AnswerStream, DirectAnswer, DirectSender},
         route::Routes,
     },
+    wire::answers::Expected,
 };
 
 /// The first id of direct calls. rmcp counts its own from zero.
@@ -355,7 +355,7 @@ fn outcome(message: Option<ResponseMessage>) -> ControlFlow<Answer, Option<Serve
 /// Returns the outcome in an answer.
 fn answered(message: ServerJsonRpcMessage) -> Answer {
     match message {
-        JsonRpcMessage::Response(response) => Ok(response.result),
+        JsonRpcMessage::Response(response) => Ok(response.result.into()),
         JsonRpcMessage::Error(error) => Err(ServiceError::McpError(error.error)),
         JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => Err(closed()),
     }

@@ -33,7 +33,7 @@ use super::{
     failure::{HttpError, HttpResult, http},
     forgotten_session::{forgets, forgotten},
 };
-use crate::{protocol::json_text, upstream::answers::Expected};
+use crate::{protocol::json_text, wire::answers::Expected};
 
 /// Limit of the text that is quoted from a response that holds no message.
 const QUOTED: usize = 256;

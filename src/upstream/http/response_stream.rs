@@ -12,10 +12,7 @@ use rmcp::{
 };
 
 use super::answer::{self, ResponseMessage, message_in, response_message, text_of};
-use crate::{
-    lines::LineError,
-    upstream::{answers::Expected, route::Routes},
-};
+use crate::{lines::LineError, upstream::route::Routes, wire::answers::Expected};
 
 /// The text in the data of every event with a notification.
 const NOTIFICATION: &[u8] = b"\"notifications/";

@@ -3,12 +3,8 @@
 use rmcp::model::{ClientResult, ErrorData, ServerNotification, ServerRequest};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{response_streams::StreamState, server_requests::MAX_PER_CALL};
-use crate::{
-    Caller,
-    lines::LineError,
-    upstream::{answers::Expected, stats::UpstreamCounters},
-};
+use super::{CompletedCall, response_streams::StreamState, server_requests::MAX_PER_CALL};
+use crate::{Caller, lines::LineError, upstream::stats::UpstreamCounters, wire::answers::Expected};
 
 /// Limit of messages that wait for one call. A caller that takes them slower than the server sends
 /// loses the newest progress and log messages. A listen that falls so far behind ends with an
@@ -74,6 +70,14 @@ impl Route {
     pub(super) fn expects(mut self, expected: Expected) -> Self {
         self.expected = Some(expected);
         self
+    }
+
+    /// Returns the outcome of the call, which has been answered.
+    pub(super) fn completed(self) -> CompletedCall {
+        CompletedCall {
+            answer: self.stream.into_answer(),
+            unreadable: self.unreadable,
+        }
     }
 
     /// Returns `true` if messages that name no call may go to this one.

@@ -17,6 +17,6 @@ mod unattributed;
 
 pub(super) use self::{
     mailbox::{CallMessage, Mailbox, Reply, Route},
-    routes::Routes,
+    routes::{CompletedCall, Routes},
     routing_transport::{ConnectionHandler, RoutingTransport},
 };

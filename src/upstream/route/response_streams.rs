@@ -3,20 +3,24 @@
 use rmcp::model::{RequestId, ServerNotification, ServerResult};
 
 use super::{Route, Routes, mailbox::send_or_drop, table::own_id};
-use crate::{protocol, upstream::answers::Expected};
+use crate::{
+    protocol::{self, methods::Method},
+    upstream::lenient_lists,
+    wire::answers::{Expected, ReadAnswer},
+};
 
 /// The state of a call's response stream.
 #[derive(Clone, Default)]
 pub(super) struct StreamState {
-    /// The result, if it was read before rmcp reads the answer.
-    result: Option<Box<ServerResult>>,
+    /// The answer, if it was read before rmcp reads it.
+    answer: Option<Box<ReadAnswer>>,
     /// The last event. The stream is resumed after it.
     last_event: Option<String>,
 }
 
 impl StreamState {
-    pub(super) fn take_result(&mut self) -> Option<ServerResult> {
-        self.result.take().map(|result| *result)
+    pub(super) fn into_answer(self) -> Option<Box<ReadAnswer>> {
+        self.answer
     }
 }
 
@@ -34,18 +38,22 @@ impl Routes {
         self.table().expected(id)
     }
 
-    /// Keeps the result of a call until rmcp passes on its answer, and leaves
-    /// [another](Expected::result_for_rmcp) in its place.
-    pub(in crate::upstream) fn keep_result(&self, id: &RequestId, result: &mut ServerResult) {
-        let Some(expected) = self.expected(id) else {
-            return;
-        };
-        let replacement = expected.result_for_rmcp(result);
+    /// Keeps the answer of a call until rmcp passes on its own. Returns the result for rmcp.
+    pub(in crate::upstream) fn keep_answer(
+        &self,
+        id: &RequestId,
+        answer: ReadAnswer,
+    ) -> ServerResult {
         let mut table = self.table();
         let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
-        if let Some((_, route)) = route {
-            let kept = std::mem::replace(result, replacement);
-            route.stream.result = Some(Box::new(kept));
+        match route {
+            Some((_, route)) => {
+                let result = result_for_rmcp(route.expected, &answer.result);
+                // A second answer to the same request is not one.
+                route.stream.answer.get_or_insert_with(|| Box::new(answer));
+                result
+            }
+            None => answer.result,
         }
     }
 
@@ -85,4 +93,17 @@ impl Routes {
             table.calls.remove(&order);
         }
     }
+}
+
+/// Returns the result that rmcp gets in place of a call's. rmcp's client looks into lists of tools
+/// only, for the arguments that also go in headers (MCP 2026-07-28, SEP-2243).
+fn result_for_rmcp(expected: Option<Expected>, result: &ServerResult) -> ServerResult {
+    let method = expected.and_then(Expected::method);
+    let tools = match result {
+        _ if method != Some(Method::ListTools) => None,
+        ServerResult::ListToolsResult(_) => Some(result.clone()),
+        ServerResult::CustomResult(list) => lenient_lists::readable_tools(&list.0),
+        _ => None,
+    };
+    tools.unwrap_or_else(|| ServerResult::empty(()))
 }

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio_util::bytes::Bytes;
+
 use rmcp::{
     RoleClient,
     model::{JsonRpcMessage, ProgressToken, RequestId, SubscriptionFilter},
@@ -22,13 +24,19 @@ use super::{
 use crate::{
     CallContext,
     lines::LineError,
-    upstream::{
-        answers::{self, Expected},
-        capabilities::ClaimedCapabilities,
-        stats::UpstreamCounters,
-    },
+    upstream::{capabilities::ClaimedCapabilities, stats::UpstreamCounters},
     util::lock,
+    wire::answers::{self, Expected, FromServer, ReadAnswer},
 };
+
+/// A call that was answered.
+#[derive(Default)]
+pub(in crate::upstream) struct CompletedCall {
+    /// The answer, if it was read before rmcp has read it.
+    pub(in crate::upstream) answer: Option<Box<ReadAnswer>>,
+    /// The reason why the answer cannot be read, if it cannot.
+    pub(in crate::upstream) unreadable: Option<LineError>,
+}
 
 /// The calls in flight on one connection.
 pub(in crate::upstream) struct Routes {
@@ -125,19 +133,26 @@ impl Routes {
     /// Reads a message of the server, an answer as what its request asks for.
     pub(in crate::upstream) fn read(
         &self,
-        text: &[u8],
+        text: &Bytes,
     ) -> serde_json::Result<RxJsonRpcMessage<RoleClient>> {
-        answers::message_in(text, |id| self.table().expected(id))
+        let read = answers::message_in(text, |id| self.table().expected(id))?;
+        Ok(match read {
+            FromServer::Answer(id, answer) => {
+                let result = self.keep_answer(&id, *answer);
+                JsonRpcMessage::response(result, id)
+            }
+            FromServer::Other(message) => *message,
+        })
     }
 
-    /// Removes a call that was answered. Returns the reason if the answer cannot be read.
+    /// Removes a call that was answered.
     pub(in crate::upstream) fn complete(
         &self,
         id: &RequestId,
         token: &ProgressToken,
-    ) -> Option<LineError> {
-        let route = self.table().remove(id, token)?;
-        route.unreadable
+    ) -> CompletedCall {
+        let route = self.table().remove(id, token);
+        route.map(Route::completed).unwrap_or_default()
     }
 
     /// Removes a call that no caller waits for any more. The server may go on with it, even if it
@@ -154,8 +169,8 @@ impl Routes {
         }
     }
 
-    /// Records that the server has answered a request, and puts the kept result into the answer.
-    pub(super) fn answered(&self, message: &mut RxJsonRpcMessage<RoleClient>) {
+    /// Records that the server has answered a request.
+    pub(super) fn answered(&self, message: &RxJsonRpcMessage<RoleClient>) {
         let id = match message {
             JsonRpcMessage::Response(response) => own_id(&response.id),
             JsonRpcMessage::Error(error) => error.id.as_ref().and_then(own_id),
@@ -165,11 +180,6 @@ impl Routes {
         let mut table = self.table();
         if let Some((_, route)) = table.routes.get_mut(&id) {
             route.answered = true;
-            if let JsonRpcMessage::Response(response) = message
-                && let Some(result) = route.stream.take_result()
-            {
-                response.result = result;
-            }
         } else {
             table.abandoned.remove(&id);
             table.handshake.take_if(|(handshake, _)| *handshake == id);

@@ -27,7 +27,7 @@ use rmcp::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Route, Routes, server_requests::Admission};
-use crate::upstream::answers::Expected;
+use crate::wire::answers::Expected;
 use crate::{
     lines::begun,
     protocol::{
@@ -169,8 +169,8 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for RoutingTransport<T> {
                         None => continue,
                     }
                 }
-                Some(mut message) => {
-                    self.routes.answered(&mut message);
+                Some(message) => {
+                    self.routes.answered(&message);
                     return Some(message);
                 }
                 None => {

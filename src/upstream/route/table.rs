@@ -11,7 +11,7 @@ use super::{
     server_requests::{DeferredMessages, PendingRequests, Scope},
     unattributed::{UnattributedAnswer, UnattributedAnswers},
 };
-use crate::upstream::answers::{Expected, number_in};
+use crate::wire::answers::{Expected, number_in};
 
 /// A listen that the upstream answers itself, from the connection's notifications.
 pub(super) struct Listener {

@@ -10,7 +10,7 @@ use super::{
     Routes,
     table::{Order, Table},
 };
-use crate::{code, lines::LineError, upstream::answers::number_in};
+use crate::{code, lines::LineError, wire::answers::number_in};
 
 /// The number of such answers, and the newest call they may be for.
 ///

@@ -1,0 +1,282 @@
+//! The changes that layers made to a typed value, applied to the text that it was read from.
+//!
+//! - `came` is the text, with all of its members, their order and the digits of its numbers.
+//! - `read` is the value before any change, as JSON. It lacks what its type has no place for.
+//! - `now` is the value as it is to leave, as JSON.
+//!
+//! Members that are in `came` alone stay. Members that are in `read` and `now` alone were added by
+//! the type, and stay away. Any other difference between `read` and `now` is a change.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use super::members::Members;
+
+/// Returns `came` with the changes from `read` to `now`.
+pub(super) fn apply(came: &RawValue, read: &Value, now: &Value) -> serde_json::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(came.get().len());
+    write(&mut out, came, read, now)?;
+    Ok(out)
+}
+
+fn write(out: &mut Vec<u8>, came: &RawValue, read: &Value, now: &Value) -> serde_json::Result<()> {
+    if read == now {
+        out.extend_from_slice(came.get().as_bytes());
+        return Ok(());
+    }
+    match (read, now) {
+        (Value::Object(read), Value::Object(now)) => {
+            if let Some(members) = Members::of(came) {
+                return write_object(out, &members, read, now);
+            }
+        }
+        (Value::Array(read), Value::Array(now)) => {
+            let elements: Option<Vec<&RawValue>> = serde_json::from_str(came.get()).ok();
+            if let Some(elements) = elements.filter(|elements| elements.len() == read.len()) {
+                return write_array(out, &elements, read, now);
+            }
+        }
+        _ => {}
+    }
+    put(out, now)
+}
+
+fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+    serde_json::to_writer(out, value)
+}
+
+fn write_object(
+    out: &mut Vec<u8>,
+    came: &Members<'_>,
+    read: &Map<String, Value>,
+    now: &Map<String, Value>,
+) -> serde_json::Result<()> {
+    out.push(b'{');
+    let start = out.len();
+    let begin = |out: &mut Vec<u8>, name: &str| {
+        if out.len() > start {
+            out.push(b',');
+        }
+        put(out, name)?;
+        out.push(b':');
+        Ok::<_, serde_json::Error>(())
+    };
+    // A member that is there twice has the last value.
+    let last: HashMap<&str, &RawValue> = came
+        .0
+        .iter()
+        .map(|(name, value)| (&**name, *value))
+        .collect();
+    let mut written = HashSet::with_capacity(last.len());
+    for (name, _) in &came.0 {
+        let Some(value) = last.get(&**name).filter(|_| written.insert(&**name)) else {
+            continue;
+        };
+        match (read.get(&**name), now.get(&**name)) {
+            // The type has no place for it, and no layer has added it.
+            (None, None) => {
+                begin(out, name)?;
+                out.extend_from_slice(value.get().as_bytes());
+            }
+            (Some(read), Some(now)) => {
+                begin(out, name)?;
+                write(out, value, read, now)?;
+            }
+            (None, Some(now)) => {
+                begin(out, name)?;
+                put(out, now)?;
+            }
+            // A layer has removed it.
+            (Some(_), None) => {}
+        }
+    }
+    for (name, value) in now {
+        if !written.contains(name.as_str()) && read.get(name) != Some(value) {
+            begin(out, name)?;
+            put(out, value)?;
+        }
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_array(
+    out: &mut Vec<u8>,
+    came: &[&RawValue],
+    read: &[Value],
+    now: &[Value],
+) -> serde_json::Result<()> {
+    let mut origin = Origins::new(read, now);
+    out.push(b'[');
+    for (index, value) in now.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        match origin.of(index, value) {
+            Some(from) => write(out, came[from], &read[from], value)?,
+            None => put(out, value)?,
+        }
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// The elements of an array before a change, to find the one that each element after it was.
+struct Origins {
+    /// No element has moved.
+    in_place: bool,
+    /// The elements by their identity, in order.
+    by_identity: HashMap<String, VecDeque<usize>>,
+}
+
+impl Origins {
+    fn new(read: &[Value], now: &[Value]) -> Self {
+        let in_place = read.len() == now.len()
+            && read
+                .iter()
+                .zip(now)
+                .all(|(a, b)| are_alike(a, b) || is_renamed(a, b));
+        let mut by_identity = HashMap::<_, VecDeque<_>>::new();
+        if !in_place {
+            for (index, value) in read.iter().enumerate() {
+                by_identity
+                    .entry(identity(value))
+                    .or_default()
+                    .push_back(index);
+            }
+        }
+        Self {
+            in_place,
+            by_identity,
+        }
+    }
+
+    /// Returns the index that an element had before.
+    fn of(&mut self, index: usize, value: &Value) -> Option<usize> {
+        if self.in_place {
+            return Some(index);
+        }
+        let same = self.by_identity.get_mut(&identity(value));
+        same.and_then(VecDeque::pop_front)
+    }
+}
+
+/// The members that name an element among its siblings.
+const NAMES: &[&str] = &["name", "uri", "uriTemplate"];
+
+fn name_of(value: &Value) -> Option<&str> {
+    NAMES.iter().find_map(|name| value.get(name)?.as_str())
+}
+
+/// Returns the identity of an element: its name, or else the whole element.
+fn identity(value: &Value) -> String {
+    match name_of(value) {
+        Some(name) => format!("name {name}"),
+        None => format!("value {value}"),
+    }
+}
+
+/// Returns `true` if an element may be another one of the same place after a change.
+fn are_alike(before: &Value, after: &Value) -> bool {
+    name_of(before) == name_of(after) && before.get("type") == after.get("type")
+}
+
+/// Returns `true` if an element has another name, and all else is the same.
+fn is_renamed(before: &Value, after: &Value) -> bool {
+    let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
+        return false;
+    };
+    let is_rest = |name: &str| !NAMES.contains(&name);
+    let rest = || before.iter().filter(|(name, _)| is_rest(name));
+    rest().next().is_some()
+        && rest().count() == after.keys().filter(|name| is_rest(name)).count()
+        && rest().all(|(name, value)| after.get(name) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_str, json, value::to_raw_value};
+
+    use super::*;
+
+    fn applied(came: &str, read: Value, now: Value) -> String {
+        let came: Box<RawValue> = from_str(came).unwrap();
+        String::from_utf8(apply(&came, &read, &now).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_text_without_changes_is_the_text_that_came() {
+        let came = r#"{ "z": 1e400, "a": [1, {"b":   2}] }"#;
+        assert_eq!(applied(came, json!({ "a": 1 }), json!({ "a": 1 })), came);
+    }
+
+    #[test]
+    fn a_change_leaves_all_other_members_as_they_came() {
+        let came = r#"{"z":1e400,"name":"a","x":{"n":0.10},"gone":1,"def":2}"#;
+        let read = json!({ "name": "a", "x": { "n": 0.1 }, "gone": 1, "added": null });
+        let now = json!({ "name": "b", "x": { "n": 0.1 }, "added": null, "new": [] });
+        assert_eq!(
+            applied(came, read, now),
+            r#"{"z":1e400,"name":"b","x":{"n":0.10},"def":2,"new":[]}"#
+        );
+    }
+
+    #[test]
+    fn elements_are_found_by_name_when_others_are_removed_or_moved() {
+        let came = r#"[{"name":"a","u":1},{"name":"b","u":2},{"name":"c","u":3}]"#;
+        let read = json!([{ "name": "a" }, { "name": "b" }, { "name": "c" }]);
+        let now = json!([{ "name": "c", "title": "C" }, { "name": "a" }, { "name": "d" }]);
+        assert_eq!(
+            applied(came, read, now),
+            r#"[{"name":"c","u":3,"title":"C"},{"name":"a","u":1},{"name":"d"}]"#
+        );
+    }
+
+    #[test]
+    fn an_element_in_the_place_of_another_takes_nothing_over() {
+        let came = r#"[{"name":"a","secret":1}]"#;
+        let now = applied(came, json!([{ "name": "a" }]), json!([{ "name": "b" }]));
+        assert_eq!(now, r#"[{"name":"b"}]"#);
+    }
+
+    #[test]
+    fn an_element_that_only_has_another_name_keeps_the_rest() {
+        let came = r#"[{"uri":"a","text":"t","x":1}]"#;
+        let read = json!([{ "uri": "a", "text": "t" }]);
+        let now = applied(came, read, json!([{ "uri": "b", "text": "t" }]));
+        assert_eq!(now, r#"[{"uri":"b","text":"t","x":1}]"#);
+    }
+
+    #[test]
+    fn blocks_without_a_name_keep_their_place() {
+        let came = r#"[{"type":"text","text":"long","x":1},{"type":"new","y":2}]"#;
+        let read = json!([{ "type": "text", "text": "long" }, { "type": "text", "text": "?" }]);
+        let now = json!([{ "type": "text", "text": "l" }, { "type": "text", "text": "?" }]);
+        assert_eq!(
+            applied(came, read, now),
+            r#"[{"type":"text","text":"l","x":1},{"type":"new","y":2}]"#
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_given_twice_counts_once() {
+        let came = r#"{"a":1,"b":2,"a":3}"#;
+        let now = applied(came, json!({ "b": 2 }), json!({ "b": 4 }));
+        assert_eq!(now, r#"{"a":3,"b":4}"#);
+    }
+
+    #[test]
+    fn many_elements_take_time_in_proportion() {
+        let many: Vec<_> = (0..20_000)
+            .map(|i| json!({ "name": i.to_string() }))
+            .collect();
+        let came = to_raw_value(&many).unwrap();
+        let mut now = many.clone();
+        now.reverse();
+        now.pop();
+        let out = apply(&came, &Value::Array(many), &Value::Array(now.clone())).unwrap();
+        assert_eq!(serde_json::from_slice::<Vec<Value>>(&out).unwrap(), now);
+    }
+}

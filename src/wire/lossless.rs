@@ -1,0 +1,241 @@
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
+
+use rmcp::model::{ClientRequest, ServerResult};
+use serde_json::{Value, value::RawValue};
+use tokio_util::bytes::Bytes;
+
+use super::{answers::ReadResult, apply::apply};
+use crate::protocol::methods::Method;
+
+/// The length up to which a text is copied. A longer one keeps the buffer alive that it was read
+/// into.
+const COPIED: usize = 4 * 1024;
+
+/// A typed message that leaves as it came.
+///
+/// rmcp's types have no place for members that no revision defines, for those of a revision that
+/// rmcp does not know, or for numbers beyond their range. So a message that was read from a
+/// transport keeps its text beside the typed value. Where it leaves the process, the changes that
+/// layers made to the typed value are applied to that text. All else leaves as it came, with the
+/// order of its members and the digits of its numbers.
+///
+/// It dereferences to the typed value. A mutable borrow marks the value as changed. An unchanged
+/// value leaves as its text, without being serialized. So a layer borrows mutably only if it
+/// changes the value:
+///
+/// ```
+/// use rmcp::model::{CallToolResult, ContentBlock, ServerResult};
+/// use rmcp_layers::McpResponse;
+///
+/// fn without_content(response: &mut McpResponse) {
+///     if let ServerResult::CallToolResult(tool) = &*response.result
+///         && tool.is_error == Some(true)
+///         && let ServerResult::CallToolResult(tool) = &mut *response.result
+///     {
+///         tool.content.clear();
+///     }
+/// }
+/// # let block = ContentBlock::text("no");
+/// # let mut response = McpResponse::new(CallToolResult::error(vec![block]));
+/// # without_content(&mut response);
+/// # assert!(response.as_tool_result().is_some_and(|tool| tool.content.is_empty()));
+/// ```
+///
+/// # Changes
+///
+/// - A member that a layer sets, changes or removes leaves so.
+/// - Elements of a list are found by their `name`, `uri` or `uriTemplate`. An element that a layer
+///   adds, or renames, leaves as its type writes it.
+/// - A value that replaces the whole (`response.result = result.into()`) leaves as its type writes
+///   it. To keep the text, assign to the typed value: `*response.result = result`.
+#[derive(Clone)]
+pub struct Lossless<T> {
+    value: T,
+    source: Option<Source>,
+    is_changed: bool,
+}
+
+/// The text of a typed value.
+#[derive(Clone)]
+pub(crate) struct Source {
+    text: Bytes,
+    reading: Reading,
+}
+
+/// The way in which a text was read. A second reading gives the value before any change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reading {
+    /// The params of a request. `None`: of a custom one.
+    Params(Option<Method>),
+    Result(ReadResult),
+}
+
+impl Source {
+    /// Creates the source of a text, which is JSON.
+    pub(crate) fn new(text: Bytes, reading: Reading) -> Self {
+        let text = match text.len() <= COPIED {
+            true => Bytes::copy_from_slice(&text),
+            false => text,
+        };
+        Self { text, reading }
+    }
+
+    pub(crate) fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// Replaces the text. It is read in the same way.
+    pub(crate) fn with_text(&self, text: Bytes) -> Self {
+        Self {
+            text,
+            reading: self.reading,
+        }
+    }
+
+    /// Returns the text with the changes from the value that was read to `now`.
+    fn changed_to(&self, now: &Value) -> Option<Bytes> {
+        let text: &RawValue = serde_json::from_slice(&self.text).ok()?;
+        let read = self.reading.json(&self.text)?;
+        apply(text, &read, now).ok().map(Bytes::from)
+    }
+}
+
+impl<T> Lossless<T> {
+    /// Creates a value that came from no text.
+    pub fn new(value: T) -> Self {
+        Self {
+            value,
+            source: None,
+            is_changed: false,
+        }
+    }
+
+    /// Returns the typed value.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// Creates a value that was read from a text.
+    pub(crate) fn from_source(value: T, source: Option<Source>) -> Self {
+        Self {
+            value,
+            source,
+            is_changed: false,
+        }
+    }
+
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    pub(crate) fn set_source(&mut self, source: Option<Source>) {
+        self.source = source;
+        self.is_changed = false;
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Returns the value for a change that a second reading of the text repeats.
+    pub(crate) fn as_read_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+
+    /// Returns another type's value with the same text.
+    pub(crate) fn map<U>(self, map: impl FnOnce(T) -> U) -> Lossless<U> {
+        Lossless {
+            value: map(self.value),
+            source: self.source,
+            is_changed: self.is_changed,
+        }
+    }
+}
+
+impl Lossless<ServerResult> {
+    /// Returns the text that the result leaves as. Returns `None` if the result came from no text.
+    pub(crate) fn text(&self) -> Option<Bytes> {
+        let source = self.source.as_ref()?;
+        if !self.is_changed {
+            return Some(source.text.clone());
+        }
+        source.changed_to(&serde_json::to_value(&self.value).ok()?)
+    }
+
+    /// Makes the text that the result leaves as its source, so that later changes start from it.
+    pub(crate) fn apply_changes(&mut self) {
+        if self.is_changed {
+            let text = self.text();
+            let source = self.source.take();
+            self.source = source
+                .zip(text)
+                .map(|(source, text)| source.with_text(text));
+            self.is_changed = false;
+        }
+    }
+}
+
+impl Lossless<ClientRequest> {
+    /// Returns the params that the request leaves with, without this hop's `_meta`. Returns `None`
+    /// if the request came from no text.
+    pub(crate) fn params(&self) -> Option<Bytes> {
+        let source = self.source.as_ref()?;
+        if !self.is_changed {
+            return Some(source.text.clone());
+        }
+        source.changed_to(&super::caller::params_of(&self.value)?)
+    }
+}
+
+impl Reading {
+    /// Returns the typed value in a text, as JSON.
+    fn json(self, text: &[u8]) -> Option<Value> {
+        match self {
+            Self::Params(method) => super::caller::params_as_read(method, text),
+            Self::Result(reading) => serde_json::to_value(reading.read(text).ok()?).ok(),
+        }
+    }
+}
+
+impl<T> Deref for Lossless<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Lossless<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.is_changed = true;
+        &mut self.value
+    }
+}
+
+impl<T> From<T> for Lossless<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lossless<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("length", &self.text.len())
+            .field("reading", &self.reading)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+use std::{borrow::Cow, fmt, io::Write};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// The members of a JSON object as text, in their order. A name may be there twice.
+#[derive(Debug, Default)]
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// A name of a member.
+#[derive(Deserialize)]
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl<'a> Members<'a> {
+    /// Reads the members of an object. Returns `None` for any other JSON.
+    pub(crate) fn of(text: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(text.get()).ok()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let mut found = self.0.iter().filter(|(other, _)| other == name);
+        found.next_back().map(|(_, value)| *value)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OfObject;
+        impl<'de> Visitor<'de> for OfObject {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(OfObject)
+    }
+}
+
+/// Writes an object of these members.
+pub(crate) fn write<'a>(
+    out: &mut impl Write,
+    members: impl Iterator<Item = (&'a str, &'a RawValue)>,
+) -> serde_json::Result<()> {
+    let mut mark: &[u8] = b"{";
+    for (name, value) in members {
+        out.write_all(mark).map_err(serde_json::Error::io)?;
+        serde_json::to_writer(&mut *out, name)?;
+        let written = out
+            .write_all(b":")
+            .and_then(|()| out.write_all(value.get().as_bytes()));
+        written.map_err(serde_json::Error::io)?;
+        mark = b",";
+    }
+    let end: &[u8] = if mark == b"{" { b"{}" } else { b"}" };
+    out.write_all(end).map_err(serde_json::Error::io)
+}

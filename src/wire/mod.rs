@@ -1,0 +1,43 @@
+//! The two ends' reading and writing of messages.
+//!
+//! rmcp reads a message as the first type of a union that fits, drops the members that the type
+//! does not have, and writes the type. Here a message is read once, by its method: strictly from a
+//! caller, leniently from a server. It keeps its text, and leaves as it came.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `lossless.rs` | a typed value with the text that it was read from |
+//! | `apply.rs` | the changes to a typed value, applied to that text |
+//! | `caller.rs`, `params.rs` | messages of a caller |
+//! | `answers.rs`, `partial.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
+//! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
+//! | `write.rs`, `shape.rs` | messages as text; results in the shape of the caller's era |
+//! | `ids.rs` | ids that rmcp's type cannot hold |
+//! | `members.rs` | the members of an object as text |
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the ends take it over one after another"
+)]
+
+pub(crate) mod answers;
+mod apply;
+pub(crate) mod as_sent;
+pub(crate) mod caller;
+pub(crate) mod ids;
+mod lenient;
+mod lossless;
+mod members;
+mod numbers;
+mod params;
+mod partial;
+mod shape;
+mod write;
+
+pub use lossless::Lossless;
+pub(crate) use lossless::{Reading, Source};
+pub(crate) use members::Members;
+pub(crate) use params::WithoutMeta;
+pub(crate) use shape::text_for;
+pub(crate) use write::{ParamsText, to_caller, to_server};

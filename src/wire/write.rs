@@ -1,0 +1,171 @@
+//! Messages as text.
+
+use std::io;
+
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientRequest, GetExtensions, GetMeta, JsonRpcMessage, RequestId,
+    RequestMetaObject, ServerJsonRpcMessage,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_util::bytes::{BufMut, Bytes, BytesMut};
+
+use super::{as_sent, ids, lossless::Lossless, members::Members, params::META};
+use crate::protocol::json_text::before_null_params;
+
+/// The params of a request as text, in the request's extensions on its way through rmcp. They lack
+/// this hop's `_meta`.
+#[derive(Clone, Debug)]
+pub(crate) struct ParamsText(Bytes);
+
+impl ParamsText {
+    /// Returns the text of a request's params, if it came from a text.
+    pub(crate) fn of(request: &Lossless<ClientRequest>) -> Option<Self> {
+        request.params().map(Self)
+    }
+}
+
+/// Writes a message for a caller. `answer` is the text of its result, in place of the typed one.
+pub(crate) fn to_caller(
+    message: ServerJsonRpcMessage,
+    answer: Option<&Bytes>,
+) -> serde_json::Result<Bytes> {
+    let mut out = BytesMut::new().writer();
+    match message {
+        JsonRpcMessage::Response(response) => {
+            begin(&mut out, "id", &ids::json(&response.id))?;
+            match answer {
+                Some(text) => put(&mut out, &[br#","result":"#, text, b"}"])?,
+                None => end(&mut out, "result", &response.result)?,
+            }
+        }
+        JsonRpcMessage::Error(error) => {
+            match &error.id {
+                Some(id) => begin(&mut out, "id", &ids::json(id))?,
+                None => put(&mut out, &[br#"{"jsonrpc":"2.0""#])?,
+            }
+            end(&mut out, "error", &error.error)?;
+        }
+        JsonRpcMessage::Request(mut message) => {
+            message.request = as_sent::with_kept_parts(message.request);
+            return typed(&JsonRpcMessage::<_, (), ()>::Request(message));
+        }
+        JsonRpcMessage::Notification(mut message) => {
+            message.notification = as_sent::with_kept_parts(message.notification);
+            return typed(&JsonRpcMessage::<(), (), _>::Notification(message));
+        }
+    }
+    Ok(out.into_inner().freeze())
+}
+
+/// Writes a message for a server.
+pub(crate) fn to_server(mut message: ClientJsonRpcMessage) -> serde_json::Result<Bytes> {
+    match &mut message {
+        JsonRpcMessage::Request(of) => {
+            let params = of.request.extensions_mut().remove::<ParamsText>();
+            match params {
+                Some(ParamsText(params)) => request(&of.id, &of.request, &params),
+                None => typed(&message),
+            }
+        }
+        JsonRpcMessage::Notification(of) => {
+            let notification = as_sent::with_kept_parts(of.notification.clone());
+            of.notification = notification;
+            typed(&message)
+        }
+        _ => typed(&message),
+    }
+}
+
+/// Writes a request with the text of its params.
+fn request(id: &RequestId, request: &ClientRequest, params: &Bytes) -> serde_json::Result<Bytes> {
+    let mut out = BytesMut::with_capacity(params.len() + 256).writer();
+    begin(&mut out, "id", &ids::json(id))?;
+    put(&mut out, &[br#","method":"#])?;
+    serde_json::to_writer(&mut out, request.method())?;
+    let params = params_with_meta(params, request.get_meta())?;
+    if let Some(params) = params {
+        put(&mut out, &[br#","params":"#, &params])?;
+    }
+    put(&mut out, &[b"}"])?;
+    Ok(out.into_inner().freeze())
+}
+
+/// Returns params with another `_meta`, in the place of their own, or else at the end.
+fn params_with_meta(params: &Bytes, meta: &RequestMetaObject) -> serde_json::Result<Option<Bytes>> {
+    let text: &RawValue = serde_json::from_slice(params)?;
+    let Some(mut members) = Members::of(text) else {
+        return Ok(Some(params.clone()));
+    };
+    let own = members.get(META);
+    let meta = match meta.is_empty() {
+        true => None,
+        false => Some(meta_text(own, meta)?),
+    };
+    if own.is_none() && meta.is_none() {
+        return Ok(Some(params.clone()));
+    }
+    match (&meta, own.is_some()) {
+        (Some(meta), true) => {
+            for (_, value) in members.0.iter_mut().filter(|(name, _)| name == META) {
+                *value = meta;
+            }
+        }
+        (Some(meta), false) => members.0.push((META.into(), meta)),
+        (None, _) => members.0.retain(|(name, _)| name != META),
+    }
+    let mut out = BytesMut::with_capacity(params.len() + 256).writer();
+    let members = members.0.iter().map(|(name, value)| (&**name, *value));
+    super::members::write(&mut out, members)?;
+    Ok(Some(out.into_inner().freeze()))
+}
+
+/// Returns `_meta` as text. A value that came as it is leaves with its digits and order.
+fn meta_text(
+    came: Option<&RawValue>,
+    meta: &RequestMetaObject,
+) -> serde_json::Result<Box<RawValue>> {
+    let now = serde_json::to_value(&meta.0)?;
+    let text = match came {
+        Some(came) => {
+            let read = serde_json::from_str(came.get()).unwrap_or_default();
+            super::apply::apply(came, &read, &now)?
+        }
+        None => serde_json::to_vec(&now)?,
+    };
+    serde_json::from_slice::<&RawValue>(&text).map(ToOwned::to_owned)
+}
+
+/// Writes a message by its type.
+fn typed<M: Serialize>(message: &M) -> serde_json::Result<Bytes> {
+    let mut text = serde_json::to_vec(message)?;
+    if let Some(length) = before_null_params(&text) {
+        text.truncate(length);
+        text.push(b'}');
+    }
+    Ok(text.into())
+}
+
+fn begin(out: &mut impl io::Write, name: &str, value: &str) -> serde_json::Result<()> {
+    put(
+        out,
+        &[
+            br#"{"jsonrpc":"2.0",""#,
+            name.as_bytes(),
+            br#"":"#,
+            value.as_bytes(),
+        ],
+    )
+}
+
+fn end(out: &mut impl io::Write, name: &str, value: &impl Serialize) -> serde_json::Result<()> {
+    put(out, &[br#",""#, name.as_bytes(), br#"":"#])?;
+    serde_json::to_writer(&mut *out, value)?;
+    put(out, &[b"}"])
+}
+
+fn put(out: &mut impl io::Write, pieces: &[&[u8]]) -> serde_json::Result<()> {
+    let mut pieces = pieces.iter();
+    let written = pieces.try_for_each(|piece| out.write_all(piece));
+    written.map_err(serde_json::Error::io)
+}
