@@ -192,9 +192,7 @@ impl RequestParts {
 
     /// Returns the params of a `tools/call` for changes.
     pub fn as_tool_call_mut(&mut self) -> Option<&mut CallToolRequestParams> {
-        if self.as_tool_call().is_none() {
-            return None;
-        }
+        self.as_tool_call()?;
         match &mut *self.message {
             ClientRequest::CallToolRequest(request) => Some(&mut request.params),
             _ => None,

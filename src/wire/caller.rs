@@ -392,7 +392,8 @@ pub(crate) fn body_for_rmcp(body: &Bytes, over_http: &ReceivedOverHttp) -> Optio
     let body = match received.unreadable() {
         Some(_) => {
             let params = Map::new();
-            let request = CustomRequest::new(message.request.method(), Some(params.into()));
+            let mut request = CustomRequest::new(message.request.method(), Some(params.into()));
+            *request.get_meta_mut() = message.request.get_meta().clone();
             let message = ClientJsonRpcMessage::request(request.into(), message.id);
             serde_json::to_vec(&message).ok().map(Bytes::from)
         }
