@@ -20,6 +20,7 @@ use super::{
     lossless::{Lossless, Reading, Source},
     members::Members,
     params::META,
+    strict,
 };
 use crate::{
     protocol::{Unreadable, methods::Method},
@@ -182,8 +183,12 @@ pub(crate) fn request(
         Some(known) => typed(known, params, &mut meta),
         None => custom(&method, params, &mut meta),
     };
+    let read = read.and_then(|request| match params.and_then(strict::ambiguity) {
+        Some((path, why)) => Err(unreadable_member(&method, params, &path, &why)),
+        None => Ok(request),
+    });
     let read = read.and_then(|mut request| {
-        let unreadable = |why: String| unreadable_meta(&method, params, &why);
+        let unreadable = |why: String| unreadable_member(&method, params, "params._meta", &why);
         *request.get_meta_mut() = meta_in(meta).map_err(unreadable)?;
         Ok(request)
     });
@@ -273,7 +278,12 @@ fn custom_params<'a>(
     Ok(json)
 }
 
-fn unreadable_meta(method: &str, params: Option<&RawValue>, why: &str) -> Box<Unreadable> {
+fn unreadable_member(
+    method: &str,
+    params: Option<&RawValue>,
+    path: &str,
+    why: &str,
+) -> Box<Unreadable> {
     let json = params.and_then(|params| serde_json::from_str::<Value>(params.get()).ok());
     let known = Method::named(method);
     let target = known
@@ -282,7 +292,7 @@ fn unreadable_meta(method: &str, params: Option<&RawValue>, why: &str) -> Box<Un
     Box::new(Unreadable::new(
         method,
         target.map(str::to_owned),
-        "params._meta",
+        path,
         why,
     ))
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
-//! | `caller.rs`, `params.rs` | messages of a caller |
+//! | `caller.rs`, `params.rs`, `strict.rs` | messages of a caller |
 //! | `answers.rs`, `partial.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
 //! | `write.rs`, `shape.rs` | messages as text; results in the shape of the caller's era |
@@ -33,6 +33,7 @@ mod numbers;
 mod params;
 mod partial;
 mod shape;
+mod strict;
 mod write;
 
 pub use lossless::Lossless;
