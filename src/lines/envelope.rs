@@ -1,6 +1,8 @@
 use rmcp::model::RequestId;
+use serde_json::value::RawValue;
 
 use super::start::Start;
+use crate::wire::ids;
 
 /// The maximum length of an `id` in a broken message, in bytes of JSON.
 const MAX_ID: usize = 256;
@@ -172,7 +174,11 @@ impl Envelope {
     }
 
     fn end_id(&mut self) {
-        let Ok(id) = serde_json::from_slice::<RequestId>(&self.value) else {
+        let id = match self.value.len() <= MAX_ID {
+            true => serde_json::from_slice::<&RawValue>(&self.value).ok(),
+            false => None,
+        };
+        let Some(id) = id.and_then(ids::read) else {
             return;
         };
         self.id = match &self.id {

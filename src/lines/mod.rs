@@ -278,20 +278,11 @@ where
                 Err(broken) => broken,
             };
             tracing::warn!(kind = ?broken.kind, reason = %broken.why, "a message of the client cannot be read");
-            match broken.kind {
-                Kind::Notification => {}
-                Kind::Answer(Some(id)) => {
-                    let error = broken.why.to_error("the client's answer");
-                    return Some(JsonRpcMessage::error(error, Some(id)));
-                }
-                Kind::Request(id) => {
-                    let error = broken.why.to_error("the request");
-                    self.refuse(JsonRpcError::new(Some(id), error));
-                }
-                Kind::Answer(None) | Kind::Noise => {
-                    let error = broken.why.to_error("the message");
-                    self.refuse(JsonRpcError::new(None, error));
-                }
+            if let Some(failed) = broken.failed_request() {
+                return Some(JsonRpcMessage::Error(failed));
+            }
+            if broken.kind != Kind::Notification {
+                self.refuse(broken.refusal());
             }
         }
     }
@@ -299,6 +290,26 @@ where
     async fn close(&mut self) -> io::Result<()> {
         self.shut().await;
         Ok(())
+    }
+}
+
+impl UnreadableLine {
+    /// Returns the answer to its sender.
+    pub(crate) fn refusal(&self) -> JsonRpcError {
+        let (id, what) = match &self.kind {
+            Kind::Request(id) => (Some(id.clone()), "the request"),
+            Kind::Notification | Kind::Answer(_) | Kind::Noise => (None, "the message"),
+        };
+        JsonRpcError::new(id, self.why.to_error(what))
+    }
+
+    /// Returns the failure of the request that it answers.
+    pub(crate) fn failed_request(&self) -> Option<JsonRpcError> {
+        let Kind::Answer(Some(id)) = &self.kind else {
+            return None;
+        };
+        let error = self.why.to_error("the client's answer");
+        Some(JsonRpcError::new(Some(id.clone()), error))
     }
 }
 
@@ -322,16 +333,7 @@ impl Encoder<Bytes> for Line {
 
     fn encode(&mut self, message: Bytes, buffer: &mut BytesMut) -> io::Result<()> {
         buffer.reserve(message.len() + 1);
-        let start = buffer.len();
-        buffer.put_slice(&message);
-        // A text that came over another transport may have line ends between its tokens.
-        if memchr::memchr2(b'\n', b'\r', &message).is_some() {
-            for byte in &mut buffer[start..] {
-                if matches!(*byte, b'\n' | b'\r') {
-                    *byte = b' ';
-                }
-            }
-        }
+        wire::put_on_line(buffer, &message);
         buffer.put_u8(b'\n');
         Ok(())
     }

@@ -2,6 +2,38 @@
 
 use std::borrow::Cow;
 
+use tokio_util::bytes::Bytes;
+
+/// A reader may ignore it (RFC 8259, section 8.1).
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Reads a text, with U+FFFD in place of characters that no Rust string holds. Returns the text
+/// that was read too, also if that failed.
+pub(crate) fn read_leniently<M>(
+    text: Bytes,
+    read: impl Fn(&Bytes) -> serde_json::Result<M>,
+) -> Result<(Bytes, M), (Bytes, serde_json::Error)> {
+    let text = match text.starts_with(BYTE_ORDER_MARK) {
+        true => text.slice(BYTE_ORDER_MARK.len()..),
+        false => text,
+    };
+    let replace = |text: &Bytes| replace_lone_surrogates(text).map(Bytes::from);
+    // A part of a message that no type has may be one that only text can hold.
+    let replaced = may_have_surrogates(&text).then(|| replace(&text)).flatten();
+    let text = replaced.unwrap_or(text);
+    let error = match read(&text) {
+        Ok(message) => return Ok((text, message)),
+        Err(error) => error,
+    };
+    let Some(text) = replace(&text) else {
+        return Err((text, error));
+    };
+    match read(&text) {
+        Ok(message) => Ok((text, message)),
+        Err(error) => Err((text, error)),
+    }
+}
+
 /// Returns `true` if a text may have an escape of a surrogate. The cost is one search.
 pub(crate) fn may_have_surrogates(text: &[u8]) -> bool {
     let may_be = |escape| memchr::memmem::find(text, escape).is_some();

@@ -14,9 +14,20 @@ use super::apply::apply;
 
 /// The params of a message as they came, and as the type has them.
 #[derive(Clone, Debug)]
-struct AsSent {
+pub(crate) struct AsSent {
     came: Box<RawValue>,
     read: Value,
+}
+
+impl AsSent {
+    /// Returns the parts of a notification with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+        #[cfg(feature = "http-server")]
+        if let Some(received) = super::over_http::ReceivedOverHttp::of(extensions) {
+            return received.kept().cloned();
+        }
+        extensions.get::<Self>().cloned()
+    }
 }
 
 #[derive(serde::Deserialize)]

@@ -9,6 +9,7 @@
 mod common;
 mod documents;
 mod http_callers;
+mod http_messages;
 mod kinds;
 mod methods;
 mod order;
