@@ -19,7 +19,7 @@ use super::{
     as_sent, ids, lenient,
     lossless::{Lossless, Reading, Source},
     members::Members,
-    params::META,
+    params::{Beside, META},
     strict,
 };
 use crate::{
@@ -178,11 +178,12 @@ pub(crate) fn request(
     params: Option<&RawValue>,
 ) -> (ClientRequest, Received) {
     let known = Method::named(&method);
-    let mut meta = None;
+    let mut beside = Beside::default();
     let read = match known {
-        Some(known) => typed(known, params, &mut meta),
-        None => custom(&method, params, &mut meta),
+        Some(known) => typed(known, params, &mut beside),
+        None => custom(&method, params, &mut beside.meta),
     };
+    let Beside { meta, has_more } = beside;
     let read = read.and_then(|request| match params.and_then(strict::ambiguity) {
         Some((path, why)) => Err(unreadable_member(&method, params, &path, &why)),
         None => Ok(request),
@@ -202,7 +203,7 @@ pub(crate) fn request(
     };
     let source = params.filter(|_| unreadable.is_none()).map(|params| {
         let params = text.slice_ref(params.get().as_bytes());
-        Source::new(params, Reading::Params(known))
+        Source::new(params, Reading::Params(known)).with_more(has_more)
     });
     let received = ReceivedRequest {
         method,
@@ -219,11 +220,11 @@ type Read<T> = Result<T, Box<Unreadable>>;
 fn typed<'a>(
     method: Method,
     params: Option<&'a RawValue>,
-    meta: &mut Option<&'a RawValue>,
+    beside: &mut Beside<'a>,
 ) -> Read<ClientRequest> {
-    let misfit = |meta: &mut Option<&'a RawValue>, error: &serde_json::Error| {
+    let misfit = |beside: &mut Beside<'a>, error: &serde_json::Error| {
         let json = params.map(|params| serde_json::from_str::<Value>(params.get()));
-        *meta = params
+        beside.meta = params
             .and_then(Members::of)
             .and_then(|members| members.get(META));
         Box::new(match json.transpose() {
@@ -232,12 +233,12 @@ fn typed<'a>(
         })
     };
     let text = params.map_or("{}", RawValue::get);
-    match method.read_params(text, meta) {
+    match method.read_params(text, beside) {
         Ok(request) => Ok(request),
         Err(_) if method == Method::Initialize && params.is_some() => {
-            initialize(text).map_err(|error| misfit(meta, &error))
+            initialize(text).map_err(|error| misfit(beside, &error))
         }
-        Err(error) => Err(misfit(meta, &error)),
+        Err(error) => Err(misfit(beside, &error)),
     }
 }
 
@@ -319,11 +320,11 @@ pub(super) fn params_of(request: &ClientRequest) -> Option<Value> {
 /// Returns the params of a text as their type has them.
 pub(super) fn params_as_read(method: Option<Method>, text: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut meta = None;
+    let mut beside = Beside::default();
     match method {
         Some(Method::Initialize) => params_of(&initialize(text).ok()?),
-        Some(method) => params_of(&method.read_params(text, &mut meta).ok()?),
-        None => custom_params(serde_json::from_str(text).ok()?, &mut meta).ok(),
+        Some(method) => params_of(&method.read_params(text, &mut beside).ok()?),
+        None => custom_params(serde_json::from_str(text).ok()?, &mut beside.meta).ok(),
     }
 }
 

@@ -63,6 +63,7 @@ pub struct Lossless<T> {
 pub(crate) struct Source {
     text: Bytes,
     reading: Reading,
+    has_more: bool,
 }
 
 /// The way in which a text was read. A second reading gives the value before any change.
@@ -80,7 +81,17 @@ impl Source {
             true => Bytes::copy_from_slice(&text),
             false => text,
         };
-        Self { text, reading }
+        Self {
+            text,
+            reading,
+            has_more: false,
+        }
+    }
+
+    /// Sets whether the text has members that the type does not have.
+    pub(crate) fn with_more(mut self, has_more: bool) -> Self {
+        self.has_more = has_more;
+        self
     }
 
     pub(crate) fn text(&self) -> &Bytes {
@@ -95,7 +106,7 @@ impl Source {
     pub(crate) fn with_text(&self, text: Bytes) -> Self {
         Self {
             text,
-            reading: self.reading,
+            ..self.clone()
         }
     }
 
@@ -183,6 +194,12 @@ impl Lossless<ServerResult> {
 }
 
 impl Lossless<ClientRequest> {
+    /// Returns `true` if the params have members that their type does not have. The answer may
+    /// depend on them.
+    pub(crate) fn has_more(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.has_more)
+    }
+
     /// Returns the params that the request leaves with, without this hop's `_meta`. Returns `None`
     /// if the request came from no text.
     pub(crate) fn params(&self) -> Option<Bytes> {

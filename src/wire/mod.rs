@@ -39,6 +39,6 @@ mod write;
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::Members;
-pub(crate) use params::WithoutMeta;
+pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
 pub(crate) use write::{ParamsText, to_caller, to_server};
