@@ -15,6 +15,7 @@ from compare import Difference, of_transcripts, without_volatile
 from members import Member, members
 from pen import Pen
 from report import Report
+from together import Lists, compare_together, lists_of
 
 # Servers that are visited at once: the gateway gives up on one that starts too slowly.
 AT_ONCE = 4
@@ -22,10 +23,11 @@ AT_ONCE = 4
 
 @dataclass
 class Visit:
-    """One server in one revision, and what the gateway changes."""
+    """One server in one revision: what the gateway changes, and the lists without the gateway."""
 
     revision: str
     found: list[Difference] | Exception
+    bare: tuple[Lists, Lists] | None = None
 
 
 def visit(pen: Pen, member: Member, revision: str) -> Visit:
@@ -40,7 +42,7 @@ def visit(pen: Pen, member: Member, revision: str) -> Visit:
         if "ended" in first:
             raise RuntimeError(f"it ended by itself: see {pen.place}/{revision}.bare.log")
         found = without_volatile(of_transcripts(first, middle), of_transcripts(first, last))
-        return Visit(revision, found)
+        return Visit(revision, found, (lists_of(first), lists_of(last)))
     except Exception as error:
         return Visit(revision, error)
 
@@ -53,6 +55,7 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
         for name, pen in pens.items()
     ]
     report = Report(work / "zoo")
+    bare: dict[str, dict[str, tuple[Lists, Lists]]] = {}
 
     def visits(member: Member) -> list[Visit]:
         return [visit(pens[member.name], member, revision) for revision in member.revisions]
@@ -61,6 +64,19 @@ def main(gateway: Path, work: Path, node: str, names: list[str]) -> int:
         for member, seen in zip(chosen, pool.map(visits, chosen)):
             for visited in seen:
                 report.add(member.name, visited.revision, visited.found)
+                if visited.bare is not None:
+                    bare.setdefault(visited.revision, {})[member.name] = visited.bare
+    # A server that stands alone has no prefix.
+    if len(chosen) > 1:
+        for revision, lists in sorted(bare.items()):
+            subject = f"{revision} together"
+            try:
+                found = compare_together(revision, pens, chosen, lists)
+            except Exception as error:
+                report.add("all", subject, error)
+                continue
+            for name, differences in found.items():
+                report.add(name, subject, differences)
     report.close()
     return 1 if report.failed else 0
 
