@@ -22,17 +22,26 @@ const OF_OBJECTS: [&str; 4] = [
 /// so must an `outputSchema`; since then it may be any schema. An `outputSchema` with neither a
 /// type nor keywords of an object stays as it is.
 pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
+    complete_each(tools, |tool| tool, complete_tool)
+}
+
+/// Completes tools that stand in other values, by `complete`.
+pub(crate) fn complete_each<T>(
+    tools: &mut Vec<T>,
+    tool: impl Fn(&T) -> &Tool,
+    mut complete: impl FnMut(&mut T) -> Result<(), Misfit>,
+) -> Vec<UnreadableItem> {
     let mut left_out = Vec::new();
     let mut index = 0;
-    tools.retain_mut(|tool| {
-        let misfit = complete_tool(tool).err();
+    tools.retain_mut(|one| {
+        let misfit = complete(one).err();
         if let Some((field, reason)) = misfit
             && left_out.len() < MAX_REPORTED
         {
             left_out.push(UnreadableItem {
                 method: "tools/list",
                 index,
-                name: Some(cut(tool.name.to_string())),
+                name: Some(cut(tool(one).name.to_string())),
                 field: Some(field.to_owned()),
                 reason: reason.to_owned(),
             });
@@ -43,26 +52,39 @@ pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
     left_out
 }
 
-type Misfit = (&'static str, &'static str);
+/// The member of a tool that does not describe an object, and the reason.
+pub(crate) type Misfit = (&'static str, &'static str);
 
-fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
+/// Returns `true` if a tool's schemas need no repair, as most do.
+pub(crate) fn is_whole(tool: &Tool) -> bool {
+    is_complete(&tool.input_schema)
+        && tool
+            .output_schema
+            .as_ref()
+            .is_none_or(|schema| !is_of_object(schema) || is_complete(schema))
+}
+
+pub(crate) fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
     if !is_complete(&tool.input_schema) {
         complete_object(&mut tool.input_schema).map_err(|why| ("inputSchema", why))?;
     }
-    let output = tool.output_schema.as_mut().filter(|schema| {
-        let is_of_object = match schema.get("type") {
-            None | Some(Value::Null) => OF_OBJECTS.iter().any(|key| schema.contains_key(*key)),
-            Some(of) => of == "object",
-        };
-        is_of_object && !is_complete(schema)
-    });
+    let output = tool.output_schema.as_mut();
+    let output = output.filter(|schema| is_of_object(schema) && !is_complete(schema));
     match output {
         Some(schema) => complete_object(schema).map_err(|why| ("outputSchema", why)),
         None => Ok(()),
     }
 }
 
-/// Returns `true` if the schema needs no repair, as most schemas do.
+/// Returns `true` if an `outputSchema` describes an object.
+fn is_of_object(schema: &JsonObject) -> bool {
+    match schema.get("type") {
+        None | Some(Value::Null) => OF_OBJECTS.iter().any(|key| schema.contains_key(*key)),
+        Some(of) => of == "object",
+    }
+}
+
+/// Returns `true` if the schema needs no repair.
 fn is_complete(schema: &JsonObject) -> bool {
     schema.get("type").is_some_and(|of| of == "object")
         && schema.get("properties").is_none_or(|properties| {

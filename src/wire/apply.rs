@@ -14,14 +14,39 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::members::Members;
 
+/// The way in which an element of a list is found after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elements {
+    /// By its name, its URI or its value.
+    ByIdentity,
+    /// By its index: the change has neither moved nor replaced an element.
+    InPlace,
+}
+
 /// Returns `came` with the changes from `read` to `now`.
 pub(super) fn apply(came: &RawValue, read: &Value, now: &Value) -> serde_json::Result<Vec<u8>> {
+    apply_to(came, read, now, Elements::ByIdentity)
+}
+
+/// Returns `came` with the changes from `read` to `now`, which has its elements by this rule.
+pub(crate) fn apply_to(
+    came: &RawValue,
+    read: &Value,
+    now: &Value,
+    elements: Elements,
+) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(came.get().len());
-    write(&mut out, came, read, now)?;
+    write(&mut out, came, read, now, elements)?;
     Ok(out)
 }
 
-fn write(out: &mut Vec<u8>, came: &RawValue, read: &Value, now: &Value) -> serde_json::Result<()> {
+fn write(
+    out: &mut Vec<u8>,
+    came: &RawValue,
+    read: &Value,
+    now: &Value,
+    by: Elements,
+) -> serde_json::Result<()> {
     if read == now {
         out.extend_from_slice(came.get().as_bytes());
         return Ok(());
@@ -29,13 +54,13 @@ fn write(out: &mut Vec<u8>, came: &RawValue, read: &Value, now: &Value) -> serde
     match (read, now) {
         (Value::Object(read), Value::Object(now)) => {
             if let Some(members) = Members::of(came) {
-                return write_object(out, &members, read, now);
+                return write_object(out, &members, read, now, by);
             }
         }
         (Value::Array(read), Value::Array(now)) => {
             let elements: Option<Vec<&RawValue>> = serde_json::from_str(came.get()).ok();
             if let Some(elements) = elements.filter(|elements| elements.len() == read.len()) {
-                return write_array(out, &elements, read, now);
+                return write_array(out, &elements, read, now, by);
             }
         }
         _ => {}
@@ -52,6 +77,7 @@ fn write_object(
     came: &Members<'_>,
     read: &Map<String, Value>,
     now: &Map<String, Value>,
+    by: Elements,
 ) -> serde_json::Result<()> {
     out.push(b'{');
     let start = out.len();
@@ -82,7 +108,7 @@ fn write_object(
             }
             (Some(read), Some(now)) => {
                 begin(out, name)?;
-                write(out, value, read, now)?;
+                write(out, value, read, now, by)?;
             }
             (None, Some(now)) => {
                 begin(out, name)?;
@@ -107,15 +133,16 @@ fn write_array(
     came: &[&RawValue],
     read: &[Value],
     now: &[Value],
+    by: Elements,
 ) -> serde_json::Result<()> {
-    let mut origin = Origins::new(read, now);
+    let mut origin = Origins::new(read, now, by);
     out.push(b'[');
     for (index, value) in now.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
         match origin.of(index, value) {
-            Some(from) => write(out, came[from], &read[from], value)?,
+            Some(from) => write(out, came[from], &read[from], value, by)?,
             None => put(out, value)?,
         }
     }
@@ -132,12 +159,13 @@ struct Origins {
 }
 
 impl Origins {
-    fn new(read: &[Value], now: &[Value]) -> Self {
+    fn new(read: &[Value], now: &[Value], by: Elements) -> Self {
         let in_place = read.len() == now.len()
-            && read
-                .iter()
-                .zip(now)
-                .all(|(a, b)| are_alike(a, b) || is_renamed(a, b));
+            && (by == Elements::InPlace
+                || read
+                    .iter()
+                    .zip(now)
+                    .all(|(a, b)| are_alike(a, b) || is_renamed(a, b)));
         let mut by_identity = HashMap::<_, VecDeque<_>>::new();
         if !in_place {
             for (index, value) in read.iter().enumerate() {

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod documents;
+mod gateway;
 mod http_callers;
 mod kinds;
 mod members;
