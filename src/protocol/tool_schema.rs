@@ -25,10 +25,39 @@ pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
     let mut left_out = Vec::new();
     let mut index = 0;
     tools.retain_mut(|tool| {
-        let misfit = complete_tool(tool).err();
-        if let Some((field, reason)) = misfit
-            && left_out.len() < MAX_REPORTED
-        {
+        let completed = completed(tool, index, &mut left_out);
+        index += 1;
+        match completed {
+            Ok(None) => true,
+            Ok(Some(completed)) => {
+                *tool = completed;
+                true
+            }
+            Err(LeftOut) => false,
+        }
+    });
+    left_out
+}
+
+/// A tool cannot be listed.
+pub(crate) struct LeftOut;
+
+/// Returns a tool as [`complete`] completes it, or `None` if it is complete. One that cannot be
+/// listed is added to `left_out`.
+pub(crate) fn completed(
+    tool: &Tool,
+    index: usize,
+    left_out: &mut Vec<UnreadableItem>,
+) -> Result<Option<Tool>, LeftOut> {
+    let completed = match is_complete_tool(tool) {
+        true => return Ok(None),
+        false => {
+            let mut tool = tool.clone();
+            complete_tool(&mut tool).map(|()| tool)
+        }
+    };
+    completed.map(Some).map_err(|(field, reason)| {
+        if left_out.len() < MAX_REPORTED {
             left_out.push(UnreadableItem {
                 method: "tools/list",
                 index,
@@ -37,26 +66,32 @@ pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
                 reason: reason.to_owned(),
             });
         }
-        index += 1;
-        misfit.is_none()
-    });
-    left_out
+        LeftOut
+    })
 }
 
 type Misfit = (&'static str, &'static str);
+
+fn is_complete_tool(tool: &Tool) -> bool {
+    let output = tool.output_schema.as_ref();
+    is_complete(&tool.input_schema) && output.is_none_or(|schema| !is_to_complete(schema))
+}
+
+/// Returns `true` if an `outputSchema` describes an object, and is not complete.
+fn is_to_complete(schema: &JsonObject) -> bool {
+    let is_of_object = match schema.get("type") {
+        None | Some(Value::Null) => OF_OBJECTS.iter().any(|key| schema.contains_key(*key)),
+        Some(of) => of == "object",
+    };
+    is_of_object && !is_complete(schema)
+}
 
 fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
     if !is_complete(&tool.input_schema) {
         complete_object(&mut tool.input_schema).map_err(|why| ("inputSchema", why))?;
     }
-    let output = tool.output_schema.as_mut().filter(|schema| {
-        let is_of_object = match schema.get("type") {
-            None | Some(Value::Null) => OF_OBJECTS.iter().any(|key| schema.contains_key(*key)),
-            Some(of) => of == "object",
-        };
-        is_of_object && !is_complete(schema)
-    });
-    match output {
+    let output = tool.output_schema.as_mut();
+    match output.filter(|schema| is_to_complete(schema)) {
         Some(schema) => complete_object(schema).map_err(|why| ("outputSchema", why)),
         None => Ok(()),
     }
