@@ -155,6 +155,29 @@ impl<T> Lossless<T> {
         self.is_changed = false;
     }
 
+    /// Makes the text a copy, which keeps no larger buffer alive.
+    pub(crate) fn copy_text(&mut self) {
+        if let Some(source) = &mut self.source
+            && source.text.len() > COPIED
+        {
+            source.text = Bytes::copy_from_slice(&source.text);
+        }
+    }
+
+    /// Replaces the text by that of the typed value as it is now.
+    pub(crate) fn set_text(&mut self, text: Bytes) {
+        if let Some(source) = &mut self.source {
+            source.text = text;
+            self.is_changed = false;
+        }
+    }
+
+    /// Returns the text, if it is that of the typed value as it is now.
+    pub(super) fn unchanged_text(&self) -> Option<&Bytes> {
+        let source = self.source.as_ref().filter(|_| !self.is_changed);
+        source.map(|source| &source.text)
+    }
+
     pub(crate) fn is_changed(&self) -> bool {
         self.is_changed
     }
@@ -190,12 +213,10 @@ impl Lossless<ServerResult> {
     /// Makes the text that the result leaves as its source, so that later changes start from it.
     pub(crate) fn apply_changes(&mut self) {
         if self.is_changed {
-            let text = self.text();
-            let source = self.source.take();
-            self.source = source
-                .zip(text)
-                .map(|(source, text)| source.with_text(text));
-            self.is_changed = false;
+            match self.text() {
+                Some(text) => self.set_text(text),
+                None => self.set_source(None),
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
+//! | `edit.rs` | changes that are applied to a text at once |
 //! | `caller.rs`, `params.rs`, `strict.rs` | messages of a caller |
 //! | `answers.rs`, `partial.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
@@ -25,6 +26,7 @@ pub(crate) mod answers;
 mod apply;
 pub(crate) mod as_sent;
 pub(crate) mod caller;
+mod edit;
 pub(crate) mod ids;
 mod lenient;
 mod lossless;
@@ -37,6 +39,7 @@ mod strict;
 mod write;
 
 pub(crate) use apply::{Elements, apply_to};
+pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::{Members, with_members};
