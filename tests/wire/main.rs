@@ -11,6 +11,7 @@ mod documents;
 mod gateway;
 mod http_callers;
 mod kinds;
+mod malformed;
 mod members;
 mod methods;
 mod order;
