@@ -315,8 +315,9 @@ impl<S: Stack> McpServer<S> {
         context: NotificationContext<RoleServer>,
     ) {
         let mut notification = notification.into();
-        if !context.meta.is_empty() {
-            *notification.get_meta_mut() = context.meta.clone();
+        // rmcp leaves `_meta` among the extensions.
+        if let Some(meta) = context.extensions.get::<NotificationMetaObject>() {
+            *notification.get_meta_mut() = meta.clone();
         }
         if let Some(kept) = AsSent::of(&context.extensions) {
             notification.extensions_mut().insert(kept);

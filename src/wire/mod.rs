@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
+//! | `edit.rs` | changes that are applied to a text at once |
 //! | `caller.rs`, `params.rs`, `strict.rs` | messages of a caller |
 //! | `caller_results.rs` | results of a caller, in answer to a server |
 //! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
@@ -29,6 +30,7 @@ mod apply;
 pub(crate) mod as_sent;
 pub(crate) mod caller;
 pub(crate) mod caller_results;
+mod edit;
 pub(crate) mod ids;
 mod lenient;
 mod lossless;
@@ -44,10 +46,12 @@ mod strict;
 mod write;
 mod written;
 
+pub(crate) use apply::{Elements, apply_to};
+pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
-pub(crate) use members::Members;
-pub(crate) use params::WithoutMeta;
+pub(crate) use members::{Members, with_members};
+pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
 pub(crate) use write::{ParamsText, to_caller, to_server};
 #[cfg(feature = "http-server")]

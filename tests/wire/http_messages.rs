@@ -177,10 +177,10 @@ async fn an_id_of_any_legal_kind_comes_back_as_it_was() {
 
 #[tokio::test]
 async fn a_result_leaves_as_its_text_over_http() {
-    let pretty = RESULT.replace("{\"type\"", "\r\n  {\n\"type\"");
+    let pretty = RESULT.replace("{\"type\"", "\r  {\r\"type\"");
     for (revision, result) in [(MODERN, RESULT), (LEGACY, RESULT), (MODERN, &pretty)] {
         let (server, _) = Server::answering(revision, result);
-        let stack = server.by(Road::Json).await;
+        let stack = server.by(Road::Lines).await;
         for door in [
             Door::to(stack.clone()).await,
             Door::json(stack.clone()).await,

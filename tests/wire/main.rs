@@ -8,9 +8,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod documents;
+mod gateway;
 mod http_callers;
 mod http_messages;
 mod kinds;
+mod malformed;
+mod members;
 mod methods;
 mod order;
 mod params;
