@@ -18,6 +18,8 @@ use rmcp::{
 pub use self::progress::MonotonicProgress;
 use self::sinks::no_requests;
 pub(crate) use self::{era::Era, session::Session};
+#[cfg(feature = "http-server")]
+use crate::wire::{as_sent::move_into_meta, over_http::ReceivedOverHttp};
 use crate::{
     Error,
     protocol::outgoing::trim_notification,
@@ -75,27 +77,48 @@ enum Form {
     Typed,
     /// With those parts, as custom messages: rmcp's HTTP service writes what it is given.
     Whole,
-    /// The same, but progress is typed. A session finds the stream of progress by its type.
-    OfSession,
+    /// The same, but progress is typed. A session finds the stream of progress by its type. The
+    /// layer in front of rmcp's service adds its parts.
+    OfSession { has_layer: bool },
 }
 
 impl Form {
     fn of(extensions: &Extensions) -> Self {
         match extensions.get::<http::request::Parts>() {
             None => Self::Typed,
-            Some(head) if head.headers.contains_key("mcp-session-id") => Self::OfSession,
-            Some(_) => Self::Whole,
+            Some(head) if !head.headers.contains_key("mcp-session-id") => Self::Whole,
+            Some(_) => Self::OfSession {
+                has_layer: has_layer(extensions),
+            },
         }
     }
 
-    fn has_kept_parts(self, notification: &ServerNotification) -> bool {
-        match self {
-            Self::Typed => false,
-            Self::Whole => true,
-            Self::OfSession => !matches!(notification, ServerNotification::ProgressNotification(_)),
+    fn apply(self, mut notification: ServerNotification) -> ServerNotification {
+        match (self, &notification) {
+            (Self::Typed, _) => notification,
+            (Self::OfSession { has_layer }, ServerNotification::ProgressNotification(_)) => {
+                if has_layer {
+                    move_into_meta(&mut notification);
+                }
+                notification
+            }
+            _ => as_sent::with_kept_parts(notification),
         }
     }
 }
+
+#[cfg(feature = "http-server")]
+fn has_layer(extensions: &Extensions) -> bool {
+    ReceivedOverHttp::of(extensions).is_some()
+}
+
+#[cfg(not(feature = "http-server"))]
+fn has_layer(_: &Extensions) -> bool {
+    false
+}
+
+#[cfg(not(feature = "http-server"))]
+fn move_into_meta(_: &mut ServerNotification) {}
 
 #[derive(Clone)]
 enum Route {
@@ -231,9 +254,7 @@ impl Caller {
             Route::Detached => Ok(()),
             Route::Peer(peer) => {
                 trim_notification(&mut notification);
-                if self.form.has_kept_parts(&notification) {
-                    notification = as_sent::with_kept_parts(notification);
-                }
+                notification = self.form.apply(notification);
                 peer.send_notification(notification)
                     .await
                     .map_err(peer::error)

@@ -3,14 +3,18 @@
 //! Such a message carries its JSON in its extensions. Where it leaves, it becomes a custom message
 //! with that JSON and the changes that layers made to the typed one.
 
+#[cfg(feature = "http-server")]
+use rmcp::model::GetMeta;
 use rmcp::model::{
     ClientNotification, CustomNotification, CustomRequest, Extensions, GetExtensions,
     ServerNotification, ServerRequest,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::apply::apply;
+#[cfg(feature = "http-server")]
+use super::{members::Members, params::META};
 
 /// The params of a message as they came, and as the type has them.
 #[derive(Clone, Debug)]
@@ -30,7 +34,7 @@ impl AsSent {
     }
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Params<'a> {
     #[serde(borrow)]
     params: Option<&'a RawValue>,
@@ -104,24 +108,46 @@ pub(crate) fn keep<M: Partial>(message: &mut M, text: &[u8]) {
 
 /// Returns a message as it is to leave: with the parts that its type has no place for.
 pub(crate) fn with_kept_parts<M: Partial>(mut message: M) -> M {
-    let Some(AsSent { came, read }) = message.extensions_mut().remove::<AsSent>() else {
+    let Some((method, params)) = take_whole(&mut message) else {
         return message;
     };
-    let Ok(json) = serde_json::to_value(&message) else {
-        return message;
-    };
+    let mut whole = M::custom(method, Some(params));
+    let extensions: Extensions = std::mem::take(message.extensions_mut());
+    keep_extensions(&mut whole, extensions);
+    whole
+}
+
+/// Returns the method and the whole params of a message whose type has no place for a part of it.
+fn take_whole<M: Partial>(message: &mut M) -> Option<(String, Value)> {
+    let AsSent { came, read } = message.extensions_mut().remove::<AsSent>()?;
+    let json = serde_json::to_value(&*message).ok()?;
+    let method = json.get("method")?.as_str()?.to_owned();
     let now = json.get("params").cloned().unwrap_or_else(none);
-    let params = apply(&came, &read, &now).and_then(|text| serde_json::from_slice(&text));
-    match (json.get("method").and_then(Value::as_str), params) {
-        (Some(method), Ok(params)) => {
-            let mut whole = M::custom(method.to_owned(), Some(params));
-            let extensions: Extensions = std::mem::take(message.extensions_mut());
-            keep_extensions(&mut whole, extensions);
-            whole
-        }
-        _ => message,
+    let text = apply(&came, &read, &now).ok()?;
+    Some((method, serde_json::from_slice(&text).ok()?))
+}
+
+/// Moves the kept parts of a message into its `_meta`, for a transport that finds the way of a
+/// message by its type. The layer in front of that transport [takes](whole_in_meta) them.
+#[cfg(feature = "http-server")]
+pub(crate) fn move_into_meta(notification: &mut ServerNotification) {
+    if let Some((_, params)) = take_whole(notification) {
+        let meta = notification.get_meta_mut();
+        meta.insert(WHOLE.to_owned(), params);
     }
 }
+
+/// Returns the whole params that the message of a progress notification carries in its `_meta`.
+#[cfg(feature = "http-server")]
+pub(crate) fn whole_in_meta(message: &[u8]) -> Option<&RawValue> {
+    memchr::memmem::find(message, WHOLE.as_bytes())?;
+    let Params { params } = serde_json::from_slice(message).ok()?;
+    Members::of(Members::of(params?)?.get(META)?)?.get(WHOLE)
+}
+
+/// The member of `_meta` that has the whole params.
+#[cfg(feature = "http-server")]
+const WHOLE: &str = "rmcp-layers/whole";
 
 /// Moves extensions to a message whose `_meta` is among its params.
 fn keep_extensions<M: GetExtensions>(whole: &mut M, mut extensions: Extensions) {

@@ -23,7 +23,7 @@ use rmcp::{
     },
 };
 use rmcp_layers::{
-    Decision, Error, Handler, McpRequest, McpServer, Principal,
+    Decision, Error, Handler, LenientHttpLayer, McpRequest, McpServer, Principal,
     audit::{AuditHandle, AuditLog},
     auth::{
         AuthError, AuthHandle, AuthLayer, Rules, RulesBuilder, Scopes, Verified, Verifier,
@@ -112,6 +112,16 @@ impl Server {
         table: Table,
         settings: impl FnOnce(HttpAuthLayerBuilder) -> HttpAuthLayerBuilder,
     ) -> Self {
+        Self::behind(None, rules, table, settings).await
+    }
+
+    /// Serves with a layer in front.
+    async fn behind(
+        front: Option<LenientHttpLayer>,
+        rules: RulesBuilder,
+        table: Table,
+        settings: impl FnOnce(HttpAuthLayerBuilder) -> HttpAuthLayerBuilder,
+    ) -> Self {
         let rules = rules.build().unwrap();
         let audit = AuditLog::builder().memory(100).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -151,6 +161,10 @@ impl Server {
         let router = axum::Router::new()
             .route_service("/mcp", service)
             .layer(guard);
+        let router = match front {
+            Some(front) => router.layer(front),
+            None => router,
+        };
         tokio::spawn(axum::serve(listener, router).into_future());
         Self {
             address,
@@ -822,6 +836,52 @@ async fn a_batch_is_refused_whatever_its_messages_lack() {
         );
     }
     assert!(server.beneath.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_decision_is_on_the_message_that_the_layer_in_front_has_read() {
+    let front = LenientHttpLayer::new();
+    let rules = rules().reveal_forbidden(true);
+    let server = Server::behind(Some(front), rules, Table::default(), |guard| guard).await;
+    let session = server.open("alice").await;
+    let call = |id: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#)
+    };
+    let add = r#"{"name":"add","arguments":{"a":1,"b":2}}"#;
+    let served = text(&call("1.5", add)).token("alice").session(&session);
+    let served = server.send(served).await;
+    assert_eq!(served.status, 200, "{served:?}");
+    assert!(served.body.contains(r#""id":1.5,"#), "{served:?}");
+    let echo = r#"{"name":"echo"}"#;
+    let denied = server.send(text(&call("1e3", echo)).token("bob")).await;
+    assert_eq!(denied.status, 403, "{denied:?}");
+    assert!(denied.body.contains(r#""id":1e3,"#), "{denied:?}");
+    let long = "x".repeat(5 << 20);
+    let large = format!(r#"{{"name":"echo","arguments":{{"a":1,"x":"{long}"}}}}"#);
+    let denied = server.send(text(&call("2", &large)).token("bob")).await;
+    assert_eq!(denied.status, 403, "{denied:?}");
+    server.beneath.lock().unwrap().clear();
+
+    for (body, status, code) in [
+        ("{".to_owned(), 400, -32700),
+        (format!("[{}]", call("3", add)), 400, -32600),
+        (call("null", add), 400, -32600),
+        (call("3", r#"{"name":"add","name":"echo"}"#), 200, -32602),
+        (call("3", r#"{"name":"add","requestState":5}"#), 200, -32602),
+    ] {
+        let refused = text(&body).token("alice").session(&session);
+        let refused = server.send(refused).await;
+        assert_eq!(refused.status, status, "{body}: {refused:?}");
+        let code = format!(r#""code":{code}"#);
+        assert!(refused.body.contains(&code), "{body}: {refused:?}");
+        // The body of a caller without a token is not read.
+        assert_eq!(server.send(text(&body)).await.status, 401, "{body}");
+    }
+    let beneath = server.beneath.lock().unwrap();
+    assert!(
+        beneath.iter().all(|request| request.target().is_none()),
+        "{beneath:?}"
+    );
 }
 
 #[tokio::test]

@@ -360,6 +360,36 @@ async fn a_question_to_a_caller_and_its_answer_lose_nothing_over_http() {
 }
 
 #[tokio::test]
+async fn progress_loses_nothing_and_stays_on_the_stream_of_its_request() {
+    let (server, _) = Server::new(LEGACY, |request| {
+        let token = &request["params"]["_meta"]["progressToken"];
+        let progress = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":1,"x":{{"b":1,"a":2}}}}}}"#
+        );
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{RESULT}}}"#);
+        vec![progress, answer]
+    });
+    let stack = server.by(Road::Lines).await;
+    let door = Door::to(stack).await;
+    let session = door.session().await;
+    let token = r#""_meta":{"progressToken":"p"},"name""#;
+    let asked = call("1").replace(r#""name""#, token);
+    let legacy = door.post(asked.as_bytes(), Some(&session)).await;
+    let meta = META.strip_suffix('}').unwrap();
+    let meta = format!(r#"{meta},"progressToken":"p"}},"name""#);
+    let asked = call("1").replace(r#""name""#, &meta);
+    let modern = door.post_modern(&asked, "tools/call", "t").await;
+    for response in [legacy, modern] {
+        let kept = RESULT.trim_matches(['{', '}']);
+        let (progress, rest) = response.split_once(kept).expect("a result");
+        assert!(!rest.contains("notifications/progress"), "{response}");
+        assert!(progress.contains(r#""progressToken":"p""#), "{response}");
+        assert!(progress.contains(r#""x":{"b":1,"a":2}"#), "{response}");
+        assert!(!response.contains("rmcp-layers"), "{response}");
+    }
+}
+
+#[tokio::test]
 async fn a_callers_answer_that_cannot_be_read_fails_the_question() {
     let (server, mut seen) = asking("roots/list", "{}");
     let door = Door::to(server.by(Road::Lines).await).await;

@@ -15,7 +15,7 @@ use rmcp::model::ErrorCode;
 
 use super::{
     layer::Shared,
-    message::{Message, Unreadable},
+    message::Message,
     mirror,
     refused::{Refused, RequestFacts},
     sessions::{LimitReached, Reservation},
@@ -154,8 +154,8 @@ impl Shared {
         let mut facts = sender.facts();
         let message = match Message::of(parts, body) {
             Ok(message) => message,
-            Err(Unreadable::Answered) => return Ok(facts),
-            Err(Unreadable::Refused(error)) => return Err(Refused::unreadable(*error, facts)),
+            Err(None) => return Ok(facts),
+            Err(Some(error)) => return Err(Refused::unreadable(*error, facts)),
         };
         facts.set_message(&message);
         if let Err(reason) = mirror::agrees(&parts.headers, &message) {

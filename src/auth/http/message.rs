@@ -29,34 +29,27 @@ pub(super) struct Message {
     pub(super) target: Option<String>,
 }
 
-/// A body that is not passed on as a message.
-#[derive(Debug)]
-pub(super) enum Unreadable {
-    /// The layer in front of this one answers it.
-    Answered,
-    /// It is answered with this error.
-    Refused(Box<JsonRpcError>),
-}
+/// The error for a body that is not passed on as a message. `None`: the layer in front of this one
+/// answers it.
+pub(super) type Refusal = Option<Box<JsonRpcError>>;
 
 impl Message {
     /// Returns the message that was read from a body. It is read here if no
     /// [`LenientHttpLayer`](crate::LenientHttpLayer) has read it.
-    pub(super) fn of(parts: &Parts, body: &Bytes) -> Result<Self, Unreadable> {
+    pub(super) fn of(parts: &Parts, body: &Bytes) -> Result<Self, Refusal> {
         match already_read(parts) {
             Some(read) => read,
             None => Self::read(body),
         }
     }
 
-    fn read(body: &Bytes) -> Result<Self, Unreadable> {
-        let refused = |error| Err(Unreadable::Refused(Box::new(error)));
+    fn read(body: &Bytes) -> Result<Self, Refusal> {
+        let refused = |error| Err(Some(Box::new(error)));
         match read_leniently(body.clone(), caller::read) {
             Err((body, error)) => refused(UnreadableLine::new(&body, (&error).into()).refusal()),
             Ok((_, FromCaller::Refused(error))) => refused(error),
             Ok((_, FromCaller::Message(message))) => match *message {
-                JsonRpcMessage::Request(message) => {
-                    Self::of_request(message.id, &message.request).or_else(refused)
-                }
+                JsonRpcMessage::Request(message) => Self::of_request(message.id, &message.request),
                 JsonRpcMessage::Notification(message) => Ok(Self {
                     method: Some(client_method(&message.notification).to_owned()),
                     ..Self::default()
@@ -67,11 +60,11 @@ impl Message {
     }
 
     /// Fails if the request cannot be read: the server would read another one than was decided on.
-    fn of_request(id: RequestId, request: &ClientRequest) -> Result<Self, JsonRpcError> {
+    fn of_request(id: RequestId, request: &ClientRequest) -> Result<Self, Refusal> {
         let received = request.extensions().get::<Received>();
         if let Some(unreadable) = received.and_then(Received::unreadable) {
             let error = unreadable.answer(Ok(())).into();
-            return Err(JsonRpcError::new(Some(id), error));
+            return Err(Some(Box::new(JsonRpcError::new(Some(id), error))));
         }
         let target = received.and_then(|received| received.request().target_of(request));
         Ok(Self {
@@ -96,7 +89,7 @@ impl Message {
 
 /// Returns the message that a [`LenientHttpLayer`](crate::LenientHttpLayer) has read.
 #[cfg(feature = "http-server")]
-fn already_read(parts: &Parts) -> Option<Result<Message, Unreadable>> {
+fn already_read(parts: &Parts) -> Option<Result<Message, Refusal>> {
     Some(match parts.extensions.get::<ReceivedOverHttp>()?.get()? {
         ReadBody::Request { id, received } => Ok(Message {
             id: Some(id.clone()),
@@ -108,11 +101,11 @@ fn already_read(parts: &Parts) -> Option<Result<Message, Unreadable>> {
             ..Message::default()
         }),
         ReadBody::Answer => Ok(Message::default()),
-        ReadBody::Refused { .. } => Err(Unreadable::Answered),
+        ReadBody::Refused { .. } => Err(None),
     })
 }
 
 #[cfg(not(feature = "http-server"))]
-fn already_read(_: &Parts) -> Option<Result<Message, Unreadable>> {
+fn already_read(_: &Parts) -> Option<Result<Message, Refusal>> {
     None
 }

@@ -237,6 +237,13 @@ impl<F, R> fmt::Debug for LenientHttpFuture<F, R> {
     }
 }
 
+/// The response to a request.
+enum Answer<R: Body> {
+    Ready(Response<AnswerBody<R>>),
+    /// The body has to be read first.
+    Reading(Reading<R>),
+}
+
 /// A response whose body is read.
 struct Reading<R> {
     head: response::Parts,
@@ -256,8 +263,8 @@ where
         if this.reading.is_none() {
             let response = ready!(this.inner.poll(cx))?;
             match this.exchange.answer(response) {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(reading) => *this.reading = Some(reading),
+                Answer::Ready(response) => return Poll::Ready(Ok(response)),
+                Answer::Reading(reading) => *this.reading = Some(reading),
             }
         }
         while let Some(reading) = this.reading {
@@ -286,11 +293,8 @@ where
 }
 
 impl Exchange {
-    /// Returns the response for the caller, or the inner one if its body has to be read first.
-    fn answer<R>(&self, response: Response<R>) -> Result<Response<AnswerBody<R>>, Reading<R>>
-    where
-        R: Body<Data = Bytes>,
-    {
+    /// Returns the response for the caller.
+    fn answer<R: Body>(&self, response: Response<R>) -> Answer<R> {
         let read = self.received.get();
         let is_json = is_json(response.headers());
         let request = match read {
@@ -299,10 +303,10 @@ impl Exchange {
                     true => StatusCode::PAYLOAD_TOO_LARGE,
                     false => StatusCode::BAD_REQUEST,
                 };
-                return Ok(refusal(status, error.clone()));
+                return Answer::Ready(refusal(status, error.clone()));
             }
             Some(_) if response.status() == StatusCode::PAYLOAD_TOO_LARGE && !is_json => {
-                return Ok(refusal(response.status(), self.too_long_for_rmcp()));
+                return Answer::Ready(refusal(response.status(), self.too_long_for_rmcp()));
             }
             Some(ReadBody::Request { id, received }) => Some((id, received.request())),
             _ => None,
@@ -313,7 +317,7 @@ impl Exchange {
             && (request.answer().is_some() || ids::is_marked(id))
         {
             head.headers.remove(header::CONTENT_LENGTH);
-            return Err(Reading {
+            return Answer::Reading(Reading {
                 head,
                 body: Box::pin(body),
                 buffer: BodyBuffer::default(),
@@ -327,7 +331,7 @@ impl Exchange {
             session: self.session.clone(),
             replays: self.replays.clone(),
         });
-        Ok(Response::from_parts(head, AnswerBody::inner(body, events)))
+        Answer::Ready(Response::from_parts(head, AnswerBody::inner(body, events)))
     }
 
     /// Returns a body of JSON as it leaves.

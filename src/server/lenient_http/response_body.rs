@@ -15,7 +15,7 @@ use rmcp::model::RequestId;
 use super::replays::Replays;
 use crate::{
     protocol::json_text::NULL_PARAMS,
-    wire::{self, WrittenAnswer, received::ReceivedRequest},
+    wire::{self, WrittenAnswer, as_sent, received::ReceivedRequest},
 };
 
 pin_project! {
@@ -124,10 +124,8 @@ const EVENT: &[u8] = b"data: ";
 impl Events {
     /// Returns an event as it leaves.
     fn map(&mut self, event: Bytes) -> Bytes {
-        match self.answer(&event) {
-            Some(answer) => answer,
-            None => without_null_params(event),
-        }
+        let changed = self.answer(&event).or_else(|| whole_progress(&event));
+        changed.unwrap_or_else(|| without_null_params(event))
     }
 
     /// Returns the event of an answer, if it is not to leave as rmcp wrote it.
@@ -159,6 +157,23 @@ impl Drop for Events {
             self.replays.keep(session, &id, request);
         }
     }
+}
+
+/// The start of an event with progress.
+const PROGRESS: &[u8] = br#"data: {"jsonrpc":"2.0","method":"notifications/progress","params":"#;
+
+/// Returns the event of progress with the parts that rmcp's type has no place for.
+fn whole_progress(event: &Bytes) -> Option<Bytes> {
+    if !event.starts_with(PROGRESS) {
+        return None;
+    }
+    let (message, end) = event.split_at(memchr(b'\n', event)?);
+    let params = as_sent::whole_in_meta(message.strip_prefix(EVENT)?)?;
+    let mut whole = BytesMut::from(PROGRESS);
+    wire::put_on_line(&mut whole, params.get().as_bytes());
+    whole.extend_from_slice(b"}");
+    whole.extend_from_slice(end);
+    Some(whole.freeze())
 }
 
 /// Returns `true` if an event store has the event. rmcp's own ids are `<index>/<stream>`; such an
