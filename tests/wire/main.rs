@@ -10,6 +10,7 @@ mod common;
 mod documents;
 mod http_callers;
 mod kinds;
+mod lossless;
 mod members;
 mod methods;
 mod order;

@@ -209,6 +209,13 @@ impl Server {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    id: Value,
+    method: Option<serde::de::IgnoredAny>,
+}
+
 /// A caller over lines.
 pub struct Caller {
     lines: tokio::io::Lines<BufReader<ReadHalf<DuplexStream>>>,
@@ -310,8 +317,9 @@ impl Caller {
     async fn answer(&mut self, id: u64) -> String {
         loop {
             let line = self.line().await;
-            let message: Value = serde_json::from_str(&line).unwrap();
-            if message["id"] == id && message.get("method").is_none() {
+            // Other members may have numbers that a `Value` cannot hold.
+            let message: Envelope = serde_json::from_str(&line).unwrap();
+            if message.id == id && message.method.is_none() {
                 return line;
             }
         }
