@@ -199,7 +199,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             // A log line may quote any message. If it quotes an answer, the next answer with its id
             // is ignored.
             Ok(message) if matches!(Envelope::of(&document).kind(), Kind::Answer(_)) => Ok(message),
-            Ok(_) => Err(UnreadableLine::noise(LineError::NoMessage)),
+            // As a whole, the line is not JSON from its start.
+            Ok(_) => Err(UnreadableLine::noise(LineError::NoJson { column: 1 })),
             Err(why) if start.after_text => Err(UnreadableLine::noise(why)),
             Err(why) => Err(UnreadableLine::new(&document, why)),
         }

@@ -14,14 +14,39 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{members::Members, partial};
 
+/// The way in which an element of a list is found after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elements {
+    /// By its name, its URI or its value.
+    ByIdentity,
+    /// By its index: the change has neither moved nor replaced an element.
+    InPlace,
+}
+
 /// Returns `came` with the changes from `read` to `now`.
 pub(super) fn apply(came: &RawValue, read: &Value, now: &Value) -> serde_json::Result<Vec<u8>> {
+    apply_to(came, read, now, Elements::ByIdentity)
+}
+
+/// Returns `came` with the changes from `read` to `now`, which has its elements by this rule.
+pub(crate) fn apply_to(
+    came: &RawValue,
+    read: &Value,
+    now: &Value,
+    elements: Elements,
+) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(came.get().len());
-    write(&mut out, came, read, now)?;
+    write(&mut out, came, read, now, elements)?;
     Ok(out)
 }
 
-fn write(out: &mut Vec<u8>, came: &RawValue, read: &Value, now: &Value) -> serde_json::Result<()> {
+fn write(
+    out: &mut Vec<u8>,
+    came: &RawValue,
+    read: &Value,
+    now: &Value,
+    by: Elements,
+) -> serde_json::Result<()> {
     if read == now {
         out.extend_from_slice(came.get().as_bytes());
         return Ok(());
@@ -30,13 +55,13 @@ fn write(out: &mut Vec<u8>, came: &RawValue, read: &Value, now: &Value) -> serde
         _ if partial::is_replaced_stand_in(came, read, now) => {}
         (Value::Object(read), Value::Object(now)) => {
             if let Some(members) = Members::of(came) {
-                return write_object(out, &members, read, now);
+                return write_object(out, &members, read, now, by);
             }
         }
         (Value::Array(read), Value::Array(now)) => {
             let elements: Option<Vec<&RawValue>> = serde_json::from_str(came.get()).ok();
             if let Some(elements) = elements.filter(|elements| elements.len() == read.len()) {
-                return write_array(out, &elements, read, now);
+                return write_array(out, &elements, read, now, by);
             }
         }
         _ => {}
@@ -53,6 +78,7 @@ fn write_object(
     came: &Members<'_>,
     read: &Map<String, Value>,
     now: &Map<String, Value>,
+    by: Elements,
 ) -> serde_json::Result<()> {
     out.push(b'{');
     let start = out.len();
@@ -83,7 +109,7 @@ fn write_object(
             }
             (Some(read), Some(now)) => {
                 begin(out, name)?;
-                write(out, value, read, now)?;
+                write(out, value, read, now, by)?;
             }
             (None, Some(now)) => {
                 begin(out, name)?;
@@ -108,14 +134,15 @@ fn write_array(
     came: &[&RawValue],
     read: &[Value],
     now: &[Value],
+    by: Elements,
 ) -> serde_json::Result<()> {
     out.push(b'[');
-    for (index, (value, origin)) in now.iter().zip(origins(read, now)).enumerate() {
+    for (index, (value, origin)) in now.iter().zip(origins(read, now, by)).enumerate() {
         if index > 0 {
             out.push(b',');
         }
         match origin {
-            Some(from) => write(out, came[from], &read[from], value)?,
+            Some(from) => write(out, came[from], &read[from], value, by)?,
             None => put(out, value)?,
         }
     }
@@ -129,8 +156,11 @@ fn write_array(
 /// An element is the one before with the same name, or without a name the one with the same value.
 /// In an array of the same length, an element that is new may also be the one of the same place
 /// that is gone, with a change.
-fn origins(read: &[Value], now: &[Value]) -> Vec<Option<usize>> {
+fn origins(read: &[Value], now: &[Value], by: Elements) -> Vec<Option<usize>> {
     let is_same_length = read.len() == now.len();
+    if is_same_length && by == Elements::InPlace {
+        return (0..now.len()).map(Some).collect();
+    }
     let mut origins = vec![None; now.len()];
     let mut is_used = vec![false; read.len()];
     if is_same_length {

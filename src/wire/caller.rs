@@ -9,9 +9,10 @@ use std::{
 use rmcp::model::{
     CancelledNotification, CancelledNotificationMethod, ClientJsonRpcMessage, ClientNotification,
     ClientRequest, ClientResult, ConstString, CustomRequest, CustomResult, ErrorData, Extensions,
-    GetExtensions, GetMeta, InitializeRequest, JsonRpcError, JsonRpcMessage, RequestMetaObject,
+    GetExtensions, GetMeta, InitializeRequest, JsonRpcError, JsonRpcMessage, RequestId,
+    RequestMetaObject,
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
@@ -79,19 +80,19 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 ///
 /// # Errors
 ///
-/// Fails if the text is not JSON, or not an object with the members of a message.
+/// Fails if the text is not JSON, or if a notification or an answer cannot be read.
 pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
-    let envelope: Envelope<'_> = serde_json::from_slice(text)?;
-    let refuse = |member: &str, expected: &str| {
-        let why = format!("the message cannot be read: {member}: expected {expected}");
-        let id = envelope.id.and_then(ids::read);
-        let error = ErrorData::invalid_request(why, None);
-        Ok(FromCaller::Refused(JsonRpcError::new(id, error)))
+    // serde reads an array as the members of a structure, too.
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    let envelope: Envelope<'_> = match serde_json::from_slice(text) {
+        Ok(envelope) if is_object => envelope,
+        _ => return refuse_members(text),
     };
-    if envelope
-        .jsonrpc
-        .is_none_or(|version| version.get() != r#""2.0""#)
-    {
+    let refuse = |member: &str, expected: &str| {
+        let id = envelope.id.and_then(ids::read);
+        refused(id, &format!("{member}: expected {expected}"))
+    };
+    if !envelope.jsonrpc.is_some_and(is_version) {
         return refuse("jsonrpc", r#""2.0""#);
     }
     let Some(method) = envelope.method else {
@@ -102,9 +103,8 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     };
     let params = envelope.params.filter(|params| params.get() != "null");
     let Some(id) = envelope.id else {
-        return Ok(message(JsonRpcMessage::notification(notification(
-            text, &method, params,
-        )?)));
+        let read = notification(text, &method, params).map_err(misfit)?;
+        return Ok(message(JsonRpcMessage::notification(read)));
     };
     let Some(id) = ids::read(id) else {
         return refuse("id", "a string or a number");
@@ -112,6 +112,47 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     let (mut request, received) = request(text, method.into_owned(), params);
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
+}
+
+fn is_version(version: &RawValue) -> bool {
+    let is_same = |version: Cow<'_, str>| version == "2.0";
+    version.get() == r#""2.0""# || serde_json::from_str(version.get()).is_ok_and(is_same)
+}
+
+fn refused(id: Option<RequestId>, why: &str) -> serde_json::Result<FromCaller> {
+    let error = ErrorData::invalid_request(format!("the message cannot be read: {why}"), None);
+    Ok(FromCaller::Refused(JsonRpcError::new(id, error)))
+}
+
+/// Refuses JSON that does not have the members of a message, each once.
+fn refuse_members(text: &[u8]) -> serde_json::Result<FromCaller> {
+    serde_json::from_slice::<IgnoredAny>(text)?;
+    match text.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(b'[') => return refused(None, "it is a batch: send each message by itself"),
+        _ => return refused(None, "expected an object"),
+    }
+    let Members(members) = serde_json::from_slice(text)?;
+    let given = |name| {
+        let given = members.iter().filter(move |(other, _)| other == name);
+        given.map(|(_, value)| *value)
+    };
+    let mut ids: Vec<_> = given("id").map(ids::read).collect();
+    ids.dedup();
+    let id = match ids.as_slice() {
+        [id] => id.clone(),
+        _ => None,
+    };
+    let names = ["jsonrpc", "id", "method", "params", "result", "error"];
+    match names.iter().find(|name| given(name).count() > 1) {
+        Some(name) => refused(id, &format!("{name}: it is given twice")),
+        None => refused(id, "expected an object"),
+    }
+}
+
+/// Makes the misfit of a part an error of a whole message, which is JSON.
+fn misfit(error: serde_json::Error) -> serde_json::Error {
+    serde::de::Error::custom(error)
 }
 
 fn message(message: ClientJsonRpcMessage) -> FromCaller {
@@ -130,12 +171,12 @@ fn answer(
                 return refuse("id", "a string or a number");
             };
             Ok(message(JsonRpcMessage::response(
-                client_result(result)?,
+                client_result(result).map_err(misfit)?,
                 id,
             )))
         }
         (None, Some(error)) => {
-            let error = serde_json::from_str(error.get())?;
+            let error = serde_json::from_str(error.get()).map_err(misfit)?;
             Ok(message(JsonRpcMessage::error(error, id)))
         }
         (Some(_), Some(_)) => refuse("result", "no `error` beside it"),

@@ -7,8 +7,12 @@ use rmcp::model::{ClientRequest, ServerResult};
 use serde_json::{Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
-use super::{answers::ReadResult, apply::apply};
-use crate::protocol::methods::Method;
+use super::{
+    answers::ReadResult,
+    apply::{Elements, apply_to},
+    members,
+};
+use crate::protocol::methods::{self, Method};
 
 /// The length up to which a text is copied. A longer one keeps the buffer alive that it was read
 /// into.
@@ -111,10 +115,10 @@ impl Source {
     }
 
     /// Returns the text with the changes from the value that was read to `now`.
-    fn changed_to(&self, now: &Value) -> Option<Bytes> {
+    fn changed_to(&self, now: &Value, elements: Elements) -> Option<Bytes> {
         let text: &RawValue = serde_json::from_slice(&self.text).ok()?;
         let read = self.reading.json(&self.text)?;
-        apply(text, &read, now).ok().map(Bytes::from)
+        apply_to(text, &read, now, elements).ok().map(Bytes::from)
     }
 }
 
@@ -200,7 +204,10 @@ impl Lossless<ServerResult> {
         if !self.is_changed {
             return Some(source.text.clone());
         }
-        source.changed_to(&serde_json::to_value(&self.value).ok()?)
+        source.changed_to(
+            &serde_json::to_value(&self.value).ok()?,
+            Elements::ByIdentity,
+        )
     }
 
     /// Makes the text that the result leaves as its source, so that later changes start from it.
@@ -214,11 +221,52 @@ impl Lossless<ServerResult> {
     }
 }
 
+impl Lossless<ServerResult> {
+    /// Changes values inside the result, and moves none. `change` returns `true` if it has changed
+    /// the result.
+    ///
+    /// The text is changed at once, so that an element is found by its place, whatever a layer
+    /// changes later.
+    pub(crate) fn change_in_place(&mut self, change: impl FnOnce(&mut ServerResult) -> bool) {
+        self.apply_changes();
+        if !change(&mut self.value) {
+            return;
+        }
+        self.source = self.source.take().and_then(|source| {
+            let now = serde_json::to_value(&self.value).ok()?;
+            let text = source.changed_to(&now, Elements::InPlace)?;
+            Some(source.with_text(text))
+        });
+    }
+}
+
 impl Lossless<ClientRequest> {
     /// Returns `true` if the params have members that their type does not have. The answer may
     /// depend on them.
     pub(crate) fn has_more(&self) -> bool {
         self.source.as_ref().is_some_and(|source| source.has_more)
+    }
+
+    /// Sets the name or the URI of the request's target, in the typed value and in the text.
+    pub(crate) fn set_target(&mut self, name: &str) {
+        match methods::target(&self.value) {
+            Some(target) if target.name != name => {}
+            _ => return,
+        }
+        if self.is_changed || self.source.is_none() {
+            return methods::set_target(self, name.to_owned());
+        }
+        let of = Method::of(&self.value).and_then(|method| method.row().target);
+        let text = self.source.as_ref().zip(of).and_then(|(source, of)| {
+            let mut paths = of.members().iter();
+            paths.find_map(|path| members::with_string_at(&source.text, path, name))
+        });
+        methods::set_target(&mut self.value, name.to_owned());
+        self.source = self
+            .source
+            .take()
+            .zip(text)
+            .map(|(source, text)| source.with_text(text.into()));
     }
 
     /// Returns the params that the request leaves with, without this hop's `_meta`. Returns `None`
@@ -228,7 +276,10 @@ impl Lossless<ClientRequest> {
         if !self.is_changed {
             return Some(source.text.clone());
         }
-        source.changed_to(&super::caller::params_of(&self.value)?)
+        source.changed_to(
+            &super::caller::params_of(&self.value)?,
+            Elements::ByIdentity,
+        )
     }
 }
 

@@ -38,10 +38,11 @@ mod shape;
 mod strict;
 mod write;
 
+pub(crate) use apply::{Elements, apply_to};
 pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
-pub(crate) use members::Members;
+pub(crate) use members::{Members, with_members};
 pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
 pub(crate) use write::{ParamsText, to_caller, to_server};

@@ -209,7 +209,7 @@ impl Server {
     }
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 struct Envelope {
     #[serde(default)]
     id: Value,
@@ -264,16 +264,20 @@ impl Caller {
     pub async fn legacy_with(stack: impl Stack, capabilities: &str) -> Self {
         let mut caller = Self::modern(stack);
         caller.meta = "";
+        caller.initialize_with(capabilities).await;
+        caller
+    }
+
+    /// Begins a session of an older revision.
+    pub async fn initialize_with(&mut self, capabilities: &str) {
         let params = format!(
             r#"{{"protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{{"name":"raw","version":"0"}}}}"#
         );
         let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
-        caller.write(&text).await;
-        caller.answer(0).await;
-        caller
-            .write(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+        self.write(&text).await;
+        self.answer(0).await;
+        self.write(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
             .await;
-        caller
     }
 
     /// Writes a line as it is.
@@ -317,8 +321,8 @@ impl Caller {
     async fn answer(&mut self, id: u64) -> String {
         loop {
             let line = self.line().await;
-            // Other members may have numbers that a `Value` cannot hold.
-            let message: Envelope = serde_json::from_str(&line).unwrap();
+            // An id, and other members, may have numbers that a value cannot hold.
+            let message: Envelope = serde_json::from_str(&line).unwrap_or_default();
             if message.id == id && message.method.is_none() {
                 return line;
             }

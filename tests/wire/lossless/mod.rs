@@ -445,15 +445,14 @@ fn a_layer_that_changes_a_part_of_a_result_changes_that_part_alone() {
 }
 
 #[test]
-fn a_name_in_front_of_a_servers_tools_changes_their_names_alone() {
+fn a_name_in_front_of_a_servers_items_changes_their_names_alone() {
     let behind_name = |stack: Upstream| NamespaceLayer::new("m").unwrap().layer(stack);
     let any = |revision: &str| {
-        calls(revision)
-            .prop_map(|exchange| Exchange {
-                params: r#""name":"m__t""#,
-                ..exchange
-            })
-            .boxed()
+        let calls = calls(revision).prop_map(|exchange| Exchange {
+            params: r#""name":"m__t""#,
+            ..exchange
+        });
+        prop_oneof![1 => calls, 2 => first_pages(revision)].boxed()
     };
     // The URIs of resources have the name in front of them.
     each_result(any, behind_name, |_, result| {
