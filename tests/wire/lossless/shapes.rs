@@ -257,6 +257,16 @@ pub fn lists(revision: &str) -> BoxedStrategy<Exchange> {
     .boxed()
 }
 
+/// Lists of one page.
+pub fn first_pages(revision: &str) -> BoxedStrategy<Exchange> {
+    let whole = |exchange: Exchange| Exchange {
+        params: "",
+        result: exchange.result.filtered(|name| name != "nextCursor"),
+        ..exchange
+    };
+    lists(revision).prop_map(whole).boxed()
+}
+
 /// First pages of a list of tools.
 pub fn tools(revision: &str) -> BoxedStrategy<Exchange> {
     let tools = some("tools", named(tool(), "name", "t"));
