@@ -10,6 +10,7 @@ mod common;
 mod documents;
 mod gateway;
 mod http_callers;
+mod http_messages;
 mod kinds;
 mod lossless;
 mod malformed;
