@@ -12,6 +12,7 @@ mod gateway;
 mod http_callers;
 mod http_messages;
 mod kinds;
+mod lossless;
 mod malformed;
 mod members;
 mod methods;

@@ -209,6 +209,13 @@ impl Server {
     }
 }
 
+#[derive(Default, serde::Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    id: Value,
+    method: Option<serde::de::IgnoredAny>,
+}
+
 /// A caller over lines.
 pub struct Caller {
     lines: tokio::io::Lines<BufReader<ReadHalf<DuplexStream>>>,
@@ -314,9 +321,9 @@ impl Caller {
     async fn answer(&mut self, id: u64) -> String {
         loop {
             let line = self.line().await;
-            // An id may be a number that a value cannot hold.
-            let message: Value = serde_json::from_str(&line).unwrap_or_default();
-            if message["id"] == id && message.get("method").is_none() {
+            // An id, and other members, may have numbers that a value cannot hold.
+            let message: Envelope = serde_json::from_str(&line).unwrap_or_default();
+            if message.id == id && message.method.is_none() {
                 return line;
             }
         }
