@@ -29,7 +29,7 @@ pub(crate) struct UnreadableLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineError {
     TooLong { limit: usize },
-    NoJson { column: usize },
+    NoJson { line: usize, column: usize },
     NoMessage,
 }
 
@@ -39,7 +39,10 @@ impl fmt::Display for LineError {
             Self::TooLong { limit } => {
                 write!(f, "it is longer than `max_message_bytes`, {limit} bytes")
             }
-            Self::NoJson { column } => write!(f, "it is not JSON (column {column})"),
+            Self::NoJson { line: 1, column } => write!(f, "it is not JSON (column {column})"),
+            Self::NoJson { line, column } => {
+                write!(f, "it is not JSON (line {line}, column {column})")
+            }
             Self::NoMessage => f.write_str("it is JSON, but not an MCP message"),
         }
     }
@@ -226,6 +229,11 @@ impl UnreadableLine {
         }
     }
 
+    /// Creates the report on one message of a line.
+    pub(crate) fn of(message: &[u8], error: &serde_json::Error) -> Self {
+        Self::new(message, error.into())
+    }
+
     fn noise(why: LineError) -> Self {
         Self {
             kind: Kind::Noise,
@@ -240,6 +248,7 @@ impl From<&serde_json::Error> for LineError {
             return Self::NoMessage;
         }
         Self::NoJson {
+            line: error.line(),
             column: error.column(),
         }
     }

@@ -9,7 +9,8 @@
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
 //! | `caller.rs`, `params.rs` | messages of a caller |
-//! | `answers.rs`, `partial.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
+//! | `answers.rs`, `partial.rs`, `lists.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
+//! | `description.rs` | what a server says of itself, from one handshake to the other |
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
 //! | `write.rs`, `shape.rs` | messages as text; results in the shape of the caller's era |
 //! | `ids.rs` | ids that rmcp's type cannot hold |
@@ -25,8 +26,10 @@ pub(crate) mod answers;
 mod apply;
 pub(crate) mod as_sent;
 pub(crate) mod caller;
+pub(crate) mod description;
 pub(crate) mod ids;
 mod lenient;
+mod lists;
 mod lossless;
 mod members;
 mod numbers;

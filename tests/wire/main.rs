@@ -15,4 +15,5 @@ mod order;
 mod params;
 mod peers;
 mod results;
+mod servers;
 mod surrogates;

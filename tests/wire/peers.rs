@@ -308,10 +308,16 @@ impl Caller {
     }
 
     async fn answer(&mut self, id: u64) -> String {
+        /// A message may have numbers that a `Value` cannot hold.
+        #[derive(serde::Deserialize)]
+        struct Head {
+            id: Option<Value>,
+            method: Option<Value>,
+        }
         loop {
             let line = self.line().await;
-            let message: Value = serde_json::from_str(&line).unwrap();
-            if message["id"] == id && message.get("method").is_none() {
+            let head: Head = serde_json::from_str(&line).unwrap();
+            if head.id == Some(id.into()) && head.method.is_none() {
                 return line;
             }
         }

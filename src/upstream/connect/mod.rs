@@ -11,5 +11,6 @@ mod transport;
 #[cfg(feature = "child-process")]
 pub use self::child_process::ChildProcess;
 pub(super) use self::{
-    foreign::ForeignDial, in_process::connect_in_process, transport::connect_over,
+    attributing_transport::AttributingTransport, foreign::ForeignDial,
+    in_process::connect_in_process, transport::connect_over,
 };
