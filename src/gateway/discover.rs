@@ -3,17 +3,25 @@
 use std::sync::Arc;
 
 use rmcp::model::{
-    CacheScope, DiscoverResult, Implementation, JsonObject, ProtocolVersion, ServerCapabilities,
-    ServerResult,
+    CacheScope, DiscoverRequest, DiscoverRequestParams, DiscoverResult, Implementation, JsonObject,
+    ProtocolVersion, ServerCapabilities, ServerResult,
 };
 use serde_json::Value;
+use tokio_util::bytes::Bytes;
 
 use super::{
     active_members::ActiveMembers, lists::listed_member::ListedMember,
     members::watch::watch_member, shared::Shared,
 };
 use crate::{
-    Error, McpRequest, McpResponse, ServedBy, context::audience::PrivateTo, protocol::results,
+    Error, Lossless, McpRequest, McpResponse, ServedBy,
+    caller::Era,
+    context::audience::PrivateTo,
+    protocol::results,
+    wire::{
+        Reading, Source,
+        answers::{Expected, ReadResult},
+    },
 };
 
 impl Shared {
@@ -37,14 +45,13 @@ impl Shared {
         let mut private: Option<PrivateTo> = None;
         let mut failed = None;
         for (member, answer) in self.ask_members(members, &request).await {
-            let result = answer.and_then(|answer| {
+            let description = answer.and_then(|answer| {
                 let audience = answer.private_to().cloned();
-                let result: DiscoverResult = results::expect(answer.into_result())?;
-                Ok((result, audience))
+                Ok((Description::of(answer)?, audience))
             });
-            match result {
-                Ok((result, audience)) => {
-                    described.push((member, result));
+            match description {
+                Ok((description, audience)) => {
+                    described.push((member, description));
                     if let Some(audience) = audience {
                         private = Some(private.unwrap_or_default().and(&audience));
                     }
@@ -55,8 +62,10 @@ impl Shared {
         if let Some(error) = failed.filter(|_| described.is_empty()) {
             return Err(error);
         }
-        let result = self.merge_descriptions(&described, members.list.len());
-        let mut response = McpResponse::new(ServerResult::DiscoverResult(result));
+        let merged = self.merge_descriptions(&described, members.list.len());
+        let is_alone = members.list.len() == 1;
+        let descriptions = described.into_iter().map(|(_, description)| description);
+        let mut response = McpResponse::lossless(with_texts(merged, descriptions, is_alone));
         if let Some(private) = &private {
             response.mark_private_to(private);
         }
@@ -67,16 +76,16 @@ impl Shared {
     /// Merges the descriptions of those of `members` that have answered.
     fn merge_descriptions(
         &self,
-        described: &[(&Arc<ListedMember>, DiscoverResult)],
+        described: &[(&Arc<ListedMember>, Description)],
         members: usize,
     ) -> DiscoverResult {
-        let results = || described.iter().map(|(_, result)| result);
+        let results = || described.iter().map(|(_, description)| &description.typed);
         let mut merged = DiscoverResult::new(
             versions(results().map(|result| &*result.supported_versions)),
             ServerCapabilities::default(),
         );
         let mut instructions: Vec<String> = self.instructions.iter().cloned().collect();
-        for (member, result) in described {
+        for (member, Description { typed: result, .. }) in described {
             merge(&mut merged.capabilities, &result.capabilities);
             instructions.extend(result.instructions.as_ref().map(|own| match members {
                 1 => own.clone(),
@@ -103,6 +112,60 @@ impl Shared {
         merged.set_server_info(self.server_info.clone().or(of_one).unwrap_or_else(own));
         merged
     }
+}
+
+/// The description of one member.
+struct Description {
+    typed: DiscoverResult,
+    /// The same with its text, if it came from one.
+    came: Option<Lossless<ServerResult>>,
+}
+
+impl Description {
+    fn of(answer: McpResponse) -> Result<Self, Error> {
+        let came = answer.result.source().map(|_| answer.result.clone());
+        let typed = results::expect(answer.into_result())?;
+        Ok(Self { typed, came })
+    }
+}
+
+/// Returns a merged description with the capabilities that its type has no place for. The
+/// description of the only member keeps its other members, too.
+fn with_texts(
+    merged: DiscoverResult,
+    descriptions: impl Iterator<Item = Description>,
+    is_alone: bool,
+) -> Lossless<ServerResult> {
+    let mut texts: Vec<_> = descriptions.filter_map(|one| one.came).collect();
+    if is_alone && let Some(mut only) = texts.pop() {
+        *only = merged.into();
+        return only;
+    }
+    let texts: Vec<_> = texts.iter().filter_map(Lossless::text).collect();
+    let text = match texts.is_empty() {
+        true => None,
+        false => text_of(&merged, &texts),
+    };
+    let source = text.map(|text| {
+        let expected = Expected::of(&DiscoverRequest::new(DiscoverRequestParams {}).into());
+        let era = Era::Modern;
+        Source::new(text, Reading::Result(ReadResult { expected, era }))
+    });
+    Lossless::from_source(merged.into(), source)
+}
+
+fn text_of(merged: &DiscoverResult, texts: &[Bytes]) -> Option<Bytes> {
+    let mut json = serde_json::to_value(merged).ok()?;
+    let Some(Value::Object(all)) = json.get_mut("capabilities") else {
+        return None;
+    };
+    for text in texts {
+        let one: Value = serde_json::from_slice(text).unwrap_or_default();
+        if let Some(Value::Object(one)) = one.get("capabilities") {
+            merge_settings(all, one);
+        }
+    }
+    serde_json::to_vec(&json).ok().map(Bytes::from)
 }
 
 /// Returns the revisions that all members speak, in the first one's order.
@@ -168,6 +231,11 @@ fn merge_settings(all: &mut JsonObject, one: &JsonObject) {
         match all.get_mut(key) {
             Some(known) if *value == Value::Bool(true) && known.is_boolean() => {
                 *known = Value::Bool(true);
+            }
+            Some(Value::Object(known)) => {
+                if let Value::Object(value) = value {
+                    merge_settings(known, value);
+                }
             }
             Some(_) => {}
             None => {

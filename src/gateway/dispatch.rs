@@ -21,7 +21,7 @@ use super::{
     tool_hints,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Refusal, ServedBy,
+    CallContext, Error, Lossless, McpRequest, McpResponse, Refusal, ServedBy,
     protocol::{
         self,
         lists::ListKind,
@@ -102,7 +102,7 @@ impl Shared {
                 TargetKind::Tool => return self.dispatch_tool_call(request).await,
                 TargetKind::Prompt => {
                     let found = self.look_up_name::<Prompt>(target.name, context).await?;
-                    methods::set_target(message, found.inner);
+                    message.set_target(&found.inner);
                     found.member
                 }
                 TargetKind::Resource | TargetKind::Skill | TargetKind::Reference => {
@@ -110,19 +110,17 @@ impl Shared {
                     decided_here = Method::of(message) == Some(Method::ReadResource)
                         && member.uris.is_set()
                         && target.name == own;
-                    methods::set_target(message, own);
+                    message.set_target(&own);
                     member
                 }
                 TargetKind::Task => {
                     let (member, own) = self.unseal_task(target.name, context)?;
-                    methods::set_target(message, own);
+                    message.set_target(&own);
                     member
                 }
             },
         };
-        if let Some(round) = methods::round(message) {
-            self.unseal_state(&member, round.request_state, context)?;
-        }
+        self.unseal_state(&member, message, context)?;
         self.send_as_decided(&member, request, decided_here).await
     }
 
@@ -159,14 +157,12 @@ impl Shared {
         let decided_here = found.outward.is_some();
         if let Some(outward) = found.outward {
             // Outer layers have decided only on the member's own name.
-            rename_call(&mut request, outward);
+            request.message.set_target(&outward);
             request.admit()?;
         }
-        rename_call(&mut request, found.inner);
+        request.message.set_target(&found.inner);
         let RequestParts { message, context } = &mut *request;
-        if let Some(round) = methods::round(message) {
-            self.unseal_state(&found.member, round.request_state, context)?;
-        }
+        self.unseal_state(&found.member, message, context)?;
         tool_hints::apply(hints, found.member.options.trusted, context);
         self.send_as_decided(&found.member, request, decided_here)
             .await
@@ -209,9 +205,15 @@ impl Shared {
     fn unseal_state(
         &self,
         member: &ActiveMember,
-        state: &mut Option<String>,
+        message: &mut Lossless<ClientRequest>,
         context: &CallContext,
     ) -> Result<(), Error> {
+        if !methods::is_later_round(message) {
+            return Ok(());
+        }
+        let Some(state) = methods::round(message).map(|round| round.request_state) else {
+            return Ok(());
+        };
         let Some(sealed) = state else { return Ok(()) };
         let (owner, own) = self
             .seal
@@ -255,17 +257,9 @@ impl Shared {
         if none && let Some(error) = gathered.errors.pop() {
             return Err(error);
         }
-        let mut response = pages::page(gathered, cursor.as_deref(), &self.rules)?;
+        let mut response = pages::page(gathered, cursor.as_deref(), &self.rules, context.era())?;
         members.mark_private(&mut response, context);
         Ok(response)
-    }
-}
-
-fn rename_call(request: &mut McpRequest, name: String) {
-    if let Some(call) = request.as_tool_call_mut()
-        && *call.name != *name
-    {
-        call.name = name.into();
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     names::app_views,
     seal::{Seal, SealKind},
 };
-use crate::{Caller, Principal, listen::change::Change};
+use crate::{Caller, Lossless, Principal, listen::change::Change};
 
 /// The rewriting of one member's answers to one caller.
 #[derive(Clone)]
@@ -25,130 +25,151 @@ pub(super) struct Outward {
 }
 
 impl Outward {
-    pub(super) fn uri(&self, uri: &mut String) {
-        self.member.uris.put_before(uri);
+    pub(super) fn uri(&self, uri: &mut String) -> bool {
+        self.member.uris.put_before(uri)
     }
 
-    fn meta(&self, meta: &mut Option<MetaObject>) {
-        app_views::rewrite_meta(&self.member.uris, meta);
+    fn meta(&self, meta: &mut Option<MetaObject>) -> bool {
+        app_views::rewrite_meta(&self.member.uris, meta)
     }
 
-    fn sealed(&self, kind: SealKind, value: &mut String) {
+    fn sealed(&self, kind: SealKind, value: &mut String) -> bool {
         *value = self
             .seal
             .seal(kind, &self.member.name, value, self.principal.as_ref());
+        true
     }
 
-    /// Rewrites any result but a complete list, which is merged instead.
-    pub(super) fn result(&self, result: &mut ServerResult) {
+    /// Rewrites any result but a complete list, which is merged instead. A result that mentions
+    /// nothing of the member stays as it came.
+    pub(super) fn result(&self, result: &mut Lossless<ServerResult>) {
+        if self.may_rewrite(result) {
+            result.change_in_place(|result| self.rewrite(result));
+        }
+    }
+
+    /// Returns `false` for the results that are the most frequent and have nothing to rewrite.
+    fn may_rewrite(&self, result: &ServerResult) -> bool {
         match result {
-            ServerResult::InputRequiredResult(wanted) => {
-                if let Some(state) = &mut wanted.request_state {
-                    self.sealed(SealKind::State, state);
-                }
-            }
+            ServerResult::InputRequiredResult(_)
+            | ServerResult::CreateTaskResult(_)
+            | ServerResult::GetTaskResult(_) => true,
+            _ => self.member.uris.is_set(),
+        }
+    }
+
+    /// Returns `true` if it has changed the result.
+    fn rewrite(&self, result: &mut ServerResult) -> bool {
+        match result {
+            ServerResult::InputRequiredResult(wanted) => wanted
+                .request_state
+                .as_mut()
+                .is_some_and(|state| self.sealed(SealKind::State, state)),
             ServerResult::CreateTaskResult(created) => {
-                self.sealed(SealKind::Task, &mut created.task.task_id);
+                self.sealed(SealKind::Task, &mut created.task.task_id)
             }
             ServerResult::GetTaskResult(task) => {
-                self.sealed(SealKind::Task, &mut task.task.task.task_id);
                 self.payload(&mut task.task.payload);
+                self.sealed(SealKind::Task, &mut task.task.task.task_id)
             }
-            _ if !self.member.uris.is_set() => {}
+            _ if !self.member.uris.is_set() => false,
             ServerResult::CallToolResult(result) => {
-                self.content(&mut result.content);
-                self.meta(&mut result.meta);
+                self.content(&mut result.content) | self.meta(&mut result.meta)
             }
             ServerResult::GetPromptResult(result) => {
+                let mut any = self.meta(&mut result.meta);
                 for message in &mut result.messages {
-                    self.block(&mut message.content);
+                    any |= self.block(&mut message.content);
                 }
-                self.meta(&mut result.meta);
+                any
             }
             ServerResult::ReadResourceResult(result) => {
+                let mut any = self.meta(&mut result.meta);
                 for contents in &mut result.contents {
-                    self.contents(contents);
+                    any |= self.contents(contents);
                 }
-                self.meta(&mut result.meta);
+                any
             }
             // The list of a directory, not the complete list.
             ServerResult::ListResourcesResult(result) => {
+                let mut any = self.meta(&mut result.meta);
                 for resource in &mut result.resources {
-                    resource.rewrite_uris(&self.member.uris);
+                    any |= resource.rewrite_uris(&self.member.uris);
                 }
-                self.meta(&mut result.meta);
+                any
             }
             ServerResult::GetSkillResult(result) => {
-                result.skill.rewrite_uris(&self.member.uris);
-                self.meta(&mut result.meta);
+                result.skill.rewrite_uris(&self.member.uris) | self.meta(&mut result.meta)
             }
-            _ => {}
+            _ => false,
         }
     }
 
-    fn content(&self, content: &mut [ContentBlock]) {
+    fn content(&self, content: &mut [ContentBlock]) -> bool {
+        let mut any = false;
         for block in content {
-            self.block(block);
+            any |= self.block(block);
         }
+        any
     }
 
-    fn block(&self, block: &mut ContentBlock) {
+    fn block(&self, block: &mut ContentBlock) -> bool {
         match block {
             ContentBlock::Text(text) => self.meta(&mut text.meta),
             ContentBlock::Image(image) => self.meta(&mut image.meta),
             ContentBlock::Audio(audio) => self.meta(&mut audio.meta),
             ContentBlock::Resource(embedded) => {
-                self.contents(&mut embedded.resource);
-                self.meta(&mut embedded.meta);
+                self.contents(&mut embedded.resource) | self.meta(&mut embedded.meta)
             }
             ContentBlock::ResourceLink(link) => link.rewrite_uris(&self.member.uris),
-            _ => {}
+            _ => false,
         }
     }
 
-    fn contents(&self, contents: &mut ResourceContents) {
+    fn contents(&self, contents: &mut ResourceContents) -> bool {
         match contents {
             ResourceContents::TextResourceContents { uri, meta, .. }
             | ResourceContents::BlobResourceContents { uri, meta, .. } => {
-                self.uri(uri);
-                self.meta(meta);
+                self.uri(uri) | self.meta(meta)
             }
-            _ => {}
+            _ => false,
         }
     }
 
-    fn payload(&self, payload: &mut TaskPayload) {
-        if let TaskPayload::Completed { result } = payload
-            && self.member.uris.is_set()
-        {
-            self.json_content(result);
+    fn payload(&self, payload: &mut TaskPayload) -> bool {
+        match payload {
+            TaskPayload::Completed { result } if self.member.uris.is_set() => {
+                self.json_content(result)
+            }
+            _ => false,
         }
     }
 
     /// A finished task has its tool's result as JSON.
-    fn json_content(&self, result: &mut JsonObject) {
-        app_views::rewrite_json_meta(&self.member.uris, result);
+    fn json_content(&self, result: &mut JsonObject) -> bool {
+        let mut any = app_views::rewrite_json_meta(&self.member.uris, result);
         let blocks = result.get_mut("content").and_then(Value::as_array_mut);
         for block in blocks.into_iter().flatten() {
             let Some(block) = block.as_object_mut() else {
                 continue;
             };
-            app_views::rewrite_json_meta(&self.member.uris, block);
+            any |= app_views::rewrite_json_meta(&self.member.uris, block);
             let uri = match block.get("type").and_then(Value::as_str) {
                 Some("resource_link") => block.get_mut("uri"),
                 Some("resource") => {
                     let resource = block.get_mut("resource").and_then(Value::as_object_mut);
                     resource.and_then(|resource| {
-                        app_views::rewrite_json_meta(&self.member.uris, resource);
+                        any |= app_views::rewrite_json_meta(&self.member.uris, resource);
                         resource.get_mut("uri")
                     })
                 }
                 _ => None,
             };
             if let Some(Value::String(uri)) = uri {
-                self.uri(uri);
+                any |= self.uri(uri);
             }
         }
+        any
     }
 
     pub(super) fn notification(&self, notification: &mut ServerNotification) {

@@ -52,7 +52,7 @@ impl Shared {
             None => return None,
         };
         let index = list.keys.get(&*found.inner)?;
-        list.items.get(*index).and_then(Tool::hints)
+        list.items.get(*index).and_then(|tool| tool.hints())
     }
 
     async fn first(

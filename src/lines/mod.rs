@@ -2,6 +2,7 @@
 //! messages that cannot be read.
 
 mod envelope;
+mod lifecycle;
 mod reader;
 mod received;
 mod start;
@@ -28,7 +29,7 @@ pub(crate) use self::{
     envelope::Kind,
     reader::{LineError, UnreadableLine},
 };
-use self::{reader::Reader, received::ReceivedRequests};
+use self::{lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 use crate::{
     protocol::outgoing::trim_request,
     wire::{self, caller::FromCaller},
@@ -57,8 +58,10 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// [`McpServer`](crate::McpServer), which answers it with `-32602` and has it on record. So does a
 /// list request whose `cursor` is not a string; rmcp would answer it with the first page.
 ///
-/// A notification that cannot be read is skipped, with a warning in the log, because it has no
-/// answer.
+/// A notification that is too long, or whose params cannot be read, is skipped, with a warning in
+/// the log, because it has no answer. A message without an `id` that is not JSON is answered: it may
+/// be a request. Notifications and answers before the first request are skipped too, because rmcp
+/// would end the connection.
 ///
 /// # Lenient reading
 ///
@@ -108,6 +111,7 @@ pub struct Lines<R, W> {
     refusal: Option<JsonRpcError>,
     /// The requests that were received and are not answered.
     received: ReceivedRequests,
+    lifecycle: Lifecycle,
     /// A refusal may not have been flushed yet.
     unflushed: bool,
 }
@@ -126,6 +130,7 @@ where
             writer: Arc::new(Mutex::new(Some(FramedWrite::new(write, Line)))),
             refusal: None,
             received: ReceivedRequests::default(),
+            lifecycle: Lifecycle::default(),
             unflushed: false,
         }
     }
@@ -264,7 +269,13 @@ where
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
             let broken = match self.next(wire::caller::read).await? {
-                Ok(FromCaller::Message(message)) => {
+                Ok(FromCaller::Message(mut message)) => {
+                    if !self.lifecycle.admit(&mut message) {
+                        tracing::warn!(
+                            "a message of the client before its first request is skipped"
+                        );
+                        continue;
+                    }
                     if let JsonRpcMessage::Request(request) = &*message {
                         self.received.keep(request);
                     }
@@ -279,16 +290,19 @@ where
             };
             tracing::warn!(kind = ?broken.kind, reason = %broken.why, "a message of the client cannot be read");
             match broken.kind {
-                Kind::Notification => {}
+                Kind::Notification if !broken.why.may_hide_id() => {}
                 Kind::Answer(Some(id)) => {
                     let error = broken.why.to_error("the client's answer");
-                    return Some(JsonRpcMessage::error(error, Some(id)));
+                    let mut failed = JsonRpcMessage::error(error, Some(id));
+                    if self.lifecycle.admit(&mut failed) {
+                        return Some(failed);
+                    }
                 }
                 Kind::Request(id) => {
                     let error = broken.why.to_error("the request");
-                    self.refuse(JsonRpcError::new(Some(id), error));
+                    self.refuse(JsonRpcError::new(id, error));
                 }
-                Kind::Answer(None) | Kind::Noise => {
+                Kind::Notification | Kind::Answer(None) | Kind::Noise => {
                     let error = broken.why.to_error("the message");
                     self.refuse(JsonRpcError::new(None, error));
                 }
@@ -303,6 +317,12 @@ where
 }
 
 impl LineError {
+    /// Returns `true` if a message without an `id` may be a request: the part with its `id` cannot
+    /// be read.
+    fn may_hide_id(self) -> bool {
+        matches!(self, Self::NoJson { .. })
+    }
+
     /// Returns the error for the sender of the message.
     pub(crate) fn to_error(self, what: &str) -> ErrorData {
         let code = match self {

@@ -202,7 +202,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             // A log line may quote any message. If it quotes an answer, the next answer with its id
             // is ignored.
             Ok(message) if matches!(Envelope::of(&document).kind(), Kind::Answer(_)) => Ok(message),
-            Ok(_) => Err(UnreadableLine::noise(LineError::NoMessage)),
+            // As a whole, the line is not JSON from its start.
+            Ok(_) => Err(UnreadableLine::noise(LineError::NoJson {
+                line: 1,
+                column: 1,
+            })),
             Err(why) if start.after_text => Err(UnreadableLine::noise(why)),
             Err(why) => Err(UnreadableLine::new(&document, why)),
         }
@@ -221,12 +225,22 @@ fn end_of_document(line: &[u8]) -> Option<usize> {
     Some(documents.byte_offset())
 }
 
+/// Returns `true` if a line is meant as a batch of messages.
+fn is_batch(line: &[u8]) -> bool {
+    let messages = line.trim_ascii_start().strip_prefix(b"[");
+    messages.is_some_and(|messages| {
+        messages.trim_ascii_start().starts_with(b"{")
+            && memchr::memmem::find(messages, br#""jsonrpc""#).is_some()
+    })
+}
+
 impl UnreadableLine {
     fn new(line: &[u8], why: LineError) -> Self {
-        Self {
-            kind: Envelope::of(line).kind(),
-            why,
-        }
+        let kind = match Envelope::of(line).kind() {
+            Kind::Noise if is_batch(line) => Kind::Answer(None),
+            kind => kind,
+        };
+        Self { kind, why }
     }
 
     /// Creates the report on one message of a line.

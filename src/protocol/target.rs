@@ -12,7 +12,7 @@ pub(crate) enum TargetKind {
 
 impl TargetKind {
     /// Returns the members of params that name such a target, as JSON pointers.
-    pub(super) fn members(self) -> &'static [&'static str] {
+    pub(crate) fn members(self) -> &'static [&'static str] {
         match self {
             Self::Tool | Self::Prompt => &["/name"],
             Self::Resource | Self::Skill => &["/uri"],

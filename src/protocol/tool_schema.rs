@@ -21,21 +21,19 @@ const OF_OBJECTS: [&str; 4] = [
 /// An `inputSchema` must describe an object (MCP 2026-07-28, Tools, "Tool"). Before that revision,
 /// so must an `outputSchema`; since then it may be any schema. An `outputSchema` with neither a
 /// type nor keywords of an object stays as it is.
-pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
+///
+/// The tools stand in values of any type, and `complete` completes one.
+pub(crate) fn complete_each<T>(
+    tools: &mut Vec<T>,
+    tool: impl Fn(&T) -> &Tool,
+    mut complete: impl FnMut(&mut T) -> Result<(), Misfit>,
+) -> Vec<UnreadableItem> {
     let mut left_out = Vec::new();
     let mut index = 0;
-    tools.retain_mut(|tool| {
-        let misfit = complete_tool(tool).err();
-        if let Some((field, reason)) = misfit
-            && left_out.len() < MAX_REPORTED
-        {
-            left_out.push(UnreadableItem {
-                method: "tools/list",
-                index,
-                name: Some(cut(tool.name.to_string())),
-                field: Some(field.to_owned()),
-                reason: reason.to_owned(),
-            });
+    tools.retain_mut(|one| {
+        let misfit = complete(one).err();
+        if let Some(misfit) = misfit {
+            leave_out(&mut left_out, tool(one), index, misfit);
         }
         index += 1;
         misfit.is_none()
@@ -43,26 +41,79 @@ pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
     left_out
 }
 
-type Misfit = (&'static str, &'static str);
+/// A tool cannot be listed.
+pub(crate) struct LeftOut;
 
-fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
+/// Returns a tool as [`complete_tool`] completes it, or `None` if it needs no repair. One that cannot be
+/// listed is added to `left_out`.
+pub(crate) fn completed(
+    tool: &Tool,
+    index: usize,
+    left_out: &mut Vec<UnreadableItem>,
+) -> Result<Option<Tool>, LeftOut> {
+    if is_whole(tool) {
+        return Ok(None);
+    }
+    let mut completed = tool.clone();
+    match complete_tool(&mut completed) {
+        Ok(()) => Ok(Some(completed)),
+        Err(misfit) => {
+            leave_out(left_out, tool, index, misfit);
+            Err(LeftOut)
+        }
+    }
+}
+
+fn leave_out(
+    left_out: &mut Vec<UnreadableItem>,
+    tool: &Tool,
+    index: usize,
+    (field, reason): Misfit,
+) {
+    if left_out.len() < MAX_REPORTED {
+        left_out.push(UnreadableItem {
+            method: "tools/list",
+            index,
+            name: Some(cut(tool.name.to_string())),
+            field: Some(field.to_owned()),
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+/// The member of a tool that does not describe an object, and the reason.
+pub(crate) type Misfit = (&'static str, &'static str);
+
+/// Returns `true` if a tool's schemas need no repair, as most do.
+pub(crate) fn is_whole(tool: &Tool) -> bool {
+    is_complete(&tool.input_schema)
+        && tool
+            .output_schema
+            .as_ref()
+            .is_none_or(|schema| !is_of_object(schema) || is_complete(schema))
+}
+
+pub(crate) fn complete_tool(tool: &mut Tool) -> Result<(), Misfit> {
     if !is_complete(&tool.input_schema) {
         complete_object(&mut tool.input_schema).map_err(|why| ("inputSchema", why))?;
     }
-    let output = tool.output_schema.as_mut().filter(|schema| {
-        let is_of_object = match schema.get("type") {
-            None | Some(Value::Null) => OF_OBJECTS.iter().any(|key| schema.contains_key(*key)),
-            Some(of) => of == "object",
-        };
-        is_of_object && !is_complete(schema)
-    });
+    let output = tool.output_schema.as_mut();
+    let output = output.filter(|schema| is_of_object(schema) && !is_complete(schema));
     match output {
         Some(schema) => complete_object(schema).map_err(|why| ("outputSchema", why)),
         None => Ok(()),
     }
 }
 
-/// Returns `true` if the schema needs no repair, as most schemas do.
+/// Returns `true` if an `outputSchema` describes an object.
+fn is_of_object(schema: &JsonObject) -> bool {
+    match schema.get("type") {
+        None | Some(Value::Null) => OF_OBJECTS.iter().any(|key| schema.contains_key(*key)),
+        Some(of) => of == "object",
+    }
+}
+
+/// Returns `true` if the schema needs no repair.
 fn is_complete(schema: &JsonObject) -> bool {
     schema.get("type").is_some_and(|of| of == "object")
         && schema.get("properties").is_none_or(|properties| {

@@ -9,9 +9,10 @@ use std::{
 use rmcp::model::{
     CancelledNotification, CancelledNotificationMethod, ClientJsonRpcMessage, ClientNotification,
     ClientRequest, ClientResult, ConstString, CustomRequest, CustomResult, ErrorData, Extensions,
-    GetExtensions, GetMeta, InitializeRequest, JsonRpcError, JsonRpcMessage, RequestMetaObject,
+    GetExtensions, GetMeta, InitializeRequest, JsonRpcError, JsonRpcMessage, RequestId,
+    RequestMetaObject,
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
@@ -19,7 +20,8 @@ use super::{
     as_sent, ids, lenient,
     lossless::{Lossless, Reading, Source},
     members::Members,
-    params::META,
+    params::{Beside, META},
+    strict,
 };
 use crate::{
     protocol::{Unreadable, methods::Method},
@@ -78,19 +80,19 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 ///
 /// # Errors
 ///
-/// Fails if the text is not JSON, or not an object with the members of a message.
+/// Fails if the text is not JSON, or if a notification or an answer cannot be read.
 pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
-    let envelope: Envelope<'_> = serde_json::from_slice(text)?;
-    let refuse = |member: &str, expected: &str| {
-        let why = format!("the message cannot be read: {member}: expected {expected}");
-        let id = envelope.id.and_then(ids::read);
-        let error = ErrorData::invalid_request(why, None);
-        Ok(FromCaller::Refused(JsonRpcError::new(id, error)))
+    // serde reads an array as the members of a structure, too.
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    let envelope: Envelope<'_> = match serde_json::from_slice(text) {
+        Ok(envelope) if is_object => envelope,
+        _ => return refuse_members(text),
     };
-    if envelope
-        .jsonrpc
-        .is_none_or(|version| version.get() != r#""2.0""#)
-    {
+    let refuse = |member: &str, expected: &str| {
+        let id = envelope.id.and_then(ids::read);
+        refused(id, &format!("{member}: expected {expected}"))
+    };
+    if !envelope.jsonrpc.is_some_and(is_version) {
         return refuse("jsonrpc", r#""2.0""#);
     }
     let Some(method) = envelope.method else {
@@ -101,9 +103,8 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     };
     let params = envelope.params.filter(|params| params.get() != "null");
     let Some(id) = envelope.id else {
-        return Ok(message(JsonRpcMessage::notification(notification(
-            text, &method, params,
-        )?)));
+        let read = notification(text, &method, params).map_err(misfit)?;
+        return Ok(message(JsonRpcMessage::notification(read)));
     };
     let Some(id) = ids::read(id) else {
         return refuse("id", "a string or a number");
@@ -111,6 +112,47 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     let (mut request, received) = request(text, method.into_owned(), params);
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
+}
+
+fn is_version(version: &RawValue) -> bool {
+    let is_same = |version: Cow<'_, str>| version == "2.0";
+    version.get() == r#""2.0""# || serde_json::from_str(version.get()).is_ok_and(is_same)
+}
+
+fn refused(id: Option<RequestId>, why: &str) -> serde_json::Result<FromCaller> {
+    let error = ErrorData::invalid_request(format!("the message cannot be read: {why}"), None);
+    Ok(FromCaller::Refused(JsonRpcError::new(id, error)))
+}
+
+/// Refuses JSON that does not have the members of a message, each once.
+fn refuse_members(text: &[u8]) -> serde_json::Result<FromCaller> {
+    serde_json::from_slice::<IgnoredAny>(text)?;
+    match text.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(b'[') => return refused(None, "it is a batch: send each message by itself"),
+        _ => return refused(None, "expected an object"),
+    }
+    let Members(members) = serde_json::from_slice(text)?;
+    let given = |name| {
+        let given = members.iter().filter(move |(other, _)| other == name);
+        given.map(|(_, value)| *value)
+    };
+    let mut ids: Vec<_> = given("id").map(ids::read).collect();
+    ids.dedup();
+    let id = match ids.as_slice() {
+        [id] => id.clone(),
+        _ => None,
+    };
+    let names = ["jsonrpc", "id", "method", "params", "result", "error"];
+    match names.iter().find(|name| given(name).count() > 1) {
+        Some(name) => refused(id, &format!("{name}: it is given twice")),
+        None => refused(id, "expected an object"),
+    }
+}
+
+/// Makes the misfit of a part an error of a whole message, which is JSON.
+fn misfit(error: serde_json::Error) -> serde_json::Error {
+    serde::de::Error::custom(error)
 }
 
 fn message(message: ClientJsonRpcMessage) -> FromCaller {
@@ -129,12 +171,12 @@ fn answer(
                 return refuse("id", "a string or a number");
             };
             Ok(message(JsonRpcMessage::response(
-                client_result(result)?,
+                client_result(result).map_err(misfit)?,
                 id,
             )))
         }
         (None, Some(error)) => {
-            let error = serde_json::from_str(error.get())?;
+            let error = serde_json::from_str(error.get()).map_err(misfit)?;
             Ok(message(JsonRpcMessage::error(error, id)))
         }
         (Some(_), Some(_)) => refuse("result", "no `error` beside it"),
@@ -177,13 +219,18 @@ pub(crate) fn request(
     params: Option<&RawValue>,
 ) -> (ClientRequest, Received) {
     let known = Method::named(&method);
-    let mut meta = None;
+    let mut beside = Beside::default();
     let read = match known {
-        Some(known) => typed(known, params, &mut meta),
-        None => custom(&method, params, &mut meta),
+        Some(known) => typed(known, params, &mut beside),
+        None => custom(&method, params, &mut beside.meta),
     };
+    let Beside { meta, has_more } = beside;
+    let read = read.and_then(|request| match params.and_then(strict::ambiguity) {
+        Some((path, why)) => Err(unreadable_member(&method, params, &path, &why)),
+        None => Ok(request),
+    });
     let read = read.and_then(|mut request| {
-        let unreadable = |why: String| unreadable_meta(&method, params, &why);
+        let unreadable = |why: String| unreadable_member(&method, params, "params._meta", &why);
         *request.get_meta_mut() = meta_in(meta).map_err(unreadable)?;
         Ok(request)
     });
@@ -197,7 +244,7 @@ pub(crate) fn request(
     };
     let source = params.filter(|_| unreadable.is_none()).map(|params| {
         let params = text.slice_ref(params.get().as_bytes());
-        Source::new(params, Reading::Params(known))
+        Source::new(params, Reading::Params(known)).with_more(has_more)
     });
     let received = ReceivedRequest {
         method,
@@ -214,11 +261,11 @@ type Read<T> = Result<T, Box<Unreadable>>;
 fn typed<'a>(
     method: Method,
     params: Option<&'a RawValue>,
-    meta: &mut Option<&'a RawValue>,
+    beside: &mut Beside<'a>,
 ) -> Read<ClientRequest> {
-    let misfit = |meta: &mut Option<&'a RawValue>, error: &serde_json::Error| {
+    let misfit = |beside: &mut Beside<'a>, error: &serde_json::Error| {
         let json = params.map(|params| serde_json::from_str::<Value>(params.get()));
-        *meta = params
+        beside.meta = params
             .and_then(Members::of)
             .and_then(|members| members.get(META));
         Box::new(match json.transpose() {
@@ -227,12 +274,12 @@ fn typed<'a>(
         })
     };
     let text = params.map_or("{}", RawValue::get);
-    match method.read_params(text, meta) {
+    match method.read_params(text, beside) {
         Ok(request) => Ok(request),
         Err(_) if method == Method::Initialize && params.is_some() => {
-            initialize(text).map_err(|error| misfit(meta, &error))
+            initialize(text).map_err(|error| misfit(beside, &error))
         }
-        Err(error) => Err(misfit(meta, &error)),
+        Err(error) => Err(misfit(beside, &error)),
     }
 }
 
@@ -273,7 +320,12 @@ fn custom_params<'a>(
     Ok(json)
 }
 
-fn unreadable_meta(method: &str, params: Option<&RawValue>, why: &str) -> Box<Unreadable> {
+fn unreadable_member(
+    method: &str,
+    params: Option<&RawValue>,
+    path: &str,
+    why: &str,
+) -> Box<Unreadable> {
     let json = params.and_then(|params| serde_json::from_str::<Value>(params.get()).ok());
     let known = Method::named(method);
     let target = known
@@ -282,7 +334,7 @@ fn unreadable_meta(method: &str, params: Option<&RawValue>, why: &str) -> Box<Un
     Box::new(Unreadable::new(
         method,
         target.map(str::to_owned),
-        "params._meta",
+        path,
         why,
     ))
 }
@@ -309,11 +361,11 @@ pub(super) fn params_of(request: &ClientRequest) -> Option<Value> {
 /// Returns the params of a text as their type has them.
 pub(super) fn params_as_read(method: Option<Method>, text: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut meta = None;
+    let mut beside = Beside::default();
     match method {
         Some(Method::Initialize) => params_of(&initialize(text).ok()?),
-        Some(method) => params_of(&method.read_params(text, &mut meta).ok()?),
-        None => custom_params(serde_json::from_str(text).ok()?, &mut meta).ok(),
+        Some(method) => params_of(&method.read_params(text, &mut beside).ok()?),
+        None => custom_params(serde_json::from_str(text).ok()?, &mut beside.meta).ok(),
     }
 }
 

@@ -7,8 +7,12 @@ use rmcp::model::{ClientRequest, ServerResult};
 use serde_json::{Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
-use super::{answers::ReadResult, apply::apply};
-use crate::protocol::methods::Method;
+use super::{
+    answers::ReadResult,
+    apply::{Elements, apply_to},
+    members,
+};
+use crate::protocol::methods::{self, Method};
 
 /// The length up to which a text is copied. A longer one keeps the buffer alive that it was read
 /// into.
@@ -63,6 +67,7 @@ pub struct Lossless<T> {
 pub(crate) struct Source {
     text: Bytes,
     reading: Reading,
+    has_more: bool,
 }
 
 /// The way in which a text was read. A second reading gives the value before any change.
@@ -80,7 +85,17 @@ impl Source {
             true => Bytes::copy_from_slice(&text),
             false => text,
         };
-        Self { text, reading }
+        Self {
+            text,
+            reading,
+            has_more: false,
+        }
+    }
+
+    /// Sets whether the text has members that the type does not have.
+    pub(crate) fn with_more(mut self, has_more: bool) -> Self {
+        self.has_more = has_more;
+        self
     }
 
     pub(crate) fn text(&self) -> &Bytes {
@@ -95,15 +110,15 @@ impl Source {
     pub(crate) fn with_text(&self, text: Bytes) -> Self {
         Self {
             text,
-            reading: self.reading,
+            ..self.clone()
         }
     }
 
     /// Returns the text with the changes from the value that was read to `now`.
-    fn changed_to(&self, now: &Value) -> Option<Bytes> {
+    fn changed_to(&self, now: &Value, elements: Elements) -> Option<Bytes> {
         let text: &RawValue = serde_json::from_slice(&self.text).ok()?;
         let read = self.reading.json(&self.text)?;
-        apply(text, &read, now).ok().map(Bytes::from)
+        apply_to(text, &read, now, elements).ok().map(Bytes::from)
     }
 }
 
@@ -140,6 +155,29 @@ impl<T> Lossless<T> {
         self.is_changed = false;
     }
 
+    /// Makes the text a copy, which keeps no larger buffer alive.
+    pub(crate) fn copy_text(&mut self) {
+        if let Some(source) = &mut self.source
+            && source.text.len() > COPIED
+        {
+            source.text = Bytes::copy_from_slice(&source.text);
+        }
+    }
+
+    /// Replaces the text by that of the typed value as it is now.
+    pub(crate) fn set_text(&mut self, text: Bytes) {
+        if let Some(source) = &mut self.source {
+            source.text = text;
+            self.is_changed = false;
+        }
+    }
+
+    /// Returns the text, if it is that of the typed value as it is now.
+    pub(super) fn unchanged_text(&self) -> Option<&Bytes> {
+        let source = self.source.as_ref().filter(|_| !self.is_changed);
+        source.map(|source| &source.text)
+    }
+
     pub(crate) fn is_changed(&self) -> bool {
         self.is_changed
     }
@@ -166,23 +204,71 @@ impl Lossless<ServerResult> {
         if !self.is_changed {
             return Some(source.text.clone());
         }
-        source.changed_to(&serde_json::to_value(&self.value).ok()?)
+        source.changed_to(
+            &serde_json::to_value(&self.value).ok()?,
+            Elements::ByIdentity,
+        )
     }
 
     /// Makes the text that the result leaves as its source, so that later changes start from it.
     pub(crate) fn apply_changes(&mut self) {
         if self.is_changed {
-            let text = self.text();
-            let source = self.source.take();
-            self.source = source
-                .zip(text)
-                .map(|(source, text)| source.with_text(text));
-            self.is_changed = false;
+            match self.text() {
+                Some(text) => self.set_text(text),
+                None => self.set_source(None),
+            }
         }
     }
 }
 
+impl Lossless<ServerResult> {
+    /// Changes values inside the result, and moves none. `change` returns `true` if it has changed
+    /// the result.
+    ///
+    /// The text is changed at once, so that an element is found by its place, whatever a layer
+    /// changes later.
+    pub(crate) fn change_in_place(&mut self, change: impl FnOnce(&mut ServerResult) -> bool) {
+        self.apply_changes();
+        if !change(&mut self.value) {
+            return;
+        }
+        self.source = self.source.take().and_then(|source| {
+            let now = serde_json::to_value(&self.value).ok()?;
+            let text = source.changed_to(&now, Elements::InPlace)?;
+            Some(source.with_text(text))
+        });
+    }
+}
+
 impl Lossless<ClientRequest> {
+    /// Returns `true` if the params have members that their type does not have. The answer may
+    /// depend on them.
+    pub(crate) fn has_more(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.has_more)
+    }
+
+    /// Sets the name or the URI of the request's target, in the typed value and in the text.
+    pub(crate) fn set_target(&mut self, name: &str) {
+        match methods::target(&self.value) {
+            Some(target) if target.name != name => {}
+            _ => return,
+        }
+        if self.is_changed || self.source.is_none() {
+            return methods::set_target(self, name.to_owned());
+        }
+        let of = Method::of(&self.value).and_then(|method| method.row().target);
+        let text = self.source.as_ref().zip(of).and_then(|(source, of)| {
+            let mut paths = of.members().iter();
+            paths.find_map(|path| members::with_string_at(&source.text, path, name))
+        });
+        methods::set_target(&mut self.value, name.to_owned());
+        self.source = self
+            .source
+            .take()
+            .zip(text)
+            .map(|(source, text)| source.with_text(text.into()));
+    }
+
     /// Returns the params that the request leaves with, without this hop's `_meta`. Returns `None`
     /// if the request came from no text.
     pub(crate) fn params(&self) -> Option<Bytes> {
@@ -190,7 +276,10 @@ impl Lossless<ClientRequest> {
         if !self.is_changed {
             return Some(source.text.clone());
         }
-        source.changed_to(&super::caller::params_of(&self.value)?)
+        source.changed_to(
+            &super::caller::params_of(&self.value)?,
+            Elements::ByIdentity,
+        )
     }
 }
 

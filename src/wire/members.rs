@@ -71,3 +71,44 @@ pub(crate) fn write<'a>(
     let end: &[u8] = if mark == b"{" { b"{}" } else { b"}" };
     out.write_all(end).map_err(serde_json::Error::io)
 }
+
+/// Returns an object with other values of some of its members. A member that is not there is added
+/// at the end.
+pub(crate) fn with_members<'a>(
+    mut members: Members<'a>,
+    others: &[(&'a str, &'a RawValue)],
+) -> serde_json::Result<Vec<u8>> {
+    for (name, value) in others {
+        let mut own = members.0.iter_mut().filter(|(own, _)| own == name);
+        match own.next_back() {
+            Some((_, own)) => *own = value,
+            None => members.0.push((Cow::Borrowed(*name), value)),
+        }
+    }
+    let length = members
+        .0
+        .iter()
+        .map(|(name, value)| name.len() + value.get().len() + 4);
+    let mut out = Vec::with_capacity(length.sum::<usize>() + 2);
+    let members = members.0.iter().map(|(name, value)| (&**name, *value));
+    write(&mut out, members)?;
+    Ok(out)
+}
+
+/// Returns the text of an object with another string at a JSON pointer. Returns `None` if there is
+/// no string.
+pub(super) fn with_string_at(object: &[u8], pointer: &str, string: &str) -> Option<Vec<u8>> {
+    let names: Vec<&str> = pointer.strip_prefix('/')?.split('/').collect();
+    value_with_string(object, &names, string)
+}
+
+fn value_with_string(value: &[u8], names: &[&str], string: &str) -> Option<Vec<u8>> {
+    let Some((name, rest)) = names.split_first() else {
+        let is_string = value.starts_with(b"\"");
+        return is_string.then(|| serde_json::to_vec(string).ok()).flatten();
+    };
+    let members: Members<'_> = serde_json::from_slice(value).ok()?;
+    let inner = members.get(name)?.get().as_bytes();
+    let inner = value_with_string(inner, rest, string)?;
+    with_members(members, &[(*name, serde_json::from_slice(&inner).ok()?)]).ok()
+}

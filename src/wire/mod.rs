@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
-//! | `caller.rs`, `params.rs` | messages of a caller |
+//! | `edit.rs` | changes that are applied to a text at once |
+//! | `caller.rs`, `params.rs`, `strict.rs` | messages of a caller |
 //! | `answers.rs`, `partial.rs`, `lists.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
 //! | `description.rs` | what a server says of itself, from one handshake to the other |
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
@@ -27,6 +28,7 @@ mod apply;
 pub(crate) mod as_sent;
 pub(crate) mod caller;
 pub(crate) mod description;
+mod edit;
 pub(crate) mod ids;
 mod lenient;
 mod lists;
@@ -36,11 +38,14 @@ mod numbers;
 mod params;
 mod partial;
 mod shape;
+mod strict;
 mod write;
 
+pub(crate) use apply::{Elements, apply_to};
+pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
-pub(crate) use members::Members;
-pub(crate) use params::WithoutMeta;
+pub(crate) use members::{Members, with_members};
+pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
 pub(crate) use write::{ParamsText, to_caller, to_server};

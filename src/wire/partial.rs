@@ -9,9 +9,9 @@ use rmcp::model::{
     ServerCapabilities,
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
-use super::lenient;
+use super::{lenient, numbers};
 use crate::protocol::methods::{Method, WithResult};
 
 /// Members of an element that it can be read without.
@@ -110,11 +110,11 @@ fn message(message: &mut Value) {
     if fits::<PromptMessage>(message) {
         return;
     }
+    let text = message.to_string();
     if let Some(content) = message.get_mut("content") {
         block(content);
     }
     if !fits::<PromptMessage>(message) {
-        let text = message.to_string();
         *message = json!({ "role": "user", "content": { "type": "text", "text": text } });
     }
 }
@@ -124,6 +124,19 @@ fn contents(contents: &mut Value) {
         let uri = contents.get("uri").and_then(Value::as_str);
         *contents = json!({ "uri": uri.unwrap_or_default(), "text": contents.to_string() });
     }
+}
+
+/// Returns `true` if `read` stands for an element that cannot be read: its text is the element's
+/// JSON.
+pub(super) fn is_stand_in(came: &RawValue, read: &Value) -> bool {
+    let text = |value: &Value| value.get("text").and_then(Value::as_str).map(str::to_owned);
+    let Some(text) = text(read).or_else(|| text(read.get("content")?)) else {
+        return false;
+    };
+    text.starts_with('{')
+        && serde_json::from_str::<Value>(&numbers::within_range(came.get()))
+            .map(|came| came.to_string())
+            .is_ok_and(|came| came == text)
 }
 
 fn fits<T: DeserializeOwned>(value: &Value) -> bool {

@@ -8,8 +8,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod documents;
+mod gateway;
 mod http_callers;
 mod kinds;
+mod malformed;
+mod members;
 mod methods;
 mod order;
 mod params;

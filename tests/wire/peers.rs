@@ -257,16 +257,20 @@ impl Caller {
     pub async fn legacy_with(stack: impl Stack, capabilities: &str) -> Self {
         let mut caller = Self::modern(stack);
         caller.meta = "";
+        caller.initialize_with(capabilities).await;
+        caller
+    }
+
+    /// Begins a session of an older revision.
+    pub async fn initialize_with(&mut self, capabilities: &str) {
         let params = format!(
             r#"{{"protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{{"name":"raw","version":"0"}}}}"#
         );
         let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
-        caller.write(&text).await;
-        caller.answer(0).await;
-        caller
-            .write(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+        self.write(&text).await;
+        self.answer(0).await;
+        self.write(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
             .await;
-        caller
     }
 
     /// Writes a line as it is.
@@ -316,7 +320,10 @@ impl Caller {
         }
         loop {
             let line = self.line().await;
-            let head: Head = serde_json::from_str(&line).unwrap();
+            // An id may be a number that a value cannot hold.
+            let Ok(head) = serde_json::from_str::<Head>(&line) else {
+                continue;
+            };
             if head.id == Some(id.into()) && head.method.is_none() {
                 return line;
             }

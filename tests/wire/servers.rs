@@ -144,15 +144,17 @@ async fn an_answer_that_is_not_json_fails_its_call_with_its_method_and_position(
                 "line 2, column ",
             ),
         };
-        for request in [TOOL, COMPLETE, ("x/custom", "")] {
-            let server = server(LEGACY, session, text.to_owned());
-            let mut caller = Caller::legacy(server.by(road).await).await;
-            let told = caller.ask(request.0, request.1).await;
-            let told: Value = serde_json::from_str(&told).unwrap();
-            let message = told["error"]["message"].as_str().unwrap_or_default();
-            for part in ["raw", &format!("`{}`", request.0), "not JSON", position] {
-                let at = format!("{road:?} session={session} {request:?}");
-                assert!(message.contains(part), "{at}: {part}: {told}");
+        for text in [text.to_owned(), format!("[{text}]")] {
+            for request in [TOOL, COMPLETE, ("x/custom", "")] {
+                let server = server(LEGACY, session, text.clone());
+                let mut caller = Caller::legacy(server.by(road).await).await;
+                let told = caller.ask(request.0, request.1).await;
+                let told: Value = serde_json::from_str(&told).unwrap();
+                let message = told["error"]["message"].as_str().unwrap_or_default();
+                for part in ["raw", &format!("`{}`", request.0), "not JSON", position] {
+                    let at = format!("{road:?} session={session} {request:?} {text}");
+                    assert!(message.contains(part), "{at}: {part}: {told}");
+                }
             }
         }
     }
@@ -252,5 +254,64 @@ async fn an_item_of_a_list_is_kept_whole_if_it_can_be_read_in_part() {
         let names: Vec<_> = unreadable.iter().map(|item| item.name.as_deref()).collect();
         assert_eq!(names, [Some("c")], "{at}");
         assert_eq!(unreadable[0].field.as_deref(), Some("inputSchema"), "{at}");
+    }
+}
+
+const QUESTION: &str = r#""method":"sampling/createMessage","params":{"messages":[],"maxTokens":1,"temperature":0.70,"future":{"q":1.0}}"#;
+const PROGRESS: &str = r#""method":"notifications/progress","params":{"progressToken":$token,"progress":1,"total":3.50,"future":1.0}"#;
+const LOG: &str = r#""method":"notifications/message","params":{"level":"info","data":{"n":12345678901234567890},"future":1.0}"#;
+
+/// A server over HTTP that sends these during a call, which it does not answer.
+async fn busy() -> String {
+    use axum::{body::Body, response::Response};
+    use futures::StreamExt;
+    let handle = |body: String| async move {
+        let message: Value = serde_json::from_str(&body).unwrap();
+        let id = &message["id"];
+        let response = Response::builder().header("content-type", "text/event-stream");
+        let initialized = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"{LEGACY}","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"busy","version":"0"}}}}}}"#
+        );
+        let response = match message["method"].as_str() {
+            Some("initialize") => response.body(Body::from(format!("data: {initialized}\n\n"))),
+            Some("tools/call") => {
+                let token = message["params"]["_meta"]["progressToken"].to_string();
+                let progress = PROGRESS.replace("$token", &token);
+                let events = [&progress, LOG, QUESTION].map(|members| {
+                    let id = match members == QUESTION {
+                        true => r#""id":"q","#,
+                        false => "",
+                    };
+                    format!("data: {{\"jsonrpc\":\"2.0\",{id}{members}}}\n\n")
+                });
+                let events = futures::stream::iter(events).map(Ok::<_, std::convert::Infallible>);
+                response.body(Body::from_stream(events.chain(futures::stream::pending())))
+            }
+            _ => Response::builder().status(202).body(Body::empty()),
+        };
+        response.unwrap()
+    };
+    let router = axum::Router::new().route("/mcp", axum::routing::post(handle));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test]
+async fn what_a_server_says_during_a_call_over_http_arrives_as_it_said_it() {
+    let url = busy().await;
+    let builder = rmcp_layers::Upstream::builder().lifecycle(rmcp_layers::Lifecycle::Initialize);
+    let upstream = builder.http(url.as_str()).unwrap();
+    let mut caller = Caller::legacy_with(upstream, r#"{"sampling":{}}"#).await;
+    let meta = r#""_meta":{"progressToken":"mine"},"name":"t""#;
+    caller.send("tools/call", meta).await;
+    for said in [
+        PROGRESS.replace("$token", r#""mine""#).as_str(),
+        LOG,
+        QUESTION,
+    ] {
+        let told = caller.message().await;
+        assert!(told.contains(said), "{said}: {told}");
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     list_item::{ListItem, ListPage},
     listed_member::ListedMember,
+    text,
 };
 use crate::{
     Audience, CallContext, Error, McpRequest,
@@ -76,7 +77,7 @@ pub(super) async fn fetch_pages<T: ListItem>(
         context.id = next_id();
         let request = McpRequest::from_parts(T::request(cursor.take()), context);
         let mut page = fetch_page::<T>(member, request, &audience).await?;
-        let next = page.page.next_cursor.take();
+        let next = page.page.head.next_cursor.take();
         let mut read = match all.take() {
             None => page,
             Some(all) => all.followed_by(page),
@@ -95,6 +96,7 @@ pub(super) async fn fetch_pages<T: ListItem>(
         }
         let ttl = read
             .page
+            .head
             .ttl_ms
             .map(|ttl| Duration::from_millis(ttl.min(MAX_TTL_MS)));
         read.expires = ttl.map(|ttl| began + ttl);
@@ -112,14 +114,16 @@ async fn fetch_page<T: ListItem>(
     let private = response.private_to().cloned();
     // An inner layer may identify the caller more precisely.
     let shareable = private.is_none() || response.is_for(audience);
+    let text = response.result.text();
     let mut page = T::page(response.into_result())?;
+    text::keep(&mut page, text);
     let misfits = T::complete(&mut page.items);
     if let Some(listing) = listing.filter(|_| !misfits.is_empty()) {
         member.unreadable.add(listing.method, &misfits);
         member.unreadable.log(&member.name, &misfits);
     }
     Ok(AllPages {
-        public: page.cache_scope == Some(CacheScope::Public),
+        public: page.head.cache_scope == Some(CacheScope::Public),
         page,
         is_whole: true,
         expires: None,

@@ -8,13 +8,19 @@ use std::{
 use futures::future::{BoxFuture, Shared};
 use rmcp::model::{CacheScope, MetaObject};
 use tokio::time::Instant;
+use tokio_util::bytes::Bytes;
 
-use super::list_key::{ByListKey, ListKey};
+use super::{
+    list_key::{ByListKey, ListKey},
+    text::Listed,
+};
 use crate::{Error, context::audience::PrivateTo, util::lock};
 
 /// A fetched list of a member.
 pub(in crate::gateway) struct CachedList<T> {
-    pub(in crate::gateway) items: Vec<T>,
+    pub(in crate::gateway) items: Vec<Listed<T>>,
+    /// The text of the first page, if it came from a text.
+    pub(super) page: Option<Bytes>,
     /// The positions of the items, by the member's own names or URIs.
     pub(in crate::gateway) keys: HashMap<Box<str>, usize>,
     /// The member's options that match none of the items, by their positions.

@@ -20,6 +20,7 @@ use super::{
     list_item::ListItem,
     list_key::{ListKey, tick},
     listed_member::{Age, ListedMember},
+    text::Listed,
 };
 use crate::{CallContext, Error, ServedBy, context::OnlyDeclared, util::panics};
 
@@ -237,15 +238,16 @@ impl ListFetch {
             keys,
             unmatched,
             items: page.items,
+            page: page.text,
             private: listing.private,
             shareable: listing.shareable,
             stamp: tick(),
             change: self.change,
             fetched: now,
             expires: listing.expires,
-            ttl_ms: page.ttl_ms,
-            cache_scope: page.cache_scope,
-            meta: page.meta,
+            ttl_ms: page.head.ttl_ms,
+            cache_scope: page.head.cache_scope,
+            meta: page.head.meta,
         });
         if listing.shareable {
             let public = listing.public || self.member.options.shared_lists;
@@ -312,7 +314,7 @@ async fn fetch_all<T: ListItem>(fetch: ListFetch) -> FetchedList<T> {
 }
 
 /// Returns the positions of the items by their own names or URIs. Of duplicates, the first is used.
-fn by_key<T: ListItem>(items: &[T]) -> HashMap<Box<str>, usize> {
+fn by_key<T: ListItem>(items: &[Listed<T>]) -> HashMap<Box<str>, usize> {
     let mut keys = HashMap::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         keys.entry(item.key().into()).or_insert(index);

@@ -8,6 +8,10 @@ use rmcp::model::{
     SkillResources, Tool,
 };
 
+use serde::Serialize;
+use tokio_util::bytes::Bytes;
+
+use super::text::Listed;
 use crate::gateway::names::{app_views, uris::UriPrefix};
 use crate::{
     Item, ToolHints, UnreadableItem,
@@ -15,21 +19,30 @@ use crate::{
     protocol::{results, tool_schema},
 };
 
-/// One page of a list of any kind.
-pub(in crate::gateway) struct ListPage<T> {
-    pub(in crate::gateway) items: Vec<T>,
+/// The members of a page beside its items.
+#[derive(Clone, Debug, Default)]
+pub(in crate::gateway) struct ListHead {
     pub(in crate::gateway) next_cursor: Option<String>,
     pub(in crate::gateway) ttl_ms: Option<u64>,
     pub(in crate::gateway) cache_scope: Option<CacheScope>,
     pub(in crate::gateway) meta: Option<MetaObject>,
 }
 
+/// One page of a list of any kind.
+pub(in crate::gateway) struct ListPage<T> {
+    pub(in crate::gateway) items: Vec<Listed<T>>,
+    /// The text of the page, or of the first one of several, if it came from a text.
+    pub(in crate::gateway) text: Option<Bytes>,
+    pub(in crate::gateway) head: ListHead,
+}
+
 impl<T> ListPage<T> {
     /// Adds the items of the next page, and applies its cache hints.
     pub(in crate::gateway) fn append(&mut self, next: Self) {
         self.items.extend(next.items);
-        self.ttl_ms = self.ttl_ms.min(next.ttl_ms);
-        self.cache_scope = strictest(self.cache_scope, next.cache_scope);
+        let (head, next) = (&mut self.head, next.head);
+        head.ttl_ms = head.ttl_ms.min(next.ttl_ms);
+        head.cache_scope = strictest(head.cache_scope, next.cache_scope);
     }
 }
 
@@ -37,10 +50,8 @@ impl<T> Default for ListPage<T> {
     fn default() -> Self {
         Self {
             items: Vec::new(),
-            next_cursor: None,
-            ttl_ms: None,
-            cache_scope: None,
-            meta: None,
+            text: None,
+            head: ListHead::default(),
         }
     }
 }
@@ -63,17 +74,26 @@ pub(in crate::gateway) trait PerItem {
 }
 
 /// A kind of item that members list.
-pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
+pub(in crate::gateway) trait ListItem:
+    Clone + Serialize + Send + Sync + 'static
+{
     /// The word for one item in error texts.
     const NOUN: &'static str;
     /// `true` if items are identified by name, `false` if by URI.
     const NAMED: bool;
+    /// The member of a page that has the items.
+    const ITEMS: &'static str;
+    /// The member of an item that has its name or URI.
+    const KEY: &'static str;
+    /// The member of an item that lists its files.
+    const FILES: Option<&'static str>;
     /// The kind of change that invalidates a list of these items.
     const CHANGE: Option<Change>;
 
     fn request(cursor: Option<String>) -> ClientRequest;
+    /// Reads a page. Its items have no texts yet.
     fn page(result: ServerResult) -> Result<ListPage<Self>, ErrorData>;
-    fn answer(page: ListPage<Self>) -> ServerResult;
+    fn answer(head: ListHead, items: Vec<Self>) -> ServerResult;
     /// Returns the value for this kind of item.
     fn of<P: PerItem>(all: &ForEachItem<P>) -> &P::Of<Self>;
     fn key(&self) -> &str;
@@ -81,7 +101,7 @@ pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
     fn item(key: &str) -> Item<'_>;
     fn set_key(&mut self, key: String);
     /// Completes items for official clients, and removes items for which they refuse a whole list.
-    fn complete(_items: &mut Vec<Self>) -> Vec<UnreadableItem> {
+    fn complete(_items: &mut Vec<Listed<Self>>) -> Vec<UnreadableItem> {
         Vec::new()
     }
     /// Returns the description, if items of this kind have one that is changed.
@@ -94,12 +114,15 @@ pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
     fn rewrite_mentioned_uris(&mut self, prefix: &UriPrefix);
     /// Puts the prefix before the URIs of the item's files.
     fn rewrite_files(&mut self, _prefix: &UriPrefix) {}
-    /// Puts the prefix before all URIs of the item.
-    fn rewrite_uris(&mut self, prefix: &UriPrefix) {
+    /// Puts the prefix before all URIs of the item. Returns `true` if that changes the item.
+    fn rewrite_uris(&mut self, prefix: &UriPrefix) -> bool {
         self.rewrite_mentioned_uris(prefix);
         let mut key = self.key().to_owned();
-        prefix.put_before(&mut key);
-        self.set_key(key);
+        let is_changed = prefix.put_before(&mut key);
+        if is_changed {
+            self.set_key(key);
+        }
+        is_changed
     }
     /// Returns the item's own claims of how harmless it is.
     fn hints(&self) -> Option<ToolHints> {
@@ -109,7 +132,8 @@ pub(in crate::gateway) trait ListItem: Clone + Send + Sync + 'static {
 
 macro_rules! list_items {
     ($($Item:ident $noun:literal $named:literal $change:expr,
-       $Request:ident -> $Result:ident { $items:ident }, $field:ident, $key:ident = $set:expr, { $($more:item)* })*) => {
+       $Request:ident -> $Result:ident { $items:ident $member:literal }, $field:ident,
+       $key:ident $name:literal = $set:expr, files: $files:expr, { $($more:item)* })*) => {
         /// One value for each kind of item.
         pub(in crate::gateway) struct ForEachItem<P: PerItem> { $($field: P::Of<$Item>,)* }
 
@@ -122,6 +146,9 @@ macro_rules! list_items {
         $(impl ListItem for $Item {
             const NOUN: &'static str = $noun;
             const NAMED: bool = $named;
+            const ITEMS: &'static str = $member;
+            const KEY: &'static str = $name;
+            const FILES: Option<&'static str> = $files;
             const CHANGE: Option<Change> = $change;
 
             fn request(cursor: Option<String>) -> ClientRequest {
@@ -131,20 +158,23 @@ macro_rules! list_items {
             fn page(result: ServerResult) -> Result<ListPage<Self>, ErrorData> {
                 let page: $Result = results::expect(result)?;
                 Ok(ListPage {
-                    items: page.$items,
-                    next_cursor: page.next_cursor,
-                    ttl_ms: page.ttl_ms,
-                    cache_scope: page.cache_scope,
-                    meta: page.meta,
+                    items: page.$items.into_iter().map(Listed::new).collect(),
+                    text: None,
+                    head: ListHead {
+                        next_cursor: page.next_cursor,
+                        ttl_ms: page.ttl_ms,
+                        cache_scope: page.cache_scope,
+                        meta: page.meta,
+                    },
                 })
             }
 
-            fn answer(page: ListPage<Self>) -> ServerResult {
-                let mut result = $Result::with_all_items(page.items);
-                result.next_cursor = page.next_cursor;
-                result.ttl_ms = page.ttl_ms;
-                result.cache_scope = page.cache_scope;
-                result.meta = page.meta;
+            fn answer(head: ListHead, items: Vec<Self>) -> ServerResult {
+                let mut result = $Result::with_all_items(items);
+                result.next_cursor = head.next_cursor;
+                result.ttl_ms = head.ttl_ms;
+                result.cache_scope = head.cache_scope;
+                result.meta = head.meta;
                 result.into()
             }
 
@@ -178,10 +208,15 @@ macro_rules! list_items {
 }
 
 list_items! {
-    Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools },
-        tools, name = |tool, name| tool.name = name.into(), {
-            fn complete(items: &mut Vec<Self>) -> Vec<UnreadableItem> {
-                tool_schema::complete(items)
+    Tool "tool" true Some(Change::Tools), ListToolsRequest -> ListToolsResult { tools "tools" },
+        tools, name "name" = |tool, name| tool.name = name.into(), files: None, {
+            fn complete(items: &mut Vec<Listed<Self>>) -> Vec<UnreadableItem> {
+                tool_schema::complete_each(items, |tool| tool, |tool| {
+                    match tool_schema::is_whole(tool) {
+                        true => Ok(()),
+                        false => tool.change(tool_schema::complete_tool),
+                    }
+                })
             }
 
             fn description(&self) -> Option<&str> {
@@ -196,8 +231,8 @@ list_items! {
                 Some(ToolHints::of(self))
             }
         }
-    Prompt "prompt" true Some(Change::Prompts), ListPromptsRequest -> ListPromptsResult { prompts },
-        prompts, name = |prompt, name| prompt.name = name, {
+    Prompt "prompt" true Some(Change::Prompts), ListPromptsRequest -> ListPromptsResult { prompts "prompts" },
+        prompts, name "name" = |prompt, name| prompt.name = name, files: None, {
             fn description(&self) -> Option<&str> {
                 self.description.as_deref()
             }
@@ -207,13 +242,16 @@ list_items! {
             }
         }
     Resource "resource" false Some(Change::Resources),
-        ListResourcesRequest -> ListResourcesResult { resources },
-        resources, uri = |resource, uri| resource.uri = uri, {}
+        ListResourcesRequest -> ListResourcesResult { resources "resources" },
+        resources, uri "uri" = |resource, uri| resource.uri = uri, files: None, {}
     ResourceTemplate "resource template" false Some(Change::Resources),
-        ListResourceTemplatesRequest -> ListResourceTemplatesResult { resource_templates },
-        templates, uri_template = |template, uri| template.uri_template = uri, {}
-    Skill "skill" false None, ListSkillsRequest -> ListSkillsResult { skills },
-        skills, uri = |skill, uri| skill.uri = uri, {
+        ListResourceTemplatesRequest -> ListResourceTemplatesResult {
+            resource_templates "resourceTemplates"
+        },
+        templates, uri_template "uriTemplate" = |template, uri| template.uri_template = uri,
+        files: None, {}
+    Skill "skill" false None, ListSkillsRequest -> ListSkillsResult { skills "skills" },
+        skills, uri "uri" = |skill, uri| skill.uri = uri, files: Some("resources"), {
             fn rewrite_files(&mut self, prefix: &UriPrefix) {
                 if let SkillResources::Files(files) = &mut self.resources {
                     for file in files {

@@ -152,7 +152,9 @@ impl ListedMember {
         match self.cached::<T>(&key) {
             None => Presence::Unknown,
             Some((list, common)) => match list.keys.get(inner) {
-                Some(index) => Presence::Listed(list.items.get(*index).and_then(T::hints)),
+                Some(index) => {
+                    Presence::Listed(list.items.get(*index).and_then(|item| item.hints()))
+                }
                 None if self.is_fresh(&key, &list, common, Age::Fresh) => Presence::Missing,
                 None => Presence::MissingInOldList,
             },

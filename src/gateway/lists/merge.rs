@@ -2,17 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use rmcp::model::{CacheScope, MetaObject, Prompt, Resource, ResourceTemplate, Skill, Tool};
+use tokio_util::bytes::Bytes;
 
 use super::{
     fetch::Part,
     list_item::{ForEachItem, ListItem, PerItem, strictest},
     list_key::ByListKey,
     listed_member::ListedMember,
+    text::{ItemTexts, Listed},
 };
 use crate::gateway::{
     members::active_member::ActiveMember,
@@ -37,6 +39,10 @@ pub(in crate::gateway) struct Entry<T> {
     pub(in crate::gateway) member: Arc<ListedMember>,
     pub(in crate::gateway) inner: Box<str>,
     pub(in crate::gateway) item: T,
+    /// The text of the member's own item.
+    pub(super) text: Option<Bytes>,
+    /// The outward item has a description of the gateway's or the operator's.
+    pub(super) is_described: bool,
     pub(in crate::gateway) shown: bool,
 }
 
@@ -93,6 +99,10 @@ pub(in crate::gateway) struct MergedList<T> {
     pub(in crate::gateway) sources: Vec<(u64, u64)>,
     pub(in crate::gateway) entries: Vec<Entry<T>>,
     pub(in crate::gateway) targets: HashMap<Box<str>, NameTarget>,
+    /// The texts of the items, which the first answer makes.
+    texts: OnceLock<ItemTexts>,
+    /// The text of the only member's first page.
+    pub(super) page: Option<Bytes>,
     /// Names that two members have and that may not be prefixed: the name, the member that has it,
     /// and the member whose item is omitted.
     pub(in crate::gateway) contested: Vec<(String, Arc<str>, Arc<str>)>,
@@ -125,6 +135,15 @@ impl<T: ListItem> MergedList<T> {
     /// Returns the target of this outward name.
     pub(in crate::gateway) fn get(&self, outward: &str) -> Option<&NameTarget> {
         self.targets.get(outward)
+    }
+
+    /// Returns the texts of the items.
+    pub(super) fn texts(&self) -> serde_json::Result<&ItemTexts> {
+        if let Some(texts) = self.texts.get() {
+            return Ok(texts);
+        }
+        let texts = ItemTexts::of(&self.entries)?;
+        Ok(self.texts.get_or_init(|| texts))
     }
 
     /// Returns the entries that are known outside by another name than their own, which this is.
@@ -206,6 +225,11 @@ pub(in crate::gateway) fn merge<T: ListItem>(
         sources: sources(parts),
         entries: Vec::with_capacity(drafts.len()),
         targets: HashMap::with_capacity(drafts.len()),
+        texts: OnceLock::new(),
+        page: match parts {
+            [part] => part.list.as_ref().and_then(|list| list.page.clone()),
+            _ => None,
+        },
         contested: Vec::new(),
         ttl_ms: None,
         cache_scope: None,
@@ -306,12 +330,12 @@ fn claim<T: ListItem>(
 
 fn entry<T: ListItem>(
     member: &Arc<ListedMember>,
-    listed: &T,
+    listed: &Listed<T>,
     name: String,
     rules: &ListRules,
 ) -> Entry<T> {
     let inner = listed.key().to_owned();
-    let mut item = listed.clone();
+    let mut item = T::clone(listed);
     let options = &member.options;
     let is_read_only = || {
         let hints = item.hints();
@@ -327,6 +351,7 @@ fn entry<T: ListItem>(
             .map(|own| format!("[{}] {own}", member.name)),
         None => None,
     };
+    let is_described = description.is_some();
     if let Some(description) = description {
         item.set_description(description);
     }
@@ -338,6 +363,8 @@ fn entry<T: ListItem>(
         member: member.clone(),
         inner: inner.into(),
         item,
+        text: listed.text().cloned(),
+        is_described,
         shown,
     }
 }

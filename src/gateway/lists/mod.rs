@@ -10,4 +10,5 @@ pub(super) mod listed_member;
 pub(super) mod merge;
 pub(super) mod option_checks;
 pub(super) mod pages;
+pub(super) mod text;
 pub(super) mod unmatched;

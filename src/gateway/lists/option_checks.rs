@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, atomic::AtomicBool},
 };
 
-use super::list_item::ListItem;
+use super::{list_item::ListItem, text::Listed};
 use crate::gateway::{
     members::{
         active_member::ActiveMember,
@@ -78,7 +78,7 @@ impl Checks {
     pub(super) fn unmatched_by<T: ListItem>(
         &self,
         member: &ActiveMember,
-        items: &[T],
+        items: &[Listed<T>],
         keys: &HashMap<Box<str>, usize>,
     ) -> Box<[usize]> {
         let mut outward: Option<Vec<_>> = None;
@@ -130,7 +130,10 @@ fn add(
 }
 
 /// Returns all names that the items may have outside.
-pub(super) fn outward_names<T: ListItem>(member: &ActiveMember, items: &[T]) -> Vec<String> {
+pub(super) fn outward_names<T: ListItem>(
+    member: &ActiveMember,
+    items: &[Listed<T>],
+) -> Vec<String> {
     let names = items.iter().flat_map(|item| {
         let (name, other) = member.outward_names(T::item(item.key()));
         [Some(name), other]

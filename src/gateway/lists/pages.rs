@@ -5,35 +5,38 @@ use serde_json::Value;
 
 use super::{
     gather::{Gathered, ListReport},
-    list_item::{ListItem, ListPage},
+    list_item::{ListHead, ListItem},
     merge::{Entry, ListRules, MergedList},
+    text,
 };
-use crate::{Error, McpResponse};
+use crate::{Error, McpResponse, caller::Era};
 
 /// Answers one page of a merged list.
 pub(in crate::gateway) fn page<T: ListItem>(
     gathered: Gathered<T>,
     cursor: Option<&str>,
     rules: &ListRules,
+    era: Era,
 ) -> Result<McpResponse, Error> {
     let merged = gathered.merged;
     let start = match cursor {
         Some(cursor) => Cursor::read(cursor)?.position(&merged),
         None => 0,
     };
-    let mut items = Vec::new();
-    let mut next = None;
+    let (mut count, mut next) = (0, None);
+    let mut end = merged.entries.len();
     for (index, entry) in merged.entries.iter().enumerate().skip(start) {
         if !entry.shown {
             continue;
         }
-        if items.len() == rules.page_size {
+        if count == rules.page_size {
+            end = index;
             next = index
                 .checked_sub(1)
                 .and_then(|last| Cursor::at(&merged, last));
             break;
         }
-        items.push(entry.item.clone());
+        count += 1;
     }
     let mut meta = merged.meta.clone();
     let report = gathered.report;
@@ -49,13 +52,13 @@ pub(in crate::gateway) fn page<T: ListItem>(
         true => merged.ttl_ms,
         false => merged.ttl_ms.map(|_| 0),
     };
-    let mut response = McpResponse::new(T::answer(ListPage {
-        items,
+    let head = ListHead {
         next_cursor: next,
         ttl_ms,
         cache_scope: merged.cache_scope,
         meta,
-    }));
+    };
+    let mut response = text::response(&merged, &(start..end), head, era);
     response.extensions.insert(report);
     if let Some(private) = &merged.private {
         response.mark_private_to(private);

@@ -35,11 +35,12 @@ impl UriPrefix {
         }
     }
 
-    /// Turns a URI of the member into the outward URI.
-    pub(in crate::gateway) fn put_before(&self, uri: &mut String) {
+    /// Turns a URI of the member into the outward URI. Returns `true` if they differ.
+    pub(in crate::gateway) fn put_before(&self, uri: &mut String) -> bool {
         if let Some(member) = &self.0 {
             *uri = prefixed(member, uri);
         }
+        self.is_set()
     }
 }
 

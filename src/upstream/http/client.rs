@@ -223,16 +223,17 @@ impl StreamableHttpClient for Client {
         let unanswered = is_before_2026_07_28(&headers).then_some(&self.unanswered);
         let message = wire::to_server(message)?;
         let session = session_id.as_deref();
-        let address = self.address(&uri, session, auth_header.clone(), headers.clone());
-        let posted = address.post(message.clone(), own.as_ref(), unanswered, limits);
-        let (reply, begun) = match posted.await {
-            Err(error) if is_reply && is_lost(&error) => {
+        let again = is_reply.then(|| (message.clone(), auth_header.clone(), headers.clone()));
+        let address = self.address(&uri, session, auth_header, headers);
+        let posted = address.post(message, own.as_ref(), unanswered, limits);
+        let (reply, begun) = match (posted.await, again) {
+            (Err(error), Some((message, auth, headers))) if is_lost(&error) => {
                 // The server waits for it. A second reply to the same request is ignored.
                 tracing::debug!(%error, "an answer to the server is posted again");
-                let address = self.address(&uri, session, auth_header, headers);
+                let address = self.address(&uri, session, auth, headers);
                 address.post(message, None, None, limits).await?
             }
-            posted => posted?,
+            (posted, _) => posted?,
         };
         let routes = self.routes.clone();
         Ok(match (reply, own) {

@@ -199,14 +199,15 @@ fn read_other(
     message: Option<ServerJsonRpcMessage>,
     routes: &Routes,
 ) {
-    match message {
-        Some(JsonRpcMessage::Notification(message)) => {
-            if routes.deliver(message.notification).is_some() {
-                put_back(event, text);
-            }
+    let Some(message) = message else {
+        return;
+    };
+    if let JsonRpcMessage::Notification(message) = message {
+        if routes.deliver(message.notification).is_some() {
+            put_back(event, text);
         }
-        Some(message) => event.data = as_sent::text_for_rmcp(message, text),
-        None => {}
+    } else {
+        event.data = as_sent::text_for_rmcp(message, text);
     }
 }
 
