@@ -3,7 +3,7 @@ use rmcp::model::{
     RequestMetaObject,
 };
 
-use crate::wire::caller::Received;
+use crate::wire::received::Received;
 
 /// The state of a connection with a client.
 #[derive(Debug, Default)]

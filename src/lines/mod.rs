@@ -289,23 +289,15 @@ where
                 Err(broken) => broken,
             };
             tracing::warn!(kind = ?broken.kind, reason = %broken.why, "a message of the client cannot be read");
-            match broken.kind {
-                Kind::Notification if !broken.why.may_hide_id() => {}
-                Kind::Answer(Some(id)) => {
-                    let error = broken.why.to_error("the client's answer");
-                    let mut failed = JsonRpcMessage::error(error, Some(id));
-                    if self.lifecycle.admit(&mut failed) {
-                        return Some(failed);
-                    }
+            if let Some(failed) = broken.failed_request() {
+                let mut failed = JsonRpcMessage::Error(failed);
+                if self.lifecycle.admit(&mut failed) {
+                    return Some(failed);
                 }
-                Kind::Request(id) => {
-                    let error = broken.why.to_error("the request");
-                    self.refuse(JsonRpcError::new(id, error));
-                }
-                Kind::Notification | Kind::Answer(None) | Kind::Noise => {
-                    let error = broken.why.to_error("the message");
-                    self.refuse(JsonRpcError::new(None, error));
-                }
+                continue;
+            }
+            if broken.kind != Kind::Notification || broken.why.may_hide_id() {
+                self.refuse(broken.refusal());
             }
         }
     }
@@ -313,6 +305,26 @@ where
     async fn close(&mut self) -> io::Result<()> {
         self.shut().await;
         Ok(())
+    }
+}
+
+impl UnreadableLine {
+    /// Returns the answer to its sender.
+    pub(crate) fn refusal(&self) -> JsonRpcError {
+        let (id, what) = match &self.kind {
+            Kind::Request(id) => (id.clone(), "the request"),
+            Kind::Notification | Kind::Answer(_) | Kind::Noise => (None, "the message"),
+        };
+        JsonRpcError::new(id, self.why.to_error(what))
+    }
+
+    /// Returns the failure of the request that it answers.
+    pub(crate) fn failed_request(&self) -> Option<JsonRpcError> {
+        let Kind::Answer(Some(id)) = &self.kind else {
+            return None;
+        };
+        let error = self.why.to_error("the client's answer");
+        Some(JsonRpcError::new(Some(id.clone()), error))
     }
 }
 
@@ -342,16 +354,7 @@ impl Encoder<Bytes> for Line {
 
     fn encode(&mut self, message: Bytes, buffer: &mut BytesMut) -> io::Result<()> {
         buffer.reserve(message.len() + 1);
-        let start = buffer.len();
-        buffer.put_slice(&message);
-        // A text that came over another transport may have line ends between its tokens.
-        if memchr::memchr2(b'\n', b'\r', &message).is_some() {
-            for byte in &mut buffer[start..] {
-                if matches!(*byte, b'\n' | b'\r') {
-                    *byte = b' ';
-                }
-            }
-        }
+        wire::put_on_line(buffer, &message);
         buffer.put_u8(b'\n');
         Ok(())
     }

@@ -8,14 +8,12 @@ use super::{
     envelope::{Envelope, Kind},
     start::Start,
 };
-use crate::protocol::json_text::{may_have_surrogates, replace_lone_surrogates};
+use crate::protocol::json_text::{BYTE_ORDER_MARK, may_have_surrogates, replace_lone_surrogates};
 
 /// The minimum free space of a read.
 const READ: usize = 8 * 1024;
 /// The buffer capacity that is kept after a long line.
 const KEEP: usize = 64 * 1024;
-/// A reader may ignore it (RFC 8259, section 8.1).
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line that cannot be read.
 #[derive(Debug)]
@@ -235,7 +233,7 @@ fn is_batch(line: &[u8]) -> bool {
 }
 
 impl UnreadableLine {
-    fn new(line: &[u8], why: LineError) -> Self {
+    pub(crate) fn new(line: &[u8], why: LineError) -> Self {
         let kind = match Envelope::of(line).kind() {
             Kind::Noise if is_batch(line) => Kind::Answer(None),
             kind => kind,

@@ -42,7 +42,7 @@ use crate::{
         results::{self, MethodResult},
     },
     util::{lock, panics},
-    wire::{self, caller::Received, description},
+    wire::{self, description, received::Received},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -273,12 +273,13 @@ impl<S: Stack> McpServer<S> {
             peer,
             ..
         } = context;
+        let caller = Caller::from_peer(peer).in_form_of(&extensions);
         CallContext {
             id,
             meta,
             extensions,
             cancellation: ct,
-            caller: Caller::from_peer(peer).in_session(self.session.clone()),
+            caller: caller.in_session(self.session.clone()),
             deadline: None,
             notification: None,
             unreadable: None,

@@ -52,8 +52,7 @@ fn write(
         return Ok(());
     }
     match (read, now) {
-        // A change of a stand-in replaces what it stands for.
-        _ if partial::is_stand_in(came, read) => {}
+        _ if partial::is_replaced_stand_in(came, read, now) => {}
         (Value::Object(read), Value::Object(now)) => {
             if let Some(members) = Members::of(came) {
                 return write_object(out, &members, read, now, by);

@@ -12,16 +12,27 @@ use rmcp::model::{
     ServerNotification, ServerRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 use tokio_util::bytes::Bytes;
 
 use super::{apply::apply, members::Members, numbers};
 
 /// The params of a message as they came, and as the type has them.
 #[derive(Clone, Debug)]
-struct AsSent {
+pub(crate) struct AsSent {
     came: Box<RawValue>,
     read: Value,
+}
+
+impl AsSent {
+    /// Returns the parts of a notification with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+        #[cfg(feature = "http-server")]
+        if let Some(received) = super::over_http::ReceivedOverHttp::of(extensions) {
+            return received.kept().cloned();
+        }
+        extensions.get::<Self>().cloned()
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -68,6 +79,11 @@ fn params_of<M: Serialize>(message: &M) -> Option<Value> {
     json.get_mut("params").map(Value::take)
 }
 
+/// Returns the params of a message that has none.
+fn none() -> Value {
+    Value::Object(Map::new())
+}
+
 /// Reads a message, and keeps the parts that its type has no place for.
 pub(crate) fn notification<M: Partial>(text: &[u8]) -> serde_json::Result<M> {
     let mut message: M = serde_json::from_slice(text)?;
@@ -83,7 +99,7 @@ pub(crate) fn keep<M: Partial>(message: &mut M, text: &[u8]) {
     let Ok(Params { params: Some(came) }) = serde_json::from_slice(text) else {
         return;
     };
-    let read = params_of(message).unwrap_or_default();
+    let read = params_of(message).unwrap_or_else(none);
     let is_whole = !numbers::may_be_inexact(came.get())
         && serde_json::from_str::<Value>(came.get()).is_ok_and(|came| came == read);
     if !is_whole && came.get().starts_with('{') {
@@ -175,13 +191,6 @@ pub(crate) fn restore(request: &mut ServerRequest) {
     }
 }
 
-/// Moves the parts of a message from the extensions that rmcp gives with it.
-pub(crate) fn take_over(from: &mut Extensions, message: &mut impl GetExtensions) {
-    if let Some(sent) = from.remove::<AsSent>() {
-        message.extensions_mut().insert(sent);
-    }
-}
-
 /// Returns a message as it is to leave: with the parts that its type has no place for.
 pub(crate) fn with_kept_parts<M: Partial>(mut message: M) -> M {
     let Some(AsSent { came, read }) = message.extensions_mut().remove::<AsSent>() else {
@@ -190,7 +199,7 @@ pub(crate) fn with_kept_parts<M: Partial>(mut message: M) -> M {
     let Ok(json) = serde_json::to_value(&message) else {
         return message;
     };
-    let now = json.get("params").cloned().unwrap_or_default();
+    let now = json.get("params").cloned().unwrap_or_else(none);
     let params = apply(&came, &read, &now).and_then(|text| serde_json::from_slice(&text));
     match (json.get("method").and_then(Value::as_str), params) {
         (Some(method), Ok(params)) => {

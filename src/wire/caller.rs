@@ -1,32 +1,26 @@
 //! Messages of a caller, read strictly: the envelope first, then the params as the one type that
 //! the method has.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, OnceLock},
-};
+use std::{borrow::Cow, sync::Arc};
 
 use rmcp::model::{
     CancelledNotification, CancelledNotificationMethod, ClientJsonRpcMessage, ClientNotification,
-    ClientRequest, ClientResult, ConstString, CustomRequest, CustomResult, ErrorData, Extensions,
-    GetExtensions, GetMeta, InitializeRequest, JsonRpcError, JsonRpcMessage, RequestId,
-    RequestMetaObject,
+    ClientRequest, ConstString, CustomRequest, ErrorData, GetExtensions, GetMeta,
+    InitializeRequest, JsonRpcError, JsonRpcMessage, RequestId, RequestMetaObject,
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
 use super::{
-    as_sent, ids, lenient,
-    lossless::{Lossless, Reading, Source},
+    as_sent, caller_results, ids, lenient,
+    lossless::{Reading, Source},
     members::Members,
     params::{Beside, META},
+    received::Received,
     strict,
 };
-use crate::{
-    protocol::{Unreadable, methods::Method},
-    util::lock,
-};
+use crate::protocol::{Unreadable, methods::Method};
 
 /// A message of a caller, read from its text.
 #[derive(Debug)]
@@ -34,21 +28,6 @@ pub(crate) enum FromCaller {
     Message(Box<ClientJsonRpcMessage>),
     /// A message that is answered with an error, and goes no further.
     Refused(JsonRpcError),
-}
-
-/// The reading of a request, in its extensions.
-#[derive(Clone, Debug)]
-pub(crate) struct Received(Arc<ReceivedRequest>);
-
-/// A request as this crate's transport received it, and the text of its answer.
-#[derive(Debug)]
-pub(crate) struct ReceivedRequest {
-    method: String,
-    /// The request, if rmcp has read it by itself.
-    request: Mutex<Option<Box<ClientRequest>>>,
-    source: Option<Source>,
-    unreadable: Option<Arc<Unreadable>>,
-    answer: OnceLock<Bytes>,
 }
 
 /// The members of a message.
@@ -110,6 +89,13 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
         return refuse("id", "a string or a number");
     };
     let (mut request, received) = request(text, method.into_owned(), params);
+    if let Some(unreadable) = received.unreadable()
+        && received.request().method() == Method::Initialize.name()
+    {
+        // A session that has not begun has no stack to record it.
+        let error = unreadable.answer(Ok(())).into();
+        return Ok(FromCaller::Refused(JsonRpcError::new(Some(id), error)));
+    }
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
 }
@@ -171,7 +157,7 @@ fn answer(
                 return refuse("id", "a string or a number");
             };
             Ok(message(JsonRpcMessage::response(
-                client_result(result).map_err(misfit)?,
+                caller_results::read(result).map_err(misfit)?,
                 id,
             )))
         }
@@ -182,14 +168,6 @@ fn answer(
         (Some(_), Some(_)) => refuse("result", "no `error` beside it"),
         (None, None) => refuse("method", "a string"),
     }
-}
-
-/// Reads the result of a caller. It is custom if its type has no place for a part of it.
-pub(crate) fn client_result(result: &RawValue) -> serde_json::Result<ClientResult> {
-    let json: Value = serde_json::from_str(result.get())?;
-    let typed = ClientResult::deserialize(&json).ok();
-    let whole = typed.filter(|typed| serde_json::to_value(typed).is_ok_and(|typed| typed == json));
-    Ok(whole.unwrap_or(ClientResult::CustomResult(CustomResult(json))))
 }
 
 /// Reads a notification of a caller.
@@ -246,14 +224,12 @@ pub(crate) fn request(
         let params = text.slice_ref(params.get().as_bytes());
         Source::new(params, Reading::Params(known)).with_more(has_more)
     });
-    let received = ReceivedRequest {
-        method,
-        request: Mutex::default(),
-        source,
-        unreadable,
-        answer: OnceLock::new(),
-    };
-    (request, Received(Arc::new(received)))
+    let is_plain = params.is_none_or(is_object) && meta.is_none_or(is_object);
+    (request, Received::new(method, source, unreadable, is_plain))
+}
+
+fn is_object(json: &RawValue) -> bool {
+    json.get().starts_with('{')
 }
 
 type Read<T> = Result<T, Box<Unreadable>>;
@@ -367,90 +343,4 @@ pub(super) fn params_as_read(method: Option<Method>, text: &[u8]) -> Option<Valu
         Some(method) => params_of(&method.read_params(text, &mut beside).ok()?),
         None => custom_params(serde_json::from_str(text).ok()?, &mut beside.meta).ok(),
     }
-}
-
-/// The reading of an HTTP body, in the extensions of the HTTP request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ReceivedOverHttp(Arc<OnceLock<Received>>);
-
-impl ReceivedOverHttp {
-    /// Sets the reading. A body holds one request.
-    pub(crate) fn set(&self, received: Received) {
-        let _ = self.0.set(received);
-    }
-
-    pub(crate) fn get(&self) -> Option<&Received> {
-        self.0.get()
-    }
-}
-
-impl Received {
-    /// Takes the reading out of a request's extensions.
-    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
-        let own = extensions.remove::<Self>();
-        own.or_else(|| {
-            let http = extensions.get::<http::request::Parts>()?;
-            http.extensions.get::<ReceivedOverHttp>()?.get().cloned()
-        })
-    }
-
-    /// Returns this reading with the request itself, for a transport that gives rmcp another text.
-    pub(crate) fn with_request(self, request: ClientRequest) -> Self {
-        *lock(&self.0.request) = Some(Box::new(request));
-        self
-    }
-
-    pub(crate) fn request(&self) -> &Arc<ReceivedRequest> {
-        &self.0
-    }
-
-    /// Returns the request that was received in the place of `message`, which rmcp has read.
-    pub(crate) fn in_place_of(&self, message: ClientRequest) -> Lossless<ClientRequest> {
-        let is_same = message.method() == self.0.method;
-        let own = lock(&self.0.request).take().filter(|_| is_same);
-        let message = own.map_or(message, |own| *own);
-        Lossless::from_source(message, self.0.source.clone().filter(|_| is_same))
-    }
-
-    /// Returns the reason why the request cannot be read, if it cannot.
-    pub(crate) fn unreadable(&self) -> Option<&Arc<Unreadable>> {
-        self.0.unreadable.as_ref()
-    }
-
-    /// Sets the text of the answer's result, which the transport writes in place of rmcp's.
-    pub(crate) fn set_answer(&self, result: Bytes) {
-        // A request has one answer.
-        let _ = self.0.answer.set(result);
-    }
-}
-
-impl ReceivedRequest {
-    /// Returns the text of the answer's result, if the stack has set it.
-    pub(crate) fn answer(&self) -> Option<&Bytes> {
-        self.answer.get()
-    }
-}
-
-/// Reads the body of an HTTP request. Returns the body that rmcp is to read in its place, if rmcp
-/// would not read it as the same request.
-pub(crate) fn body_for_rmcp(body: &Bytes, over_http: &ReceivedOverHttp) -> Option<Bytes> {
-    let FromCaller::Message(message) = read(body).ok()? else {
-        return None;
-    };
-    let JsonRpcMessage::Request(mut message) = *message else {
-        return None;
-    };
-    let received = message.request.extensions_mut().remove::<Received>()?;
-    let body = match received.unreadable() {
-        Some(_) => {
-            let params = Map::new();
-            let mut request = CustomRequest::new(message.request.method(), Some(params.into()));
-            *request.get_meta_mut() = message.request.get_meta().clone();
-            let message = ClientJsonRpcMessage::request(request.into(), message.id);
-            serde_json::to_vec(&message).ok().map(Bytes::from)
-        }
-        None => None,
-    };
-    over_http.set(received.with_request(message.request));
-    body
 }

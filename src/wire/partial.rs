@@ -126,17 +126,20 @@ fn contents(contents: &mut Value) {
     }
 }
 
-/// Returns `true` if `read` stands for an element that cannot be read: its text is the element's
-/// JSON.
-pub(super) fn is_stand_in(came: &RawValue, read: &Value) -> bool {
-    let text = |value: &Value| value.get("text").and_then(Value::as_str).map(str::to_owned);
-    let Some(text) = text(read).or_else(|| text(read.get("content")?)) else {
+/// Returns `true` if `read` stands for an element that cannot be read, and `now` says something
+/// else. The text of a stand-in is the element's JSON.
+pub(super) fn is_replaced_stand_in(came: &RawValue, read: &Value, now: &Value) -> bool {
+    fn text(value: &Value) -> Option<&str> {
+        let content = || value.get("content")?.get("text");
+        value.get("text").or_else(content)?.as_str()
+    }
+    let Some(stands_for) = text(read).filter(|text| text.starts_with('{')) else {
         return false;
     };
-    text.starts_with('{')
+    text(now) != Some(stands_for)
         && serde_json::from_str::<Value>(&numbers::within_range(came.get()))
             .map(|came| came.to_string())
-            .is_ok_and(|came| came == text)
+            .is_ok_and(|came| came == stands_for)
 }
 
 fn fits<T: DeserializeOwned>(value: &Value) -> bool {

@@ -209,6 +209,13 @@ impl Server {
     }
 }
 
+#[derive(Default, serde::Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    id: Value,
+    method: Option<serde::de::IgnoredAny>,
+}
+
 /// A caller over lines.
 pub struct Caller {
     lines: tokio::io::Lines<BufReader<ReadHalf<DuplexStream>>>,
@@ -312,19 +319,11 @@ impl Caller {
     }
 
     async fn answer(&mut self, id: u64) -> String {
-        /// A message may have numbers that a `Value` cannot hold.
-        #[derive(serde::Deserialize)]
-        struct Head {
-            id: Option<Value>,
-            method: Option<Value>,
-        }
         loop {
             let line = self.line().await;
-            // An id may be a number that a value cannot hold.
-            let Ok(head) = serde_json::from_str::<Head>(&line) else {
-                continue;
-            };
-            if head.id == Some(id.into()) && head.method.is_none() {
+            // An id, and other members, may have numbers that a value cannot hold.
+            let message: Envelope = serde_json::from_str(&line).unwrap_or_default();
+            if message.id == id && message.method.is_none() {
                 return line;
             }
         }

@@ -257,8 +257,8 @@ async fn an_item_of_a_list_is_kept_whole_if_it_can_be_read_in_part() {
     }
 }
 
-const QUESTION: &str = r#""method":"sampling/createMessage","params":{"messages":[],"maxTokens":1,"temperature":0.70,"future":{"q":1.0}}"#;
-const PROGRESS: &str = r#""method":"notifications/progress","params":{"progressToken":$token,"progress":1,"total":3.50,"future":1.0}"#;
+const QUESTION: &str = r#""method":"sampling/createMessage","params":{"messages":[],"maxTokens":1,"temperature":0.7,"future":{"q":1.0}}"#;
+const PROGRESS: &str = r#""method":"notifications/progress","params":{"progressToken":$token,"progress":1,"total":3.5,"future":1.0}"#;
 const LOG: &str = r#""method":"notifications/message","params":{"level":"info","data":{"n":12345678901234567890},"future":1.0}"#;
 
 /// A server over HTTP that sends these during a call, which it does not answer.

@@ -8,9 +8,10 @@ mod in_process;
 mod lines;
 mod transport;
 
+#[cfg(feature = "http-client")]
+pub(super) use self::attributing_transport::AttributingTransport;
 #[cfg(feature = "child-process")]
 pub use self::child_process::ChildProcess;
 pub(super) use self::{
-    attributing_transport::AttributingTransport, foreign::ForeignDial,
-    in_process::connect_in_process, transport::connect_over,
+    foreign::ForeignDial, in_process::connect_in_process, transport::connect_over,
 };

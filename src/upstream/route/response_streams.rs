@@ -93,6 +93,12 @@ impl Routes {
         }
     }
 
+    /// Sets that an answer comes on the response to its request, unless the server only accepts the
+    /// request.
+    pub(in crate::upstream) fn expect_responses(&self) {
+        self.table().has_responses = true;
+    }
+
     /// Records that the answer to a call is to come on the stream of the session.
     pub(in crate::upstream) fn record_accepted(&self, id: &RequestId) {
         if let Some((_, route)) = self.table().routes.get_mut(id) {

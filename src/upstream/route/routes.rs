@@ -125,12 +125,6 @@ impl Routes {
         self.table().accepts_unrequested_updates = true;
     }
 
-    /// Sets that an answer comes on the response to its request, unless the server only accepts the
-    /// request.
-    pub(in crate::upstream) fn expect_responses(&self) {
-        self.table().has_responses = true;
-    }
-
     /// Enters a request of rmcp's own.
     pub(super) fn enter_handshake(&self, id: RequestId, expected: Expected) {
         self.table().handshake = Some((id, expected));

@@ -35,7 +35,10 @@ use crate::{
     },
     upstream::errors,
     util::lock,
-    wire::{answers::Expected, as_sent},
+    wire::{
+        answers::Expected,
+        as_sent::{self, AsSent},
+    },
 };
 
 /// Limit of replies of this side that are on their way to a server. A server that reads none of
@@ -224,9 +227,12 @@ impl Service<RoleClient> for ConnectionHandler {
         let Some(admission) = admitted.and_then(|admitted| admitted.take()) else {
             return Err(ErrorData::internal_error("the request has no caller", None));
         };
+        let kept = AsSent::of(&context.extensions);
         *request.extensions_mut() = rmcp::model::Extensions::new();
+        if let Some(kept) = kept {
+            request.extensions_mut().insert(kept);
+        }
         *request.get_meta_mut() = context.meta;
-        as_sent::take_over(&mut context.extensions, &mut request);
         let asked = server_request_method(&request).to_owned();
         tokio::select! {
             answer = admission.forward(&self.routes, request) => answer.inspect_err(|error| {
