@@ -20,4 +20,5 @@ mod order;
 mod params;
 mod peers;
 mod results;
+mod servers;
 mod surrogates;
