@@ -22,7 +22,10 @@ use super::{
     params::META,
 };
 use crate::{
-    protocol::{Unreadable, methods::Method},
+    protocol::{
+        Unreadable,
+        methods::{Capability, Method},
+    },
     util::lock,
 };
 
@@ -108,7 +111,8 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     let Some(id) = ids::read(id) else {
         return refuse("id", "a string or a number");
     };
-    let (mut request, received) = request(text, method.into_owned(), params);
+    let (request, received) = request(text, method.into_owned(), params);
+    let (mut request, received) = received.for_rmcp(request);
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
 }
@@ -342,6 +346,24 @@ impl Received {
         })
     }
 
+    /// Returns the request that rmcp is to serve, in place of one that it would refuse: rmcp serves
+    /// requests about tasks to callers of 2026-07-28 alone.
+    fn for_rmcp(self, mut request: ClientRequest) -> (ClientRequest, Self) {
+        let is_about_task = Method::of(&request)
+            .is_some_and(|method| method.row().capability == Some(Capability::Tasks));
+        if !is_about_task || request.get_meta().protocol_version().is_some() {
+            return (request, self);
+        }
+        let mut bare: ClientRequest = CustomRequest::new(self.0.method.clone(), None).into();
+        *bare.get_meta_mut() = std::mem::take(request.get_meta_mut());
+        (bare, self.with_request(request))
+    }
+
+    /// Returns `true` if rmcp serves another request in place of this one.
+    fn is_replaced(&self) -> bool {
+        lock(&self.0.request).is_some()
+    }
+
     /// Returns this reading with the request itself, for a transport that gives rmcp another text.
     pub(crate) fn with_request(self, request: ClientRequest) -> Self {
         *lock(&self.0.request) = Some(Box::new(request));
@@ -389,16 +411,20 @@ pub(crate) fn body_for_rmcp(body: &Bytes, over_http: &ReceivedOverHttp) -> Optio
         return None;
     };
     let received = message.request.extensions_mut().remove::<Received>()?;
+    let is_replaced = received.is_replaced();
     let body = match received.unreadable() {
-        Some(_) => {
+        reason if reason.is_some() || is_replaced => {
             let params = Map::new();
             let mut request = CustomRequest::new(message.request.method(), Some(params.into()));
             *request.get_meta_mut() = message.request.get_meta().clone();
             let message = ClientJsonRpcMessage::request(request.into(), message.id);
             serde_json::to_vec(&message).ok().map(Bytes::from)
         }
-        None => None,
+        _ => None,
     };
-    over_http.set(received.with_request(message.request));
+    over_http.set(match is_replaced {
+        true => received,
+        false => received.with_request(message.request),
+    });
     body
 }

@@ -17,3 +17,4 @@ mod params;
 mod peers;
 mod results;
 mod surrogates;
+mod tasks;
