@@ -59,7 +59,7 @@ impl Sized {
             let listed: Arc<[Tool]> = (0..tools / members).map(tool).collect();
             let asked = asked.clone();
             let stack = service_fn(move |request: McpRequest| {
-                let answer = match &request.message {
+                let answer = match &*request.message {
                     ClientRequest::ListToolsRequest(_) => {
                         asked.fetch_add(1, Ordering::Relaxed);
                         let mut list = ListToolsResult::with_all_items(listed.to_vec());

@@ -249,7 +249,7 @@ fn large() -> (f64, f64) {
         black_box(request.clone());
         copies.push(begun.elapsed().as_secs_f64() * 1e6);
         let begun = Instant::now();
-        black_box(serde_json::to_string(&request.message).expect("JSON"));
+        black_box(serde_json::to_string(&*request.message).expect("JSON"));
         writes.push(begun.elapsed().as_secs_f64() * 1e6);
     }
     (common::median(&copies), common::median(&writes))

@@ -343,7 +343,7 @@ pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts, TypedResult};
 #[cfg(feature = "http-server")]
 pub use server::lenient_http::{
-    EventBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
+    AnswerBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
 };
 pub use server::{Handler, McpServer, ServerHandle, ServerStats};
 pub use stack::{BoxStack, Stack};

@@ -55,6 +55,7 @@ impl McpRequest {
     /// calls decides on both.
     pub fn inner_call(&self) -> Option<Self> {
         let name = self.inner_tool()?.to_owned();
+        let params = self.message.inner_call_params();
         let mut inner = self.clone();
         let call = inner.as_tool_call_mut()?;
         call.name = name.into();
@@ -62,6 +63,9 @@ impl McpRequest {
             Some(serde_json::Value::Object(arguments)) => Some(arguments),
             _ => None,
         };
+        if let Some(params) = params {
+            inner.message.set_text(params);
+        }
         Some(inner)
     }
 

@@ -20,7 +20,7 @@ use crate::{
     Decision, Error, Lossless, McpRequest, McpResponse, Principal, Stack,
     protocol::{
         self, legacy_tasks,
-        lists::{self, ListKind},
+        lists::ListKind,
         methods::{self, Method},
         results,
         target::TargetKind,
@@ -344,10 +344,14 @@ impl Shared {
     /// Removes resources that the caller may not see from a listen, also when the rules change
     /// later.
     fn narrow_listen(self: &Arc<Self>, request: &mut McpRequest, principal: &Principal) {
-        if let ClientRequest::SubscriptionsListenRequest(listen) = &mut *request.message
+        let shows = |uri: &String| self.shows(Item::Resource(uri), principal);
+        if let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message
+            && let Some(uris) = &listen.params.notifications.resource_subscriptions
+            && !uris.iter().all(shows)
+            && let ClientRequest::SubscriptionsListenRequest(listen) = &mut *request.message
             && let Some(uris) = &mut listen.params.notifications.resource_subscriptions
         {
-            uris.retain(|uri| self.shows(Item::Resource(uri), principal));
+            uris.retain(shows);
         }
         let (shared, principal) = (self.clone(), principal.clone());
         let caller = request
@@ -413,10 +417,13 @@ fn retain_tasks(list: &mut Value, shows: impl Fn(&str) -> bool) -> bool {
 /// public, but behind a guard it is not, and caches between here and the caller obey the scope.
 fn set_private_scope(result: &mut Lossless<ServerResult>) {
     let scope = results::cache_hints(result.as_read_mut()).1;
-    if scope.is_some_and(|scope| *scope != CacheScope::Private)
-        && let (_, Some(scope)) = results::cache_hints(result)
-    {
-        *scope = CacheScope::Private;
+    if scope.is_some_and(|scope| *scope != CacheScope::Private) {
+        let place = result.place_of(results::CACHE_SCOPE);
+        result.set_at(place.as_ref(), r#""private""#, |result| {
+            if let (_, Some(scope)) = results::cache_hints(result) {
+                *scope = CacheScope::Private;
+            }
+        });
     }
 }
 
@@ -473,9 +480,8 @@ impl Guard {
             // Every result that is a list is filtered, whatever the request was.
             result if ListKind::of(result).is_some() => {
                 let rules = shared.rules();
-                lists::retain(&mut response.result, |item| {
-                    shared.shows_by(&rules, item, principal)
-                });
+                let shows = |item: Item<'_>| shared.shows_by(&rules, item, principal);
+                response.result.retain_items(shows);
             }
             _ => {}
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     codec,
     counters::Event,
-    entry::{Entry, Subject, size_of},
+    entry::{Entry, Subject, size_of, to_keep},
     plan::Plan,
     remote::Generations,
     rules::cache_hints,
@@ -126,10 +126,12 @@ impl Core {
             subject.key = subject.key.for_everybody(&shared.hasher);
         }
         let limit = shared.rules.max_item_bytes;
-        let size = size_of(&subject.key, &subject.target, &response.result, limit);
+        let (result, ttl_at) = to_keep(&response.result);
+        let size = size_of(&subject.key, &subject.target, &result, limit);
         Arc::new(Entry {
             fetch: lead.number(),
-            result: response.result.clone(),
+            result,
+            ttl_at,
             extensions: response.extensions.clone(),
             report: response.report.for_cached_response(),
             stored: Instant::now(),
@@ -173,12 +175,13 @@ impl Core {
         read: codec::StoredEntry,
         context: &CallContext,
     ) -> Option<(Arc<Entry>, McpResponse)> {
-        let mut response = McpResponse::new(read.result);
+        let mut response = McpResponse::lossless(read.result);
         if read.private {
             response.mark_private(context.principal()?);
         }
         let (limit, subject) = (self.shared.rules.max_item_bytes, read.subject);
-        let size = size_of(&subject.key, &subject.target, &response.result, limit)?;
+        let (result, ttl_at) = to_keep(&response.result);
+        let size = size_of(&subject.key, &subject.target, &result, limit)?;
         let now = Instant::now();
         let age = read.fresh_for.saturating_sub(read.left);
         // The clock may have started after the entry was stored. The entry is then treated as new,
@@ -193,7 +196,8 @@ impl Core {
         let parts = response.into_parts();
         let entry = Arc::new(Entry {
             fetch: lead.number(),
-            result: parts.result,
+            result,
+            ttl_at,
             extensions: parts.extensions,
             report: parts.report,
             stored,
@@ -231,9 +235,10 @@ impl Core {
             return Reach::Alone { again: false };
         }
         let public = plan.method.has_cache_hints()
-            && cache_hints(&mut response.result).1 == Some(rmcp::model::CacheScope::Public)
+            && cache_hints(response.result.as_read_mut()).1
+                == Some(rmcp::model::CacheScope::Public)
             && response.is_for(&Audience::everybody());
-        match self.fresh_for(plan, &mut response.result) {
+        match self.fresh_for(plan, response.result.as_read_mut()) {
             Some(fresh_for) => Reach::Later { fresh_for, public },
             None => Reach::Alone { again: true },
         }

@@ -16,8 +16,10 @@ use super::{
     status::report,
 };
 use crate::{
-    Audience, CacheStatus, CallReport, Lossless, McpResponse, listen::resources::has_part,
-    protocol::methods::Method,
+    Audience, CacheStatus, CallReport, Lossless, McpResponse,
+    listen::resources::has_part,
+    protocol::{methods::Method, results::TTL},
+    wire::Place,
 };
 
 /// Bytes of an entry beside its key and the content of its result: the entry itself, its place in
@@ -92,6 +94,8 @@ pub(super) struct Entry {
     /// requested later.
     pub fetch: u64,
     pub result: Lossless<ServerResult>,
+    /// The place of `ttlMs` in the result's text.
+    pub ttl_at: Option<Place>,
     pub extensions: Extensions,
     pub report: CallReport,
     /// Time at which the response arrived.
@@ -114,18 +118,31 @@ impl Entry {
         response.extensions = self.extensions.clone();
         response.report = self.report;
         response.report.cache_status = Some(status);
-        if let (Some(ttl), _) = cache_hints(&mut response.result) {
-            let age = match status {
-                CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
-                // A follower may receive an entry from the shared store, which already has an age.
-                CacheStatus::Shared | CacheStatus::Miss => self.age(Instant::now()),
-            };
-            *ttl = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        }
+        self.lower_ttl(&mut response.result, status);
         if reported {
             report(status, &mut response.result);
         }
         response
+    }
+
+    /// Takes the age of the entry off the result's `ttlMs`.
+    fn lower_ttl(&self, result: &mut Lossless<ServerResult>, status: CacheStatus) {
+        let Some(ttl) = cache_hints(result.as_read_mut()).0.map(|ttl| *ttl) else {
+            return;
+        };
+        let age = match status {
+            CacheStatus::Hit { age, .. } | CacheStatus::Stale { age } => age,
+            // A follower may receive an entry from the shared store, which already has an age.
+            CacheStatus::Shared | CacheStatus::Miss => self.age(Instant::now()),
+        };
+        let left = ttl.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        if left != ttl {
+            result.set_at(self.ttl_at.as_ref(), &left.to_string(), |result| {
+                if let (Some(ttl), _) = cache_hints(result) {
+                    *ttl = left;
+                }
+            });
+        }
     }
 
     /// Returns the status of a hit at this time, or `None` if the entry has expired.
@@ -136,15 +153,35 @@ impl Entry {
     }
 }
 
-/// Returns the bytes that a response takes in memory, by the length of its JSON. Returns `None` if
-/// its content is over `limit` bytes.
+/// Returns a result as an entry keeps it, with the place of its `ttlMs`. Its text is a copy, because
+/// a part of a larger message would keep the whole message.
+pub(super) fn to_keep(result: &Lossless<ServerResult>) -> (Lossless<ServerResult>, Option<Place>) {
+    let mut result = result.clone();
+    result.apply_changes();
+    result.copy_text();
+    let ttl_at = match cache_hints(result.as_read_mut()).0 {
+        Some(_) => result.place_of(TTL),
+        None => None,
+    };
+    (result, ttl_at)
+}
+
+/// Returns the bytes that a response takes in memory, by the length of its JSON. The text that it
+/// came from counts as well. Returns `None` if its content is over `limit` bytes.
 pub(super) fn size_of(
     key: &Key,
     target: &str,
-    result: &ServerResult,
+    result: &Lossless<ServerResult>,
     limit: usize,
 ) -> Option<usize> {
-    let content = json_length(result, limit)?;
+    let content = match result.source() {
+        // The typed value takes about as much as its text.
+        Some(source) => {
+            let length = source.text().len();
+            2 * Some(length).filter(|length| *length <= limit)?
+        }
+        None => json_length(&**result, limit)?,
+    };
     Some(content + key.bytes.len() + target.len() + OVERHEAD)
 }
 

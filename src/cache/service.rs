@@ -112,7 +112,7 @@ where
         };
         let audience = Audience::of(&request.context);
         let mut plan = Plan::of(method, &request);
-        if request.is_mrtr_round() || plan.directives.no_store {
+        if request.is_mrtr_round() || request.message.has_more() || plan.directives.no_store {
             return self.bypass(method, request, audience);
         }
         let now = Instant::now();

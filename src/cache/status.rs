@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmcp::model::{RequestMetaObject, ServerResult};
 use serde_json::{Value, json};
 
-use crate::{CacheStatus, protocol::results};
+use crate::{CacheStatus, Lossless, protocol::results};
 
 /// The `_meta` key for the cache directives of a request and, if the operator turns it on, for the
 /// cache status of a response.
@@ -22,7 +22,10 @@ use crate::{CacheStatus, protocol::results};
 pub const CACHE_META_KEY: &str = "rmcp-layers/cache";
 
 /// Writes the status to the `_meta` of a result.
-pub(super) fn report(status: CacheStatus, result: &mut ServerResult) {
+pub(super) fn report(status: CacheStatus, result: &mut Lossless<ServerResult>) {
+    if results::meta(result.as_read_mut()).is_none() {
+        return;
+    }
     let Some(meta) = results::meta(result) else {
         return;
     };

@@ -11,14 +11,18 @@ use std::{fmt, sync::Arc};
 use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
-    model::{ClientResult, InitializeRequestParams, ServerNotification, ServerRequest},
+    model::{ClientResult, Extensions, InitializeRequestParams, ServerNotification, ServerRequest},
     service::Peer,
 };
 
 pub use self::progress::MonotonicProgress;
 use self::sinks::no_requests;
 pub(crate) use self::{era::Era, session::Session};
-use crate::{Error, protocol::outgoing::trim_notification};
+use crate::{
+    Error,
+    protocol::outgoing::trim_notification,
+    wire::{as_sent, caller_results},
+};
 
 /// The caller of a request, as a destination for messages: notifications while the request runs
 /// and, for callers on a revision before 2026-07-28, requests (sampling, elicitation, roots).
@@ -54,6 +58,7 @@ pub struct Caller {
     route: Route,
     session: Option<Arc<Session>>,
     handshake: Option<Arc<InitializeRequestParams>>,
+    form: Form,
     /// A layer has wrapped the caller.
     layered: bool,
     /// The caller answers requests of a server, whatever revision it speaks.
@@ -61,6 +66,35 @@ pub struct Caller {
     /// A layer made the request on its own behalf. Messages that belong to no particular call are
     /// not sent to it.
     quiet: bool,
+}
+
+/// The form of messages to an rmcp peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// rmcp's types. A transport of this crate adds the parts that they have no place for.
+    Typed,
+    /// With those parts, as custom messages: rmcp's HTTP service writes what it is given.
+    Whole,
+    /// The same, but progress is typed. A session finds the stream of progress by its type.
+    OfSession,
+}
+
+impl Form {
+    fn of(extensions: &Extensions) -> Self {
+        match extensions.get::<http::request::Parts>() {
+            None => Self::Typed,
+            Some(head) if head.headers.contains_key("mcp-session-id") => Self::OfSession,
+            Some(_) => Self::Whole,
+        }
+    }
+
+    fn has_kept_parts(self, notification: &ServerNotification) -> bool {
+        match self {
+            Self::Typed => false,
+            Self::Whole => true,
+            Self::OfSession => !matches!(notification, ServerNotification::ProgressNotification(_)),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -102,10 +136,17 @@ impl Caller {
             route,
             session: None,
             handshake: None,
+            form: Form::Typed,
             layered: false,
             answers: false,
             quiet: false,
         }
+    }
+
+    /// Sets the form of messages to an rmcp peer, by the extensions of a message that came from it.
+    pub(crate) fn in_form_of(mut self, extensions: &Extensions) -> Self {
+        self.form = Form::of(extensions);
+        self
     }
 
     pub(crate) fn in_session(mut self, session: Arc<Session>) -> Self {
@@ -142,6 +183,7 @@ impl Caller {
             route: Route::Detached,
             session: self.session.clone(),
             handshake: self.handshake(),
+            form: self.form,
             layered: self.layered,
             answers: self.answers,
             quiet: true,
@@ -163,6 +205,7 @@ impl Caller {
             route: Route::Sink(Arc::new(wrap(self.clone()))),
             session: self.session.clone(),
             handshake: self.handshake(),
+            form: self.form,
             layered: true,
             answers: self.answers,
             quiet: self.quiet,
@@ -188,6 +231,9 @@ impl Caller {
             Route::Detached => Ok(()),
             Route::Peer(peer) => {
                 trim_notification(&mut notification);
+                if self.form.has_kept_parts(&notification) {
+                    notification = as_sent::with_kept_parts(notification);
+                }
                 peer.send_notification(notification)
                     .await
                     .map_err(peer::error)
@@ -205,10 +251,16 @@ impl Caller {
     ///
     /// Fails with the caller's JSON-RPC error, with "method not found" if the caller is
     /// [detached](Self::detached), and with a transport error if the caller is gone.
-    pub async fn request(&self, request: ServerRequest) -> Result<ClientResult, Error> {
+    pub async fn request(&self, mut request: ServerRequest) -> Result<ClientResult, Error> {
         match &self.route {
             Route::Detached => Err(no_requests()),
-            Route::Peer(peer) => peer::request(peer, request).await,
+            Route::Peer(peer) => {
+                if self.form != Form::Typed {
+                    request = as_sent::with_kept_parts(request);
+                }
+                let result = peer::request(peer, request).await?;
+                Ok(caller_results::whole(result))
+            }
             Route::Sink(sink) => sink.request(request).await,
         }
     }

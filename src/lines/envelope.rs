@@ -1,6 +1,8 @@
 use rmcp::model::RequestId;
+use serde_json::value::RawValue;
 
 use super::start::Start;
+use crate::wire::ids;
 
 /// The maximum length of an `id` in a broken message, in bytes of JSON.
 const MAX_ID: usize = 256;
@@ -10,7 +12,8 @@ const MAX_NAME: usize = "jsonrpc".len();
 /// The kind of a message that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Request(RequestId),
+    /// A request, with its id if that can be read.
+    Request(Option<RequestId>),
     Notification,
     /// The answer to this request, if its id can be read.
     Answer(Option<RequestId>),
@@ -64,8 +67,8 @@ enum Id {
     #[default]
     None,
     One(RequestId),
-    /// There are several ids, so the message's own id is unknown.
-    Several,
+    /// The id cannot be read, or there are several.
+    Unknown,
 }
 
 impl Envelope {
@@ -115,7 +118,12 @@ impl Envelope {
                     self.keep(byte);
                 }
             }
-            _ if byte.is_ascii_whitespace() => {}
+            // Whitespace within a value makes it two.
+            _ if byte.is_ascii_whitespace() => {
+                if self.place == Place::Value && !self.value.is_empty() {
+                    self.keep(byte);
+                }
+            }
             _ if self.depth == 0 => self.place = Place::Elsewhere,
             _ => self.keep(byte),
         }
@@ -172,13 +180,14 @@ impl Envelope {
     }
 
     fn end_id(&mut self) {
-        let Ok(id) = serde_json::from_slice::<RequestId>(&self.value) else {
-            return;
+        let id = match self.value.len() <= MAX_ID {
+            true => serde_json::from_slice::<&RawValue>(&self.value).ok(),
+            false => None,
         };
-        self.id = match &self.id {
-            Id::None => Id::One(id),
-            Id::One(other) if *other == id => Id::One(id),
-            _ => Id::Several,
+        self.id = match (&self.id, id.and_then(ids::read)) {
+            (Id::None, Some(id)) => Id::One(id),
+            (Id::One(other), Some(id)) if *other == id => Id::One(id),
+            _ => Id::Unknown,
         };
     }
 
@@ -188,13 +197,14 @@ impl Envelope {
         if self.depth >= 1 && self.place == Place::Value && self.name != b"id\"" {
             self.end_field();
         }
+        let has_id = !matches!(self.id, Id::None);
         let id = match self.id {
             Id::One(id) => Some(id),
-            Id::None | Id::Several => None,
+            Id::None | Id::Unknown => None,
         };
         match id {
-            Some(id) if self.has_method => Kind::Request(id),
-            None if self.has_method => Kind::Notification,
+            id if self.has_method && has_id => Kind::Request(id),
+            _ if self.has_method => Kind::Notification,
             Some(id) if self.has_jsonrpc || self.has_result || self.has_error => {
                 Kind::Answer(Some(id))
             }
@@ -275,8 +285,12 @@ mod tests {
     fn requests_and_notifications_are_known_by_their_method() {
         assert_eq!(
             kind(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":"#),
-            Kind::Request(RequestId::Number(1))
+            Kind::Request(Some(RequestId::Number(1)))
         );
+        for id in ["null", "{}", "7 7", "1,\"id\":2", "007"] {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
+            assert_eq!(kind(&line), Kind::Request(None), "{line}");
+        }
         assert_eq!(
             kind(r#"{"jsonrpc":"2.0","method":"x","params":{"id":1}"#),
             Kind::Notification

@@ -2,6 +2,7 @@
 //! messages that cannot be read.
 
 mod envelope;
+mod lifecycle;
 mod reader;
 mod received;
 mod start;
@@ -28,7 +29,7 @@ pub(crate) use self::{
     envelope::Kind,
     reader::{LineError, UnreadableLine},
 };
-use self::{reader::Reader, received::ReceivedRequests};
+use self::{lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 use crate::{
     protocol::outgoing::trim_request,
     wire::{self, caller::FromCaller},
@@ -57,8 +58,10 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// [`McpServer`](crate::McpServer), which answers it with `-32602` and has it on record. So does a
 /// list request whose `cursor` is not a string; rmcp would answer it with the first page.
 ///
-/// A notification that cannot be read is skipped, with a warning in the log, because it has no
-/// answer.
+/// A notification that is too long, or whose params cannot be read, is skipped, with a warning in
+/// the log, because it has no answer. A message without an `id` that is not JSON is answered: it may
+/// be a request. Notifications and answers before the first request are skipped too, because rmcp
+/// would end the connection.
 ///
 /// # Lenient reading
 ///
@@ -108,6 +111,7 @@ pub struct Lines<R, W> {
     refusal: Option<JsonRpcError>,
     /// The requests that were received and are not answered.
     received: ReceivedRequests,
+    lifecycle: Lifecycle,
     /// A refusal may not have been flushed yet.
     unflushed: bool,
 }
@@ -126,6 +130,7 @@ where
             writer: Arc::new(Mutex::new(Some(FramedWrite::new(write, Line)))),
             refusal: None,
             received: ReceivedRequests::default(),
+            lifecycle: Lifecycle::default(),
             unflushed: false,
         }
     }
@@ -264,8 +269,15 @@ where
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
             let broken = match self.next(wire::caller::read).await? {
-                Ok(FromCaller::Message(message)) => {
-                    if let JsonRpcMessage::Request(request) = &*message {
+                Ok(FromCaller::Message(mut message)) => {
+                    if !self.lifecycle.admit(&mut message) {
+                        tracing::warn!(
+                            "a message of the client before its first request is skipped"
+                        );
+                        continue;
+                    }
+                    if let JsonRpcMessage::Request(request) = &mut *message {
+                        wire::caller::replace_refused(&mut request.request);
                         self.received.keep(request);
                     }
                     return Some(*message);
@@ -278,20 +290,15 @@ where
                 Err(broken) => broken,
             };
             tracing::warn!(kind = ?broken.kind, reason = %broken.why, "a message of the client cannot be read");
-            match broken.kind {
-                Kind::Notification => {}
-                Kind::Answer(Some(id)) => {
-                    let error = broken.why.to_error("the client's answer");
-                    return Some(JsonRpcMessage::error(error, Some(id)));
+            if let Some(failed) = broken.failed_request() {
+                let mut failed = JsonRpcMessage::Error(failed);
+                if self.lifecycle.admit(&mut failed) {
+                    return Some(failed);
                 }
-                Kind::Request(id) => {
-                    let error = broken.why.to_error("the request");
-                    self.refuse(JsonRpcError::new(Some(id), error));
-                }
-                Kind::Answer(None) | Kind::Noise => {
-                    let error = broken.why.to_error("the message");
-                    self.refuse(JsonRpcError::new(None, error));
-                }
+                continue;
+            }
+            if broken.kind != Kind::Notification || broken.why.may_hide_id() {
+                self.refuse(broken.refusal());
             }
         }
     }
@@ -302,7 +309,33 @@ where
     }
 }
 
+impl UnreadableLine {
+    /// Returns the answer to its sender.
+    pub(crate) fn refusal(&self) -> JsonRpcError {
+        let (id, what) = match &self.kind {
+            Kind::Request(id) => (id.clone(), "the request"),
+            Kind::Notification | Kind::Answer(_) | Kind::Noise => (None, "the message"),
+        };
+        JsonRpcError::new(id, self.why.to_error(what))
+    }
+
+    /// Returns the failure of the request that it answers.
+    pub(crate) fn failed_request(&self) -> Option<JsonRpcError> {
+        let Kind::Answer(Some(id)) = &self.kind else {
+            return None;
+        };
+        let error = self.why.to_error("the client's answer");
+        Some(JsonRpcError::new(Some(id.clone()), error))
+    }
+}
+
 impl LineError {
+    /// Returns `true` if a message without an `id` may be a request: the part with its `id` cannot
+    /// be read.
+    fn may_hide_id(self) -> bool {
+        matches!(self, Self::NoJson { .. })
+    }
+
     /// Returns the error for the sender of the message.
     pub(crate) fn to_error(self, what: &str) -> ErrorData {
         let code = match self {
@@ -322,16 +355,7 @@ impl Encoder<Bytes> for Line {
 
     fn encode(&mut self, message: Bytes, buffer: &mut BytesMut) -> io::Result<()> {
         buffer.reserve(message.len() + 1);
-        let start = buffer.len();
-        buffer.put_slice(&message);
-        // A text that came over another transport may have line ends between its tokens.
-        if memchr::memchr2(b'\n', b'\r', &message).is_some() {
-            for byte in &mut buffer[start..] {
-                if matches!(*byte, b'\n' | b'\r') {
-                    *byte = b' ';
-                }
-            }
-        }
+        wire::put_on_line(buffer, &message);
         buffer.put_u8(b'\n');
         Ok(())
     }

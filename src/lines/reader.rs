@@ -8,14 +8,12 @@ use super::{
     envelope::{Envelope, Kind},
     start::Start,
 };
-use crate::protocol::json_text::{may_have_surrogates, replace_lone_surrogates};
+use crate::protocol::json_text::{BYTE_ORDER_MARK, may_have_surrogates, replace_lone_surrogates};
 
 /// The minimum free space of a read.
 const READ: usize = 8 * 1024;
 /// The buffer capacity that is kept after a long line.
 const KEEP: usize = 64 * 1024;
-/// A reader may ignore it (RFC 8259, section 8.1).
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A line that cannot be read.
 #[derive(Debug)]
@@ -199,7 +197,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             // A log line may quote any message. If it quotes an answer, the next answer with its id
             // is ignored.
             Ok(message) if matches!(Envelope::of(&document).kind(), Kind::Answer(_)) => Ok(message),
-            Ok(_) => Err(UnreadableLine::noise(LineError::NoMessage)),
+            // As a whole, the line is not JSON from its start.
+            Ok(_) => Err(UnreadableLine::noise(LineError::NoJson { column: 1 })),
             Err(why) if start.after_text => Err(UnreadableLine::noise(why)),
             Err(why) => Err(UnreadableLine::new(&document, why)),
         }
@@ -219,7 +218,7 @@ fn end_of_document(line: &[u8]) -> Option<usize> {
 }
 
 impl UnreadableLine {
-    fn new(line: &[u8], why: LineError) -> Self {
+    pub(crate) fn new(line: &[u8], why: LineError) -> Self {
         Self {
             kind: Envelope::of(line).kind(),
             why,

@@ -2,7 +2,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use rmcp::model::{ClientRequest, GetExtensions, JsonRpcRequest, RequestId};
 
-use crate::wire::caller::{Received, ReceivedRequest};
+use crate::wire::received::{Received, ReceivedRequest};
 
 /// The requests that were received and are not answered.
 ///

@@ -1,6 +1,6 @@
 use memchr::{memchr_iter, memrchr};
 
-use super::reader::BYTE_ORDER_MARK;
+use crate::protocol::json_text::BYTE_ORDER_MARK;
 
 /// The start of the first message in a line that is not one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

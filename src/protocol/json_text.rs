@@ -2,6 +2,38 @@
 
 use std::borrow::Cow;
 
+use tokio_util::bytes::Bytes;
+
+/// A reader may ignore it (RFC 8259, section 8.1).
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Reads a text, with U+FFFD in place of characters that no Rust string holds. Returns the text
+/// that was read too, also if that failed.
+pub(crate) fn read_leniently<M>(
+    text: Bytes,
+    read: impl Fn(&Bytes) -> serde_json::Result<M>,
+) -> Result<(Bytes, M), (Bytes, serde_json::Error)> {
+    let text = match text.starts_with(BYTE_ORDER_MARK) {
+        true => text.slice(BYTE_ORDER_MARK.len()..),
+        false => text,
+    };
+    let replace = |text: &Bytes| replace_lone_surrogates(text).map(Bytes::from);
+    // A part of a message that no type has may be one that only text can hold.
+    let replaced = may_have_surrogates(&text).then(|| replace(&text)).flatten();
+    let text = replaced.unwrap_or(text);
+    let error = match read(&text) {
+        Ok(message) => return Ok((text, message)),
+        Err(error) => error,
+    };
+    let Some(text) = replace(&text) else {
+        return Err((text, error));
+    };
+    match read(&text) {
+        Ok(message) => Ok((text, message)),
+        Err(error) => Err((text, error)),
+    }
+}
+
 /// Returns `true` if a text may have an escape of a surrogate. The cost is one search.
 pub(crate) fn may_have_surrogates(text: &[u8]) -> bool {
     let may_be = |escape| memchr::memmem::find(text, escape).is_some();
@@ -69,52 +101,6 @@ pub(crate) fn before_null_params(message: &[u8]) -> Option<usize> {
 
 /// The end of a message whose `params` are `null`.
 pub(crate) const NULL_PARAMS: &[u8] = br#","params":null}"#;
-
-/// Returns the length of a piece of text without an escape or a character at its end that may go on
-/// in the next piece. The piece must not begin within an escape.
-pub(crate) fn complete_prefix(piece: &[u8]) -> usize {
-    let whole = cut_character(piece);
-    let mut from = 0;
-    while let Some(at) = memchr::memchr(b'\\', &piece[from..whole]).map(|at| from + at) {
-        let next = at + REPLACEMENT.len();
-        from = match escaped_unit(&piece[..whole], at) {
-            // The other half may follow.
-            Some(0xd800..0xdc00) => {
-                let follows = &piece[next..whole];
-                if follows.len() < REPLACEMENT.len()
-                    && br"\u".starts_with(&follows[..follows.len().min(2)])
-                {
-                    return at;
-                }
-                next
-            }
-            Some(_) => next,
-            None => {
-                let escape = &piece[at..whole];
-                if escape.len() < 2 || (escape[1] == b'u' && escape.len() < REPLACEMENT.len()) {
-                    return at;
-                }
-                at + 2
-            }
-        };
-    }
-    whole
-}
-
-/// Returns the length of a piece without the start of a character at its end.
-fn cut_character(piece: &[u8]) -> usize {
-    let tail = piece.len().saturating_sub(3);
-    let starts = piece[tail..]
-        .iter()
-        .rposition(|byte| !matches!(byte, 0x80..=0xbf));
-    let Some(start) = starts.map(|at| tail + at) else {
-        return piece.len();
-    };
-    match std::str::from_utf8(&piece[start..]) {
-        Err(error) if error.error_len().is_none() => start,
-        _ => piece.len(),
-    }
-}
 
 /// Returns the range of the first escape of a lone surrogate.
 fn lone_surrogate(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
@@ -185,31 +171,6 @@ mod tests {
             r#""\u00e9 \ue000 \uffff é 😀""#,
         ] {
             assert_eq!(replace_lone_surrogates(text.as_bytes()), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn text_in_pieces_is_replaced_as_it_is_in_one() {
-        let text =
-            "a\\ud83d\\ude00 \\ud83d x \\\\\\ud83d\\n \\ud83d\\ud83d\\ude00é😀\\u00e9\\ude00\\"
-                .as_bytes();
-        let text = [text, b" \xe9 \xf0\x9f\x98"].concat();
-        let expected = replace_lone_surrogates(&text).unwrap();
-        for size in 1..text.len() {
-            let (mut held, mut read) = (Vec::new(), Vec::new());
-            for piece in text.chunks(size) {
-                held.extend_from_slice(piece);
-                let rest = held.split_off(complete_prefix(&held));
-                assert!(rest.len() < 12);
-                let piece = std::mem::replace(&mut held, rest);
-                read.extend(replace_lone_surrogates(&piece).unwrap_or(piece));
-            }
-            read.extend(replace_lone_surrogates(&held).unwrap_or(held));
-            assert_eq!(
-                String::from_utf8(read),
-                String::from_utf8(expected.clone()),
-                "{size}"
-            );
         }
     }
 

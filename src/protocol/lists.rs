@@ -30,6 +30,13 @@ macro_rules! lists {
                 })
             }
 
+            /// Returns the member of the result that has the items.
+            pub(crate) const fn member(self) -> &'static str {
+                match self {
+                    $(Self::$Kind => $member,)*
+                }
+            }
+
             /// Calls a function of the list's types.
             pub(crate) fn with_types<F: WithList>(self, function: F) -> F::Output {
                 match self {
@@ -38,13 +45,27 @@ macro_rules! lists {
             }
         }
 
-        /// Removes the items of a list that are not to be shown. Order and cursor stay, so a page
-        /// may be short or empty.
-        pub(crate) fn retain(result: &mut ServerResult, shows: impl Fn(Item<'_>) -> bool) {
-            match result {
+        /// Returns for each item of a list whether it is to be shown. Returns `None` if the result
+        /// is not a list.
+        pub(crate) fn shown(
+            result: &ServerResult,
+            shows: impl Fn(Item<'_>) -> bool,
+        ) -> Option<(ListKind, Vec<bool>)> {
+            Some(match result {
                 $(ServerResult::$Result(list) => {
-                    list.$items.retain(|item| shows(Item::$Item(&item.$key)));
+                    let shown = list.$items.iter().map(|item| shows(Item::$Item(&item.$key)));
+                    (ListKind::$Kind, shown.collect())
                 })*
+                _ => return None,
+            })
+        }
+
+        /// Removes the items of a list for which `shown` is `false`.
+        pub(crate) fn retain(result: &mut ServerResult, shown: &[bool]) {
+            let mut shown = shown.iter();
+            let mut next = || shown.next().copied().unwrap_or_default();
+            match result {
+                $(ServerResult::$Result(list) => list.$items.retain(|_| next()),)*
                 _ => {}
             }
         }

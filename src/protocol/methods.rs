@@ -11,7 +11,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{
     legacy_tasks,
@@ -19,7 +19,10 @@ use super::{
     results::{self, Empty, ResultRow},
     target::{Target, TargetKind},
 };
-use crate::{Error, wire::WithoutMeta};
+use crate::{
+    Error,
+    wire::{Beside, WithoutMeta},
+};
 
 /// The facts of a method.
 #[derive(Clone, Copy, Debug)]
@@ -173,15 +176,15 @@ macro_rules! methods {
                 }
             }
 
-            /// Reads a request of this method from the text of its params. Returns their `_meta` as
-            /// text.
+            /// Reads a request of this method from the text of its params. Returns what
+            /// their type does not have.
             pub(crate) fn read_params<'a>(
                 self,
                 params: &'a str,
-                meta: &mut Option<&'a RawValue>,
+                beside: &mut Beside<'a>,
             ) -> serde_json::Result<ClientRequest> {
                 match self {
-                    $(Self::$Method => read_text::<$Request>(params, meta).map(Into::into),)*
+                    $(Self::$Method => read_text::<$Request>(params, beside).map(Into::into),)*
                 }
             }
 
@@ -484,11 +487,11 @@ trait TypedRequest: Sized {
 
 fn read_text<'a, R: TypedRequest>(
     params: &'a str,
-    meta: &mut Option<&'a RawValue>,
+    beside: &mut Beside<'a>,
 ) -> serde_json::Result<R> {
     let mut text = serde_json::Deserializer::from_str(params);
     let params = &mut text;
-    let request = R::read_from(WithoutMeta { params, meta })?;
+    let request = R::read_from(WithoutMeta { params, beside })?;
     text.end()?;
     Ok(request)
 }

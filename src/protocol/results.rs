@@ -4,17 +4,23 @@ use rmcp::model::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Error, TransportError};
+use crate::{Error, Lossless, TransportError};
 
 /// The result type of one method.
 pub(crate) trait MethodResult: Sized {
     /// Extracts the result from the union, or returns the union.
     fn take(result: ServerResult) -> Result<Self, Box<ServerResult>>;
+    /// Returns `true` if a result is of this type.
+    fn is(result: &ServerResult) -> bool;
     /// Parses the result from its JSON.
     fn read(json: Value) -> Result<Self, serde_json::Error>;
     /// Returns a result for rmcp in place of one that only the transport can carry.
     fn stand_in() -> Option<Self>;
 }
+
+/// The members of a result with cache hints.
+pub(crate) const TTL: &str = "ttlMs";
+pub(crate) const CACHE_SCOPE: &str = "cacheScope";
 
 /// Returns the result as the type of its method.
 ///
@@ -31,6 +37,17 @@ pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, Error> 
                     .into()
             })
     })
+}
+
+/// Makes a result the type of its method; see [`expect`]. It keeps its text.
+pub(crate) fn expect_in<T: MethodResult + Into<ServerResult>>(
+    result: &mut Lossless<ServerResult>,
+) -> Result<(), Error> {
+    if !T::is(result) {
+        let other = std::mem::replace(&mut **result, ServerResult::empty(()));
+        **result = expect::<T>(other)?.into();
+    }
+    Ok(())
 }
 
 fn read<T: DeserializeOwned>(json: Value) -> Result<T, serde_json::Error> {
@@ -78,6 +95,9 @@ macro_rules! results {
                         ServerResult::$Result(result) => Ok(result),
                         other => Err(Box::new(other)),
                     }
+                }
+                fn is(result: &ServerResult) -> bool {
+                    matches!(result, ServerResult::$Result(_))
                 }
                 fn read(json: Value) -> Result<Self, serde_json::Error> {
                     read(json)
@@ -221,6 +241,13 @@ macro_rules! method_response {
                     $(ServerResult::$Task(result) => Ok(Self::$Variant(result)),)?
                     other => Err(Box::new(other)),
                 }
+            }
+            fn is(result: &ServerResult) -> bool {
+                matches!(
+                    result,
+                    ServerResult::$Result(_) | ServerResult::InputRequiredResult(_)
+                        $(| ServerResult::$Task(_))?
+                )
             }
             fn read(json: Value) -> Result<Self, serde_json::Error> {
                 read(json).map(Self::Complete)

@@ -22,6 +22,17 @@ impl TargetKind {
     }
 }
 
+impl TargetKind {
+    /// Returns the member of params that names such a target, if it is one of params themselves.
+    #[cfg(feature = "http-server")]
+    pub(crate) fn member(self) -> Option<&'static str> {
+        let [member] = self.members() else {
+            return None;
+        };
+        member.strip_prefix('/')
+    }
+}
+
 /// The item that a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {

@@ -21,11 +21,8 @@ const OF_OBJECTS: [&str; 4] = [
 /// An `inputSchema` must describe an object (MCP 2026-07-28, Tools, "Tool"). Before that revision,
 /// so must an `outputSchema`; since then it may be any schema. An `outputSchema` with neither a
 /// type nor keywords of an object stays as it is.
-pub(crate) fn complete(tools: &mut Vec<Tool>) -> Vec<UnreadableItem> {
-    complete_each(tools, |tool| tool, complete_tool)
-}
-
-/// Completes tools that stand in other values, by `complete`.
+///
+/// The tools stand in values of any type, and `complete` completes one.
 pub(crate) fn complete_each<T>(
     tools: &mut Vec<T>,
     tool: impl Fn(&T) -> &Tool,
@@ -35,21 +32,53 @@ pub(crate) fn complete_each<T>(
     let mut index = 0;
     tools.retain_mut(|one| {
         let misfit = complete(one).err();
-        if let Some((field, reason)) = misfit
-            && left_out.len() < MAX_REPORTED
-        {
-            left_out.push(UnreadableItem {
-                method: "tools/list",
-                index,
-                name: Some(cut(tool(one).name.to_string())),
-                field: Some(field.to_owned()),
-                reason: reason.to_owned(),
-            });
+        if let Some(misfit) = misfit {
+            leave_out(&mut left_out, tool(one), index, misfit);
         }
         index += 1;
         misfit.is_none()
     });
     left_out
+}
+
+/// A tool cannot be listed.
+pub(crate) struct LeftOut;
+
+/// Returns a tool as [`complete_tool`] completes it, or `None` if it needs no repair. One that cannot be
+/// listed is added to `left_out`.
+pub(crate) fn completed(
+    tool: &Tool,
+    index: usize,
+    left_out: &mut Vec<UnreadableItem>,
+) -> Result<Option<Tool>, LeftOut> {
+    if is_whole(tool) {
+        return Ok(None);
+    }
+    let mut completed = tool.clone();
+    match complete_tool(&mut completed) {
+        Ok(()) => Ok(Some(completed)),
+        Err(misfit) => {
+            leave_out(left_out, tool, index, misfit);
+            Err(LeftOut)
+        }
+    }
+}
+
+fn leave_out(
+    left_out: &mut Vec<UnreadableItem>,
+    tool: &Tool,
+    index: usize,
+    (field, reason): Misfit,
+) {
+    if left_out.len() < MAX_REPORTED {
+        left_out.push(UnreadableItem {
+            method: "tools/list",
+            index,
+            name: Some(cut(tool.name.to_string())),
+            field: Some(field.to_owned()),
+            reason: reason.to_owned(),
+        });
+    }
 }
 
 /// The member of a tool that does not describe an object, and the reason.

@@ -1,7 +1,7 @@
 //! Pins the definitions of inner tools as they were first seen.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard},
@@ -206,27 +206,27 @@ impl Pins {
         lock(&self.by_name)
     }
 
-    /// Compares with the current definitions and removes tools for which there is no room. Returns
-    /// `true` if a tool enters or leaves quarantine.
-    pub(super) fn compare(&self, tools: &mut Vec<Tool>) -> bool {
+    /// Compares with the current definitions. Returns `true` if a tool enters or leaves quarantine.
+    /// Adds the indexes of tools for which there is no room to `no_room`.
+    pub(super) fn compare(&self, tools: &[Tool], no_room: &mut HashSet<usize>) -> bool {
         let mut pins = self.lock();
         let mut changed = false;
-        tools.retain(|tool| {
+        for (index, tool) in tools.iter().enumerate() {
             if let Some(pin) = pins.get_mut(&*tool.name) {
                 changed |= pin.compare(tool);
-                return true;
+                continue;
             }
             if pins.len() >= MAX_PINS {
                 tracing::warn!(tool = %tool.name, "held back: {MAX_PINS} tools are pinned already");
-                return false;
+                no_room.insert(index);
+                continue;
             }
             let pin = Pin {
                 accepted: Accepted::Listed(Box::new(tool.clone())),
                 offered: None,
             };
             pins.insert(tool.name.to_string(), pin);
-            true
-        });
+        }
         changed
     }
 

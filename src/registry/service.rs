@@ -7,8 +7,8 @@ use std::{
 
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use rmcp::model::{
-    CallToolResult, ClientRequest, DiscoverResult, EmptyResult, ErrorData, ListToolsResult,
-    ProtocolVersion, ServerCapabilities, ServerResult,
+    CallToolResult, ClientRequest, DiscoverResult, ErrorData, ListToolsResult, ProtocolVersion,
+    ServerCapabilities, ServerResult,
 };
 use serde_json::Value;
 use tower::{Service, ServiceExt};
@@ -98,11 +98,18 @@ where
         }
         answer => answer?,
     };
-    let result = std::mem::replace(&mut *response.result, EmptyResult {}.into());
-    let mut discovered: DiscoverResult = results::expect(result)?;
-    let tools = discovered.capabilities.tools.get_or_insert_default();
-    tools.list_changed = Some(true);
-    *response.result = ServerResult::DiscoverResult(discovered);
+    results::expect_in::<DiscoverResult>(&mut response.result)?;
+    let announces = |discovered: &DiscoverResult| {
+        let tools = discovered.capabilities.tools.as_ref();
+        tools.is_some_and(|tools| tools.list_changed == Some(true))
+    };
+    if let ServerResult::DiscoverResult(discovered) = &*response.result
+        && !announces(discovered)
+        && let ServerResult::DiscoverResult(discovered) = &mut *response.result
+    {
+        let tools = discovered.capabilities.tools.get_or_insert_default();
+        tools.list_changed = Some(true);
+    }
     Ok(response)
 }
 
@@ -124,18 +131,17 @@ where
         }
         answer => answer?,
     };
-    let result = std::mem::replace(&mut *response.result, EmptyResult {}.into());
-    let mut listed: ListToolsResult = results::expect(result)?;
-    shared.filter_inner(&mut listed.tools);
+    results::expect_in::<ListToolsResult>(&mut response.result)?;
+    let ServerResult::ListToolsResult(listed) = &*response.result else {
+        return Ok(response);
+    };
+    let edits = shared.filter_inner(&listed.tools);
+    let mut own = Vec::new();
     if first {
-        let mut tools = shared.listed().as_ref().clone();
-        if let Some(search) = &shared.search {
-            tools.extend(search.definitions());
-        }
-        tools.append(&mut listed.tools);
-        listed.tools = tools;
+        own.extend_from_slice(&shared.listed());
+        own.extend(shared.search.iter().flat_map(Search::definitions));
     }
-    *response.result = ServerResult::ListToolsResult(listed);
+    response.result.edit_tools(edits, own);
     Ok(response)
 }
 
@@ -227,21 +233,28 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
     if let Some(reason) = entry.monitor.down() {
         return Err(unavailable(name, &reason).into());
     }
-    if let Some(call) = request.as_tool_call_mut() {
-        if call.name != name {
-            call.name = name.to_owned().into();
+    if let Some(schema) = &parts.input {
+        // The arguments are as they were afterwards, so that they count as unchanged.
+        let mut given = match request.message.as_read_mut() {
+            ClientRequest::CallToolRequest(call) => Some(&mut call.params.arguments),
+            _ => None,
+        };
+        let taken = given.as_mut().and_then(|given| given.take());
+        let is_given = taken.is_some();
+        let arguments = Value::Object(taken.unwrap_or_default());
+        if let Some(failures) = schema.failures(&arguments) {
+            return Ok(tool_error(format!(
+                "Invalid arguments for {name}:{failures}"
+            )));
         }
-        if let Some(schema) = &parts.input {
-            let arguments = Value::Object(call.arguments.take().unwrap_or_default());
-            if let Some(failures) = schema.failures(&arguments) {
-                return Ok(tool_error(format!(
-                    "Invalid arguments for {name}:{failures}"
-                )));
-            }
-            if let Value::Object(arguments) = arguments {
-                call.arguments = Some(arguments);
-            }
+        if let (Some(given), Value::Object(arguments)) = (given, arguments) {
+            *given = Some(arguments).filter(|_| is_given);
         }
+    }
+    if called(&request) != name
+        && let Some(call) = request.as_tool_call_mut()
+    {
+        call.name = name.to_owned().into();
     }
     // The handler is called inside the future, so that a panic of its first steps is caught as
     // well.
@@ -273,6 +286,7 @@ async fn call_own(shared: Arc<Shared>, entry: Arc<Entry>, mut request: McpReques
     shared.observe(&entry.monitor, Outcome::of(&answer), || reason(&answer));
     if let Some(note) = entry.deprecated()
         && let Ok(response) = &mut answer
+        && response.as_tool_result().is_some()
         && let ServerResult::CallToolResult(result) = &mut *response.result
     {
         let meta = result.meta.get_or_insert_default();

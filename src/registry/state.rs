@@ -1,7 +1,7 @@
 //! State that all layers and handles of one registry share.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -24,8 +24,12 @@ use super::{
 };
 use crate::{
     Error, Outcome,
-    protocol::{tool_schema, unreadable_items::UnreadableLog},
+    protocol::{
+        tool_schema::{self, LeftOut},
+        unreadable_items::UnreadableLog,
+    },
     util::lock,
+    wire::Edit,
 };
 
 /// Maximum number of inner tools whose failures are tracked individually.
@@ -415,21 +419,33 @@ impl Shared {
     }
 
     /// Removes hidden tools from the inner stack's list, and completes the others.
-    pub(super) fn filter_inner(&self, tools: &mut Vec<Tool>) {
+    pub(super) fn filter_inner(&self, tools: &[Tool]) -> Vec<Edit<Tool>> {
+        let mut no_room = HashSet::new();
         if let Some(pins) = &self.pins
-            && pins.compare(tools)
+            && pins.compare(tools, &mut no_room)
         {
             self.changed();
         }
         let searching = self.search.is_some();
-        tools.retain(|tool| {
-            let name = &*tool.name;
+        let is_hidden = |name: &str| {
             let reserved = searching && [SEARCH_TOOLS, CALL_TOOL].contains(&name);
-            !reserved && !self.is_registered(name) && self.inner_down(name).is_none()
-        });
-        // After the pins, which hold the server's own definitions.
-        let left_out = tool_schema::complete(tools);
+            reserved || self.is_registered(name) || self.inner_down(name).is_some()
+        };
+        let mut left_out = Vec::new();
+        let mut edit = |(index, tool): (usize, &Tool)| {
+            if no_room.contains(&index) || is_hidden(&tool.name) {
+                return Edit::Remove;
+            }
+            // After the pins, which hold the server's own definitions.
+            match tool_schema::completed(tool, index, &mut left_out) {
+                Ok(None) => Edit::Keep,
+                Ok(Some(completed)) => Edit::Replace(completed),
+                Err(LeftOut) => Edit::Remove,
+            }
+        };
+        let edits = tools.iter().enumerate().map(&mut edit).collect();
         self.unreadable.log("inner", &left_out);
+        edits
     }
 }
 

@@ -39,7 +39,7 @@ use crate::{
         results::{self, MethodResult},
     },
     util::{lock, panics},
-    wire::{self, caller::Received},
+    wire::{self, received::Received},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -270,12 +270,13 @@ impl<S: Stack> McpServer<S> {
             peer,
             ..
         } = context;
+        let caller = Caller::from_peer(peer).in_form_of(&extensions);
         CallContext {
             id,
             meta,
             extensions,
             cancellation: ct,
-            caller: Caller::from_peer(peer).in_session(self.session.clone()),
+            caller: caller.in_session(self.session.clone()),
             deadline: None,
             notification: None,
             unreadable: None,

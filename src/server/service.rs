@@ -15,7 +15,8 @@ use rmcp::{
 
 use super::{MAX_HEADER_TOOLS, McpServer, lock, subscriptions};
 use crate::{
-    CallContext, Caller, McpRequest, Stack, context, listen, protocol, wire::caller::Received,
+    CallContext, Caller, McpRequest, Stack, context, listen, protocol,
+    wire::{as_sent::AsSent, received::Received},
 };
 
 /// The time that a notification may run on after its session: it may have been the session's last
@@ -186,10 +187,9 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         Box::pin(async move {
             let filter = context.accepted().clone();
             let request = context.request_context().clone();
-            let peer = request.peer.clone();
             let mut call = self.context(request);
             let window = self.subscriptions.take_window(&self.shared);
-            call.caller = subscriptions::acknowledged(peer, self.session.clone(), window);
+            call.caller = subscriptions::acknowledged(call.caller, window);
             match self.dispatch(listen::request(filter, call)).await {
                 Ok(_) => Ok(()),
                 // The server ends the listen, which is not a failure.
@@ -211,7 +211,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
         Box::pin(async move {
             let uri = request.uri.clone();
-            let answered = match protocol::has_odd_progress_token(&context.meta) {
+            let answered = match is_refused(&context) {
                 true => None,
                 false => self.subscribe_session(uri, &context).await,
             };
@@ -233,7 +233,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     ) -> impl Future<Output = Result<(), ErrorData>> + Send + '_ {
         Box::pin(async move {
             let uri = request.uri.clone();
-            let answered = match protocol::has_odd_progress_token(&context.meta) {
+            let answered = match is_refused(&context) {
                 true => None,
                 false => self.unsubscribe_session(uri, &context).await,
             };
@@ -314,10 +314,20 @@ impl<S: Stack> McpServer<S> {
         notification: impl Into<ClientNotification>,
         context: NotificationContext<RoleServer>,
     ) {
+        let mut notification = notification.into();
+        // rmcp leaves `_meta` among the extensions.
+        if let Some(meta) = context.extensions.get::<NotificationMetaObject>() {
+            *notification.get_meta_mut() = meta.clone();
+        }
+        if let Some(kept) = AsSent::of(&context.extensions) {
+            notification.extensions_mut().insert(kept);
+        }
         let mut call = CallContext {
             extensions: context.extensions.clone(),
             meta: RequestMetaObject(context.meta.0.clone()),
-            caller: Caller::from_peer(context.peer.clone()).in_session(self.session.clone()),
+            caller: Caller::from_peer(context.peer.clone())
+                .in_form_of(&context.extensions)
+                .in_session(self.session.clone()),
             ..CallContext::default()
         };
         // A bottom that serves a handler passes this context on, because rmcp has no public
@@ -365,6 +375,11 @@ impl<S: Stack> McpServer<S> {
             }
         }
     }
+}
+
+/// Returns `true` if a request is refused at the top of the stack.
+fn is_refused(context: &RequestContext<RoleServer>) -> bool {
+    Received::is_unreadable(&context.extensions) || protocol::has_odd_progress_token(&context.meta)
 }
 
 /// Returns `true` if a tool's schema marks an argument with `x-mcp-header`.

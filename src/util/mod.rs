@@ -16,6 +16,8 @@ pub(crate) mod deadline;
 #[cfg(any(feature = "auth-client", feature = "http-client"))]
 pub(crate) mod endpoint;
 pub(crate) mod glob;
+#[cfg(any(feature = "auth", feature = "http-server"))]
+pub(crate) mod http_body;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;

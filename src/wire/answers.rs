@@ -128,6 +128,11 @@ impl Expected {
         Self(Method::of(request))
     }
 
+    /// Returns the result type of a method's requests.
+    pub(crate) fn result_of(method: Method) -> Self {
+        Self(Some(method))
+    }
+
     pub(crate) fn method(self) -> Option<Method> {
         self.0
     }

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::members::Members;
+use super::{members::Members, partial};
 
 /// The way in which an element of a list is found after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ fn write(
         return Ok(());
     }
     match (read, now) {
+        _ if partial::is_replaced_stand_in(came, read, now) => {}
         (Value::Object(read), Value::Object(now)) => {
             if let Some(members) = Members::of(came) {
                 return write_object(out, &members, read, now, by);
@@ -135,13 +136,12 @@ fn write_array(
     now: &[Value],
     by: Elements,
 ) -> serde_json::Result<()> {
-    let mut origin = Origins::new(read, now, by);
     out.push(b'[');
-    for (index, value) in now.iter().enumerate() {
+    for (index, (value, origin)) in now.iter().zip(origins(read, now, by)).enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        match origin.of(index, value) {
+        match origin {
             Some(from) => write(out, came[from], &read[from], value, by)?,
             None => put(out, value)?,
         }
@@ -150,45 +150,58 @@ fn write_array(
     Ok(())
 }
 
-/// The elements of an array before a change, to find the one that each element after it was.
-struct Origins {
-    /// No element has moved.
-    in_place: bool,
-    /// The elements by their identity, in order.
-    by_identity: HashMap<String, VecDeque<usize>>,
-}
-
-impl Origins {
-    fn new(read: &[Value], now: &[Value], by: Elements) -> Self {
-        let in_place = read.len() == now.len()
-            && (by == Elements::InPlace
-                || read
-                    .iter()
-                    .zip(now)
-                    .all(|(a, b)| are_alike(a, b) || is_renamed(a, b)));
-        let mut by_identity = HashMap::<_, VecDeque<_>>::new();
-        if !in_place {
-            for (index, value) in read.iter().enumerate() {
-                by_identity
-                    .entry(identity(value))
-                    .or_default()
-                    .push_back(index);
+/// Returns for each element of an array after a change the index that it had before. Each index is
+/// there once at most. Takes time in proportion to the length of the elements.
+///
+/// An element is the one before with the same name, or without a name the one with the same value.
+/// In an array of the same length, an element that is new may also be the one of the same place
+/// that is gone, with a change.
+fn origins(read: &[Value], now: &[Value], by: Elements) -> Vec<Option<usize>> {
+    let is_same_length = read.len() == now.len();
+    if is_same_length && by == Elements::InPlace {
+        return (0..now.len()).map(Some).collect();
+    }
+    let mut origins = vec![None; now.len()];
+    let mut is_used = vec![false; read.len()];
+    if is_same_length {
+        for (index, (before, after)) in read.iter().zip(now).enumerate() {
+            if is_same(before, after) {
+                origins[index] = Some(index);
+                is_used[index] = true;
             }
         }
-        Self {
-            in_place,
-            by_identity,
+    }
+    let mut moved = HashMap::<_, VecDeque<_>>::new();
+    let unused = is_used.iter().enumerate().filter(|(_, used)| !**used);
+    for (index, _) in unused {
+        moved
+            .entry(identity(&read[index]))
+            .or_default()
+            .push_back(index);
+    }
+    if moved.is_empty() {
+        return origins;
+    }
+    let new = |origins: &[Option<usize>]| {
+        let new = origins.iter().enumerate().filter(|(_, it)| it.is_none());
+        new.map(|(index, _)| index).collect::<Vec<_>>()
+    };
+    for index in new(&origins) {
+        let same = moved.get_mut(&identity(&now[index]));
+        if let Some(from) = same.and_then(VecDeque::pop_front) {
+            origins[index] = Some(from);
+            is_used[from] = true;
         }
     }
-
-    /// Returns the index that an element had before.
-    fn of(&mut self, index: usize, value: &Value) -> Option<usize> {
-        if self.in_place {
-            return Some(index);
+    if is_same_length {
+        for index in new(&origins) {
+            let (before, after) = (&read[index], &now[index]);
+            if !is_used[index] && (is_changed(before, after) || is_renamed(before, after)) {
+                origins[index] = Some(index);
+            }
         }
-        let same = self.by_identity.get_mut(&identity(value));
-        same.and_then(VecDeque::pop_front)
     }
+    origins
 }
 
 /// The members that name an element among its siblings.
@@ -206,21 +219,34 @@ fn identity(value: &Value) -> String {
     }
 }
 
-/// Returns `true` if an element may be another one of the same place after a change.
-fn are_alike(before: &Value, after: &Value) -> bool {
-    name_of(before) == name_of(after) && before.get("type") == after.get("type")
+fn is_same(before: &Value, after: &Value) -> bool {
+    match (name_of(before), name_of(after)) {
+        (Some(before), Some(after)) => before == after,
+        (None, None) => before == after,
+        _ => false,
+    }
 }
 
-/// Returns `true` if an element has another name, and all else is the same.
+/// Returns `true` if an element without a name may be another one of the same place, changed.
+fn is_changed(before: &Value, after: &Value) -> bool {
+    name_of(before).is_none() && name_of(after).is_none() && before.get("type") == after.get("type")
+}
+
+/// Returns `true` if an element may be another one with another name: at least half of the other
+/// members are the same.
 fn is_renamed(before: &Value, after: &Value) -> bool {
     let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
         return false;
     };
-    let is_rest = |name: &str| !NAMES.contains(&name);
-    let rest = || before.iter().filter(|(name, _)| is_rest(name));
-    rest().next().is_some()
-        && rest().count() == after.keys().filter(|name| is_rest(name)).count()
-        && rest().all(|(name, value)| after.get(name) == Some(value))
+    let is_rest = |name: &&String| !NAMES.contains(&name.as_str());
+    let count = |members: &Map<String, Value>| members.keys().filter(is_rest).count();
+    let same = before
+        .iter()
+        .filter(|(name, value)| is_rest(name) && after.get(*name) == Some(*value));
+    let same = same.count();
+    before.get("type") == after.get("type")
+        && same > 0
+        && 2 * same >= count(before).max(count(after))
 }
 
 #[cfg(test)]
@@ -267,6 +293,36 @@ mod tests {
         let came = r#"[{"name":"a","secret":1}]"#;
         let now = applied(came, json!([{ "name": "a" }]), json!([{ "name": "b" }]));
         assert_eq!(now, r#"[{"name":"b"}]"#);
+    }
+
+    #[test]
+    fn an_element_with_another_name_and_most_of_the_rest_keeps_the_rest() {
+        let came = r#"[{"name":"a","inputSchema":{},"description":"d","_meta":{"u":"x"},"x":1},{"name":"b","inputSchema":{},"y":2}]"#;
+        let read = json!([
+            { "name": "a", "inputSchema": {}, "description": "d", "_meta": { "u": "x" } },
+            { "name": "b", "inputSchema": {} },
+        ]);
+        let now = json!([
+            { "name": "p_a", "inputSchema": {}, "description": "d", "_meta": { "u": "y" } },
+            { "name": "p_b", "inputSchema": {} },
+        ]);
+        assert_eq!(
+            applied(came, read, now),
+            r#"[{"name":"p_a","inputSchema":{},"description":"d","_meta":{"u":"y"},"x":1},{"name":"p_b","inputSchema":{},"y":2}]"#
+        );
+    }
+
+    #[test]
+    fn a_changed_stand_in_keeps_nothing_of_what_it_stood_for() {
+        let came = r#"[{"type":"new","secret":2},{"type":"new","secret":3}]"#;
+        let stand_in =
+            |n| json!({ "type": "text", "text": format!(r#"{{"type":"new","secret":{n}}}"#) });
+        let read = json!([stand_in(2), stand_in(3)]);
+        let now = json!([{ "type": "text", "text": "redacted" }, stand_in(3)]);
+        assert_eq!(
+            applied(came, read, now),
+            r#"[{"type":"text","text":"redacted"},{"type":"new","secret":3}]"#
+        );
     }
 
     #[test]

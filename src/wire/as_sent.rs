@@ -8,15 +8,26 @@ use rmcp::model::{
     ServerNotification, ServerRequest,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::apply::apply;
 
 /// The params of a message as they came, and as the type has them.
 #[derive(Clone, Debug)]
-struct AsSent {
+pub(crate) struct AsSent {
     came: Box<RawValue>,
     read: Value,
+}
+
+impl AsSent {
+    /// Returns the parts of a notification with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+        #[cfg(feature = "http-server")]
+        if let Some(received) = super::over_http::ReceivedOverHttp::of(extensions) {
+            return received.kept().cloned();
+        }
+        extensions.get::<Self>().cloned()
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -63,6 +74,11 @@ fn params_of<M: Serialize>(message: &M) -> Option<Value> {
     json.get_mut("params").map(Value::take)
 }
 
+/// Returns the params of a message that has none.
+fn none() -> Value {
+    Value::Object(Map::new())
+}
+
 /// Reads a message, and keeps the parts that its type has no place for.
 pub(crate) fn notification<M: Partial>(text: &[u8]) -> serde_json::Result<M> {
     let mut message: M = serde_json::from_slice(text)?;
@@ -78,7 +94,7 @@ pub(crate) fn keep<M: Partial>(message: &mut M, text: &[u8]) {
     let Ok(Params { params: Some(came) }) = serde_json::from_slice(text) else {
         return;
     };
-    let read = params_of(message).unwrap_or_default();
+    let read = params_of(message).unwrap_or_else(none);
     let is_whole = serde_json::from_str::<Value>(came.get()).is_ok_and(|came| came == read);
     if !is_whole && came.get().starts_with('{') {
         let came = came.to_owned();
@@ -94,7 +110,7 @@ pub(crate) fn with_kept_parts<M: Partial>(mut message: M) -> M {
     let Ok(json) = serde_json::to_value(&message) else {
         return message;
     };
-    let now = json.get("params").cloned().unwrap_or_default();
+    let now = json.get("params").cloned().unwrap_or_else(none);
     let params = apply(&came, &read, &now).and_then(|text| serde_json::from_slice(&text));
     match (json.get("method").and_then(Value::as_str), params) {
         (Some(method), Ok(params)) => {

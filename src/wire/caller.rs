@@ -1,32 +1,28 @@
 //! Messages of a caller, read strictly: the envelope first, then the params as the one type that
 //! the method has.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, OnceLock},
-};
+use std::{borrow::Cow, sync::Arc};
 
 use rmcp::model::{
     CancelledNotification, CancelledNotificationMethod, ClientJsonRpcMessage, ClientNotification,
-    ClientRequest, ClientResult, ConstString, CustomRequest, CustomResult, ErrorData, Extensions,
-    GetExtensions, GetMeta, InitializeRequest, JsonRpcError, JsonRpcMessage, RequestMetaObject,
+    ClientRequest, ConstString, CustomRequest, ErrorData, GetExtensions, GetMeta,
+    InitializeRequest, JsonRpcError, JsonRpcMessage, RequestId, RequestMetaObject,
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
 use super::{
-    as_sent, ids, lenient,
-    lossless::{Lossless, Reading, Source},
+    as_sent, caller_results, ids, lenient,
+    lossless::{Reading, Source},
     members::Members,
-    params::META,
+    params::{Beside, META},
+    received::Received,
+    strict,
 };
-use crate::{
-    protocol::{
-        Unreadable,
-        methods::{Capability, Method},
-    },
-    util::lock,
+use crate::protocol::{
+    Unreadable,
+    methods::{Capability, Method},
 };
 
 /// A message of a caller, read from its text.
@@ -35,21 +31,6 @@ pub(crate) enum FromCaller {
     Message(Box<ClientJsonRpcMessage>),
     /// A message that is answered with an error, and goes no further.
     Refused(JsonRpcError),
-}
-
-/// The reading of a request, in its extensions.
-#[derive(Clone, Debug)]
-pub(crate) struct Received(Arc<ReceivedRequest>);
-
-/// A request as this crate's transport received it, and the text of its answer.
-#[derive(Debug)]
-pub(crate) struct ReceivedRequest {
-    method: String,
-    /// The request, if rmcp has read it by itself.
-    request: Mutex<Option<Box<ClientRequest>>>,
-    source: Option<Source>,
-    unreadable: Option<Arc<Unreadable>>,
-    answer: OnceLock<Bytes>,
 }
 
 /// The members of a message.
@@ -81,19 +62,19 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 ///
 /// # Errors
 ///
-/// Fails if the text is not JSON, or not an object with the members of a message.
+/// Fails if the text is not JSON, or if a notification or an answer cannot be read.
 pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
-    let envelope: Envelope<'_> = serde_json::from_slice(text)?;
-    let refuse = |member: &str, expected: &str| {
-        let why = format!("the message cannot be read: {member}: expected {expected}");
-        let id = envelope.id.and_then(ids::read);
-        let error = ErrorData::invalid_request(why, None);
-        Ok(FromCaller::Refused(JsonRpcError::new(id, error)))
+    // serde reads an array as the members of a structure, too.
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    let envelope: Envelope<'_> = match serde_json::from_slice(text) {
+        Ok(envelope) if is_object => envelope,
+        _ => return refuse_members(text),
     };
-    if envelope
-        .jsonrpc
-        .is_none_or(|version| version.get() != r#""2.0""#)
-    {
+    let refuse = |member: &str, expected: &str| {
+        let id = envelope.id.and_then(ids::read);
+        refused(id, &format!("{member}: expected {expected}"))
+    };
+    if !envelope.jsonrpc.is_some_and(is_version) {
         return refuse("jsonrpc", r#""2.0""#);
     }
     let Some(method) = envelope.method else {
@@ -104,17 +85,63 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     };
     let params = envelope.params.filter(|params| params.get() != "null");
     let Some(id) = envelope.id else {
-        return Ok(message(JsonRpcMessage::notification(notification(
-            text, &method, params,
-        )?)));
+        let read = notification(text, &method, params).map_err(misfit)?;
+        return Ok(message(JsonRpcMessage::notification(read)));
     };
     let Some(id) = ids::read(id) else {
         return refuse("id", "a string or a number");
     };
-    let (request, received) = request(text, method.into_owned(), params);
-    let (mut request, received) = received.for_rmcp(request);
+    let (mut request, received) = request(text, method.into_owned(), params);
+    if let Some(unreadable) = received.unreadable()
+        && received.request().method() == Method::Initialize.name()
+    {
+        // A session that has not begun has no stack to record it.
+        let error = unreadable.answer(Ok(())).into();
+        return Ok(FromCaller::Refused(JsonRpcError::new(Some(id), error)));
+    }
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
+}
+
+fn is_version(version: &RawValue) -> bool {
+    let is_same = |version: Cow<'_, str>| version == "2.0";
+    version.get() == r#""2.0""# || serde_json::from_str(version.get()).is_ok_and(is_same)
+}
+
+fn refused(id: Option<RequestId>, why: &str) -> serde_json::Result<FromCaller> {
+    let error = ErrorData::invalid_request(format!("the message cannot be read: {why}"), None);
+    Ok(FromCaller::Refused(JsonRpcError::new(id, error)))
+}
+
+/// Refuses JSON that does not have the members of a message, each once.
+fn refuse_members(text: &[u8]) -> serde_json::Result<FromCaller> {
+    serde_json::from_slice::<IgnoredAny>(text)?;
+    match text.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(b'[') => return refused(None, "it is a batch: send each message by itself"),
+        _ => return refused(None, "expected an object"),
+    }
+    let Members(members) = serde_json::from_slice(text)?;
+    let given = |name| {
+        let given = members.iter().filter(move |(other, _)| other == name);
+        given.map(|(_, value)| *value)
+    };
+    let mut ids: Vec<_> = given("id").map(ids::read).collect();
+    ids.dedup();
+    let id = match ids.as_slice() {
+        [id] => id.clone(),
+        _ => None,
+    };
+    let names = ["jsonrpc", "id", "method", "params", "result", "error"];
+    match names.iter().find(|name| given(name).count() > 1) {
+        Some(name) => refused(id, &format!("{name}: it is given twice")),
+        None => refused(id, "expected an object"),
+    }
+}
+
+/// Makes the misfit of a part an error of a whole message, which is JSON.
+fn misfit(error: serde_json::Error) -> serde_json::Error {
+    serde::de::Error::custom(error)
 }
 
 fn message(message: ClientJsonRpcMessage) -> FromCaller {
@@ -133,25 +160,17 @@ fn answer(
                 return refuse("id", "a string or a number");
             };
             Ok(message(JsonRpcMessage::response(
-                client_result(result)?,
+                caller_results::read(result).map_err(misfit)?,
                 id,
             )))
         }
         (None, Some(error)) => {
-            let error = serde_json::from_str(error.get())?;
+            let error = serde_json::from_str(error.get()).map_err(misfit)?;
             Ok(message(JsonRpcMessage::error(error, id)))
         }
         (Some(_), Some(_)) => refuse("result", "no `error` beside it"),
         (None, None) => refuse("method", "a string"),
     }
-}
-
-/// Reads the result of a caller. It is custom if its type has no place for a part of it.
-pub(crate) fn client_result(result: &RawValue) -> serde_json::Result<ClientResult> {
-    let json: Value = serde_json::from_str(result.get())?;
-    let typed = ClientResult::deserialize(&json).ok();
-    let whole = typed.filter(|typed| serde_json::to_value(typed).is_ok_and(|typed| typed == json));
-    Ok(whole.unwrap_or(ClientResult::CustomResult(CustomResult(json))))
 }
 
 /// Reads a notification of a caller.
@@ -181,13 +200,18 @@ pub(crate) fn request(
     params: Option<&RawValue>,
 ) -> (ClientRequest, Received) {
     let known = Method::named(&method);
-    let mut meta = None;
+    let mut beside = Beside::default();
     let read = match known {
-        Some(known) => typed(known, params, &mut meta),
-        None => custom(&method, params, &mut meta),
+        Some(known) => typed(known, params, &mut beside),
+        None => custom(&method, params, &mut beside.meta),
     };
+    let Beside { meta, has_more } = beside;
+    let read = read.and_then(|request| match params.and_then(strict::ambiguity) {
+        Some((path, why)) => Err(unreadable_member(&method, params, &path, &why)),
+        None => Ok(request),
+    });
     let read = read.and_then(|mut request| {
-        let unreadable = |why: String| unreadable_meta(&method, params, &why);
+        let unreadable = |why: String| unreadable_member(&method, params, "params._meta", &why);
         *request.get_meta_mut() = meta_in(meta).map_err(unreadable)?;
         Ok(request)
     });
@@ -201,16 +225,14 @@ pub(crate) fn request(
     };
     let source = params.filter(|_| unreadable.is_none()).map(|params| {
         let params = text.slice_ref(params.get().as_bytes());
-        Source::new(params, Reading::Params(known))
+        Source::new(params, Reading::Params(known)).with_more(has_more)
     });
-    let received = ReceivedRequest {
-        method,
-        request: Mutex::default(),
-        source,
-        unreadable,
-        answer: OnceLock::new(),
-    };
-    (request, Received(Arc::new(received)))
+    let is_plain = params.is_none_or(is_object) && meta.is_none_or(is_object);
+    (request, Received::new(method, source, unreadable, is_plain))
+}
+
+fn is_object(json: &RawValue) -> bool {
+    json.get().starts_with('{')
 }
 
 type Read<T> = Result<T, Box<Unreadable>>;
@@ -218,11 +240,11 @@ type Read<T> = Result<T, Box<Unreadable>>;
 fn typed<'a>(
     method: Method,
     params: Option<&'a RawValue>,
-    meta: &mut Option<&'a RawValue>,
+    beside: &mut Beside<'a>,
 ) -> Read<ClientRequest> {
-    let misfit = |meta: &mut Option<&'a RawValue>, error: &serde_json::Error| {
+    let misfit = |beside: &mut Beside<'a>, error: &serde_json::Error| {
         let json = params.map(|params| serde_json::from_str::<Value>(params.get()));
-        *meta = params
+        beside.meta = params
             .and_then(Members::of)
             .and_then(|members| members.get(META));
         Box::new(match json.transpose() {
@@ -231,12 +253,12 @@ fn typed<'a>(
         })
     };
     let text = params.map_or("{}", RawValue::get);
-    match method.read_params(text, meta) {
+    match method.read_params(text, beside) {
         Ok(request) => Ok(request),
         Err(_) if method == Method::Initialize && params.is_some() => {
-            initialize(text).map_err(|error| misfit(meta, &error))
+            initialize(text).map_err(|error| misfit(beside, &error))
         }
-        Err(error) => Err(misfit(meta, &error)),
+        Err(error) => Err(misfit(beside, &error)),
     }
 }
 
@@ -277,7 +299,12 @@ fn custom_params<'a>(
     Ok(json)
 }
 
-fn unreadable_meta(method: &str, params: Option<&RawValue>, why: &str) -> Box<Unreadable> {
+fn unreadable_member(
+    method: &str,
+    params: Option<&RawValue>,
+    path: &str,
+    why: &str,
+) -> Box<Unreadable> {
     let json = params.and_then(|params| serde_json::from_str::<Value>(params.get()).ok());
     let known = Method::named(method);
     let target = known
@@ -286,7 +313,7 @@ fn unreadable_meta(method: &str, params: Option<&RawValue>, why: &str) -> Box<Un
     Box::new(Unreadable::new(
         method,
         target.map(str::to_owned),
-        "params._meta",
+        path,
         why,
     ))
 }
@@ -304,6 +331,27 @@ fn meta_in(meta: Option<&RawValue>) -> Result<RequestMetaObject, String> {
         })
 }
 
+/// Returns `true` if rmcp refuses a request that the stack may serve: it serves requests about tasks
+/// to callers of 2026-07-28 alone.
+pub(super) fn is_refused_by_rmcp(request: &ClientRequest) -> bool {
+    let row = Method::of(request).map(Method::row);
+    row.is_some_and(|row| row.capability == Some(Capability::Tasks))
+        && request.get_meta().protocol_version().is_none()
+}
+
+/// Puts a request that rmcp serves in the place of one that it would refuse.
+pub(crate) fn replace_refused(request: &mut ClientRequest) {
+    if !is_refused_by_rmcp(request) {
+        return;
+    }
+    if let Some(received) = request.extensions_mut().remove::<Received>() {
+        let mut bare: ClientRequest = CustomRequest::new(request.method(), None).into();
+        *bare.get_meta_mut() = std::mem::take(request.get_meta_mut());
+        received.set_request(std::mem::replace(request, bare));
+        request.extensions_mut().insert(received);
+    }
+}
+
 /// Returns the params of a typed request, as JSON.
 pub(super) fn params_of(request: &ClientRequest) -> Option<Value> {
     let mut json = serde_json::to_value(request).ok()?;
@@ -313,118 +361,10 @@ pub(super) fn params_of(request: &ClientRequest) -> Option<Value> {
 /// Returns the params of a text as their type has them.
 pub(super) fn params_as_read(method: Option<Method>, text: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut meta = None;
+    let mut beside = Beside::default();
     match method {
         Some(Method::Initialize) => params_of(&initialize(text).ok()?),
-        Some(method) => params_of(&method.read_params(text, &mut meta).ok()?),
-        None => custom_params(serde_json::from_str(text).ok()?, &mut meta).ok(),
+        Some(method) => params_of(&method.read_params(text, &mut beside).ok()?),
+        None => custom_params(serde_json::from_str(text).ok()?, &mut beside.meta).ok(),
     }
-}
-
-/// The reading of an HTTP body, in the extensions of the HTTP request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ReceivedOverHttp(Arc<OnceLock<Received>>);
-
-impl ReceivedOverHttp {
-    /// Sets the reading. A body holds one request.
-    pub(crate) fn set(&self, received: Received) {
-        let _ = self.0.set(received);
-    }
-
-    pub(crate) fn get(&self) -> Option<&Received> {
-        self.0.get()
-    }
-}
-
-impl Received {
-    /// Takes the reading out of a request's extensions.
-    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
-        let own = extensions.remove::<Self>();
-        own.or_else(|| {
-            let http = extensions.get::<http::request::Parts>()?;
-            http.extensions.get::<ReceivedOverHttp>()?.get().cloned()
-        })
-    }
-
-    /// Returns the request that rmcp is to serve, in place of one that it would refuse: rmcp serves
-    /// requests about tasks to callers of 2026-07-28 alone.
-    fn for_rmcp(self, mut request: ClientRequest) -> (ClientRequest, Self) {
-        let is_about_task = Method::of(&request)
-            .is_some_and(|method| method.row().capability == Some(Capability::Tasks));
-        if !is_about_task || request.get_meta().protocol_version().is_some() {
-            return (request, self);
-        }
-        let mut bare: ClientRequest = CustomRequest::new(self.0.method.clone(), None).into();
-        *bare.get_meta_mut() = std::mem::take(request.get_meta_mut());
-        (bare, self.with_request(request))
-    }
-
-    /// Returns `true` if rmcp serves another request in place of this one.
-    fn is_replaced(&self) -> bool {
-        lock(&self.0.request).is_some()
-    }
-
-    /// Returns this reading with the request itself, for a transport that gives rmcp another text.
-    pub(crate) fn with_request(self, request: ClientRequest) -> Self {
-        *lock(&self.0.request) = Some(Box::new(request));
-        self
-    }
-
-    pub(crate) fn request(&self) -> &Arc<ReceivedRequest> {
-        &self.0
-    }
-
-    /// Returns the request that was received in the place of `message`, which rmcp has read.
-    pub(crate) fn in_place_of(&self, message: ClientRequest) -> Lossless<ClientRequest> {
-        let is_same = message.method() == self.0.method;
-        let own = lock(&self.0.request).take().filter(|_| is_same);
-        let message = own.map_or(message, |own| *own);
-        Lossless::from_source(message, self.0.source.clone().filter(|_| is_same))
-    }
-
-    /// Returns the reason why the request cannot be read, if it cannot.
-    pub(crate) fn unreadable(&self) -> Option<&Arc<Unreadable>> {
-        self.0.unreadable.as_ref()
-    }
-
-    /// Sets the text of the answer's result, which the transport writes in place of rmcp's.
-    pub(crate) fn set_answer(&self, result: Bytes) {
-        // A request has one answer.
-        let _ = self.0.answer.set(result);
-    }
-}
-
-impl ReceivedRequest {
-    /// Returns the text of the answer's result, if the stack has set it.
-    pub(crate) fn answer(&self) -> Option<&Bytes> {
-        self.answer.get()
-    }
-}
-
-/// Reads the body of an HTTP request. Returns the body that rmcp is to read in its place, if rmcp
-/// would not read it as the same request.
-pub(crate) fn body_for_rmcp(body: &Bytes, over_http: &ReceivedOverHttp) -> Option<Bytes> {
-    let FromCaller::Message(message) = read(body).ok()? else {
-        return None;
-    };
-    let JsonRpcMessage::Request(mut message) = *message else {
-        return None;
-    };
-    let received = message.request.extensions_mut().remove::<Received>()?;
-    let is_replaced = received.is_replaced();
-    let body = match received.unreadable() {
-        reason if reason.is_some() || is_replaced => {
-            let params = Map::new();
-            let mut request = CustomRequest::new(message.request.method(), Some(params.into()));
-            *request.get_meta_mut() = message.request.get_meta().clone();
-            let message = ClientJsonRpcMessage::request(request.into(), message.id);
-            serde_json::to_vec(&message).ok().map(Bytes::from)
-        }
-        _ => None,
-    };
-    over_http.set(match is_replaced {
-        true => received,
-        false => received.with_request(message.request),
-    });
-    body
 }

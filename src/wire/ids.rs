@@ -24,8 +24,8 @@ pub(crate) fn read(id: &RawValue) -> Option<RequestId> {
             })
         }
         b'-' | b'0'..=b'9' => Some(match text.parse() {
-            Ok(number) => NumberOrString::Number(number),
-            Err(_) => marked(),
+            Ok(number) if number != 0 || text == "0" => NumberOrString::Number(number),
+            _ => marked(),
         }),
         _ => None,
     }
@@ -55,6 +55,8 @@ mod tests {
     fn every_string_and_number_comes_back_as_it_was() {
         for text in [
             "7",
+            "0",
+            "-0",
             "-1",
             "1.5",
             "5.0",

@@ -67,6 +67,7 @@ pub struct Lossless<T> {
 pub(crate) struct Source {
     text: Bytes,
     reading: Reading,
+    has_more: bool,
 }
 
 /// The way in which a text was read. A second reading gives the value before any change.
@@ -84,7 +85,17 @@ impl Source {
             true => Bytes::copy_from_slice(&text),
             false => text,
         };
-        Self { text, reading }
+        Self {
+            text,
+            reading,
+            has_more: false,
+        }
+    }
+
+    /// Sets whether the text has members that the type does not have.
+    pub(crate) fn with_more(mut self, has_more: bool) -> Self {
+        self.has_more = has_more;
+        self
     }
 
     pub(crate) fn text(&self) -> &Bytes {
@@ -99,7 +110,7 @@ impl Source {
     pub(crate) fn with_text(&self, text: Bytes) -> Self {
         Self {
             text,
-            reading: self.reading,
+            ..self.clone()
         }
     }
 
@@ -144,6 +155,29 @@ impl<T> Lossless<T> {
         self.is_changed = false;
     }
 
+    /// Makes the text a copy, which keeps no larger buffer alive.
+    pub(crate) fn copy_text(&mut self) {
+        if let Some(source) = &mut self.source
+            && source.text.len() > COPIED
+        {
+            source.text = Bytes::copy_from_slice(&source.text);
+        }
+    }
+
+    /// Replaces the text by that of the typed value as it is now.
+    pub(crate) fn set_text(&mut self, text: Bytes) {
+        if let Some(source) = &mut self.source {
+            source.text = text;
+            self.is_changed = false;
+        }
+    }
+
+    /// Returns the text, if it is that of the typed value as it is now.
+    pub(super) fn unchanged_text(&self) -> Option<&Bytes> {
+        let source = self.source.as_ref().filter(|_| !self.is_changed);
+        source.map(|source| &source.text)
+    }
+
     pub(crate) fn is_changed(&self) -> bool {
         self.is_changed
     }
@@ -179,12 +213,10 @@ impl Lossless<ServerResult> {
     /// Makes the text that the result leaves as its source, so that later changes start from it.
     pub(crate) fn apply_changes(&mut self) {
         if self.is_changed {
-            let text = self.text();
-            let source = self.source.take();
-            self.source = source
-                .zip(text)
-                .map(|(source, text)| source.with_text(text));
-            self.is_changed = false;
+            match self.text() {
+                Some(text) => self.set_text(text),
+                None => self.set_source(None),
+            }
         }
     }
 }
@@ -251,6 +283,12 @@ impl Source {
 }
 
 impl Lossless<ClientRequest> {
+    /// Returns `true` if the params have members that their type does not have. The answer may
+    /// depend on them.
+    pub(crate) fn has_more(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.has_more)
+    }
+
     /// Sets the name or the URI of the request's target, in the typed value and in the text.
     pub(crate) fn set_target(&mut self, name: &str) {
         match methods::target(&self.value) {

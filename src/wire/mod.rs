@@ -8,10 +8,14 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
-//! | `caller.rs`, `params.rs` | messages of a caller |
+//! | `edit.rs` | changes that are applied to a text at once |
+//! | `caller.rs`, `params.rs`, `strict.rs` | messages of a caller |
+//! | `caller_results.rs` | results of a caller, in answer to a server |
+//! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
 //! | `answers.rs`, `partial.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
 //! | `write.rs`, `shape.rs` | messages as text; results in the shape of the caller's era |
+//! | `written.rs` | answers in the text that rmcp wrote |
 //! | `ids.rs` | ids that rmcp's type cannot hold |
 //! | `members.rs` | the members of an object as text |
 
@@ -25,20 +29,31 @@ pub(crate) mod answers;
 mod apply;
 pub(crate) mod as_sent;
 pub(crate) mod caller;
+pub(crate) mod caller_results;
+mod edit;
 pub(crate) mod ids;
 mod lenient;
 mod lossless;
 mod members;
 mod numbers;
+#[cfg(feature = "http-server")]
+pub(crate) mod over_http;
 mod params;
 mod partial;
+pub(crate) mod received;
 mod shape;
+mod strict;
 mod write;
+mod written;
 
 pub(crate) use apply::{Elements, apply_to};
+pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::{Members, with_members};
-pub(crate) use params::WithoutMeta;
+pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
 pub(crate) use write::{ParamsText, to_caller, to_server};
+#[cfg(feature = "http-server")]
+pub(crate) use written::WrittenAnswer;
+pub(crate) use written::put_on_line;

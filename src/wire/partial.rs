@@ -6,9 +6,9 @@
 
 use rmcp::model::{ContentBlock, PromptMessage, ResourceContents};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
-use super::lenient;
+use super::{lenient, numbers};
 use crate::protocol::methods::{Method, WithResult};
 
 /// Members of an element that it can be read without.
@@ -53,11 +53,11 @@ fn message(message: &mut Value) {
     if fits::<PromptMessage>(message) {
         return;
     }
+    let text = message.to_string();
     if let Some(content) = message.get_mut("content") {
         block(content);
     }
     if !fits::<PromptMessage>(message) {
-        let text = message.to_string();
         *message = json!({ "role": "user", "content": { "type": "text", "text": text } });
     }
 }
@@ -67,6 +67,21 @@ fn contents(contents: &mut Value) {
         let uri = contents.get("uri").and_then(Value::as_str);
         *contents = json!({ "uri": uri.unwrap_or_default(), "text": contents.to_string() });
     }
+}
+
+/// Returns `true` if `read` stands for an element that cannot be read, and `now` says something
+/// else. The text of a stand-in is the element's JSON.
+pub(super) fn is_replaced_stand_in(came: &RawValue, read: &Value, now: &Value) -> bool {
+    fn text(value: &Value) -> Option<&str> {
+        let content = || value.get("content")?.get("text");
+        value.get("text").or_else(content)?.as_str()
+    }
+    let Some(stands_for) = text(read).filter(|text| text.starts_with('{')) else {
+        return false;
+    };
+    text(now) != Some(stands_for)
+        && serde_json::from_str::<Value>(&numbers::within_range(came.get()))
+            .is_ok_and(|came| came.to_string() == stands_for)
 }
 
 fn fits<T: DeserializeOwned>(value: &Value) -> bool {

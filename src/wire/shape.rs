@@ -11,8 +11,6 @@ use super::{
 use crate::{caller::Era, protocol::results};
 
 const RESULT_TYPE: &str = "resultType";
-const TTL: &str = "ttlMs";
-const SCOPE: &str = "cacheScope";
 
 /// Returns the text of a result for a caller of this era. Returns `None` if the result came from no
 /// text.
@@ -105,8 +103,8 @@ fn with_missing_members(text: Bytes, result: &mut ServerResult, known: bool) -> 
     let mut missing = String::new();
     for (name, wanted, value) in [
         (RESULT_TYPE, true, r#""complete""#),
-        (TTL, wants_hints, "0"),
-        (SCOPE, wants_hints, r#""private""#),
+        (results::TTL, wants_hints, "0"),
+        (results::CACHE_SCOPE, wants_hints, r#""private""#),
     ] {
         if wanted && members.get(name).is_none() {
             missing.push_str(&format!(r#","{name}":{value}"#));

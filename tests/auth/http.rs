@@ -771,16 +771,27 @@ async fn headers_that_say_something_else_than_the_body_are_refused() {
 #[tokio::test]
 async fn a_body_that_says_two_things_is_refused() {
     let server = Server::revealing().await;
-    for body in [
-        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call","params":{"name":"echo"}}"#,
-        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","name":"echo"}}"#,
-        r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
-        r#"[{"method":"tools/call","params":{"name":"add"},"params":{"name":"echo"}}]"#,
-        "7",
+    for (body, code) in [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call","params":{"name":"echo"}}"#,
+            -32600,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","name":"echo"}}"#,
+            -32602,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","Name":"echo"}}"#,
+            -32602,
+        ),
+        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, -32600),
+        (r#"{"jsonrpc":"2.0","id":true,"method":"ping"}"#, -32600),
+        ("7", -32600),
+        ("[]", -32600),
     ] {
         let reply = server.send(text(body).token("bob")).await;
         assert_eq!(reply.status, 400, "{body}: {reply:?}");
-        assert_eq!(reply.json()["error"]["code"], -32600);
+        assert_eq!(reply.json()["error"]["code"], code, "{body}");
     }
     for body in ["{", "hello", "", "\u{0}"] {
         let reply = server
@@ -796,22 +807,21 @@ async fn a_body_that_says_two_things_is_refused() {
 }
 
 #[tokio::test]
-async fn a_batch_is_told_all_that_its_messages_lack() {
+async fn a_batch_is_refused_whatever_its_messages_lack() {
     let server = Server::revealing().await;
-    let level = json!({ "jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": { "level": "info" } });
-    let batch = json!([call("add"), call("echo"), level]);
-    let reply = server.send(post(&batch).token("bob")).await;
-    assert_eq!(reply.status, 403, "{reply:?}");
-    assert!(
-        reply
-            .challenge()
-            .contains(r#"scope="calls deep deeper log""#),
-        "{reply:?}"
-    );
-    let mirrored = post(&json!([call("add")]))
-        .token("bob")
-        .header("Mcp-Method", "tools/call");
-    assert_eq!(server.send(mirrored).await.status, 400);
+    let batch = json!([call("add"), call("echo")]);
+    let mirrored = post(&batch).header("Mcp-Method", "tools/call");
+    for batch in [post(&batch), mirrored] {
+        let reply = server.send(batch.token("bob")).await;
+        assert_eq!(reply.status, 400, "{reply:?}");
+        let error = &reply.json()["error"];
+        assert_eq!(error["code"], -32600, "{error}");
+        assert!(
+            error["message"].as_str().unwrap().contains("batch"),
+            "{error}"
+        );
+    }
+    assert!(server.beneath.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

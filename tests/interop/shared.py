@@ -131,7 +131,7 @@ async def main(command: str, scratch: Path, server: str, suite: str) -> bool:
                     await same(one, two, "Asia/Tokyo")
                     kept = await now(one, "Asia/Tokyo")
                     for number, key in enumerate(redis.keys("rmcp-layers:a:*")):
-                        value = [b"something else", b"rlc1" + os.urandom(200), b"rlc1"][number % 3]
+                        value = [b"something else", b"rlc2" + os.urandom(200), b"rlc2"][number % 3]
                         redis.ask("SET", key, stdin=value)
                     async with connected(start("three"), "legacy") as three:
                         await different(three, kept, "Asia/Tokyo")

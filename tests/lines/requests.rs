@@ -97,9 +97,19 @@ async fn a_clients_unreadable_lines_are_answered_and_do_not_end_the_session() {
             .contains("65536 bytes"),
         "{answer}"
     );
-    // Nobody waits for an answer to a notification, or to a blank line.
+    // The part that is missing may be an id.
+    let answer = client
+        .ask(r#"{"jsonrpc":"2.0","method":"notifications/x","#)
+        .await;
+    assert_eq!(
+        (&answer["error"]["code"], answer.get("id")),
+        (&json!(-32700), None)
+    );
+    // A notification has no answer, and a blank line has none.
     client
-        .send(r#"{"jsonrpc":"2.0","method":"notifications/x","#)
+        .send(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{"a":"{long}"}}}}"#
+        ))
         .await;
     client.send("").await;
     let answer = client

@@ -16,19 +16,34 @@ use crate::{
     peers::{LEGACY, Road, Server},
 };
 
-struct Door(std::net::SocketAddr);
+pub struct Door(std::net::SocketAddr);
 
 impl Door {
-    async fn to(stack: impl Stack + Sync) -> Self {
+    pub async fn to(stack: impl Stack + Sync) -> Self {
+        let config = StreamableHttpServerConfig::default();
+        Self::with(stack, config, LenientHttpLayer::new()).await
+    }
+
+    /// A door that answers callers of the current revision with JSON.
+    pub async fn json(stack: impl Stack + Sync) -> Self {
+        let config = StreamableHttpServerConfig::default().with_json_response(true);
+        Self::with(stack, config, LenientHttpLayer::new()).await
+    }
+
+    pub async fn with(
+        stack: impl Stack + Sync,
+        config: StreamableHttpServerConfig,
+        layer: LenientHttpLayer,
+    ) -> Self {
         let server = McpServer::new(stack);
         let service = StreamableHttpService::new(
             move || Ok::<_, io::Error>(server.clone()),
             Arc::new(LocalSessionManager::default()),
-            StreamableHttpServerConfig::default(),
+            config,
         );
         let router = axum::Router::new()
             .route_service("/mcp", service)
-            .layer(LenientHttpLayer::new());
+            .layer(layer);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let listener = listener.tap_io(|tcp| tcp.set_nodelay(true).unwrap());
@@ -37,20 +52,62 @@ impl Door {
     }
 
     /// Posts a body, a few bytes at a time, and returns the response as it comes.
-    async fn post(&self, body: &[u8], session: Option<&str>) -> String {
+    pub async fn post(&self, body: &[u8], session: Option<&str>) -> String {
         let session = session.map_or(String::new(), |id| format!("mcp-session-id: {id}\r\n"));
+        self.post_with(body, &session).await
+    }
+
+    /// Posts a request of the current revision.
+    pub async fn post_modern(&self, body: &str, method: &str, name: &str) -> String {
+        let headers = format!(
+            "mcp-protocol-version: 2026-07-28\r\nmcp-method: {method}\r\nmcp-name: {name}\r\n"
+        );
+        self.post_with(body.as_bytes(), &headers).await
+    }
+
+    async fn post_with(&self, body: &[u8], headers: &str) -> String {
+        let mut tcp = self.begin(body, headers).await;
+        let mut response = Vec::new();
+        soon("a response", tcp.read_to_end(&mut response))
+            .await
+            .unwrap();
+        String::from_utf8(response).unwrap()
+    }
+
+    /// Posts a body, and returns the connection that the response comes on.
+    pub async fn begin(&self, body: &[u8], headers: &str) -> tokio::net::TcpStream {
         let head = format!(
             "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n\
-             content-type: application/json\r\nconnection: close\r\n{session}content-length: {}\r\n\r\n",
+             content-type: application/json\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         let mut tcp = tokio::net::TcpStream::connect(self.0).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         tcp.write_all(head.as_bytes()).await.unwrap();
-        for piece in body.chunks(7) {
-            tcp.write_all(piece).await.unwrap();
+        for piece in body.chunks(7.max(body.len() / 100)) {
+            // A body that is too long is not read to its end.
+            if tcp.write_all(piece).await.is_err() {
+                break;
+            }
             tokio::task::yield_now().await;
         }
+        tcp
+    }
+
+    /// Posts a body in pieces, without a length.
+    pub async fn post_chunked(&self, body: &[u8]) -> String {
+        let mut text = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n\
+            accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n\
+            connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec();
+        for piece in body.chunks(100) {
+            text.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            text.extend_from_slice(piece);
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"0\r\n\r\n");
+        let mut tcp = tokio::net::TcpStream::connect(self.0).await.unwrap();
+        tcp.write_all(&text).await.unwrap();
         let mut response = Vec::new();
         soon("a response", tcp.read_to_end(&mut response))
             .await
@@ -59,19 +116,29 @@ impl Door {
     }
 
     /// Opens the session's own stream.
-    async fn listen(&self, session: &str) -> tokio::net::TcpStream {
+    pub async fn listen(&self, session: &str) -> tokio::net::TcpStream {
+        self.listen_from(session, "").await
+    }
+
+    /// Opens a stream with these headers more.
+    pub async fn listen_from(&self, session: &str, headers: &str) -> tokio::net::TcpStream {
         let head = format!(
             "GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\
-             mcp-session-id: {session}\r\n\r\n"
+             mcp-session-id: {session}\r\n{headers}\r\n"
         );
         let mut tcp = tokio::net::TcpStream::connect(self.0).await.unwrap();
         tcp.write_all(head.as_bytes()).await.unwrap();
         tcp
     }
 
-    async fn session(&self) -> String {
+    pub async fn session(&self) -> String {
+        self.session_with("{}").await
+    }
+
+    /// Opens a session of a client with these capabilities.
+    pub async fn session_with(&self, capabilities: &str) -> String {
         let initialize = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{{"name":"raw","version":"0"}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{{"name":"raw","version":"0"}}}}}}"#
         );
         let response = self.post(initialize.as_bytes(), None).await;
         let id = response

@@ -209,6 +209,13 @@ impl Server {
     }
 }
 
+#[derive(Default, serde::Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    id: Value,
+    method: Option<serde::de::IgnoredAny>,
+}
+
 /// A caller over lines.
 pub struct Caller {
     lines: tokio::io::Lines<BufReader<ReadHalf<DuplexStream>>>,
@@ -257,16 +264,20 @@ impl Caller {
     pub async fn legacy_with(stack: impl Stack, capabilities: &str) -> Self {
         let mut caller = Self::modern(stack);
         caller.meta = "";
+        caller.initialize_with(capabilities).await;
+        caller
+    }
+
+    /// Begins a session of an older revision.
+    pub async fn initialize_with(&mut self, capabilities: &str) {
         let params = format!(
             r#"{{"protocolVersion":"{LEGACY}","capabilities":{capabilities},"clientInfo":{{"name":"raw","version":"0"}}}}"#
         );
         let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
-        caller.write(&text).await;
-        caller.answer(0).await;
-        caller
-            .write(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
+        self.write(&text).await;
+        self.answer(0).await;
+        self.write(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)
             .await;
-        caller
     }
 
     /// Writes a line as it is.
@@ -310,8 +321,9 @@ impl Caller {
     async fn answer(&mut self, id: u64) -> String {
         loop {
             let line = self.line().await;
-            let message: Value = serde_json::from_str(&line).unwrap();
-            if message["id"] == id && message.get("method").is_none() {
+            // An id, and other members, may have numbers that a value cannot hold.
+            let message: Envelope = serde_json::from_str(&line).unwrap_or_default();
+            if message.id == id && message.method.is_none() {
                 return line;
             }
         }

@@ -215,6 +215,20 @@ async fn a_request_that_belongs_to_a_task_names_it_by_its_own_id_to_the_member()
 }
 
 #[tokio::test]
+async fn a_notification_that_belongs_to_a_task_reaches_its_member_alone() {
+    let (gateway, [mut seen, _]) = gateway().await;
+    let mut caller = Caller::legacy(gateway).await;
+    let id = begun(&mut caller, "a__t").await;
+    caller
+        .write(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/acme","params":{{"x":1.0,"_meta":{{"{RELATED}":{{"taskId":"{id}"}}}}}}}}"#
+        ))
+        .await;
+    let sent = json_of(&seen.next("notifications/acme").await);
+    assert_eq!(sent["params"]["_meta"][RELATED]["taskId"], "a-1", "{sent}");
+}
+
+#[tokio::test]
 async fn the_tasks_of_all_members_are_one_list() {
     let (gateway, _seen) = gateway().await;
     let mut caller = Caller::legacy(gateway).await;

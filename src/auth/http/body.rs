@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either, Full};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, timeout};
+
+use crate::util::http_body::{BodyBuffer, TooLong};
 
 /// The body that is passed to the inner service: the original one, or the bytes read from it.
 pub type PassedBody<B> = Either<Full<Bytes>, B>;
@@ -30,27 +32,14 @@ where
         return Err(Unread::TooLarge);
     }
     let mut body = std::pin::pin!(body);
-    let mut first: Option<Bytes> = None;
-    let mut all = BytesMut::new();
+    let mut buffer = BodyBuffer::default();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
-            continue;
-        };
-        let so_far = first.as_ref().map_or(all.len(), Bytes::len);
-        if data.len() > max.saturating_sub(so_far) {
-            return Err(Unread::TooLarge);
-        }
-        match (first.take(), all.is_empty()) {
-            // Most bodies come in one piece, which is passed on without a copy.
-            (None, true) => first = Some(data),
-            (Some(before), _) => {
-                all.extend_from_slice(&before);
-                all.extend_from_slice(&data);
-            }
-            (None, false) => all.extend_from_slice(&data),
+        if let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() {
+            let added = buffer.add(data, max);
+            added.map_err(|TooLong| Unread::TooLarge)?;
         }
     }
-    Ok(first.unwrap_or_else(|| all.freeze()))
+    Ok(buffer.into_bytes())
 }
 
 /// Limits for reading the body of a request that is refused because of its head: bytes and time.

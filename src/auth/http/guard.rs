@@ -5,6 +5,7 @@ use std::{
     time::SystemTime,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{AUTHORIZATION, HeaderName},
@@ -13,8 +14,8 @@ use http::{
 use rmcp::model::ErrorCode;
 
 use super::{
-    layer::{RulesOf, Shared},
-    message::{Message, Messages},
+    layer::Shared,
+    message::{Message, Unreadable},
     mirror,
     refused::{Refused, RequestFacts},
     sessions::{LimitReached, Reservation},
@@ -147,27 +148,17 @@ impl Shared {
     pub(super) fn decide(
         &self,
         parts: &Parts,
-        body: &[u8],
+        body: &Bytes,
         sender: &mut Sender,
     ) -> Result<RequestFacts, Box<Refused>> {
         let mut facts = sender.facts();
-        let messages = match Messages::read(body) {
-            Ok(messages) => messages,
-            // The inner service reports the error of a body that is not JSON.
-            Err(error) if !error.is_data() => return Ok(facts),
-            Err(_) => {
-                return Err(Refused::bad(
-                    StatusCode::BAD_REQUEST,
-                    ErrorCode::INVALID_REQUEST,
-                    "the body is no JSON-RPC message",
-                    facts,
-                ));
-            }
+        let message = match Message::of(parts, body) {
+            Ok(message) => message,
+            Err(Unreadable::Answered) => return Ok(facts),
+            Err(Unreadable::Refused(error)) => return Err(Refused::unreadable(*error, facts)),
         };
-        if let Some(message) = messages.one() {
-            facts.set_message(message);
-        }
-        if let Err(reason) = mirror::agrees(&parts.headers, &messages) {
+        facts.set_message(&message);
+        if let Err(reason) = mirror::agrees(&parts.headers, &message) {
             let status = StatusCode::BAD_REQUEST;
             return Err(Refused::bad(
                 status,
@@ -176,7 +167,7 @@ impl Shared {
                 facts,
             ));
         }
-        if let Err(denied) = self.check(&messages, sender.principal()) {
+        if let Err(denied) = self.check(&message, sender.principal()) {
             return Err(self.lacking(denied, facts));
         }
         let opens = facts.method.as_deref() == Some("initialize");
@@ -191,37 +182,21 @@ impl Shared {
 
     /// Applies the rules if the caller may learn about forbidden names. All missing scopes are
     /// returned at once.
-    fn check(&self, messages: &Messages<'_>, principal: &Principal) -> Result<(), MissingScopes> {
-        let Some(rules) = self.rules.as_ref().map(RulesOf::now) else {
+    fn check(&self, message: &Message, principal: &Principal) -> Result<(), MissingScopes> {
+        let (Some(rules), Some(method)) = (&self.rules, message.method.as_deref()) else {
             return Ok(());
         };
-        let mut denied = false;
-        let (mut missing, mut needed) = (Vec::new(), Vec::new());
-        for message in messages.all() {
-            let Some(method) = message.method.as_deref() else {
-                continue;
-            };
-            let required = rules.required(method, message.target());
-            if required.are_granted(principal)
-                || (!rules.reveals_forbidden() && is_hidden(&rules, message, method, principal))
-            {
-                continue;
-            }
-            denied = true;
-            let add = |all: &mut Vec<String>, more: Vec<String>| {
-                for scope in more {
-                    if !all.contains(&scope) {
-                        all.push(scope);
-                    }
-                }
-            };
-            add(&mut missing, required.missing(principal));
-            add(&mut needed, required.needed(principal));
+        let rules = rules.now();
+        let required = rules.required(method, message.target.as_deref());
+        if required.are_granted(principal)
+            || (!rules.reveals_forbidden() && is_hidden(&rules, message, method, principal))
+        {
+            return Ok(());
         }
-        match denied {
-            false => Ok(()),
-            true => Err(MissingScopes { missing, needed }),
-        }
+        Err(MissingScopes {
+            missing: required.missing(principal),
+            needed: required.needed(principal),
+        })
     }
 
     /// Builds the refusal of a request that lacks scopes. The challenge names all needed scopes,
@@ -293,8 +268,8 @@ impl Shared {
 
 /// Returns `true` if a message names an item that is hidden from this principal. `AuthLayer`
 /// answers as if the name did not exist.
-fn is_hidden(rules: &Rules, message: &Message<'_>, method: &str, principal: &Principal) -> bool {
-    let Some(target) = message.target() else {
+fn is_hidden(rules: &Rules, message: &Message, method: &str, principal: &Principal) -> bool {
+    let Some(target) = message.target.as_deref() else {
         return rules.needs_target(method);
     };
     let item = match message.target_kind() {

@@ -157,7 +157,8 @@ impl HttpAuthLayerBuilder {
     }
 
     /// Sets the maximum size of a POST body in bytes, which is read before the decision. A larger
-    /// body is answered with 413. Default: 4 MiB, the same as in rmcp.
+    /// body is answered with 413. Inside of a [`LenientHttpLayer`](crate::LenientHttpLayer), it is
+    /// the size of the body that rmcp reads. Default: 4 MiB, the same as in rmcp.
     pub fn max_body_bytes(mut self, max: usize) -> Self {
         self.max_body = max;
         self

@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::HeaderMap;
 
-use super::message::Messages;
+use super::message::Message;
 
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
@@ -11,15 +11,9 @@ const NAME: &str = "mcp-name";
 /// Checks that each mirroring header that is present agrees with the body. rmcp checks separately
 /// that they are present, in revisions that define them. In older revisions a disagreement is
 /// refused too, because a proxy may have decided by the headers.
-pub(super) fn agrees(headers: &HeaderMap, messages: &Messages<'_>) -> Result<(), &'static str> {
+pub(super) fn agrees(headers: &HeaderMap, message: &Message) -> Result<(), &'static str> {
     let method = sole(headers, METHOD)?;
     let name = sole(headers, NAME)?;
-    let Some(message) = messages.one() else {
-        return match (method, name) {
-            (None, None) => Ok(()),
-            _ => Err("Header mismatch: no header can mirror a batch"),
-        };
-    };
     if let Some(method) = method
         && message
             .method

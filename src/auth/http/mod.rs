@@ -62,6 +62,12 @@
 //! # }
 //! ```
 //!
+//! The layer decides by the message that the server reads. Put it inside of a
+//! `LenientHttpLayer` (feature `http-server`), which has read the message already and answers what
+//! cannot be read; requests with invalid params then go on to the stack, which has them on record.
+//! Without that layer, this one reads the body in the same way, and answers with 400 what cannot be
+//! read.
+//!
 //! The layer guards the service it is applied to. Around a whole router it also serves the
 //! resource's metadata, which is public. Place other public routes outside of it. A CORS layer has
 //! to see a browser's preflight requests, so place it outside as well.
@@ -77,7 +83,8 @@
 //! | with a token that cannot be verified at the moment | 503 | `Retry-After` |
 //! | that lacks scopes, if the rules reveal this | 403 | `error="insufficient_scope"`, and all scopes that the request needs (RFC 6750, section 3.1); the body names the missing ones |
 //! | with an `Mcp-Method` or `Mcp-Name` that differs from its body | 400 | JSON-RPC error -32020 (MCP 2026-07-28, Streamable HTTP, "Server Validation") |
-//! | with a body in which a member that the decision depends on occurs twice | 400 | JSON-RPC error -32600 |
+//! | with a body that is not a message, such as a batch | 400 | JSON-RPC error -32600, or -32700 if it is not JSON |
+//! | with params that do not fit the method, or have a member twice | 400 | JSON-RPC error -32602 |
 //! | with a body of more than 4 MiB | 413 | |
 //! | in a session of another caller | the same as for an unknown session: rmcp's 404 | |
 //! | that would open a session above the limit | 503 | `Retry-After` |
@@ -94,8 +101,7 @@
 //! exist. The rules decide between the two:
 //!
 //! - With [`reveal_forbidden`](crate::auth::RulesBuilder::reveal_forbidden), a request that lacks a
-//!   scope is answered with 403 and all scopes at once. For a batch, the scopes of all its messages
-//!   are combined.
+//!   scope is answered with 403 and all scopes at once.
 //! - Without it (the default), a request for a name that the caller cannot see on a list goes on to
 //!   [`AuthLayer`](crate::auth::AuthLayer), which answers as if the name did not exist. A request
 //!   that lacks a scope for the method alone is still answered with 403, because that discloses no

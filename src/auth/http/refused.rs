@@ -5,18 +5,28 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use rmcp::model::{ErrorCode, ErrorData, RequestId};
-use serde_json::json;
+use rmcp::model::{ErrorCode, ErrorData, JsonRpcError, RequestId};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::message::Message;
 use crate::{
     Error, Principal,
     auth::{AuthError, AuthErrorKind},
     code,
+    wire::ids,
 };
 
 /// Default of `Retry-After`.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// The body of a refusal.
+#[derive(Serialize)]
+struct Body<'a> {
+    jsonrpc: &'static str,
+    id: Option<Box<RawValue>>,
+    error: &'a ErrorData,
+}
 
 /// A refused request, and the facts for its audit record.
 #[derive(Debug)]
@@ -41,9 +51,9 @@ pub(super) struct RequestFacts {
 }
 
 impl RequestFacts {
-    pub(super) fn set_message(&mut self, message: &Message<'_>) {
-        self.method = message.method.as_deref().map(str::to_owned);
-        self.name = message.target().map(str::to_owned);
+    pub(super) fn set_message(&mut self, message: &Message) {
+        self.method = message.method.clone();
+        self.name = message.target.clone();
         self.id = message.id.clone();
     }
 }
@@ -81,6 +91,21 @@ impl Refused {
         })
     }
 
+    /// Builds the refusal of a body that is not a message.
+    pub(super) fn unreadable(refused: JsonRpcError, mut facts: RequestFacts) -> Box<Self> {
+        facts.id = refused.id;
+        let error = refused.error;
+        Box::new(Self {
+            status: StatusCode::BAD_REQUEST,
+            reason: error.message.clone(),
+            facts,
+            error,
+            challenge: None,
+            retry_after: None,
+            is_last: false,
+        })
+    }
+
     /// Builds the refusal of a session above the limit.
     pub(super) fn no_room(facts: RequestFacts) -> Box<Self> {
         let reason = "there is no room for another session";
@@ -109,8 +134,13 @@ impl Refused {
     pub(super) fn into_response(self) -> Response<Bytes> {
         // An unknown id is null (JSON-RPC 2.0, section 5). Revision 2026-07-28 would omit it.
         // Clients that accept an omitted id also accept null, but some accept null only.
-        let error = json!({ "jsonrpc": "2.0", "id": self.facts.id, "error": self.error });
-        let mut response = Response::new(error.to_string().into());
+        let id = self.facts.id.as_ref().map(ids::json);
+        let error = Body {
+            jsonrpc: "2.0",
+            id: id.and_then(|id| RawValue::from_string(id).ok()),
+            error: &self.error,
+        };
+        let mut response = Response::new(serde_json::to_vec(&error).unwrap_or_default().into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

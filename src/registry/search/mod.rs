@@ -21,6 +21,7 @@ use crate::{
         results,
     },
     util::lock,
+    wire::Edit,
 };
 
 /// The name of the tool that searches tools.
@@ -209,6 +210,7 @@ impl Search {
 
     /// Replaces a call of `call_tool` by the actual call.
     pub(super) fn unwrap_call(request: &mut McpRequest) -> Result<(), McpResponse> {
+        let params = request.message.inner_call_params();
         let CallArguments { name, arguments } = arguments(request, |_| Ok(()))?;
         if name == CALL_TOOL {
             return Err(tool_error("call_tool does not call itself"));
@@ -216,6 +218,9 @@ impl Search {
         if let Some(call) = request.as_tool_call_mut() {
             call.name = name.into();
             call.arguments = arguments;
+        }
+        if let Some(params) = params {
+            request.message.set_text(params);
         }
         Ok(())
     }
@@ -337,6 +342,12 @@ where
             break;
         }
     }
-    shared.filter_inner(&mut tools);
-    Ok(tools)
+    let edits = shared.filter_inner(&tools);
+    let edited = tools.into_iter().zip(edits);
+    let shown = edited.filter_map(|(tool, edit)| match edit {
+        Edit::Keep => Some(tool),
+        Edit::Remove => None,
+        Edit::Replace(tool) => Some(tool),
+    });
+    Ok(shown.collect())
 }

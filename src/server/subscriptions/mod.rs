@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) use self::window::acknowledged;
 use self::{session::SessionListen, session_peer::SessionPeer, window::Window};
 use super::{McpServer, Shared, handle::closing};
-use crate::{Error, Stack, util::lock};
+use crate::{Caller, Error, Stack, util::lock};
 
 /// The maximum number of subscribe and unsubscribe requests that wait for the session's listen.
 const PENDING_COMMANDS: usize = 64;
@@ -69,7 +69,10 @@ impl<S: Stack> McpServer<S> {
         *lock(&self.subscriptions.commands) = Some(sender);
         let actor = SessionListen::new(
             self.stack(),
-            SessionPeer::new(peer, self.subscriptions.initialized.subscribe()),
+            SessionPeer::new(
+                Caller::from_peer(peer).in_form_of(&extensions),
+                self.subscriptions.initialized.subscribe(),
+            ),
             Arc::downgrade(&self.session),
             extensions,
             &config.capabilities,

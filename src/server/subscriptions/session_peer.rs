@@ -3,13 +3,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use rmcp::{
-    RoleServer,
-    model::{
-        ClientResult, GetExtensions, NotificationMetaObject, ServerNotification, ServerRequest,
-        SubscriptionFilter,
-    },
-    service::Peer,
+use rmcp::model::{
+    ClientResult, GetExtensions, NotificationMetaObject, ServerNotification, ServerRequest,
+    SubscriptionFilter,
 };
 use tokio::sync::watch;
 
@@ -18,27 +14,30 @@ use crate::{Caller, CallerSink, Error, caller::Session, listen::changes_in};
 /// The caller of a session. It receives nothing before its handshake is finished.
 #[derive(Clone)]
 pub(super) struct SessionPeer {
-    peer: Peer<RoleServer>,
+    caller: Caller,
     initialized: watch::Receiver<bool>,
 }
 
 impl SessionPeer {
-    pub(super) fn new(peer: Peer<RoleServer>, initialized: watch::Receiver<bool>) -> Self {
-        Self { peer, initialized }
+    pub(super) fn new(caller: Caller, initialized: watch::Receiver<bool>) -> Self {
+        Self {
+            caller,
+            initialized,
+        }
     }
 
     /// Returns the caller for a listen.
     pub(super) fn listening(&self, session: Arc<Session>) -> Caller {
         Caller::new(self.clone())
             .in_session(session)
-            .with_handshake(self.peer.peer_info())
+            .with_handshake(self.caller.handshake())
     }
 
     /// Returns the session's own caller, once its handshake is finished.
     async fn initialized(&self) -> Result<Caller, Error> {
         let mut initialized = self.initialized.clone();
         match initialized.wait_for(|initialized| *initialized).await {
-            Ok(_) => Ok(Caller::from_peer(self.peer.clone())),
+            Ok(_) => Ok(self.caller.clone()),
             Err(_) => Err(Error::cancelled("the session has ended")),
         }
     }

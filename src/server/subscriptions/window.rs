@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
-use rmcp::{RoleServer, model::NotificationMetaObject, service::Peer};
+use rmcp::model::NotificationMetaObject;
 
 use crate::{
     Caller,
-    caller::Session,
     listen::{changes_in, with_subscription_id},
     server::Shared,
     util::lock,
@@ -31,12 +30,7 @@ impl Window {
 }
 
 /// Returns the caller for a listen that rmcp has already acknowledged.
-pub(in crate::server) fn acknowledged(
-    peer: Peer<RoleServer>,
-    session: Arc<Session>,
-    window: Window,
-) -> Caller {
-    let outer = Caller::from_peer(peer).in_session(session);
+pub(in crate::server) fn acknowledged(outer: Caller, window: Window) -> Caller {
     let window = Arc::new(Mutex::new(Some(window)));
     outer
         .refuse_requests()

@@ -2,11 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use futures::channel::mpsc;
+use futures::{StreamExt, channel::mpsc};
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
     model::{
-        ClientNotification, ClientRequest, ErrorData, ProtocolVersion, ServerConfig, ServerResult,
+        ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, ProtocolVersion,
+        ServerConfig, ServerResult,
     },
     service::{NotificationContext, RequestContext, RxJsonRpcMessage, Service, serve_server},
 };
@@ -15,6 +16,7 @@ use crate::{
     Error,
     upstream::connection::{Connection, Handshake, Kind, TransportProfile},
     util::panics,
+    wire::caller_results,
 };
 
 /// Limit of messages that wait between the two sides of an in-process connection.
@@ -28,6 +30,7 @@ pub(in crate::upstream) async fn connect_in_process<H: ServerHandler>(
     let (to_server, from_client) = mpsc::channel::<RxJsonRpcMessage<RoleServer>>(IN_PROCESS_BUFFER);
     let (to_client, from_server) = mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
     tokio::spawn(async move {
+        let from_client = from_client.map(of_its_type);
         match serve_server(Caught(handler), (to_client, from_client)).await {
             Ok(running) => drop(running.waiting().await),
             Err(error) => tracing::debug!(%error, "an in-process server did not start"),
@@ -35,6 +38,14 @@ pub(in crate::upstream) async fn connect_in_process<H: ServerHandler>(
     });
     let profile = TransportProfile::of(Kind::InProcess);
     Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
+}
+
+/// Returns a client's result as the type that the handler asks for.
+fn of_its_type(mut message: RxJsonRpcMessage<RoleServer>) -> RxJsonRpcMessage<RoleServer> {
+    if let JsonRpcMessage::Response(response) = &mut message {
+        caller_results::make_typed(&mut response.result);
+    }
+    message
 }
 
 /// A handler whose panics are answered with an error. rmcp runs the handler in tasks of its own,

@@ -137,7 +137,7 @@ where
             lines::Kind::Answer(id) => self.routes.unreadable(id, why),
             lines::Kind::Request(id) => {
                 let error = why.to_error("the request");
-                self.lines.refuse(JsonRpcError::new(Some(id), error));
+                self.lines.refuse(JsonRpcError::new(id, error));
             }
             lines::Kind::Notification | lines::Kind::Noise => {}
         }

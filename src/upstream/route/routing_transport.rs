@@ -27,7 +27,7 @@ use rmcp::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Route, Routes, server_requests::Admission};
-use crate::wire::answers::Expected;
+use crate::wire::{answers::Expected, as_sent::AsSent};
 use crate::{
     lines::begun,
     protocol::{
@@ -205,7 +205,11 @@ impl Service<RoleClient> for ConnectionHandler {
         let Some(admission) = admitted.and_then(|admitted| admitted.take()) else {
             return Err(ErrorData::internal_error("the request has no caller", None));
         };
+        let kept = AsSent::of(&context.extensions);
         *request.extensions_mut() = rmcp::model::Extensions::new();
+        if let Some(kept) = kept {
+            request.extensions_mut().insert(kept);
+        }
         *request.get_meta_mut() = context.meta;
         let asked = server_request_method(&request).to_owned();
         tokio::select! {

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from compare import Difference
+from probe import Obj
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ OF_A_MESSAGE = "|".join(
 ORDER = "rmcp's types write the fields of the protocol's own objects in an order of their own"
 A_HOP = "by design: each hop is a connection of its own"
 DROPPED = "rmcp's types drop fields that they do not know"
+TASKS = f"{DROPPED}: tasks of 2025-11-25"
+RELATED_TASK = "io.modelcontextprotocol/related-task"
 
 RULES = [
     # By design.
@@ -80,6 +83,9 @@ RULES = [
         "",
         "absent|added",
         "by design: a list that changes before the session listens has not been read yet",
+    ),
+    Rule(
+        "ping( at the end)?", "error|result", "absent|added", f"{A_HOP}, and answers pings itself"
     ),
     Rule(
         "sent .*",
@@ -103,21 +109,33 @@ RULES = [
     Rule("(?!heard |sent ).*", OF_THE_PROTOCOL, "order", ORDER),
     Rule("heard .*", OF_A_MESSAGE, "order", ORDER),
     Rule("sent .*", r"ref|argument|_meta|", "order", ORDER),
-    Rule("initialize", r"result\.capabilities\.tasks", "absent", f"{DROPPED}: tasks of 2025-11-25"),
+    Rule("initialize", r"result\.capabilities\.tasks", "absent", TASKS),
+    Rule("tools/list", r"result\.tools\[\d+\]\.execution", "absent", TASKS),
+    Rule("task .*|tasks/.*|heard notifications/tasks/.*", ".*", ".*", TASKS),
+    Rule("sent tools/call .*", "task", "absent", TASKS),
     Rule(
-        "tools/list",
-        r"result\.tools\[\d+\]\.execution",
+        "heard elicitation/create",
+        r"\[\d+\]",
         "absent",
-        f"{DROPPED}: tasks of 2025-11-25",
+        TASKS,
+        lambda difference: RELATED_TASK in dict(difference.bare.get("_meta", Obj())),
     ),
     Rule(
         "initialize", r"result\.capabilities\.tools\.\w+", "absent", f"{DROPPED}: in capabilities"
     ),
+    Rule("initialize", r"result\.serverInfo\.\w+", "absent", f"{DROPPED}: in `serverInfo`"),
+    Rule(
+        "tools/list",
+        r"result\.tools\[\d+\]\.annotations\.\w+",
+        "absent",
+        f"{DROPPED}: in a tool's annotations",
+    ),
+    Rule("prompts/list", r"result\.prompts\[\d+\]\.\w+", "absent", f"{DROPPED}: of a prompt"),
     Rule(
         "call .*",
-        r"result\.content\[\d+\]\.name",
+        r"result\.content\[\d+\]\.(name|error)",
         "absent",
-        f"{DROPPED}: `name` of a block of text",
+        f"{DROPPED}: of a block of text",
     ),
     Rule(
         "call .*|(bad|missing|no) arguments",
@@ -159,6 +177,20 @@ RULES = [
         "added",
         "rmcp's types write out the default mode of an elicitation",
         lambda difference: difference.gateway == "form",
+    ),
+    Rule(
+        "heard roots/list",
+        r"\[\d+\]",
+        "type",
+        "rmcp's types leave out empty parameters",
+        lambda difference: difference.bare == Obj() and difference.gateway is None,
+    ),
+    # What is known of descriptions.
+    Rule(
+        "server/discover",
+        r"result\.(ttlMs|cacheScope)",
+        "number|value",
+        "an upstream describes its server without the server's own hints for caches",
     ),
     # What is known of subscriptions.
     Rule(

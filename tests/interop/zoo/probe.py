@@ -16,6 +16,13 @@ from members import Member
 ANSWER_LIMIT = 20
 # Pages after which a list counts as endless.
 PAGE_LIMIT = 20
+# The methods that list something, and the names of their lists.
+LISTS = {
+    "tools/list": "tools",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+    "prompts/list": "prompts",
+}
 
 
 class Obj(tuple):
@@ -36,6 +43,21 @@ def read_json(text: str) -> object:
     return json.loads(
         text, object_pairs_hook=Obj, parse_int=Number, parse_float=Number, parse_constant=Number
     )
+
+
+def plain(value: object) -> object:
+    """As a thing that `json` can write, for the reader."""
+    match value:
+        case Obj():
+            return {key: plain(inner) for key, inner in value}
+        case dict():
+            return {key: plain(inner) for key, inner in value.items()}
+        case list():
+            return [plain(inner) for inner in value]
+        case Number():
+            number = json.loads(value)
+            return number if json.dumps(number) == value else f"number {value}"
+    return value
 
 
 class Ended(Exception):
@@ -214,10 +236,8 @@ class Transcript:
 
     def play(self, member: Member) -> None:
         self.begin()
-        tools = self.list_all("tools/list", "tools")
-        resources = self.list_all("resources/list", "resources")
-        self.list_all("resources/templates/list", "resourceTemplates")
-        prompts = self.list_all("prompts/list", "prompts")
+        listed = {items: self.list_all(method, items) for method, items in LISTS.items()}
+        tools, resources, prompts = (listed[of] for of in ("tools", "resources", "prompts"))
         for number, (tool, arguments) in enumerate(member.calls, 1):
             params = {
                 "name": tool,
@@ -238,6 +258,7 @@ class Transcript:
         for number, (ref, argument) in enumerate(member.completions, 1):
             params = {"ref": ref, "argument": argument}
             self.step(f"completion {number}", "completion/complete", params)
+        self._tasks(member)
         self._errors(tools, prompts)
         if not self.is_modern:
             self._legacy(resources)
@@ -245,6 +266,28 @@ class Transcript:
         for method, heard in sorted(self.session.heard.items()):
             # How many changes are told as one is a matter of time, without the gateway too.
             self.steps[f"heard {method}"] = heard[:1] if method.endswith("/list_changed") else heard
+
+    def _tasks(self, member: Member) -> None:
+        """Calls as tasks of 2025-11-25; the other revisions have none, or other ones."""
+        if self.revision != "2025-11-25" or not member.tasks:
+            return
+        for number, (tool, arguments) in enumerate(member.tasks, 1):
+            params = {"name": tool, "arguments": arguments, "task": {"ttl": 60000}}
+            answer = self.step(f"task {number} {tool}", "tools/call", params)
+            made = (answer.get("result") or Obj()).get("task")
+            if not isinstance(made, Obj):
+                continue
+            task = {"taskId": made.get("taskId")}
+            deadline = time.monotonic() + ANSWER_LIMIT
+            status = "working"
+            while status == "working" and time.monotonic() < deadline:
+                time.sleep(0.3)
+                state = self.step(f"task {number} state", "tasks/get", task)
+                status = (state.get("result") or Obj()).get("status")
+            self.step(f"task {number} result", "tasks/result", task)
+        self.step("tasks/list", "tasks/list")
+        self.step("tasks/get", "tasks/get", {"taskId": "none"})
+        self.step("tasks/cancel", "tasks/cancel", {"taskId": "none"})
 
     def _errors(self, tools: list[Obj], prompts: list[Obj]) -> None:
         """Requests that no server can do as asked."""
@@ -273,22 +316,23 @@ class Transcript:
             self.step("unsubscribe", "resources/unsubscribe", uri)
         self.step("ping at the end", "ping")
 
-
-def transcribe(
-    member: Member,
-    command: list[str],
-    env: dict[str, str],
-    scratch: Path,
-    revision: str,
-    log: Path,
-) -> dict[str, object]:
-    """One session, from the first message to the last, as steps by name."""
-    session = Session(command, env, scratch, log)
-    transcript = Transcript(session, revision)
-    try:
-        transcript.play(member)
-    except Ended:
-        transcript.steps["ended"] = "the server closed its output"
-    finally:
-        session.close()
-    return transcript.steps
+    @classmethod
+    def of_session(
+        cls,
+        member: Member,
+        command: list[str],
+        env: dict[str, str],
+        scratch: Path,
+        revision: str,
+        log: Path,
+    ) -> dict[str, object]:
+        """One session, from the first message to the last, as steps by name."""
+        session = Session(command, env, scratch, log)
+        transcript = cls(session, revision)
+        try:
+            transcript.play(member)
+        except Ended:
+            transcript.steps["ended"] = "the server closed its output"
+        finally:
+            session.close()
+        return transcript.steps

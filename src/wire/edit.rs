@@ -1,0 +1,195 @@
+//! Changes that are applied to a result's text at once, without a second reading.
+
+use std::ops::Range;
+
+use rmcp::model::{ClientRequest, ServerResult, Tool};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_util::bytes::{BufMut, Bytes, BytesMut};
+
+use super::{apply::apply, lossless::Lossless, members::Members};
+use crate::{
+    Item,
+    protocol::lists::{self, ListKind},
+};
+
+/// The place of a member's value in a text.
+pub(crate) type Place = Range<usize>;
+
+/// A change of one item of a list.
+#[derive(Clone, Debug)]
+pub(crate) enum Edit<T> {
+    Keep,
+    Remove,
+    Replace(T),
+}
+
+impl Lossless<ServerResult> {
+    /// Returns the place of a member of the result in its text. Returns `None` if there is none, or
+    /// if the text is not up to date.
+    pub(crate) fn place_of(&self, member: &str) -> Option<Place> {
+        let text = self.source()?.text();
+        let members: Members<'_> = serde_json::from_slice(text).ok()?;
+        members
+            .get(member)
+            .filter(|_| !self.is_changed())
+            .and_then(|value| place(text, value))
+    }
+
+    /// Sets a member: in the typed result by `set`, and in the text at its place there.
+    pub(crate) fn set_at(
+        &mut self,
+        place: Option<&Place>,
+        json: &str,
+        set: impl FnOnce(&mut ServerResult),
+    ) {
+        let edited = self
+            .unchanged_text()
+            .zip(place)
+            .and_then(|(text, place)| replaced(text, place, |out| out.put_slice(json.as_bytes())));
+        self.set_both(edited, set);
+    }
+
+    /// Removes the items of a list that are not to be shown. Order and cursor stay, so a page may
+    /// be short or empty. A result that is not a list stays as it is.
+    pub(crate) fn retain_items(&mut self, shows: impl Fn(Item<'_>) -> bool) {
+        let Some((kind, shown)) = lists::shown(self, shows) else {
+            return;
+        };
+        if shown.iter().all(|is_shown| *is_shown) {
+            return;
+        }
+        let edited = self.unchanged_text().and_then(|text| {
+            edited_items(text, kind, &[(); 0], shown.len(), |index, item, out| {
+                let is_shown = shown.get(index).copied().unwrap_or_default();
+                if is_shown {
+                    out.put_slice(item.get().as_bytes());
+                }
+                Some(is_shown)
+            })
+        });
+        self.set_both(edited, |result| lists::retain(result, &shown));
+    }
+
+    /// Changes the tools of a list: one edit for each. The tools of `first` come before them.
+    pub(crate) fn edit_tools(&mut self, edits: Vec<Edit<Tool>>, first: Vec<Tool>) {
+        let ServerResult::ListToolsResult(list) = &**self else {
+            return;
+        };
+        if first.is_empty() && edits.iter().all(|edit| matches!(edit, Edit::Keep)) {
+            return;
+        }
+        let write = |index: usize, item: &RawValue, out: &mut BytesMut| {
+            match edits.get(index)? {
+                Edit::Keep => out.put_slice(item.get().as_bytes()),
+                Edit::Remove => return Some(false),
+                Edit::Replace(now) => {
+                    let read = serde_json::to_value(list.tools.get(index)?).ok()?;
+                    let now = serde_json::to_value(now).ok()?;
+                    out.put_slice(&apply(item, &read, &now).ok()?);
+                }
+            }
+            Some(true)
+        };
+        let edited = self
+            .unchanged_text()
+            .and_then(|text| edited_items(text, ListKind::Tools, &first, list.tools.len(), write));
+        self.set_both(edited, |result| {
+            if let ServerResult::ListToolsResult(list) = result {
+                let mut tools = first;
+                let edited = std::mem::take(&mut list.tools).into_iter().zip(edits);
+                tools.extend(edited.filter_map(|(tool, edit)| match edit {
+                    Edit::Keep => Some(tool),
+                    Edit::Remove => None,
+                    Edit::Replace(tool) => Some(tool),
+                }));
+                list.tools = tools;
+            }
+        });
+    }
+
+    /// Changes the typed result, and its text if the same change to it is known.
+    fn set_both(&mut self, edited: Option<Bytes>, change: impl FnOnce(&mut ServerResult)) {
+        match edited {
+            Some(text) => {
+                self.set_text(text);
+                change(self.as_read_mut());
+            }
+            None => change(self),
+        }
+    }
+}
+
+impl Lossless<ClientRequest> {
+    /// Returns the params of the call for which a call of a registry's `call_tool` stands: its
+    /// arguments have the `name` and the `arguments`. Returns `None` if they are not known as text.
+    pub(crate) fn inner_call_params(&self) -> Option<Bytes> {
+        let text = self.unchanged_text()?;
+        let members: Members<'_> = serde_json::from_slice(text).ok()?;
+        let inner = Members::of(members.get("arguments")?)?;
+        let name = inner.get("name")?;
+        let mut out = BytesMut::with_capacity(text.len()).writer();
+        let members = members.0.iter().filter_map(|(member, value)| {
+            let value = match &**member {
+                "name" => Some(name),
+                "arguments" => inner.get("arguments"),
+                _ => Some(*value),
+            };
+            Some((&**member, value?))
+        });
+        super::members::write(&mut out, members).ok()?;
+        Some(out.into_inner().freeze())
+    }
+}
+
+/// Returns the place of a part of a text.
+fn place(text: &Bytes, part: &RawValue) -> Option<Place> {
+    let start = (part.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    let end = start.checked_add(part.get().len())?;
+    (end <= text.len()).then_some(start..end)
+}
+
+fn replaced(text: &Bytes, place: &Place, write: impl FnOnce(&mut BytesMut)) -> Option<Bytes> {
+    let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
+    let mut out = BytesMut::with_capacity(text.len() + 32);
+    out.put_slice(before);
+    write(&mut out);
+    out.put_slice(after);
+    Some(out.freeze())
+}
+
+/// Writes the items of a list again: those of `first`, and then each of the text by `write`, which
+/// returns `false` if it has written none. Returns `None` if the text does not have so many items.
+fn edited_items(
+    text: &Bytes,
+    kind: ListKind,
+    first: &[impl Serialize],
+    count: usize,
+    mut write: impl FnMut(usize, &RawValue, &mut BytesMut) -> Option<bool>,
+) -> Option<Bytes> {
+    let members: Members<'_> = serde_json::from_slice(text).ok()?;
+    let list = members.get(kind.member())?;
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).ok()?;
+    if items.len() != count {
+        return None;
+    }
+    let mut out = BytesMut::with_capacity(list.get().len());
+    out.put_u8(b'[');
+    for item in first {
+        if out.len() > 1 {
+            out.put_u8(b',');
+        }
+        out.put_slice(&serde_json::to_vec(item).ok()?);
+    }
+    for (index, item) in items.into_iter().enumerate() {
+        let end = out.len();
+        if end > 1 {
+            out.put_u8(b',');
+        }
+        if !write(index, item, &mut out)? {
+            out.truncate(end);
+        }
+    }
+    out.put_u8(b']');
+    replaced(text, &place(text, list)?, |whole| whole.put_slice(&out))
+}

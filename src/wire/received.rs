@@ -1,0 +1,134 @@
+//! Requests as this crate's transports received them.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use rmcp::model::{ClientRequest, Extensions};
+use tokio_util::bytes::Bytes;
+
+use super::lossless::{Lossless, Source};
+use crate::{
+    protocol::{Unreadable, methods},
+    util::lock,
+};
+
+/// The reading of a request, in its extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Received(Arc<ReceivedRequest>);
+
+/// A request as this crate's transport received it, and the text of its answer.
+#[derive(Debug)]
+pub(crate) struct ReceivedRequest {
+    method: String,
+    /// The request, if rmcp has read it by itself.
+    request: Mutex<Option<Box<ClientRequest>>>,
+    source: Option<Source>,
+    unreadable: Option<Arc<Unreadable>>,
+    /// `false` if rmcp would not read the text as the same request.
+    is_plain: bool,
+    answer: OnceLock<Bytes>,
+}
+
+impl Received {
+    pub(super) fn new(
+        method: String,
+        source: Option<Source>,
+        unreadable: Option<Arc<Unreadable>>,
+        is_plain: bool,
+    ) -> Self {
+        Self(Arc::new(ReceivedRequest {
+            method,
+            request: Mutex::default(),
+            source,
+            is_plain: is_plain && unreadable.is_none(),
+            unreadable,
+            answer: OnceLock::new(),
+        }))
+    }
+
+    /// Takes the reading out of a request's extensions.
+    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
+        extensions
+            .remove::<Self>()
+            .or_else(|| Self::over_http(extensions))
+    }
+
+    /// Returns `true` if the request with these extensions cannot be read.
+    pub(crate) fn is_unreadable(extensions: &Extensions) -> bool {
+        let is_unreadable = |received: &Self| received.unreadable().is_some();
+        match extensions.get::<Self>() {
+            Some(received) => is_unreadable(received),
+            None => Self::over_http(extensions).is_some_and(|it| is_unreadable(&it)),
+        }
+    }
+
+    #[cfg(feature = "http-server")]
+    fn over_http(extensions: &Extensions) -> Option<Self> {
+        super::over_http::ReceivedOverHttp::of(extensions)?
+            .request()
+            .cloned()
+    }
+
+    #[cfg(not(feature = "http-server"))]
+    fn over_http(_: &Extensions) -> Option<Self> {
+        None
+    }
+
+    /// Keeps the request itself, for a transport that gives rmcp another one.
+    pub(super) fn set_request(&self, request: ClientRequest) {
+        *lock(&self.0.request) = Some(Box::new(request));
+    }
+
+    pub(crate) fn request(&self) -> &Arc<ReceivedRequest> {
+        &self.0
+    }
+
+    /// Returns the request that was received in the place of `message`, which rmcp has read.
+    pub(crate) fn in_place_of(&self, message: ClientRequest) -> Lossless<ClientRequest> {
+        let is_same = message.method() == self.0.method;
+        let own = lock(&self.0.request).take().filter(|_| is_same);
+        let message = own.map_or(message, |own| *own);
+        Lossless::from_source(message, self.0.source.clone().filter(|_| is_same))
+    }
+
+    /// Returns the reason why the request cannot be read, if it cannot.
+    pub(crate) fn unreadable(&self) -> Option<&Arc<Unreadable>> {
+        self.0.unreadable.as_ref()
+    }
+
+    /// Sets the text of the answer's result, which the transport writes in place of rmcp's.
+    pub(crate) fn set_answer(&self, result: Bytes) {
+        // A request has one answer.
+        let _ = self.0.answer.set(result);
+    }
+}
+
+impl ReceivedRequest {
+    pub(crate) fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Returns the target of a request that has not been served yet.
+    #[cfg(all(feature = "auth", feature = "http-server"))]
+    pub(crate) fn target(&self) -> Option<String> {
+        let request = lock(&self.request);
+        let target = self.target_of(request.as_deref()?);
+        target.map(str::to_owned)
+    }
+
+    /// Returns the target of `request`, which is this one.
+    pub(crate) fn target_of<'a>(&'a self, request: &'a ClientRequest) -> Option<&'a str> {
+        match &self.unreadable {
+            Some(unreadable) => unreadable.target(),
+            None => methods::target(request).map(|target| target.name),
+        }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Returns the text of the answer's result, if the stack has set it.
+    pub(crate) fn answer(&self) -> Option<&Bytes> {
+        self.answer.get()
+    }
+}

@@ -1,0 +1,232 @@
+//! Params that two parsers may read differently.
+//!
+//! The text of a request reaches its server, and layers decide by the typed request. So the server
+//! must not read another request than they did. Some parsers take the first of two members with one
+//! name, and others the last (RFC 8259, section 4). Some match names without regard to case.
+
+use std::{borrow::Cow, collections::HashSet, fmt};
+
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::members::{Members, Name};
+
+/// The members that the params of any method have.
+const MEMBERS: &[&str] = &[
+    "_meta",
+    "argument",
+    "arguments",
+    "capabilities",
+    "clientInfo",
+    "context",
+    "cursor",
+    "inputResponses",
+    "level",
+    "name",
+    "notifications",
+    "protocolVersion",
+    "ref",
+    "requestState",
+    "task",
+    "taskId",
+    "type",
+    "uri",
+];
+
+/// The members of params that have members of the protocol themselves.
+const NESTED: &[&str] = &["ref", "argument"];
+
+/// The length of a list of names from which on it is searched by hash.
+const MANY: usize = 16;
+
+/// Returns the path of a member, and the reason, if params may be read in two ways.
+pub(super) fn ambiguity(params: &RawValue) -> Option<(String, String)> {
+    let mut text = serde_json::Deserializer::from_str(params.get());
+    if let Err(error) = Unique.deserialize(&mut text) {
+        // Any other error is that of the params' type.
+        let why = error.to_string();
+        return why.starts_with(TWICE).then(|| ("params".to_owned(), why));
+    }
+    let members = Members::of(params)?;
+    if let Some(found) = lookalike("params", &members) {
+        return Some(found);
+    }
+    let mut nested = members
+        .0
+        .iter()
+        .filter(|(name, _)| NESTED.contains(&&**name));
+    nested.find_map(|(name, value)| lookalike(&format!("params.{name}"), &Members::of(value)?))
+}
+
+/// Returns the first member that differs from one of the protocol only in case.
+fn lookalike(path: &str, members: &Members<'_>) -> Option<(String, String)> {
+    let unknown = members.0.iter().map(|(name, _)| &**name);
+    let mut unknown = unknown.filter(|name| !MEMBERS.contains(name));
+    let (name, meant) = unknown.find_map(|name| {
+        let folded = folded(name);
+        let meant = MEMBERS
+            .iter()
+            .find(|known| known.eq_ignore_ascii_case(&folded))?;
+        Some((name, meant))
+    })?;
+    let why = format!("names are case-sensitive: expected `{meant}`");
+    Some((format!("{path}.{name}"), why))
+}
+
+/// Returns a name with ASCII letters in the place of the two other letters that fold to one
+/// (Unicode, CaseFolding.txt).
+fn folded(name: &str) -> Cow<'_, str> {
+    match name.is_ascii() {
+        true => Cow::Borrowed(name),
+        false => Cow::Owned(name.replace('\u{17f}', "s").replace('\u{212a}', "k")),
+    }
+}
+
+/// Reads JSON, and fails if an object has two members of one name.
+struct Unique;
+
+const TWICE: &str = "the member ";
+
+impl<'de> DeserializeSeed<'de> for Unique {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut names = Names::default();
+        while let Some(Name(name)) = map.next_key()? {
+            if let Some(twice) = names.add(name) {
+                return Err(A::Error::custom(format!("{TWICE}`{twice}` is given twice")));
+            }
+            map.next_value_seed(Self)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The names of an object.
+#[derive(Default)]
+struct Names<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Names<'a> {
+    /// Adds a name. Returns it if it was there.
+    fn add(&mut self, name: Cow<'a, str>) -> Option<Cow<'a, str>> {
+        if self.many.is_empty() {
+            if self.few.contains(&name) {
+                return Some(name);
+            }
+            if self.few.len() < MANY {
+                self.few.push(name);
+                return None;
+            }
+            self.many.extend(self.few.drain(..));
+        }
+        match self.many.contains(&name) {
+            true => Some(name),
+            false => {
+                self.many.insert(name);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(params: &str) -> Option<String> {
+        let params = RawValue::from_string(params.to_owned()).unwrap();
+        ambiguity(&params).map(|(path, why)| format!("{path}: {why}"))
+    }
+
+    #[test]
+    fn params_with_one_reading_are_not_ambiguous() {
+        for params in [
+            r#"{"name":"a","arguments":{"Name":1,"name":2,"a":[{"a":1},{"a":1}]}}"#,
+            r#"{"name":"a","x":1,"nam":2,"_meta":{"a":1,"A":2}}"#,
+            r#"{"ref":{"type":"ref/prompt","name":"p"}}"#,
+            "[]",
+            "5",
+        ] {
+            assert_eq!(found(params), None, "{params}");
+        }
+        let many: Vec<_> = (0..100).map(|i| format!(r#""k{i}":{i}"#)).collect();
+        assert_eq!(found(&format!("{{{}}}", many.join(","))), None);
+        let twice = found(&format!(r#"{{"arguments":{{{},"k7":1}}}}"#, many.join(",")));
+        assert!(twice.is_some_and(|why| why.contains("`k7`")));
+    }
+
+    #[test]
+    fn a_member_that_is_given_twice_is_found_at_any_depth() {
+        for params in [
+            r#"{"name":"a","name":"b"}"#,
+            r#"{"arguments":{"a":[{"p":1,"\u0070":2}]}}"#,
+            r#"{"_meta":{"a":1,"a":1}}"#,
+        ] {
+            assert!(
+                found(params).is_some_and(|why| why.contains("twice")),
+                "{params}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_member_that_differs_from_one_of_the_protocol_in_case_is_found() {
+        for (params, path) in [
+            (r#"{"name":"a","Name":"b"}"#, "params.Name"),
+            (r#"{"name":"a","argument\u017f":{}}"#, "params.argumentſ"),
+            (r#"{"name":"a","tas\u212a":{}}"#, "params.tas\u{212a}"),
+            (r#"{"ref":{"name":"a","NAME":"b"}}"#, "params.ref.NAME"),
+        ] {
+            assert!(
+                found(params).is_some_and(|why| why.starts_with(path)),
+                "{params}"
+            );
+        }
+    }
+}
