@@ -6,7 +6,10 @@ use rmcp_layers::{
 };
 use serde_json::{Value, json};
 
-use crate::peers::{Caller, LEGACY, Road, Seen, Server};
+use crate::{
+    http_callers::Door,
+    peers::{Caller, LEGACY, Road, Seen, Server},
+};
 
 const CAPABILITIES: &str =
     r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -258,4 +261,33 @@ async fn the_tasks_of_all_members_are_one_list() {
     }
     let answer = caller.ask("tasks/list", r#""cursor":"?""#).await;
     assert_eq!(json_of(&answer)["error"]["code"], -32602, "{answer}");
+}
+
+#[tokio::test]
+async fn a_caller_over_http_has_tasks_too() {
+    let (gateway, [mut seen, _]) = gateway().await;
+    let door = Door::to(gateway).await;
+    let session = door.session().await;
+    let result = async |method: &str, params: String| {
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
+        let answer = door.post(text.as_bytes(), Some(&session)).await;
+        let mut data = answer.split("data: ").flat_map(str::lines);
+        let answer = data.find(|line| line.contains(r#""id":1,"#));
+        answer.unwrap_or_default().to_owned()
+    };
+    let params = r#""name":"a__t","task":{"ttl":6e4}"#.to_owned();
+    let begun = result("tools/call", params).await;
+    let id = json_of(&begun)["result"]["task"]["taskId"].clone();
+    assert!(id.is_string(), "{begun}");
+    for method in ["tasks/get", "tasks/cancel"] {
+        let answer = result(method, format!(r#""taskId":{id}"#)).await;
+        let task = format!(r#""result":{{"new":1.0,"taskId":{id},"status":"working""#);
+        assert!(answer.contains(&task), "{method} {answer}");
+        assert!(seen.next(method).await.contains(r#""taskId":"a-1""#));
+        let answer = result(method, r#""taskId":"a-1""#.to_owned()).await;
+        assert_eq!(json_of(&answer)["error"]["code"], -32602, "{answer}");
+    }
+    let answer = result("tasks/list", String::new()).await;
+    assert!(answer.contains(&format!(r#""taskId":{id}"#)), "{answer}");
 }
