@@ -1,6 +1,6 @@
 use rmcp::model::{ErrorCode, ServerResult};
 
-use crate::{Delivered, Error, McpResponse, code};
+use crate::{Delivered, Error, McpResponse, code, protocol::legacy_tasks};
 
 /// The outcome of a request, interpreted in one place for all layers.
 ///
@@ -113,6 +113,7 @@ impl Outcome {
             ServerResult::CallToolResult(tool) if tool.is_error == Some(true) => Self::ToolError,
             ServerResult::InputRequiredResult(_) => Self::InputRequired,
             ServerResult::CreateTaskResult(_) => Self::Task,
+            result if legacy_tasks::begun(result).is_some() => Self::Task,
             _ => Self::Complete,
         }
     }

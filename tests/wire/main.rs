@@ -22,3 +22,4 @@ mod peers;
 mod results;
 mod servers;
 mod surrogates;
+mod tasks;
