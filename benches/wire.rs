@@ -20,6 +20,7 @@ mod common;
 use std::{
     hint::black_box,
     io,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -331,7 +332,7 @@ struct OverChannels {
 impl OverChannels {
     async fn connect(exchange: &Exchange) -> Self {
         let (answers, to_give) = mpsc::unbounded();
-        let mut to_give = Some(to_give);
+        let to_give = Mutex::new(Some(to_give));
         let upstream = Upstream::builder()
             .lifecycle(Lifecycle::Initialize)
             .transport(move || {
@@ -339,9 +340,10 @@ impl OverChannels {
                     mpsc::channel::<RxJsonRpcMessage<RoleServer>>(BUFFER);
                 let (to_client, from_server) =
                     mpsc::channel::<RxJsonRpcMessage<RoleClient>>(BUFFER);
-                let to_give = to_give.take().expect("one connection");
+                let to_give = to_give.lock().expect("a lock").take();
+                let to_give = to_give.expect("one connection");
                 tokio::spawn(serve_typed(from_client, to_client, to_give));
-                async move { Ok::<_, io::Error>((to_server, from_server)) }
+                async move { Ok::<_, mpsc::SendError>((to_server, from_server)) }
             });
         let (send, from_client) = mpsc::channel(BUFFER);
         let (to_client, receive) = mpsc::channel(BUFFER);

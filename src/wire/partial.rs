@@ -136,10 +136,11 @@ pub(super) fn is_replaced_stand_in(came: &RawValue, read: &Value, now: &Value) -
     let Some(stands_for) = text(read).filter(|text| text.starts_with('{')) else {
         return false;
     };
-    text(now) != Some(stands_for)
-        && serde_json::from_str::<Value>(&numbers::within_range(came.get()))
-            .map(|came| came.to_string())
-            .is_ok_and(|came| came == stands_for)
+    if text(now) == Some(stands_for) {
+        return false;
+    }
+    let came = serde_json::from_str::<Value>(&numbers::within_range(came.get()));
+    came.is_ok_and(|came| stands_for == came.to_string().as_str())
 }
 
 fn fits<T: DeserializeOwned>(value: &Value) -> bool {
