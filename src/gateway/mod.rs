@@ -96,6 +96,9 @@
 //! Tasks of revision 2025-11-25 are routed in the same way, for callers and members of that
 //! revision: `tasks/get`, `tasks/result`, `tasks/cancel`, and messages with a related task in their
 //! `_meta`. `tasks/list` is the list of all members. A page has the next page of each member.
+//! A server lists the tasks of all callers that share its connection. An `AuthLayer` outside of the
+//! gateway leaves each principal its own. Without principals, use a
+//! [stack for each caller](Member::per_caller).
 //!
 //! `logging/setLevel` and a client's notifications go to all members. Custom methods are routed by
 //! [a rule](GatewayBuilder::route_custom).
