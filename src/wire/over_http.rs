@@ -54,6 +54,9 @@ pub(crate) enum ReadBody {
     },
     /// An answer to a request of the server.
     Answer,
+    /// No decision needs the body: the request is refused because of its head.
+    #[cfg(feature = "auth")]
+    Discarded,
     Refused {
         error: JsonRpcError,
         is_too_long: bool,
@@ -91,6 +94,12 @@ impl ReceivedOverHttp {
             ReadBody::Notification { kept, .. } => kept.as_ref(),
             _ => None,
         }
+    }
+
+    /// Has the body passed on as it is, without being read.
+    #[cfg(feature = "auth")]
+    pub(crate) fn discard(&self) {
+        self.set(ReadBody::Discarded);
     }
 
     /// Refuses a body that is longer than its limit.

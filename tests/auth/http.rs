@@ -866,7 +866,7 @@ async fn the_decision_is_on_the_message_that_the_layer_in_front_has_read() {
         ("{".to_owned(), 400, -32700),
         (format!("[{}]", call("3", add)), 400, -32600),
         (call("null", add), 400, -32600),
-        (call("3", r#"{"name":"add","name":"echo"}"#), 200, -32602),
+        (call("3", r#"{"name":"add","name":"wait"}"#), 200, -32602),
         (call("3", r#"{"name":"add","requestState":5}"#), 200, -32602),
     ] {
         let refused = text(&body).token("alice").session(&session);

@@ -101,9 +101,20 @@ fn already_read(parts: &Parts) -> Option<Result<Message, Refusal>> {
             ..Message::default()
         }),
         ReadBody::Answer => Ok(Message::default()),
-        ReadBody::Refused { .. } => Err(None),
+        ReadBody::Discarded | ReadBody::Refused { .. } => Err(None),
     })
 }
+
+/// Has a body passed on as it is, so that it can be discarded piece by piece.
+#[cfg(feature = "http-server")]
+pub(super) fn discard(parts: &Parts) {
+    if let Some(received) = parts.extensions.get::<ReceivedOverHttp>() {
+        received.discard();
+    }
+}
+
+#[cfg(not(feature = "http-server"))]
+pub(super) fn discard(_: &Parts) {}
 
 #[cfg(not(feature = "http-server"))]
 fn already_read(_: &Parts) -> Option<Result<Message, Refusal>> {

@@ -20,7 +20,7 @@ use super::{
     body::{self, HttpAuthBody, PassedBody, Unread},
     guard::{SESSION_ID, Sender, Session},
     layer::Shared,
-    metadata,
+    message, metadata,
     refused::{Refused, RequestFacts},
 };
 
@@ -152,6 +152,7 @@ impl Shared {
         let mut sender = match self.identify(&mut parts).await {
             Ok(sender) => sender,
             Err(mut refused) => {
+                message::discard(&parts);
                 refused.is_last = !body::read_away(body).await;
                 return Err(refused);
             }

@@ -298,7 +298,11 @@ impl Exchange {
         let read = self.received.get();
         let is_json = is_json(response.headers());
         let request = match read {
-            Some(ReadBody::Refused { error, is_too_long }) => {
+            // A service in between may have read the body, and have another reason to refuse it.
+            Some(ReadBody::Refused { error, is_too_long })
+                if response.status().is_success()
+                    || response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE =>
+            {
                 let status = match is_too_long {
                     true => StatusCode::PAYLOAD_TOO_LARGE,
                     false => StatusCode::BAD_REQUEST,

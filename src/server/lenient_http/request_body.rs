@@ -71,6 +71,9 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
             let (buffer, max, received) = match this.state {
                 State::Other => return this.body.poll_frame(cx),
                 State::Read(rest) => break std::mem::take(rest),
+                State::Reading { received, .. } if received.get().is_some() => {
+                    return this.body.poll_frame(cx);
+                }
                 State::Reading {
                     buffer,
                     max,
@@ -116,6 +119,7 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Other => self.body.size_hint(),
+            State::Reading { received, .. } if received.get().is_some() => self.body.size_hint(),
             State::Reading { .. } => SizeHint::default(),
             State::Read(rest) => SizeHint::with_exact(rest.len() as u64),
         }
