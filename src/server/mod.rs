@@ -20,8 +20,8 @@ pub use handler::Handler;
 use rmcp::{
     RoleServer,
     model::{
-        ClientRequest, DiscoverRequest, DiscoverRequestParams, DiscoverResult, ErrorData,
-        Implementation, ProtocolVersion, ServerConfig, ServerResult, Tool,
+        ClientRequest, CustomRequest, DiscoverRequest, DiscoverRequestParams, DiscoverResult,
+        ErrorData, Implementation, ProtocolVersion, ServerConfig, ServerResult, Tool,
     },
     service::RequestContext,
 };
@@ -36,6 +36,7 @@ use crate::{
     in_flight::InFlight,
     protocol::{
         self,
+        methods::Method,
         results::{self, MethodResult},
     },
     util::{lock, panics},
@@ -285,13 +286,12 @@ impl<S: Stack> McpServer<S> {
 
     /// Asks the stack for its description, and remembers the answer.
     async fn discover_stack(&self, context: CallContext) -> Result<DiscoverResult, ErrorData> {
-        let message = DiscoverRequest::new(DiscoverRequestParams {});
-        let result = self
-            .dispatch(McpRequest::from_parts(
-                ClientRequest::from(message),
-                context,
-            ))
-            .await?;
+        let message = match context.unreadable {
+            Some(_) => CustomRequest::new(Method::Discover.name(), None).into(),
+            None => ClientRequest::from(DiscoverRequest::new(DiscoverRequestParams {})),
+        };
+        let request = McpRequest::from_parts(message, context);
+        let result = self.dispatch(request).await?;
         let discovered: DiscoverResult = results::expect(result.into_inner())?;
         let mut config = ServerConfig::new(discovered.capabilities.clone());
         if let Some(info) = discovered.server_info() {

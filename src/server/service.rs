@@ -119,9 +119,12 @@ impl<S: Stack> ServerHandler for McpServer<S> {
 
     fn discover(
         &self,
-        context: RequestContext<RoleServer>,
+        mut context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<DiscoverResult, ErrorData>> + Send + '_ {
-        Box::pin(async move { self.discover_stack(self.context(context)).await })
+        let received = Received::take(&mut context.extensions);
+        let mut context = self.context(context);
+        context.unreadable = received.and_then(|received| received.unreadable().cloned());
+        Box::pin(self.discover_stack(context))
     }
 
     async fn ping(&self, mut context: RequestContext<RoleServer>) -> Result<(), ErrorData> {
