@@ -1,6 +1,6 @@
 use rmcp::model::{ErrorCode, ServerResult};
 
-use crate::{Error, McpResponse, code};
+use crate::{Delivered, Error, McpResponse, code, protocol::legacy_tasks};
 
 /// The outcome of a request, interpreted in one place for all layers.
 ///
@@ -19,6 +19,7 @@ use crate::{Error, McpResponse, code};
 /// | `Transport`, HTTP 4xx that speaks of the request or its sender (not 404, 405, 406, 410) | no | no: it would fail again; 408 and 425 if the tool is safe to repeat, 429 always | no | no |
 /// | `Transport`, not delivered | no | yes, any method | yes | no |
 /// | `Transport`, delivery unknown | no | if the tool is safe to repeat | yes | no |
+/// | `Unreadable`: an answer that cannot be read | no | no: it would fail again | no | no |
 /// | `Timeout` | no | if the tool is safe to repeat | yes | no |
 /// | `Cancelled` | no | no | no | no |
 /// | `Refused` (by a layer), not delivered, as [`UNAVAILABLE`](code::UNAVAILABLE) or [`TOO_MANY`](code::TOO_MANY) | no | yes, any method, after the time it names if it names one | no | no |
@@ -66,6 +67,8 @@ pub enum Outcome {
         /// The HTTP status, if there was one.
         status: Option<u16>,
     },
+    /// The server has answered, but the answer cannot be read.
+    Unreadable,
     /// No response came in time.
     Timeout,
     /// The request was cancelled.
@@ -110,6 +113,7 @@ impl Outcome {
             ServerResult::CallToolResult(tool) if tool.is_error == Some(true) => Self::ToolError,
             ServerResult::InputRequiredResult(_) => Self::InputRequired,
             ServerResult::CreateTaskResult(_) => Self::Task,
+            result if legacy_tasks::begun(result).is_some() => Self::Task,
             _ => Self::Complete,
         }
     }
@@ -118,6 +122,9 @@ impl Outcome {
     pub fn of_error(error: &Error) -> Self {
         match error {
             Error::Protocol(error) => Self::Protocol { code: error.code.0 },
+            Error::Transport(transport) if transport.delivered() == Delivered::Yes => {
+                Self::Unreadable
+            }
             Error::Transport(transport) => Self::Transport {
                 not_delivered: error.is_not_delivered(),
                 status: transport.status(),
@@ -158,7 +165,7 @@ impl Outcome {
                 ..
             } if is_for_now(code) => Repeat::Always,
             Self::Transport { .. } | Self::Timeout => Repeat::IfSafe,
-            Self::Protocol { .. } | Self::Refused { .. } => Repeat::Never,
+            Self::Protocol { .. } | Self::Unreadable | Self::Refused { .. } => Repeat::Never,
         }
     }
 
@@ -177,7 +184,11 @@ impl Outcome {
     /// [count against](Self::counts_against) it.
     pub fn is_answer(self) -> bool {
         match self {
-            Self::Complete | Self::ToolError | Self::InputRequired | Self::Task => true,
+            Self::Complete
+            | Self::ToolError
+            | Self::InputRequired
+            | Self::Task
+            | Self::Unreadable => true,
             // Another stack that refuses has not called its own upstream.
             Self::Protocol { code } => !is_own_failure(code) && !is_for_now(code),
             Self::Transport { status, .. } => status.is_some_and(speaks_of_request),
@@ -199,6 +210,7 @@ impl Outcome {
             Self::Task => "task",
             Self::Protocol { .. } => "protocol_error",
             Self::Transport { .. } => "transport_failure",
+            Self::Unreadable => "unreadable_answer",
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
             Self::Refused { .. } => "refused",

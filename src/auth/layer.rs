@@ -170,11 +170,12 @@ impl AuthLayerBuilder {
     /// Sets whether every principal may use tasks whose owner is unknown, if it has their id.
     /// Default: `false`.
     ///
-    /// By default, `tasks/get`, `tasks/update` and `tasks/cancel` are allowed only to the principal
-    /// that began the task through this layer. Limit: 10,000 tasks (the principal with the most
-    /// tasks loses its least recently used one). Enable this if tasks outlive this process, or are
-    /// polled at another replica than the one that began them, and if their ids cannot be guessed.
-    /// Notifications of such tasks are never delivered, because they contain the id.
+    /// By default, `tasks/get`, `tasks/update`, `tasks/cancel` and `tasks/result` are allowed only to
+    /// the principal that began the task through this layer, and `tasks/list` has no other tasks.
+    /// Limit: 10,000 tasks (the principal with the most tasks loses its least recently used one).
+    /// Enable this if tasks outlive this process, or are polled at another replica than the one that
+    /// began them, and if their ids cannot be guessed. Notifications of such tasks are never
+    /// delivered, because they contain the id.
     pub fn allow_unknown_tasks(mut self, yes: bool) -> Self {
         self.allow_unknown_tasks = yes;
         self

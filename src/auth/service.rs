@@ -9,6 +9,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use rmcp::model::{CacheScope, ClientRequest, ServerNotification, ServerResult};
+use serde_json::Value;
 use tower::Service;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     Decision, Error, Lossless, McpRequest, McpResponse, Principal, Stack,
     protocol::{
-        self,
+        self, legacy_tasks,
         lists::ListKind,
         methods::{self, Method},
         results,
@@ -108,6 +109,8 @@ struct Guard {
     /// The caller's visibility, if the caller is known, with the inner calls that it decided on.
     visibility: Option<Arc<CallerVisibility>>,
     listens: bool,
+    /// The request is for a list of tasks.
+    lists_tasks: bool,
 }
 
 impl Shared {
@@ -231,6 +234,7 @@ impl Shared {
                 named: None,
                 visibility: None,
                 listens: false,
+                lists_tasks: false,
             });
         };
         let Verified {
@@ -269,6 +273,8 @@ impl Shared {
                 .then(|| NamedTarget::of_inner_tool(request).or_else(|| NamedTarget::of(request)))
                 .flatten(),
             listens,
+            lists_tasks: matches!(&*request.message, ClientRequest::CustomRequest(custom)
+                if legacy_tasks::is_list(custom)),
             expires_at,
         })
     }
@@ -361,7 +367,8 @@ impl Shared {
                         let task = &status.params.task.task.task_id;
                         shared.task_owners.is_owned_by(task, &principal)
                     }
-                    _ => true,
+                    other => legacy_tasks::status(other)
+                        .is_none_or(|task| shared.task_owners.is_owned_by(task, &principal)),
                 };
                 passes.then_some(notification)
             });
@@ -391,6 +398,19 @@ fn covers(open: &str, request: &McpRequest) -> bool {
     };
     let custom = matches!(*request.message, ClientRequest::CustomRequest(_));
     same && (!custom || request.as_notification().is_some())
+}
+
+/// Removes the tasks of a list that are not to be shown. Returns `true` if there were any.
+fn retain_tasks(list: &mut Value, shows: impl Fn(&str) -> bool) -> bool {
+    let Some(Value::Array(tasks)) = list.get_mut("tasks") else {
+        return false;
+    };
+    let all = tasks.len();
+    tasks.retain(|task| {
+        let id = task.get(legacy_tasks::TASK_ID).and_then(Value::as_str);
+        id.is_some_and(&shows)
+    });
+    tasks.len() != all
 }
 
 /// Sets the cache scope of a result to private (MCP 2026-07-28, SEP-2549). A server may declare it
@@ -445,6 +465,17 @@ impl Guard {
         match &*response.result {
             ServerResult::CreateTaskResult(created) => {
                 shared.task_owners.add(&created.task.task_id, principal);
+            }
+            ServerResult::CustomResult(_) if self.lists_tasks => {
+                let owners = &shared.task_owners;
+                response
+                    .result
+                    .change_json(|list| retain_tasks(list, |task| owners.lists(task, principal)));
+            }
+            ServerResult::CustomResult(_) => {
+                if let Some(task) = legacy_tasks::begun(&response.result) {
+                    shared.task_owners.add(task, principal);
+                }
             }
             // Every result that is a list is filtered, whatever the request was.
             result if ListKind::of(result).is_some() => {

@@ -74,6 +74,14 @@ impl TaskOwners {
         owner.is_some_and(|owner| *owner == Audience::principal(principal))
     }
 
+    /// Returns `true` if the task may be on a list for this principal.
+    pub(super) fn lists(&self, task: &str, principal: &Principal) -> bool {
+        match self.state().by_task.get(&id_of(task)) {
+            Some(owner) => *owner == Audience::principal(principal),
+            None => self.allows_unknown,
+        }
+    }
+
     /// Records a use of the task by this principal. Returns `false` if the principal may not use
     /// it.
     pub(super) fn record_use(&self, task: &str, by: &Principal) -> bool {

@@ -88,7 +88,8 @@ impl CacheLayerBuilder {
     /// Sets the maximum size of all entries in bytes. Default: 64 MiB (the least recently used is
     /// evicted).
     ///
-    /// An entry counts as the length of its JSON and its key, plus 768 bytes of overhead.
+    /// An entry counts as the length of its JSON and its key, plus 768 bytes of overhead. The JSON
+    /// of a response that was read from a transport counts twice, because it is kept with its text.
     pub fn max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self

@@ -25,6 +25,8 @@ pub enum Delivered {
     No,
     /// It may have reached the server, which may have run it wholly or in part.
     Unknown,
+    /// The server has answered it, but the answer cannot be read.
+    Yes,
 }
 
 impl TransportError {
@@ -54,6 +56,14 @@ impl TransportError {
     pub fn with_upstream(mut self, upstream: impl Into<Arc<str>>) -> Self {
         self.upstream = Some(upstream.into());
         self
+    }
+
+    /// Creates the failure of a request whose answer cannot be read.
+    pub(crate) fn unreadable_answer(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            delivered: Delivered::Yes,
+            ..Self::new(message)
+        }
     }
 
     /// Sets the time after which a retry is useful.

@@ -67,6 +67,7 @@ fn transport_data(error: &TransportError) -> Value {
     let delivered = match error.delivered {
         Delivered::No => "no",
         Delivered::Unknown => "unknown",
+        Delivered::Yes => "yes",
     };
     json!({ "upstream": error.upstream.as_deref(), "delivered": delivered, "status": error.status })
 }

@@ -57,6 +57,13 @@ impl Shared {
     /// Forwards a client's notification to every member.
     pub(super) async fn notify_all(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         let members = self.members();
+        if let Some(owner) = self.unseal_task_of_notification(&mut request.context) {
+            let Some(member) = members.get(&owner) else {
+                return Ok(McpResponse::new(EmptyResult {}));
+            };
+            self.map_visibility(member, &mut request.context);
+            return member.call(request).await;
+        }
         match only(members.list.iter()) {
             Some(member) => {
                 self.map_visibility(member, &mut request.context);

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{
     CallContext, Error, Lossless, McpRequest, McpResponse, Refusal, ServedBy,
+    caller::Era,
     protocol::{
-        self,
+        self, legacy_tasks,
         lists::ListKind,
         methods::{self, Method},
         target::TargetKind,
@@ -60,11 +61,16 @@ impl Shared {
             return listen::listen(self, filter, context).await;
         }
         let method = Method::of(&request.message);
+        if let ClientRequest::CustomRequest(custom) = &*request.message
+            && legacy_tasks::is_list(custom)
+            && request.context.era() == Era::Legacy
+        {
+            return self.list_tasks(&members, request).await;
+        }
         // Sealed states and task ids are opened even for an only member.
-        let may_have_seal = method.is_some_and(|method| {
-            let row = method.row();
-            row.has_rounds || row.target == Some(TargetKind::Task)
-        });
+        let target = methods::target(&request.message).map(|target| target.kind);
+        let may_have_seal = target == Some(TargetKind::Task)
+            || method.is_some_and(|method| method.row().has_rounds);
         if !may_have_seal && let Some(only) = self.pass_through_member(&members) {
             return self.send(&only, request).await;
         }
@@ -191,13 +197,29 @@ impl Shared {
         mut request: McpRequest,
     ) -> Result<McpResponse, Error> {
         ServedBy::set(&request.context.extensions, &member.name);
+        let is_legacy = request.context.era() == Era::Legacy;
+        if is_legacy {
+            self.unseal_related_task(member, &mut request.context)?;
+        }
         self.map_visibility(member, &mut request.context);
         let outward = self.outward(member, &request.context);
-        if member.uris.is_set() {
-            request.context.caller = outward.rewriting_caller(&request.context.caller);
+        let caller = &request.context.caller;
+        if is_legacy {
+            request.context.caller = outward.sealing_caller(caller);
+        } else if member.uris.is_set() {
+            request.context.caller = outward.rewriting_caller(caller);
         }
+        let place = legacy_tasks::place_in_result(request.method());
+        let is_of_task =
+            methods::target(&request.message).is_some_and(|target| target.kind == TargetKind::Task);
         let mut response = member.call(request).await?;
         outward.result(&mut response.result);
+        if is_legacy {
+            outward.seal_tasks(&mut response.result, place);
+            if is_of_task {
+                outward.result_of_task(&mut response.result);
+            }
+        }
         member.mark_private(&mut response, outward.principal.as_ref());
         Ok(response)
     }

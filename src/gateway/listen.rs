@@ -376,6 +376,7 @@ impl CallerSink for MemberSink {
             if !part.is_own_update(&notification) {
                 part.outward.notification(&mut notification);
             }
+            part.outward.seal_task_of(&mut notification);
             part.listen.acknowledged.cancelled().await;
             part.listen.context.caller.notify(notification).await
         })

@@ -93,6 +93,10 @@
 //!
 //! A task goes to the member that made it, and a `requestState` (SEP-2322) to the member that
 //! issued it. Both are sealed, so that a caller can neither forge one nor use another principal's.
+//! Tasks of revision 2025-11-25 are routed in the same way, for callers and members of that
+//! revision: `tasks/get`, `tasks/result`, `tasks/cancel`, and messages with a related task in their
+//! `_meta`. `tasks/list` is the list of all members. A page has the next page of each member.
+//!
 //! `logging/setLevel` and a client's notifications go to all members. Custom methods are routed by
 //! [a rule](GatewayBuilder::route_custom).
 //!
@@ -162,6 +166,8 @@ mod rewrite;
 mod seal;
 mod service;
 mod shared;
+mod task_ids;
+mod task_list;
 mod tool_hints;
 mod visibility;
 

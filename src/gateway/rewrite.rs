@@ -33,7 +33,7 @@ impl Outward {
         app_views::rewrite_meta(&self.member.uris, meta)
     }
 
-    fn sealed(&self, kind: SealKind, value: &mut String) -> bool {
+    pub(super) fn sealed(&self, kind: SealKind, value: &mut String) -> bool {
         *value = self
             .seal
             .seal(kind, &self.member.name, value, self.principal.as_ref());
@@ -102,6 +102,16 @@ impl Outward {
                 result.skill.rewrite_uris(&self.member.uris) | self.meta(&mut result.meta)
             }
             _ => false,
+        }
+    }
+
+    /// Rewrites the result that a task of revision 2025-11-25 has ended with.
+    pub(super) fn result_of_task(&self, result: &mut Lossless<ServerResult>) {
+        if self.member.uris.is_set() && matches!(**result, ServerResult::CustomResult(_)) {
+            result.change_json(|json| {
+                json.as_object_mut()
+                    .is_some_and(|result| self.json_content(result))
+            });
         }
     }
 
@@ -185,14 +195,19 @@ impl Outward {
         }
     }
 
-    /// Returns the caller for a call, with notifications and requests rewritten.
+    /// Rewrites a notification of a call, and counts the change that it announces.
+    pub(super) fn notification_of_call(&self, notification: &mut ServerNotification) {
+        if let Some(change) = Change::of(notification) {
+            self.member.changes.count(change);
+        }
+        self.notification(notification);
+    }
+
+    /// Returns the caller for a call, with notifications rewritten.
     pub(super) fn rewriting_caller(&self, caller: &Caller) -> Caller {
         let outward = self.clone();
         caller.filter_map_notifications(move |mut notification| {
-            if let Some(change) = Change::of(&notification) {
-                outward.member.changes.count(change);
-            }
-            outward.notification(&mut notification);
+            outward.notification_of_call(&mut notification);
             Some(notification)
         })
     }

@@ -276,7 +276,8 @@ where
                         );
                         continue;
                     }
-                    if let JsonRpcMessage::Request(request) = &*message {
+                    if let JsonRpcMessage::Request(request) = &mut *message {
+                        wire::caller::replace_refused(&mut request.request);
                         self.received.keep(request);
                     }
                     return Some(*message);

@@ -27,7 +27,7 @@ pub(crate) struct UnreadableLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineError {
     TooLong { limit: usize },
-    NoJson { column: usize },
+    NoJson { line: usize, column: usize },
     NoMessage,
 }
 
@@ -37,7 +37,10 @@ impl fmt::Display for LineError {
             Self::TooLong { limit } => {
                 write!(f, "it is longer than `max_message_bytes`, {limit} bytes")
             }
-            Self::NoJson { column } => write!(f, "it is not JSON (column {column})"),
+            Self::NoJson { line: 1, column } => write!(f, "it is not JSON (column {column})"),
+            Self::NoJson { line, column } => {
+                write!(f, "it is not JSON (line {line}, column {column})")
+            }
             Self::NoMessage => f.write_str("it is JSON, but not an MCP message"),
         }
     }
@@ -198,7 +201,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             // is ignored.
             Ok(message) if matches!(Envelope::of(&document).kind(), Kind::Answer(_)) => Ok(message),
             // As a whole, the line is not JSON from its start.
-            Ok(_) => Err(UnreadableLine::noise(LineError::NoJson { column: 1 })),
+            Ok(_) => Err(UnreadableLine::noise(LineError::NoJson {
+                line: 1,
+                column: 1,
+            })),
             Err(why) if start.after_text => Err(UnreadableLine::noise(why)),
             Err(why) => Err(UnreadableLine::new(&document, why)),
         }
@@ -217,12 +223,27 @@ fn end_of_document(line: &[u8]) -> Option<usize> {
     Some(documents.byte_offset())
 }
 
+/// Returns `true` if a line is meant as a batch of messages.
+fn is_batch(line: &[u8]) -> bool {
+    let messages = line.trim_ascii_start().strip_prefix(b"[");
+    messages.is_some_and(|messages| {
+        messages.trim_ascii_start().starts_with(b"{")
+            && memchr::memmem::find(messages, br#""jsonrpc""#).is_some()
+    })
+}
+
 impl UnreadableLine {
     pub(crate) fn new(line: &[u8], why: LineError) -> Self {
-        Self {
-            kind: Envelope::of(line).kind(),
-            why,
-        }
+        let kind = match Envelope::of(line).kind() {
+            Kind::Noise if is_batch(line) => Kind::Answer(None),
+            kind => kind,
+        };
+        Self { kind, why }
+    }
+
+    /// Creates the report on one message of a line.
+    pub(crate) fn of(message: &[u8], error: &serde_json::Error) -> Self {
+        Self::new(message, error.into())
     }
 
     fn noise(why: LineError) -> Self {
@@ -239,6 +260,7 @@ impl From<&serde_json::Error> for LineError {
             return Self::NoMessage;
         }
         Self::NoJson {
+            line: error.line(),
             column: error.column(),
         }
     }

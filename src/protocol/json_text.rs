@@ -78,16 +78,6 @@ pub(crate) fn without_lone_surrogates(text: &str) -> Option<String> {
     String::from_utf8(replace_lone_surrogates(text)?).ok()
 }
 
-/// Writes a message without `params` that are `null`.
-pub(crate) fn to_vec<M: serde::Serialize>(message: &M) -> serde_json::Result<Vec<u8>> {
-    let mut text = serde_json::to_vec(message)?;
-    if let Some(length) = before_null_params(&text) {
-        text.truncate(length);
-        text.push(b'}');
-    }
-    Ok(text)
-}
-
 /// Returns the length of a message's text up to `params`, if they are `null` and the text's last
 /// member.
 ///

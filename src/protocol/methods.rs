@@ -14,6 +14,7 @@ use serde::{
 use serde_json::Value;
 
 use super::{
+    legacy_tasks,
     lists::ListKind,
     results::{self, Empty, ResultRow},
     target::{Target, TargetKind},
@@ -233,6 +234,10 @@ macro_rules! methods {
                 $(ClientRequest::$Request(_request) => {
                     column!(target _request $target $(($field))?)
                 })*
+                ClientRequest::CustomRequest(custom) => {
+                    let task = legacy_tasks::target(custom);
+                    task.map(|task| Target::new(TargetKind::Task, task))
+                }
                 _ => None,
             }
         }
@@ -243,6 +248,7 @@ macro_rules! methods {
                 $(ClientRequest::$Request(_request) => {
                     column!(set_target _request _name $target $(($field))?)
                 })*
+                ClientRequest::CustomRequest(custom) => legacy_tasks::set_target(custom, _name),
                 _ => {}
             }
         }

@@ -7,6 +7,7 @@
 //! | `lists.rs` | a row for each kind of list: the types of its items and pages |
 //! | `notifications.rs` | a row for each notification: its sender, scope, and the change it is of |
 //! | `server_requests.rs` | the requests of a server to its client |
+//! | `legacy_tasks.rs` | the tasks of revision 2025-11-25 |
 //! | `target.rs` | the item that a request is about |
 //! | `unreadable.rs` | requests whose params do not fit their method |
 //! | `unreadable_items.rs`, `tool_schema.rs` | items of lists that cannot be read, or that clients refuse |
@@ -35,6 +36,7 @@
 )]
 
 pub(crate) mod json_text;
+pub(crate) mod legacy_tasks;
 pub(crate) mod lists;
 pub(crate) mod methods;
 pub(crate) mod mrtr;

@@ -32,7 +32,7 @@ pub(crate) fn expect<T: MethodResult>(result: ServerResult) -> Result<T, Error> 
         serde_json::to_value(&other)
             .and_then(T::read)
             .map_err(|error| {
-                TransportError::new("unreadable answer: it does not fit the method")
+                TransportError::unreadable_answer("unreadable answer: it does not fit the method")
                     .with_source(error)
                     .into()
             })

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rmcp::model::{ClientRequest, CustomRequest, ErrorCode, ErrorData, RequestMetaObject};
 use serde_json::{Value, json};
 
-use super::{methods::Method, notifications};
+use super::{legacy_tasks, methods::Method, notifications};
 use crate::{Decision, Error, McpRequest, Refusal, caller::Era, code};
 
 /// The maximum length of the reason, in characters.
@@ -140,6 +140,12 @@ pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
             Unreadable::of_params(method, params)
         };
         return Some(Arc::new(unreadable));
+    }
+    if request.context.era() == Era::Legacy
+        && request.as_notification().is_none()
+        && let Some((path, why)) = legacy_tasks::misfit(custom)
+    {
+        return Some(Arc::new(Unreadable::new(&custom.method, None, path, why)));
     }
     let is_notification = notifications::is_of_client(&custom.method);
     (is_notification && request.as_notification().is_none())

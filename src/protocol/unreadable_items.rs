@@ -8,10 +8,7 @@ use std::{
 
 use rmcp::model::ClientRequest;
 
-use super::{
-    lists::ListKind,
-    methods::{self, Method},
-};
+use super::methods::{self, Method};
 
 use crate::util::{lock, text};
 
@@ -66,7 +63,6 @@ pub(crate) struct LeftOut(pub(crate) Arc<[UnreadableItem]>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listing {
     pub(crate) method: &'static str,
-    pub(crate) kind: ListKind,
     is_first: bool,
 }
 
@@ -74,9 +70,9 @@ impl Listing {
     pub(crate) fn of(request: &ClientRequest) -> Option<Self> {
         let params = methods::page_params(request)?;
         let method = Method::of(request)?;
+        method.row().list?;
         Some(Self {
             method: method.name(),
-            kind: method.row().list?,
             is_first: params.is_none_or(|params| params.cursor.is_none()),
         })
     }

@@ -26,7 +26,10 @@ use rmcp::{
     service::RequestContext,
 };
 use tokio::sync::Semaphore;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    bytes::Bytes,
+    sync::{CancellationToken, DropGuard},
+};
 use tower::ServiceExt;
 
 use self::subscriptions::Subscriptions;
@@ -40,7 +43,7 @@ use crate::{
         results::{self, MethodResult},
     },
     util::{lock, panics},
-    wire::{self, received::Received},
+    wire::{self, description, received::Received},
 };
 
 /// The top of a stack on the server side: it serves the stack over any rmcp server transport.
@@ -284,20 +287,27 @@ impl<S: Stack> McpServer<S> {
         }
     }
 
-    /// Asks the stack for its description, and remembers the answer.
-    async fn discover_stack(&self, context: CallContext) -> Result<DiscoverResult, ErrorData> {
+    /// Asks the stack for its description, and remembers the answer. Returns it with its text, if
+    /// it came from one.
+    async fn discover_stack(
+        &self,
+        context: CallContext,
+    ) -> Result<(DiscoverResult, Option<Bytes>), ErrorData> {
+        let era = context.era();
         let message = match context.unreadable {
             Some(_) => CustomRequest::new(Method::Discover.name(), None).into(),
             None => ClientRequest::from(DiscoverRequest::new(DiscoverRequestParams {})),
         };
         let request = McpRequest::from_parts(message, context);
-        let result = self.dispatch(request).await?;
+        let mut result = self.dispatch(request).await?;
+        let text = wire::text_for(&mut result, era);
         let discovered: DiscoverResult = results::expect(result.into_inner())?;
         let mut config = ServerConfig::new(discovered.capabilities.clone());
         if let Some(info) = discovered.server_info() {
             config = config.with_server_info(info);
         }
         config.instructions = discovered.instructions.clone();
+        config.meta = description::meta_without_info(discovered.meta.as_ref());
         let versions = &discovered.supported_versions;
         let versions =
             (versions.as_slice() != ProtocolVersion::KNOWN_VERSIONS).then(|| versions.clone());
@@ -306,7 +316,7 @@ impl<S: Stack> McpServer<S> {
             config: Some(config),
             versions,
         };
-        Ok(discovered)
+        Ok((discovered, text))
     }
 }
 

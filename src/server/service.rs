@@ -16,7 +16,7 @@ use rmcp::{
 use super::{MAX_HEADER_TOOLS, McpServer, lock, subscriptions};
 use crate::{
     CallContext, Caller, McpRequest, Stack, context, listen, protocol,
-    wire::{as_sent::AsSent, received::Received},
+    wire::{as_sent::AsSent, description, received::Received},
 };
 
 /// The time that a notification may run on after its session: it may have been the session's last
@@ -95,7 +95,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     fn initialize(
         &self,
         request: InitializeRequestParams,
-        context: RequestContext<RoleServer>,
+        mut context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<InitializeResult, ErrorData>> + Send + '_ {
         Box::pin(async move {
             let peer = context.peer.clone();
@@ -105,11 +105,16 @@ impl<S: Stack> ServerHandler for McpServer<S> {
                 handshake.protocol_version = ProtocolVersion::LATEST_WITH_INITIALIZE;
             }
             peer.set_peer_info(handshake.clone());
+            let received = Received::take(&mut context.extensions);
             let mut context = self.context(context);
             context.id = context::next_id();
             let extensions = context.extensions.clone();
-            self.discover_stack(context).await?;
+            let (_, text) = self.discover_stack(context).await?;
             let result = self.negotiate_initialize(&request)?;
+            let text = text.and_then(|text| description::initialized(&text, &result));
+            if let (Some(received), Some(text)) = (received, text) {
+                received.set_answer(text);
+            }
             handshake.protocol_version = result.protocol_version.clone();
             peer.set_peer_info(handshake);
             self.open_session_listen(peer, extensions).await;
@@ -121,10 +126,17 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         &self,
         mut context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<DiscoverResult, ErrorData>> + Send + '_ {
-        let received = Received::take(&mut context.extensions);
-        let mut context = self.context(context);
-        context.unreadable = received.and_then(|received| received.unreadable().cloned());
-        Box::pin(self.discover_stack(context))
+        Box::pin(async move {
+            let received = Received::take(&mut context.extensions);
+            let mut context = self.context(context);
+            let unreadable = received.as_ref().and_then(Received::unreadable);
+            context.unreadable = unreadable.cloned();
+            let (described, text) = self.discover_stack(context).await?;
+            if let (Some(received), Some(text)) = (received, text) {
+                received.set_answer(text);
+            }
+            Ok(described)
+        })
     }
 
     async fn ping(&self, mut context: RequestContext<RoleServer>) -> Result<(), ErrorData> {

@@ -188,6 +188,10 @@ impl UpstreamBuilder {
     /// than 16 MiB, so that their calls end only with the
     /// [`request_timeout`](Self::request_timeout). Give [`lines`](Self::lines) the reader and the
     /// writer instead.
+    ///
+    /// rmcp reads and writes the messages of such a transport by its own types. Members that these
+    /// types do not have are lost, in both directions, except in custom requests and notifications.
+    /// [`lines`](Self::lines), a child process and a URL lose none.
     pub fn transport<T, E, A, F, Fut>(self, make: F) -> Upstream
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -219,6 +223,9 @@ impl UpstreamBuilder {
     /// - [`Upstream::forward_request`] for sampling, elicitation and roots.
     ///
     /// The capabilities that the client claimed in its handshake do not change.
+    ///
+    /// Messages are read and written by the transport of the client. If that is one of rmcp's,
+    /// members that rmcp's types do not have are lost.
     ///
     /// ```
     /// use std::sync::{Arc, OnceLock};

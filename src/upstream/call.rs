@@ -1,6 +1,6 @@
 //! One call over a connection.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
@@ -17,13 +17,13 @@ use super::{
     direct::{DirectAnswer, DirectSender},
     errors, liveness,
     request_in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
-    route::{Mailbox, Route},
+    route::{CallMessage, Mailbox, Route},
 };
 use crate::{
     CallContext, Error, McpRequest, McpResponse,
     caller::Era,
     context::credential::OutboundCredential,
-    protocol::{methods::Method, outgoing::WithoutProgress},
+    protocol::{methods::Method, outgoing::WithoutProgress, unreadable_items::LeftOut},
     wire::{
         ParamsText,
         answers::{Expected, ReadAnswer, ReadResult},
@@ -67,10 +67,10 @@ impl UpstreamCall {
         }
         let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
-        let method = Method::of(&request.message);
-        let route = route.quick(method.is_some_and(|method| method.row().is_quick));
-        let (sending, caller) = self.send(request, route);
-        let handle = sending.await.map_err(|error| self.failed(error))?;
+        let is_quick = expected.method().is_some_and(|it| it.row().is_quick);
+        let method = method_of(&request.message);
+        let (sending, caller) = self.send(request, route.quick(is_quick));
+        let handle = sending.await.map_err(|error| self.failed(&method, error))?;
         let mut in_flight = RequestInFlight {
             connection: &self.connection,
             handle: Some(handle),
@@ -85,13 +85,13 @@ impl UpstreamCall {
         })?;
         let completed = in_flight.complete();
         if let Some(why) = completed.unreadable {
-            return Err(errors::unreadable(&self.upstream, why));
+            return Err(errors::unreadable(&self.upstream, &method, why));
         }
         let result = answer.map_err(|error| {
             if errors::ends_connection(&error) {
                 self.connection.retire();
             }
-            self.failed(error)
+            self.failed(&method, error)
         })?;
         let answer = match completed.answer {
             Some(answer) => *answer,
@@ -108,6 +108,7 @@ impl UpstreamCall {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         let expected = Expected::of(&request.message);
+        let method = method_of(&request.message);
         let (message, meta, caller) = self.outgoing(request);
         let sending = direct.send(message, meta, expected);
         let answer = match self.while_connected(sending).await? {
@@ -127,7 +128,7 @@ impl UpstreamCall {
             if errors::ends_connection(&error) {
                 self.connection.retire();
             }
-            errors::of_call(&self.upstream, error)
+            errors::of_call(&self.upstream, &method, error)
         })?;
         Ok(self.response(result, expected))
     }
@@ -141,6 +142,7 @@ impl UpstreamCall {
         timeout: Option<Duration>,
     ) -> Result<McpResponse, Error> {
         let expected = Expected::of(&request.message);
+        let method = method_of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
         let (message, meta, caller) = self.outgoing(request);
         let mut options = PeerRequestOptions::no_options();
@@ -153,7 +155,7 @@ impl UpstreamCall {
             .send_request_with_option(message, options);
         let handle = sending
             .await
-            .map_err(|error| errors::of_call(&self.upstream, error))?;
+            .map_err(|error| errors::of_call(&self.upstream, &method, error))?;
         let mut in_flight = ForeignRequestInFlight {
             connection: &self.connection,
             id: handle.id.clone(),
@@ -165,7 +167,7 @@ impl UpstreamCall {
         let coming = Box::pin(handle.await_response().map(Ok::<_, Infallible>));
         let answer = self.wait(coming, mailbox, &caller, None).await?;
         in_flight.answered = true;
-        let result = answer.map_err(|error| errors::of_call(&self.upstream, error))?;
+        let result = answer.map_err(|error| errors::of_call(&self.upstream, &method, error))?;
         Ok(self.response(result, expected))
     }
 
@@ -173,7 +175,12 @@ impl UpstreamCall {
     fn response(&self, answer: impl Into<ReadAnswer>, expected: Expected) -> McpResponse {
         let era = self.connection.era;
         let reading = ReadResult { expected, era };
-        McpResponse::lossless(reading.lossless(answer.into()))
+        let (result, left_out) = reading.lossless(answer.into());
+        let mut response = McpResponse::lossless(result);
+        if !left_out.is_empty() {
+            response.extensions.insert(LeftOut(left_out.into()));
+        }
+        response
     }
 
     /// Waits for a message of the server, as long as there is a connection, and within the limit of
@@ -188,8 +195,8 @@ impl UpstreamCall {
         }
     }
 
-    fn failed(&self, error: ServiceError) -> Error {
-        let error = errors::of_call(&self.upstream, error);
+    fn failed(&self, method: &str, error: ServiceError) -> Error {
+        let error = errors::of_call(&self.upstream, method, error);
         self.connection.end().explain(error)
     }
 
@@ -280,6 +287,9 @@ impl UpstreamCall {
                         // A closed mailbox means a lost connection, unless the answer came before.
                         return here(&mut coming).and_then(Result::ok).ok_or_else(lost);
                     };
+                    if let CallMessage::ReplyLost(why) = message {
+                        return Err(errors::reply_lost(&self.upstream, &why));
+                    }
                     caller.deliver(message, &mut delivering, &mut requests);
                     if let Some(timeout) = timeout {
                         silence.as_mut().reset(Instant::now() + timeout);
@@ -311,6 +321,14 @@ impl UpstreamCall {
                 }
             }
         }
+    }
+}
+
+/// Returns a request's method.
+fn method_of(message: &ClientRequest) -> Cow<'static, str> {
+    match Method::of(message) {
+        Some(method) => method.name().into(),
+        None => message.method().to_owned().into(),
     }
 }
 

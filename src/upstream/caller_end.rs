@@ -49,6 +49,9 @@ impl CallerEnd {
                 }
             }
             CallMessage::Request(request, reply) => requests.extend(self.forward(request, reply)),
+            CallMessage::ReplyLost(why) => {
+                tracing::warn!(reason = why, "an answer to a server was lost");
+            }
         }
     }
 

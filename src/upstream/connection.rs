@@ -29,13 +29,25 @@ use super::{
     route::{ConnectionHandler, Routes, RoutingTransport},
     stats::UpstreamCounters,
 };
-use crate::{CallContext, Error, caller::Era, util::lock};
+use crate::{
+    CallContext, Error, Lossless,
+    caller::Era,
+    protocol::methods::Method,
+    util::lock,
+    wire::{
+        Reading, Source,
+        answers::{Expected, ReadResult},
+        description::HandshakeText,
+    },
+};
 
 /// An established connection.
 pub(super) struct Connection {
     pub(super) peer: Peer<RoleClient>,
     pub(super) routes: Arc<Routes>,
     pub(super) info: Arc<ServerPeerInfo>,
+    /// The text of the handshake, if rmcp has not read it by itself.
+    described: Option<HandshakeText>,
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
@@ -186,6 +198,7 @@ impl Connection {
         Ok(Self {
             era,
             peer,
+            described: handler.routes.described(),
             routes: handler.routes,
             info,
             kind: profile.kind,
@@ -267,7 +280,18 @@ impl Connection {
 
     /// Returns the server's description of itself. The upstream translates between revisions, so it
     /// supports them all.
-    pub(super) fn describe(&self) -> DiscoverResult {
+    pub(super) fn describe(&self) -> Lossless<ServerResult> {
+        let described = ServerResult::DiscoverResult(self.typed_description());
+        let text = self.described.as_ref();
+        let text = text.and_then(|text| text.described(ProtocolVersion::KNOWN_VERSIONS));
+        let reading = Reading::Result(ReadResult {
+            expected: Expected::result_of(Method::Discover),
+            era: self.era,
+        });
+        Lossless::from_source(described, text.map(|text| Source::new(text, reading)))
+    }
+
+    fn typed_description(&self) -> DiscoverResult {
         let mut described = DiscoverResult::new(
             ProtocolVersion::KNOWN_VERSIONS.to_vec(),
             self.info.capabilities.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use rmcp::model::{
     ClientNotification, ClientRequest, EmptyResult, ErrorCode, ErrorData, LoggingLevel,
-    ServerResult, SetLevelRequest, SetLevelRequestParams,
+    SetLevelRequest, SetLevelRequestParams,
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     capabilities::ClaimedCapabilities,
     connection::Connection,
     connections::Connections,
-    errors, lenient_lists, listen, multi_round,
+    errors, listen, multi_round,
     stats::UpstreamCounters,
 };
 use crate::{
@@ -129,9 +129,9 @@ impl Shared {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
         }
         match &*request.message {
-            ClientRequest::DiscoverRequest(_) => Ok(McpResponse::new(
-                ServerResult::DiscoverResult(call.connection.describe()),
-            )),
+            ClientRequest::DiscoverRequest(_) => {
+                Ok(McpResponse::lossless(call.connection.describe()))
+            }
             ClientRequest::InitializeRequest(_) => Err(Refusal::new(
                 "upstream",
                 "the connection to this server has been initialized; ask `server/discover`",
@@ -160,35 +160,22 @@ impl Shared {
                 }
                 let listing = Listing::of(message);
                 let answer = call.run(request).await;
-                match listing {
-                    Some(listing) => answer.map(|list| self.read_list(&call, listing, list)),
-                    None => answer,
+                if let (Some(listing), Ok(list)) = (listing, &answer) {
+                    self.record_unreadable(listing, list);
                 }
+                answer
             }
         }
     }
 
-    /// Reads a list without the items that cannot be read, if it cannot be read whole.
-    fn read_list(
-        &self,
-        call: &UpstreamCall,
-        listing: Listing,
-        mut list: McpResponse,
-    ) -> McpResponse {
-        let mut left_out = Vec::new();
-        if let ServerResult::CustomResult(answer) = &*list.result
-            && let Some((readable, unreadable)) = lenient_lists::read(listing, &answer.0)
-        {
-            call.connection.record_tools(&readable);
-            list.result = readable.into();
-            left_out = unreadable;
-        }
-        self.unreadable.read(listing, &left_out);
+    /// Records the items that a list was read without.
+    fn record_unreadable(&self, listing: Listing, list: &McpResponse) {
+        let left_out = list.extensions.get::<LeftOut>();
+        let left_out = left_out.map_or(&[][..], |left_out| &left_out.0);
+        self.unreadable.read(listing, left_out);
         if !left_out.is_empty() {
-            self.unreadable.log(&self.name, &left_out);
-            list.extensions.insert(LeftOut(left_out.into()));
+            self.unreadable.log(&self.name, left_out);
         }
-        list
     }
 
     fn remember_level(&self, call: &UpstreamCall, level: LoggingLevel) {
@@ -230,7 +217,7 @@ impl Shared {
                 let connection = self.connections.get(era).await?;
                 connection.record_caller(&parts.context);
                 let sent = connection.notify(notification).await;
-                sent.map_err(|error| errors::of_call(&self.name, error))?;
+                sent.map_err(|error| errors::of_call(&self.name, "a notification", error))?;
             }
         }
         Ok(McpResponse::new(EmptyResult {}))

@@ -40,13 +40,20 @@ fn facts_of<'a>(_error: &'a (dyn StdError + 'static)) -> ErrorFacts<'a> {
     ErrorFacts::default()
 }
 
-/// Returns the error for a failed call.
-pub(super) fn of_call(upstream: &Arc<str>, error: ServiceError) -> Error {
+/// Returns the error for a failed call of this method.
+pub(super) fn of_call(upstream: &Arc<str>, method: &str, error: ServiceError) -> Error {
     match error {
         ServiceError::McpError(error) if facts_of(&error).replaces_answer => {
-            TransportError::new(error.message)
-                .with_upstream(upstream.clone())
-                .into()
+            let is_other = facts_of(&error).other_request;
+            let message = match error.message.strip_prefix(THE_ANSWER) {
+                Some(rest) => format!("{THE_ANSWER} to `{method}`{rest}").into(),
+                None => error.message,
+            };
+            let error = match is_other {
+                true => TransportError::new(message),
+                false => TransportError::unreadable_answer(message),
+            };
+            error.with_upstream(upstream.clone()).into()
         }
         ServiceError::McpError(error) => error.into(),
         ServiceError::Timeout { timeout } => Error::timeout(timeout),
@@ -100,11 +107,23 @@ pub(super) fn closed(upstream: &Arc<str>) -> Error {
         .into()
 }
 
-/// Returns the error for an answer that cannot be read.
-pub(super) fn unreadable(upstream: &Arc<str>, why: LineError) -> Error {
-    TransportError::new(format!("the server's answer cannot be read: {why}"))
+/// The start of the text about an answer that is not passed on.
+const THE_ANSWER: &str = "the server's answer";
+
+/// Returns the error for an answer to this method that cannot be read.
+pub(super) fn unreadable(upstream: &Arc<str>, method: &str, why: LineError) -> Error {
+    TransportError::unreadable_answer(format!("{THE_ANSWER} to `{method}` cannot be read: {why}"))
         .with_upstream(upstream.clone())
         .into()
+}
+
+/// Returns the error for a call whose server waits for an answer that was lost.
+pub(super) fn reply_lost(upstream: &Arc<str>, why: &str) -> Error {
+    TransportError::new(format!(
+        "the caller's answer to a request of the server has not reached it: {why}"
+    ))
+    .with_upstream(upstream.clone())
+    .into()
 }
 
 /// Returns the error for a lost connection of a client that its owner made: there is no other
@@ -212,7 +231,7 @@ fn classify(found: &ErrorFacts<'_>, message: String) -> TransportError {
 }
 
 /// Returns an error and its causes in one line, without repetitions.
-fn summary(error: &(dyn StdError + 'static)) -> String {
+pub(super) fn summary(error: &(dyn StdError + 'static)) -> String {
     let facts = facts_of(error);
     let mut line = facts.text.unwrap_or_else(|| without_url(error.to_string()));
     let mut next = cause(error).or(facts.hidden_cause);

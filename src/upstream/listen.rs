@@ -135,6 +135,8 @@ pub(super) async fn run(call: UpstreamCall, request: McpRequest) -> Result<McpRe
                 Some(CallMessage::Request(request, reply)) => {
                     requests.extend(caller.forward(request, reply));
                 }
+                // An answer that was lost belongs to a call.
+                Some(CallMessage::ReplyLost(_)) => {}
                 None => return Err(lost()),
             },
             () = call.connection.until_lost(), if call.connection.is_foreign() => {

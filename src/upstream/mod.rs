@@ -28,7 +28,6 @@ mod end;
 mod errors;
 #[cfg(feature = "http-client")]
 mod http;
-mod lenient_lists;
 mod listen;
 mod liveness;
 mod multi_round;

@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 
 use rmcp::model::{
-    ClientRequest, CreateTaskResult, CustomResult, InputRequiredResult, JsonRpcMessage,
-    JsonRpcVersion2_0, NumberOrString, RequestId, ServerJsonRpcMessage, ServerResult,
+    ClientRequest, CreateTaskResult, CustomResult, ErrorData, InputRequiredResult, JsonRpcMessage,
+    NumberOrString, RequestId, ServerJsonRpcMessage, ServerResult,
 };
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Map, Value, value::RawValue};
@@ -18,6 +18,7 @@ use tokio_util::bytes::Bytes;
 use super::{
     apply::apply,
     as_sent,
+    lists::{self, ReadList},
     lossless::{Lossless, Reading, Source},
     members::{self, Members},
     numbers, partial,
@@ -27,6 +28,7 @@ use crate::{
     protocol::{
         methods::Method,
         results::{self, Empty},
+        unreadable_items::UnreadableItem,
     },
 };
 
@@ -42,11 +44,17 @@ pub(crate) struct ReadAnswer {
     pub(crate) result: ServerResult,
     /// The text of the result. `None` if rmcp has read it.
     pub(crate) text: Option<Bytes>,
+    /// The items that a list was read without.
+    pub(crate) left_out: Vec<UnreadableItem>,
 }
 
 impl From<ServerResult> for ReadAnswer {
     fn from(result: ServerResult) -> Self {
-        Self { result, text: None }
+        Self {
+            result,
+            text: None,
+            left_out: Vec::new(),
+        }
     }
 }
 
@@ -61,12 +69,21 @@ pub(crate) struct ReadResult {
 impl ReadResult {
     /// Reads a result from its text.
     pub(crate) fn read(self, text: &[u8]) -> Read<ServerResult> {
-        let result = self.expected.result_in(text)?;
+        let (result, _) = self.expected.result_in(text)?;
         Ok(self.adapted(result))
     }
 
-    /// Returns the result of an answer.
-    pub(crate) fn lossless(self, answer: ReadAnswer) -> Lossless<ServerResult> {
+    /// Returns the result of an answer, and the items that a list was read without.
+    pub(crate) fn lossless(
+        self,
+        mut answer: ReadAnswer,
+    ) -> (Lossless<ServerResult>, Vec<UnreadableItem>) {
+        if let ServerResult::CustomResult(CustomResult(json)) = &answer.result
+            && answer.text.is_none()
+            && let Some(list) = self.expected.list_in(json)
+        {
+            (answer.result, answer.left_out) = (list.result, list.left_out);
+        }
         let (mut result, is_repaired) = self.expected.read(answer.result, self.era);
         let text = match answer.text {
             Some(text) if is_repaired || self.has_null_members(&text) => repaired(&text, &result),
@@ -74,7 +91,7 @@ impl ReadResult {
         };
         self.mark(&mut result);
         let source = text.map(|text| Source::new(text, Reading::Result(self)));
-        Lossless::from_source(result, source)
+        (Lossless::from_source(result, source), answer.left_out)
     }
 
     fn adapted(self, result: ServerResult) -> ServerResult {
@@ -142,9 +159,30 @@ impl Expected {
         self.0.is_none()
     }
 
+    /// Reads the answer whose result is a part of `text`.
+    pub(crate) fn answer_in(self, text: &Bytes, result: &RawValue) -> Read<ReadAnswer> {
+        let text = text.slice_ref(result.get().as_bytes());
+        let (result, list) = self.result_in(&text)?;
+        let (text, left_out) = match list {
+            Some(list) => (list.text(&text).unwrap_or(text), list.left_out),
+            None => (text, Vec::new()),
+        };
+        Ok(ReadAnswer {
+            result,
+            text: Some(text),
+            left_out,
+        })
+    }
+
+    fn list_in(self, json: &Value) -> Option<ReadList> {
+        self.0
+            .filter(|_| is_complete(json))
+            .and_then(|method| lists::read(method, json))
+    }
+
     /// Reads a result. One that does not fit the method is read in part, or else as a custom
     /// result.
-    pub(crate) fn result_in(self, text: &[u8]) -> Read<ServerResult> {
+    fn result_in(self, text: &[u8]) -> Read<(ServerResult, Option<ReadList>)> {
         // An empty object is read later, because it may have members of its own.
         if let Some(method) = self.0
             && !matches!(method.empty_result(), Empty::Object)
@@ -153,7 +191,7 @@ impl Expected {
             if let Ok(result) = method.read_result(&mut from)
                 && from.end().is_ok()
             {
-                return Ok(result);
+                return Ok((result, None));
             }
         }
         let text = std::str::from_utf8(text).map_err(serde::de::Error::custom)?;
@@ -164,14 +202,18 @@ impl Expected {
                 Cow::Borrowed(_) => return Err(error),
             },
         };
+        if let Some(mut list) = self.list_in(&json) {
+            let result = std::mem::replace(&mut list.result, ServerResult::empty(()));
+            return Ok((result, Some(list)));
+        }
         if let Some(method) = self.0
             && is_complete(&json)
             && let Some(readable) = partial::readable(method, &json)
             && let Ok(result) = method.read_result(readable)
         {
-            return Ok(result);
+            return Ok((result, None));
         }
-        Ok(other_result(json))
+        Ok((other_result(json), None))
     }
 
     /// Reads a result leniently: `null` and an empty object are the method's empty result, and a
@@ -262,44 +304,62 @@ pub(crate) fn message_in(
     text: &Bytes,
     expected: impl FnOnce(&RequestId) -> Option<Expected>,
 ) -> Read<FromServer> {
-    if let Some((id, answer)) = answer_in(text, expected)? {
+    let envelope = match Envelope::of(text) {
+        Ok(envelope) => envelope,
+        Err(_) => return typed_in(text).map(|message| FromServer::Other(Box::new(message))),
+    };
+    if let Some(Outcome::Result(result)) = envelope.outcome()
+        && let Some(id) = envelope.id()
+        && let Some(expected) = expected(&id)
+    {
+        let answer = expected.answer_in(text, result)?;
         return Ok(FromServer::Answer(id, Box::new(answer)));
     }
-    other_in(text).map(|message| FromServer::Other(Box::new(message)))
+    let other = envelope.other_in(text)?;
+    Ok(FromServer::Other(Box::new(other)))
 }
 
-/// Reads an answer with a result. Returns `None` if the text is not an answer to a known request.
-pub(crate) fn answer_in(
-    text: &Bytes,
-    expected: impl FnOnce(&RequestId) -> Option<Expected>,
-) -> Read<Option<(RequestId, ReadAnswer)>> {
-    let Ok(envelope) = serde_json::from_slice::<Answer<'_>>(text) else {
-        return Ok(None);
-    };
-    let Some(result) = envelope.result.filter(|_| envelope.is_one()) else {
-        return Ok(None);
-    };
-    let Ok(id) = serde_json::from_str::<RequestId>(envelope.id.get()) else {
-        return Ok(None);
-    };
-    let Some(expected) = expected(&id) else {
-        return Ok(None);
-    };
-    let text = text.slice_ref(result.get().as_bytes());
-    let result = expected.result_in(&text)?;
-    let text = Some(text);
-    Ok(Some((id, ReadAnswer { result, text })))
-}
-
-/// Reads a message that is not an answer to a known request.
-pub(crate) fn other_in(text: &[u8]) -> Read<ServerJsonRpcMessage> {
-    let mut message: ServerJsonRpcMessage = serde_json::from_slice(text)?;
+/// Reads a message by rmcp's types.
+fn typed_in(text: &[u8]) -> Read<ServerJsonRpcMessage> {
+    let mut message: ServerJsonRpcMessage =
+        within_range(text, |text| serde_json::from_slice(text))?;
     match &mut message {
         JsonRpcMessage::Notification(message) => as_sent::keep(&mut message.notification, text),
         JsonRpcMessage::Request(message) => as_sent::keep(&mut message.request, text),
         _ => {}
     }
     Ok(message)
+}
+
+/// Reads the error of an answer.
+pub(crate) fn error_in(error: &RawValue) -> Read<ErrorData> {
+    within_range(error.get().as_bytes(), |text| serde_json::from_slice(text))
+}
+
+/// Reads a value, with the largest float in the place of numbers beyond it.
+fn within_range<T>(text: &[u8], read: impl Fn(&[u8]) -> Read<T>) -> Read<T> {
+    read(text).or_else(|error| match std::str::from_utf8(text) {
+        Ok(text) => match numbers::within_range(text) {
+            Cow::Owned(text) => read(text.as_bytes()),
+            Cow::Borrowed(_) => Err(error),
+        },
+        Err(_) => Err(error),
+    })
+}
+
+/// Returns the messages of a batch (MCP 2025-03-26, basic, batching). Returns `None` for any other
+/// text.
+pub(crate) fn batch_in(text: &Bytes) -> Option<Vec<Bytes>> {
+    if !text.trim_ascii_start().starts_with(b"[") {
+        return None;
+    }
+    let messages: Vec<&RawValue> = serde_json::from_slice(text).ok()?;
+    let messages = messages.iter();
+    Some(
+        messages
+            .map(|message| text.slice_ref(message.get().as_bytes()))
+            .collect(),
+    )
 }
 
 /// Returns the text of a result that was read leniently: without members that are `null`, and with
@@ -342,17 +402,28 @@ fn other_result(json: Value) -> ServerResult {
     read.unwrap_or_else(|| CustomResult(json).into())
 }
 
-/// The members of an answer with a result. It has neither `error` nor `method`.
+/// The members of a message that tell its kind.
 #[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(rename = "jsonrpc")]
-    _jsonrpc: JsonRpcVersion2_0,
+pub(crate) struct Envelope<'a> {
     #[serde(borrow)]
-    id: &'a RawValue,
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
-    error: Option<IgnoredAny>,
-    method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+/// The end of a request, as its answer says.
+#[derive(Clone, Copy)]
+pub(crate) enum Outcome<'a> {
+    Result(&'a RawValue),
+    Error(&'a RawValue),
 }
 
 /// A result that is `null` is there.
@@ -360,8 +431,62 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
     <&RawValue>::deserialize(from).map(Some)
 }
 
-impl Answer<'_> {
-    fn is_one(&self) -> bool {
-        self.error.is_none() && self.method.is_none()
+impl<'a> Envelope<'a> {
+    /// Reads the envelope of a message.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is not JSON, or not an object that has each of these members once.
+    pub(crate) fn of(text: &'a [u8]) -> Read<Self> {
+        if !text.trim_ascii_start().starts_with(b"{") {
+            serde_json::from_slice::<IgnoredAny>(text)?;
+            return Err(serde::de::Error::custom("a message is an object"));
+        }
+        serde_json::from_slice(text)
+    }
+
+    /// Returns the id, if it is one that a request of this side can have.
+    pub(crate) fn id(&self) -> Option<RequestId> {
+        serde_json::from_str(self.id?.get()).ok()
+    }
+
+    /// Returns the outcome, if the message is an answer in form.
+    pub(crate) fn outcome(&self) -> Option<Outcome<'a>> {
+        self.outcome_of_any_version().filter(|_| self.is_of_2_0())
+    }
+
+    fn is_of_2_0(&self) -> bool {
+        let version = self.jsonrpc.map(RawValue::get);
+        version == Some(r#""2.0""#)
+    }
+
+    /// Reads the message, which is not an answer to a known request, from its text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not a message that rmcp has a type for.
+    pub(crate) fn other_in(&self, text: &[u8]) -> Read<ServerJsonRpcMessage> {
+        let is_notification = self.id.is_none() && self.result.is_none() && self.error.is_none();
+        if let (Some(method), Some(params)) = (self.method, self.params)
+            && is_notification
+            && self.is_of_2_0()
+            && let Some(notification) = as_sent::common_notification(method.get(), params)
+        {
+            return Ok(JsonRpcMessage::notification(notification));
+        }
+        typed_in(text)
+    }
+
+    /// Returns `true` if the message is meant as an answer.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.outcome_of_any_version().is_some()
+    }
+
+    fn outcome_of_any_version(&self) -> Option<Outcome<'a>> {
+        let outcome = match (self.error, self.result) {
+            (Some(error), _) => Outcome::Error(error),
+            (None, result) => Outcome::Result(result?),
+        };
+        self.method.is_none().then_some(outcome)
     }
 }

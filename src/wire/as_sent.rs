@@ -3,18 +3,23 @@
 //! Such a message carries its JSON in its extensions. Where it leaves, it becomes a custom message
 //! with that JSON and the changes that layers made to the typed one.
 
+use std::sync::LazyLock;
+
 #[cfg(feature = "http-server")]
 use rmcp::model::GetMeta;
 use rmcp::model::{
     ClientNotification, CustomNotification, CustomRequest, Extensions, GetExtensions,
+    JsonRpcMessage, LoggingMessageNotification, LoggingMessageNotificationParam,
+    ProgressNotification, ProgressNotificationParam, RequestMetaObject, ServerJsonRpcMessage,
     ServerNotification, ServerRequest,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
+use tokio_util::bytes::Bytes;
 
-use super::apply::apply;
 #[cfg(feature = "http-server")]
-use super::{members::Members, params::META};
+use super::params::META;
+use super::{apply::apply, members::Members, numbers};
 
 /// The params of a message as they came, and as the type has them.
 #[derive(Clone, Debug)]
@@ -99,10 +104,94 @@ pub(crate) fn keep<M: Partial>(message: &mut M, text: &[u8]) {
         return;
     };
     let read = params_of(message).unwrap_or_else(none);
-    let is_whole = serde_json::from_str::<Value>(came.get()).is_ok_and(|came| came == read);
+    let is_whole = !numbers::may_be_inexact(came.get())
+        && serde_json::from_str::<Value>(came.get()).is_ok_and(|came| came == read);
     if !is_whole && came.get().starts_with('{') {
         let came = came.to_owned();
         message.extensions_mut().insert(AsSent { came, read });
+    }
+}
+
+/// Reads a notification of progress or a log line without rmcp's union: they are the most common
+/// ones. Returns `None` for any other, and for one with members that its type does not have.
+///
+/// `method` is JSON.
+pub(crate) fn common_notification(method: &str, params: &RawValue) -> Option<ServerNotification> {
+    match method {
+        r#""notifications/progress""# => progress(params),
+        r#""notifications/message""# => log_line(params),
+        _ => None,
+    }
+}
+
+fn progress(params: &RawValue) -> Option<ServerNotification> {
+    let members = Members::of(params)?;
+    members.has_only(&["progressToken", "progress", "total", "message"])?;
+    let typed: ProgressNotificationParam = serde_json::from_str(params.get()).ok()?;
+    // A whole number is written as a float.
+    let is_float = |name| {
+        let number = members.get(name).map(RawValue::get);
+        number.is_none_or(|number| number.contains('.') && !numbers::may_be_inexact(number))
+    };
+    let sent = match is_float("progress") && is_float("total") {
+        true => None,
+        false => Some(AsSent {
+            came: params.to_owned(),
+            read: serde_json::to_value(&typed).ok()?,
+        }),
+    };
+    let mut notification = ProgressNotification::new(typed);
+    if let Some(sent) = sent {
+        notification.extensions.insert(sent);
+    }
+    Some(notification.into())
+}
+
+fn log_line(params: &RawValue) -> Option<ServerNotification> {
+    let members = Members::of(params)?;
+    members.has_only(&["level", "logger", "data"])?;
+    if numbers::may_be_inexact(params.get()) {
+        return None;
+    }
+    let typed: LoggingMessageNotificationParam = serde_json::from_str(params.get()).ok()?;
+    Some(LoggingMessageNotification::new(typed).into())
+}
+
+/// The member of `_meta` with the params of a request on their way through rmcp, which reads the
+/// request again. It is random, so that a server cannot know it.
+static MARK: LazyLock<String> = LazyLock::new(|| format!("{:032x}", rand::random::<u128>()));
+
+/// Returns the text of a server's message for rmcp. `text` is the one it was read from.
+pub(crate) fn text_for_rmcp(message: ServerJsonRpcMessage, text: Bytes) -> Option<String> {
+    let JsonRpcMessage::Request(request) = &message else {
+        return String::from_utf8(text.into()).ok();
+    };
+    let Some(sent) = request.request.extensions().get::<AsSent>() else {
+        return String::from_utf8(text.into()).ok();
+    };
+    let came = sent.came.get().to_owned();
+    let mut json = serde_json::to_value(&message).ok()?;
+    let params = json.get_mut("params")?.as_object_mut()?;
+    let meta = params.entry("_meta").or_insert_with(|| json!({}));
+    meta.as_object_mut()?.insert(MARK.clone(), came.into());
+    serde_json::to_string(&json).ok()
+}
+
+/// Gives a request that rmcp has read again its parts back.
+pub(crate) fn restore(request: &mut ServerRequest) {
+    let extensions = request.extensions_mut();
+    let Some(meta) = extensions.get_mut::<RequestMetaObject>() else {
+        return;
+    };
+    let Some(Value::String(came)) = meta.0.0.shift_remove(MARK.as_str()) else {
+        return;
+    };
+    if meta.is_empty() {
+        extensions.remove::<RequestMetaObject>();
+    }
+    if let Ok(came) = RawValue::from_string(came) {
+        let read = params_of(request).unwrap_or_default();
+        request.extensions_mut().insert(AsSent { came, read });
     }
 }
 

@@ -20,7 +20,10 @@ use super::{
     received::Received,
     strict,
 };
-use crate::protocol::{Unreadable, methods::Method};
+use crate::protocol::{
+    Unreadable,
+    methods::{Capability, Method},
+};
 
 /// A message of a caller, read from its text.
 #[derive(Debug)]
@@ -332,6 +335,27 @@ fn meta_in(meta: Option<&RawValue>) -> Result<RequestMetaObject, String> {
             true => error.to_string(),
             false => "expected an object".to_owned(),
         })
+}
+
+/// Returns `true` if rmcp refuses a request that the stack may serve: it serves requests about tasks
+/// to callers of 2026-07-28 alone.
+pub(super) fn is_refused_by_rmcp(request: &ClientRequest) -> bool {
+    let row = Method::of(request).map(Method::row);
+    row.is_some_and(|row| row.capability == Some(Capability::Tasks))
+        && request.get_meta().protocol_version().is_none()
+}
+
+/// Puts a request that rmcp serves in the place of one that it would refuse.
+pub(crate) fn replace_refused(request: &mut ClientRequest) {
+    if !is_refused_by_rmcp(request) {
+        return;
+    }
+    if let Some(received) = request.extensions_mut().remove::<Received>() {
+        let mut bare: ClientRequest = CustomRequest::new(request.method(), None).into();
+        *bare.get_meta_mut() = std::mem::take(request.get_meta_mut());
+        received.set_request(std::mem::replace(request, bare));
+        request.extensions_mut().insert(received);
+    }
 }
 
 /// Returns the params of a typed request, as JSON.

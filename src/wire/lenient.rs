@@ -19,12 +19,24 @@ pub(crate) fn read_within<T: DeserializeOwned>(
     read_without(value, within, 2)
 }
 
-/// Reads a value without the members, of these and below them, that do not fit.
+/// Reads a value without those of these members, and of the members below them, that do not fit.
 pub(crate) fn read_without_members<T: DeserializeOwned>(
     value: &mut Value,
     members: &[&str],
 ) -> Result<(T, Vec<String>), serde_path_to_error::Error<serde_json::Error>> {
     read_without(value, members, 1)
+}
+
+/// Reads a value without any member that does not fit.
+pub(crate) fn read_without_all<T: DeserializeOwned>(
+    value: &mut Value,
+) -> Result<(T, Vec<String>), serde_path_to_error::Error<serde_json::Error>> {
+    let names: Vec<_> = match value.as_object() {
+        Some(members) => members.keys().cloned().collect(),
+        None => Vec::new(),
+    };
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    read_without(value, &names, 1)
 }
 
 fn read_without<T: DeserializeOwned>(

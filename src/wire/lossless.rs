@@ -3,14 +3,14 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use rmcp::model::{ClientRequest, ServerResult};
+use rmcp::model::{ClientRequest, CustomResult, ServerResult};
 use serde_json::{Value, value::RawValue};
 use tokio_util::bytes::Bytes;
 
 use super::{
     answers::ReadResult,
     apply::{Elements, apply_to},
-    members,
+    members, numbers,
 };
 use crate::protocol::methods::{self, Method};
 
@@ -240,6 +240,48 @@ impl Lossless<ServerResult> {
     }
 }
 
+impl Lossless<ServerResult> {
+    /// Changes the JSON of a result: of its text, or else of a custom result. `change` returns
+    /// `true` if it has changed the JSON, and moves no element of a list.
+    pub(crate) fn change_json(&mut self, change: impl FnOnce(&mut Value) -> bool) {
+        self.apply_changes();
+        let Some(source) = &self.source else {
+            if let ServerResult::CustomResult(CustomResult(json)) = &mut self.value {
+                change(json);
+            }
+            return;
+        };
+        let changed = source.with_changed_json(change);
+        if let Some((source, value)) = changed {
+            self.value = value;
+            self.source = Some(source);
+        }
+    }
+}
+
+impl Source {
+    fn with_changed_json(
+        &self,
+        change: impl FnOnce(&mut Value) -> bool,
+    ) -> Option<(Self, ServerResult)> {
+        let Reading::Result(reading) = self.reading else {
+            return None;
+        };
+        let text: &RawValue = serde_json::from_slice(&self.text).ok()?;
+        let came = serde_json::from_str(text.get());
+        let came: Value = came
+            .or_else(|_| serde_json::from_str(&numbers::within_range(text.get())))
+            .ok()?;
+        let mut now = came.clone();
+        if !change(&mut now) {
+            return None;
+        }
+        let text = apply_to(text, &came, &now, Elements::InPlace).ok()?;
+        let value = reading.read(&text).ok()?;
+        Some((self.with_text(text.into()), value))
+    }
+}
+
 impl Lossless<ClientRequest> {
     /// Returns `true` if the params have members that their type does not have. The answer may
     /// depend on them.
@@ -256,7 +298,10 @@ impl Lossless<ClientRequest> {
         if self.is_changed || self.source.is_none() {
             return methods::set_target(self, name.to_owned());
         }
-        let of = Method::of(&self.value).and_then(|method| method.row().target);
+        let of = match Method::of(&self.value) {
+            Some(method) => method.row().target,
+            None => methods::target(&self.value).map(|target| target.kind),
+        };
         let text = self.source.as_ref().zip(of).and_then(|(source, of)| {
             let mut paths = of.members().iter();
             paths.find_map(|path| members::with_string_at(&source.text, path, name))

@@ -20,6 +20,13 @@ impl<'a> Members<'a> {
         serde_json::from_str(text.get()).ok()
     }
 
+    /// Returns `None` if there is a member besides these, or one of them twice.
+    pub(crate) fn has_only(&self, names: &[&str]) -> Option<()> {
+        let known = self.0.iter().all(|(name, _)| names.contains(&&**name));
+        let is_once = |name: &&str| self.0.iter().filter(|(other, _)| other == name).count() <= 1;
+        (known && names.iter().all(is_once)).then_some(())
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
         let mut found = self.0.iter().filter(|(other, _)| other == name);
         found.next_back().map(|(_, value)| *value)

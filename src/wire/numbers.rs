@@ -40,6 +40,34 @@ pub(crate) fn within_range(json: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns `true` if JSON has a number that may have more digits than a 64-bit number holds.
+pub(super) fn may_be_inexact(json: &str) -> bool {
+    /// The digits that a 64-bit float holds in any case.
+    const DIGITS: usize = 15;
+    let bytes = json.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = end_of_string(bytes, at + 1),
+            b'-' | b'0'..=b'9' => {
+                let number = bytes[at..].iter().copied();
+                let number = number.take_while(|byte| is_of_number(char::from(*byte)));
+                let (mut length, mut has_exponent) = (0, false);
+                for byte in number {
+                    length += 1;
+                    has_exponent |= matches!(byte, b'e' | b'E');
+                }
+                if length > DIGITS || has_exponent {
+                    return true;
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    false
+}
+
 fn is_of_number(c: char) -> bool {
     matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')
 }
@@ -59,6 +87,16 @@ fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_of_many_digits_may_be_inexact() {
+        for json in ["[1,-2.5]", r#"{"1e9":"12345678901234567890"}"#, "true"] {
+            assert!(!may_be_inexact(json), "{json}");
+        }
+        for json in ["[12345678901234567]", "0.1234567890123456", r#"{"a":1e3}"#] {
+            assert!(may_be_inexact(json), "{json}");
+        }
+    }
 
     #[test]
     fn only_numbers_beyond_the_range_are_replaced() {

@@ -4,7 +4,10 @@
 //! kind of content, a value of an enumeration, a member of another type. The typed result then has
 //! what can be read. The rest leaves with the text of the result.
 
-use rmcp::model::{ContentBlock, PromptMessage, ResourceContents};
+use rmcp::model::{
+    CompletionInfo, ContentBlock, Implementation, PromptMessage, ResourceContents,
+    ServerCapabilities,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -30,10 +33,64 @@ pub(super) fn readable(method: Method, result: &Value) -> Option<Value> {
         Method::CallTool => each(&mut result, "content", block),
         Method::GetPrompt => each(&mut result, "messages", message),
         Method::ReadResource => each(&mut result, "contents", contents),
+        Method::Complete => completion(&mut result),
+        Method::Initialize => describe(&mut result),
+        Method::Discover => {
+            describe(&mut result);
+            for (name, value) in [
+                ("resultType", json!("complete")),
+                ("ttlMs", json!(0)),
+                ("cacheScope", json!("private")),
+            ] {
+                result.entry(name).or_insert(value);
+            }
+        }
         _ => return None,
     }
     let mut result = Value::Object(result);
     without_misfits(method, &mut result).then_some(result)
+}
+
+/// The values of a completion are texts (MCP 2025-11-25, server/utilities/completion).
+fn completion(result: &mut Map<String, Value>) {
+    let Some(Value::Object(completion)) = result.get_mut("completion") else {
+        return;
+    };
+    if let Some(Value::Array(values)) = completion.get_mut("values") {
+        for value in values.iter_mut().filter(|value| !value.is_string()) {
+            *value = Value::String(value.to_string());
+        }
+    }
+    let is_list = completion.get("values").is_some_and(Value::is_array);
+    if is_list && !fits::<CompletionInfo>(&Value::Object(completion.clone())) {
+        completion.retain(|name, _| name == "values");
+    }
+}
+
+/// A server may be reached whatever it says of itself.
+fn describe(result: &mut Map<String, Value>) {
+    let capabilities = result.entry("capabilities").or_insert(Value::Null);
+    if !capabilities.is_object() {
+        *capabilities = Value::Object(Map::new());
+    }
+    let read = lenient::read_without_all::<ServerCapabilities>(capabilities);
+    match read {
+        Ok((_, left_out)) if left_out.is_empty() => {}
+        Ok((_, left_out)) => {
+            tracing::warn!(members = ?left_out, "capabilities of a server are not read");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the capabilities of a server are not read");
+            *capabilities = Value::Object(Map::new());
+        }
+    }
+    if let Some(info) = result.get_mut("serverInfo")
+        && !fits::<Implementation>(info)
+    {
+        tracing::warn!("the `serverInfo` of a server is read in part");
+        let text = |name: &str| info.get(name).and_then(Value::as_str).unwrap_or_default();
+        *info = json!({ "name": text("name"), "version": text("version") });
+    }
 }
 
 fn each(result: &mut Map<String, Value>, member: &str, readable: fn(&mut Value)) {
@@ -81,7 +138,8 @@ pub(super) fn is_replaced_stand_in(came: &RawValue, read: &Value, now: &Value) -
     };
     text(now) != Some(stands_for)
         && serde_json::from_str::<Value>(&numbers::within_range(came.get()))
-            .is_ok_and(|came| came.to_string() == stands_for)
+            .map(|came| came.to_string())
+            .is_ok_and(|came| came == stands_for)
 }
 
 fn fits<T: DeserializeOwned>(value: &Value) -> bool {
@@ -108,12 +166,7 @@ fn without_misfits(method: Method, result: &mut Value) -> bool {
     impl WithResult for Misfit<'_> {
         type Output = bool;
         fn call<R: DeserializeOwned>(self) -> bool {
-            let names: Vec<_> = match self.0.as_object() {
-                Some(members) => members.keys().cloned().collect(),
-                None => return false,
-            };
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            lenient::read_without_members::<R>(self.0, &names).is_ok()
+            lenient::read_without_all::<R>(self.0).is_ok()
         }
     }
     method.with_result(Misfit(result))

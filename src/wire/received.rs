@@ -73,8 +73,7 @@ impl Received {
         None
     }
 
-    /// Keeps the request itself, for a transport that gives rmcp another text.
-    #[cfg(feature = "http-server")]
+    /// Keeps the request itself, for a transport that gives rmcp another one.
     pub(super) fn set_request(&self, request: ClientRequest) {
         *lock(&self.0.request) = Some(Box::new(request));
     }

@@ -34,6 +34,43 @@ async fn a_task_is_its_beginners_and_unknown_to_others() {
 }
 
 #[tokio::test]
+async fn a_task_of_2025_11_25_is_its_beginners_and_on_no_other_list() {
+    let shop = Shop::default();
+    let stack = guarded(&shop, rules());
+    let result = |json| Ok(ServerResult::CustomResult(CustomResult(json)));
+    let (alice, bob) = (json!({ "taskId": "a" }), json!({ "taskId": "b" }));
+    let as_bob = |mut request: McpRequest| {
+        let token = Issuer::secret(Algorithm::HS256).token("bob", "admin");
+        let meta = &mut request.context.meta;
+        meta.insert(TOKEN_META_KEY.to_owned(), token.into());
+        request
+    };
+    shop.will_say(result(json!({ "task": alice })));
+    ask(&stack, call("ant", "")).await.unwrap();
+    shop.will_say(result(json!({ "task": bob })));
+    ask(&stack, as_bob(call("ant", ""))).await.unwrap();
+
+    let custom = |method: &str, params| shown(CustomRequest::new(method, Some(params)), "");
+    let ended = || custom("tasks/result", json!({ "taskId": "a" }));
+    shop.will_say(result(json!({ "content": [] })));
+    ask(&stack, ended()).await.unwrap();
+    assert_eq!(shop.last().target(), Some("a"));
+    let error = ask(&stack, as_bob(ended())).await.unwrap_err();
+    assert_eq!(error.message, "Unknown task: a");
+
+    let listed = |request| async {
+        shop.will_say(result(json!({ "tasks": [alice, bob, { "taskId": "c" }] })));
+        match ask(&stack, request).await.unwrap() {
+            ServerResult::CustomResult(list) => list.0["tasks"].clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let list = || custom("tasks/list", json!({}));
+    assert_eq!(listed(list()).await, json!([alice]));
+    assert_eq!(listed(as_bob(list())).await, json!([bob]));
+}
+
+#[tokio::test]
 async fn a_principal_with_many_tasks_pushes_out_nobody_elses_and_what_is_forgotten_is_nobodys() {
     const REMEMBERED: usize = 10_000;
     let shop = Shop::default();

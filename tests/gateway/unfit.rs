@@ -67,10 +67,6 @@ fn bad_tools() -> Vec<(Value, &'static str)> {
             "outputSchema",
         ),
         (
-            json!({ "name": "bad", "inputSchema": schema, "annotations": { "readOnlyHint": "yes" } }),
-            "annotations",
-        ),
-        (
             json!({ "name": "bad", "inputSchema": schema, "_meta": [] }),
             "_meta",
         ),

@@ -15,3 +15,4 @@ mod gateway;
 mod server;
 mod sessions;
 mod streams;
+mod unreadable;

@@ -43,7 +43,7 @@ fn assert_unreadable(answer: Result<McpResponse, Error>, why: &str) {
     let Error::Transport(error) = error else {
         panic!("{text}");
     };
-    assert_eq!(error.delivered(), Delivered::Unknown);
+    assert_eq!(error.delivered(), Delivered::Yes);
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ async fn an_answer_without_an_id_fails_the_only_call_in_flight() {
     for name in ["nameless", "nameless, too long"] {
         assert_unreadable(
             call(&upstream, name).await,
-            "the server's answer cannot be read",
+            "the server's answer to `tools/call` cannot be read",
         );
         call(&upstream, "readable").await.unwrap();
     }
@@ -124,7 +124,10 @@ async fn two_answers_without_an_id_fail_the_two_calls_that_are_left() {
     call(&upstream, "release one").await.unwrap();
     other.await.unwrap().unwrap();
     for call in nameless {
-        assert_unreadable(call.await.unwrap(), "the server's answer cannot be read");
+        assert_unreadable(
+            call.await.unwrap(),
+            "the server's answer to `tools/call` cannot be read",
+        );
     }
     // Nothing of it is left for later calls.
     call(&upstream, "readable").await.unwrap();

@@ -20,4 +20,6 @@ mod order;
 mod params;
 mod peers;
 mod results;
+mod servers;
 mod surrogates;
+mod tasks;

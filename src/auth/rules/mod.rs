@@ -16,6 +16,7 @@ use super::{AuthError, Item, Policy, PolicyDecision, Scopes};
 use crate::{
     McpRequest, Principal,
     protocol::{
+        legacy_tasks,
         methods::{self, Method},
         target::TargetKind,
     },
@@ -37,7 +38,7 @@ use crate::{
 /// | `tools/list`, `prompts/list`, `resources/list`, `resources/templates/list`, `skills/list` | none: the lists are filtered |
 /// | `subscriptions/listen` | none: the notifications are filtered |
 /// | `ping`, `initialize`, `server/discover`, `logging/setLevel`, `notifications/*` | none: the protocol needs them |
-/// | `tasks/get`, `tasks/update`, `tasks/cancel` | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::allow_unknown_tasks`](super::AuthLayerBuilder::allow_unknown_tasks) |
+/// | `tasks/get`, `tasks/update`, `tasks/cancel`, and `tasks/result`, `tasks/list` of 2025-11-25 | none, but a task is known only to the principal that began it, in this process and among the last 10,000; see [`AuthLayerBuilder::allow_unknown_tasks`](super::AuthLayerBuilder::allow_unknown_tasks) |
 /// | any other method | those of [`unmatched`](RulesBuilder::unmatched), unless a [`method`](RulesBuilder::method) rule matches |
 ///
 /// The scopes of a [`method`](RulesBuilder::method) rule are required in addition to those in the
@@ -113,7 +114,8 @@ enum About {
 
 fn about(name: &str) -> About {
     let Some(method) = Method::named(name) else {
-        return match name.starts_with("notifications/") {
+        let is_known = name.starts_with("notifications/") || legacy_tasks::is_method(name);
+        return match is_known {
             true => About::Nothing,
             false => About::Unknown,
         };
@@ -261,6 +263,7 @@ impl Policy for Rules {
                     None => About::Misshapen,
                 }
             }
+            About::Nothing if legacy_tasks::is_readable(&request.message) => About::Nothing,
             // The params do not fit the method, so the target cannot be read, or the response is
             // not the list that would be filtered.
             known if known != About::Unknown && is_custom(request) => About::Misshapen,

@@ -14,7 +14,7 @@ use super::{
     list_item::{ForEachItem, ListItem, PerItem, strictest},
     list_key::ByListKey,
     listed_member::ListedMember,
-    text::{ItemTexts, Listed},
+    text::{ListTexts, Listed},
 };
 use crate::gateway::{
     members::active_member::ActiveMember,
@@ -99,10 +99,10 @@ pub(in crate::gateway) struct MergedList<T> {
     pub(in crate::gateway) sources: Vec<(u64, u64)>,
     pub(in crate::gateway) entries: Vec<Entry<T>>,
     pub(in crate::gateway) targets: HashMap<Box<str>, NameTarget>,
-    /// The texts of the items, which the first answer makes.
-    texts: OnceLock<ItemTexts>,
+    /// The texts, which the first answer makes.
+    texts: OnceLock<ListTexts>,
     /// The text of the only member's first page.
-    pub(super) page: Option<Bytes>,
+    page: Option<Bytes>,
     /// Names that two members have and that may not be prefixed: the name, the member that has it,
     /// and the member whose item is omitted.
     pub(in crate::gateway) contested: Vec<(String, Arc<str>, Arc<str>)>,
@@ -137,12 +137,12 @@ impl<T: ListItem> MergedList<T> {
         self.targets.get(outward)
     }
 
-    /// Returns the texts of the items.
-    pub(super) fn texts(&self) -> serde_json::Result<&ItemTexts> {
+    /// Returns the texts.
+    pub(super) fn texts(&self) -> serde_json::Result<&ListTexts> {
         if let Some(texts) = self.texts.get() {
             return Ok(texts);
         }
-        let texts = ItemTexts::of(&self.entries)?;
+        let texts = ListTexts::of(&self.entries, self.page.as_ref())?;
         Ok(self.texts.get_or_init(|| texts))
     }
 

@@ -99,16 +99,30 @@ fn items_in<T: ListItem>(page: &Bytes, items: &[Listed<T>]) -> Option<Vec<Bytes>
     items.iter().map(text).collect()
 }
 
-/// The texts of a merged list's items.
-pub(in crate::gateway) struct ItemTexts {
+/// The texts of a merged list.
+pub(in crate::gateway) struct ListTexts {
+    /// The members of the only member's page in their order. That with the items has no text.
+    head: Vec<(String, Option<Box<RawValue>>)>,
     /// The shown items, separated by commas.
     text: Bytes,
     /// The end of each item in it, of those that are not shown too.
     ends: Vec<usize>,
 }
 
-impl ItemTexts {
-    pub(super) fn of<T: ListItem>(entries: &[Entry<T>]) -> serde_json::Result<Self> {
+impl ListTexts {
+    /// Makes the texts of a list of these entries. `page` is the text of the only member's page.
+    pub(super) fn of<T: ListItem>(
+        entries: &[Entry<T>],
+        page: Option<&Bytes>,
+    ) -> serde_json::Result<Self> {
+        let page: Members<'_> = match page {
+            Some(page) => serde_json::from_slice(page)?,
+            None => Members::default(),
+        };
+        let text = |name: &str, value: &RawValue| (name != T::ITEMS).then(|| value.to_owned());
+        let members = page.0.iter();
+        let head = members.map(|(name, value)| (name.to_string(), text(name, value)));
+        let head = head.collect();
         let mut text = Vec::new();
         let mut ends = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -121,6 +135,7 @@ impl ItemTexts {
             ends.push(text.len());
         }
         Ok(Self {
+            head,
             text: text.into(),
             ends,
         })
@@ -232,7 +247,8 @@ fn page_text<T: ListItem>(
     head: ListHead,
     era: Era,
 ) -> serde_json::Result<Bytes> {
-    let items = merged.texts()?.range(range);
+    let texts = merged.texts()?;
+    let items = texts.range(range);
     let mut head = match serde_json::to_value(T::answer(head, Vec::new()))? {
         Value::Object(head) => head,
         _ => Map::new(),
@@ -241,22 +257,18 @@ fn page_text<T: ListItem>(
     if era == Era::Legacy {
         head.shift_remove("resultType");
     }
-    let came: Members<'_> = match &merged.page {
-        Some(page) => serde_json::from_slice(page)?,
-        None => Members::default(),
-    };
     let mut out = Vec::with_capacity(items.len() + 512);
     let mut has_items = false;
     out.push(b'{');
-    for (name, value) in &came.0 {
-        if *name == T::ITEMS {
+    for (name, value) in &texts.head {
+        let Some(value) = value else {
             if !std::mem::replace(&mut has_items, true) {
                 put_items::<T>(&mut out, items)?;
             }
             continue;
-        }
-        let own = head.shift_remove(&**name);
-        if own.is_none() && OWN.contains(&&**name) {
+        };
+        let own = head.shift_remove(name);
+        if own.is_none() && OWN.contains(&name.as_str()) {
             continue;
         }
         put_name(&mut out, name)?;

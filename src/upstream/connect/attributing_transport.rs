@@ -11,9 +11,9 @@ use rmcp::{
 use crate::upstream::route::Routes;
 
 /// A transport on which each answer has an `id`.
-pub(super) struct AttributingTransport<T> {
-    pub(super) inner: T,
-    pub(super) routes: Arc<Routes>,
+pub(in crate::upstream) struct AttributingTransport<T> {
+    pub(in crate::upstream) inner: T,
+    pub(in crate::upstream) routes: Arc<Routes>,
 }
 
 impl<T: Transport<RoleClient>> Transport<RoleClient> for AttributingTransport<T> {

@@ -1,4 +1,4 @@
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use futures::FutureExt;
 use rmcp::{
@@ -8,6 +8,7 @@ use rmcp::{
     transport::Transport,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::bytes::Bytes;
 
 use crate::{
     Error,
@@ -19,7 +20,7 @@ use crate::{
         errors,
         route::Routes,
     },
-    wire,
+    wire::{self, answers::batch_in},
 };
 
 impl UpstreamBuilder {
@@ -74,15 +75,23 @@ where
     let lines = made
         .await
         .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
-    let transport = |routes| ClientLines { lines, routes };
+    let transport = |routes| ClientLines::new(lines, routes);
     let profile = TransportProfile::of(Kind::Other);
     Connection::establish_with(transport, handshake, profile).await
 }
 
 /// The lines of a server. It tells the calls of lines that cannot be read.
 pub(super) struct ClientLines<R, W> {
-    pub(super) lines: Lines<R, W>,
-    pub(super) routes: Arc<Routes>,
+    lines: Lines<R, W>,
+    routes: Arc<Routes>,
+    /// The rest of the messages of a batch.
+    batch: VecDeque<Bytes>,
+}
+
+/// What a line has.
+enum Incoming {
+    Message(Box<RxJsonRpcMessage<RoleClient>>),
+    Batch(Vec<Bytes>),
 }
 
 impl<R, W> Transport<RoleClient> for ClientLines<R, W>
@@ -105,12 +114,13 @@ where
             if let Some(failed) = self.routes.next_failed() {
                 return Some(failed);
             }
-            match self.lines.next(|line| self.routes.read(line)).await? {
-                Ok(message) => {
-                    if let Some(named) = self.routes.withhold_unattributed(message) {
+            match self.next().await? {
+                Ok(Incoming::Message(message)) => {
+                    if let Some(named) = self.routes.withhold_unattributed(*message) {
                         return Some(named);
                     }
                 }
+                Ok(Incoming::Batch(messages)) => self.batch.extend(messages),
                 Err(line) => self.handle_unreadable(line),
             }
         }
@@ -127,6 +137,30 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
+    pub(super) fn new(lines: Lines<R, W>, routes: Arc<Routes>) -> Self {
+        Self {
+            lines,
+            routes,
+            batch: VecDeque::new(),
+        }
+    }
+
+    /// Returns the next message of a batch, or else the next line.
+    async fn next(&mut self) -> Option<Result<Incoming, UnreadableLine>> {
+        let read = |text: &Bytes| {
+            let message = self.routes.read(text)?;
+            Ok(Incoming::Message(Box::new(message)))
+        };
+        if let Some(text) = self.batch.pop_front() {
+            return Some(read(&text).map_err(|error| UnreadableLine::of(&text, &error)));
+        }
+        let line = |text: &Bytes| match batch_in(text) {
+            Some(messages) => Ok(Incoming::Batch(messages)),
+            None => read(text),
+        };
+        self.lines.next(line).await
+    }
+
     fn handle_unreadable(&mut self, UnreadableLine { kind, why }: UnreadableLine) {
         if kind == lines::Kind::Noise {
             tracing::debug!("a line of the server is not a message, so it is skipped");

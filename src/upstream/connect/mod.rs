@@ -8,6 +8,8 @@ mod in_process;
 mod lines;
 mod transport;
 
+#[cfg(feature = "http-client")]
+pub(super) use self::attributing_transport::AttributingTransport;
 #[cfg(feature = "child-process")]
 pub use self::child_process::ChildProcess;
 pub(super) use self::{

@@ -5,7 +5,7 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use futures::{StreamExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
-    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage},
+    model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, ProtocolVersion},
     transport::{
         common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
         streamable_http_client::{
@@ -17,14 +17,15 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer,
+    answer::{Awaited, for_rmcp},
     event_stream::too_long,
-    exchange::{self, Address},
-    failure::{Failure, HttpResult},
-    response_stream::{self, answer_at_once},
-    session_stream::SessionStream,
+    exchange::{Address, Reply},
+    failure::{Failure, HttpError, HttpResult},
+    post_order::Unanswered,
+    response_stream::{ResponseReader, answer_at_once},
+    session_stream::{SessionStream, session_events},
 };
-use crate::{Error, context::credential::OutboundCredential, upstream::route::Routes};
+use crate::{Error, context::credential::OutboundCredential, upstream::route::Routes, wire};
 
 /// Limit of attempts to resume a response stream that broke off (MCP 2025-11-25, basic/transports,
 /// resumability). rmcp has no limit: calls would wait for a server that is gone.
@@ -61,6 +62,7 @@ pub(super) struct Client {
     client: reqwest::Client,
     bearer: Option<BearerSource>,
     session: Arc<SessionStream>,
+    unanswered: Unanswered,
     /// The calls of the connection.
     routes: Option<Arc<Routes>>,
 }
@@ -75,6 +77,7 @@ impl Client {
             client,
             bearer,
             session: Arc::new(SessionStream::new(gone)),
+            unanswered: Unanswered::default(),
             routes: None,
         }
     }
@@ -114,15 +117,17 @@ impl Client {
         &self,
         uri: Arc<str>,
         message: ClientJsonRpcMessage,
+        own: &Awaited,
         auth: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
         limits: StreamableHttpResponseLimits,
-    ) -> HttpResult<StreamableHttpPostResponse> {
+    ) -> HttpResult<Reply> {
         let auth = self.bearer(auth).await?;
         let address = self.address(&uri, None, auth, headers);
-        match address.post(&message, limits).await? {
-            StreamableHttpPostResponse::Accepted => Err(no_stream()),
-            posted => Ok(posted),
+        let message = wire::to_server(message)?;
+        match address.post(message, Some(own), None, limits).await? {
+            (Reply::Accepted, _) => Err(no_stream()),
+            (reply, _) => Ok(reply),
         }
     }
 
@@ -140,6 +145,23 @@ impl Client {
             auth,
             headers,
         }
+    }
+}
+
+/// Returns `true` for the headers of a request of a revision in which a closed connection is no
+/// cancellation.
+fn is_before_2026_07_28(headers: &HashMap<HeaderName, HeaderValue>) -> bool {
+    let version = headers.get("mcp-protocol-version");
+    let version = version.and_then(|version| version.to_str().ok());
+    version.is_none_or(|version| version < ProtocolVersion::V_2026_07_28.as_str())
+}
+
+/// Returns `true` if a POST may not have arrived.
+fn is_lost(error: &HttpError) -> bool {
+    match error {
+        StreamableHttpError::Client(Failure::Http(_)) => true,
+        StreamableHttpError::HttpStatus(error) => matches!(error.status, 502..=504),
+        _ => false,
     }
 }
 
@@ -192,33 +214,63 @@ impl StreamableHttpClient for Client {
     ) -> HttpResult<StreamableHttpPostResponse> {
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
-        let address = self.address(&uri, session_id.as_deref(), auth_header, headers);
-        let own = exchange::expected_answer(&message);
-        let mut posted = match address.post(&message, limits).await? {
-            StreamableHttpPostResponse::Sse(stream, session_id) => {
-                let stream = match (own, &self.routes) {
-                    (Some((id, _)), Some(routes)) => {
-                        response_stream::of_call(stream, id.clone(), routes.clone())
-                    }
-                    _ => stream,
-                };
-                let own = own.map(|(id, expected)| (id.clone(), expected));
-                answer_at_once(stream, session_id, own, self.routes.clone()).await
+        let own = Awaited::of(&message);
+        self.unanswered.arrived(&message).await;
+        let is_reply = matches!(
+            message,
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)
+        );
+        let unanswered = is_before_2026_07_28(&headers).then_some(&self.unanswered);
+        let message = wire::to_server(message)?;
+        let session = session_id.as_deref();
+        let again = is_reply.then(|| (message.clone(), auth_header.clone(), headers.clone()));
+        let address = self.address(&uri, session, auth_header, headers);
+        let posted = address.post(message, own.as_ref(), unanswered, limits);
+        let (reply, begun) = match (posted.await, again) {
+            (Err(error), Some((message, auth, headers))) if is_lost(&error) => {
+                // The server waits for it. A second reply to the same request is ignored.
+                tracing::debug!(%error, "an answer to the server is posted again");
+                let address = self.address(&uri, session, auth, headers);
+                address.post(message, None, None, limits).await?
             }
-            StreamableHttpPostResponse::Accepted
-                if own.is_some()
-                    && (session_id.is_none() || !self.session.expect_answers().await) =>
-            {
-                return Err(no_stream());
-            }
-            other => other,
+            (posted, _) => posted?,
         };
-        if let StreamableHttpPostResponse::Json(answer, _) = &mut posted
-            && let Some(routes) = &self.routes
-        {
-            answer::keep_custom_result(answer, routes);
-        }
-        Ok(posted)
+        let routes = self.routes.clone();
+        Ok(match (reply, own) {
+            (Reply::Events(stream), Some(own)) => {
+                let id = own.id.clone();
+                let reader = ResponseReader { own, routes };
+                match answer_at_once(stream, reader).await {
+                    Ok(answer) => {
+                        let answer = for_rmcp(id, answer, self.routes.as_deref());
+                        StreamableHttpPostResponse::Json(answer, begun)
+                    }
+                    Err(stream) => StreamableHttpPostResponse::Sse(stream, begun),
+                }
+            }
+            (Reply::Events(stream), None) => {
+                let stream = match routes {
+                    Some(routes) => session_events(stream, routes),
+                    None => stream,
+                };
+                StreamableHttpPostResponse::Sse(stream, begun)
+            }
+            (Reply::Answer(answer), Some(own)) => {
+                let answer = for_rmcp(own.id, answer, self.routes.as_deref());
+                StreamableHttpPostResponse::Json(answer, begun)
+            }
+            (Reply::Accepted, Some(own)) => {
+                if session_id.is_none() || !self.session.expect_answers().await {
+                    return Err(no_stream());
+                }
+                if let Some(routes) = routes {
+                    routes.record_accepted(&own.id);
+                }
+                StreamableHttpPostResponse::Accepted
+            }
+            (Reply::Aside(message), _) => StreamableHttpPostResponse::Json(*message, begun),
+            (Reply::Accepted | Reply::Answer(_), None) => StreamableHttpPostResponse::Accepted,
+        })
     }
 
     async fn delete_session(
@@ -308,16 +360,15 @@ impl StreamableHttpClient for Client {
         };
         let call = call.and_then(|id| {
             let expected = routes.expected(&id)?;
-            Some((id, expected))
+            Some(Awaited { id, expected })
         });
         // A resumed stream is still the response to its call.
         Ok(match call {
-            Some(own) => response_stream::of_call(stream.boxed(), own.0.clone(), routes.clone())
-                .map(move |event| answer::for_request(event, Some(&own), Some(&routes)))
-                .boxed(),
-            None => stream
-                .map(move |event| event.map(|event| answer::keep_result(event, &routes)))
-                .boxed(),
+            Some(own) => {
+                let routes = Some(routes);
+                ResponseReader { own, routes }.stream(stream.boxed())
+            }
+            None => session_events(stream.boxed(), routes),
         })
     }
 }

@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     Error,
-    upstream::connection::{Connection, Handshake, Kind, TransportProfile},
+    upstream::{
+        connect::AttributingTransport,
+        connection::{Connection, Handshake, Kind, TransportProfile},
+        route::Routes,
+    },
 };
 
 /// Connects to the URL in the configuration.
@@ -28,10 +32,18 @@ pub(super) async fn connect(
     config.retry_config = Arc::new(Resume);
     let client = Client::new(client, bearer, gone.clone());
     let direct = DirectClient::new(client.clone(), &config, &handshake);
-    let transport = |routes| {
-        let client = client.with_routes(routes);
-        let transport = StreamableHttpClientTransport::with_client(client, config);
-        UntilGone { transport, gone }
+    let transport = |routes: Arc<Routes>| {
+        routes.expect_responses();
+        let client = client.with_routes(Arc::clone(&routes));
+        let inner = StreamableHttpClientTransport::with_client(client, config);
+        let transport = UntilGone {
+            transport: inner,
+            gone,
+        };
+        AttributingTransport {
+            inner: transport,
+            routes,
+        }
     };
     let profile = TransportProfile {
         direct: Some(Box::new(direct)),

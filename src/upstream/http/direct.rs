@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::BoxFuture, stream};
+use futures::{StreamExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
@@ -25,7 +25,7 @@ use rmcp::{
         common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
         streamable_http_client::{
             SseError, StreamableHttpClient, StreamableHttpClientTransportConfig,
-            StreamableHttpPostResponse, StreamableHttpResponseLimits,
+            StreamableHttpResponseLimits,
         },
     },
 };
@@ -34,15 +34,15 @@ use sse_stream::Sse;
 use tokio::sync::Semaphore;
 
 use super::{
-    answer::{self, ResponseMessage, response_message, text_of},
+    answer::{self, Awaited, ResponseMessage, response_message, take_text},
     client::{Client, Resume, credential_of},
     endpoint::MAX_CONCURRENT_REQUESTS,
     event_stream::too_long,
+    exchange::Reply,
     failure::{HttpError, HttpResult},
     response_stream::{drain, drain_before_answer},
 };
 use crate::{
-    lines::LineError,
     protocol::outgoing::trim_request,
     upstream::{
         call::CLIENT_CAPABILITIES,
@@ -90,8 +90,7 @@ struct PreparedCall {
 /// same credential.
 struct ResponseStream<'a> {
     direct: &'a DirectClient,
-    id: RequestId,
-    expected: Expected,
+    own: Awaited,
     stream: BoxedSseResponse,
     auth: Option<String>,
 }
@@ -152,11 +151,15 @@ impl DirectClient {
 
     async fn post(&self, prepared: PreparedCall, expected: Expected) -> DirectAnswer<'_> {
         let auth = credential_of(&prepared.message).or_else(|| self.auth.clone());
-        let id = prepared.id;
+        let own = Awaited {
+            id: prepared.id,
+            expected,
+        };
         let room = self.room.acquire().await;
         let response = self.client.post(
             self.uri.clone(),
             prepared.message,
+            &own,
             auth.clone(),
             prepared.headers,
             self.limits,
@@ -164,18 +167,17 @@ impl DirectClient {
         let response = response.await;
         drop(room);
         DirectAnswer::Complete(Box::new(match response {
-            Ok(StreamableHttpPostResponse::Json(message, _)) => answered(message),
-            Ok(StreamableHttpPostResponse::Sse(stream, _)) => {
+            Ok(Reply::Answer(answer)) => answered(answer),
+            Ok(Reply::Events(stream)) => {
                 let response = ResponseStream {
                     direct: self,
-                    id,
-                    expected,
+                    own,
                     stream,
                     auth,
                 };
                 return response.first().await;
             }
-            Ok(_) => Err(closed()),
+            Ok(Reply::Accepted | Reply::Aside(_)) => Err(closed()),
             Err(error) => Err(failed(error)),
         }))
     }
@@ -274,97 +276,115 @@ impl DirectSender for DirectClient {
 impl<'a> ResponseStream<'a> {
     /// Reads the answer, if the stream holds nothing else.
     async fn first(mut self) -> DirectAnswer<'a> {
-        let event = match self.stream.next().await {
+        let mut event = match self.stream.next().await {
             Some(Ok(event)) => event,
             Some(Err(error)) => return DirectAnswer::Complete(Box::new(unreadable(&error))),
             None => return DirectAnswer::Complete(Box::new(Err(closed()))),
         };
-        let ControlFlow::Break(answer) = outcome(self.message_in(&event)) else {
-            let whole = stream::once(std::future::ready(Ok(event))).chain(self.stream);
-            self.stream = whole.boxed();
-            return DirectAnswer::Stream(self.id.clone(), Box::new(self));
-        };
-        drain_before_answer(self.stream).await;
-        DirectAnswer::Complete(Box::new(answer))
-    }
-
-    /// Reads the stream up to the answer. A stream that breaks off is resumed, if the server has
-    /// said from where.
-    async fn follow(mut self, routes: &Routes) -> Answer {
-        let mut last: Option<String> = None;
-        let mut pause = None;
-        loop {
-            let event = match self.stream.next().await {
-                Some(Ok(event)) => event,
-                Some(Err(error)) if too_long(&error).is_some() => return unreadable(&error),
-                Some(Err(_)) | None => {
-                    let Some(last) = &last else {
-                        return Err(closed());
-                    };
-                    self.stream = self
-                        .direct
-                        .resume(last, pause, &self.auth)
-                        .await
-                        .map_err(failed)?;
-                    continue;
-                }
-            };
-            pause = event.retry.map(Duration::from_millis).or(pause);
-            let message = self.message_in(&event);
-            last = event.id.or(last);
-            match outcome(message) {
-                ControlFlow::Break(answer) => {
-                    drain(self.stream);
-                    return answer;
-                }
-                ControlFlow::Continue(Some(JsonRpcMessage::Notification(message))) => {
-                    routes.deliver_to(&self.id, message.notification);
-                }
-                ControlFlow::Continue(Some(JsonRpcMessage::Request(request))) => {
-                    self.direct.decline(request.id, &self.auth).await;
-                }
-                ControlFlow::Continue(_) => {}
+        match self.read(&mut event) {
+            ControlFlow::Break(answer) => {
+                drain_before_answer(self.stream).await;
+                DirectAnswer::Complete(Box::new(answer))
+            }
+            ControlFlow::Continue(message) => {
+                let id = self.own.id.clone();
+                let first = Some((event, message));
+                let stream = Following {
+                    response: self,
+                    first,
+                };
+                DirectAnswer::Stream(id, Box::new(stream))
             }
         }
     }
 
-    fn message_in(&self, event: &Sse) -> Option<ResponseMessage> {
-        text_of(event).and_then(|text| response_message(text, &self.id, self.expected))
+    /// Reads the answer in an event, or else the message in it.
+    fn read(&self, event: &mut Sse) -> ControlFlow<Answer, Option<Box<ServerJsonRpcMessage>>> {
+        let Some(text) = take_text(event) else {
+            return ControlFlow::Continue(None);
+        };
+        match response_message(&text, &self.own) {
+            ResponseMessage::Answer { answer, .. } => ControlFlow::Break(answered(answer)),
+            ResponseMessage::OtherAnswer => {
+                ControlFlow::Break(Err(ServiceError::McpError(answer::other_request())))
+            }
+            ResponseMessage::Unreadable(_) if answer::is_heartbeat(&text) => {
+                ControlFlow::Continue(None)
+            }
+            ResponseMessage::Unreadable(why) => {
+                ControlFlow::Break(Err(ServiceError::McpError(answer::unreadable(why))))
+            }
+            ResponseMessage::Other(message) => ControlFlow::Continue(Some(message)),
+            ResponseMessage::None => ControlFlow::Continue(None),
+        }
     }
 }
 
-impl<'a> AnswerStream<'a> for ResponseStream<'a> {
+/// A response stream that does not begin with the answer.
+struct Following<'a> {
+    response: ResponseStream<'a>,
+    /// The first event, and the message in it.
+    first: Option<(Sse, Option<Box<ServerJsonRpcMessage>>)>,
+}
+
+impl Following<'_> {
+    /// Reads the stream up to the answer. A stream that breaks off is resumed, if the server has
+    /// said from where.
+    async fn follow(mut self, routes: &Routes) -> Answer {
+        let response = &mut self.response;
+        let mut last: Option<String> = None;
+        let mut pause = None;
+        loop {
+            let (event, message) = match self.first.take() {
+                Some(first) => first,
+                None => {
+                    let mut event = match response.stream.next().await {
+                        Some(Ok(event)) => event,
+                        Some(Err(error)) if too_long(&error).is_some() => {
+                            return unreadable(&error);
+                        }
+                        Some(Err(_)) | None => {
+                            let Some(last) = &last else {
+                                return Err(closed());
+                            };
+                            let resumed = response.direct.resume(last, pause, &response.auth);
+                            response.stream = resumed.await.map_err(failed)?;
+                            continue;
+                        }
+                    };
+                    match response.read(&mut event) {
+                        ControlFlow::Continue(message) => (event, message),
+                        ControlFlow::Break(answer) => {
+                            drain(self.response.stream);
+                            return answer;
+                        }
+                    }
+                }
+            };
+            pause = event.retry.map(Duration::from_millis).or(pause);
+            last = event.id.or(last);
+            match message.map(|message| *message) {
+                Some(JsonRpcMessage::Notification(message)) => {
+                    routes.deliver_to(&response.own.id, message.notification);
+                }
+                Some(JsonRpcMessage::Request(request)) => {
+                    response.direct.decline(request.id, &response.auth).await;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<'a> AnswerStream<'a> for Following<'a> {
     fn read(self: Box<Self>, routes: &'a Routes) -> BoxFuture<'a, Answer> {
         Box::pin(self.follow(routes))
     }
 }
 
-/// Returns the outcome of the request, if a message is an answer. Else returns the message.
-fn outcome(message: Option<ResponseMessage>) -> ControlFlow<Answer, Option<ServerJsonRpcMessage>> {
-    match message {
-        Some(ResponseMessage::Answer { message, .. }) => ControlFlow::Break(answered(message)),
-        Some(ResponseMessage::OtherAnswer) => {
-            ControlFlow::Break(Err(ServiceError::McpError(answer::other_request())))
-        }
-        Some(ResponseMessage::Unreadable) => ControlFlow::Break(no_message()),
-        Some(ResponseMessage::Other(message)) => ControlFlow::Continue(Some(message)),
-        None => ControlFlow::Continue(None),
-    }
-}
-
-/// Returns the outcome in an answer.
-fn answered(message: ServerJsonRpcMessage) -> Answer {
-    match message {
-        JsonRpcMessage::Response(response) => Ok(response.result.into()),
-        JsonRpcMessage::Error(error) => Err(ServiceError::McpError(error.error)),
-        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => Err(closed()),
-    }
-}
-
-/// Returns the outcome for an answer that is not an MCP message.
-fn no_message() -> Answer {
-    let error = answer::unreadable(LineError::NoMessage);
-    Err(ServiceError::McpError(error))
+/// Returns the outcome of a request with this answer.
+fn answered(answer: answer::Answer) -> Answer {
+    answer.map(|answer| *answer).map_err(ServiceError::McpError)
 }
 
 /// Returns the outcome for a stream that broke off, or has an event that is too long.

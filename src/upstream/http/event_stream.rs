@@ -10,8 +10,10 @@ use rmcp::transport::{
     common::client_side_sse::BoxedSseResponse, streamable_http_client::SseError,
 };
 use sse_stream::Sse;
+use tokio_util::bytes::Bytes;
 
-use crate::protocol::json_text::without_lone_surrogates;
+use super::answer::put_back;
+use crate::{protocol::json_text::without_lone_surrogates, wire::answers::batch_in};
 
 /// The byte order mark. A text may begin with it, and it is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -20,7 +22,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug, thiserror::Error)]
 #[error("it is longer than `max_response_bytes`, {max} bytes")]
 pub(super) struct TooLong {
-    max: usize,
+    pub(super) max: usize,
 }
 
 /// Returns the reason, if a stream ended at an event that is longer than the limit.
@@ -156,7 +158,9 @@ impl Parser {
             {
                 *data = text;
             }
-            self.complete.extend(event);
+            if let Some(event) = event {
+                self.complete.extend(single_messages(event));
+            }
             return;
         }
         let (name, value) = match memchr::memchr(b':', line) {
@@ -182,6 +186,37 @@ impl Parser {
             _ => event.retry = text.parse().ok().or(event.retry),
         }
     }
+}
+
+/// Returns an event for each message of a batch, the last with the `id`: the stream is resumed after
+/// the whole batch. Returns any other event as it is.
+fn single_messages(mut event: Sse) -> Vec<Sse> {
+    let data = event
+        .data
+        .take_if(|data| data.trim_start().starts_with('['));
+    let Some(text) = data.map(Bytes::from) else {
+        return vec![event];
+    };
+    let Some(messages) = batch_in(&text) else {
+        put_back(&mut event, text);
+        return vec![event];
+    };
+    let mut events: Vec<_> = messages
+        .into_iter()
+        .map(|message| {
+            let mut single = Sse {
+                event: event.event.clone(),
+                ..Sse::default()
+            };
+            put_back(&mut single, message);
+            single
+        })
+        .collect();
+    match events.last_mut() {
+        Some(last) => (last.id, last.retry) = (event.id, event.retry),
+        None => events.push(event),
+    }
+    events
 }
 
 /// Returns `true` if the standard knows the field and accepts its value. All other fields, comments

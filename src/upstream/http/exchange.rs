@@ -5,14 +5,14 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use reqwest::Response;
 use rmcp::{
-    model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId},
+    model::{ErrorData, JsonRpcMessage, ServerJsonRpcMessage},
     transport::{
         common::{
             client_side_sse::BoxedSseResponse,
@@ -22,21 +22,41 @@ use rmcp::{
         },
         streamable_http_client::{
             AuthRequiredError, HttpStatusError, InsufficientScopeError, StreamableHttpError,
-            StreamableHttpPostResponse, StreamableHttpResponseLimits,
+            StreamableHttpResponseLimits,
         },
     },
 };
+use sse_stream::Sse;
+use tokio_util::bytes::{Bytes, BytesMut};
 
 use super::{
-    answer::{self, ResponseMessage, response_message},
-    event_stream::events,
+    answer::{self, Answer, Awaited, ResponseMessage, response_message},
+    event_stream::{TooLong, events},
     failure::{HttpError, HttpResult, http},
     forgotten_session::{forgets, forgotten},
+    post_order::Unanswered,
 };
-use crate::{protocol::json_text, wire::answers::Expected};
+use crate::{
+    lines::LineError,
+    protocol::{json_text, methods::Method},
+    wire::answers::batch_in,
+};
 
 /// Limit of the text that is quoted from a response that holds no message.
 const QUOTED: usize = 256;
+
+/// The response to a posted message.
+pub(super) enum Reply {
+    /// The server has taken the message, and the response has no answer.
+    Accepted,
+    Answer(Answer),
+    /// A message of the server on the response to one that is not a request.
+    Aside(Box<ServerJsonRpcMessage>),
+    Events(BoxedSseResponse),
+}
+
+/// A reply, and the session that the server has begun with it.
+pub(super) type Replied = (Reply, Option<String>);
 
 /// The address of a request, and its credentials.
 pub(super) struct Address<'a> {
@@ -61,20 +81,20 @@ impl Address<'_> {
         request.headers(self.headers.into_iter().collect())
     }
 
-    /// Posts a message. An answer has the request's own id; the answer of a stream is still to be
-    /// read.
+    /// Posts the text of a message. `own` is the request, if the message is one. A request that is
+    /// `unanswered` arrives even if the future is dropped.
     pub(super) async fn post(
         self,
-        message: &ClientJsonRpcMessage,
+        message: Bytes,
+        own: Option<&Awaited>,
+        unanswered: Option<&Unanswered>,
         limits: StreamableHttpResponseLimits,
-    ) -> HttpResult<StreamableHttpPostResponse> {
+    ) -> HttpResult<Replied> {
         let posted = Posted {
-            message,
-            own: expected_answer(message),
+            own,
             in_session: self.session.is_some(),
             limits,
         };
-        let body = json_text::to_vec(message)?;
         let request = self.request(reqwest::Method::POST);
         let request = request
             .header(
@@ -82,9 +102,13 @@ impl Address<'_> {
                 format!("{EVENT_STREAM_MIME_TYPE}, {JSON_MIME_TYPE}"),
             )
             .header(CONTENT_TYPE, JSON_MIME_TYPE)
-            .body(body);
-        let response = request.send().await.map_err(http)?;
-        posted.read(response).await
+            .body(message);
+        let sending = request.send();
+        let response = match (own, unanswered) {
+            (Some(own), Some(unanswered)) => unanswered.send(own.id.clone(), sending).await,
+            _ => sending.await,
+        };
+        posted.read(response.map_err(http)?).await
     }
 
     /// Opens a stream, or resumes one after an event.
@@ -127,148 +151,132 @@ impl Address<'_> {
     }
 }
 
-/// The id of a request, and what its answer is to be read as.
-pub(super) fn expected_answer(message: &ClientJsonRpcMessage) -> Option<(&RequestId, Expected)> {
-    match message {
-        JsonRpcMessage::Request(request) => Some((&request.id, Expected::of(&request.request))),
-        _ => None,
-    }
-}
-
 /// A message that was posted.
 struct Posted<'a> {
-    message: &'a ClientJsonRpcMessage,
-    /// The id, and what the answer is to be read as, if one is due.
-    own: Option<(&'a RequestId, Expected)>,
+    own: Option<&'a Awaited>,
     in_session: bool,
     limits: StreamableHttpResponseLimits,
 }
 
 impl Posted<'_> {
-    async fn read(self, response: Response) -> HttpResult<StreamableHttpPostResponse> {
+    async fn read(self, response: Response) -> HttpResult<Replied> {
         refuse_unauthorized(&response)?;
         let status = response.status();
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
-            return Ok(StreamableHttpPostResponse::Accepted);
+            return Ok((Reply::Accepted, None));
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
             let error = HttpStatusError::new(status.as_u16(), retry_after(&response));
             return Err(error.into());
         }
-        if !status.is_success() {
-            return self.refused(response).await;
-        }
         let session = header(response.headers(), HEADER_SESSION_ID);
-        match media_type(&response) {
-            Some(Media::Events) => {
-                let events = events(response, self.limits.max_sse_event_size);
-                Ok(StreamableHttpPostResponse::Sse(events, session))
-            }
-            Some(Media::Json) => self.answered(response, session).await,
-            // Such a POST expects no answer.
-            None if self.own.is_none() => Ok(StreamableHttpPostResponse::Accepted),
-            None => Err(StreamableHttpError::UnexpectedContentType(content_type(
-                &response,
-            ))),
+        if !status.is_success() {
+            return Ok((self.refused(response).await?, session));
         }
+        let reply = match media_type(&response) {
+            Some(Media::Events) => Reply::Events(events(response, self.limits.max_sse_event_size)),
+            Some(Media::Json) => self.answered(response).await?,
+            // Such a POST expects no answer.
+            None if self.own.is_none() => Reply::Accepted,
+            None => {
+                return Err(StreamableHttpError::UnexpectedContentType(content_type(
+                    &response,
+                )));
+            }
+        };
+        Ok((reply, session))
     }
 
-    async fn answered(
-        self,
-        response: Response,
-        session: Option<String>,
-    ) -> HttpResult<StreamableHttpPostResponse> {
+    async fn answered(self, response: Response) -> HttpResult<Reply> {
         let status = response.status();
         let after = retry_after(&response);
-        let body = whole_body(response, self.limits.max_json_response_size).await?;
-        let text = text_in(&body);
-        let Some((own, expected)) = self.own else {
+        let max = self.limits.max_json_response_size;
+        let text = match whole_body(response, max).await {
+            Ok(body) => text_in(body),
+            Err(StreamableHttpError::ResponseBodyTooLarge { .. }) if self.own.is_some() => {
+                return Ok(Reply::Answer(Err(answer::unreadable(TooLong { max }))));
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(messages) = batch_in(&text) {
+            return Ok(Reply::Events(events_of(messages)));
+        }
+        let Some(own) = self.own else {
             return Ok(match answer::message_in(&text) {
                 Some(aside @ (JsonRpcMessage::Notification(_) | JsonRpcMessage::Request(_))) => {
-                    StreamableHttpPostResponse::Json(aside, session)
+                    Reply::Aside(Box::new(aside))
                 }
-                _ => StreamableHttpPostResponse::Accepted,
+                _ => Reply::Accepted,
             });
         };
-        let message = match response_message(&text, own, expected) {
-            Some(ResponseMessage::Answer { mut message, named }) => {
-                if let JsonRpcMessage::Error(error) = &message
-                    && self.in_session
-                    && forgets(status, Some((&error.error, named)), "")
-                {
-                    return Err(forgotten(status, Some(error.error.clone()), ""));
+        let answer = match response_message(&text, own) {
+            ResponseMessage::Answer {
+                answer: Err(error),
+                named,
+            } if self.in_session && forgets(status, Some((&error, named)), "") => {
+                return Err(forgotten(status, Some(error), ""));
+            }
+            ResponseMessage::Answer { mut answer, .. } => {
+                if let Err(error) = &mut answer {
+                    answer::keep_retry_after(error, after.as_deref());
                 }
-                answer::keep_retry_after(&mut message, after.as_deref());
-                message
+                answer
             }
-            Some(ResponseMessage::OtherAnswer) => {
-                JsonRpcMessage::error(answer::other_request(), Some(own.clone()))
+            ResponseMessage::OtherAnswer => Err(answer::other_request()),
+            ResponseMessage::Unreadable(why @ LineError::NoJson { .. }) if !text.is_empty() => {
+                Err(answer::unreadable(why))
             }
-            Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => {
-                let quoted = quoted(&text);
+            ResponseMessage::Unreadable(_) | ResponseMessage::Other(_) | ResponseMessage::None => {
+                let quoted = quoted_in(&text);
                 let said = format!("the JSON body is not an answer: {quoted}");
                 return Err(StreamableHttpError::UnexpectedServerResponse(said.into()));
             }
         };
-        Ok(StreamableHttpPostResponse::Json(message, session))
+        Ok(Reply::Answer(answer))
     }
 
     /// Reads a response with a failure status. An error in it is about this message, whatever its
     /// `id` says.
-    async fn refused(self, response: Response) -> HttpResult<StreamableHttpPostResponse> {
+    async fn refused(self, response: Response) -> HttpResult<Reply> {
         let status = response.status();
         let failed = status_error(&response);
         let after = retry_after(&response);
-        let session = header(response.headers(), HEADER_SESSION_ID);
         // A proxy or the server's guard says so in its own words.
         let is_guard = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         let text = match media_type(&response) {
             Some(Media::Events) if !is_guard => self.first_answer(response).await,
             Some(Media::Json) if !is_guard => {
                 match whole_body(response, self.limits.max_json_response_size).await {
-                    Ok(body) => text_in(&body).into_owned(),
+                    Ok(body) => self.answer_in(text_in(body)),
                     Err(error) => return Err(failed.map_or(error, HttpError::from)),
                 }
             }
             // An HTML text does not help a caller of a gateway whose server has broken down.
-            None if failed.is_some() => String::new(),
-            _ => {
-                let body = first_of(response, self.limits.max_error_response_size).await;
-                text_in(&body).into_owned()
-            }
+            None if failed.is_some() => Bytes::new(),
+            _ => text_in(first_of(response, self.limits.max_error_response_size).await),
         };
-        let found =
-            self.own.and_then(
-                |(own, expected)| match response_message(&text, own, expected) {
-                    Some(ResponseMessage::Answer { message, named }) => match message {
-                        JsonRpcMessage::Error(error) => Some(Ok((error.error, named))),
-                        _ => None,
-                    },
-                    Some(ResponseMessage::OtherAnswer) => Some(Err(answer::other_request())),
-                    Some(ResponseMessage::Unreadable | ResponseMessage::Other(_)) | None => None,
-                },
-            );
-        let own = self.own.map(|(own, _)| own);
-        let error = match (found, own) {
-            (Some(Err(stray)), own) => {
-                let message = JsonRpcMessage::error(stray, own.cloned());
-                return Ok(StreamableHttpPostResponse::Json(message, session));
+        let error = match self.own.map(|own| response_message(&text, own)) {
+            Some(ResponseMessage::OtherAnswer) => {
+                return Ok(Reply::Answer(Err(answer::other_request())));
             }
-            (Some(Ok(error)), _) if !is_guard => Some(error),
-            (_, None) if answer::message_in(&text).is_some() && status != StatusCode::NOT_FOUND => {
-                return Ok(StreamableHttpPostResponse::Accepted);
+            Some(ResponseMessage::Answer {
+                answer: Err(error),
+                named,
+            }) if !is_guard => Some((error, named)),
+            None if status != StatusCode::NOT_FOUND && answer::message_in(&text).is_some() => {
+                return Ok(Reply::Accepted);
             }
             _ => None,
         };
+        let text = String::from_utf8_lossy(&text);
         let about = error.as_ref().map(|(error, named)| (error, *named));
         if self.in_session && forgets(status, about, &text) {
             return Err(forgotten(status, error.map(|(error, _)| error), &text));
         }
         let error = error.map(|(error, _)| error);
-        if let Some(error) = error.or_else(|| self.declined_discover(status, &text)) {
-            let mut message = JsonRpcMessage::error(error, own.cloned());
-            answer::keep_retry_after(&mut message, after.as_deref());
-            return Ok(StreamableHttpPostResponse::Json(message, session));
+        if let Some(mut error) = error.or_else(|| self.declined_discover(status, &text)) {
+            answer::keep_retry_after(&mut error, after.as_deref());
+            return Ok(Reply::Answer(Err(error)));
         }
         if let Some(error) = failed {
             return Err(error.into());
@@ -278,31 +286,40 @@ impl Posted<'_> {
     }
 
     /// Returns the first answer on a stream of a response with a failure status.
-    async fn first_answer(&self, response: Response) -> String {
+    async fn first_answer(&self, response: Response) -> Bytes {
         let mut events = events(response, self.limits.max_sse_event_size);
-        while let Some(Ok(event)) = events.next().await {
-            let text = answer::text_of(&event);
-            if let Some(text) = text
-                && let Some((own, expected)) = self.own
-                && matches!(
-                    response_message(text, own, expected),
-                    Some(ResponseMessage::Answer { .. } | ResponseMessage::OtherAnswer)
-                )
+        while let Some(Ok(mut event)) = events.next().await {
+            if let Some(text) = answer::take_text(&mut event)
+                && self.is_answer(&text)
             {
-                return text.to_owned();
+                return text;
             }
         }
-        String::new()
+        Bytes::new()
+    }
+
+    /// Returns the answer in a batch. Returns any other text as it is.
+    fn answer_in(&self, text: Bytes) -> Bytes {
+        let messages = batch_in(&text).into_iter().flatten();
+        let mut answers = messages.filter(|message| self.is_answer(message));
+        answers.next().unwrap_or(text)
+    }
+
+    fn is_answer(&self, text: &Bytes) -> bool {
+        self.own.is_some_and(|own| {
+            matches!(
+                response_message(text, own),
+                ResponseMessage::Answer { .. } | ResponseMessage::OtherAnswer
+            )
+        })
     }
 
     /// Returns the error, if a server of an earlier revision refused `server/discover`, in whatever
     /// words. A client goes on with `initialize` then (MCP 2026-07-28, basic/lifecycle).
     fn declined_discover(&self, status: StatusCode, text: &str) -> Option<ErrorData> {
-        let JsonRpcMessage::Request(request) = self.message else {
-            return None;
-        };
+        let method = self.own.and_then(|own| own.expected.method());
         let is_guard = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let declined = matches!(request.request, ClientRequest::DiscoverRequest(_))
+        let declined = method == Some(Method::Discover)
             && !self.in_session
             && status.is_client_error()
             && !is_guard;
@@ -392,44 +409,73 @@ fn media_type(response: &Response) -> Option<Media> {
     }
 }
 
+/// Returns the messages of a batch as events.
+fn events_of(messages: Vec<Bytes>) -> BoxedSseResponse {
+    let events = messages.into_iter().map(|message| {
+        let mut event = Sse::default();
+        answer::put_back(&mut event, message);
+        Ok(event)
+    });
+    stream::iter(events).boxed()
+}
+
 /// Reads a body of at most `max` bytes.
-async fn whole_body(mut response: Response, max: usize) -> HttpResult<Vec<u8>> {
+async fn whole_body(mut response: Response, max: usize) -> HttpResult<Bytes> {
     let too_large = || StreamableHttpError::ResponseBodyTooLarge { max_size: max };
-    if response
-        .content_length()
-        .is_some_and(|length| length > max as u64)
-    {
+    let length = response.content_length();
+    if length.is_some_and(|length| length > max as u64) {
         return Err(too_large());
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(http)? {
+    let first = response.chunk().await.map_err(http)?.unwrap_or_default();
+    if first.len() > max {
+        return Err(too_large());
+    }
+    // Most bodies come in one piece.
+    let Some(mut chunk) = response.chunk().await.map_err(http)? else {
+        return Ok(first);
+    };
+    let capacity = length.and_then(|length| usize::try_from(length).ok());
+    let mut body = BytesMut::with_capacity(capacity.unwrap_or(first.len()));
+    body.extend_from_slice(&first);
+    loop {
         if chunk.len() > max - body.len() {
             return Err(too_large());
         }
         body.extend_from_slice(&chunk);
+        chunk = match response.chunk().await.map_err(http)? {
+            Some(chunk) => chunk,
+            None => return Ok(body.freeze()),
+        };
     }
-    Ok(body)
 }
 
 /// Reads at most the first `max` bytes of a body.
-async fn first_of(mut response: Response, max: usize) -> Vec<u8> {
-    let mut body = Vec::new();
+async fn first_of(mut response: Response, max: usize) -> Bytes {
+    let mut body = BytesMut::new();
     while body.len() < max
         && let Ok(Some(chunk)) = response.chunk().await
     {
         let count = chunk.len().min(max - body.len());
         body.extend_from_slice(&chunk[..count]);
     }
-    body
+    body.freeze()
 }
 
-fn text_in(body: &[u8]) -> Cow<'_, str> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
-    match json_text::without_lone_surrogates(&text) {
-        Some(text) => Cow::Owned(text),
-        None => text,
+/// Returns the text of a body, with U+FFFD in the place of what is no text.
+fn text_in(body: Bytes) -> Bytes {
+    let body = match body.starts_with(b"\xef\xbb\xbf") {
+        true => body.slice(3..),
+        false => body,
+    };
+    let text = String::from_utf8_lossy(&body);
+    match (json_text::without_lone_surrogates(&text), text) {
+        (Some(text), _) | (None, Cow::Owned(text)) => text.into(),
+        (None, Cow::Borrowed(_)) => body,
     }
+}
+
+fn quoted_in(text: &[u8]) -> String {
+    quoted(&String::from_utf8_lossy(text)).to_owned()
 }
 
 pub(super) fn quoted(text: &str) -> &str {

@@ -10,6 +10,7 @@ mod event_stream;
 mod exchange;
 mod failure;
 mod forgotten_session;
+mod post_order;
 mod response_stream;
 mod session_stream;
 

@@ -1,48 +1,90 @@
-//! The response stream of a request: its notifications, and its end.
+//! The response stream of a request: its messages, and its end.
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream};
 use rmcp::{
-    model::{JsonRpcMessage, RequestId},
-    transport::{
-        common::client_side_sse::BoxedSseResponse,
-        streamable_http_client::StreamableHttpPostResponse,
-    },
+    model::JsonRpcMessage,
+    transport::{common::client_side_sse::BoxedSseResponse, streamable_http_client::SseError},
 };
+use sse_stream::Sse;
 
-use super::answer::{self, ResponseMessage, message_in, response_message, text_of};
-use crate::{lines::LineError, upstream::route::Routes, wire::answers::Expected};
+use super::{
+    answer::{self, Answer, Awaited, ResponseMessage, for_rmcp, response_message, take_text},
+    event_stream::too_long,
+};
+use crate::{upstream::route::Routes, wire::as_sent};
 
-/// The text in the data of every event with a notification.
-const NOTIFICATION: &[u8] = b"\"notifications/";
+/// The reader of a request's response stream. Each message on it belongs to the request, but for
+/// those that name another.
+#[derive(Clone)]
+pub(super) struct ResponseReader {
+    pub(super) own: Awaited,
+    pub(super) routes: Option<Arc<Routes>>,
+}
 
-/// Delivers the notifications on the response stream of a request to its call. rmcp says on which
-/// stream a request of the server came, but not a notification.
-pub(super) fn of_call(
-    stream: BoxedSseResponse,
-    id: RequestId,
-    routes: Arc<Routes>,
-) -> BoxedSseResponse {
-    let attributed = stream.map(move |event| {
-        let mut event = event?;
-        if let Some(event) = &event.id {
-            routes.record_event(&id, event);
+/// An event of a response stream.
+enum Event {
+    Answer(Answer, Sse),
+    /// Anything else, as rmcp is to see it.
+    Other(Result<Sse, SseError>),
+}
+
+impl ResponseReader {
+    /// Returns the stream for rmcp's client. Notifications have gone to their call, and the result
+    /// [goes around rmcp](for_rmcp).
+    pub(super) fn stream(self, stream: BoxedSseResponse) -> BoxedSseResponse {
+        let events = stream.map(move |event| match self.read(event) {
+            Event::Answer(answer, mut event) => {
+                let answer = for_rmcp(self.own.id.clone(), answer, self.routes.as_deref());
+                event.data = serde_json::to_string(&answer).ok();
+                Ok(event)
+            }
+            Event::Other(event) => event,
+        });
+        events.boxed()
+    }
+
+    fn read(&self, event: Result<Sse, SseError>) -> Event {
+        let mut event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                return match too_long(&error) {
+                    Some(why) => Event::Answer(Err(answer::unreadable(why)), Sse::default()),
+                    None => Event::Other(Err(error)),
+                };
+            }
+        };
+        if let (Some(id), Some(routes)) = (&event.id, &self.routes) {
+            routes.record_event(&self.own.id, id);
         }
-        let may_be = |data: &String| memchr::memmem::find(data.as_bytes(), NOTIFICATION).is_some();
-        if event.data.as_ref().is_some_and(may_be)
-            && let Some(JsonRpcMessage::Notification(message)) =
-                text_of(&event).and_then(message_in)
-            && routes
-                .deliver_for(Some(&id), message.notification)
-                .is_none()
-        {
-            // The event's id is still needed, to take up the stream after it.
-            event.data = None;
+        let Some(text) = take_text(&mut event) else {
+            return Event::Other(Ok(event));
+        };
+        match response_message(&text, &self.own) {
+            ResponseMessage::Answer { answer, .. } => return Event::Answer(answer, event),
+            ResponseMessage::OtherAnswer => {
+                return Event::Answer(Err(answer::other_request()), event);
+            }
+            ResponseMessage::Unreadable(_) if answer::is_heartbeat(&text) => {}
+            ResponseMessage::Unreadable(why) => {
+                return Event::Answer(Err(answer::unreadable(why)), event);
+            }
+            ResponseMessage::Other(message) => match (*message, &self.routes) {
+                // rmcp says on which stream a request of the server came, but not a notification.
+                (JsonRpcMessage::Notification(message), Some(routes)) => {
+                    let own = Some(&self.own.id);
+                    let kept = routes.deliver_for(own, message.notification);
+                    if kept.is_some() {
+                        answer::put_back(&mut event, text);
+                    }
+                }
+                (message, _) => event.data = as_sent::text_for_rmcp(message, text),
+            },
+            ResponseMessage::None => {}
         }
-        Ok(event)
-    });
-    attributed.boxed()
+        Event::Other(Ok(event))
+    }
 }
 
 /// The time within which an answer is read without a task for its stream. A request that waits so
@@ -52,41 +94,29 @@ const FIRST_EVENT_LIMIT: Duration = Duration::from_millis(20);
 /// The time until a stream ends whose answer has come. rmcp allows the same time.
 const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 
-/// Reads the answer from an event stream that holds nothing else, if it comes soon.
+/// Reads the answer from an event stream that holds nothing else, if it comes soon. Otherwise
+/// returns the stream.
 ///
-/// rmcp starts a task for each stream, which is a good part of the cost of a short call. Of other
-/// streams, rmcp sees only the answers for this request.
+/// rmcp starts a task for each stream, which is a good part of the cost of a short call.
 pub(super) async fn answer_at_once(
     mut stream: BoxedSseResponse,
-    session_id: Option<String>,
-    own: Option<(RequestId, Expected)>,
-    routes: Option<Arc<Routes>>,
-) -> StreamableHttpPostResponse {
+    reader: ResponseReader,
+) -> Result<Answer, BoxedSseResponse> {
     let first = match tokio::time::timeout(FIRST_EVENT_LIMIT, stream.next()).await {
-        Ok(Some(first)) => Some(first),
-        Ok(None) => return StreamableHttpPostResponse::Sse(stream::empty().boxed(), session_id),
-        Err(_) => None,
+        Ok(Some(first)) => first,
+        Ok(None) => return Err(stream::empty().boxed()),
+        Err(_) => return Err(reader.stream(stream)),
     };
-    let event = first.as_ref().and_then(|event| event.as_ref().ok());
-    let text = event.and_then(text_of);
-    let said = own
-        .as_ref()
-        .zip(text)
-        .and_then(|((id, expected), text)| response_message(text, id, *expected));
-    let error = |error| JsonRpcMessage::error(error, own.as_ref().map(|(id, _)| id.clone()));
-    let answer = match said {
-        Some(ResponseMessage::Answer { message, .. }) => message,
-        Some(ResponseMessage::OtherAnswer) => error(answer::other_request()),
-        Some(ResponseMessage::Unreadable) => error(answer::unreadable(LineError::NoMessage)),
-        Some(ResponseMessage::Other(_)) | None => {
-            let whole = stream::iter(first).chain(stream);
-            let addressed =
-                whole.map(move |event| answer::for_request(event, own.as_ref(), routes.as_deref()));
-            return StreamableHttpPostResponse::Sse(addressed.boxed(), session_id);
+    match reader.read(first) {
+        Event::Answer(answer, _) => {
+            drain_before_answer(stream).await;
+            Ok(answer)
         }
-    };
-    drain_before_answer(stream).await;
-    StreamableHttpPostResponse::Json(answer, session_id)
+        Event::Other(first) => {
+            let first = stream::once(std::future::ready(first));
+            Err(first.chain(reader.stream(stream)).boxed())
+        }
+    }
 }
 
 /// Reads the rest of a stream whose answer has come, so that its connection can be used again.

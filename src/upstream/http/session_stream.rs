@@ -1,21 +1,35 @@
 //! The stream of a session, and the end of a connection without it.
 
 use std::sync::{
-    Mutex, MutexGuard,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, Ordering},
 };
 
+use futures::{StreamExt, stream};
 use rmcp::{
     RoleClient,
+    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
-    transport::Transport,
+    transport::{Transport, common::client_side_sse::BoxedSseResponse},
 };
+use sse_stream::Sse;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{bytes::Bytes, sync::CancellationToken};
 
-use super::client::RESUME_ATTEMPTS;
-
-use crate::util::lock;
+use super::{
+    answer::{self, for_rmcp, is_heartbeat, put_back, take_text},
+    client::RESUME_ATTEMPTS,
+    event_stream::too_long,
+};
+use crate::{
+    lines::LineError,
+    upstream::route::Routes,
+    util::lock,
+    wire::{
+        answers::{Envelope, Outcome},
+        as_sent,
+    },
+};
 
 /// The stream of a session for messages that belong to no request.
 ///
@@ -104,6 +118,103 @@ impl SessionStream {
     pub(super) fn can_be_read_after(&self, id: Option<&str>) -> bool {
         id.is_none() || self.unreadable().as_deref() != id
     }
+}
+
+/// Returns the events of a stream that carries messages of any call, for rmcp's client.
+/// Notifications have gone to their calls, and the results of calls go around rmcp.
+///
+/// An event that cannot be read becomes an error that names no request: it answers one of the calls
+/// that wait for an answer on this stream.
+pub(super) fn session_events(stream: BoxedSseResponse, routes: Arc<Routes>) -> BoxedSseResponse {
+    let events = stream.flat_map(move |event| {
+        let events = match event {
+            Ok(event) => vec![Ok(read(event, &routes))],
+            Err(error) => match too_long(&error) {
+                Some(why) => {
+                    let mut event = Sse::default();
+                    replace(&mut event, None, answer::unreadable(why));
+                    vec![Ok(event), Err(error)]
+                }
+                None => vec![Err(error)],
+            },
+        };
+        stream::iter(events)
+    });
+    events.boxed()
+}
+
+fn read(mut event: Sse, routes: &Routes) -> Sse {
+    let Some(text) = take_text(&mut event) else {
+        return event;
+    };
+    let envelope = match Envelope::of(&text) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            if !error.is_data() && !is_heartbeat(&text) {
+                replace(
+                    &mut event,
+                    None,
+                    answer::unreadable(LineError::from(&error)),
+                );
+            }
+            return event;
+        }
+    };
+    if !envelope.is_answer() {
+        let message = envelope.other_in(&text);
+        read_other(&mut event, text.clone(), message.ok(), routes);
+        return event;
+    }
+    let expected = envelope
+        .id()
+        .and_then(|id| Some((routes.expected(&id)?, id)));
+    match (envelope.outcome(), expected) {
+        (Some(Outcome::Result(result)), Some((expected, id))) => {
+            match expected.answer_in(&text, result) {
+                Ok(answer) => {
+                    let answer = for_rmcp(id, Ok(Box::new(answer)), Some(routes));
+                    event.data = serde_json::to_string(&answer).ok();
+                }
+                Err(error) => {
+                    let why = answer::unreadable(LineError::from(&error));
+                    replace(&mut event, Some(id), why);
+                }
+            }
+        }
+        (None, Some((_, id))) => {
+            replace(
+                &mut event,
+                Some(id),
+                answer::unreadable(LineError::NoMessage),
+            );
+        }
+        _ => put_back(&mut event, text),
+    }
+    event
+}
+
+fn read_other(
+    event: &mut Sse,
+    text: Bytes,
+    message: Option<ServerJsonRpcMessage>,
+    routes: &Routes,
+) {
+    let Some(message) = message else {
+        return;
+    };
+    if let JsonRpcMessage::Notification(message) = message {
+        if routes.deliver(message.notification).is_some() {
+            put_back(event, text);
+        }
+    } else {
+        event.data = as_sent::text_for_rmcp(message, text);
+    }
+}
+
+/// Puts an error in the place of an event's message.
+fn replace(event: &mut Sse, id: Option<RequestId>, error: ErrorData) {
+    let message = ServerJsonRpcMessage::error(error, id);
+    event.data = serde_json::to_string(&message).ok();
 }
 
 /// A transport that ends when the session's own stream is gone.

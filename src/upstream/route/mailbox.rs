@@ -15,6 +15,9 @@ const MAILBOX_CAPACITY: usize = 4_096;
 pub(in crate::upstream) enum CallMessage {
     Notification(Box<ServerNotification>),
     Request(Box<ServerRequest>, Reply),
+    /// The caller's answer to a request of the server has not reached the server, which may wait
+    /// for it.
+    ReplyLost(String),
 }
 
 /// The sender for the answer to a request of the server.

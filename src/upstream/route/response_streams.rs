@@ -1,12 +1,14 @@
 //! Calls that have a response stream of their own, as over HTTP.
 
-use rmcp::model::{RequestId, ServerNotification, ServerResult};
+use rmcp::model::{ListToolsResult, RequestId, ServerNotification, ServerResult, Tool};
 
 use super::{Route, Routes, mailbox::send_or_drop, table::own_id};
 use crate::{
-    protocol::{self, methods::Method},
-    upstream::lenient_lists,
-    wire::answers::{Expected, ReadAnswer},
+    protocol,
+    wire::{
+        answers::{Expected, ReadAnswer},
+        description::HandshakeText,
+    },
 };
 
 /// The state of a call's response stream.
@@ -16,6 +18,8 @@ pub(super) struct StreamState {
     answer: Option<Box<ReadAnswer>>,
     /// The last event. The stream is resumed after it.
     last_event: Option<String>,
+    /// `true` if the answer comes on the stream of the session.
+    pub(super) is_accepted: bool,
 }
 
 impl StreamState {
@@ -45,16 +49,31 @@ impl Routes {
         answer: ReadAnswer,
     ) -> ServerResult {
         let mut table = self.table();
+        let has_responses = table.has_responses;
         let route = own_id(id).and_then(|id| table.routes.get_mut(&id));
         match route {
             Some((_, route)) => {
-                let result = result_for_rmcp(route.expected, &answer.result);
+                let result = match has_responses {
+                    true => result_for_rmcp(&answer.result),
+                    false => ServerResult::empty(()),
+                };
                 // A second answer to the same request is not one.
                 route.stream.answer.get_or_insert_with(|| Box::new(answer));
                 result
             }
-            None => answer.result,
+            None => {
+                let handshake = own_id(id).and_then(|id| table.handshake_of(&id));
+                if let (Some(expected), Some(text)) = (handshake, answer.text) {
+                    table.described = HandshakeText::new(expected, text);
+                }
+                answer.result
+            }
         }
+    }
+
+    /// Returns what the server said of itself in the handshake. Returns `None` if rmcp has read it.
+    pub(in crate::upstream) fn described(&self) -> Option<HandshakeText> {
+        self.table().described.clone()
     }
 
     /// Puts a notification into the mailbox of the call that it is known to belong to.
@@ -71,6 +90,19 @@ impl Routes {
     pub(in crate::upstream) fn record_event(&self, id: &RequestId, event: &str) {
         if let Some((_, route)) = self.table().routes.get_mut(id) {
             route.stream.last_event = Some(event.to_owned());
+        }
+    }
+
+    /// Sets that an answer comes on the response to its request, unless the server only accepts the
+    /// request.
+    pub(in crate::upstream) fn expect_responses(&self) {
+        self.table().has_responses = true;
+    }
+
+    /// Records that the answer to a call is to come on the stream of the session.
+    pub(in crate::upstream) fn record_accepted(&self, id: &RequestId) {
+        if let Some((_, route)) = self.table().routes.get_mut(id) {
+            route.stream.is_accepted = true;
         }
     }
 
@@ -95,15 +127,17 @@ impl Routes {
     }
 }
 
-/// Returns the result that rmcp gets in place of a call's. rmcp's client looks into lists of tools
-/// only, for the arguments that also go in headers (MCP 2026-07-28, SEP-2243).
-fn result_for_rmcp(expected: Option<Expected>, result: &ServerResult) -> ServerResult {
-    let method = expected.and_then(Expected::method);
-    let tools = match result {
-        _ if method != Some(Method::ListTools) => None,
-        ServerResult::ListToolsResult(_) => Some(result.clone()),
-        ServerResult::CustomResult(list) => lenient_lists::readable_tools(&list.0),
-        _ => None,
-    };
-    tools.unwrap_or_else(|| ServerResult::empty(()))
+/// Returns the result that rmcp gets in place of a call's. rmcp's HTTP client looks into lists of
+/// tools only, for the arguments that also go in headers (MCP 2026-07-28, SEP-2243).
+fn result_for_rmcp(result: &ServerResult) -> ServerResult {
+    match result {
+        ServerResult::ListToolsResult(list) => {
+            let tools = list.tools.iter();
+            let tools = tools
+                .map(|tool| Tool::new(tool.name.clone(), "", tool.input_schema.clone()))
+                .collect();
+            ListToolsResult::with_all_items(tools).into()
+        }
+        _ => ServerResult::empty(()),
+    }
 }

@@ -27,14 +27,18 @@ use rmcp::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Route, Routes, server_requests::Admission};
-use crate::wire::{answers::Expected, as_sent::AsSent};
 use crate::{
     lines::begun,
     protocol::{
         outgoing::{trim_notification, trim_request},
         server_requests::server_request_method,
     },
+    upstream::errors,
     util::lock,
+    wire::{
+        answers::Expected,
+        as_sent::{self, AsSent},
+    },
 };
 
 /// Limit of replies of this side that are on their way to a server. A server that reads none of
@@ -78,8 +82,10 @@ impl<T: Transport<RoleClient>> RoutingTransport<T> {
             self.reply(JsonRpcMessage::response(pong, id.clone()));
             return false;
         }
+        as_sent::restore(request);
         match self.routes.admit(request) {
             Ok(admission) => {
+                self.routes.record_asked(id, &admission);
                 request.extensions_mut().insert(Admitted::new(admission));
                 true
             }
@@ -144,7 +150,23 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for RoutingTransport<T> {
                 None => self.routes.enter_handshake(request.id.clone(), expected),
             }
         }
-        begun(self.inner.send(item))
+        let asked = match &item {
+            JsonRpcMessage::Response(reply) => self.routes.take_asked(&reply.id),
+            JsonRpcMessage::Error(reply) => {
+                let id = reply.id.as_ref();
+                id.and_then(|id| self.routes.take_asked(id))
+            }
+            _ => None,
+        };
+        let routes = self.routes.clone();
+        let sending = begun(self.inner.send(item));
+        async move {
+            let sent = sending.await;
+            if let (Err(error), Some(call)) = (&sent, asked) {
+                routes.lose_reply(&call, errors::summary(error));
+            }
+            sent
+        }
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {

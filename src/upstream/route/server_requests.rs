@@ -97,7 +97,7 @@ impl Drop for Permit {
 /// A caller's mailbox, and the permit of the request there.
 pub(in crate::upstream) struct Destination {
     sender: mpsc::Sender<CallMessage>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 enum Target {
@@ -161,6 +161,39 @@ impl Routes {
         })
     }
 
+    /// Records the call that a request of the server came with.
+    pub(super) fn record_asked(&self, id: &RequestId, admission: &Admission) {
+        if let Target::Known(destination) = &admission.target
+            && let Scope::Call(call) = &destination.permit.scope
+        {
+            let mut table = self.table();
+            // Requests that the server has cancelled have no answer.
+            if table.asked.len() >= MAX_ON_CONNECTION {
+                table.asked.clear();
+            }
+            table.asked.insert(id.clone(), call.clone());
+        }
+    }
+
+    /// Takes the call that a request of the server came with.
+    pub(super) fn take_asked(&self, id: &RequestId) -> Option<RequestId> {
+        self.table().asked.remove(id)
+    }
+
+    /// Fails a call, because an answer to a request of the server has not reached the server.
+    pub(super) fn lose_reply(&self, call: &RequestId, why: String) {
+        let mut table = self.table();
+        let sender = table
+            .routes
+            .get(call)
+            .map(|(_, route)| route.sender.clone());
+        let sent = sender.map(|sender| sender.try_send(CallMessage::ReplyLost(why)));
+        if let Some(Err(_)) = sent {
+            // Without room for the message, the call ends as if the connection were lost.
+            table.routes.remove(call);
+        }
+    }
+
     fn permit(self: &Arc<Self>, scope: Scope) -> Permit {
         Permit {
             routes: self.clone(),
@@ -175,7 +208,7 @@ impl Routes {
     ) -> Destination {
         Destination {
             sender,
-            _permit: self.permit(scope),
+            permit: self.permit(scope),
         }
     }
 }

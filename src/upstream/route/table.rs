@@ -11,7 +11,10 @@ use super::{
     server_requests::{DeferredMessages, PendingRequests, Scope},
     unattributed::{UnattributedAnswer, UnattributedAnswers},
 };
-use crate::wire::answers::{Expected, number_in};
+use crate::wire::{
+    answers::{Expected, number_in},
+    description::HandshakeText,
+};
 
 /// A listen that the upstream answers itself, from the connection's notifications.
 pub(super) struct Listener {
@@ -26,6 +29,8 @@ pub(super) struct Table {
     /// Messages that name no call, and wait for the only caller.
     pub(super) deferred: DeferredMessages,
     pub(super) pending_requests: PendingRequests,
+    /// The calls that requests of the server came with, until they are answered.
+    pub(super) asked: HashMap<RequestId, RequestId>,
     /// The calls by age, so that the newest call of a session is found.
     pub(super) calls: BTreeMap<Order, RequestId>,
     pub(super) routes: HashMap<RequestId, (Order, Route)>,
@@ -36,8 +41,13 @@ pub(super) struct Table {
     /// `true` if the server takes no subscriptions, and so sends updates of any resource.
     pub(super) accepts_unrequested_updates: bool,
     pub(super) next: Order,
+    /// `true` if an answer comes on the response to its request, unless the server only accepts the
+    /// request.
+    pub(super) has_responses: bool,
     /// rmcp's own request, while the connection is being established.
     pub(super) handshake: Option<(RequestId, Expected)>,
+    /// The result that the last handshake ended with.
+    pub(super) described: Option<HandshakeText>,
     pub(super) unattributed: UnattributedAnswers,
     /// Progress of calls whose tokens are not known yet, where rmcp assigns the token of a call as
     /// it sends the call.
@@ -60,8 +70,13 @@ impl Table {
         if let Some((_, route)) = self.routes.get(&id) {
             return route.expected;
         }
+        self.handshake_of(&id)
+    }
+
+    /// Returns the result type of rmcp's own request, if this is its id.
+    pub(super) fn handshake_of(&self, id: &RequestId) -> Option<Expected> {
         let (handshake, expected) = self.handshake.as_ref()?;
-        (*handshake == id).then_some(*expected)
+        (handshake == id).then_some(*expected)
     }
 
     pub(super) fn remove(&mut self, id: &RequestId, token: &ProgressToken) -> Option<Route> {

@@ -7,7 +7,7 @@ use rmcp::{
 };
 
 use super::{
-    Routes,
+    Route, Routes,
     table::{Order, Table},
 };
 use crate::{code, lines::LineError, wire::answers::number_in};
@@ -158,10 +158,14 @@ impl Table {
             return;
         };
         self.abandoned.expire();
+        let may_be_answered = |route: &Route| {
+            let here = !self.has_responses || route.stream.is_accepted;
+            here && !route.listens && !route.answered
+        };
         let mut unanswered: Vec<_> = self
             .routes
             .iter()
-            .filter(|(_, (order, route))| *order <= until && !route.listens && !route.answered)
+            .filter(|(_, (order, route))| *order <= until && may_be_answered(route))
             .map(|(id, _)| id.clone())
             .collect();
         let left = self.abandoned.len().map(|gone| gone + unanswered.len());

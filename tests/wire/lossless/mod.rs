@@ -501,12 +501,14 @@ async fn a_hit_has_a_lower_time_to_live_and_all_else_as_it_came() {
     };
     let (server, _) = Server::answering(MODERN, &list(60_000));
     let cache = keeping_all().build().unwrap();
+    let handle = cache.handle();
     let mut caller = Caller::modern(cache.layer(server.by(Road::Lines).await));
     let mut told = async || {
         let answer = Json::read(&caller.ask("tools/list", "").await);
         answer.get("result").unwrap().to_string()
     };
     assert_eq!(told().await, list(60_000));
+    assert!(handle.stats().bytes > 768 + 2 * list(60_000).len());
     tokio::time::advance(Duration::from_millis(1_500)).await;
     assert_eq!(told().await, list(58_500));
     tokio::time::advance(Duration::from_millis(55_000)).await;

@@ -52,7 +52,7 @@ impl Dial for ChildProcessDial {
             let process = Arc::new(process);
             let end = End::default();
             let transport = |routes: Arc<Routes>| Child {
-                lines: ClientLines { lines, routes },
+                lines: ClientLines::new(lines, routes),
                 process: process.clone(),
                 end: end.clone(),
                 last_words: None,
