@@ -20,8 +20,8 @@ pub use handler::Handler;
 use rmcp::{
     RoleServer,
     model::{
-        ClientRequest, DiscoverRequest, DiscoverRequestParams, DiscoverResult, ErrorData,
-        Implementation, ProtocolVersion, ServerConfig, ServerResult, Tool,
+        ClientRequest, CustomRequest, DiscoverRequest, DiscoverRequestParams, DiscoverResult,
+        ErrorData, Implementation, ProtocolVersion, ServerConfig, ServerResult, Tool,
     },
     service::RequestContext,
 };
@@ -39,6 +39,7 @@ use crate::{
     in_flight::InFlight,
     protocol::{
         self,
+        methods::Method,
         results::{self, MethodResult},
     },
     util::{lock, panics},
@@ -293,13 +294,12 @@ impl<S: Stack> McpServer<S> {
         context: CallContext,
     ) -> Result<(DiscoverResult, Option<Bytes>), ErrorData> {
         let era = context.era();
-        let message = DiscoverRequest::new(DiscoverRequestParams {});
-        let mut result = self
-            .dispatch(McpRequest::from_parts(
-                ClientRequest::from(message),
-                context,
-            ))
-            .await?;
+        let message = match context.unreadable {
+            Some(_) => CustomRequest::new(Method::Discover.name(), None).into(),
+            None => ClientRequest::from(DiscoverRequest::new(DiscoverRequestParams {})),
+        };
+        let request = McpRequest::from_parts(message, context);
+        let mut result = self.dispatch(request).await?;
         let text = wire::text_for(&mut result, era);
         let discovered: DiscoverResult = results::expect(result.into_inner())?;
         let mut config = ServerConfig::new(discovered.capabilities.clone());

@@ -128,7 +128,10 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     ) -> impl Future<Output = Result<DiscoverResult, ErrorData>> + Send + '_ {
         Box::pin(async move {
             let received = Received::take(&mut context.extensions);
-            let (described, text) = self.discover_stack(self.context(context)).await?;
+            let mut context = self.context(context);
+            let unreadable = received.as_ref().and_then(Received::unreadable);
+            context.unreadable = unreadable.cloned();
+            let (described, text) = self.discover_stack(context).await?;
             if let (Some(received), Some(text)) = (received, text) {
                 received.set_answer(text);
             }

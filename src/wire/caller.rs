@@ -33,6 +33,10 @@ pub(crate) enum FromCaller {
     Refused(JsonRpcError),
 }
 
+/// The maximum length of a message beside its params, in bytes, that is passed to rmcp as it is.
+/// Members that no message has may be nested more deeply than rmcp reads: 128 levels.
+const MAX_BESIDE: usize = 255;
+
 /// The members of a message.
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -227,7 +231,9 @@ pub(crate) fn request(
         let params = text.slice_ref(params.get().as_bytes());
         Source::new(params, Reading::Params(known)).with_more(has_more)
     });
-    let is_plain = params.is_none_or(is_object) && meta.is_none_or(is_object);
+    let beside = text.len() - params.map_or(0, |params| params.get().len());
+    let is_plain =
+        beside <= MAX_BESIDE && params.is_none_or(is_object) && meta.is_none_or(is_object);
     (request, Received::new(method, source, unreadable, is_plain))
 }
 

@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientNotification, ClientRequest, CustomRequest, Extensions,
-    GetExtensions, GetMeta, JsonObject, JsonRpcError, JsonRpcMessage, JsonRpcNotification,
-    JsonRpcRequest, RequestId,
+    ClientCapabilities, ClientJsonRpcMessage, ClientNotification, ClientRequest, CustomRequest,
+    Extensions, GetExtensions, GetMeta, JsonObject, JsonRpcError, JsonRpcMessage,
+    JsonRpcNotification, JsonRpcRequest, ProtocolVersion, RequestId,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,6 +18,7 @@ use super::{
     received::Received,
 };
 use crate::{
+    caller::Era,
     lines::UnreadableLine,
     protocol::{json_text, methods::Method, notifications},
 };
@@ -37,6 +38,8 @@ const MAX_MIRRORED: usize = 16 * 1024;
 pub(crate) struct ReceivedOverHttp {
     /// The request has a header that mirrors the target of the message.
     has_name: bool,
+    /// The revision of the header, since 2026-07-28. rmcp refuses a request without it in `_meta`.
+    version: Option<ProtocolVersion>,
     read: Arc<OnceLock<ReadBody>>,
 }
 
@@ -66,8 +69,13 @@ pub(crate) enum ReadBody {
 impl ReceivedOverHttp {
     /// Creates the place for the reading of a request with these headers.
     pub(crate) fn new(headers: &http::HeaderMap) -> Self {
+        let version = headers.get("mcp-protocol-version");
+        let version = version.and_then(|version| version.to_str().ok());
+        let mut known = ProtocolVersion::KNOWN_VERSIONS.iter();
+        let known = known.find(|known| Some(known.as_str()) == version);
         Self {
             has_name: headers.contains_key("mcp-name"),
+            version: known.filter(|known| Era::of(known) == Era::Modern).cloned(),
             read: Arc::default(),
         }
     }
@@ -170,7 +178,11 @@ impl ReceivedOverHttp {
         if is_large || is_custom {
             let target = request.target_of(&message.request);
             let target = target.filter(|_| self.has_name);
-            return Some(stand_in(message, request.method(), target));
+            let declared = self
+                .version
+                .as_ref()
+                .filter(|_| received.unreadable().is_some());
+            return Some(stand_in(message, request.method(), target, declared));
         }
         let is_own = request.is_plain() && !ids::is_marked(&message.id);
         // The capabilities of a client may be read in part.
@@ -202,7 +214,12 @@ fn goes_down_whole(method: Option<Method>) -> bool {
 
 /// Returns a request with the parts that rmcp compares with headers (MCP 2026-07-28, Streamable
 /// HTTP, "Server Validation").
-fn stand_in(message: &JsonRpcRequest<ClientRequest>, method: &str, target: Option<&str>) -> Bytes {
+fn stand_in(
+    message: &JsonRpcRequest<ClientRequest>,
+    method: &str,
+    target: Option<&str>,
+    declared: Option<&ProtocolVersion>,
+) -> Bytes {
     let mut params = Map::new();
     let row = Method::named(method).map(Method::row);
     if let Some(row) = row.filter(|row| row.is_mirrored)
@@ -216,7 +233,12 @@ fn stand_in(message: &JsonRpcRequest<ClientRequest>, method: &str, target: Optio
         params.insert("arguments".to_owned(), mirrored(arguments).into());
     }
     let mut request = CustomRequest::new(method, Some(params.into()));
-    *request.get_meta_mut() = message.request.get_meta().clone();
+    let meta = request.get_meta_mut();
+    *meta = message.request.get_meta().clone();
+    if let Some(version) = declared.filter(|_| meta.protocol_version().is_none()) {
+        meta.set_protocol_version(version.clone());
+        meta.set_client_capabilities(ClientCapabilities::default());
+    }
     text(&ClientJsonRpcMessage::request(
         request.into(),
         message.id.clone(),

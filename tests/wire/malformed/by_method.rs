@@ -16,8 +16,10 @@ fn of_method(method: &Method) -> Vec<Row> {
     let mut rows = Vec::new();
     let only = |row: Row| match method {
         _ if method.is_removed => row.only(LEGACY),
-        // Older callers have other means.
-        _ if method.name == "subscriptions/listen" => row.only(MODERN),
+        // Older revisions do not have them.
+        _ if ["server/discover", "skills/list", "subscriptions/listen"].contains(&method.name) => {
+            row.only(MODERN)
+        }
         _ => row,
     };
     let mut refused = |params: &str, path: &str| {
