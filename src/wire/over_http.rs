@@ -162,7 +162,7 @@ impl ReceivedOverHttp {
         let request = received.request();
         let method = Method::of(&message.request);
         if caller::is_refused_by_rmcp(&message.request) {
-            return Some(stand_in(message, request.method(), None));
+            return Some(stand_in(message, request.method(), None, None));
         }
         let is_large = body.len() > LARGE && goes_down_whole(method);
         let is_custom = method.is_none() && !request.is_plain();
