@@ -202,6 +202,9 @@ impl Expected {
                 Cow::Borrowed(_) => return Err(error),
             },
         };
+        if self.0.is_some() && !json.is_object() && !json.is_null() {
+            return Err(serde::de::Error::custom("the result is not an object"));
+        }
         if let Some(mut list) = self.list_in(&json) {
             let result = std::mem::replace(&mut list.result, ServerResult::empty(()));
             return Ok((result, Some(list)));
@@ -473,6 +476,13 @@ impl<'a> Envelope<'a> {
             && let Some(notification) = as_sent::common_notification(method.get(), params)
         {
             return Ok(JsonRpcMessage::notification(notification));
+        }
+        // A result beside it, often `null`, has no place in rmcp's type.
+        if self.result.is_some()
+            && let Some(Outcome::Error(error)) = self.outcome()
+            && let Some(id) = self.id()
+        {
+            return Ok(JsonRpcMessage::error(error_in(error)?, Some(id)));
         }
         typed_in(text)
     }

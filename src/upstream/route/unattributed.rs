@@ -81,8 +81,9 @@ impl UnattributedAnswers {
 
 impl Routes {
     /// Records an answer that cannot be read: the answer to this request, or to one of those in
-    /// flight.
+    /// flight if no request has such an id.
     pub(in crate::upstream) fn unreadable(&self, id: Option<RequestId>, why: LineError) {
+        let id = id.as_ref().and_then(number_in).map(RequestId::Number);
         self.record_unattributed(id, UnattributedAnswer::Unreadable(why));
     }
 

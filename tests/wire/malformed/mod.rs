@@ -4,6 +4,7 @@ mod by_method;
 mod callers;
 mod http;
 mod lines;
+mod servers;
 
 use std::sync::Arc;
 
