@@ -86,6 +86,15 @@ impl Script {
     async fn serve(self, pipe: DuplexStream) {
         let (read, mut write) = tokio::io::split(pipe);
         let mut lines = BufReader::new(read).lines();
+        // The client may answer parts of an input before it reads on.
+        let (sender, mut texts) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
+        tokio::spawn(async move {
+            while let Some(text) = texts.recv().await {
+                if write.write_all(&text).await.is_err() {
+                    return;
+                }
+            }
+        });
         let mut calls = 0;
         while let Ok(Some(line)) = lines.next_line().await {
             let message: Value = serde_json::from_str(&line).expect("a message of the client");
@@ -101,8 +110,7 @@ impl Script {
                 _ => continue,
             };
             text.push(b'\n');
-            // The client writes at the same time, and both pipes are bounded.
-            if write.write_all(&text).await.is_err() {
+            if sender.send(text).is_err() {
                 return;
             }
         }
