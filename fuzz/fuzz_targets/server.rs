@@ -1,6 +1,6 @@
 //! Lines of a server, whatever bytes they are.
 //!
-//! The call that they follow ends, the next call is answered by its own answer over the same
+//! The call that they follow ends, no call gets another's result, calls go on over the same
 //! connection, and memory is bounded. Of an input the first byte says the revision. `$id` stands
 //! for the call's id.
 //!
@@ -48,8 +48,18 @@ fuzz_target!(|data: &[u8]| {
     run(async {
         let upstream = script.upstream();
         call(&upstream).await;
-        let second = call(&upstream).await;
-        assert!(is_answer(&second), "{second}");
+        // A line that is left when the first call has ended may be the answer to the next, if its
+        // id cannot be read.
+        let lines = input.iter().filter(|byte| b"\n{".contains(byte)).count();
+        let mut next = String::new();
+        for _ in 0..lines + 2 {
+            next = call(&upstream).await;
+            if is_answer(&next) {
+                break;
+            }
+            assert!(next.starts_with("error: "), "another call's answer: {next}");
+        }
+        assert!(is_answer(&next), "{next}");
         assert_eq!(script.connections(), 1, "the connection is lost");
     });
     peak.check(input);

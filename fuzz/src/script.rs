@@ -9,7 +9,7 @@ use std::{
 };
 
 use rmcp_layers::{Lifecycle, Lines, McpRequest, Upstream};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tower::ServiceExt;
 
@@ -86,9 +86,20 @@ impl Script {
     async fn serve(self, pipe: DuplexStream) {
         let (read, mut write) = tokio::io::split(pipe);
         let mut lines = BufReader::new(read).lines();
+        // The client may answer parts of an input before it reads on.
+        let (sender, mut texts) = tokio::sync::mpsc::unbounded_channel::<Vec<u8>>();
+        tokio::spawn(async move {
+            while let Some(text) = texts.recv().await {
+                if write.write_all(&text).await.is_err() {
+                    return;
+                }
+            }
+        });
         let mut calls = 0;
         while let Ok(Some(line)) = lines.next_line().await {
-            let message: Value = serde_json::from_str(&line).expect("a message of the client");
+            let text: &RawValue = serde_json::from_str(&line).expect("a message of the client");
+            // An answer may have an id that a value cannot hold.
+            let message: Value = serde_json::from_str(text.get()).unwrap_or_default();
             let id = &message["id"];
             let mut text = match message["method"].as_str() {
                 Some("server/discover") => discovered(id),
@@ -101,8 +112,7 @@ impl Script {
                 _ => continue,
             };
             text.push(b'\n');
-            // The client writes at the same time, and both pipes are bounded.
-            if write.write_all(&text).await.is_err() {
+            if sender.send(text).is_err() {
                 return;
             }
         }
