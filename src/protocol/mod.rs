@@ -9,6 +9,7 @@
 //! | `server_requests.rs` | the requests of a server to its client |
 //! | `legacy_tasks.rs` | the tasks of revision 2025-11-25 |
 //! | `target.rs` | the item that a request is about |
+//! | `params.rs` | params, read as the type of their method |
 //! | `unreadable.rs` | requests whose params do not fit their method |
 //! | `unreadable_items.rs`, `tool_schema.rs` | items of lists that cannot be read, or that clients refuse |
 //! | `pages.rs` | the pages of a list, to its end |
@@ -43,6 +44,7 @@ pub(crate) mod mrtr;
 pub(crate) mod notifications;
 pub(crate) mod outgoing;
 pub(crate) mod pages;
+mod params;
 pub(crate) mod results;
 pub(crate) mod server_requests;
 pub(crate) mod target;

@@ -25,10 +25,19 @@ const OPTIONAL: &[&str] = &[
     "description",
 ];
 
+/// The maximum number of elements of a result that is read in part. A stand-in takes many times the
+/// memory of an element that is a few bytes of JSON. A result with more is a custom result.
+const MAX_ELEMENTS: usize = 4_096;
+
 /// Returns a result of this method with stand-ins for what cannot be read. Returns `None` if the
 /// rest is not a result of the method.
 pub(super) fn readable(method: Method, result: &Value) -> Option<Value> {
-    let mut result = result.as_object()?.clone();
+    let members = result.as_object()?;
+    let lists = members.values().filter_map(Value::as_array);
+    if lists.map(Vec::len).any(|elements| elements > MAX_ELEMENTS) {
+        return None;
+    }
+    let mut result = members.clone();
     match method {
         Method::CallTool => each(&mut result, "content", block),
         Method::GetPrompt => each(&mut result, "messages", message),
