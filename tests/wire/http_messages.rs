@@ -86,6 +86,14 @@ async fn what_cannot_be_read_is_answered_alike_over_lines_and_over_http() {
         (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, -32600),
         (r#"{"jsonrpc":"2.0","id":3,"result":{},"error":{}}"#, -32600),
         (
+            r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"t"},"result":{}}"#,
+            -32600,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":3,"method":"ping","error":{"code":1,"message":"m"}}"#,
+            -32600,
+        ),
+        (
             r#"{"jsonrpc":"2.0","id":3,"method":"initialize","params":{"protocolVersion":5}}"#,
             -32602,
         ),
@@ -647,4 +655,42 @@ async fn a_request_is_freed_once_it_is_served_although_its_answer_may_be_replaye
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn no_member_hides_behind_one_that_cannot_be_read() {
+    let (server, _) = Server::answering(LEGACY, RESULT);
+    let stack = server.by(Road::Lines).await;
+    let mut line = Caller::legacy(stack.clone()).await;
+    let door = Door::to(stack).await;
+    let session = door.session().await;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let pad = format!(r#""{}""#, "p".repeat(70_000));
+    for odd in ["1e400", &deep] {
+        for rest in [
+            r#""name":"t","arguments":{"a":1,"a":2}"#,
+            r#""name":"t","Name":"u""#,
+        ] {
+            for pad in ["1", &pad] {
+                let params = format!(r#"{{"x":{odd},"pad":{pad},{rest}}}"#);
+                let body = format!(
+                    r#"{{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{params}}}"#
+                );
+                line.write(&body).await;
+                let over_lines = line.line().await;
+                let over_http = door.post(body.as_bytes(), Some(&session)).await;
+                for answer in [over_lines, over_http] {
+                    assert!(answer.contains("-32602"), "{rest}: {answer}");
+                }
+            }
+        }
+    }
+    // A number by itself is no reason.
+    let ping = r#"{"jsonrpc":"2.0","id":9,"method":"ping","params":{"x":1e400}}"#;
+    line.write(ping).await;
+    let over_lines = line.line().await;
+    let over_http = door.post(ping.as_bytes(), Some(&session)).await;
+    for answer in [over_lines, over_http] {
+        assert!(answer.contains(r#""id":9,"result":{}"#), "{answer}");
+    }
 }
