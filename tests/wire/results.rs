@@ -2,7 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use rmcp::model::{JsonObject, ServerResult};
+use rmcp_layers::{
+    McpResponse,
+    registry::{RegisteredTool, RegistryLayer},
+};
 use serde_json::{Value, json};
+use tower::{BoxError, Layer, ServiceExt};
 
 use crate::peers::{Caller, LEGACY, MODERN, ROADS, Road, Server};
 
@@ -194,4 +200,49 @@ async fn a_custom_methods_result_is_carried_as_it_is() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_layer_that_removes_the_content_also_removes_content_that_is_no_list() {
+    for content in [
+        r#""secret""#,
+        r#"{"type":"text","text":"secret"}"#,
+        r#"{"x":"secret"}"#,
+    ] {
+        for revision in [LEGACY, MODERN] {
+            let result = format!(r#"{{"content":{content},"resultType":"complete","x":1}}"#);
+            let (server, _) = Server::answering(revision, &result);
+            let stack = server.by(Road::Lines).await;
+            let whole = Caller::modern(stack.clone()).ask(TOOL.0, TOOL.1).await;
+            assert!(whole.contains(&result), "{whole}");
+            let clearing = stack.map_response(|mut response: McpResponse| {
+                if let ServerResult::CallToolResult(result) = &mut *response.result {
+                    result.content.clear();
+                }
+                response
+            });
+            let cleared = Caller::modern(clearing).ask(TOOL.0, TOOL.1).await;
+            assert!(cleared.contains(r#""content":[]"#), "{cleared}");
+            assert!(cleared.contains(r#""x":1"#), "{cleared}");
+            assert!(!cleared.contains("secret"), "{cleared}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_hidden_in_each_of_two_lists_of_one_name() {
+    let tool = |name: &str| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+    let (open, hidden) = (tool("open"), tool("hidden"));
+    let result = format!(r#"{{"tools":[{hidden}],"tools":[{hidden},{open}]}}"#);
+    let (server, _) = Server::answering(LEGACY, &result);
+    let registry = RegistryLayer::new();
+    // A registered tool stands in for the server's.
+    let own = RegisteredTool::builder("hidden")
+        .description("own")
+        .handler(|_: JsonObject, _| async { Ok::<_, BoxError>(String::new()) });
+    registry.handle().register(own.build().unwrap()).unwrap();
+    let stack = registry.layer(server.by(Road::Lines).await);
+    let listed = Caller::modern(stack).ask("tools/list", "").await;
+    assert_eq!(listed.matches(r#""hidden""#).count(), 1, "{listed}");
+    assert_eq!(listed.matches(r#""open""#).count(), 1, "{listed}");
 }
