@@ -291,19 +291,21 @@ impl Lossless<ClientRequest> {
 
     /// Sets the name or the URI of the request's target, in the typed value and in the text.
     pub(crate) fn set_target(&mut self, name: &str) {
-        match methods::target(&self.value) {
-            Some(target) if target.name != name => {}
+        let kind = match methods::target(&self.value) {
+            Some(target) if target.name != name => target.kind,
             _ => return,
-        }
+        };
         if self.is_changed || self.source.is_none() {
             return methods::set_target(self, name.to_owned());
         }
         let of = match Method::of(&self.value) {
             Some(method) => method.row().target,
-            None => methods::target(&self.value).map(|target| target.kind),
+            None => Some(kind),
         };
         let text = self.source.as_ref().zip(of).and_then(|(source, of)| {
-            let mut paths = of.members().iter();
+            // A reference has a name or a URI. Beside it, the other one is a member like any.
+            let is_own = |path: &&&str| kind.members().iter().any(|own| path.ends_with(own));
+            let mut paths = of.members().iter().filter(is_own);
             paths.find_map(|path| members::with_string_at(&source.text, path, name))
         });
         methods::set_target(&mut self.value, name.to_owned());
