@@ -283,10 +283,13 @@ impl Source {
 }
 
 impl Lossless<ClientRequest> {
-    /// Returns `true` if the params have members that their type does not have. The answer may
-    /// depend on them.
+    /// Returns `true` if the params have members that their type does not have, or numbers with more
+    /// digits than it holds. The answer may depend on them.
     pub(crate) fn has_more(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.has_more)
+        self.source.as_ref().is_some_and(|source| {
+            let text = || std::str::from_utf8(&source.text).unwrap_or_default();
+            source.has_more || numbers::has_rounded(text())
+        })
     }
 
     /// Sets the name or the URI of the request's target, in the typed value and in the text.

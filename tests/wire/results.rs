@@ -1,10 +1,14 @@
 //! Results that say less, or other things, than their method's type.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rmcp::model::{JsonObject, ServerResult};
 use rmcp_layers::{
     McpResponse,
+    cache::CacheLayer,
     registry::{RegisteredTool, RegistryLayer},
 };
 use serde_json::{Value, json};
@@ -245,4 +249,39 @@ async fn a_tool_is_hidden_in_each_of_two_lists_of_one_name() {
     let listed = Caller::modern(stack).ask("tools/list", "").await;
     assert_eq!(listed.matches(r#""hidden""#).count(), 1, "{listed}");
     assert_eq!(listed.matches(r#""open""#).count(), 1, "{listed}");
+}
+
+#[tokio::test]
+async fn requests_that_differ_in_the_last_digit_have_answers_of_their_own() {
+    let count = Mutex::new(0);
+    let (server, _) = Server::new(MODERN, move |_| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        vec![format!(
+            r#"{{"jsonrpc":"2.0","id":$id,"result":{{"resultType":"complete","content":[],"n":{count}}}}}"#
+        )]
+    });
+    let cache = CacheLayer::builder()
+        .cache_tool_for("t", Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let mut caller = Caller::modern(cache.layer(server.by(Road::Lines).await));
+    for (argument, answer) in [
+        ("9007199254740993", 1),
+        ("9007199254740993", 1),
+        ("0.30000000000000004", 2),
+        ("0.30000000000000004", 2),
+        ("100000000000000000000000001", 3),
+        ("100000000000000000000000002", 4),
+        ("0.10000000000000000001", 5),
+        ("0.1", 6),
+        ("0.1", 6),
+    ] {
+        let params = format!(r#""name":"t","arguments":{{"a":{argument}}}"#);
+        let told = caller.ask("tools/call", &params).await;
+        assert!(
+            told.contains(&format!(r#""n":{answer}"#)),
+            "{argument}: {told}"
+        );
+    }
 }
