@@ -32,7 +32,7 @@ pub(crate) use self::{
 use self::{lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 use crate::{
     protocol::outgoing::trim_request,
-    wire::{self, caller::FromCaller},
+    wire::{self, caller::FromCaller, received::AnswerText},
 };
 
 /// The default limit of a line's length: 16 MiB.
@@ -257,12 +257,12 @@ where
         if let JsonRpcMessage::Request(request) = &mut message {
             trim_request(&mut request.request);
         }
-        let request = match &message {
+        let answer = match &message {
             JsonRpcMessage::Response(response) => self.received.take(&response.id),
             JsonRpcMessage::Error(error) => error.id.as_ref().and_then(|id| self.received.take(id)),
             _ => None,
         };
-        let answer = request.as_ref().and_then(|request| request.answer());
+        let answer = answer.as_ref().and_then(AnswerText::get);
         self.write(wire::to_caller(message, answer))
     }
 

@@ -1,8 +1,8 @@
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use rmcp::model::{ClientRequest, GetExtensions, JsonRpcRequest, RequestId};
 
-use crate::wire::received::{Received, ReceivedRequest};
+use crate::wire::received::{AnswerText, Received};
 
 /// The requests that were received and are not answered.
 ///
@@ -16,7 +16,7 @@ pub(super) struct ReceivedRequests {
 }
 
 struct Entry {
-    request: Arc<ReceivedRequest>,
+    answer: AnswerText,
     /// The request was not served any more at the last sweep. Its answer may have been on its way.
     is_over: bool,
 }
@@ -32,19 +32,19 @@ impl ReceivedRequests {
         if self.requests.len() >= self.sweep_at {
             self.requests.retain(|_, entry| {
                 let was_over = entry.is_over;
-                entry.is_over = Arc::strong_count(&entry.request) == 1;
+                entry.is_over = entry.answer.is_final();
                 !(was_over && entry.is_over)
             });
             self.sweep_at = (2 * self.requests.len()).max(SWEEP_AT);
         }
         let entry = Entry {
-            request: received.request().clone(),
+            answer: received.request().answer().clone(),
             is_over: false,
         };
         self.requests.insert(request.id.clone(), entry);
     }
 
-    pub(super) fn take(&mut self, id: &RequestId) -> Option<Arc<ReceivedRequest>> {
-        self.requests.remove(id).map(|entry| entry.request)
+    pub(super) fn take(&mut self, id: &RequestId) -> Option<AnswerText> {
+        self.requests.remove(id).map(|entry| entry.answer)
     }
 }

@@ -16,6 +16,7 @@ use super::{
     as_sent, caller_results, ids, lenient,
     lossless::{Reading, Source},
     members::Members,
+    numbers,
     params::{Beside, META},
     received::Received,
     strict,
@@ -87,6 +88,11 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     let Ok(method) = serde_json::from_str::<Cow<'_, str>>(method.get()) else {
         return refuse("method", "a string");
     };
+    // rmcp reads such a message as one kind or another, by its transport.
+    let outcome = [("result", envelope.result), ("error", envelope.error)];
+    if let Some((member, _)) = outcome.iter().find(|(_, outcome)| outcome.is_some()) {
+        return refuse(member, "no `method` beside it");
+    }
     let params = envelope.params.filter(|params| params.get() != "null");
     let Some(id) = envelope.id else {
         let read = notification(text, &method, params).map_err(misfit)?;
@@ -210,14 +216,14 @@ pub(crate) fn request(
         None => custom(&method, params, &mut beside.meta),
     };
     let Beside { meta, has_more } = beside;
-    let read = read.and_then(|request| match params.and_then(strict::ambiguity) {
-        Some((path, why)) => Err(unreadable_member(&method, params, &path, &why)),
-        None => Ok(request),
-    });
     let read = read.and_then(|mut request| {
         let unreadable = |why: String| unreadable_member(&method, params, "params._meta", &why);
         *request.get_meta_mut() = meta_in(meta).map_err(unreadable)?;
         Ok(request)
+    });
+    let read = read.and_then(|request| match params.and_then(strict::ambiguity) {
+        Some((path, why)) => Err(unreadable_member(&method, params, &path, &why)),
+        None => Ok(request),
     });
     let (request, unreadable) = match read {
         Ok(request) => (request, None),
@@ -232,8 +238,13 @@ pub(crate) fn request(
         Source::new(params, Reading::Params(known)).with_more(has_more)
     });
     let beside = text.len() - params.map_or(0, |params| params.get().len());
-    let is_plain =
-        beside <= MAX_BESIDE && params.is_none_or(is_object) && meta.is_none_or(is_object);
+    // Only a member that the type does not have may be a number beyond the range.
+    let is_in_range = |params: &RawValue| {
+        !has_more || matches!(numbers::within_range(params.get()), Cow::Borrowed(_))
+    };
+    let is_plain = beside <= MAX_BESIDE
+        && params.is_none_or(|params| is_object(params) && is_in_range(params))
+        && meta.is_none_or(is_object);
     (request, Received::new(method, source, unreadable, is_plain))
 }
 

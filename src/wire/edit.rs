@@ -31,7 +31,7 @@ impl Lossless<ServerResult> {
         let text = self.source()?.text();
         let members: Members<'_> = serde_json::from_slice(text).ok()?;
         members
-            .get(member)
+            .get_only(member)
             .filter(|_| !self.is_changed())
             .and_then(|value| place(text, value))
     }
@@ -168,7 +168,8 @@ fn edited_items(
     mut write: impl FnMut(usize, &RawValue, &mut BytesMut) -> Option<bool>,
 ) -> Option<Bytes> {
     let members: Members<'_> = serde_json::from_slice(text).ok()?;
-    let list = members.get(kind.member())?;
+    // Of a list that is given twice, the other one would stay as it is.
+    let list = members.get_only(kind.member())?;
     let items: Vec<&RawValue> = serde_json::from_str(list.get()).ok()?;
     if items.len() != count {
         return None;

@@ -283,27 +283,32 @@ impl Source {
 }
 
 impl Lossless<ClientRequest> {
-    /// Returns `true` if the params have members that their type does not have. The answer may
-    /// depend on them.
+    /// Returns `true` if the params have members that their type does not have, or numbers with more
+    /// digits than it holds. The answer may depend on them.
     pub(crate) fn has_more(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.has_more)
+        self.source.as_ref().is_some_and(|source| {
+            let text = || std::str::from_utf8(&source.text).unwrap_or_default();
+            source.has_more || numbers::has_rounded(text())
+        })
     }
 
     /// Sets the name or the URI of the request's target, in the typed value and in the text.
     pub(crate) fn set_target(&mut self, name: &str) {
-        match methods::target(&self.value) {
-            Some(target) if target.name != name => {}
+        let kind = match methods::target(&self.value) {
+            Some(target) if target.name != name => target.kind,
             _ => return,
-        }
+        };
         if self.is_changed || self.source.is_none() {
             return methods::set_target(self, name.to_owned());
         }
         let of = match Method::of(&self.value) {
             Some(method) => method.row().target,
-            None => methods::target(&self.value).map(|target| target.kind),
+            None => Some(kind),
         };
         let text = self.source.as_ref().zip(of).and_then(|(source, of)| {
-            let mut paths = of.members().iter();
+            // A reference has a name or a URI. Beside it, the other one is a member like any.
+            let is_own = |path: &&&str| kind.members().iter().any(|own| path.ends_with(own));
+            let mut paths = of.members().iter().filter(is_own);
             paths.find_map(|path| members::with_string_at(&source.text, path, name))
         });
         methods::set_target(&mut self.value, name.to_owned());

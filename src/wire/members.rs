@@ -27,6 +27,13 @@ impl<'a> Members<'a> {
         (known && names.iter().all(is_once)).then_some(())
     }
 
+    /// Returns the value of a member that is there once.
+    pub(super) fn get_only(&self, name: &str) -> Option<&'a RawValue> {
+        let mut found = self.0.iter().filter(|(other, _)| other == name);
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(*value)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
         let mut found = self.0.iter().filter(|(other, _)| other == name);
         found.next_back().map(|(_, value)| *value)

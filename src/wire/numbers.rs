@@ -40,27 +40,51 @@ pub(crate) fn within_range(json: &str) -> Cow<'_, str> {
     }
 }
 
+/// The digits that a 64-bit float holds in any case.
+const DIGITS: usize = 15;
+
 /// Returns `true` if JSON has a number that may have more digits than a 64-bit number holds.
 pub(super) fn may_be_inexact(json: &str) -> bool {
-    /// The digits that a 64-bit float holds in any case.
-    const DIGITS: usize = 15;
+    any_number(json, |number| {
+        number.len() > DIGITS || number.bytes().any(|byte| matches!(byte, b'e' | b'E'))
+    })
+}
+
+/// Returns `true` if JSON has a number that is read as another one.
+pub(super) fn has_rounded(json: &str) -> bool {
+    any_number(json, |number| {
+        let is_small = number.len() <= DIGITS && !number.contains(['e', 'E']);
+        !is_small && is_rounded(number)
+    })
+}
+
+fn is_rounded(number: &str) -> bool {
+    if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
+        return false;
+    }
+    let Some(float) = number.parse().ok().and_then(serde_json::Number::from_f64) else {
+        return true;
+    };
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits = mantissa.trim_start_matches(['-', '0', '.']);
+    let digits = digits.bytes().filter(u8::is_ascii_digit).count();
+    let is_underflow = digits > 0 && float.as_f64() == Some(0.0);
+    is_underflow || (digits > DIGITS && float.to_string() != number)
+}
+
+fn any_number(json: &str, is_such: impl Fn(&str) -> bool) -> bool {
     let bytes = json.as_bytes();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => at = end_of_string(bytes, at + 1),
             b'-' | b'0'..=b'9' => {
-                let number = bytes[at..].iter().copied();
-                let number = number.take_while(|byte| is_of_number(char::from(*byte)));
-                let (mut length, mut has_exponent) = (0, false);
-                for byte in number {
-                    length += 1;
-                    has_exponent |= matches!(byte, b'e' | b'E');
-                }
-                if length > DIGITS || has_exponent {
+                let length = json[at..].find(|c| !is_of_number(c));
+                let end = length.map_or(json.len(), |length| at + length);
+                if is_such(&json[at..end]) {
                     return true;
                 }
-                at += length;
+                at = end;
             }
             _ => at += 1,
         }
@@ -95,6 +119,26 @@ mod tests {
         }
         for json in ["[12345678901234567]", "0.1234567890123456", r#"{"a":1e3}"#] {
             assert!(may_be_inexact(json), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_read_as_another_one_is_rounded() {
+        for json in [
+            "[1,-2.5,9007199254740993,18446744073709551615,1e3,0e9,-0.0]",
+            "[0.30000000000000004,52.520006599999995,1.0000000000000]",
+            r#"{"1e999":"123456789012345678901234567890"}"#,
+        ] {
+            assert!(!has_rounded(json), "{json}");
+        }
+        for json in [
+            "[18446744073709551616]",
+            "0.10000000000000000001",
+            "100000000000000000000000001",
+            "1e400",
+            "-1e-400",
+        ] {
+            assert!(has_rounded(json), "{json}");
         }
     }
 

@@ -103,8 +103,14 @@ fn describe(result: &mut Map<String, Value>) {
 }
 
 fn each(result: &mut Map<String, Value>, member: &str, readable: fn(&mut Value)) {
-    if let Some(Value::Array(elements)) = result.get_mut(member) {
-        elements.iter_mut().for_each(readable);
+    match result.get_mut(member) {
+        Some(Value::Array(elements)) => elements.iter_mut().for_each(readable),
+        None | Some(Value::Null) => {}
+        // A layer that removes the elements must not miss the one in the place of a list.
+        Some(element) => {
+            readable(element);
+            *element = Value::Array(vec![element.take()]);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Requests as this crate's transports received them.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use rmcp::model::{ClientRequest, Extensions};
 use tokio_util::bytes::Bytes;
@@ -25,7 +28,24 @@ pub(crate) struct ReceivedRequest {
     unreadable: Option<Arc<Unreadable>>,
     /// `false` if rmcp would not read the text as the same request.
     is_plain: bool,
-    answer: OnceLock<Bytes>,
+    /// A server has taken the reading.
+    is_taken: AtomicBool,
+    answer: AnswerText,
+}
+
+/// The text of the result that answers a request, once the stack has set it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnswerText(Arc<OnceLock<Bytes>>);
+
+impl AnswerText {
+    pub(crate) fn get(&self) -> Option<&Bytes> {
+        self.0.get()
+    }
+
+    /// Returns `true` if the request is not there any more, so that nothing can set the text.
+    pub(crate) fn is_final(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 impl Received {
@@ -41,15 +61,20 @@ impl Received {
             source,
             is_plain: is_plain && unreadable.is_none(),
             unreadable,
-            answer: OnceLock::new(),
+            is_taken: AtomicBool::new(false),
+            answer: AnswerText::default(),
         }))
     }
 
-    /// Takes the reading out of a request's extensions.
+    /// Takes the reading out of a request's extensions. It is given once: the head of an HTTP
+    /// request goes down the stack with the request, and a server further down, in this process,
+    /// would take the caller's text for that of the request that it is sent.
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
-        extensions
+        let received = extensions
             .remove::<Self>()
-            .or_else(|| Self::over_http(extensions))
+            .or_else(|| Self::over_http(extensions))?;
+        let is_first = !received.0.is_taken.swap(true, Ordering::Relaxed);
+        is_first.then_some(received)
     }
 
     /// Returns `true` if the request with these extensions cannot be read.
@@ -98,7 +123,7 @@ impl Received {
     /// Sets the text of the answer's result, which the transport writes in place of rmcp's.
     pub(crate) fn set_answer(&self, result: Bytes) {
         // A request has one answer.
-        let _ = self.0.answer.set(result);
+        let _ = self.0.answer.0.set(result);
     }
 }
 
@@ -127,8 +152,8 @@ impl ReceivedRequest {
         self.is_plain
     }
 
-    /// Returns the text of the answer's result, if the stack has set it.
-    pub(crate) fn answer(&self) -> Option<&Bytes> {
-        self.answer.get()
+    /// Returns the place of the text of the answer's result.
+    pub(crate) fn answer(&self) -> &AnswerText {
+        &self.answer
     }
 }

@@ -12,7 +12,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::members::{Members, Name};
+use super::{
+    members::{Members, Name},
+    numbers,
+};
 
 /// The members that the params of any method have.
 const MEMBERS: &[&str] = &[
@@ -44,11 +47,14 @@ const MANY: usize = 16;
 
 /// Returns the path of a member, and the reason, if params may be read in two ways.
 pub(super) fn ambiguity(params: &RawValue) -> Option<(String, String)> {
-    let mut text = serde_json::Deserializer::from_str(params.get());
-    if let Err(error) = Unique.deserialize(&mut text) {
-        // Any other error is that of the params' type.
-        let why = error.to_string();
-        return why.starts_with(TWICE).then(|| ("params".to_owned(), why));
+    let unique = |json: &str| Unique.deserialize(&mut serde_json::Deserializer::from_str(json));
+    let checked = unique(params.get()).or_else(|error| match numbers::within_range(params.get()) {
+        Cow::Owned(json) => unique(&json),
+        Cow::Borrowed(_) => Err(error),
+    });
+    // Members behind those that cannot be read, because they are nested too deeply, are not checked.
+    if let Err(error) = checked {
+        return Some(("params".to_owned(), error.to_string()));
     }
     let members = Members::of(params)?;
     if let Some(found) = lookalike("params", &members) {
@@ -88,8 +94,6 @@ fn folded(name: &str) -> Cow<'_, str> {
 /// Reads JSON, and fails if an object has two members of one name.
 struct Unique;
 
-const TWICE: &str = "the member ";
-
 impl<'de> DeserializeSeed<'de> for Unique {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -108,7 +112,8 @@ impl<'de> Visitor<'de> for Unique {
         let mut names = Names::default();
         while let Some(Name(name)) = map.next_key()? {
             if let Some(twice) = names.add(name) {
-                return Err(A::Error::custom(format!("{TWICE}`{twice}` is given twice")));
+                let why = format!("the member `{twice}` is given twice");
+                return Err(A::Error::custom(why));
             }
             map.next_value_seed(Self)?;
         }
@@ -213,6 +218,20 @@ mod tests {
                 "{params}"
             );
         }
+    }
+
+    #[test]
+    fn members_behind_a_number_beyond_the_range_or_a_deep_one_are_not_left_unchecked() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        for odd in ["1e400", &deep] {
+            for rest in [r#""arguments":{"a":1,"a":2}"#, r#""Name":"b""#] {
+                let params = format!(r#"{{"x":{odd},"name":"a",{rest}}}"#);
+                assert!(found(&params).is_some(), "{params}");
+            }
+        }
+        assert_eq!(found(r#"{"x":1e400,"name":"a"}"#), None);
+        let why = found(&format!(r#"{{"name":"a","x":{deep}}}"#));
+        assert!(why.is_some_and(|why| why.contains("recursion limit")));
     }
 
     #[test]

@@ -240,3 +240,25 @@ async fn only_the_name_of_a_request_changes() {
         assert!(sent.contains(&wanted), "{sent}");
     }
 }
+
+#[tokio::test]
+async fn a_reference_to_a_resource_is_known_by_its_uri_whatever_is_beside_it() {
+    const COMPLETED: &[(&str, &str)] =
+        &[("completion/complete", r#"{"completion":{"values":[]}}"#)];
+    let (one, mut seen) = server(LEGACY, COMPLETED);
+    let gateway = Gateway::builder()
+        .member("one", one.by(Road::Lines).await)
+        .member("two", member(LEGACY, COMPLETED).await)
+        .build()
+        .unwrap();
+    let mut caller = Caller::legacy(gateway).await;
+    let argument = r#""argument":{"name":"a","value":"v"}"#;
+    for beside in [r#""name":"label","#, r#""name":"one+file:///a","#] {
+        let reference =
+            format!(r#""ref":{{"type":"ref/resource",{beside}"uri":"one+file:///a"}},{argument}"#);
+        caller.ask("completion/complete", &reference).await;
+        let asked = seen.next("completion/complete").await;
+        let own = format!(r#""ref":{{"type":"ref/resource",{beside}"uri":"file:///a"}}"#);
+        assert!(asked.contains(&own), "{asked}");
+    }
+}

@@ -1,12 +1,25 @@
 //! Messages of callers over streamable HTTP, in both directions.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use rmcp::transport::StreamableHttpServerConfig;
-use rmcp_layers::LenientHttpLayer;
+use axum::body::{Body, Bytes};
+use rmcp::{
+    model::{CallToolResult, ContentBlock, ServerResult},
+    transport::{
+        StreamableHttpServerConfig, StreamableHttpService,
+        streamable_http_server::session::local::LocalSessionManager,
+    },
+};
+use rmcp_layers::{LenientHttpLayer, McpRequest, McpResponse, McpServer, Upstream};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::Notify};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 
 use crate::{
     common::soon,
@@ -72,6 +85,14 @@ async fn what_cannot_be_read_is_answered_alike_over_lines_and_over_http() {
         (r#"{"jsonrpc":"2.0","id":{"a":1},"method":"ping"}"#, -32600),
         (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, -32600),
         (r#"{"jsonrpc":"2.0","id":3,"result":{},"error":{}}"#, -32600),
+        (
+            r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"t"},"result":{}}"#,
+            -32600,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":3,"method":"ping","error":{"code":1,"message":"m"}}"#,
+            -32600,
+        ),
         (
             r#"{"jsonrpc":"2.0","id":3,"method":"initialize","params":{"protocolVersion":5}}"#,
             -32602,
@@ -524,5 +545,152 @@ async fn a_body_has_a_limit_and_any_size_below() {
         assert_eq!(error["error"]["code"], -32600, "{error}");
         let why = error["error"]["message"].as_str().unwrap();
         assert!(why.contains("`max_message_bytes`, 1024 bytes"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_behind_another_one_in_this_process_has_texts_of_its_own() {
+    let result = r#"{"resultType":"complete","content":[{"type":"text","text":"secret"}]}"#;
+    let (server, mut seen) = Server::answering(MODERN, result);
+    let inner = McpServer::new(server.by(Road::Lines).await);
+    let stack = Upstream::builder()
+        .in_process(inner)
+        .map_request(|mut request: McpRequest| {
+            if let Some(call) = request.as_tool_call_mut() {
+                call.name = "inner".into();
+            }
+            request
+        })
+        .map_response(|mut response: McpResponse| {
+            if let ServerResult::CallToolResult(result) = &mut *response.result {
+                *result = CallToolResult::success(vec![ContentBlock::text("redacted")]);
+            }
+            response
+        });
+    for door in [
+        Door::to(stack.clone()).await,
+        Door::json(stack.clone()).await,
+    ] {
+        let session = door.session().await;
+        let legacy = door.post(call("1").as_bytes(), Some(&session)).await;
+        let modern = door.post_modern(&modern_call("1"), "tools/call", "t").await;
+        for response in [legacy, modern] {
+            assert!(response.contains("redacted"), "{response}");
+            assert!(!response.contains("secret"), "{response}");
+            let called = seen.next("tools/call").await;
+            assert!(called.contains(r#""name":"inner""#), "{called}");
+        }
+    }
+}
+
+/// Bytes that note when they are freed.
+struct Noted(Vec<u8>, Arc<AtomicBool>);
+
+impl AsRef<[u8]> for Noted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_freed_once_it_is_served_although_its_answer_may_be_replayed() {
+    let (server, mut seen) = Server::new(LEGACY, |_| Vec::new());
+    let server = McpServer::new(server.by(Road::Lines).await);
+    let service = StreamableHttpService::new(
+        move || Ok::<_, io::Error>(server.clone()),
+        Arc::new(LocalSessionManager::default()),
+        StreamableHttpServerConfig::default(),
+    );
+    let service = LenientHttpLayer::new().layer(service);
+    let post = |body: Bytes, session: Option<&str>| {
+        let mut request = axum::http::Request::post("/mcp")
+            .header("host", "localhost")
+            .header("accept", "application/json, text/event-stream")
+            .header("content-type", "application/json");
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session);
+        }
+        let request = request.body(Body::from(body)).unwrap();
+        let service = service.clone();
+        async move { service.oneshot(request).await.unwrap() }
+    };
+    let initialize = format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{{"name":"raw","version":"0"}}}}}}"#
+    );
+    let response = post(initialize.into(), None).await;
+    let session = response.headers()["mcp-session-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    axum::body::to_bytes(Body::new(response.into_body()), usize::MAX)
+        .await
+        .unwrap();
+    let session = Some(&*session);
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    post(initialized.into(), session).await;
+
+    let freed = Arc::new(AtomicBool::new(false));
+    let argument = "a".repeat(100_000);
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","arguments":{{"a":"{argument}"}}}}}}"#
+    );
+    let body = Bytes::from_owner(Noted(body.into_bytes(), freed.clone()));
+    let response = post(body, session).await;
+    seen.next("tools/call").await;
+    // The stream breaks off, and the client cancels the call.
+    drop(response);
+    let cancelled =
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    post(cancelled.into(), session).await;
+    seen.next("notifications/cancelled").await;
+    soon("the end of the body", async {
+        while !freed.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_member_hides_behind_one_that_cannot_be_read() {
+    let (server, _) = Server::answering(LEGACY, RESULT);
+    let stack = server.by(Road::Lines).await;
+    let mut line = Caller::legacy(stack.clone()).await;
+    let door = Door::to(stack).await;
+    let session = door.session().await;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let pad = format!(r#""{}""#, "p".repeat(70_000));
+    for odd in ["1e400", &deep] {
+        for rest in [
+            r#""name":"t","arguments":{"a":1,"a":2}"#,
+            r#""name":"t","Name":"u""#,
+        ] {
+            for pad in ["1", &pad] {
+                let params = format!(r#"{{"x":{odd},"pad":{pad},{rest}}}"#);
+                let body = format!(
+                    r#"{{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{params}}}"#
+                );
+                line.write(&body).await;
+                let over_lines = line.line().await;
+                let over_http = door.post(body.as_bytes(), Some(&session)).await;
+                for answer in [over_lines, over_http] {
+                    assert!(answer.contains("-32602"), "{rest}: {answer}");
+                }
+            }
+        }
+    }
+    // A number by itself is no reason.
+    let ping = r#"{"jsonrpc":"2.0","id":9,"method":"ping","params":{"x":1e400}}"#;
+    line.write(ping).await;
+    let over_lines = line.line().await;
+    let over_http = door.post(ping.as_bytes(), Some(&session)).await;
+    for answer in [over_lines, over_http] {
+        assert!(answer.contains(r#""id":9,"result":{}"#), "{answer}");
     }
 }

@@ -1,8 +1,18 @@
 //! Results that say less, or other things, than their method's type.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use rmcp::model::{JsonObject, ServerResult};
+use rmcp_layers::{
+    McpResponse,
+    cache::CacheLayer,
+    registry::{RegisteredTool, RegistryLayer},
+};
 use serde_json::{Value, json};
+use tower::{BoxError, Layer, ServiceExt};
 
 use crate::peers::{Caller, LEGACY, MODERN, ROADS, Road, Server};
 
@@ -193,5 +203,85 @@ async fn a_custom_methods_result_is_carried_as_it_is() {
                 );
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_removes_the_content_also_removes_content_that_is_no_list() {
+    for content in [
+        r#""secret""#,
+        r#"{"type":"text","text":"secret"}"#,
+        r#"{"x":"secret"}"#,
+    ] {
+        for revision in [LEGACY, MODERN] {
+            let result = format!(r#"{{"content":{content},"resultType":"complete","x":1}}"#);
+            let (server, _) = Server::answering(revision, &result);
+            let stack = server.by(Road::Lines).await;
+            let whole = Caller::modern(stack.clone()).ask(TOOL.0, TOOL.1).await;
+            assert!(whole.contains(&result), "{whole}");
+            let clearing = stack.map_response(|mut response: McpResponse| {
+                if let ServerResult::CallToolResult(result) = &mut *response.result {
+                    result.content.clear();
+                }
+                response
+            });
+            let cleared = Caller::modern(clearing).ask(TOOL.0, TOOL.1).await;
+            assert!(cleared.contains(r#""content":[]"#), "{cleared}");
+            assert!(cleared.contains(r#""x":1"#), "{cleared}");
+            assert!(!cleared.contains("secret"), "{cleared}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_hidden_in_each_of_two_lists_of_one_name() {
+    let tool = |name: &str| format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+    let (open, hidden) = (tool("open"), tool("hidden"));
+    let result = format!(r#"{{"tools":[{hidden}],"tools":[{hidden},{open}]}}"#);
+    let (server, _) = Server::answering(LEGACY, &result);
+    let registry = RegistryLayer::new();
+    // A registered tool stands in for the server's.
+    let own = RegisteredTool::builder("hidden")
+        .description("own")
+        .handler(|_: JsonObject, _| async { Ok::<_, BoxError>(String::new()) });
+    registry.handle().register(own.build().unwrap()).unwrap();
+    let stack = registry.layer(server.by(Road::Lines).await);
+    let listed = Caller::modern(stack).ask("tools/list", "").await;
+    assert_eq!(listed.matches(r#""hidden""#).count(), 1, "{listed}");
+    assert_eq!(listed.matches(r#""open""#).count(), 1, "{listed}");
+}
+
+#[tokio::test]
+async fn requests_that_differ_in_the_last_digit_have_answers_of_their_own() {
+    let count = Mutex::new(0);
+    let (server, _) = Server::new(MODERN, move |_| {
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        vec![format!(
+            r#"{{"jsonrpc":"2.0","id":$id,"result":{{"resultType":"complete","content":[],"n":{count}}}}}"#
+        )]
+    });
+    let cache = CacheLayer::builder()
+        .cache_tool_for("t", Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let mut caller = Caller::modern(cache.layer(server.by(Road::Lines).await));
+    for (argument, answer) in [
+        ("9007199254740993", 1),
+        ("9007199254740993", 1),
+        ("0.30000000000000004", 2),
+        ("0.30000000000000004", 2),
+        ("100000000000000000000000001", 3),
+        ("100000000000000000000000002", 4),
+        ("0.10000000000000000001", 5),
+        ("0.1", 6),
+        ("0.1", 6),
+    ] {
+        let params = format!(r#""name":"t","arguments":{{"a":{argument}}}"#);
+        let told = caller.ask("tools/call", &params).await;
+        assert!(
+            told.contains(&format!(r#""n":{answer}"#)),
+            "{argument}: {told}"
+        );
     }
 }

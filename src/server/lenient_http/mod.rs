@@ -312,13 +312,13 @@ impl Exchange {
             Some(_) if response.status() == StatusCode::PAYLOAD_TOO_LARGE && !is_json => {
                 return Answer::Ready(refusal(response.status(), self.too_long_for_rmcp()));
             }
-            Some(ReadBody::Request { id, received }) => Some((id, received.request())),
+            Some(ReadBody::Request { id, received }) => Some((id, received.request().answer())),
             _ => None,
         };
         let (mut head, body) = response.into_parts();
-        if let Some((id, request)) = request
+        if let Some((id, text)) = request
             && is_json
-            && (request.answer().is_some() || ids::is_marked(id))
+            && (text.get().is_some() || ids::is_marked(id))
         {
             head.headers.remove(header::CONTENT_LENGTH);
             return Answer::Reading(Reading {
@@ -331,7 +331,7 @@ impl Exchange {
             && is_of_type(&head.headers, b"text/event-stream")
             && !head.headers.contains_key(header::CONTENT_ENCODING);
         let events = has_events.then(|| Events {
-            request: request.map(|(id, request)| (id.clone(), request.clone())),
+            request: request.map(|(id, text)| (id.clone(), text.clone())),
             session: self.session.clone(),
             replays: self.replays.clone(),
         });
@@ -344,7 +344,7 @@ impl Exchange {
             return body;
         };
         let answer = wire::WrittenAnswer::of(&body).filter(|answer| answer.id == *id);
-        let own = answer.and_then(|answer| answer.with(received.request().answer()));
+        let own = answer.and_then(|answer| answer.with(received.request().answer().get()));
         own.unwrap_or(body)
     }
 

@@ -15,7 +15,7 @@ use rmcp::model::RequestId;
 use super::replays::Replays;
 use crate::{
     protocol::json_text::NULL_PARAMS,
-    wire::{self, WrittenAnswer, as_sent, received::ReceivedRequest},
+    wire::{self, WrittenAnswer, as_sent, received::AnswerText},
 };
 
 pin_project! {
@@ -112,8 +112,8 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
 
 /// The events of a stream.
 pub(super) struct Events {
-    /// The request of the stream, until it is answered.
-    pub(super) request: Option<(RequestId, Arc<ReceivedRequest>)>,
+    /// The request of the stream and the text of its answer, until it is answered.
+    pub(super) request: Option<(RequestId, AnswerText)>,
     pub(super) session: Option<HeaderValue>,
     pub(super) replays: Arc<Replays>,
 }
@@ -134,15 +134,15 @@ impl Events {
         let (message, end) = message.split_at(memchr(b'\n', message)?);
         let answer = WrittenAnswer::of(message)?;
         let own = self.request.take_if(|(own, _)| *own == answer.id);
-        let request = match (own, &self.session) {
-            (Some((id, request)), Some(session)) if is_stored(end) => {
-                self.replays.keep(session, &id, request.clone());
-                request
+        let text = match (own, &self.session) {
+            (Some((id, text)), Some(session)) if is_stored(end) => {
+                self.replays.keep(session, &id, text.clone());
+                text
             }
-            (Some((_, request)), _) => request,
+            (Some((_, text)), _) => text,
             (None, session) => self.replays.get(session.as_ref()?, &answer.id)?,
         };
-        let answer = answer.with(request.answer())?;
+        let answer = answer.with(text.get())?;
         let mut event = BytesMut::with_capacity(EVENT.len() + answer.len() + end.len());
         event.extend_from_slice(EVENT);
         wire::put_on_line(&mut event, &answer);
@@ -153,8 +153,8 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if let (Some((id, request)), Some(session)) = (self.request.take(), &self.session) {
-            self.replays.keep(session, &id, request);
+        if let (Some((id, text)), Some(session)) = (self.request.take(), &self.session) {
+            self.replays.keep(session, &id, text);
         }
     }
 }
