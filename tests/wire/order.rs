@@ -169,6 +169,22 @@ async fn known_members_of_a_servers_messages_keep_their_order() {
 }
 
 #[tokio::test]
+async fn a_servers_handshake_keeps_its_order() {
+    for result in [
+        r#"{"serverInfo":{"version":"1","name":"raw"},"instructions":"i","protocolVersion":"2025-11-25","capabilities":{"tools":{}}}"#,
+        r#"{"capabilities":{"tools":{},"logging":{}},"protocolVersion":"2025-11-25","serverInfo":{"name":"raw","version":"1","x":1},"instructions":"i","_meta":{"x/y":1}}"#,
+    ] {
+        for road in [Road::Lines, Road::Json, Road::Events] {
+            let (server, _) = Server::answering(LEGACY, "{}");
+            let server = server.with_initialized(result);
+            let caller = Caller::legacy(server.by(road).await).await;
+            let answer = &caller.heard[0];
+            assert!(answer.contains(result), "{road:?} {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_order_of_arguments_and_meta_does_not_matter_to_the_cache() {
     let calls = [
         r#""name":"t","arguments":{"z":1,"a":{"c":[{"x":1,"b":2}],"b":3}},"_meta":{"x/z":1,"x/a":2}"#,
