@@ -1,7 +1,8 @@
 //! Notifications and a server's requests with parts that their types have no place for.
 //!
-//! Such a message carries its JSON in its extensions. Where it leaves, it becomes a custom message
-//! with that JSON and the changes that layers made to the typed one.
+//! Such a message carries the text of its params in its extensions. Where it leaves, that text is
+//! written with the changes that layers made to the typed message. A transport of rmcp's is given a
+//! custom message with it.
 
 use std::sync::LazyLock;
 
