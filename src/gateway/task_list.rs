@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use rmcp::model::{ClientRequest, CustomRequest, CustomResult, ErrorData, ServerResult};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 use tokio_util::bytes::Bytes;
 
 use super::{active_members::ActiveMembers, lists::listed_member::ListedMember, shared::Shared};
@@ -33,6 +36,7 @@ impl Shared {
     ) -> Result<McpResponse, Error> {
         request.context.extensions.remove::<ServedBy>();
         let asked = pages(members, &request)?;
+        let is_of_one = asked.len() == 1;
         let pages = asked.into_iter().map(|(member, cursor)| {
             let mut request = request.clone();
             set_cursor(&mut request, cursor);
@@ -40,10 +44,13 @@ impl Shared {
         });
         let (mut tasks, mut next) = (Vec::new(), Cursors::new());
         let (mut failed, mut missing, mut any) = (None, Vec::new(), false);
+        // The `_meta` of one member's list does not apply to the lists of others.
+        let mut meta = None;
         for (member, page) in join_all(pages).await {
             match page {
                 Ok(page) => {
                     any = true;
+                    meta = page.meta.filter(|_| is_of_one);
                     if !tasks.is_empty() && !page.tasks.is_empty() {
                         tasks.push(b',');
                     }
@@ -63,7 +70,10 @@ impl Shared {
         if let Some(error) = failed.filter(|_| !any) {
             return Err(error);
         }
-        let mut response = merged(&request.message, &tasks, &next, missing)?;
+        if !missing.is_empty() {
+            meta = to_raw_value(&json!({ "rmcp-layers/missing": missing })).ok();
+        }
+        let mut response = merged(&request.message, &tasks, &next, meta)?;
         members.mark_private(&mut response, &request.context);
         Ok(response)
     }
@@ -97,6 +107,7 @@ struct TaskPage {
     /// The tasks as text, with commas between them.
     tasks: Vec<u8>,
     next: Option<String>,
+    meta: Option<Box<RawValue>>,
 }
 
 impl TaskPage {
@@ -118,6 +129,7 @@ impl TaskPage {
         Ok(Self {
             tasks,
             next: serde_json::from_str(next)?,
+            meta: members.get("_meta").map(ToOwned::to_owned),
         })
     }
 }
@@ -165,7 +177,7 @@ fn merged(
     request: &ClientRequest,
     tasks: &[u8],
     next: &Cursors,
-    missing: Vec<Value>,
+    meta: Option<Box<RawValue>>,
 ) -> Result<McpResponse, Error> {
     let text = |out: &mut Vec<u8>| -> serde_json::Result<()> {
         out.extend_from_slice(br#"{"tasks":["#);
@@ -175,10 +187,9 @@ fn merged(
             out.extend_from_slice(br#","nextCursor":"#);
             serde_json::to_writer(&mut *out, &serde_json::to_string(next)?)?;
         }
-        if !missing.is_empty() {
-            out.extend_from_slice(br#","_meta":{"rmcp-layers/missing":"#);
-            serde_json::to_writer(&mut *out, &missing)?;
-            out.push(b'}');
+        if let Some(meta) = &meta {
+            out.extend_from_slice(br#","_meta":"#);
+            out.extend_from_slice(meta.get().as_bytes());
         }
         out.push(b'}');
         Ok(())

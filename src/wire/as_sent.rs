@@ -1,7 +1,8 @@
 //! Notifications and a server's requests with parts that their types have no place for.
 //!
-//! Such a message carries its JSON in its extensions. Where it leaves, it becomes a custom message
-//! with that JSON and the changes that layers made to the typed one.
+//! Such a message carries the text of its params in its extensions. Where it leaves, that text is
+//! written with the changes that layers made to the typed message. A transport of rmcp's is given a
+//! custom message with it.
 
 use std::sync::LazyLock;
 
@@ -37,6 +38,16 @@ impl AsSent {
         }
         extensions.get::<Self>().cloned()
     }
+
+    /// Returns the parts of params that their type would write in another way. Returns `None` if
+    /// the type cannot be written.
+    fn unless_whole(params: &RawValue, typed: &impl Serialize) -> Option<Option<Self>> {
+        let read = serde_json::to_value(typed).ok()?;
+        Some((!is_text_of(params, Some(&read))).then(|| Self {
+            came: params.to_owned(),
+            read,
+        }))
+    }
 }
 
 #[derive(Deserialize)]
@@ -47,40 +58,34 @@ struct Params<'a> {
 
 /// A message whose type may have no place for a part of it.
 pub(crate) trait Partial: Serialize + DeserializeOwned + GetExtensions + Clone {
-    fn is_custom(&self) -> bool;
     fn custom(method: String, params: Option<Value>) -> Self;
 }
 
 impl Partial for ServerNotification {
-    fn is_custom(&self) -> bool {
-        matches!(self, Self::CustomNotification(_))
-    }
     fn custom(method: String, params: Option<Value>) -> Self {
         CustomNotification::new(method, params).into()
     }
 }
 
 impl Partial for ClientNotification {
-    fn is_custom(&self) -> bool {
-        matches!(self, Self::CustomNotification(_))
-    }
     fn custom(method: String, params: Option<Value>) -> Self {
         CustomNotification::new(method, params).into()
     }
 }
 
 impl Partial for ServerRequest {
-    fn is_custom(&self) -> bool {
-        matches!(self, Self::CustomRequest(_))
-    }
     fn custom(method: String, params: Option<Value>) -> Self {
         CustomRequest::new(method, params).into()
     }
 }
 
 fn params_of<M: Serialize>(message: &M) -> Option<Value> {
-    let mut json = serde_json::to_value(message).ok()?;
-    json.get_mut("params").map(Value::take)
+    params_in(&mut serde_json::to_value(message).ok()?)
+}
+
+fn params_in(json: &mut Value) -> Option<Value> {
+    let params = json.get_mut("params").map(Value::take);
+    params.filter(|params| !params.is_null())
 }
 
 /// Returns the params of a message that has none.
@@ -97,19 +102,21 @@ pub(crate) fn notification<M: Partial>(text: &[u8]) -> serde_json::Result<M> {
 
 /// Keeps the parts of a message, read from `text`, that its type has no place for.
 pub(crate) fn keep<M: Partial>(message: &mut M, text: &[u8]) {
-    if message.is_custom() {
-        return;
-    }
     let Ok(Params { params: Some(came) }) = serde_json::from_slice(text) else {
         return;
     };
-    let read = params_of(message).unwrap_or_else(none);
-    let is_whole = !numbers::may_be_inexact(came.get())
-        && serde_json::from_str::<Value>(came.get()).is_ok_and(|came| came == read);
-    if !is_whole && came.get().starts_with('{') {
+    let read = params_of(message);
+    if !is_text_of(came, read.as_ref()) && came.get().starts_with('{') {
         let came = came.to_owned();
+        let read = read.unwrap_or_else(none);
         message.extensions_mut().insert(AsSent { came, read });
     }
+}
+
+/// Returns `true` if params leave as they came: with their members in order, and with the digits
+/// of their numbers.
+fn is_text_of(came: &RawValue, read: Option<&Value>) -> bool {
+    read.is_some_and(|read| read.to_string() == came.get())
 }
 
 /// Reads a notification of progress or a log line without rmcp's union: they are the most common
@@ -128,18 +135,7 @@ fn progress(params: &RawValue) -> Option<ServerNotification> {
     let members = Members::of(params)?;
     members.has_only(&["progressToken", "progress", "total", "message"])?;
     let typed: ProgressNotificationParam = serde_json::from_str(params.get()).ok()?;
-    // A whole number is written as a float.
-    let is_float = |name| {
-        let number = members.get(name).map(RawValue::get);
-        number.is_none_or(|number| number.contains('.') && !numbers::may_be_inexact(number))
-    };
-    let sent = match is_float("progress") && is_float("total") {
-        true => None,
-        false => Some(AsSent {
-            came: params.to_owned(),
-            read: serde_json::to_value(&typed).ok()?,
-        }),
-    };
+    let sent = AsSent::unless_whole(params, &typed)?;
     let mut notification = ProgressNotification::new(typed);
     if let Some(sent) = sent {
         notification.extensions.insert(sent);
@@ -154,7 +150,12 @@ fn log_line(params: &RawValue) -> Option<ServerNotification> {
         return None;
     }
     let typed: LoggingMessageNotificationParam = serde_json::from_str(params.get()).ok()?;
-    Some(LoggingMessageNotification::new(typed).into())
+    let sent = AsSent::unless_whole(params, &typed)?;
+    let mut notification = LoggingMessageNotification::new(typed);
+    if let Some(sent) = sent {
+        notification.extensions.insert(sent);
+    }
+    Some(notification.into())
 }
 
 /// The member of `_meta` with the params of a request on their way through rmcp, which reads the
@@ -171,8 +172,15 @@ pub(crate) fn text_for_rmcp(message: ServerJsonRpcMessage, text: Bytes) -> Optio
     };
     let came = sent.came.get().to_owned();
     let mut json = serde_json::to_value(&message).ok()?;
-    let params = json.get_mut("params")?.as_object_mut()?;
-    let meta = params.entry("_meta").or_insert_with(|| json!({}));
+    // A type without params may have been read from empty ones.
+    let params = json.as_object_mut()?.entry("params").or_insert_with(none);
+    if params.is_null() {
+        *params = none();
+    }
+    let meta = params
+        .as_object_mut()?
+        .entry("_meta")
+        .or_insert_with(|| json!({}));
     meta.as_object_mut()?.insert(MARK.clone(), came.into());
     serde_json::to_string(&json).ok()
 }
@@ -190,7 +198,7 @@ pub(crate) fn restore(request: &mut ServerRequest) {
         extensions.remove::<RequestMetaObject>();
     }
     if let Ok(came) = RawValue::from_string(came) {
-        let read = params_of(request).unwrap_or_default();
+        let read = params_of(request).unwrap_or_else(none);
         request.extensions_mut().insert(AsSent { came, read });
     }
 }
@@ -208,12 +216,18 @@ pub(crate) fn with_kept_parts<M: Partial>(mut message: M) -> M {
 
 /// Returns the method and the whole params of a message whose type has no place for a part of it.
 fn take_whole<M: Partial>(message: &mut M) -> Option<(String, Value)> {
+    let (method, params) = take_text(message)?;
+    Some((method, serde_json::from_slice(&params).ok()?))
+}
+
+/// Returns the method and the text of the whole params of a message whose type has no place for a
+/// part of it.
+pub(super) fn take_text<M: Partial>(message: &mut M) -> Option<(String, Vec<u8>)> {
     let AsSent { came, read } = message.extensions_mut().remove::<AsSent>()?;
-    let json = serde_json::to_value(&*message).ok()?;
+    let mut json = serde_json::to_value(&*message).ok()?;
     let method = json.get("method")?.as_str()?.to_owned();
-    let now = json.get("params").cloned().unwrap_or_else(none);
-    let text = apply(&came, &read, &now).ok()?;
-    Some((method, serde_json::from_slice(&text).ok()?))
+    let now = params_in(&mut json).unwrap_or_else(none);
+    Some((method, apply(&came, &read, &now).ok()?))
 }
 
 /// Moves the kept parts of a message into its `_meta`, for a transport that finds the way of a

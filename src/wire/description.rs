@@ -56,21 +56,30 @@ impl HandshakeText {
             true => None,
             false => meta_with(&came, came.get(SERVER_INFO)),
         };
+        // `initialize` has other members in the places of two of these. They stay in place, so that
+        // they are found there again.
+        let (in_place_of_versions, in_place_of_meta) = match is_discover {
+            true => (VERSIONS, META),
+            false => (VERSION, SERVER_INFO),
+        };
         let mut members: Written<'_> = Vec::new();
-        if came.get(VERSIONS).is_none() || !is_discover {
+        if came.get(in_place_of_versions).is_none() {
             members.push((VERSIONS, &versions));
         }
         for (name, value) in &came.0 {
             match &**name {
-                VERSIONS if is_discover => members.push((VERSIONS, &versions)),
+                name if name == in_place_of_versions => members.push((VERSIONS, &versions)),
+                name if name == in_place_of_meta && !is_discover => {
+                    members.extend(meta.as_deref().map(|meta| (META, meta)));
+                }
                 VERSION | SERVER_INFO | VERSIONS | META if !is_discover => {}
                 // A value that is null is absent.
                 CAPABILITIES | "instructions" | META if value.get() == "null" => {}
                 name => members.push((name, value)),
             }
         }
-        if let Some(meta) = &meta {
-            members.push((META, meta));
+        if !is_discover && came.get(SERVER_INFO).is_none() {
+            members.extend(meta.as_deref().map(|meta| (META, meta)));
         }
         written(members)
     }
@@ -84,8 +93,11 @@ pub(crate) fn initialized(description: &Bytes, result: &InitializeResult) -> Opt
     let own_info = to_raw_value(&result.server_info).ok()?;
     let meta = came.get(META).and_then(Members::of);
     let info = meta.as_ref().and_then(|meta| meta.get(SERVER_INFO_META));
+    let in_place_of_info = match info {
+        Some(_) => META,
+        None => CAPABILITIES,
+    };
     let info = info.unwrap_or(&own_info);
-    let mut members: Written<'_> = vec![(VERSION, &version)];
     let rest = meta.map(|mut meta| {
         meta.0.retain(|(name, _)| name != SERVER_INFO_META);
         meta
@@ -93,17 +105,22 @@ pub(crate) fn initialized(description: &Bytes, result: &InitializeResult) -> Opt
     let rest = rest
         .filter(|meta| !meta.0.is_empty())
         .and_then(|meta| raw(&meta));
+    let mut members: Written<'_> = Vec::new();
+    if came.get(VERSIONS).is_none() {
+        members.push((VERSION, &version));
+    }
     for (name, value) in &came.0 {
         match &**name {
-            META => members.extend(rest.as_deref().map(|rest| (META, rest))),
-            VERSION | SERVER_INFO => {}
+            VERSIONS => members.push((VERSION, &version)),
+            VERSION | SERVER_INFO | META => {}
             name if OF_DISCOVER.contains(&name) => {}
             name => members.push((name, value)),
         }
-        if name == CAPABILITIES {
+        if name == in_place_of_info {
             members.push((SERVER_INFO, info));
         }
     }
+    members.extend(rest.as_deref().map(|rest| (META, rest)));
     let came = written(members)?;
     let reading = ReadResult {
         expected: Expected::result_of(Method::Initialize),

@@ -47,12 +47,18 @@ pub(crate) fn to_caller(
             end(&mut out, "error", &error.error)?;
         }
         JsonRpcMessage::Request(mut message) => {
-            message.request = as_sent::with_kept_parts(message.request);
-            return typed(&JsonRpcMessage::<_, (), ()>::Request(message));
+            let Some((method, params)) = as_sent::take_text(&mut message.request) else {
+                return typed(&JsonRpcMessage::<_, (), ()>::Request(message));
+            };
+            begin(&mut out, "id", &ids::json(&message.id))?;
+            end_with_params(&mut out, &method, &params)?;
         }
         JsonRpcMessage::Notification(mut message) => {
-            message.notification = as_sent::with_kept_parts(message.notification);
-            return typed(&JsonRpcMessage::<(), (), _>::Notification(message));
+            let Some((method, params)) = as_sent::take_text(&mut message.notification) else {
+                return typed(&JsonRpcMessage::<(), (), _>::Notification(message));
+            };
+            put(&mut out, &[br#"{"jsonrpc":"2.0""#])?;
+            end_with_params(&mut out, &method, &params)?;
         }
     }
     Ok(out.into_inner().freeze())
@@ -69,9 +75,13 @@ pub(crate) fn to_server(mut message: ClientJsonRpcMessage) -> serde_json::Result
             }
         }
         JsonRpcMessage::Notification(of) => {
-            let notification = as_sent::with_kept_parts(of.notification.clone());
-            of.notification = notification;
-            typed(&message)
+            let Some((method, params)) = as_sent::take_text(&mut of.notification) else {
+                return typed(&message);
+            };
+            let mut out = BytesMut::with_capacity(params.len() + 128).writer();
+            put(&mut out, &[br#"{"jsonrpc":"2.0""#])?;
+            end_with_params(&mut out, &method, &params)?;
+            Ok(out.into_inner().freeze())
         }
         _ => typed(&message),
     }
@@ -162,6 +172,17 @@ fn end(out: &mut impl io::Write, name: &str, value: &impl Serialize) -> serde_js
     put(out, &[br#",""#, name.as_bytes(), br#"":"#])?;
     serde_json::to_writer(&mut *out, value)?;
     put(out, &[b"}"])
+}
+
+/// Writes the method and the params of a message, and its end.
+fn end_with_params(
+    out: &mut impl io::Write,
+    method: &str,
+    params: &[u8],
+) -> serde_json::Result<()> {
+    put(out, &[br#","method":"#])?;
+    serde_json::to_writer(&mut *out, method)?;
+    put(out, &[br#","params":"#, params, b"}"])
 }
 
 fn put(out: &mut impl io::Write, pieces: &[&[u8]]) -> serde_json::Result<()> {

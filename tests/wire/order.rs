@@ -122,6 +122,69 @@ async fn an_elicitations_fields_and_its_answer_keep_their_order() {
 }
 
 #[tokio::test]
+async fn known_members_of_a_servers_messages_keep_their_order() {
+    const ASKED: [(&str, &str); 3] = [
+        (
+            "elicitation/create",
+            r#""params":{"requestedSchema":{"properties":{"a":{"title":"t","type":"string"}},"type":"object"},"message":"m"}"#,
+        ),
+        ("roots/list", r#""params":{}"#),
+        // rmcp's types have no field of this type.
+        (
+            "elicitation/create",
+            r#""params":{"message":"m","requestedSchema":{"type":"object","properties":{"a":{"type":"x"}}},"_meta":{"x/y":1}}"#,
+        ),
+    ];
+    for road in [Road::Lines, Road::Events] {
+        for (method, params) in ASKED {
+            let (server, _) = Server::new(LEGACY, move |message| {
+                if message["method"] != "tools/call" {
+                    return Vec::new();
+                }
+                let token = &message["params"]["_meta"]["progressToken"];
+                let progress = format!(r#"{{"total":3.5,"progress":1.5,"progressToken":{token}}}"#);
+                vec![
+                    format!(
+                        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{progress}}}"#
+                    ),
+                    r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":{"z":1,"a":2},"level":"info"}}"#
+                        .to_owned(),
+                    format!(r#"{{"jsonrpc":"2.0","id":"q","method":"{method}",{params}}}"#),
+                ]
+            });
+            let capabilities = r#"{"elicitation":{},"roots":{}}"#;
+            let mut caller = Caller::legacy_with(server.by(road).await, capabilities).await;
+            let call = r#""name":"t","_meta":{"progressToken":"p"}"#;
+            caller.send("tools/call", call).await;
+            let progress = caller.hear("notifications/progress").await;
+            let members = r#"{"total":3.5,"progress":1.5,"progressToken":"p"}"#;
+            assert!(progress.contains(members), "{road:?} {progress}");
+            let log = caller.hear("notifications/message").await;
+            let members = r#"{"data":{"z":1,"a":2},"level":"info"}"#;
+            assert!(log.contains(members), "{road:?} {log}");
+            let asked = caller.hear(method).await;
+            assert!(asked.contains(params), "{road:?} {asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_servers_handshake_keeps_its_order() {
+    for result in [
+        r#"{"serverInfo":{"version":"1","name":"raw"},"instructions":"i","protocolVersion":"2025-11-25","capabilities":{"tools":{}}}"#,
+        r#"{"capabilities":{"tools":{},"logging":{}},"protocolVersion":"2025-11-25","serverInfo":{"name":"raw","version":"1","x":1},"instructions":"i","_meta":{"x/y":1}}"#,
+    ] {
+        for road in [Road::Lines, Road::Json, Road::Events] {
+            let (server, _) = Server::answering(LEGACY, "{}");
+            let server = server.with_initialized(result);
+            let caller = Caller::legacy(server.by(road).await).await;
+            let answer = &caller.heard[0];
+            assert!(answer.contains(result), "{road:?} {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_order_of_arguments_and_meta_does_not_matter_to_the_cache() {
     let calls = [
         r#""name":"t","arguments":{"z":1,"a":{"c":[{"x":1,"b":2}],"b":3}},"_meta":{"x/z":1,"x/a":2}"#,

@@ -41,6 +41,7 @@ type Answer = Arc<dyn Fn(&Value) -> Vec<String> + Send + Sync>;
 pub struct Server {
     revision: &'static str,
     capabilities: &'static str,
+    initialized: Option<&'static str>,
     session: bool,
     answer: Answer,
     seen: mpsc::UnboundedSender<String>,
@@ -82,6 +83,7 @@ impl Server {
         let server = Self {
             revision,
             capabilities: r#"{"tools":{"listChanged":true},"prompts":{},"resources":{},"completions":{},"logging":{}}"#,
+            initialized: None,
             session: false,
             answer: Arc::new(answer),
             seen: sender,
@@ -106,6 +108,12 @@ impl Server {
         self
     }
 
+    /// With this result of `initialize`.
+    pub fn with_initialized(mut self, result: &'static str) -> Self {
+        self.initialized = Some(result);
+        self
+    }
+
     /// The texts that answer this one.
     fn answers(&self, text: &str) -> Vec<String> {
         let message: Value = serde_json::from_str(text).unwrap();
@@ -120,9 +128,17 @@ impl Server {
                 r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-32601,"message":"unknown"}}"#
                     .to_owned(),
             ],
-            Some("initialize") => vec![format!(
-                r#"{{"jsonrpc":"2.0","id":$id,"result":{{"protocolVersion":"{revision}","capabilities":{capabilities},"serverInfo":{info}}}}}"#
-            )],
+            Some("initialize") => {
+                let result = self.initialized.map_or_else(
+                    || {
+                        format!(
+                            r#"{{"protocolVersion":"{revision}","capabilities":{capabilities},"serverInfo":{info}}}"#
+                        )
+                    },
+                    str::to_owned,
+                );
+                vec![format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#)]
+            }
             _ => {
                 let _ = self.seen.send(text.to_owned());
                 match method {

@@ -264,6 +264,19 @@ async fn the_tasks_of_all_members_are_one_list() {
 }
 
 #[tokio::test]
+async fn the_list_of_the_only_member_keeps_its_meta() {
+    let (server, _) = Server::answering(LEGACY, r#"{"tasks":[],"_meta":{"x/y":1.0}}"#);
+    let upstream = server.with_capabilities(CAPABILITIES).by(Road::Lines).await;
+    let gateway = Gateway::builder().member("a", upstream).build().unwrap();
+    let mut caller = Caller::legacy(gateway).await;
+    let answer = caller.ask("tasks/list", "").await;
+    assert!(
+        answer.contains(r#"{"tasks":[],"_meta":{"x/y":1.0}}"#),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn a_caller_over_http_has_tasks_too() {
     let (gateway, [mut seen, _]) = gateway().await;
     let door = Door::to(gateway).await;
