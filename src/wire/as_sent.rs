@@ -116,7 +116,7 @@ pub(crate) fn keep<M: Partial>(message: &mut M, text: &[u8]) {
 /// Returns `true` if params leave as they came: with their members in order, and with the digits
 /// of their numbers.
 fn is_text_of(came: &RawValue, read: Option<&Value>) -> bool {
-    read.is_some_and(|read| read.to_string() == came.get())
+    read.map(ToString::to_string).as_deref() == Some(came.get())
 }
 
 /// Reads a notification of progress or a log line without rmcp's union: they are the most common
