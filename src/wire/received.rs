@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use rmcp::model::{ClientRequest, Extensions};
+use rmcp::model::{ClientRequest, Extensions, GetExtensions};
 use tokio_util::bytes::Bytes;
 
 use super::lossless::{Lossless, Source};
@@ -111,7 +111,9 @@ impl Received {
     pub(crate) fn in_place_of(&self, message: ClientRequest) -> Lossless<ClientRequest> {
         let is_same = message.method() == self.0.method;
         let own = lock(&self.0.request).take().filter(|_| is_same);
-        let message = own.map_or(message, |own| *own);
+        let mut message = own.map_or(message, |own| *own);
+        // `_meta` is in the request's context.
+        *message.extensions_mut() = Extensions::new();
         Lossless::from_source(message, self.0.source.clone().filter(|_| is_same))
     }
 

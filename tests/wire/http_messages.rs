@@ -694,3 +694,15 @@ async fn no_member_hides_behind_one_that_cannot_be_read() {
         assert!(answer.contains(r#""id":9,"result":{}"#), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn the_metadata_of_a_callers_revision_does_not_reach_a_server_of_another() {
+    for road in [Road::Lines, Road::Json] {
+        let (server, mut seen) = Server::answering(LEGACY, r#"{"content":[]}"#);
+        let door = Door::to(server.by(road).await).await;
+        let response = door.post_modern(&modern_call("1"), "tools/call", "t").await;
+        assert_eq!(parts(&response).0, 200, "{response}");
+        let call = seen.next("tools/call").await;
+        assert!(!call.contains("io.modelcontextprotocol"), "{road:?} {call}");
+    }
+}
