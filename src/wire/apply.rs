@@ -73,6 +73,10 @@ fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> serde_json::Resu
     serde_json::to_writer(out, value)
 }
 
+/// The members with the content of a block or a resource. What else came in an object of which one
+/// was changed may repeat the content that a layer has redacted.
+const CONTENT: &[&str] = &["text", "blob", "data"];
+
 fn write_object(
     out: &mut Vec<u8>,
     came: &Members<'_>,
@@ -81,6 +85,7 @@ fn write_object(
     by: Elements,
 ) -> serde_json::Result<()> {
     out.push(b'{');
+    let replaces_content = CONTENT.iter().any(|name| read.get(*name) != now.get(*name));
     let start = out.len();
     let begin = |out: &mut Vec<u8>, name: &str| {
         if out.len() > start {
@@ -102,6 +107,8 @@ fn write_object(
             continue;
         };
         match (read.get(&**name), now.get(&**name)) {
+            // A layer has replaced the content that it may repeat.
+            (None, None) if replaces_content => {}
             // The type has no place for it, and no layer has added it.
             (None, None) => {
                 begin(out, name)?;
@@ -334,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn blocks_without_a_name_keep_their_place() {
+    fn a_block_with_other_text_keeps_its_place_and_nothing_that_may_repeat_it() {
         let came = r#"[{"type":"text","text":"long","x":1},{"type":"new","y":2}]"#;
         let read = json!([{ "type": "text", "text": "long" }, { "type": "text", "text": "?" }]);
         let now = json!([{ "type": "text", "text": "l" }, { "type": "text", "text": "?" }]);
         assert_eq!(
             applied(came, read, now),
-            r#"[{"type":"text","text":"l","x":1},{"type":"new","y":2}]"#
+            r#"[{"type":"text","text":"l"},{"type":"new","y":2}]"#
         );
     }
 

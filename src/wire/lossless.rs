@@ -53,6 +53,8 @@ const COPIED: usize = 4 * 1024;
 /// - A member that a layer sets, changes or removes leaves so.
 /// - Elements of a list are found by their `name`, `uri` or `uriTemplate`. An element that a layer
 ///   adds, or renames, leaves as its type writes it.
+/// - A block of content, or the contents of a resource, whose `text`, `data` or `blob` a layer changes
+///   loses the members that its type does not have. They may repeat what the layer has removed.
 /// - A value that replaces the whole (`response.result = result.into()`) leaves as its type writes
 ///   it. To keep the text, assign to the typed value: `*response.result = result`.
 #[derive(Clone)]
