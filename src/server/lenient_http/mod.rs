@@ -18,7 +18,7 @@ use http::{
 };
 use http_body::Body;
 use pin_project_lite::pin_project;
-use rmcp::model::{ErrorData, JsonRpcError, JsonRpcMessage};
+use rmcp::model::{ErrorData, JsonRpcError, JsonRpcMessage, ProtocolVersion};
 use tower::{Layer, Service};
 
 use self::{replays::Replays, response_body::Events};
@@ -178,7 +178,7 @@ where
         let (mut parts, body) = request.into_parts();
         let exchange = Exchange {
             received: ReceivedOverHttp::new(&parts.headers),
-            session: parts.headers.get(SESSION_ID).cloned(),
+            session: session_in(&parts.headers),
             replays: self.replays.clone(),
             is_get: parts.method == Method::GET,
         };
@@ -197,6 +197,16 @@ where
             reading: None,
         }
     }
+}
+
+/// Returns the session of a request, if its revision has sessions. rmcp does not check the header of
+/// any other request, so a caller may name another one's session there.
+fn session_in(headers: &HeaderMap) -> Option<HeaderValue> {
+    let version = headers.get("mcp-protocol-version");
+    let has_sessions = version.is_none_or(|version| {
+        version.as_bytes() < ProtocolVersion::V_2026_07_28.as_str().as_bytes()
+    });
+    headers.get(SESSION_ID).filter(|_| has_sessions).cloned()
 }
 
 /// Returns `true` if the body of a message with these headers is the text of JSON.
