@@ -119,6 +119,13 @@ impl Shared {
                     message.set_target(&own);
                     member
                 }
+                // `tasks/result` is of 2025-11-25.
+                TargetKind::Task
+                    if context.era() == Era::Modern && Method::of(message).is_none() =>
+                {
+                    let method = message.method().to_owned();
+                    return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None).into());
+                }
                 TargetKind::Task => {
                     let (member, own) = self.unseal_task(target.name, context)?;
                     message.set_target(&own);

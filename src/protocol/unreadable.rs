@@ -26,6 +26,8 @@ pub(crate) struct Unreadable {
     error: ErrorData,
     target: Option<String>,
     reason: String,
+    /// The request has no params beside `_meta`.
+    is_bare: bool,
 }
 
 impl Unreadable {
@@ -38,10 +40,17 @@ impl Unreadable {
             error: ErrorData::invalid_params(message, Some(data)),
             target,
             reason: format!("the request cannot be read: {path} does not fit its method"),
+            is_bare: false,
         }
     }
 
     pub(crate) fn of_params(method: Method, params: Option<&Value>) -> Self {
+        let mut unreadable = Self::of_misfit(method, params);
+        unreadable.is_bare = is_bare(params);
+        unreadable
+    }
+
+    fn of_misfit(method: Method, params: Option<&Value>) -> Self {
         let none = Value::Object(serde_json::Map::new());
         let params = params.unwrap_or(&none);
         let target = method.target_in(params).map(str::to_owned);
@@ -71,6 +80,7 @@ impl Unreadable {
             error: ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None),
             target: None,
             reason: "the caller's revision does not have the method".to_owned(),
+            is_bare: false,
         }
     }
 
@@ -81,7 +91,13 @@ impl Unreadable {
             error: ErrorData::new(ErrorCode::INVALID_REQUEST, message, None),
             target: None,
             reason: "the request has a notification's name".to_owned(),
+            is_bare: false,
         }
+    }
+
+    /// Returns `true` if the request has no params beside `_meta`.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// Returns the target of the request, as far as it can be read.
@@ -125,16 +141,15 @@ pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
     if let Some(known) = &request.context.unreadable
         && known.method == custom.method
     {
+        let method = Method::named(&known.method).filter(|_| known.is_bare);
+        if let Some(method) = method.filter(|method| is_removed_for(*method, request)) {
+            return Some(Arc::new(Unreadable::of_removed(method.name())));
+        }
         return Some(known.clone());
     }
     if let Some(method) = Method::named(&custom.method) {
         let params = custom.params.as_ref();
-        // A caller that asks for such a method by name alone asks whether there is one.
-        let unreadable = if request.context.era() == Era::Modern
-            && method.row().is_removed
-            && method.requires_params()
-            && is_bare(params)
-        {
+        let unreadable = if is_removed_for(method, request) && is_bare(params) {
             Unreadable::of_removed(method.name())
         } else {
             Unreadable::of_params(method, params)
@@ -150,6 +165,12 @@ pub(crate) fn unreadable(request: &McpRequest) -> Option<Arc<Unreadable>> {
     let is_notification = notifications::is_of_client(&custom.method);
     (is_notification && request.as_notification().is_none())
         .then(|| Arc::new(Unreadable::of_notification(&custom.method)))
+}
+
+/// Returns `true` if the caller's revision has removed a method. A caller that asks for such a method
+/// by name alone asks whether there is one.
+fn is_removed_for(method: Method, request: &McpRequest) -> bool {
+    request.context.era() == Era::Modern && method.row().is_removed && method.requires_params()
 }
 
 /// Returns `true` if params have no member beside `_meta`.

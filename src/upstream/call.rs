@@ -1,11 +1,11 @@
 //! One call over a connection.
 
-use std::{borrow::Cow, convert::Infallible, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
-    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject},
+    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject, ServerResult},
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
 use serde_json::Value;
@@ -20,7 +20,7 @@ use super::{
     route::{CallMessage, Mailbox, Route},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse,
+    CallContext, Error, Item, McpRequest, McpResponse,
     caller::Era,
     context::credential::OutboundCredential,
     protocol::{methods::Method, outgoing::WithoutProgress, unreadable_items::LeftOut},
@@ -93,12 +93,24 @@ impl UpstreamCall {
             }
             self.failed(&method, error)
         })?;
-        let answer = match completed.answer {
-            Some(answer) => *answer,
-            None => result.into(),
+        let Some(answer) = completed.answer else {
+            self.connection.record_tools(&result);
+            return Ok(self.response(result, expected));
         };
-        self.connection.record_tools(&answer.result);
-        Ok(self.response(answer, expected))
+        let mut response = self.response(*answer, expected);
+        if self.connection.kind == Kind::Http
+            && let ServerResult::ListToolsResult(kept) = &result
+        {
+            // rmcp has removed the tools whose arguments cannot go in headers as they want (MCP
+            // 2026-07-28, SEP-2243).
+            let names: HashSet<_> = kept.tools.iter().map(|tool| &*tool.name).collect();
+            response.result.retain_items(|item| match item {
+                Item::Tool(name) => names.contains(name),
+                _ => true,
+            });
+        }
+        self.connection.record_tools(&response.result);
+        Ok(response)
     }
 
     /// Sends a request without rmcp's client loop. Dropping the future cancels it at the server.

@@ -104,6 +104,7 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     let (mut request, received) = request(text, method.into_owned(), params);
     if let Some(unreadable) = received.unreadable()
         && received.request().method() == Method::Initialize.name()
+        && !(unreadable.is_bare() && is_modern(&request))
     {
         // A session that has not begun has no stack to record it.
         let error = unreadable.answer(Ok(())).into();
@@ -111,6 +112,12 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     }
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
+}
+
+/// Returns `true` if a request declares a revision without a handshake.
+fn is_modern(request: &ClientRequest) -> bool {
+    let version = request.get_meta().protocol_version();
+    version.is_some_and(|version| !version.has_initialize())
 }
 
 fn is_version(version: &RawValue) -> bool {
