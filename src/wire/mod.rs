@@ -9,7 +9,7 @@
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
 //! | `edit.rs` | changes that are applied to a text at once |
-//! | `caller.rs`, `params.rs`, `strict.rs` | messages of a caller |
+//! | `caller.rs`, `params.rs`, `strict.rs`, `unique.rs` | messages of a caller |
 //! | `caller_results.rs` | results of a caller, in answer to a server |
 //! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
 //! | `answers.rs`, `partial.rs`, `lists.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
@@ -46,6 +46,7 @@ mod partial;
 pub(crate) mod received;
 mod shape;
 mod strict;
+mod unique;
 mod write;
 mod written;
 
@@ -56,6 +57,8 @@ pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::{Members, with_members};
 pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
+#[cfg(feature = "jwt")]
+pub(crate) use unique::Unique;
 pub(crate) use write::{ParamsText, to_caller, to_server};
 #[cfg(feature = "http-server")]
 pub(crate) use written::WrittenAnswer;

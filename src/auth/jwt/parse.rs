@@ -1,13 +1,11 @@
 //! Parses a token before any of its content is trusted.
 
-use std::fmt;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 
-use crate::auth::AuthError;
+use crate::{auth::AuthError, wire::Unique};
 
 /// Limit of a key id's length in bytes.
 const MAX_KID: usize = 256;
@@ -113,98 +111,9 @@ fn object(part: &str, name: &'static str) -> Result<Map<String, Value>, AuthErro
         .decode(part)
         .map_err(|_| invalid("not base64url"))?;
     let mut reader = serde_json::Deserializer::from_slice(&json);
-    NoneTwice
+    Unique
         .deserialize(&mut reader)
         .and_then(|()| reader.end())
         .map_err(|_| invalid("not JSON in UTF-8, or a member stands twice"))?;
     serde_json::from_slice(&json).map_err(|_| invalid("not a JSON object"))
-}
-
-/// Reads any JSON, and fails if an object has a duplicate member.
-struct NoneTwice;
-
-impl<'de> DeserializeSeed<'de> for NoneTwice {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NoneTwice {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON whose members are there once")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        // A claim set has few members, for which a hash set would be slower. An attacker's claim
-        // set is bounded by the token's size and sorted once.
-        let mut names: Vec<Name<'de>> = Vec::new();
-        while let Some(name) = map.next_key::<Name<'de>>()? {
-            map.next_value_seed(Self)?;
-            names.push(name);
-        }
-        names.sort_unstable();
-        match names.windows(2).any(|pair| pair[0] == pair[1]) {
-            true => Err(de::Error::custom("a member stands twice")),
-            false => Ok(()),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// A member's name after unescaping: `"exp"` and `"\u0065xp"` are the same.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Name<'de>(std::borrow::Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(text.into()))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(text.to_owned().into()))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
 }

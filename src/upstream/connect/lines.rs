@@ -88,7 +88,7 @@ pub(super) struct ClientLines<R, W> {
     batch: VecDeque<Bytes>,
 }
 
-/// What a line has.
+/// The messages on a line.
 enum Incoming {
     Message(Box<RxJsonRpcMessage<RoleClient>>),
     Batch(Vec<Bytes>),
