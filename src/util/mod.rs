@@ -21,6 +21,7 @@ pub(crate) mod http_body;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;
+pub(crate) mod run_to_end;
 pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
