@@ -34,8 +34,11 @@ pub(crate) struct OngoingCall {
 
 enum State {
     Running(BoxFuture<'static, Answer>),
-    Answered(Answer),
-    /// The call has been given to rmcp, or its answer has been taken.
+    /// The text of a result that leaves as it is.
+    Result(Bytes),
+    /// Any other answer.
+    Answered(Box<Answer>),
+    /// The call has been given to rmcp.
     Taken,
 }
 
@@ -44,7 +47,7 @@ pub(crate) enum DirectOutcome {
     /// The text of the result. It leaves as it is.
     Result(Bytes),
     /// rmcp has to go on with the call.
-    HandOver(OngoingCall),
+    HandOver(Box<OngoingCall>),
     /// The caller has cancelled the call. It has no answer.
     Cancelled,
 }
@@ -104,8 +107,9 @@ impl OngoingCall {
             return Poll::Ready(());
         };
         match answer.as_mut().poll(context) {
-            Poll::Ready(answer) => {
-                self.state = State::Answered(answer);
+            Poll::Ready(mut answer) => {
+                let text = self.text_of(&mut answer);
+                self.state = text.map_or_else(|| State::Answered(Box::new(answer)), State::Result);
                 Poll::Ready(())
             }
             Poll::Pending if self.handover.poll_wanted(context) => Poll::Ready(()),
@@ -113,20 +117,20 @@ impl OngoingCall {
         }
     }
 
+    fn text_of(&self, answer: &mut Answer) -> Option<Bytes> {
+        let result = answer.as_mut().ok();
+        let result = result.filter(|result| is_result_of(self.method, result))?;
+        wire::text_for(result, self.era)
+    }
+
     fn into_outcome(mut self) -> DirectOutcome {
-        if let State::Answered(answer) = &mut self.state {
-            match answer {
-                Ok(result) if is_result_of(self.method, result) => {
-                    if let Some(text) = wire::text_for(result, self.era) {
-                        self.state = State::Taken;
-                        return DirectOutcome::Result(text);
-                    }
-                }
-                Err(_) if self.cancellation.is_cancelled() => return DirectOutcome::Cancelled,
-                _ => {}
+        match &mut self.state {
+            State::Result(text) => DirectOutcome::Result(std::mem::take(text)),
+            State::Answered(answer) if answer.is_err() && self.cancellation.is_cancelled() => {
+                DirectOutcome::Cancelled
             }
+            _ => DirectOutcome::HandOver(Box::new(self)),
         }
-        DirectOutcome::HandOver(self)
     }
 
     /// Goes on with the call as a request that rmcp serves to `peer`.
@@ -137,7 +141,7 @@ impl OngoingCall {
     ) -> Answer {
         let state = std::mem::replace(&mut self.state, State::Taken);
         match state {
-            State::Answered(answer) => answer,
+            State::Answered(answer) => *answer,
             State::Running(answer) => {
                 self.handover.complete(Some(peer));
                 let mut answer = pin!(answer);
@@ -148,7 +152,7 @@ impl OngoingCall {
                 }
                 answer.await
             }
-            State::Taken => Err(ErrorData::internal_error(
+            State::Result(_) | State::Taken => Err(ErrorData::internal_error(
                 "the request was answered before",
                 None,
             )),

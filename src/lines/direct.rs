@@ -43,7 +43,7 @@ struct InFlight {
 struct State {
     calls: HashMap<RequestId, (CancellationToken, Arc<Handover>)>,
     /// The requests of calls that rmcp is to go on with.
-    handed_over: VecDeque<JsonRpcRequest<ClientRequest>>,
+    handed_over: VecDeque<Box<JsonRpcRequest<ClientRequest>>>,
 }
 
 /// A call in flight, until it is dropped.
@@ -61,7 +61,7 @@ impl Drop for Entered {
 
 impl DirectLines {
     /// Returns the next request that rmcp is to go on with.
-    pub(super) async fn handed_over(&self) -> JsonRpcRequest<ClientRequest> {
+    pub(super) async fn handed_over(&self) -> Box<JsonRpcRequest<ClientRequest>> {
         loop {
             let changed = self.in_flight.changed.notified();
             if let Some(request) = lock(&self.in_flight.state).handed_over.pop_front() {
@@ -72,7 +72,7 @@ impl DirectLines {
     }
 
     /// Has rmcp go on with all calls. Returns their requests one by one, and `None` at the end.
-    pub(super) async fn hand_over_rest(&self) -> Option<JsonRpcRequest<ClientRequest>> {
+    pub(super) async fn hand_over_rest(&self) -> Option<Box<JsonRpcRequest<ClientRequest>>> {
         loop {
             let changed = self.in_flight.changed.notified();
             {
@@ -195,7 +195,7 @@ impl DirectLines {
                     request.extensions_mut().insert(received);
                     let request = JsonRpcRequest::new(entered.id.clone(), request);
                     let mut state = lock(&entered.in_flight.state);
-                    state.handed_over.push_back(request);
+                    state.handed_over.push_back(Box::new(request));
                 }
             }
         });

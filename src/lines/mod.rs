@@ -252,7 +252,7 @@ impl<R, W> fmt::Debug for Lines<R, W> {
 enum Next {
     Line(Result<FromCaller, UnreadableLine>),
     /// The request of a call that has begun.
-    Request(JsonRpcRequest<ClientRequest>),
+    Request(Box<JsonRpcRequest<ClientRequest>>),
 }
 
 /// The transport of a server.
@@ -294,7 +294,7 @@ where
                 Next::Line(line) => line,
                 Next::Request(request) => {
                     self.received.keep(&request);
-                    return Some(JsonRpcMessage::Request(request));
+                    return Some(JsonRpcMessage::Request(*request));
                 }
             };
             let broken = match line {

@@ -102,8 +102,8 @@ impl Received {
     }
 
     /// Gives a call to the server that rmcp passes the request to.
-    pub(crate) fn hand_over(&self, ongoing: OngoingCall) {
-        *lock(&self.0.ongoing) = Some(Box::new(ongoing));
+    pub(crate) fn hand_over(&self, ongoing: Box<OngoingCall>) {
+        *lock(&self.0.ongoing) = Some(ongoing);
     }
 
     /// Takes the call that the transport has begun for a request with these extensions.
