@@ -31,7 +31,7 @@ use crate::{
     Stack,
     direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, OngoingCall},
     protocol::methods::{self, Method},
-    util::{http_body::BodyBuffer, run_to_end::RunToEnd},
+    util::{http_body::BodyBuffer, http_head, run_to_end::RunToEnd},
     wire::{
         over_http::{ReadBody, ReceivedOverHttp},
         received::Received,
@@ -246,7 +246,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
         if let Some(id) = parts.headers.get(SESSION_ID)
             && self.shared.sessions.get(id).is_none()
         {
-            let (shared, id) = (Arc::downgrade(&self.shared), id.clone());
+            let (shared, id) = (Arc::downgrade(&self.shared), http_head::copy_of(id));
             parts.extensions.insert(DirectSlot::new(move |calls| {
                 if let Some(shared) = shared.upgrade() {
                     shared.sessions.add(id.clone(), &calls);

@@ -1,7 +1,4 @@
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, sync::Mutex};
 
 use http::{
     HeaderName, HeaderValue,
@@ -10,7 +7,7 @@ use http::{
     uri::Authority,
 };
 
-use crate::util::lock;
+use crate::util::{http_head, lock};
 
 /// The maximum number of heads. The oldest is forgotten.
 const MAX_HEADS: usize = 64;
@@ -26,7 +23,7 @@ static NAMES: [HeaderName; 5] = [
 
 /// The heads of requests that rmcp has accepted. A request with the same head is acceptable.
 #[derive(Default)]
-pub(super) struct Heads(Mutex<VecDeque<Arc<Head>>>);
+pub(super) struct Heads(Mutex<VecDeque<Head>>);
 
 pub(super) struct Head {
     authority: Option<Authority>,
@@ -39,6 +36,16 @@ impl Head {
         Self {
             authority: parts.uri.authority().cloned(),
             values: NAMES.each_ref().map(values),
+        }
+    }
+
+    /// Returns the head with buffers of its own.
+    fn copied_out(self) -> Self {
+        let copied = |values: Vec<HeaderValue>| values.iter().map(http_head::copy_of).collect();
+        let authority = self.authority.and_then(|it| it.as_str().parse().ok());
+        Self {
+            authority,
+            values: self.values.map(copied),
         }
     }
 
@@ -65,6 +72,6 @@ impl Heads {
         if heads.len() >= MAX_HEADS {
             heads.pop_front();
         }
-        heads.push_back(Arc::new(head));
+        heads.push_back(head.copied_out());
     }
 }
