@@ -1,6 +1,7 @@
 //! Messages as lines over a reader and a writer: the stdio transport of MCP, with an answer to
 //! messages that cannot be read.
 
+mod direct;
 mod envelope;
 mod lifecycle;
 mod reader;
@@ -13,19 +14,19 @@ use std::{fmt, io};
 use futures::FutureExt;
 use rmcp::{
     RoleServer,
-    model::{ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage},
+    model::{ClientRequest, ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage, JsonRpcRequest},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::bytes::Bytes;
 
+use self::{direct::DirectLines, lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 pub(crate) use self::{
     envelope::Kind,
     reader::{LineError, UnreadableLine},
     writer::LineWriter,
 };
-use self::{lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 use crate::{
     protocol::outgoing::trim_request,
     wire::{self, caller::FromCaller, received::AnswerText},
@@ -110,6 +111,7 @@ pub struct Lines<R, W> {
     lifecycle: Lifecycle,
     /// The line of a refusal that may not have been written yet.
     unwritten: Option<u64>,
+    direct: DirectLines,
 }
 
 impl<R, W> Lines<R, W>
@@ -126,6 +128,7 @@ where
             received: ReceivedRequests::default(),
             lifecycle: Lifecycle::default(),
             unwritten: None,
+            direct: DirectLines::default(),
         }
     }
 
@@ -224,6 +227,13 @@ impl<R, W> fmt::Debug for Lines<R, W> {
     }
 }
 
+/// The next message of a caller.
+enum Next {
+    Line(Result<FromCaller, UnreadableLine>),
+    /// The request of a call that has begun.
+    Request(Box<JsonRpcRequest<ClientRequest>>),
+}
+
 /// The transport of a server.
 impl<R, W> Transport<RoleServer> for Lines<R, W>
 where
@@ -249,8 +259,24 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let direct = self.direct.clone();
         loop {
-            let broken = match self.next(wire::caller::read).await? {
+            let next = tokio::select! {
+                biased;
+                request = direct.handed_over() => Next::Request(request),
+                next = self.next(wire::caller::read) => match next {
+                    Some(next) => Next::Line(next),
+                    None => Next::Request(direct.hand_over_rest().await?),
+                },
+            };
+            let line = match next {
+                Next::Line(line) => line,
+                Next::Request(request) => {
+                    self.received.keep(&request);
+                    return Some(JsonRpcMessage::Request(*request));
+                }
+            };
+            let broken = match line {
                 Ok(FromCaller::Message(mut message)) => {
                     if !self.lifecycle.admit(&mut message) {
                         tracing::warn!(
@@ -258,6 +284,15 @@ where
                         );
                         continue;
                     }
+                    let writer = self.writer.clone();
+                    let write = async move |answer| {
+                        if let Err(error) = writer.write(Ok(answer)).await {
+                            tracing::error!(%error, "an answer could not be written");
+                        }
+                    };
+                    let Some(mut message) = direct.take(message, write) else {
+                        continue;
+                    };
                     if let JsonRpcMessage::Request(request) = &mut *message {
                         wire::caller::replace_refused(&mut request.request);
                         self.received.keep(request);
@@ -286,6 +321,7 @@ where
     }
 
     async fn close(&mut self) -> io::Result<()> {
+        self.direct.finish().await;
         self.shut().await;
         Ok(())
     }
