@@ -1,9 +1,20 @@
 //! Text that is cut or encoded.
 
+use std::borrow::Cow;
+
 /// Returns the start of `text`: at most `max` bytes, and whole characters.
 #[cfg(any(feature = "audit", feature = "registry"))]
 pub(crate) fn start_of(text: &str, max: usize) -> &str {
     &text[..boundary(text, max)]
+}
+
+/// Returns bytes as text, with U+FFFD in the place of those that are not UTF-8. Bytes that are UTF-8
+/// are checked much faster than by `String::from_utf8_lossy`.
+pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }
 
 /// Returns the greatest boundary between characters that is not beyond `at`.
