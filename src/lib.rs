@@ -260,6 +260,7 @@
 //! | `audit` | [`audit`]: a record of each call, with the decision on it |
 //! | `auth` | [`auth`]: authentication and authorization |
 //! | `auth-client` | `auth` with requests to an authorization server over HTTP: `Introspection`, `TokenExchange`, and with `jwt` also `Jwks::url` |
+//! | `budget` | [`budget`]: results counted in tokens, and cut to what is left of a model's context |
 //! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
@@ -287,6 +288,8 @@
 pub mod audit;
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "budget")]
+pub mod budget;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
