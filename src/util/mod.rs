@@ -21,6 +21,8 @@ pub(crate) mod http_body;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;
+#[cfg(any(feature = "budget", feature = "json-schema"))]
+pub(crate) mod schema;
 pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
-//! | `edit.rs` | changes that are applied to a text at once |
+//! | `edit.rs`, `parts.rs` | changes that are applied to a text at once |
 //! | `caller.rs`, `params.rs`, `strict.rs`, `unique.rs` | messages of a caller |
 //! | `caller_results.rs` | results of a caller, in answer to a server |
 //! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
@@ -43,6 +43,8 @@ mod numbers;
 pub(crate) mod over_http;
 mod params;
 mod partial;
+#[cfg(feature = "budget")]
+mod parts;
 pub(crate) mod received;
 mod shape;
 mod strict;
@@ -55,7 +57,11 @@ pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::{Members, with_members};
+#[cfg(feature = "budget")]
+pub(crate) use numbers::within_range;
 pub(crate) use params::{Beside, WithoutMeta};
+#[cfg(feature = "budget")]
+pub(crate) use parts::PartEdits;
 pub(crate) use shape::text_for;
 #[cfg(feature = "jwt")]
 pub(crate) use unique::Unique;

@@ -3,34 +3,42 @@
 //! [`Fitter::fit`] is the whole interface: a result and its share go in, and a result that costs at
 //! most the share comes out. Long work runs on a thread for blocking work.
 
+mod assemble;
+mod cut;
+mod document;
+mod fitter;
+mod json;
+mod note;
+mod parts;
 mod policy;
+mod rules;
+mod schema;
+mod shrink;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::sync::Arc;
 
-use rmcp::model::{Resource, ServerResult};
-use serde_json::{Map, Value};
+use rmcp::model::ServerResult;
+use serde_json::{Map, Value, json};
 
-use super::{MediaTokens, ResultLimits, TokenCounter};
 use crate::Lossless;
 
+pub(crate) use fitter::Fitter;
 pub(crate) use policy::FitPolicy;
 pub use policy::{Charge, KeptText, OnSchemaMisfit, RepeatedText};
+pub(crate) use schema::OutputSchema;
 
-/// Counts results, and cuts those that cost more than their share.
-#[derive(Clone)]
-pub(crate) struct Fitter {
-    counter: Arc<dyn TokenCounter>,
-    media: MediaTokens,
-    limits: ResultLimits,
-    policy: FitPolicy,
-}
+/// The places of a cut that are reported.
+const MAX_PLACES: usize = 20;
 
 /// A result, and what it may cost.
 pub(crate) struct ToFit {
     pub(crate) result: Lossless<ServerResult>,
     /// The maximum cost in tokens, with all notes.
     pub(crate) share: usize,
-    /// The output schema that the tool shows to callers. `None` if it has none or hides it.
+    /// The output schema of the tool, also if the layer hides it.
     pub(crate) schema: Option<Arc<OutputSchema>>,
     /// The way to the full result, if the caller of `fit` keeps it on a cut.
     pub(crate) rest: Option<Rest>,
@@ -41,8 +49,10 @@ pub(crate) struct ToFit {
 pub(crate) struct Rest {
     /// A sentence for the model, such as ``Call `read_result` with id "r1" for the rest.``
     pub(crate) note: String,
-    /// A link to the full result, which is added to the content of a tool result.
-    pub(crate) link: Option<Resource>,
+    /// The URI of the full result. A link to it is added to the content of a tool result, if there
+    /// is room. An image or resource that is left out is replaced by a link to `{uri}?pointer=` and
+    /// its JSON pointer in the full result, such as `/content/3`.
+    pub(crate) uri: Option<String>,
 }
 
 /// A result that costs at most its share, or that is never cut.
@@ -76,7 +86,15 @@ pub(crate) struct Cut {
 impl Cut {
     /// Returns the facts for the `_meta` of the result.
     pub(crate) fn to_meta(&self) -> Map<String, Value> {
-        todo!()
+        let places = self
+            .places
+            .iter()
+            .map(|place| json!({ "pointer": place.pointer, "kept": place.change }));
+        let mut meta = Map::new();
+        meta.insert("totalTokens".to_owned(), self.total.into());
+        meta.insert("totalIsEstimate".to_owned(), self.is_estimate.into());
+        meta.insert("cut".to_owned(), places.collect());
+        meta
     }
 }
 
@@ -107,55 +125,4 @@ pub(crate) enum UnfitReason {
     NoRoom { share: usize },
     #[error("the token counter failed")]
     CounterFailed,
-}
-
-/// The output schema of a tool.
-#[derive(Debug)]
-pub(crate) struct OutputSchema {
-    json: Value,
-}
-
-impl OutputSchema {
-    /// Creates the schema. It is compiled when a result of the tool is cut.
-    pub(crate) fn new(schema: Value) -> Self {
-        Self { json: schema }
-    }
-}
-
-impl Fitter {
-    pub(crate) fn new(
-        counter: Arc<dyn TokenCounter>,
-        media: MediaTokens,
-        limits: ResultLimits,
-        policy: FitPolicy,
-    ) -> Self {
-        Self {
-            counter,
-            media,
-            limits,
-            policy,
-        }
-    }
-
-    /// Returns the result as it came if it costs at most its share, else a result that does.
-    ///
-    /// A dropped future ends nothing that already runs on a thread for blocking work; `limits`
-    /// bound it.
-    pub(crate) async fn fit(&self, to_fit: ToFit) -> Result<Fitted, Unfit> {
-        let _ = to_fit;
-        todo!()
-    }
-
-    /// Returns the cost of a text, such as a page of a kept result or a tool's definition.
-    pub(crate) async fn count(&self, text: Arc<str>) -> usize {
-        let _ = text;
-        todo!()
-    }
-
-    /// Returns the length in bytes of the longest start of `text[from..]` that costs at most `share`,
-    /// cut after a line, a word or a character. It is greater than 0 if any character fits.
-    pub(crate) async fn page(&self, text: Arc<str>, from: usize, share: usize) -> usize {
-        let _ = (text, from, share);
-        todo!()
-    }
 }
