@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Lossless;
 
+/// The place of the structured content of a tool result.
+const STRUCTURED: &str = "/structuredContent";
+
 /// A full result, as the texts and blobs that it consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::budget) struct KeptResult {
@@ -76,12 +79,31 @@ impl KeptResult {
         self.parts.iter().map(|part| part.data.len()).sum()
     }
 
-    /// Returns the part that is read if none is named: the longest text, else the first blob.
+    /// Returns the part that is read if none is named: the longest text of the content, or the
+    /// structured content if it has much more. Without text, it is the first blob.
     pub(in crate::budget) fn main_part(&self) -> Option<&KeptPart> {
+        let structured = self.structured_part();
         let texts = self.parts.iter().filter(|part| !part.is_blob);
+        let content = texts.filter(|part| part.pointer != STRUCTURED);
         // Of two texts of one length, the first.
-        let longest = texts.rev().max_by_key(|part| part.data.len());
-        longest.or_else(|| self.parts.first())
+        let longest = content.rev().max_by_key(|part| part.data.len());
+        match (longest, structured) {
+            // Text that repeats it has about its length: JSON adds escapes to it.
+            (Some(text), Some(structured)) => {
+                let has_more = structured.data.len() / 2 > text.data.len();
+                Some(if has_more { structured } else { text })
+            }
+            (text, structured) => text.or(structured).or_else(|| self.parts.first()),
+        }
+    }
+
+    /// Returns the part with the JSON that a pointer leads into if it names no part.
+    pub(in crate::budget) fn json_part(&self) -> Option<&KeptPart> {
+        self.structured_part().or_else(|| self.main_part())
+    }
+
+    fn structured_part(&self) -> Option<&KeptPart> {
+        self.parts.iter().find(|part| part.pointer == STRUCTURED)
     }
 
     pub(super) fn to_bytes(&self) -> Option<Vec<u8>> {
@@ -105,7 +127,7 @@ pub(in crate::budget) fn parts_of(result: &Lossless<ServerResult>) -> Vec<KeptPa
             if let Some(structured) = &tool.structured_content {
                 let json = structured.to_string();
                 let json_type = Some("application/json".to_owned());
-                parts.push(KeptPart::text("/structuredContent", json_type, json));
+                parts.push(KeptPart::text(STRUCTURED, json_type, json));
             }
         }
         ServerResult::GetPromptResult(prompt) => {
@@ -201,6 +223,7 @@ mod tests {
         assert_eq!(&*parts[3].data, r#"{"z":1,"a":[2]}"#);
         let kept = KeptResult::new(parts, 10);
         assert_eq!(kept.main_part().unwrap().pointer, "/content/2/text");
+        assert_eq!(kept.json_part().unwrap().pointer, STRUCTURED);
         let restored = KeptResult::from_bytes(&kept.to_bytes().unwrap());
         assert_eq!(restored, Some(kept));
     }

@@ -15,7 +15,7 @@ pub(in crate::budget) struct Document {
 }
 
 impl Document {
-    /// Returns the text at a pointer, else the longest text.
+    /// Returns the text at a pointer, else the main text.
     ///
     /// # Errors
     ///
@@ -42,8 +42,9 @@ impl Document {
             parts.find_map(|part| Some((part, rest(part)?)))
         };
         let named = find(&within).or_else(|| find(&of_block));
-        // A pointer that names no part is one into the JSON of the text.
-        let (part, rest) = named.unwrap_or_else(|| (main, pointer.to_owned()));
+        // A pointer that names no part is one into the JSON of the result.
+        let json = kept.json_part().unwrap_or(main);
+        let (part, rest) = named.unwrap_or_else(|| (json, pointer.to_owned()));
         match &*rest {
             "" => Ok(Self::part(part)),
             rest => Self::value(part, rest),
