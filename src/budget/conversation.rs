@@ -25,7 +25,9 @@ enum Session {
     Http(Arc<str>),
     /// A connection of this process.
     Connection(u64),
-    /// None: a caller in this process, or a principal over HTTP without sessions.
+    /// A caller in this process, without a connection and a principal.
+    Process,
+    /// None: all sessions of a principal that have none of their own.
     None,
 }
 
@@ -71,7 +73,8 @@ impl Session {
             },
             None => Some(match context.caller.session_id() {
                 Some(session) => Self::Connection(session),
-                None => Self::None,
+                None if has_principal => Self::None,
+                None => Self::Process,
             }),
         }
     }
@@ -91,7 +94,11 @@ impl Session {
                 bytes.extend(process().to_be_bytes());
                 bytes.extend(session.to_be_bytes());
             }
-            Self::None => bytes.push(3),
+            Self::Process => {
+                bytes.push(3);
+                bytes.extend(process().to_be_bytes());
+            }
+            Self::None => bytes.push(4),
         }
     }
 }
