@@ -35,8 +35,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 ///
 /// The size of an image is read from its header (PNG, JPEG, GIF, WebP). The length of audio comes
 /// from the header of WAV, else from its bytes at 128 kbit/s. A blob of a resource is charged as
-/// the base64 that it is: a token for each 1.5 characters, as hosts that show blobs at all paste
-/// them as text.
+/// the base64 that it is: 70 tokens for 100 characters, as hosts that show blobs at all paste them as
+/// text.
 ///
 /// ```
 /// use rmcp_layers::budget::MediaTokens;
@@ -71,7 +71,7 @@ impl MediaTokens {
                 Family::OpenAi => 10,
                 Family::Anthropic | Family::Google => 32,
             },
-            blob_per_100: 67,
+            blob_per_100: 70,
         }
     }
 
@@ -89,7 +89,7 @@ impl MediaTokens {
         self
     }
 
-    /// Sets the tokens of 100 characters of a blob's base64. Default: 67.
+    /// Sets the tokens of 100 characters of a blob's base64. Default: 70.
     #[must_use]
     pub fn blob_tokens_per_100(mut self, tokens: usize) -> Self {
         self.blob_per_100 = tokens;
@@ -256,7 +256,7 @@ mod tests {
     fn a_blob_costs_by_its_characters() {
         assert_eq!(
             MediaTokens::for_model("gpt-4o").of_blob(&"A".repeat(300)),
-            201
+            210
         );
     }
 }

@@ -119,3 +119,45 @@ impl Lossless<ServerResult> {
         std::str::from_utf8(self.source()?.text().get(place)?).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(text: &str, edits: &PartEdits) -> Option<String> {
+        let edited = edits.apply(&Bytes::copy_from_slice(text.as_bytes()))?;
+        Some(String::from_utf8(edited.to_vec()).unwrap())
+    }
+
+    fn edits() -> PartEdits {
+        PartEdits {
+            list: "content",
+            parts: vec![Edit::Keep, Edit::Replace("2".to_owned()), Edit::Remove],
+            added: vec!["4".to_owned()],
+            members: vec![
+                ("structuredContent", Some("{\"n\":1e400}".to_owned())),
+                ("gone", None),
+                ("isError", Some("true".to_owned())),
+            ],
+        }
+    }
+
+    #[test]
+    fn parts_and_members_change_and_all_else_stays() {
+        let text =
+            r#"{"x": 1.50, "gone":0, "content": [{"y":1e999}, "b", "c"], "structuredContent":{}}"#;
+        let now = r#"{"x":1.50,"content":[{"y":1e999},2,4],"structuredContent":{"n":1e400},"isError":true}"#;
+        assert_eq!(edited(text, &edits()).as_deref(), Some(now));
+    }
+
+    #[test]
+    fn a_text_with_other_parts_or_a_list_given_twice_is_not_edited() {
+        for text in [
+            r#"{"content":[1,2]}"#,
+            r#"{"content":[1,2,3],"content":[1,2,3]}"#,
+            "[]",
+        ] {
+            assert_eq!(edited(text, &edits()), None, "{text}");
+        }
+    }
+}

@@ -17,6 +17,10 @@ const FACTOR: f64 = 1.2;
 /// The length in bytes of the longest token of any encoding.
 const LONGEST_TOKEN: usize = 128;
 
+/// The bytes that are kept of a piece of text without a word's end. To encode one takes up to half a
+/// microsecond a byte.
+const LONGEST_RUN: usize = 16 * 1024;
+
 /// The number of models that the log names as approximated.
 const MAX_NAMED: usize = 100;
 
@@ -145,7 +149,13 @@ impl TokenCounter for Tokenizer {
         }
         let limit = self.unscaled(limit);
         let count = match self.fast() {
-            Some(fast) => fast.count_till_limit(&fast.normalize(text), limit),
+            Some(fast) => fast.split(text).try_fold(0, |count, piece| {
+                let left = limit - count;
+                // A long piece has to be counted as a whole, unless its length alone exceeds the limit.
+                let may_fit = piece.len() <= left.saturating_mul(LONGEST_TOKEN);
+                let more = || fast.bpe.count_till_limit(piece.as_bytes(), left);
+                may_fit.then(more).flatten().map(|more| count + more)
+            }),
             None => Some(self.plain_count(text)).filter(|count| *count <= limit),
         };
         count.map(|count| self.scaled(count))
@@ -161,23 +171,22 @@ impl TokenCounter for Tokenizer {
         for piece in fast.split(text) {
             // A piece may be as long as the text. No more of it is looked at than may fit.
             let max = left.saturating_add(1).saturating_mul(LONGEST_TOKEN);
-            let start = &piece[..boundary(piece, max)];
-            let tokens = fast.bpe.encode_via_backtracking(start.as_bytes());
-            if start.len() == piece.len() && tokens.len() <= left {
+            let start = &piece[..boundary(piece, max.min(LONGEST_RUN))];
+            let count = fast.bpe.count(start.as_bytes());
+            if start.len() == piece.len() && count <= left {
                 end += piece.len();
-                left -= tokens.len();
+                left -= count;
                 continue;
             }
-            let length = |token: &u32| fast.bpe.token_len(*token);
-            let kept: usize = tokens.iter().take(left).map(length).sum();
-            end += boundary(piece, kept);
-            break;
-        }
-        // Tokens may join differently at another end.
-        let mut max = left;
-        while self.count_up_to(&text[..end], limit).is_none() {
-            max += 1;
-            end = boundary(text, end.saturating_sub(max));
+            let tokens = fast.bpe.encode_via_backtracking(start.as_bytes());
+            let lengths = tokens.iter().map(|token| fast.bpe.token_len(*token));
+            let kept = boundary(start, lengths.take(left).sum());
+            let is_within = |kept: &usize| fast.bpe.count(&start.as_bytes()[..*kept]) <= left;
+            // Tokens may join differently at another end.
+            let mut shorter = std::iter::successors(Some(kept), |kept| {
+                kept.checked_sub(1).map(|at| boundary(start, at))
+            });
+            return end + shorter.find(is_within).unwrap_or_default();
         }
         end
     }
@@ -207,5 +216,112 @@ fn warn_once(model: &str) {
             model,
             "the model has no public tokenizer; its tokens are those of o200k_base times a factor"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_model_is_known_in_any_case_and_behind_a_provider() {
+        for (model, encoding) in [
+            ("gpt-5", Encoding::O200kBase),
+            ("OpenAI/GPT-4o", Encoding::O200kBase),
+            (" azure/openai/gpt-4 ", Encoding::Cl100kBase),
+            ("ft:gpt-4o:org:name:id", Encoding::O200kBase),
+            ("gpt-oss-20b", Encoding::O200kHarmony),
+            ("text-davinci-003", Encoding::P50kBase),
+        ] {
+            let tokenizer = Tokenizer::for_model(model);
+            assert_eq!(tokenizer.encoding, encoding, "{model}");
+            assert!(!tokenizer.is_approximate(), "{model}");
+        }
+    }
+
+    #[test]
+    fn a_model_without_a_public_tokenizer_has_more_tokens_by_a_factor() {
+        let text = "Some words of a text. ".repeat(100);
+        let exact = Tokenizer::for_model("gpt-5").count(&text);
+        for model in [
+            "claude-opus-4-6",
+            "google/gemini-2.5-pro",
+            "gpt-6",
+            "llama-4",
+            "",
+        ] {
+            let tokenizer = Tokenizer::for_model(model);
+            assert!(tokenizer.is_approximate(), "{model}");
+            let count = tokenizer.count(&text);
+            assert_eq!(count, (exact as f64 * 1.2).ceil() as usize, "{model}");
+            assert_eq!(tokenizer.count_up_to(&text, count), Some(count));
+            assert_eq!(tokenizer.count_up_to(&text, count - 1), None);
+            assert!(tokenizer.upper_bound(text.len()) >= text.len());
+        }
+        let half = Tokenizer::for_model("claude-opus-4-6").factor(0.5).unwrap();
+        assert_eq!(half.count(&text), exact.div_ceil(2));
+        assert!(
+            Tokenizer::for_model("claude-opus-4-6")
+                .factor(f64::NAN)
+                .is_err()
+        );
+        let known = Tokenizer::for_model("gpt-5").factor(2.0).unwrap();
+        assert_eq!(known.count(&text), exact);
+    }
+
+    #[test]
+    fn special_tokens_count_as_text() {
+        for (model, count) in [("gpt-5", 7), ("gpt-4", 7), ("gpt-oss-20b", 7)] {
+            assert_eq!(
+                Tokenizer::for_model(model).count("<|endoftext|>"),
+                count,
+                "{model}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_run_beyond_the_limit_is_not_counted_as_a_whole() {
+        let tokenizer = Tokenizer::for_model("gpt-5");
+        // As a whole, it takes seconds.
+        let run = "=".repeat(4 << 20);
+        assert_eq!(tokenizer.count_up_to(&run, 1_000), None);
+        let prefix = tokenizer.prefix(&run, 100);
+        assert!((1..=100).contains(&tokenizer.count(&run[..prefix])) && prefix > 6_000);
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        let part =
+            "\\PC{0,30}|[ \n\t]{0,9}|=[=]{0,200}|[a-zA-Z']{0,30}|[0-9]{0,9}|[日本語é😀👩‍🦰]{0,20}";
+        proptest::collection::vec(part, 0..30).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn limits_and_prefixes_agree_with_the_count(text in any_text(), limit in 0_usize..200) {
+            for model in ["gpt-5", "gpt-4", "claude-opus-4-6", "text-davinci-003"] {
+                let tokenizer = Tokenizer::for_model(model);
+                let count = tokenizer.count(&text);
+                let within = Some(count).filter(|count| *count <= limit);
+                prop_assert_eq!(tokenizer.count_up_to(&text, limit), within);
+                prop_assert!(count <= tokenizer.upper_bound(text.len()));
+                let prefix = tokenizer.prefix(&text, limit);
+                prop_assert!(tokenizer.count(&text[..prefix]) <= limit);
+                prop_assert!(count > limit || prefix == text.len());
+            }
+        }
+
+        #[test]
+        fn both_implementations_count_the_same(text in any_text()) {
+            for model in ["gpt-5", "gpt-4"] {
+                let tokenizer = Tokenizer::for_model(model);
+                let other = tiktoken_rs::bpe_for_tokenizer(tokenizer.encoding).unwrap();
+                prop_assert_eq!(tokenizer.count(&text), other.count_ordinary(&text));
+            }
+        }
     }
 }

@@ -35,9 +35,10 @@ fn tool_result(tool: &CallToolResult, plan: &Plan, edits: &mut PartEdits) -> Cal
     now.meta = tool.meta.clone();
     edits.list = "content";
     now.content = edited(&tool.content, plan, edits, changed_block);
-    let note = plan.note.as_deref().map(ContentBlock::text);
+    let texts = [&plan.added, &plan.note].into_iter().flatten();
+    let texts = texts.map(|text| ContentBlock::text(text.as_str()));
     let link = plan.link.clone().map(ContentBlock::resource_link);
-    for block in note.into_iter().chain(link) {
+    for block in texts.chain(link) {
         add(&mut now.content, block, edits);
     }
     match &plan.structured {

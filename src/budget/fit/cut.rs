@@ -20,6 +20,8 @@ const LEAST: usize = 96;
 pub(super) struct Plan {
     pub(super) blocks: Vec<NewBlock>,
     pub(super) structured: NewStructured,
+    /// A text in the place of `structuredContent`.
+    pub(super) added: Option<String>,
     /// A note in a block of its own.
     pub(super) note: Option<String>,
     pub(super) link: Option<Resource>,
@@ -69,6 +71,7 @@ enum Unit {
 struct Draft {
     blocks: Vec<NewBlock>,
     structured: NewStructured,
+    added: Option<String>,
     places: Vec<Place>,
     places_count: usize,
     /// `true` if a part has the note that is not JSON.
@@ -107,6 +110,7 @@ impl Cutter<'_> {
         let mut draft = Draft {
             blocks: self.parts.blocks.iter().map(|_| NewBlock::Same).collect(),
             structured: NewStructured::Same,
+            added: None,
             places: Vec::new(),
             places_count: 0,
             has_note: false,
@@ -130,6 +134,7 @@ impl Cutter<'_> {
         Some(Plan {
             blocks: draft.blocks,
             structured: draft.structured,
+            added: draft.added,
             note: note.map(|(note, _)| note),
             link,
             cost: spent + for_link + note_cost,
@@ -232,7 +237,6 @@ impl Cutter<'_> {
         }
     }
 
-    /// Cuts text: JSON by its structure, and other text at a line.
     fn cut_text(
         &self,
         index: usize,
@@ -241,46 +245,11 @@ impl Cutter<'_> {
         share: usize,
         draft: &mut Draft,
     ) -> usize {
-        let counter = &*self.fitter.counter;
         let pointer = self.pointer(index);
-        let limits = &self.fitter.limits;
-        let trimmed = text.trim_start();
-        if trimmed.starts_with(['{', '['])
-            && let Some(document) = Document::parse(text, limits)
-        {
-            if let Some(tokens) = counter.count_up_to(document.text(), share) {
-                draft.blocks[index] = NewBlock::Text(document.text().to_owned());
-                return tokens;
-            }
-            // A resource has no block of its own for a note.
-            let is_resource = self.parts.list == "contents";
-            let note = note::note(measure.tokens, share, self.rest);
-            let cut = ToCut {
-                document: &document,
-                rules: &Rules::none(),
-                kept: self.fitter.policy.kept_text,
-                note: is_resource.then_some(note.as_str()),
-                limit: share,
-                counter,
-                is_valid: &|_| true,
-            };
-            if let Some(JsonCut { shrunk, tokens }) = cut.cut() {
-                draft.has_note |= shrunk.has_note;
-                draft.blocks[index] = NewBlock::Text(shrunk.json);
-                let places = below(&format!("{pointer}/text"), shrunk.places);
-                draft.add_places(places, shrunk.places_count);
-                return tokens;
-            }
-        }
-        let note = note::note(measure.tokens, share, self.rest);
-        match text::cut(text, self.fitter.policy.kept_text, &note, share, counter) {
-            Some(cut) => {
-                let kept = cut.head + cut.tail;
-                let change = format!("{kept} of {} bytes", text.len());
-                draft.add_place(format!("{pointer}/text"), change);
-                draft.blocks[index] = NewBlock::Text(cut.text);
-                draft.has_note = true;
-                cut.tokens
+        match self.shortened(text, &format!("{pointer}/text"), measure, share, draft) {
+            Some((now, tokens)) => {
+                draft.blocks[index] = NewBlock::Text(now);
+                tokens
             }
             None => {
                 draft.blocks[index] = NewBlock::Dropped;
@@ -288,6 +257,51 @@ impl Cutter<'_> {
                 0
             }
         }
+    }
+
+    /// Shortens text: JSON by its structure, and other text at a line. Returns it with its tokens,
+    /// or `None` if not even a note fits.
+    fn shortened(
+        &self,
+        text: &str,
+        pointer: &str,
+        measure: Measure,
+        share: usize,
+        draft: &mut Draft,
+    ) -> Option<(String, usize)> {
+        let counter = &*self.fitter.counter;
+        let kept = self.fitter.policy.kept_text;
+        let note = note::note(measure.tokens, share, self.rest);
+        if text.trim_start().starts_with(['{', '['])
+            && let Some(document) = Document::parse(text, &self.fitter.limits)
+        {
+            let is_minified = document.text().len() == text.len();
+            if !is_minified && let Some(tokens) = counter.count_up_to(document.text(), share) {
+                return Some((document.text().to_owned(), tokens));
+            }
+            // A resource has no block of its own for a note.
+            let is_resource = self.parts.list == "contents";
+            let cut = ToCut {
+                document: &document,
+                rules: &Rules::none(),
+                kept,
+                note: is_resource.then_some(note.as_str()),
+                tokens: is_minified.then_some(measure.tokens),
+                limit: share,
+                counter,
+                is_valid: &|_| true,
+            };
+            if let Some(JsonCut { shrunk, tokens }) = cut.cut() {
+                draft.has_note |= shrunk.has_note;
+                draft.add_places(below(pointer, shrunk.places), shrunk.places_count);
+                return Some((shrunk.json, tokens));
+            }
+        }
+        let cut = text::cut(text, kept, &note, share, counter)?;
+        let change = format!("{} of {} bytes", cut.head + cut.tail, text.len());
+        draft.add_place(pointer.to_owned(), change);
+        draft.has_note = true;
+        Some((cut.text, cut.tokens))
     }
 
     /// Replaces an image, audio, blob or resource by a link, or by words.
@@ -335,7 +349,10 @@ impl Cutter<'_> {
             && self.repeats.contains(&true);
         let document = Document::parse(&structured.text, &self.fitter.limits);
         if let Some(document) = document.as_ref().filter(|_| !drops_structured) {
-            if let Some(tokens) = counter.count_up_to(document.text(), share) {
+            let is_minified = document.text().len() == structured.text.len();
+            if !(is_minified && measure.is_estimate)
+                && let Some(tokens) = counter.count_up_to(document.text(), share)
+            {
                 // White space is no part of a value, but of the text that repeats it.
                 if let Some(first) = self.repeats.iter().position(|repeats| *repeats) {
                     draft.blocks[first] = NewBlock::Text(document.text().to_owned());
@@ -351,6 +368,7 @@ impl Cutter<'_> {
                 rules: &rules,
                 kept: self.fitter.policy.kept_text,
                 note: Some(&note),
+                tokens: None,
                 limit: share,
                 counter,
                 is_valid: &|json| self.is_valid(json),
@@ -365,23 +383,26 @@ impl Cutter<'_> {
         self.drop_structured(measure, share, draft)
     }
 
-    /// Drops `structuredContent`. Its JSON is cut as text in the first block that repeats it.
+    /// Drops `structuredContent`. Its JSON is cut as text: in the first block that repeats it, or in
+    /// a block of its own.
     fn drop_structured(&self, measure: Measure, share: usize, draft: &mut Draft) -> usize {
         draft.structured = NewStructured::Dropped;
         draft.became_error =
             self.schema.is_some() && self.fitter.policy.on_misfit == OnSchemaMisfit::ToolError;
+        let pointer = "/structuredContent";
         let repeating = self.repeats.iter().position(|repeats| *repeats);
         let text = repeating.and_then(|index| self.parts.blocks[index].text());
-        match (repeating, text) {
-            (Some(index), Some(text)) => {
-                draft.add_place("/structuredContent".to_owned(), "nothing".to_owned());
-                self.cut_text(index, text, measure, share, draft)
-            }
-            _ => {
-                draft.add_place("/structuredContent".to_owned(), "nothing".to_owned());
-                0
-            }
+        if let (Some(index), Some(text)) = (repeating, text) {
+            draft.add_place(pointer.to_owned(), "nothing".to_owned());
+            return self.cut_text(index, text, measure, share, draft);
         }
+        let text = self.parts.structured.as_ref().map_or("", |it| &it.text);
+        let Some((now, tokens)) = self.shortened(text, pointer, measure, share, draft) else {
+            draft.add_place(pointer.to_owned(), "nothing".to_owned());
+            return 0;
+        };
+        draft.added = Some(now);
+        tokens
     }
 
     /// Changes the blocks that repeat `structuredContent` as it was changed.

@@ -28,6 +28,8 @@ pub(super) struct ToCut<'a> {
     pub(super) kept: KeptText,
     /// A note for hosts that show the model nothing else.
     pub(super) note: Option<&'a str>,
+    /// The tokens of the whole text, if they are known or projected.
+    pub(super) tokens: Option<usize>,
     /// The maximum number of tokens, with the note.
     pub(super) limit: usize,
     pub(super) counter: &'a dyn TokenCounter,
@@ -54,7 +56,10 @@ impl ToCut<'_> {
         let target = self.limit.saturating_sub(note);
         let mut best: Option<JsonCut> = None;
         let (mut fits, mut exceeds) = (0, self.document.text().len());
-        let mut bytes = self.counter.prefix(self.document.text(), target);
+        let mut bytes = match self.tokens {
+            Some(tokens) => exceeds * target / tokens.max(1),
+            None => self.counter.prefix(self.document.text(), target),
+        };
         bytes -= bytes / 50;
         for _ in 0..MAX_TRIES {
             let shrunk = shrink.to_bytes(bytes, self.rules);

@@ -12,7 +12,7 @@ use crate::{
     util::text::boundary,
 };
 
-/// The tokens of a long text that are counted to project the rest.
+/// The least number of tokens from which the tokens of a long text are projected.
 const SAMPLE: usize = 2_000;
 
 /// The texts that are compared with `structuredContent`.
@@ -155,10 +155,11 @@ impl<'a> Parts<'a> {
                 return repeats;
             }
         }
-        let minified = Document::parse(&structured.text, limits);
-        let minified = minified.as_ref().map(Document::text);
-        for (index, text) in texts.take(MAX_COMPARED) {
-            repeats[index] = minified.is_some_and(|minified| is_same_text(text, minified, limits))
+        // An object in another form is not much shorter or longer.
+        let length = structured.text.len();
+        let is_near = |text: &str| text.len() / 8 <= length && length / 8 <= text.len();
+        for (index, text) in texts.filter(|(_, text)| is_near(text)).take(MAX_COMPARED) {
+            repeats[index] = is_same_text(text, &structured.text, limits)
                 || is_same(text, value)
                 || result.is_some_and(|result| is_same(text, result));
         }
@@ -312,15 +313,17 @@ impl<'a> Block<'a> {
 
 /// Returns the tokens of a text. Those beyond `limit` are projected.
 pub(super) fn measure(text: &str, limit: usize, counter: &dyn TokenCounter) -> Measure {
-    if let Some(tokens) = counter.count_up_to(text, limit) {
+    // A text that exceeds the limit by far is not counted up to it first.
+    let may_fit = counter.estimate(text.len()) / 4 <= limit;
+    if may_fit && let Some(tokens) = counter.count_up_to(text, limit) {
         return Measure::exact(tokens);
     }
-    let sample = counter.prefix(text, SAMPLE).max(1);
-    let tokens = counter.count(&text[..boundary(text, sample)]);
+    let sampled = limit.max(SAMPLE);
+    let sample = counter.prefix(text, sampled);
     if sample == text.len() {
-        return Measure::exact(tokens);
+        return Measure::exact(counter.count(text));
     }
-    let projected = text.len() as f64 * tokens.max(1) as f64 / sample as f64;
+    let projected = text.len() as f64 * sampled as f64 / sample.max(1) as f64;
     Measure {
         tokens: (projected as usize).max(limit.saturating_add(1)),
         is_estimate: true,
@@ -340,11 +343,14 @@ fn structured_text<'a>(result: &'a Lossless<ServerResult>, value: &Value) -> Cow
     }
 }
 
-fn is_same_text(text: &str, minified: &str, limits: &ResultLimits) -> bool {
-    let starts_same = text.trim_start().bytes().next() == minified.bytes().next();
-    starts_same
-        && text.len() >= minified.len()
-        && Document::parse(text, limits).is_some_and(|text| text.text() == minified)
+fn is_same_text(text: &str, structured: &str, limits: &ResultLimits) -> bool {
+    if text == structured {
+        return true;
+    }
+    let starts_same = text.trim_start().bytes().next() == structured.bytes().next();
+    let minified = |text| Document::parse(text, limits);
+    let both = || Some((minified(text)?, minified(structured)?));
+    starts_same && both().is_some_and(|(text, structured)| text.text() == structured.text())
 }
 
 fn is_same(text: &str, value: &Value) -> bool {

@@ -209,6 +209,8 @@ async fn a_schema_that_permits_no_cut_leads_to_a_tool_error_or_to_text_alone() {
         "required": ["rows"],
     });
     let (result, schema) = (structured(rows(900)), Some(fixed));
+    let mut alone = result.clone();
+    alone.content.clear();
     let error = FitPolicy::default();
     let fitted_error = fitted(error, to_fit(result.clone(), 1_000, schema.clone())).await;
     let now = tool(&fitted_error.result);
@@ -220,11 +222,16 @@ async fn a_schema_that_permits_no_cut_leads_to_a_tool_error_or_to_text_alone() {
         on_misfit: OnSchemaMisfit::DropStructured,
         ..FitPolicy::default()
     };
-    let fitted = fitted(dropping, to_fit(result, 1_000, schema)).await;
-    let now = tool(&fitted.result);
+    let text_alone = fitted(dropping, to_fit(result, 1_000, schema.clone())).await;
+    let now = tool(&text_alone.result);
     assert_ne!(now.is_error, Some(true));
-    assert!(now.structured_content.is_none() && fitted.cut.unwrap().dropped_structured);
-    assert!(serde_json::from_str::<Value>(texts(&fitted.result)[0]).is_ok());
+    assert!(now.structured_content.is_none());
+    assert!(serde_json::from_str::<Value>(texts(&text_alone.result)[0]).is_ok());
+    assert!(text_alone.cut.unwrap().dropped_structured);
+
+    let fitted = fitted(dropping, to_fit(alone, 1_000, schema)).await;
+    let now: Value = serde_json::from_str(texts(&fitted.result)[0]).unwrap();
+    assert_eq!(now["total"], 900);
 }
 
 #[tokio::test]
