@@ -64,8 +64,14 @@ impl Conversation {
 impl Session {
     fn of(context: &CallContext, has_principal: bool) -> Option<Self> {
         let parts = context.extensions.get::<http::request::Parts>();
+        // A request of MCP 2026-07-28 says so, and belongs to no session, whatever its headers say.
+        let has_sessions = context.meta.protocol_version().is_none();
+        let session = |parts: &http::request::Parts| {
+            let session = parts.headers.get("mcp-session-id");
+            session.filter(|_| has_sessions).cloned()
+        };
         match parts {
-            Some(parts) => match parts.headers.get("mcp-session-id") {
+            Some(parts) => match session(parts) {
                 Some(id) => Some(Self::Http(String::from_utf8_lossy(id.as_bytes()).into())),
                 None if has_principal => Some(Self::None),
                 // Each request of MCP 2026-07-28 stands by itself.
@@ -144,6 +150,8 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    use rmcp::model::ProtocolVersion;
+
     use super::*;
     use crate::Principal;
 
@@ -170,6 +178,20 @@ mod tests {
         assert_ne!(of(None, Some("ann")), of(None, Some("ben")));
         assert_eq!(of(None, None), None);
         assert_ne!(of(Some("1"), None), of(Some("2"), None));
+    }
+
+    #[test]
+    fn a_caller_without_sessions_names_none_by_a_header() {
+        let modern = |session| {
+            let mut request = over_http(Some(session), None);
+            let version = ProtocolVersion::LATEST.to_string();
+            let key = "io.modelcontextprotocol/protocolVersion".to_owned();
+            request.context.meta.insert(key, version.into());
+            request
+        };
+        assert_eq!(Conversation::of(&modern("1"), None), None);
+        let owner = |session| Owner::of(&modern(session).context).to_key();
+        assert_eq!(owner("1"), owner("2"));
     }
 
     #[test]

@@ -66,8 +66,8 @@
 //! | `resources/list`, `resources/templates/list` | Empty if the inner stack has no such method. |
 //! | all others | Pass unchanged. |
 //!
-//! Tool errors, and multi-round and task results, are charged for and never cut. Lists are never cut
-//! either.
+//! Tool errors are charged for and never cut. Multi-round and task results pass as they are, and so
+//! does the result of a task: nothing tells which poll of it the model reads.
 //!
 //! # Shares
 //!

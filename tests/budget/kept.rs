@@ -358,3 +358,40 @@ async fn real_clients_of_both_eras_read_the_rest() {
         assert!(lines(1_000).starts_with(page.as_str()) && !page.is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_blob_is_read_whole_if_it_fits_and_else_as_base64() {
+    let setup = Setup::new(layer());
+    for (bytes, is_whole) in [(300, true), (200_000, false)] {
+        let id = cut(&setup, call("picture", bytes)).await;
+        let conversation = setup.budget.conversation_of(&call("picture", 1)).unwrap();
+        setup.budget.reset(&conversation).await.unwrap();
+        let uri = format!("result://{id}?pointer=/content/2");
+        let response = setup.ask(McpRequest::read_resource(uri)).await.unwrap();
+        assert!(report(&response).charged <= USABLE * 3 / 10);
+        let ServerResult::ReadResourceResult(read) = response.into_result() else {
+            panic!("not a resource");
+        };
+        let data = data_encoding(bytes);
+        match &read.contents[0] {
+            ResourceContents::BlobResourceContents { blob, .. } => {
+                assert!(is_whole && *blob == data);
+            }
+            ResourceContents::TextResourceContents { text, .. } => {
+                assert!(!is_whole && !text.is_empty() && data.starts_with(text.as_str()));
+            }
+            other => panic!("not of a known kind: {other:?}"),
+        }
+    }
+    let id = cut(&setup, call("picture", 300)).await;
+    let image = read(json!({ "id": id, "pointer": "/content/1" }));
+    let image = setup.ask(image).await.unwrap();
+    let image = image.as_tool_result().unwrap().content[0]
+        .as_image()
+        .unwrap()
+        .clone();
+    assert_eq!(
+        (image.data, &*image.mime_type),
+        (data_encoding(300), "image/png")
+    );
+}

@@ -65,6 +65,13 @@ fn items_schema() -> Arc<JsonObject> {
     Arc::new(serde_json::from_value(schema).unwrap())
 }
 
+/// So many bytes as base64.
+pub fn data_encoding(count: u64) -> String {
+    use base64::Engine;
+    let bytes: Vec<u8> = (0..count).map(|byte| byte as u8).collect();
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
 /// A schema that no shorter array fits.
 fn exact_schema(count: u64) -> Arc<JsonObject> {
     let schema = json!({
@@ -137,6 +144,15 @@ impl ServerHandler for Office {
                 text(lines(count))
             }
             "broken" => Err(ErrorData::internal_error("out of order", None)),
+            "picture" => {
+                let data = data_encoding(count);
+                let content = vec![
+                    ContentBlock::text(lines(5_000)),
+                    ContentBlock::image(data.clone(), "image/png"),
+                    ContentBlock::resource(ResourceContents::blob(data, "file:///blob")),
+                ];
+                Ok(CallToolResult::success(content).into())
+            }
             "json" => text(serde_json::to_string_pretty(&items(count)).unwrap()),
             "items" => structured(items(count)),
             "exact" => structured(items(EXACT)),

@@ -207,6 +207,36 @@ async fn exempt_tools_app_views_and_other_methods_pass() {
 }
 
 #[tokio::test]
+async fn notifications_and_listens_pass_when_the_window_is_used_up() {
+    let setup = Setup::new(layer().max_fraction(1.0));
+    setup.ask(call("lines", 10_000)).await.unwrap();
+    assert!(is_error(&setup.ask(call("lines", 1)).await.unwrap()));
+    let changed = RootsListChangedNotification::default();
+    let notified = McpRequest::notification(
+        ClientNotification::RootsListChangedNotification(changed),
+        rmcp_layers::CallContext::default(),
+    );
+    setup.ask(notified).await.unwrap();
+    setup
+        .ask(McpRequest::new(PingRequest::default()))
+        .await
+        .unwrap();
+    setup
+        .ask(McpRequest::new(DiscoverRequest::default()))
+        .await
+        .unwrap();
+    let filter = SubscriptionFilter::default();
+    let listen = SubscriptionsListenRequestParams::new(filter);
+    let listen = McpRequest::new(SubscriptionsListenRequest::new(listen));
+    // The server has no listens: its answer is its own.
+    let error = setup.ask(listen).await.unwrap_err();
+    assert_eq!(
+        error.as_protocol().map(|error| error.code),
+        Some(ErrorCode::METHOD_NOT_FOUND)
+    );
+}
+
+#[tokio::test]
 async fn a_budget_is_reset_and_refunded() {
     let setup = Setup::new(layer());
     let response = setup.ask(call("lines", 100)).await.unwrap();
