@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rmcp::model::*;
-use rmcp_layers::McpRequest;
+use rmcp_layers::{McpRequest, Upstream};
 use serde_json::{Value, json};
+use tower::{Layer, ServiceExt};
 
 use super::{
-    common::{Client, tool},
+    common::{Client, script::scripted_lines, soon, tool},
     office::*,
 };
 
@@ -394,4 +395,28 @@ async fn a_blob_is_read_whole_if_it_fits_and_else_as_base64() {
         (image.data, &*image.mime_type),
         (data_encoding(300), "image/png")
     );
+}
+
+#[tokio::test]
+async fn structured_content_is_kept_with_the_digits_that_came() {
+    const NUMBER: &str = "0.10000000000000000000000001";
+    let upstream = scripted_lines(Upstream::builder(), |request| {
+        let result = match request["method"].as_str() {
+            Some("tools/call") => {
+                let numbers = [NUMBER; 20_000].join(", ");
+                format!(r#"{{"content":[],"structuredContent":{{"numbers":[{numbers}]}}}}"#)
+            }
+            _ => r#"{"tools":[]}"#.to_owned(),
+        };
+        let id = &request["id"];
+        Some(vec![format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#
+        )])
+    });
+    let stack = layer().build().unwrap().layer(upstream);
+    let ask = |request| soon("an answer", stack.clone().oneshot(request));
+    let cut = ask(call("numbers", 1)).await.unwrap();
+    assert!(!is_error(&cut) && report(&cut).saved > 10_000);
+    let number = read(json!({ "id": kept_id(&cut), "pointer": "/numbers/19999" }));
+    assert_eq!(first(&ask(number).await.unwrap()), NUMBER);
 }

@@ -1,7 +1,7 @@
 use rmcp::model::{ContentBlock, ResourceContents, ServerResult};
 use serde::{Deserialize, Serialize};
 
-use crate::Lossless;
+use crate::{Lossless, wire::Members};
 
 /// The place of the structured content of a tool result.
 const STRUCTURED: &str = "/structuredContent";
@@ -125,7 +125,7 @@ pub(in crate::budget) fn parts_of(result: &Lossless<ServerResult>) -> Vec<KeptPa
                 add_block(&mut parts, &format!("/content/{index}"), block);
             }
             if let Some(structured) = &tool.structured_content {
-                let json = structured.to_string();
+                let json = structured_text(result).unwrap_or_else(|| structured.to_string());
                 let json_type = Some("application/json".to_owned());
                 parts.push(KeptPart::text(STRUCTURED, json_type, json));
             }
@@ -144,6 +144,13 @@ pub(in crate::budget) fn parts_of(result: &Lossless<ServerResult>) -> Vec<KeptPa
         _ => {}
     }
     parts
+}
+
+/// Returns the structured content as it came, with the digits of its numbers.
+fn structured_text(result: &Lossless<ServerResult>) -> Option<String> {
+    let text = result.text()?;
+    let members: Members<'_> = serde_json::from_slice(&text).ok()?;
+    Some(members.get("structuredContent")?.get().to_owned())
 }
 
 fn add_block(parts: &mut Vec<KeptPart>, at: &str, block: &ContentBlock) {
