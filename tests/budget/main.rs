@@ -13,6 +13,10 @@ mod http;
 mod kept;
 mod office;
 mod order;
+#[allow(dead_code, reason = "its other tests use the rest")]
+#[path = "../wire/peers.rs"]
+mod peers;
 mod people;
 mod shares;
 mod store;
+mod text;
