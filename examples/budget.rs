@@ -3,16 +3,14 @@
 //! Output of `cargo run --example budget`:
 //!
 //! ```text
-//! the log: 16948 tokens, 16956 left: 1: a request was answered 2: a request was answere
-//! a search: 84 tokens, 16872 left: offset 253049: red 8761: a request was answered 87
-//! page 3: 6292 tokens, 10580 left: 1598: a request was answered 1599: a request was a
-//! page 4: 5269 tokens, 5311 left: 2378: a request was answered 2379: a request was a
-//! page 5: 2637 tokens, 2674 left: 3158: a request was answered 3159: a request was a
-//! page 6: 1317 tokens, 1357 left: 3938: a request was answered 3939: a request was a
-//! page 7: 661 tokens, 696 left: 4718: a request was answered 4719: a request was a
-//! page 8: 477 tokens, 219 left: 5498: a request was answered 5499: a request was a
-//! page 9: The context budget of this conversation is used up
-//! charged: 33685, refused: 1
+//! the log: under 17k tokens, under 17k left: 1: a request was answered 2: a request was answere
+//! a search: under 1k tokens, under 17k left: offset 253049: red 8761: a request was answered 87
+//! page 3: under 7k tokens, under 11k left: 1598: a request was answered 1599: a request was a
+//! page 4: under 6k tokens, under 6k left: 2378: a request was answered 2379: a request was a
+//! page 5: under 3k tokens, under 3k left: 3158: a request was answered 3159: a request was a
+//! page 6: under 2k tokens, under 1k left: 3938: a request was answered 3939: a request was a
+//! page 7: The context budget of this conversation is used up
+//! refused: 1
 //! ```
 
 use rmcp::{tool, tool_router};
@@ -40,6 +38,7 @@ async fn main() -> Result<(), Error> {
         .model("gpt-5")
         .max_fraction(0.5)
         .page_tokens(6_000)
+        .min_to_call(2_000)
         .build()?;
     let handle = budget.handle();
     let stack = ServiceBuilder::new()
@@ -56,15 +55,11 @@ async fn main() -> Result<(), Error> {
     let read = || McpRequest::call_tool("read_result").argument("id", id.clone());
     let search = read().argument("search", "8765: ").build();
     print("a search", &client.send(search).await?);
-    for page in 3..=9 {
+    for page in 3..=7 {
         let read = read().argument("page", page).build();
         print(&format!("page {page}"), &client.send(read).await?);
     }
-    let stats = handle.stats();
-    println!(
-        "charged: {}, refused: {}",
-        stats.charged_tokens, stats.refused
-    );
+    println!("refused: {}", handle.stats().refused);
     Ok(())
 }
 
@@ -73,11 +68,16 @@ fn print(what: &str, response: &McpResponse) {
     let text = result.and_then(|result| result.content.first()?.as_text());
     let text = text.map_or("", |text| &text.text).replace('\n', " ");
     let start: String = text.chars().take(50).collect();
-    match response.report.budget {
-        Some(budget) => println!(
-            "{what}: {} tokens, {} left: {start}",
-            budget.charged, budget.left
-        ),
+    // Rounded, because the ids in the notes are random.
+    let thousands = |tokens: u64| tokens.div_ceil(1_000);
+    match response
+        .report
+        .budget
+        .map(|budget| (thousands(budget.charged), thousands(budget.left)))
+    {
+        Some((charged, left)) => {
+            println!("{what}: under {charged}k tokens, under {left}k left: {start}")
+        }
         None => println!("{what}: {start}"),
     }
 }

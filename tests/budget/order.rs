@@ -7,6 +7,7 @@ use rmcp_layers::{
     BoxStack, Error, McpClient, McpRequest, McpResponse, Principal, ServiceBuilderExt, Upstream,
     auth::{ApiKeys, AuthLayer, Rules},
     cache::CacheLayer,
+    gateway::Gateway,
     registry::{RegisteredTool, RegistryLayer, SearchMode},
     retry::{RetryLayer, RetryPolicy},
 };
@@ -167,4 +168,31 @@ async fn a_refused_call_is_not_repeated() {
         (refused.report.attempts, office.events.count("lines")),
         (1, 1)
     );
+}
+
+#[tokio::test]
+async fn a_budget_of_a_gateways_member_is_read_by_its_outward_names() {
+    let member = || {
+        ServiceBuilder::new()
+            .budget(layer().build().unwrap())
+            .service(Upstream::in_process(Office::default()))
+    };
+    let gateway = Gateway::builder()
+        .member("one", member())
+        .member("two", member())
+        .build()
+        .unwrap();
+    let stack = BoxStack::new(gateway);
+    for name in ["one", "two"] {
+        let called = call(&format!("{name}__lines"), 5_000);
+        let cut = ask(&stack, called).await.unwrap();
+        let content = &cut.as_tool_result().unwrap().content;
+        let link = content.iter().find_map(|block| block.as_resource_link());
+        let uri = link.expect("a link").uri.clone();
+        ask(&stack, McpRequest::read_resource(uri)).await.unwrap();
+        let tool = format!("{name}__read_result");
+        let rest = McpRequest::call_tool(tool).argument("id", kept_id(&cut));
+        let rest = ask(&stack, rest.build()).await.unwrap();
+        assert!(!is_error(&rest), "{}", text(&rest));
+    }
 }

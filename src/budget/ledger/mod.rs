@@ -106,10 +106,8 @@ impl Ledger {
                         Reservation { share, held }
                     })
                 });
-                reserved.await.unwrap_or_else(|error| {
-                    let error = StoreError::new("the reservation did not end").with_source(error);
-                    Err(NotReserved::Store(error))
-                })
+                let ended = reserved.await;
+                ended.unwrap_or_else(|error| Err(NotReserved::Store(did_not_end(error))))
             }
         }
     }
@@ -126,10 +124,18 @@ impl Ledger {
             Self::Local(ledger) => Ok(ledger
                 .account(Some(conversation))?
                 .charge_once(digest, tokens)),
-            Self::Shared(ledger) => ledger
-                .charge_once(conversation, digest, tokens)
-                .await
-                .map_err(NotReserved::Store),
+            Self::Shared(ledger) => {
+                let (ledger, conversation) = (ledger.clone(), conversation.clone());
+                // The charge is made to its end once it is noted, also for a call that is cancelled.
+                let charged =
+                    tokio::spawn(
+                        async move { ledger.charge_once(&conversation, digest, tokens).await },
+                    );
+                let charged = charged
+                    .await
+                    .unwrap_or_else(|error| Err(did_not_end(error)));
+                charged.map_err(NotReserved::Store)
+            }
         }
     }
 
@@ -194,9 +200,9 @@ impl Reservation {
             // The charge is made to its end, although the call may be cancelled meanwhile.
             Some(Held::Shared(account)) => {
                 let settled = tokio::spawn(async move { account.settle(share, used).await });
-                settled.await.unwrap_or_else(|error| {
-                    Err(StoreError::new("the charge did not end").with_source(error))
-                })
+                settled
+                    .await
+                    .unwrap_or_else(|error| Err(did_not_end(error)))
             }
             None => Err(StoreError::new("the reservation was settled before")),
         }
@@ -217,6 +223,11 @@ impl Drop for Reservation {
             None => {}
         }
     }
+}
+
+/// Returns the error of a task of the ledger that has panicked or was stopped with its runtime.
+fn did_not_end(error: tokio::task::JoinError) -> StoreError {
+    StoreError::new("a change of a budget did not end").with_source(error)
 }
 
 /// Returns the highest of these thresholds, in percent, between two numbers of used tokens.

@@ -179,25 +179,30 @@ impl SharedLedger {
         let charged = self
             .increment(&counter.key, signed(tokens), MAX_COUNT)
             .await?;
-        self.balance(&counter.key, charged.value).await.map(Some)
+        Ok(Some(self.balance(&counter.key, charged.value).await))
     }
 
     /// Returns the balance of a counter, and notes a threshold that it is the first to be over.
-    async fn balance(&self, key: &[u8], value: u64) -> Result<Balance, StoreError> {
+    async fn balance(&self, key: &[u8], value: u64) -> Balance {
         let usable = self.fresh.usable();
         let mut first = None;
         if let Some(percent) = crossed(&self.thresholds, usable, 0, value) {
             let marker = [key, format!(":over:{percent}").as_bytes()].concat();
             let time_to_live = self.settings.time_to_live;
             let marked = self.settings.store.add(&marker, Vec::new(), time_to_live);
-            first = self.ask(marked).await?.then_some(percent);
+            // The charge is made, whether or not the marker can be set.
+            let is_first = self.ask(marked).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, percent, "a crossed threshold is not told of");
+                false
+            });
+            first = is_first.then_some(percent);
         }
-        Ok(Balance {
+        Balance {
             usable,
             used: value,
             available: usable.saturating_sub(value),
             crossed: first,
-        })
+        }
     }
 
     pub(super) async fn budget(
@@ -262,7 +267,7 @@ impl SharedAccount {
             false => signed(used) - signed(share),
         };
         let settled = ledger.increment(key, change, MAX_COUNT).await?;
-        ledger.balance(key, settled.value).await
+        Ok(ledger.balance(key, settled.value).await)
     }
 
     pub(super) async fn release(self, share: u64) {
