@@ -61,41 +61,10 @@ pub(in crate::budget) async fn read_page(
         is_blob: document.is_blob,
         tool: tool.map(str::to_owned),
     };
-    // Whatever has room, the note is not longer than this one.
-    let longest = PageNote {
-        end: note.total.saturating_sub(1),
-        ..note.clone()
-    };
-    let longest = longest.to_text();
-    // A text has at most as many tokens as bytes.
-    let most = longest.len();
-    let note_cost = fitter.count(longest.into()).await.unwrap_or(most);
-    let room = share.saturating_sub(note_cost + MARGIN);
+    let room = room_beside(fitter, &note, share).await;
     let text = match wanted.found {
-        None => {
-            let part: Arc<str> = document.text[note.start..note.end].into();
-            let length = fitter.page(part.clone(), 0, room).await;
-            note.end = note.start + length;
-            part[..length].to_owned()
-        }
-        Some(found) => {
-            let all: String = found.lines.iter().map(|(line, _)| &**line).collect();
-            let room = fitter.page(all.into(), 0, room).await;
-            let mut text = String::new();
-            let mut fitting = 0;
-            for (line, end) in &found.lines {
-                if text.len() + line.len() > room {
-                    break;
-                }
-                text.push_str(line);
-                note.end = *end;
-                fitting += 1;
-            }
-            if let Kind::Search { shown, .. } = &mut note.kind {
-                *shown = fitting;
-            }
-            text
-        }
+        None => part_within(fitter, &document.text, &mut note, room).await,
+        Some(found) => lines_within(fitter, &found, &mut note, room).await,
     };
     let has_content = match &note.kind {
         Kind::Search { count, .. } => *count > 0,
@@ -113,6 +82,48 @@ pub(in crate::budget) async fn read_page(
         next: note.next_uri(),
         mime_type: document.mime_type,
     })
+}
+
+/// Returns the tokens of a share that are left beside a note.
+async fn room_beside(fitter: &Fitter, note: &PageNote, share: usize) -> usize {
+    // Whatever has room, the note is not longer than this one.
+    let longest = PageNote {
+        end: note.total.saturating_sub(1),
+        ..note.clone()
+    };
+    let longest = longest.to_text();
+    // A text has at most as many tokens as bytes.
+    let most = longest.len();
+    let cost = fitter.count(longest.into()).await.unwrap_or(most);
+    share.saturating_sub(cost + MARGIN)
+}
+
+/// Returns the start of a part that there is room for, and notes its end.
+async fn part_within(fitter: &Fitter, text: &str, note: &mut PageNote, room: usize) -> String {
+    let part: Arc<str> = text[note.start..note.end].into();
+    let length = fitter.page(part.clone(), 0, room).await;
+    note.end = note.start + length;
+    part[..length].to_owned()
+}
+
+/// Returns the lines of a search that there is room for, and notes their number and end.
+async fn lines_within(fitter: &Fitter, found: &Found, note: &mut PageNote, room: usize) -> String {
+    let all: String = found.lines.iter().map(|(line, _)| &**line).collect();
+    let room = fitter.page(all.into(), 0, room).await;
+    let mut text = String::new();
+    let mut fitting = 0;
+    for (line, end) in &found.lines {
+        if text.len() + line.len() > room {
+            break;
+        }
+        text.push_str(line);
+        note.end = *end;
+        fitting += 1;
+    }
+    if let Kind::Search { shown, .. } = &mut note.kind {
+        *shown = fitting;
+    }
+    text
 }
 
 /// Returns the end of a page: after a line in its last quarter, else after a character.
