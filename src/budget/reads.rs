@@ -24,7 +24,7 @@ use crate::{
     util::metrics::count,
 };
 
-/// The length from which a result is searched, and its JSON read, on a thread for blocking work.
+/// The length from which the JSON of a result is read on a thread for blocking work.
 const LONG: usize = 64 * 1024;
 /// The number of times that a page is made shorter until it is within its share with its note.
 const MAX_TRIES: usize = 4;

@@ -90,7 +90,9 @@ impl KeptResults {
             return false;
         }
         if let Some(store) = &self.store {
-            let Some(value) = kept.to_bytes() else {
+            // Megabytes of JSON are some milliseconds of work.
+            let value = tokio::task::spawn_blocking(move || kept.to_bytes()).await;
+            let Ok(Some(value)) = value else {
                 return false;
             };
             let key = key(owner, id);
@@ -123,12 +125,14 @@ impl KeptResults {
         let Some(stored) = found.into_iter().next().flatten() else {
             return Ok(None);
         };
-        let Some(kept) = KeptResult::from_bytes(&stored.value) else {
+        let (value, remaining) = (stored.value, stored.remaining);
+        let kept = tokio::task::spawn_blocking(move || KeptResult::from_bytes(&value)).await;
+        let Ok(Some(kept)) = kept else {
             return Ok(None);
         };
         let kept = Arc::new(kept);
         // The next pages are read from memory, for as long as the store has the result.
-        let left = stored.remaining.unwrap_or(self.limits.time_to_live);
+        let left = remaining.unwrap_or(self.limits.time_to_live);
         lock(&self.memory).put_for(owner, id, kept.clone(), left);
         Ok(Some(kept))
     }

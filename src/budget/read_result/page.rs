@@ -14,6 +14,11 @@ use crate::util::text::boundary;
 /// The tokens that joining a page and its note may add to the sum of both.
 const MARGIN: usize = 16;
 
+/// The length from which a text is searched on a thread for blocking work.
+const LONG: usize = 64 * 1024;
+/// The most bytes of one read by offset.
+const MAX_PART: usize = 4 * 1024 * 1024;
+
 /// A part of a kept result.
 #[derive(Debug)]
 pub(in crate::budget) struct Page {
@@ -50,7 +55,7 @@ pub(in crate::budget) async fn read_page(
     share: usize,
     tool: Option<&str>,
 ) -> Result<Page, String> {
-    let wanted = wanted(&read.range, &document.text, kept.page_bytes())?;
+    let wanted = find_range(&read.range, &document.text, kept.page_bytes()).await?;
     let mut note = PageNote {
         id: read.id,
         pointer: read.pointer.clone(),
@@ -82,6 +87,16 @@ pub(in crate::budget) async fn read_page(
         next: note.next_uri(),
         mime_type: document.mime_type,
     })
+}
+
+/// Finds a range of a text, on a thread for blocking work if a long text is searched.
+async fn find_range(range: &Range, text: &Arc<str>, page_bytes: usize) -> Result<Wanted, String> {
+    if !matches!(range, Range::Search { .. }) || text.len() <= LONG {
+        return wanted(range, text, page_bytes);
+    }
+    let (range, text) = (range.clone(), text.clone());
+    let found = tokio::task::spawn_blocking(move || wanted(&range, &text, page_bytes)).await;
+    found.unwrap_or_else(|error| Err(format!("it cannot be searched: {error}")))
 }
 
 /// Returns the tokens of a share that are left beside a note.
@@ -163,8 +178,10 @@ fn wanted(range: &Range, text: &str, page_bytes: usize) -> Result<Wanted, String
         }
         Range::Bytes { offset, limit } => {
             let start = start_at(*offset)?;
-            let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-            let end = boundary(text, start.saturating_add(limit.unwrap_or(page_bytes)));
+            let limit = limit.map_or(page_bytes, |limit| {
+                usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_PART)
+            });
+            let end = boundary(text, start.saturating_add(limit));
             // A limit within one character reads that character, so that each read gets on.
             let next = text[start..].chars().next().map_or(0, char::len_utf8);
             Ok(Wanted {
