@@ -9,7 +9,6 @@ use super::{UnfitReason, document::Document};
 use crate::{
     Lossless, Outcome,
     budget::{MediaTokens, ResultLimits, TokenCounter},
-    util::text::boundary,
 };
 
 /// The least number of tokens from which the tokens of a long text are projected.
