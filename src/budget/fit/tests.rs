@@ -9,7 +9,15 @@ use rmcp::model::{
 use serde_json::{Value, json};
 
 use super::{parts::Parts, shrink::NOTE_MEMBER, *};
-use crate::budget::{MediaTokens, ResultLimits, TokenCounter, Tokenizer};
+use crate::{
+    McpRequest,
+    budget::{MediaTokens, ResultLimits, TokenCounter, Tokenizer},
+    caller::Era,
+    wire::{
+        Reading, Source,
+        answers::{Expected, ReadResult},
+    },
+};
 
 const MODEL: &str = "gpt-5";
 
@@ -197,6 +205,36 @@ async fn structured_content_stays_valid_and_its_text_repeats_it() {
     let text: Value = serde_json::from_str(texts(&fitted.result)[0]).unwrap();
     assert_eq!(text, *now);
     assert!(texts(&fitted.result)[1].starts_with("[TRUNCATED: "));
+}
+
+#[tokio::test]
+async fn what_a_cut_does_not_change_leaves_as_it_came() {
+    let rows: Vec<String> = (0..900)
+        .map(|id| format!("{{\"id\":{id},\"n\":1.500e400}}"))
+        .collect();
+    let text = format!(
+        "{{\"x\":1.50,\"content\":[{{\"type\":\"text\",\"text\":\"kept\",\"y\":1e999}}],\
+         \"structuredContent\":{{\"total\":900.00,\"rows\":[{}]}},\"isError\":false}}",
+        rows.join(",")
+    );
+    let request = McpRequest::call_tool("rows").build();
+    let reading = ReadResult {
+        expected: Expected::of(&request.message),
+        era: Era::Modern,
+    };
+    let result = reading.read(text.as_bytes()).unwrap();
+    let source = Source::new(text.into(), Reading::Result(reading));
+    let mut to_fit = to_fit(result.clone(), 1_000, None);
+    to_fit.result = Lossless::from_source(result, Some(source));
+    let fitted = fitted(FitPolicy::default(), to_fit).await;
+    let now = String::from_utf8(fitted.result.text().unwrap().to_vec()).unwrap();
+    let start = r#"{"x":1.50,"content":[{"type":"text","text":"kept","y":1e999},{"type":"text","#;
+    assert!(now.starts_with(start), "{now}");
+    let rows = r#""structuredContent":{"total":900.00,"rows":[{"id":0,"n":1.500e400},{"id":1,"#;
+    assert!(
+        now.contains(rows) && now.ends_with(r#""isError":false}"#),
+        "{now}"
+    );
 }
 
 #[tokio::test]
