@@ -118,7 +118,7 @@ fn rows(bytes: usize) -> Value {
             "path": format!("/srv/{}/{}-{}.txt", word(), word(), id * 7919),
             "tags": [word(), word()],
             "size": id * 104_729 % 1_000_003,
-            "ok": id % 3 == 0,
+            "ok": id.is_multiple_of(3),
         })
     };
     let of_one = row(0).to_string().len() + 1;
