@@ -26,6 +26,9 @@
 //!
 //! [cache]                               # answers from memory; see cache.rs
 //! tools = { "search__*" = 60 }
+//!
+//! [budget]                              # results cut to a context window; see budget.rs
+//! total_tokens = 128000
 //! ```
 //!
 //! `[auth]` sets who may use the gateway; see `auth.rs`. With it and without servers, it guards the
@@ -46,6 +49,7 @@ use std::{
 use futures::future::{join, join_all};
 use rmcp_layers::{
     Refusal, Upstream, WeakUpstream,
+    budget::BudgetLayer,
     cache::CacheLayer,
     gateway::{Gateway, Member, PerCaller, Prefix},
     retry::{RetryLayer, breaker::CircuitBreakerLayer},
@@ -57,6 +61,7 @@ use tower::{ServiceBuilder, ServiceExt, util::BoxCloneService};
 use crate::{
     Limits, Result, Stack,
     auth::AuthConfig,
+    budget::BudgetConfig,
     cache::Cache,
     connections, reach,
     resilience::{BreakerConfig, RetryConfig},
@@ -88,6 +93,8 @@ pub struct Config {
     pub auth: Option<AuthConfig>,
     /// The response cache, if the section is present.
     cache: Option<Cache>,
+    /// The context budget, if the section is present.
+    budget: Option<BudgetConfig>,
     retry: Option<RetryConfig>,
     breaker: Option<BreakerConfig>,
     #[serde(default)]
@@ -145,6 +152,7 @@ impl Default for Config {
             max_in_flight_per_caller: None,
             auth: None,
             cache: None,
+            budget: None,
             retry: None,
             breaker: None,
             servers: BTreeMap::new(),
@@ -238,14 +246,18 @@ impl Config {
             found.map_err(|why| format!("[servers.{name}]: {why}"))
         });
         let redis = self.cache.as_ref().and_then(Cache::redis);
+        let budgets = self.budget.as_ref().and_then(BudgetConfig::redis);
         let jwks = self.auth.as_ref().and_then(AuthConfig::jwks_url);
-        let others = [("cache", "redis", redis), ("auth", "jwks_url", jwks)].map(
-            async |(section, key, url)| {
-                let Some(url) = url else { return Ok(()) };
-                let found = reach::url(key, url).await;
-                found.map_err(|why| format!("[{section}]: {why}"))
-            },
-        );
+        let others = [
+            ("cache", "redis", redis),
+            ("budget", "redis", budgets),
+            ("auth", "jwks_url", jwks),
+        ]
+        .map(async |(section, key, url)| {
+            let Some(url) = url else { return Ok(()) };
+            let found = reach::url(key, url).await;
+            found.map_err(|why| format!("[{section}]: {why}"))
+        });
         let (servers, others) = join(join_all(servers), join_all(others)).await;
         let all = servers.into_iter().chain(others);
         all.filter_map(Result::err).collect()
@@ -305,6 +317,11 @@ impl Config {
         let distrusted = distrusted.map(|(name, _)| name.as_str());
         let layer = self.cache.as_ref().map(|cache| cache.layer(distrusted));
         layer.transpose()
+    }
+
+    /// Returns the context budget over all servers.
+    pub fn budget(&self) -> Result<Option<BudgetLayer>> {
+        self.budget.as_ref().map(BudgetConfig::layer).transpose()
     }
 
     /// Returns the environment variables that no server receives.

@@ -9,6 +9,7 @@
 //! ```
 
 mod auth;
+mod budget;
 mod cache;
 mod config;
 mod connections;
@@ -26,7 +27,8 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use futures::future::join_all;
 use rmcp_layers::{
     CallerLimitLayer, Error, ExceptListensLayer, Handler, McpRequest, McpResponse, Upstream,
-    audit::AuditLayer, auth::AuthLayer, cache::CacheLayer, registry::RegistryLayer,
+    audit::AuditLayer, auth::AuthLayer, budget::BudgetLayer, cache::CacheLayer,
+    registry::RegistryLayer,
 };
 use tower::{ServiceBuilder, util::BoxCloneService};
 
@@ -151,6 +153,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             .as_ref()
             .map(|auth| auth.layer(options.stdio))
             .transpose()?,
+        budget: config.budget()?,
         status: config
             .status_tool
             .then(|| status::layer(handle))
@@ -202,6 +205,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
 struct Layers {
     audit: Option<AuditLayer>,
     auth: Option<AuthLayer>,
+    budget: Option<BudgetLayer>,
     status: Option<RegistryLayer>,
     cache: Option<CacheLayer>,
     limits: Limits,
@@ -225,6 +229,8 @@ struct Limits {
 /// - `auth` is outside of every other layer that answers or acts, so that nothing is done for an
 ///   unauthenticated caller. Its rules also guard the gateway's own tool, and inner layers know the
 ///   principal.
+/// - `budget` is outside of all layers whose results a model reads, so that it pays for each of them
+///   once. It is inside of `auth`, because budgets and kept results are a principal's.
 /// - `registry` is outside of the cache, so that its tool returns the servers' current state.
 /// - `cache` is over the gateway: a cached answer is neither routed nor sent. It uses outward
 ///   names.
@@ -243,6 +249,7 @@ fn stack(layers: Layers, bottom: Stack) -> Stack {
         .layer(ExceptListensLayer::new(CallerLimitLayer::new(
             limits.per_caller,
         )))
+        .option_layer(layers.budget)
         .option_layer(layers.status)
         .option_layer(layers.cache)
         .service(bottom);
