@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,7 @@ use rmcp::{
 };
 use rmcp_layers::{CallContext, LenientHttpLayer, McpServer, from_fn};
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt, sync::Notify};
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::Notify};
 use tower::ServiceBuilder;
 
 use crate::{
@@ -43,14 +43,20 @@ struct Gate {
     begun: Arc<Notify>,
     /// A call of `wait` was dropped.
     dropped: Arc<AtomicBool>,
+    /// The number of calls of `wait` that are there.
+    waiting: Arc<AtomicUsize>,
 }
 
-struct SetOnDrop(Arc<AtomicBool>, bool);
+struct Waiting {
+    gate: Gate,
+    is_over: bool,
+}
 
-impl Drop for SetOnDrop {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if !self.1 {
-            self.0.store(true, Ordering::SeqCst);
+        self.gate.waiting.fetch_sub(1, Ordering::SeqCst);
+        if !self.is_over {
+            self.gate.dropped.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -86,10 +92,14 @@ impl Gate {
                             context.caller.request(roots.into()).await?;
                         }
                         "wait" => {
-                            let mut dropped = SetOnDrop(gate.dropped.clone(), false);
+                            gate.waiting.fetch_add(1, Ordering::SeqCst);
+                            let mut waiting = Waiting {
+                                gate: gate.clone(),
+                                is_over: false,
+                            };
                             gate.begun.notify_one();
                             gate.open.notified().await;
-                            dropped.1 = true;
+                            waiting.is_over = true;
                         }
                         _ => {}
                     }
@@ -101,6 +111,16 @@ impl Gate {
 
     async fn door(&self) -> Door {
         Door::to(self.stack().await).await
+    }
+
+    /// Waits until no call of `wait` is there.
+    async fn empty(&self) {
+        let empty = async {
+            while self.waiting.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("the end of the calls", empty).await;
     }
 }
 
@@ -133,6 +153,18 @@ fn messages(response: &str) -> Vec<Value> {
 
 fn status(response: &str) -> &str {
     &response[9..12]
+}
+
+/// Reads a response up to the end of its head.
+async fn head(response: &mut TcpStream) -> String {
+    let mut heard = String::new();
+    while !heard.contains("\r\n\r\n") {
+        let mut piece = [0; 4096];
+        let read = soon("a head", response.read(&mut piece)).await.unwrap();
+        assert!(read > 0, "{heard}");
+        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+    }
+    heard
 }
 
 /// Returns `true` if rmcp has written a response: it does not know the length of its streams.
@@ -341,13 +373,7 @@ async fn a_call_that_takes_long_has_a_response_before_its_answer() {
     let session = door.session().await;
     let headers = format!("mcp-session-id: {session}\r\n");
     let mut response = door.begin(call(1, "wait").as_bytes(), &headers).await;
-    let mut heard = String::new();
-    while !heard.contains("\r\n\r\n") {
-        let mut piece = [0; 4096];
-        let read = soon("a head", response.read(&mut piece)).await.unwrap();
-        assert!(read > 0, "{heard}");
-        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
-    }
+    let mut heard = head(&mut response).await;
     assert_eq!(status(&heard), "200", "{heard}");
     gate.open.notify_one();
     soon("the answer", response.read_to_string(&mut heard))
@@ -449,4 +475,22 @@ async fn calls_in_flight_over_lines_are_answered_when_the_caller_has_ended() {
     gate.open.notify_one();
     let answer = caller.line().await;
     assert!(answer.contains(RESULT), "{answer}");
+}
+
+#[tokio::test]
+async fn a_control_character_in_a_method_is_not_json() {
+    let door = Gate::default().door().await;
+    let session = door.session().await;
+    let mut caller = Caller::legacy(Gate::default().stack().await).await;
+    for text in [
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"x\ty\",\"params\":{}}",
+        "{\"method\":\"tools/call\u{1}\",\"params\":{},\"jsonrpc\":\"2.0\",\"id\":7}",
+    ] {
+        let response = door.post(text.as_bytes(), Some(&session)).await;
+        assert_eq!(status(&response), "400", "{response}");
+        assert!(response.contains("-32700"), "{response}");
+        caller.write(text).await;
+        let answer = caller.line().await;
+        assert!(answer.contains("-32700"), "{answer}");
+    }
 }
