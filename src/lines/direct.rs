@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
 
 use crate::{
-    direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, Handover},
+    direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, HandedOver, Handover},
     util::lock,
     wire::{caller, received::Received},
 };
@@ -191,8 +191,9 @@ impl DirectLines {
                 DirectOutcome::Cancelled => {}
                 DirectOutcome::HandOver(ongoing) => {
                     let mut request = caller::read_again(&received);
-                    received.hand_over(ongoing);
-                    request.extensions_mut().insert(received);
+                    let extensions = request.extensions_mut();
+                    extensions.insert(received);
+                    extensions.insert(HandedOver::new(ongoing));
                     let request = JsonRpcRequest::new(entered.id.clone(), request);
                     let mut state = lock(&entered.in_flight.state);
                     state.handed_over.push_back(Box::new(request));

@@ -478,6 +478,32 @@ async fn calls_in_flight_over_lines_are_answered_when_the_caller_has_ended() {
 }
 
 #[tokio::test]
+async fn a_deleted_session_serves_no_call_and_keeps_none() {
+    let gate = Gate::default();
+    let door = gate.door().await;
+    let session = door.session().await;
+    let headers = format!("mcp-session-id: {session}\r\n");
+    let mut first = door.begin(call(1, "wait").as_bytes(), &headers).await;
+    soon("the call", gate.begun.notified()).await;
+    // rmcp serves the call from here on, and keeps the session's server for it.
+    head(&mut first).await;
+    let mut second = door.begin(call(2, "wait").as_bytes(), &headers).await;
+    soon("the call", gate.begun.notified()).await;
+    let deleted = reqwest::Client::new()
+        .delete(door.url())
+        .header("mcp-session-id", &session)
+        .send()
+        .await
+        .unwrap();
+    assert!(deleted.status().is_success());
+    let response = door.post(call(3, "t").as_bytes(), Some(&session)).await;
+    assert_eq!(status(&response), "404", "{response}");
+    let second = head(&mut second).await;
+    assert_eq!(status(&second), "404", "{second}");
+    gate.empty().await;
+}
+
+#[tokio::test]
 async fn a_control_character_in_a_method_is_not_json() {
     let door = Gate::default().door().await;
     let session = door.session().await;

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method as HttpMethod, Request, Response,
+    HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
     request::Parts,
 };
@@ -29,7 +29,9 @@ use super::{
 };
 use crate::{
     Stack,
-    direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, OngoingCall},
+    direct::{
+        self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, HandedOver, OngoingCall,
+    },
     protocol::methods::{self, Method},
     util::{http_body::BodyBuffer, http_head, run_to_end::RunToEnd},
     wire::{
@@ -127,14 +129,13 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
         let Some(ReadBody::Request { id, received }) = reading.get() else {
             return None;
         };
-        if received.unreadable().is_some()
-            || data.len() > self.shared.rmcp.config.max_request_body_bytes
-        {
+        let config = &self.shared.rmcp.config;
+        if received.unreadable().is_some() || data.len() > config.max_request_body_bytes {
             return None;
         }
         let is_modern = is_modern(parts)?;
         let (calls, session): (Arc<dyn DirectCalls>, _) = match is_modern {
-            false if self.shared.rmcp.config.legacy_session_mode => {
+            false if config.legacy_session_mode => {
                 let session = session?;
                 (session.calls()?, Some(session))
             }
@@ -192,7 +193,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
     async fn directly<B>(
         self,
         call: DirectCall,
-        parts: Parts,
+        mut parts: Parts,
         body: RequestBody<B>,
         reading: ReceivedOverHttp,
     ) -> Response<HttpServiceBody>
@@ -217,7 +218,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             id: id.clone(),
             message,
             method,
-            received: received.clone(),
+            received,
             extensions,
         });
         let in_flight = enter(session, &id, &ongoing);
@@ -228,7 +229,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             // rmcp ends the stream of such a request, too.
             DirectOutcome::Cancelled => respond(HttpServiceBody::empty(), true),
             DirectOutcome::HandOver(ongoing) => {
-                received.hand_over(ongoing);
+                parts.extensions.insert(HandedOver::new(ongoing));
                 return self.by_rmcp(parts, body).await;
             }
         };
@@ -243,7 +244,9 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
         B::Error: fmt::Display + Send,
     {
         let head = (parts.method == HttpMethod::POST).then(|| Head::of(&parts));
-        if let Some(id) = parts.headers.get(SESSION_ID)
+        let is_delete = parts.method == HttpMethod::DELETE;
+        let session = parts.headers.get(SESSION_ID).cloned();
+        if let Some(id) = &session
             && self.shared.sessions.get(id).is_none()
         {
             let (shared, id) = (Arc::downgrade(&self.shared), http_head::copy_of(id));
@@ -255,8 +258,14 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
         }
         let request = Request::from_parts(parts, body);
         let response = self.shared.rmcp.handle(request).await;
-        if let Some(head) = head.filter(|_| response.status().is_success()) {
+        let status = response.status();
+        if let Some(head) = head.filter(|_| status.is_success()) {
             self.shared.heads.add(head);
+        }
+        if let Some(id) = session
+            && (status == StatusCode::NOT_FOUND || (is_delete && status.is_success()))
+        {
+            self.shared.sessions.remove(&id);
         }
         response.map(HttpServiceBody::rmcp)
     }
