@@ -478,6 +478,37 @@ async fn calls_in_flight_over_lines_are_answered_when_the_caller_has_ended() {
 }
 
 #[tokio::test]
+async fn the_session_header_of_a_request_without_a_session_names_none() {
+    let gate = Gate::default();
+    let door = gate.door().await;
+    let session = door.session().await;
+    let headers = format!("mcp-session-id: {session}\r\n");
+    let response = door.begin(call(5, "wait").as_bytes(), &headers).await;
+    soon("the call", gate.begun.notified()).await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
+    let headers = format!(
+        "mcp-protocol-version: 2026-07-28\r\nmcp-method: notifications/cancelled\r\n{headers}"
+    );
+    let mut taken = door.begin(cancel.as_bytes(), &headers).await;
+    assert_eq!(status(&head(&mut taken).await), "202");
+    door.post(call(6, "t").as_bytes(), Some(&session)).await;
+    assert!(!gate.dropped.load(Ordering::SeqCst));
+    drop(response);
+
+    let modern = "2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: wait";
+    for (revision, header) in [(MODERN, modern), (LEGACY, LEGACY)] {
+        let headers = format!("mcp-protocol-version: {header}\r\nmcp-session-id: other\r\n");
+        let text = modern_call(1, "wait").replace(MODERN, revision);
+        let _response = door.begin(text.as_bytes(), &headers).await;
+        soon("the call", gate.begun.notified()).await;
+        for (text, refused) in [(modern_call(2, "t"), "400"), (call(3, "t"), "404")] {
+            let response = door.post(text.as_bytes(), Some("other")).await;
+            assert_eq!(status(&response), refused, "{revision}: {response}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_session_serves_no_call_and_keeps_none() {
     let gate = Gate::default();
     let door = gate.door().await;

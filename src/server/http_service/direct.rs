@@ -33,6 +33,7 @@ use crate::{
         self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, HandedOver, OngoingCall,
     },
     protocol::methods::{self, Method},
+    server::lenient_http::session_in,
     util::{http_body::BodyBuffer, http_head, run_to_end::RunToEnd},
     wire::{
         over_http::{ReadBody, ReceivedOverHttp},
@@ -41,7 +42,6 @@ use crate::{
 };
 
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
@@ -89,7 +89,9 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             || !self.shared.heads.contains(&parts)
         {
             let response = self.by_rmcp(parts, RequestBody::Unread { body }).await;
-            cancel(session.as_deref(), &reading);
+            if response.status().is_success() {
+                cancel(session.as_deref(), &reading);
+            }
             return response;
         }
         let (data, failure) = read(body).await;
@@ -113,8 +115,8 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
     }
 
     fn session_of(&self, parts: &Parts) -> Option<Arc<DirectSession>> {
-        let id = parts.headers.get(SESSION_ID)?;
-        let session = self.shared.sessions.get(id)?;
+        let id = session_in(&parts.headers)?;
+        let session = self.shared.sessions.get(&id)?;
         (!session.is_over()).then_some(session)
     }
 
@@ -245,13 +247,16 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
     {
         let head = (parts.method == HttpMethod::POST).then(|| Head::of(&parts));
         let is_delete = parts.method == HttpMethod::DELETE;
-        let session = parts.headers.get(SESSION_ID).cloned();
+        let session = session_in(&parts.headers);
         if let Some(id) = &session
             && self.shared.sessions.get(id).is_none()
         {
             let (shared, id) = (Arc::downgrade(&self.shared), http_head::copy_of(id));
             parts.extensions.insert(DirectSlot::new(move |calls| {
-                if let Some(shared) = shared.upgrade() {
+                // rmcp does not look at the header of a request without a session.
+                if calls.has_session()
+                    && let Some(shared) = shared.upgrade()
+                {
                     shared.sessions.add(id.clone(), &calls);
                 }
             }));
