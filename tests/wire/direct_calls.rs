@@ -21,6 +21,7 @@ use rmcp::{
 use rmcp_layers::{CallContext, LenientHttpLayer, McpServer, from_fn};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::Notify};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
 use crate::{
@@ -532,6 +533,26 @@ async fn a_deleted_session_serves_no_call_and_keeps_none() {
     let second = head(&mut second).await;
     assert_eq!(status(&second), "404", "{second}");
     gate.empty().await;
+}
+
+#[tokio::test]
+async fn a_service_that_was_cancelled_serves_no_call() {
+    let (server, _) = Server::answering(MODERN, RESULT);
+    let token = CancellationToken::new();
+    let config = StreamableHttpServerConfig::default().with_cancellation_token(token.clone());
+    let server = McpServer::new(server.by(Road::Lines).await);
+    let service = server.http_service(Arc::new(LocalSessionManager::default()), config);
+    let door = Door::over(service, LenientHttpLayer::new()).await;
+    let mut statuses = Vec::new();
+    for id in 1..4 {
+        if id == 3 {
+            token.cancel();
+        }
+        let text = modern_call(id, "t");
+        let response = door.post_modern(&text, "tools/call", "t").await;
+        statuses.push(status(&response).to_owned());
+    }
+    assert_eq!(statuses, ["200", "200", "500"]);
 }
 
 #[tokio::test]

@@ -132,7 +132,10 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             return None;
         };
         let config = &self.shared.rmcp.config;
-        if received.unreadable().is_some() || data.len() > config.max_request_body_bytes {
+        if received.unreadable().is_some()
+            || config.cancellation_token.is_cancelled()
+            || data.len() > config.max_request_body_bytes
+        {
             return None;
         }
         let is_modern = is_modern(parts)?;
