@@ -9,6 +9,7 @@ use std::{
 };
 
 use rmcp::{
+    ServiceExt,
     model::{
         LoggingLevel, LoggingMessageNotificationParam, NumberOrString, ProgressNotification,
         ProgressNotificationParam, ProgressToken, ServerNotification,
@@ -18,9 +19,14 @@ use rmcp::{
         streamable_http_server::session::local::{LocalSessionManager, SessionConfig},
     },
 };
-use rmcp_layers::{CallContext, LenientHttpLayer, McpServer, from_fn};
+use rmcp_layers::{CallContext, LenientHttpLayer, Lines, McpServer, from_fn};
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt, net::TcpStream, sync::Notify};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
@@ -570,5 +576,42 @@ async fn a_control_character_in_a_method_is_not_json() {
         caller.write(text).await;
         let answer = caller.line().await;
         assert!(answer.contains("-32700"), "{answer}");
+    }
+}
+
+/// Two workers, so that a call may be handed over while the caller's next line is read. Their time
+/// cannot be paused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_cancelled_while_it_is_handed_over_ends() {
+    let gate = Gate::default();
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let server = McpServer::new(gate.stack().await);
+    tokio::spawn(async move {
+        let lines = Lines::from(tokio::io::split(far));
+        server.serve(lines).await.unwrap().waiting().await
+    });
+    let (mut read, mut write) = tokio::io::split(near);
+    tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    let initialize = format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{{"name":"raw","version":"0"}}}}}}"#
+    );
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let first = format!("{initialize}\n{initialized}\n");
+    write.write_all(first.as_bytes()).await.unwrap();
+    for round in 0..6 {
+        let ids = (1..=400).map(|id| 1000 * round + id);
+        let calls: String = ids.clone().map(|id| call(id, "wait") + "\n").collect();
+        let cancel = |id: u64| {
+            let params = json!({"requestId": id});
+            let cancel =
+                json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+            format!("{cancel}\n")
+        };
+        let cancels: String = ids.map(cancel).collect();
+        let handover = Instant::now() + Duration::from_millis(100);
+        write.write_all(calls.as_bytes()).await.unwrap();
+        tokio::time::sleep_until(handover).await;
+        write.write_all(cancels.as_bytes()).await.unwrap();
+        gate.empty().await;
     }
 }
