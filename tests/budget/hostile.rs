@@ -1,0 +1,40 @@
+//! Results of a server that is hostile, or careless.
+
+use rmcp_layers::{
+    McpRequest, McpResponse, Upstream,
+    budget::{Budget, BudgetLayerBuilder},
+};
+use serde_json::{Value, json};
+use tower::{Layer, ServiceExt};
+
+use super::{
+    office::*,
+    peers::{LEGACY, Road, Server},
+};
+
+/// A budget before a server whose every result is this.
+async fn answering(builder: BudgetLayerBuilder, result: &str) -> Budget<Upstream> {
+    let (server, _seen) = Server::answering(LEGACY, result);
+    builder.build().unwrap().layer(server.by(Road::Lines).await)
+}
+
+async fn ask(stack: &Budget<Upstream>, request: McpRequest) -> McpResponse {
+    stack.clone().oneshot(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn long_names_cost_little_in_the_error_of_a_read() {
+    let members: serde_json::Map<String, Value> = (0..20)
+        .map(|n| (format!("{n} {}", "a b1 ".repeat(5_000)), json!([1, 2, 3])))
+        .collect();
+    let result = json!({ "content": [], "structuredContent": members });
+    let stack = answering(layer(), &result.to_string()).await;
+    let cut = ask(&stack, call("x", 1)).await;
+    let id = kept_id(&cut);
+    let answer = ask(&stack, read(json!({ "id": id, "pointer": "/nope" }))).await;
+    assert!(
+        report(&answer).charged < 2_000,
+        "{}",
+        report(&answer).charged
+    );
+}
