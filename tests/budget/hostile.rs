@@ -38,3 +38,24 @@ async fn long_names_cost_little_in_the_error_of_a_read() {
         report(&answer).charged
     );
 }
+
+#[tokio::test]
+async fn links_that_were_left_out_are_read_as_they_were() {
+    let links: Vec<_> = (0..3_000)
+        .map(|n| json!({ "type": "resource_link", "uri": format!("file:///dir/{n}"), "name": format!("n{n}") }))
+        .collect();
+    let stack = answering(layer(), &json!({ "content": links }).to_string()).await;
+    let cut = ask(&stack, call("x", 1)).await;
+    let blocks = &cut.as_tool_result().unwrap().content;
+    assert!(blocks.len() < 3_000);
+    let answer = ask(
+        &stack,
+        read(json!({ "id": kept_id(&cut), "pointer": "/content/2999" })),
+    )
+    .await;
+    assert!(
+        first(&answer).contains("file:///dir/2999"),
+        "{}",
+        first(&answer)
+    );
+}
