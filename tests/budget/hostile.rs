@@ -59,3 +59,36 @@ async fn links_that_were_left_out_are_read_as_they_were() {
         first(&answer)
     );
 }
+
+#[tokio::test]
+async fn long_names_are_not_repeated_in_the_report_of_a_cut() {
+    let lists: serde_json::Map<String, Value> = (0..20)
+        .map(|n| (format!("m{n}"), json!((0..2_000).collect::<Vec<_>>())))
+        .collect();
+    let result = json!({ "content": [], "structuredContent": { "k".repeat(8_000): lists } });
+    let stack = answering(layer(), &result.to_string()).await;
+    let cut = ask(&stack, call("x", 1)).await;
+    let size = meta(&cut).to_string().len();
+    assert!(size < 10_000, "{size}");
+}
+
+#[tokio::test]
+async fn the_cost_of_a_long_run_is_projected_from_its_own_tokens() {
+    let result = json!({ "content": [{ "type": "text", "text": "=".repeat(4 << 20) }] });
+    let stack = answering(layer(), &result.to_string()).await;
+    let cut = ask(&stack, call("x", 1)).await;
+    let total = meta(&cut)["cut"]["totalTokens"].as_u64().unwrap();
+    assert!((30_000..200_000).contains(&total), "{total}");
+}
+
+#[tokio::test]
+async fn contents_of_a_read_that_name_a_view_are_charged_for() {
+    let result = json!({ "contents": [{ "uri": "ui://x", "text": lines(10_000) }] });
+    let stack = answering(layer(), &result.to_string()).await;
+    let answer = ask(&stack, McpRequest::read_resource("file:///x")).await;
+    assert!(
+        report(&answer).charged > 3_000,
+        "{}",
+        report(&answer).charged
+    );
+}
