@@ -89,7 +89,7 @@ impl Call {
             && shared.schemas.get(&audience, &target).is_none();
         Self {
             kind,
-            owner: Owner::of(context),
+            owner: Owner::in_audience(audience.clone(), context),
             audience,
             sees_read_tool: sees_read_tool(shared, context),
             context: is_unknown.then(|| context.to_background()),
