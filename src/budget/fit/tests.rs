@@ -367,9 +367,15 @@ async fn errors_tasks_and_views_of_apps_are_never_cut() {
     assert_eq!(tool(&fitted_error.result), &error);
     assert!(fitted_error.cost > 1_000 && fitted_error.cut.is_none());
 
-    let view = ReadResourceResult::new(vec![ResourceContents::text(long, "ui://view")]);
+    // The layer knows by its request that a resource is a view. Its contents may say so falsely.
+    let contents = ResourceContents::text(long, "ui://view");
+    let claimed = ReadResourceResult::new(vec![contents.clone()]);
+    let cut = fitted(FitPolicy::default(), to_fit(claimed, 1_000, None)).await;
+    assert!(cut.cut.is_some() && cut.cost > 0);
+
+    let view = CallToolResult::success(vec![ContentBlock::resource(contents)]);
     let fitted = fitted(FitPolicy::default(), to_fit(view.clone(), 1_000, None)).await;
-    assert!(matches!(&*fitted.result, ServerResult::ReadResourceResult(read) if *read == view));
+    assert_eq!(tool(&fitted.result), &view);
     assert_eq!((fitted.cost, fitted.cut.is_none()), (0, true));
 }
 
