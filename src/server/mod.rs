@@ -62,7 +62,7 @@ use crate::{
 ///
 /// - **Description.** `initialize` and `server/discover` are both answered from the stack's answer
 ///   to `server/discover`.
-/// - **Caller.** Each request carries a [`Caller`] that reaches its own caller.
+/// - **Caller.** Each request carries a [`Caller`](crate::Caller) that reaches its own caller.
 /// - **Cancellation.** When the caller cancels (`notifications/cancelled`) or goes away, the
 ///   stack's future is dropped.
 /// - **Notifications.** The client's notifications go down the stack as
@@ -84,7 +84,7 @@ use crate::{
 ///   closes the server.
 /// - **Panics.** A panic of the handler or of a layer is answered with -32603. Its text is only
 ///   logged.
-/// - **Errors.** A typed [`Error`] becomes a wire error here and nowhere else. A message that is
+/// - **Errors.** A typed [`Error`](crate::Error) becomes a wire error here and nowhere else. A message that is
 ///   not JSON-RPC does not reach this type. Over stdio, [`Lines`](crate::Lines) answers it, and
 ///   rmcp's own transport does not.
 ///
