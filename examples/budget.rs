@@ -5,10 +5,10 @@
 //! ```text
 //! the log: under 17k tokens, under 17k left: 1: a request was answered 2: a request was answere
 //! a search: under 1k tokens, under 17k left: offset 253049: red 8761: a request was answered 87
-//! page 3: under 7k tokens, under 11k left: 1598: a request was answered 1599: a request was a
-//! page 4: under 6k tokens, under 6k left: 2378: a request was answered 2379: a request was a
-//! page 5: under 3k tokens, under 3k left: 3158: a request was answered 3159: a request was a
-//! page 6: under 2k tokens, under 1k left: 3938: a request was answered 3939: a request was a
+//! page 3: under 7k tokens, under 11k left: 1600: a request was answered 1601: a request was a
+//! page 4: under 6k tokens, under 6k left: 2381: a request was answered 2382: a request was a
+//! page 5: under 3k tokens, under 3k left: 3162: a request was answered 3163: a request was a
+//! page 6: under 2k tokens, under 1k left: 3942: a request was answered 3943: a request was a
 //! page 7: The context budget of this conversation is used up
 //! refused: 1
 //! ```
