@@ -75,7 +75,7 @@ struct Call {
 pub(super) struct Charge {
     pub tokens: u64,
     pub saved: u64,
-    /// What the `_meta` says beside them.
+    /// The report in the `_meta` beside them.
     pub meta: Map<String, Value>,
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Shrink<'a> {
     pub(super) kept: KeptText,
     /// A note that goes into the first string that is cut.
     pub(super) note: Option<&'a str>,
-    /// Whether the note may be a member of its own, where no string is cut.
+    /// `true` if the note may be a member of its own, where no string is cut.
     pub(super) adds_member: bool,
 }
 

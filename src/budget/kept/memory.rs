@@ -11,11 +11,11 @@ const OVERHEAD: usize = 512;
 /// The limits of kept results in memory.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::budget) struct MemoryLimits {
-    /// Of all results.
+    /// The limit of all results.
     pub max_bytes: usize,
-    /// Of the results of one owner.
+    /// The limit of the results of one owner.
     pub max_owner_bytes: usize,
-    /// Of one result.
+    /// The limit of one result.
     pub max_item_bytes: usize,
     pub time_to_live: Duration,
 }

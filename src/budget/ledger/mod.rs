@@ -76,7 +76,7 @@ enum Held {
 pub(super) struct Balance {
     pub usable: u64,
     pub used: u64,
-    /// What is neither used nor reserved.
+    /// The tokens that are neither used nor reserved.
     pub available: u64,
     /// The highest threshold that this charge has crossed first.
     pub crossed: Option<u8>,
