@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use rmcp::model::Extensions;
 
-use super::OngoingCall;
+use super::{OngoingCall, from_transport};
 use crate::util::lock;
 
 /// A call that rmcp is to go on with, in the extensions of its request.
@@ -19,10 +19,7 @@ impl HandedOver {
 
     /// Takes the call that the transport has begun for a request with these extensions.
     pub(crate) fn take(extensions: &Extensions) -> Option<Box<OngoingCall>> {
-        let handed_over = extensions.get::<Self>().or_else(|| {
-            let head = extensions.get::<http::request::Parts>()?;
-            head.extensions.get::<Self>()
-        })?;
+        let handed_over: &Self = from_transport(extensions)?;
         lock(&handed_over.0).take()
     }
 }

@@ -40,6 +40,15 @@ pub(crate) struct DirectRequest {
     pub(crate) extensions: Extensions,
 }
 
+/// Returns what the transport has put into the extensions of a message: its own, or those of the
+/// HTTP request that it came with.
+fn from_transport<T: Send + Sync + 'static>(extensions: &Extensions) -> Option<&T> {
+    extensions.get::<T>().or_else(|| {
+        let head = extensions.get::<http::request::Parts>()?;
+        head.extensions.get::<T>()
+    })
+}
+
 /// Returns the method of a request that can be served directly: rmcp does nothing with it but pass
 /// it on.
 ///

@@ -8,7 +8,7 @@ use std::{
 
 use rmcp::model::Extensions;
 
-use super::DirectCalls;
+use super::{DirectCalls, from_transport};
 
 /// The place where the server of a connection makes its stack known to the transport, in the
 /// extensions of a message.
@@ -32,11 +32,7 @@ impl DirectSlot {
 
     /// Makes a stack known to the transport that a message came from.
     pub(crate) fn register(extensions: &Extensions, calls: impl FnOnce() -> Arc<dyn DirectCalls>) {
-        let slot = extensions.get::<Self>().or_else(|| {
-            let head = extensions.get::<http::request::Parts>()?;
-            head.extensions.get::<Self>()
-        });
-        if let Some(Self(slot)) = slot
+        if let Some(Self(slot)) = from_transport(extensions)
             && !slot.is_taken.swap(true, Ordering::Relaxed)
         {
             (slot.register)(calls());

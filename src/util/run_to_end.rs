@@ -2,14 +2,28 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// A future that goes on in a task if it is dropped before its end. Its output is lost then.
-pub(crate) struct RunToEnd<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+pub(crate) struct RunToEnd<F: Future<Output: Send> + Send + 'static> {
+    future: Option<Pin<Box<F>>>,
+    /// The limit of the time in the task.
+    limit: Option<Duration>,
+}
 
 impl<F: Future<Output: Send> + Send + 'static> RunToEnd<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self(Some(Box::pin(future)))
+        Self {
+            future: Some(Box::pin(future)),
+            limit: None,
+        }
+    }
+
+    /// Limits the time that the future goes on in a task. It is dropped at the end.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
     }
 }
 
@@ -17,12 +31,12 @@ impl<F: Future<Output: Send> + Send + 'static> Future for RunToEnd<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(future) = &mut self.0 else {
+        let Some(future) = &mut self.future else {
             return Poll::Pending;
         };
         let polled = future.as_mut().poll(context);
         if polled.is_ready() {
-            self.0 = None;
+            self.future = None;
         }
         polled
     }
@@ -30,11 +44,14 @@ impl<F: Future<Output: Send> + Send + 'static> Future for RunToEnd<F> {
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for RunToEnd<F> {
     fn drop(&mut self) {
-        let Some(future) = self.0.take() else {
+        let Some(future) = self.future.take() else {
             return;
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(future);
+            match self.limit {
+                Some(limit) => drop(runtime.spawn(tokio::time::timeout(limit, future))),
+                None => drop(runtime.spawn(future)),
+            }
         }
     }
 }

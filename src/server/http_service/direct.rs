@@ -139,21 +139,23 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             return None;
         }
         let is_modern = is_modern(parts)?;
-        let (calls, session): (Arc<dyn DirectCalls>, _) = match is_modern {
-            false if config.legacy_session_mode => {
-                let session = session?;
-                (session.calls()?, Some(session))
-            }
+        let session = match is_modern {
+            false if config.legacy_session_mode => Some(session?),
             false => return None,
-            true => (self.without_session(), None),
+            true => None,
         };
+        let calls = match &session {
+            Some(session) => Some(session.calls()?),
+            None => None,
+        };
+        let has_session = calls.as_ref().is_some_and(|calls| calls.has_session());
         let method = received.with_request(|request| {
-            let method = direct::direct_method(request, calls.has_session())?;
+            let method = direct::direct_method(request, has_session)?;
             let fits = !is_modern || self.has_own_headers(parts, method, request);
             fits.then_some(method)
         })?;
         Some(DirectCall {
-            calls,
+            calls: calls.unwrap_or_else(|| self.without_session()),
             session,
             id: id.clone(),
             method,

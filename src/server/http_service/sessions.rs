@@ -48,8 +48,7 @@ impl Sessions {
     pub(super) fn add(&self, id: HeaderValue, calls: &Arc<dyn DirectCalls>) {
         let mut table = lock(&self.0);
         if table.sessions.len() >= table.sweep_at {
-            let is_open = |session: &DirectSession| session.calls.strong_count() > 0;
-            table.sessions.retain(|_, session| is_open(session));
+            table.sessions.retain(|_, session| !session.is_over());
             table.sweep_at = (2 * table.sessions.len()).max(SWEEP_AT);
         }
         let session = DirectSession {

@@ -8,16 +8,14 @@
 use std::{
     collections::HashMap,
     future::Future,
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use rmcp::model::{ClientJsonRpcMessage, ClientNotification, JsonRpcMessage, RequestId};
 use tokio_util::sync::CancellationToken;
 
-use crate::util::lock;
+use crate::util::{lock, run_to_end::RunToEnd};
 
 /// Limit of the time that a cancellation waits for its request to arrive. A server that answers
 /// with JSON sends nothing before the answer.
@@ -58,11 +56,12 @@ impl Unanswered {
             begun: CancellationToken::new(),
         };
         lock(&self.0).insert(id, entered.begun.clone());
-        Sending(Some(Box::pin(async move {
+        let sending = async move {
             let response = sending.await;
             drop(entered);
             response
-        })))
+        };
+        RunToEnd::new(sending).within(ABANDONED_LIMIT)
     }
 
     /// Waits until the request that a message cancels has arrived.
@@ -77,35 +76,6 @@ impl Unanswered {
         let begun = id.and_then(|id| lock(&self.0).get(id).cloned());
         if let Some(begun) = begun {
             let _ = tokio::time::timeout(ARRIVAL_LIMIT, begun.cancelled()).await;
-        }
-    }
-}
-
-/// A request on its way.
-struct Sending<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
-
-impl<T: Send + 'static> Future for Sending<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Some(sending) = &mut self.0 else {
-            return Poll::Pending;
-        };
-        let response = sending.as_mut().poll(context);
-        if response.is_ready() {
-            self.0 = None;
-        }
-        response
-    }
-}
-
-impl<T: Send + 'static> Drop for Sending<T> {
-    fn drop(&mut self) {
-        let Some(sending) = self.0.take() else {
-            return;
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(ABANDONED_LIMIT, sending));
         }
     }
 }
