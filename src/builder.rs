@@ -191,6 +191,28 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::cache::CacheLayer,
     ) -> ServiceBuilder<Stack<crate::cache::CacheLayer, L>>;
 
+    /// Records every request in spans, histograms and a summary; see [`metrics`](crate::metrics).
+    ///
+    /// Requires the feature `metrics`.
+    ///
+    /// ```
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, metrics::MetricsLayer};
+    /// use tower::ServiceBuilder;
+    /// # struct Files;
+    /// # impl rmcp::ServerHandler for Files {}
+    ///
+    /// let layer = MetricsLayer::new();
+    /// let metrics = layer.handle();
+    /// let stack = ServiceBuilder::new().metrics(layer).service(Upstream::in_process(Files));
+    /// assert_eq!(metrics.summary().all.total.calls, 0);
+    /// # let _ = stack;
+    /// ```
+    #[cfg(feature = "metrics")]
+    fn metrics(
+        self,
+        layer: crate::metrics::MetricsLayer,
+    ) -> ServiceBuilder<Stack<crate::metrics::MetricsLayer, L>>;
+
     /// Puts a name before the names of a stack's tools, prompts and resources; see
     /// [`NamespaceLayer`](crate::gateway::NamespaceLayer).
     ///
@@ -303,6 +325,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: crate::cache::CacheLayer,
     ) -> ServiceBuilder<Stack<crate::cache::CacheLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "metrics")]
+    fn metrics(
+        self,
+        layer: crate::metrics::MetricsLayer,
+    ) -> ServiceBuilder<Stack<crate::metrics::MetricsLayer, L>> {
         self.layer(layer)
     }
 

@@ -133,6 +133,7 @@
 //! | layer | reason for its place |
 //! |---|---|
 //! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListensLayer`] | they limit everything inside |
+//! | [`metrics`] | it also records what other layers refuse or answer |
 //! | [`audit`] | calls that `auth` refuses are on record too |
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
 //! | [`CallerLimitLayer`], and others that key by principal | inside of `auth`, which sets the principal |
@@ -152,6 +153,7 @@
 //! #     auth::{ApiKeys, AuthLayer, CredentialLayer, Credentials},
 //! #     cache::CacheLayer,
 //! #     gateway::Gateway,
+//! #     metrics::MetricsLayer,
 //! #     registry::RegistryLayer,
 //! #     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 //! # };
@@ -170,6 +172,7 @@
 //! let gateway = Gateway::builder().member("files", member).build()?;
 //! let stack = ServiceBuilder::new()
 //!     .except_listens(ServiceBuilder::new().load_shed().concurrency_limit(256))
+//!     .metrics(MetricsLayer::new())
 //!     .audit(audit.layer())
 //!     .auth(auth)
 //!     .registry(RegistryLayer::new())
@@ -266,6 +269,9 @@
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
 //! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
+//! | `metrics` | [`metrics`]: spans, histograms and a summary of every request |
+//! | `otel` | `metrics` with trace contexts of OpenTelemetry in `_meta` |
+//! | `prometheus` | `metrics` with `configure_prometheus`: the convention's bounds on a Prometheus exporter |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
@@ -283,6 +289,8 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
+#[cfg(any(feature = "audit", feature = "metrics"))]
+mod arguments;
 #[cfg(feature = "audit")]
 pub mod audit;
 #[cfg(feature = "auth")]
@@ -301,6 +309,8 @@ pub mod gateway;
 mod in_flight;
 mod lines;
 mod listen;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod outcome;
 mod protocol;
 #[cfg(feature = "registry")]
@@ -318,6 +328,8 @@ mod upstream;
 mod util;
 mod wire;
 
+#[cfg(any(feature = "audit", feature = "metrics"))]
+pub use arguments::ArgumentRules;
 pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink, MonotonicProgress};
 pub use caller_limit::{CallerLimit, CallerLimitHandle, CallerLimitLayer, CallerLimitStats};
@@ -336,7 +348,7 @@ pub use error::{
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
-pub use outcome::{Outcome, Repeat};
+pub use outcome::{Ended, Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
 pub use report::{CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};

@@ -1,9 +1,18 @@
 //! Text that is cut or encoded.
 
 /// Returns the start of `text`: at most `max` bytes, and whole characters.
-#[cfg(any(feature = "audit", feature = "registry"))]
+#[cfg(any(feature = "audit", feature = "metrics", feature = "registry"))]
 pub(crate) fn start_of(text: &str, max: usize) -> &str {
     &text[..boundary(text, max)]
+}
+
+/// Returns at most `max` bytes of `text`, followed by the original length if it was cut.
+#[cfg(any(feature = "audit", feature = "metrics"))]
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    match text.len() {
+        length if length <= max => text.to_owned(),
+        length => format!("{}…[{length} bytes]", start_of(text, max)),
+    }
 }
 
 /// Returns the greatest boundary between characters that is not beyond `at`.
@@ -14,7 +23,12 @@ pub(crate) fn boundary(text: &str, at: usize) -> usize {
 }
 
 /// Returns the bytes in lower-case hexadecimal.
-#[cfg(any(feature = "audit", feature = "cache", feature = "retry"))]
+#[cfg(any(
+    feature = "audit",
+    feature = "cache",
+    feature = "metrics",
+    feature = "retry"
+))]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -28,6 +42,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(any(feature = "audit", feature = "metrics"))]
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(cut("short", 8), "short");
+        assert_eq!(cut("ééé", 3), "é…[6 bytes]");
+        assert!(cut(&"x".repeat(1_000_000), 256).len() < 256 + 32);
+    }
 
     #[test]
     fn a_boundary_is_between_characters() {
