@@ -238,6 +238,32 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::gateway::NamespaceLayer,
     ) -> ServiceBuilder<Stack<crate::gateway::NamespaceLayer, L>>;
 
+    /// Makes progress lawful and light, and ends calls that are silent for too long; see
+    /// [`progress`](crate::progress).
+    ///
+    /// Requires the feature `progress`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, progress::ProgressLayer};
+    /// use tower::ServiceBuilder;
+    /// # struct Files;
+    /// # impl rmcp::ServerHandler for Files {}
+    ///
+    /// # fn main() -> Result<(), rmcp_layers::Error> {
+    /// let layer = ProgressLayer::builder().idle_timeout(Duration::from_secs(60)).build()?;
+    /// let stack = ServiceBuilder::new().progress(layer).service(Upstream::in_process(Files));
+    /// # let _ = stack;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "progress")]
+    fn progress(
+        self,
+        layer: crate::progress::ProgressLayer,
+    ) -> ServiceBuilder<Stack<crate::progress::ProgressLayer, L>>;
+
     /// Adds tools while the server runs, and judges the health of all tools; see
     /// [`registry`](crate::registry).
     ///
@@ -341,6 +367,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: crate::gateway::NamespaceLayer,
     ) -> ServiceBuilder<Stack<crate::gateway::NamespaceLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "progress")]
+    fn progress(
+        self,
+        layer: crate::progress::ProgressLayer,
+    ) -> ServiceBuilder<Stack<crate::progress::ProgressLayer, L>> {
         self.layer(layer)
     }
 

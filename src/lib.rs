@@ -137,6 +137,7 @@
 //! | [`audit`] | calls that `auth` refuses are on record too |
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
 //! | [`CallerLimitLayer`], and others that key by principal | inside of `auth`, which sets the principal |
+//! | [`progress`] | one timeout and one rate for a call and its repetitions |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
 //! | [`Gateway`](gateway::Gateway) | routes to a member; each member has its own layers below |
@@ -271,6 +272,7 @@
 //! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
 //! | `metrics` | [`metrics`]: spans, histograms and a summary of every request |
 //! | `otel` | `metrics` with trace contexts of OpenTelemetry in `_meta` |
+//! | `progress` | [`progress`]: reports of handlers, and a layer that makes progress lawful and light |
 //! | `prometheus` | `metrics` with `configure_prometheus`: the convention's bounds on a Prometheus exporter |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
@@ -312,6 +314,8 @@ mod listen;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod outcome;
+#[cfg(feature = "progress")]
+pub mod progress;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -1,7 +1,12 @@
 //! Text that is cut or encoded.
 
 /// Returns the start of `text`: at most `max` bytes, and whole characters.
-#[cfg(any(feature = "audit", feature = "metrics", feature = "registry"))]
+#[cfg(any(
+    feature = "audit",
+    feature = "metrics",
+    feature = "progress",
+    feature = "registry"
+))]
 pub(crate) fn start_of(text: &str, max: usize) -> &str {
     &text[..boundary(text, max)]
 }

@@ -1,0 +1,107 @@
+//! The last progress and the result, over lines and over HTTP.
+
+use std::time::Duration;
+
+use rmcp_layers::{Lines, McpServer, ServiceBuilderExt, Upstream, progress::ProgressLayer};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    time::Instant,
+};
+use tower::ServiceBuilder;
+
+use crate::common::{Http, demo::Demo, piped, recorder, soon, token};
+
+fn stack() -> impl crate::common::Stack {
+    ServiceBuilder::new()
+        .progress(ProgressLayer::new())
+        .service(piped(Upstream::builder(), &Demo::default()))
+}
+
+/// Messages of a server over lines, with the times of their arrival.
+async fn over_lines(calls: u64, count: u64) -> Vec<(Instant, Value)> {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let server = McpServer::new(stack());
+    tokio::spawn(async move {
+        let lines = Lines::from(tokio::io::split(far));
+        if let Ok(running) = rmcp::ServiceExt::serve(server, lines).await {
+            let _ = running.waiting().await;
+        }
+    });
+    let (read, mut write) = tokio::io::split(near);
+    let mut read = BufReader::new(read).lines();
+    let mut seen = Vec::new();
+    let begin = json!({ "jsonrpc": "2.0", "id": "init", "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {},
+        "clientInfo": { "name": "raw", "version": "0" },
+    } });
+    let begun = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    for message in [begin, begun] {
+        write
+            .write_all(format!("{message}\n").as_bytes())
+            .await
+            .unwrap();
+    }
+    for id in 0..calls {
+        let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {
+            "name": "progress", "arguments": { "count": count }, "_meta": { "progressToken": id },
+        } });
+        write
+            .write_all(format!("{call}\n").as_bytes())
+            .await
+            .unwrap();
+        loop {
+            let line = soon("a line", read.next_line()).await.unwrap().unwrap();
+            let message: Value = serde_json::from_str(&line).unwrap();
+            let ends = message["id"] == id;
+            seen.push((Instant::now(), message));
+            if ends {
+                break;
+            }
+        }
+    }
+    seen
+}
+
+// On a paused clock, the reader has read all that is written before the clock moves on.
+#[tokio::test(start_paused = true)]
+async fn over_lines_no_progress_comes_right_before_its_result() {
+    let seen = over_lines(20, 50).await;
+    let mut last: Option<Instant> = None;
+    let (mut reports, mut results) = (0, 0);
+    for (at, message) in seen {
+        if message["method"] == "notifications/progress" {
+            reports += 1;
+            last = Some(at);
+        } else if message["id"].is_number() {
+            results += 1;
+            if let Some(last) = last.take() {
+                let gap = at.duration_since(last);
+                assert!(gap >= Duration::from_millis(5), "{gap:?}");
+            }
+        }
+    }
+    assert_eq!(results, 20);
+    // The first of each call is sent at once, and the others wait too long.
+    assert_eq!(reports, 20);
+}
+
+#[tokio::test]
+async fn over_http_the_last_progress_comes_before_the_result() {
+    let http = Http::serve(McpServer::new(stack())).await;
+    let client = Upstream::builder().http(http.url.as_str()).unwrap();
+    for _ in 0..20 {
+        let (caller, mut received) = recorder();
+        let call = rmcp_layers::McpRequest::call_tool("progress")
+            .argument("count", 50)
+            .progress_token(token("mine"))
+            .caller(caller)
+            .build();
+        soon("a call", tower::ServiceExt::oneshot(client.clone(), call))
+            .await
+            .unwrap();
+        let reports = crate::reported(&mut received);
+        assert_eq!(reports.last().unwrap().progress, 50.0);
+        assert!(reports.len() <= 4, "{}", reports.len());
+    }
+}
