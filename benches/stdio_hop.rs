@@ -18,14 +18,14 @@ mod common;
 use std::time::Duration;
 
 use rmcp::{ServiceExt, transport::stdio};
-use rmcp_layers::{ChildProcess, LenientHttpLayer, Lines, McpServer, Upstream};
+use rmcp_layers::{ChildProcess, Lines, McpServer, Upstream};
 use tokio::{process::Command, runtime::Builder};
 
 use crate::common::{
     Echo, Rounds, figure,
     lean::{HttpCaller, PipeCaller, Revision, Tool, Turn, long_text, together},
     process::{Process, Spent},
-    serve::{routes, serve},
+    serve::{gateway_routes, routes, serve},
 };
 
 /// Calls in flight at once, with a small message and with a large one.
@@ -98,8 +98,7 @@ async fn http_gateway() {
     let upstream = upstream();
     let server = McpServer::new(upstream.clone());
     let json = server.clone();
-    let routes = routes(move || Ok(server.clone()), move || Ok(json.clone()));
-    serve(routes.layer(LenientHttpLayer::new())).await;
+    serve(gateway_routes(server, json)).await;
     upstream.close().await;
 }
 

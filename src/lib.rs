@@ -268,7 +268,7 @@
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
-//! | `http-server` | [`LenientHttpLayer`], in front of rmcp's `StreamableHttpService` |
+//! | `http-server` | [`McpServer::http_service`], and [`LenientHttpLayer`] in front of rmcp's `StreamableHttpService` |
 //! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
 //! | `metrics` | [`metrics`]: spans, histograms and a summary of every request |
 //! | `otel` | `metrics` with trace contexts of OpenTelemetry in `_meta` |
@@ -281,8 +281,8 @@
 //! | `retry` | the [`retry`] layer: repeats calls that are safe to repeat; and the circuit [`breaker`](retry::breaker) |
 //! | `store` | [`store`]: values, counters and leases that processes share |
 //!
-//! No feature is enabled by default. Serving over HTTP needs no feature of this crate: use rmcp's
-//! `transport-streamable-http-server`.
+//! No feature is enabled by default. Serving over HTTP is possible without a feature of this crate:
+//! rmcp's `transport-streamable-http-server` takes a [`McpServer`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
@@ -304,6 +304,7 @@ mod caller;
 mod caller_limit;
 mod client;
 mod context;
+mod direct;
 mod error;
 mod from_fn;
 #[cfg(feature = "gateway")]
@@ -357,11 +358,12 @@ pub use protocol::unreadable_items::UnreadableItem;
 pub use report::{CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts, TypedResult};
-#[cfg(feature = "http-server")]
-pub use server::lenient_http::{
-    AnswerBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer,
-};
 pub use server::{Handler, McpServer, ServerHandle, ServerStats};
+#[cfg(feature = "http-server")]
+pub use server::{
+    http_service::{HttpService, HttpServiceBody, HttpServiceFuture},
+    lenient_http::{AnswerBody, LenientBody, LenientHttp, LenientHttpFuture, LenientHttpLayer},
+};
 pub use stack::{BoxStack, Stack};
 
 #[cfg(feature = "child-process")]

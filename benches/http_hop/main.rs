@@ -46,13 +46,13 @@ mod lean_caller;
 mod rmcp_client;
 mod sessions;
 
-use rmcp_layers::{LenientHttpLayer, McpServer, Upstream};
+use rmcp_layers::{McpServer, Upstream};
 use tokio::runtime::Builder;
 
 use crate::common::{
     Echo,
     process::Process,
-    serve::{routes, serve},
+    serve::{gateway_routes, routes, serve},
 };
 
 fn main() {
@@ -87,7 +87,5 @@ async fn gateway(server: &str) {
         let upstream = Upstream::http(format!("{server}/{path}")).expect("an upstream");
         McpServer::new(upstream)
     };
-    let (events, json) = (stack("events"), stack("json"));
-    let routes = routes(move || Ok(events.clone()), move || Ok(json.clone()));
-    serve(routes.layer(LenientHttpLayer::new())).await;
+    serve(gateway_routes(stack("events"), stack("json"))).await;
 }

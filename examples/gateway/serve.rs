@@ -2,12 +2,7 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use rmcp::{
-    ServiceExt,
-    transport::{
-        StreamableHttpService, streamable_http_server::session::local::LocalSessionManager,
-    },
-};
+use rmcp::{ServiceExt, transport::streamable_http_server::session::local::LocalSessionManager};
 use rmcp_layers::{LenientHttpLayer, Lines, McpServer, ServerHandle};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tokio_util::sync::CancellationToken;
@@ -82,11 +77,7 @@ where
     let handle = server.handle();
     let config = transport::config(hosts, doors.origins)?;
     let config = config.with_cancellation_token(handle.cancellation_token());
-    let service = StreamableHttpService::new(
-        move || Ok(server.clone()),
-        Arc::new(LocalSessionManager::default()),
-        config,
-    );
+    let service = server.http_service(Arc::new(LocalSessionManager::default()), config);
     let stop = CancellationToken::new();
     let mut router = axum::Router::new().route_service("/mcp", service);
     if let Some(guard) = guard {

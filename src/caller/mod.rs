@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
     model::{ClientResult, Extensions, InitializeRequestParams, ServerNotification, ServerRequest},
-    service::Peer,
+    service::{Peer, ServiceError},
 };
 
 pub use self::progress::MonotonicProgress;
@@ -22,6 +22,7 @@ pub(crate) use self::{era::Era, session::Session};
 use crate::wire::{as_sent::move_into_meta, over_http::ReceivedOverHttp};
 use crate::{
     Error,
+    direct::Handover,
     protocol::outgoing::trim_notification,
     wire::{as_sent, caller_results},
 };
@@ -124,6 +125,8 @@ fn move_into_meta(_: &mut ServerNotification) {}
 enum Route {
     Detached,
     Peer(Peer<RoleServer>),
+    /// rmcp serves the request once the caller is to be reached.
+    Direct(Arc<Handover>),
     Sink(Arc<dyn CallerSink>),
 }
 
@@ -152,6 +155,11 @@ impl Caller {
     /// Creates the caller that rmcp serves through `peer`.
     pub fn from_peer(peer: Peer<RoleServer>) -> Self {
         Self::over(Route::Peer(peer))
+    }
+
+    /// Creates the caller of a call that a transport has begun without rmcp.
+    pub(crate) fn direct(handover: Arc<Handover>) -> Self {
+        Self::over(Route::Direct(handover))
     }
 
     fn over(route: Route) -> Self {
@@ -252,15 +260,38 @@ impl Caller {
     pub async fn notify(&self, mut notification: ServerNotification) -> Result<(), Error> {
         match &self.route {
             Route::Detached => Ok(()),
-            Route::Peer(peer) => {
+            Route::Sink(sink) => sink.notify(notification).await,
+            Route::Peer(_) | Route::Direct(_) => {
                 trim_notification(&mut notification);
                 notification = self.form.apply(notification);
+                let peer = self.served_peer().await?;
                 peer.send_notification(notification)
                     .await
                     .map_err(peer::error)
             }
-            Route::Sink(sink) => sink.notify(notification).await,
         }
+    }
+
+    /// Returns the peer of a caller that rmcp serves, or that it is to serve from now on.
+    async fn served_peer(&self) -> Result<&Peer<RoleServer>, Error> {
+        let peer = match &self.route {
+            Route::Peer(peer) => Some(peer),
+            Route::Direct(handover) => handover.peer().await,
+            Route::Detached | Route::Sink(_) => None,
+        };
+        peer.ok_or_else(|| peer::error(ServiceError::TransportClosed))
+    }
+
+    /// Has rmcp serve a call that its transport has begun, so that [`peer`](Self::peer) is there.
+    pub(crate) async fn hand_over(&self) {
+        if let Route::Direct(handover) = &self.route {
+            handover.peer().await;
+        }
+    }
+
+    /// Returns `true` if the transport has begun the call, and rmcp does not serve it yet.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(&self.route, Route::Direct(handover) if handover.peer_now().is_none())
     }
 
     /// Sends a request to the caller and waits for its answer.
@@ -275,14 +306,14 @@ impl Caller {
     pub async fn request(&self, mut request: ServerRequest) -> Result<ClientResult, Error> {
         match &self.route {
             Route::Detached => Err(no_requests()),
-            Route::Peer(peer) => {
+            Route::Sink(sink) => sink.request(request).await,
+            Route::Peer(_) | Route::Direct(_) => {
                 if self.form != Form::Typed {
                     request = as_sent::with_kept_parts(request);
                 }
-                let result = peer::request(peer, request).await?;
+                let result = peer::request(self.served_peer().await?, request).await?;
                 Ok(caller_results::whole(result))
             }
-            Route::Sink(sink) => sink.request(request).await,
         }
     }
 
@@ -290,7 +321,8 @@ impl Caller {
     pub(crate) fn peer(&self) -> Option<&Peer<RoleServer>> {
         match &self.route {
             Route::Peer(peer) => Some(peer),
-            _ => None,
+            Route::Direct(handover) => handover.peer_now(),
+            Route::Detached | Route::Sink(_) => None,
         }
     }
 
@@ -298,7 +330,8 @@ impl Caller {
     pub(crate) fn into_peer(self) -> Option<Peer<RoleServer>> {
         match self.route {
             Route::Peer(peer) => Some(peer),
-            _ => None,
+            Route::Direct(handover) => handover.peer_now().cloned(),
+            Route::Detached | Route::Sink(_) => None,
         }
     }
 
@@ -344,6 +377,7 @@ impl fmt::Debug for Caller {
         let route = match &self.route {
             Route::Detached => "detached",
             Route::Peer(_) => "peer",
+            Route::Direct(_) => "direct",
             Route::Sink(_) => "sink",
         };
         f.debug_struct("Caller")

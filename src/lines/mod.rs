@@ -1,6 +1,7 @@
 //! Messages as lines over a reader and a writer: the stdio transport of MCP, with an answer to
 //! messages that cannot be read.
 
+mod direct;
 mod envelope;
 mod lifecycle;
 mod reader;
@@ -12,7 +13,7 @@ use std::{fmt, future::poll_fn, io, sync::Arc};
 use futures::{FutureExt, SinkExt};
 use rmcp::{
     RoleServer,
-    model::{ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage},
+    model::{ClientRequest, ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage, JsonRpcRequest},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -25,11 +26,11 @@ use tokio_util::{
     codec::{Encoder, FramedWrite},
 };
 
+use self::{direct::DirectLines, lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 pub(crate) use self::{
     envelope::Kind,
     reader::{LineError, UnreadableLine},
 };
-use self::{lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 use crate::{
     protocol::outgoing::trim_request,
     wire::{self, caller::FromCaller, received::AnswerText},
@@ -106,7 +107,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// ```
 pub struct Lines<R, W> {
     reader: Reader<R>,
-    writer: Arc<Mutex<Option<Writer<W>>>>,
+    writer: SharedWriter<W>,
     /// The error to send for a message that cannot be read.
     refusal: Option<JsonRpcError>,
     /// The requests that were received and are not answered.
@@ -114,9 +115,17 @@ pub struct Lines<R, W> {
     lifecycle: Lifecycle,
     /// A refusal may not have been flushed yet.
     unflushed: bool,
+    direct: DirectLines,
 }
 
 type Writer<W> = FramedWrite<W, Line>;
+
+type SharedWriter<W> = Arc<Mutex<Option<Writer<W>>>>;
+
+async fn write<W: AsyncWrite + Unpin>(writer: &SharedWriter<W>, message: Bytes) -> io::Result<()> {
+    let mut writer = writer.lock().await;
+    writer.as_mut().ok_or_else(closed)?.send(message).await
+}
 
 impl<R, W> Lines<R, W>
 where
@@ -132,6 +141,7 @@ where
             received: ReceivedRequests::default(),
             lifecycle: Lifecycle::default(),
             unflushed: false,
+            direct: DirectLines::default(),
         }
     }
 
@@ -188,11 +198,7 @@ where
         message: serde_json::Result<Bytes>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let writer = self.writer.clone();
-        begun(async move {
-            let message = message?;
-            let mut writer = writer.lock().await;
-            writer.as_mut().ok_or_else(closed)?.send(message).await
-        })
+        begun(async move { write(&writer, message?).await })
     }
 
     /// Closes the writer after the current message.
@@ -242,6 +248,13 @@ impl<R, W> fmt::Debug for Lines<R, W> {
     }
 }
 
+/// The next message of a caller.
+enum Next {
+    Line(Result<FromCaller, UnreadableLine>),
+    /// The request of a call that has begun.
+    Request(Box<JsonRpcRequest<ClientRequest>>),
+}
+
 /// The transport of a server.
 impl<R, W> Transport<RoleServer> for Lines<R, W>
 where
@@ -267,8 +280,24 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let direct = self.direct.clone();
         loop {
-            let broken = match self.next(wire::caller::read).await? {
+            let next = tokio::select! {
+                biased;
+                request = direct.handed_over() => Next::Request(request),
+                next = self.next(wire::caller::read) => match next {
+                    Some(next) => Next::Line(next),
+                    None => Next::Request(direct.hand_over_rest().await?),
+                },
+            };
+            let line = match next {
+                Next::Line(line) => line,
+                Next::Request(request) => {
+                    self.received.keep(&request);
+                    return Some(JsonRpcMessage::Request(*request));
+                }
+            };
+            let broken = match line {
                 Ok(FromCaller::Message(mut message)) => {
                     if !self.lifecycle.admit(&mut message) {
                         tracing::warn!(
@@ -276,6 +305,15 @@ where
                         );
                         continue;
                     }
+                    let writer = self.writer.clone();
+                    let write = async move |answer| {
+                        if let Err(error) = write(&writer, answer).await {
+                            tracing::error!(%error, "an answer could not be written");
+                        }
+                    };
+                    let Some(mut message) = direct.take(message, write) else {
+                        continue;
+                    };
                     if let JsonRpcMessage::Request(request) = &mut *message {
                         wire::caller::replace_refused(&mut request.request);
                         self.received.keep(request);
@@ -304,6 +342,7 @@ where
     }
 
     async fn close(&mut self) -> io::Result<()> {
+        self.direct.finish().await;
         self.shut().await;
         Ok(())
     }

@@ -154,7 +154,19 @@ impl<H: ServerHandler> Service<McpRequest> for Handler<H> {
         if let Some(refused) = protocol::refuse(&request) {
             return Box::pin(std::future::ready(Err(refused)));
         }
-        if request.context.caller.peer().is_none() {
+        let caller = &request.context.caller;
+        if caller.is_direct() {
+            // The handler gets the caller's peer and may use it at any time.
+            let mut this = self.clone();
+            return Box::pin(async move {
+                request.context.caller.hand_over().await;
+                match request.context.caller.is_direct() {
+                    true => Err(unserved()),
+                    false => this.call(request).await,
+                }
+            });
+        }
+        if caller.peer().is_none() {
             return self.inner.call_indirectly(request);
         }
         let handler = self.inner.handler.clone();

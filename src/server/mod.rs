@@ -1,7 +1,10 @@
 //! The server ends of a stack: [`McpServer`], the top, and [`Handler`], a bottom.
 
+mod connection;
 mod handle;
 mod handler;
+#[cfg(feature = "http-server")]
+pub(crate) mod http_service;
 #[cfg(feature = "http-server")]
 pub(crate) mod lenient_http;
 mod service;
@@ -15,13 +18,14 @@ use std::{
     },
 };
 
+use futures::future::Either;
 pub use handle::{ServerHandle, ServerStats};
 pub use handler::Handler;
 use rmcp::{
     RoleServer,
     model::{
         ClientRequest, CustomRequest, DiscoverRequest, DiscoverRequestParams, DiscoverResult,
-        ErrorData, Implementation, ProtocolVersion, ServerConfig, ServerResult, Tool,
+        ErrorData, Implementation, ProtocolVersion, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -30,19 +34,16 @@ use tokio_util::{
     bytes::Bytes,
     sync::{CancellationToken, DropGuard},
 };
-use tower::ServiceExt;
 
-use self::subscriptions::Subscriptions;
+use self::{connection::Connection, subscriptions::Subscriptions};
 use crate::{
-    CallContext, Caller, Error, Lossless, McpRequest, Stack,
-    caller::Session,
+    CallContext, McpRequest, Stack,
     in_flight::InFlight,
     protocol::{
-        self,
         methods::Method,
         results::{self, MethodResult},
     },
-    util::{lock, panics},
+    util::lock,
     wire::{self, description, received::Received},
 };
 
@@ -51,7 +52,10 @@ use crate::{
 /// It is an rmcp [`ServerHandler`](rmcp::ServerHandler), so it can be used wherever rmcp accepts
 /// one: with `serve` over stdio or an in-process channel, or in a `StreamableHttpService` with
 /// sessions and without. A clone is another connection's server over the same stack, as the factory
-/// of a `StreamableHttpService` requires.
+/// of a `StreamableHttpService` requires. With the feature `http-server`,
+#[cfg_attr(feature = "http-server", doc = " [`http_service`](Self::http_service)")]
+#[cfg_attr(not(feature = "http-server"), doc = " `http_service`")]
+/// makes such a service, with a shorter way for short calls.
 ///
 /// It adds to the stack:
 ///
@@ -116,9 +120,7 @@ use crate::{
 /// # }
 /// ```
 pub struct McpServer<S> {
-    stack: Mutex<S>,
-    shared: Arc<Shared>,
-    session: Arc<Session>,
+    connection: Arc<Connection<S>>,
     /// Ends the tasks of the session. It is not the session's own end, because a caller's request
     /// may keep the session alive.
     _closes: DropGuard,
@@ -175,7 +177,10 @@ impl<S: Stack> McpServer<S> {
 
     /// Returns the handle of the server in all of its connections, for statistics and a shutdown.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.shared.in_flight.clone(), self.shared.closed.clone())
+        ServerHandle::new(
+            self.connection.shared.in_flight.clone(),
+            self.connection.shared.closed.clone(),
+        )
     }
 
     /// Sends one request of this connection through the stack, until it ends or the caller cancels.
@@ -189,18 +194,30 @@ impl<S: Stack> McpServer<S> {
         message: M,
         mut context: RequestContext<RoleServer>,
     ) -> impl Future<Output = Result<R, ErrorData>> + Send + use<S, M, R> {
-        self.shared.dispatched.fetch_add(1, Ordering::Relaxed);
-        let received = Received::take(&mut context.extensions);
-        let message = message.into();
-        let message = match &received {
-            Some(received) => received.in_place_of(message),
-            None => message.into(),
+        let connection = &self.connection;
+        connection.open_to_transport(&context.extensions, &context.peer);
+        let (answer, received, era) = match Received::take_ongoing(&context.extensions) {
+            Some((received, ongoing)) => {
+                let era = ongoing.era();
+                let answer = ongoing.hand_over(context.peer, context.ct);
+                (Either::Left(answer), Some(received), era)
+            }
+            None => {
+                connection.shared.dispatched.fetch_add(1, Ordering::Relaxed);
+                let received = Received::take(&mut context.extensions);
+                let message = message.into();
+                let message = match &received {
+                    Some(received) => received.in_place_of(message),
+                    None => message.into(),
+                };
+                let context = connection.context(context);
+                let era = context.era();
+                let mut request = McpRequest::from_parts(message, context);
+                request.context.unreadable =
+                    received.as_ref().and_then(|it| it.unreadable().cloned());
+                (Either::Right(connection.dispatch(request)), received, era)
+            }
         };
-        let context = self.context(context);
-        let era = context.era();
-        let mut request = McpRequest::from_parts(message, context);
-        request.context.unreadable = received.as_ref().and_then(|it| it.unreadable().cloned());
-        let answer = self.dispatch(request);
         async move {
             let mut result = answer.await?;
             let text = received
@@ -220,73 +237,6 @@ impl<S: Stack> McpServer<S> {
         }
     }
 
-    /// Sends a request through a clone of the stack. The stack's future is dropped when
-    /// `cancellation` fires.
-    fn dispatch(
-        &self,
-        mut request: McpRequest,
-    ) -> impl Future<Output = Result<Lossless<ServerResult>, ErrorData>> + Send + use<S> {
-        let unreadable = protocol::set_aside(&mut request);
-        let cancellation = request.context.cancellation.clone();
-        let is_notification = request.as_notification().is_some();
-        let entered = match is_notification {
-            true => Ok(None),
-            false => self
-                .shared
-                .in_flight
-                .enter(&request)
-                .map(Some)
-                .ok_or_else(handle::closing),
-        };
-        let ended = self.session.closed().clone();
-        let answer = panics::caught_call(self.stack().oneshot(request));
-        async move {
-            let _in_flight = entered.map_err(Error::from)?;
-            tokio::select! {
-                biased;
-                result = answer => match (result, unreadable) {
-                    (Ok(response), None) => Ok(response.into_parts().result),
-                    (Err(error), None) => Err(ErrorData::from(error)),
-                    (result, Some(unreadable)) => Err(unreadable.answer(result).into()),
-                },
-                () = cancellation.cancelled() => {
-                    Err(Error::cancelled("the caller cancelled the request").into())
-                }
-                // A notification has a time of its own after the end.
-                () = ended.cancelled(), if !is_notification => {
-                    Err(Error::from(handle::closing()).into())
-                }
-            }
-        }
-    }
-
-    fn stack(&self) -> S {
-        lock(&self.stack).clone()
-    }
-
-    /// Returns the context of a request that rmcp serves.
-    fn context(&self, context: RequestContext<RoleServer>) -> CallContext {
-        let RequestContext {
-            ct,
-            id,
-            meta,
-            extensions,
-            peer,
-            ..
-        } = context;
-        let caller = Caller::from_peer(peer).in_form_of(&extensions);
-        CallContext {
-            id,
-            meta,
-            extensions,
-            cancellation: ct,
-            caller: caller.in_session(self.session.clone()),
-            deadline: None,
-            notification: None,
-            unreadable: None,
-        }
-    }
-
     /// Asks the stack for its description, and remembers the answer. Returns it with its text, if
     /// it came from one.
     async fn discover_stack(
@@ -299,7 +249,7 @@ impl<S: Stack> McpServer<S> {
             None => ClientRequest::from(DiscoverRequest::new(DiscoverRequestParams {})),
         };
         let request = McpRequest::from_parts(message, context);
-        let mut result = self.dispatch(request).await?;
+        let mut result = self.connection.dispatch(request).await?;
         let text = wire::text_for(&mut result, era);
         let discovered: DiscoverResult = results::expect(result.into_inner())?;
         let mut config = ServerConfig::new(discovered.capabilities.clone());
@@ -311,7 +261,7 @@ impl<S: Stack> McpServer<S> {
         let versions = &discovered.supported_versions;
         let versions =
             (versions.as_slice() != ProtocolVersion::KNOWN_VERSIONS).then(|| versions.clone());
-        *lock(&self.shared.server_info) = Some(config.server_info.clone());
+        *lock(&self.connection.shared.server_info) = Some(config.server_info.clone());
         *lock(&self.description) = Description {
             config: Some(config),
             versions,
@@ -323,12 +273,13 @@ impl<S: Stack> McpServer<S> {
 impl<S> McpServer<S> {
     /// Creates the server of one connection.
     fn over(stack: S, shared: Arc<Shared>) -> Self {
-        let session = Arc::new(Session::within(shared.in_flight.ended()));
+        Self::of(Connection::new(stack, shared))
+    }
+
+    fn of(connection: Connection<S>) -> Self {
         Self {
-            stack: Mutex::new(stack),
-            shared,
-            _closes: session.closed().clone().drop_guard(),
-            session,
+            _closes: connection.session.closed().clone().drop_guard(),
+            connection: Arc::new(connection),
             description: Mutex::default(),
             listen_unsupported: AtomicBool::new(false),
             subscriptions: Subscriptions::default(),
@@ -340,14 +291,14 @@ impl<S> McpServer<S> {
 impl<S: Clone> Clone for McpServer<S> {
     /// Returns another connection's server over the same stack.
     fn clone(&self) -> Self {
-        Self::over(lock(&self.stack).clone(), self.shared.clone())
+        Self::of(self.connection.another())
     }
 }
 
 impl<S> std::fmt::Debug for McpServer<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("McpServer")
-            .field("session", &self.session)
+            .field("session", &self.connection.session)
             .finish_non_exhaustive()
     }
 }

@@ -106,7 +106,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
             }
             peer.set_peer_info(handshake.clone());
             let received = Received::take(&mut context.extensions);
-            let mut context = self.context(context);
+            let mut context = self.connection.context(context);
             context.id = context::next_id();
             let extensions = context.extensions.clone();
             let (_, text) = self.discover_stack(context).await?;
@@ -128,7 +128,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     ) -> impl Future<Output = Result<DiscoverResult, ErrorData>> + Send + '_ {
         Box::pin(async move {
             let received = Received::take(&mut context.extensions);
-            let mut context = self.context(context);
+            let mut context = self.connection.context(context);
             let unreadable = received.as_ref().and_then(Received::unreadable);
             context.unreadable = unreadable.cloned();
             let (described, text) = self.discover_stack(context).await?;
@@ -154,7 +154,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     ) -> Result<(), ErrorData> {
         let level = request.level;
         let _: CustomResult = self.call(SetLevelRequest::new(request), context).await?;
-        self.session.set_log_level(level);
+        self.connection.session.set_log_level(level);
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         if self.listen_unsupported.load(Ordering::Relaxed) {
             return None;
         }
-        self.subscriptions.open_window(&self.shared);
+        self.subscriptions.open_window(&self.connection.shared);
         Some(requested.clone())
     }
 
@@ -202,13 +202,17 @@ impl<S: Stack> ServerHandler for McpServer<S> {
         Box::pin(async move {
             let filter = context.accepted().clone();
             let request = context.request_context().clone();
-            let mut call = self.context(request);
-            let window = self.subscriptions.take_window(&self.shared);
+            let mut call = self.connection.context(request);
+            let window = self.subscriptions.take_window(&self.connection.shared);
             call.caller = subscriptions::acknowledged(call.caller, window);
-            match self.dispatch(listen::request(filter, call)).await {
+            match self
+                .connection
+                .dispatch(listen::request(filter, call))
+                .await
+            {
                 Ok(_) => Ok(()),
                 // The server ends the listen, which is not a failure.
-                Err(_) if self.session.closed().is_cancelled() => Ok(()),
+                Err(_) if self.connection.session.closed().is_cancelled() => Ok(()),
                 Err(error) => {
                     if error.code == ErrorCode::METHOD_NOT_FOUND {
                         self.listen_unsupported.store(true, Ordering::Relaxed);
@@ -281,6 +285,8 @@ impl<S: Stack> ServerHandler for McpServer<S> {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         self.session_initialized();
+        self.connection
+            .open_to_transport(&context.extensions, &context.peer);
         self.notify(InitializedNotification::default(), context);
     }
 
@@ -299,7 +305,10 @@ impl<S: Stack> ServerHandler for McpServer<S> {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        lock(&self.shared.header_tools).get(name).cloned().flatten()
+        lock(&self.connection.shared.header_tools)
+            .get(name)
+            .cloned()
+            .flatten()
     }
 
     fn get_info(&self) -> ServerConfig {
@@ -308,7 +317,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
             return config.clone();
         }
         let everything = ServerConfig::new(EVERYTHING.clone());
-        match lock(&self.shared.server_info).clone() {
+        match lock(&self.connection.shared.server_info).clone() {
             Some(info) => everything.with_server_info(info),
             None => everything,
         }
@@ -342,7 +351,7 @@ impl<S: Stack> McpServer<S> {
             meta: RequestMetaObject(context.meta.0.clone()),
             caller: Caller::from_peer(context.peer.clone())
                 .in_form_of(&context.extensions)
-                .in_session(self.session.clone()),
+                .in_session(self.connection.session.clone()),
             ..CallContext::default()
         };
         // A bottom that serves a handler passes this context on, because rmcp has no public
@@ -354,8 +363,8 @@ impl<S: Stack> McpServer<S> {
             tracing::debug!(method, "dropped: too many notifications are on their way");
             return;
         };
-        let passing = self.dispatch(request);
-        let closed = self.session.closed().clone();
+        let passing = self.connection.dispatch(request);
+        let closed = self.connection.session.closed().clone();
         // rmcp holds this server as long as the notification is served. Inside rmcp's future, the
         // session would live as long as its notification.
         tokio::spawn(async move {
@@ -376,7 +385,7 @@ impl<S: Stack> McpServer<S> {
 
     /// Remembers the tools whose arguments are mirrored in HTTP headers (SEP-2243).
     fn remember_header_tools(&self, tools: &[Tool]) {
-        let mut known = lock(&self.shared.header_tools);
+        let mut known = lock(&self.connection.shared.header_tools);
         for tool in tools {
             if let Some(before) = known.get_mut(&*tool.name) {
                 if before

@@ -5,19 +5,22 @@ use std::{borrow::Cow, collections::HashSet, convert::Infallible, sync::Arc, tim
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleClient,
-    model::{ClientRequest, GetExtensions, GetMeta, RequestMetaObject, ServerResult},
+    model::{ClientRequest, GetExtensions, GetMeta, RequestId, RequestMetaObject, ServerResult},
     service::{PeerRequestOptions, RequestHandle, ServiceError},
 };
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot::{self, error::RecvError},
+    time::Instant,
+};
 
 use super::{
     caller_end::CallerEnd,
     connection::{Connection, Kind},
-    direct::{DirectAnswer, DirectSender},
+    direct::{self, Answer, DirectAnswer, DirectRequest, DirectSender},
     errors, liveness,
-    request_in_flight::{EnteredRoute, ForeignRequestInFlight, RequestInFlight},
-    route::{CallMessage, Mailbox, Route},
+    request_in_flight::{EnteredRequest, EnteredRoute, RequestInFlight},
+    route::{CallMessage, Mailbox, Route, RouteMark, RoutedAnswer},
 };
 use crate::{
     CallContext, Error, Item, McpRequest, McpResponse,
@@ -63,7 +66,10 @@ impl UpstreamCall {
         if let Some(direct) = self.connection.direct.as_deref()
             && direct.accepts(&request.message)
         {
-            return self.send_directly(direct, request).await;
+            return match direct.names_calls() {
+                true => self.exchange(direct, request).await,
+                false => self.send_directly(direct, request).await,
+            };
         }
         let expected = Expected::of(&request.message);
         let (route, mailbox) = Route::new(&request.context.caller, listens);
@@ -78,21 +84,12 @@ impl UpstreamCall {
         let lost = || self.lost();
         let rx = &mut in_flight.handle.as_mut().ok_or_else(lost)?.rx;
         let answer = self.wait(rx, mailbox, &caller, timeout).await;
-        let answer = answer.inspect_err(|error| {
-            if error.is_timeout() {
-                liveness::check(self);
-            }
-        })?;
+        let answer = self.checked(answer)?;
         let completed = in_flight.complete();
         if let Some(why) = completed.unreadable {
             return Err(errors::unreadable(&self.upstream, &method, why));
         }
-        let result = answer.map_err(|error| {
-            if errors::ends_connection(&error) {
-                self.connection.retire();
-            }
-            self.failed(&method, error)
-        })?;
+        let result = answer.map_err(|error| self.ended(&method, error))?;
         let Some(answer) = completed.answer else {
             self.connection.record_tools(&result);
             return Ok(self.response(result, expected));
@@ -113,7 +110,25 @@ impl UpstreamCall {
         Ok(response)
     }
 
-    /// Sends a request without rmcp's client loop. Dropping the future cancels it at the server.
+    /// Checks a server that has been silent for too long.
+    fn checked<A>(&self, answer: Result<A, Error>) -> Result<A, Error> {
+        answer.inspect_err(|error| {
+            if error.is_timeout() {
+                liveness::check(self);
+            }
+        })
+    }
+
+    /// Returns the error of a call, after which the connection may have to end.
+    fn ended(&self, method: &str, error: ServiceError) -> Error {
+        if errors::ends_connection(&error) {
+            self.connection.retire();
+        }
+        self.failed(method, error)
+    }
+
+    /// Sends a request without rmcp's client loop. Messages for it may come elsewhere than on its
+    /// own response.
     async fn send_directly(
         &self,
         direct: &dyn DirectSender,
@@ -121,14 +136,57 @@ impl UpstreamCall {
     ) -> Result<McpResponse, Error> {
         let expected = Expected::of(&request.message);
         let method = method_of(&request.message);
+        let is_quick = expected.method().is_some_and(|it| it.row().is_quick);
+        let (route, mailbox) = Route::new(&request.context.caller, false);
+        let mut route = route.quick(is_quick).expects(expected);
+        let answer = route.take_answer();
         let (message, meta, caller) = self.outgoing(request);
-        let sending = direct.send(message, meta, expected);
+        let id = direct.next_id();
+        let token = caller.token.is_some().then(|| direct::token(id));
+        let in_flight = EnteredRequest::new(&self.connection, RequestId::Number(id), token, route);
+        let request = DirectRequest {
+            id,
+            message,
+            meta,
+            expected,
+        };
+        let sending = direct.send(request, &self.connection.routes);
+        let coming = std::pin::pin!(direct_answer(sending, answer));
+        let answer = self.wait(coming, mailbox, &caller, self.timeout).await;
+        let answer = self.checked(answer)?;
+        if let Some(why) = in_flight.complete().unreadable {
+            return Err(errors::unreadable(&self.upstream, &method, why));
+        }
+        let answer = answer.map_err(|error| self.ended(&method, error))?;
+        Ok(self.response(*answer, expected))
+    }
+
+    /// Sends a request without rmcp's client loop, where all messages for it come on its own
+    /// response. Dropping the future cancels it at the server.
+    async fn exchange(
+        &self,
+        direct: &dyn DirectSender,
+        request: McpRequest,
+    ) -> Result<McpResponse, Error> {
+        let expected = Expected::of(&request.message);
+        let method = method_of(&request.message);
+        let (message, meta, caller) = self.outgoing(request);
+        let id = direct.next_id();
+        let request = DirectRequest {
+            id,
+            message,
+            meta,
+            expected,
+        };
+        let routes = &self.connection.routes;
+        let sending = direct.send(request, routes);
         let answer = match self.while_connected(sending).await? {
-            DirectAnswer::Complete(answer) => *answer,
-            DirectAnswer::Stream(id, stream) => {
+            DirectAnswer::Complete(answer) => answer,
+            DirectAnswer::ByRoute => return Err(self.lost()),
+            DirectAnswer::Stream(stream) => {
                 Box::pin(async {
                     let (route, mailbox) = Route::new(&caller.caller, false);
-                    let routes = &self.connection.routes;
+                    let id = RequestId::Number(id);
                     let _entered = EnteredRoute::new(routes, id, route.direct());
                     let answer = stream.read(routes).map(Ok::<_, Infallible>);
                     self.wait(answer, mailbox, &caller, self.timeout).await
@@ -136,13 +194,8 @@ impl UpstreamCall {
                 .await?
             }
         };
-        let result = answer.map_err(|error| {
-            if errors::ends_connection(&error) {
-                self.connection.retire();
-            }
-            errors::of_call(&self.upstream, &method, error)
-        })?;
-        Ok(self.response(result, expected))
+        let answer = answer.map_err(|error| self.ended(&method, error))?;
+        Ok(self.response(*answer, expected))
     }
 
     /// Sends a request over a client that its owner serves, where only the answer arrives here.
@@ -168,17 +221,11 @@ impl UpstreamCall {
         let handle = sending
             .await
             .map_err(|error| errors::of_call(&self.upstream, &method, error))?;
-        let mut in_flight = ForeignRequestInFlight {
-            connection: &self.connection,
-            id: handle.id.clone(),
-            token: handle.progress_token.clone(),
-            answered: false,
-        };
-        let (id, token) = (in_flight.id.clone(), in_flight.token.clone());
-        self.connection.routes.enter(id, Some(token), route);
+        let (id, token) = (handle.id.clone(), handle.progress_token.clone());
+        let in_flight = EnteredRequest::new(&self.connection, id, Some(token), route);
         let coming = Box::pin(handle.await_response().map(Ok::<_, Infallible>));
         let answer = self.wait(coming, mailbox, &caller, None).await?;
-        in_flight.answered = true;
+        in_flight.complete();
         let result = answer.map_err(|error| errors::of_call(&self.upstream, &method, error))?;
         Ok(self.response(result, expected))
     }
@@ -219,7 +266,7 @@ impl UpstreamCall {
     /// Sends the message through rmcp.
     fn send(&self, request: McpRequest, route: Route) -> (Sending<'_>, CallerEnd) {
         let (mut message, meta, caller) = self.outgoing(request);
-        message.extensions_mut().insert(route);
+        message.extensions_mut().insert(RouteMark::new(route));
         let mut options = PeerRequestOptions::no_options();
         options.meta = meta;
         // The message takes 1.5 KB, which are not needed any more once rmcp has it.
@@ -342,6 +389,22 @@ fn method_of(message: &ClientRequest) -> Cow<'static, str> {
         Some(method) => method.name().into(),
         None => message.method().to_owned().into(),
     }
+}
+
+/// Sends a request, and returns its answer, however it comes. Fails if the connection is lost.
+async fn direct_answer(
+    mut sending: BoxFuture<'_, DirectAnswer<'_>>,
+    mut routed: oneshot::Receiver<RoutedAnswer>,
+) -> Result<Answer, RecvError> {
+    tokio::select! {
+        biased;
+        answer = &mut routed => return answer.map(|answer| answer.map_err(ServiceError::McpError)),
+        sent = &mut sending => if let DirectAnswer::Complete(answer) = sent {
+            return Ok(answer);
+        },
+    }
+    let answer = routed.await?;
+    Ok(answer.map_err(ServiceError::McpError))
 }
 
 /// Awaits the notification under way, and clears it.

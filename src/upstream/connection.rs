@@ -51,8 +51,7 @@ pub(super) struct Connection {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) subscribed: Subscribed,
-    /// The way to send single requests without rmcp's client loop, if the transport and the
-    /// revision have one.
+    /// The way to send single requests without rmcp's client loop, if the transport has one.
     pub(super) direct: Option<Box<dyn DirectSender>>,
     level_is_set: AtomicBool,
     /// `true` while the server is [checked](super::liveness).
@@ -191,7 +190,7 @@ impl Connection {
             handler.routes.accept_unrequested_updates();
         }
         let era = Era::of(&info.protocol_version);
-        let mut direct = profile.direct.filter(|_| era == Era::Modern);
+        let mut direct = profile.direct;
         if let Some(direct) = &mut direct {
             direct.set_version(&info.protocol_version);
         }
@@ -220,7 +219,8 @@ impl Connection {
 
     /// Records the caller of a request, unless every message on the connection names its call.
     pub(super) fn record_caller(&self, context: &CallContext) {
-        if self.direct.is_none() {
+        let direct = self.direct.as_deref();
+        if !direct.is_some_and(DirectSender::names_calls) {
             self.routes.record_caller(context);
         }
     }

@@ -45,7 +45,7 @@ impl RequestInFlight<'_> {
             return CompletedCall::default();
         };
         let routes = &self.connection.routes;
-        routes.complete(&handle.id, &handle.progress_token)
+        routes.complete(&handle.id, Some(&handle.progress_token))
     }
 }
 
@@ -55,28 +55,51 @@ impl Drop for RequestInFlight<'_> {
             return;
         };
         let (connection, routes) = (self.connection, &self.connection.routes);
-        routes.abandon(&handle.id, &handle.progress_token);
+        routes.abandon(&handle.id, Some(&handle.progress_token));
         send_cancelled(connection, handle.cancel(Some(CANCELLED.to_owned())));
     }
 }
 
-/// A request over a client that its owner serves. Dropping it before the answer cancels the request
-/// at the server.
-pub(super) struct ForeignRequestInFlight<'a> {
-    pub(super) connection: &'a Arc<Connection>,
-    pub(super) id: RequestId,
-    pub(super) token: ProgressToken,
-    pub(super) answered: bool,
+/// A request that rmcp's client loop does not know, or whose answer it gives to another part.
+/// Dropping it before the answer cancels the request at the server.
+pub(super) struct EnteredRequest<'a> {
+    connection: &'a Arc<Connection>,
+    id: RequestId,
+    token: Option<ProgressToken>,
+    is_answered: bool,
 }
 
-impl Drop for ForeignRequestInFlight<'_> {
-    fn drop(&mut self) {
+impl<'a> EnteredRequest<'a> {
+    pub(super) fn new(
+        connection: &'a Arc<Connection>,
+        id: RequestId,
+        token: Option<ProgressToken>,
+        route: Route,
+    ) -> Self {
+        connection.routes.enter(id.clone(), token.clone(), route);
+        Self {
+            connection,
+            id,
+            token,
+            is_answered: false,
+        }
+    }
+
+    /// Ends the request: the answer has arrived.
+    pub(super) fn complete(mut self) -> CompletedCall {
+        self.is_answered = true;
         let routes = &self.connection.routes;
-        if self.answered {
-            routes.complete(&self.id, &self.token);
+        routes.complete(&self.id, self.token.as_ref())
+    }
+}
+
+impl Drop for EnteredRequest<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
             return;
         }
-        routes.abandon(&self.id, &self.token);
+        let routes = &self.connection.routes;
+        routes.abandon(&self.id, self.token.as_ref());
         let peer = self.connection.peer.clone();
         let params =
             CancelledNotificationParam::new(Some(self.id.clone()), Some(CANCELLED.to_owned()));

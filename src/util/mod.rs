@@ -18,9 +18,11 @@ pub(crate) mod endpoint;
 pub(crate) mod glob;
 #[cfg(any(feature = "auth", feature = "http-server"))]
 pub(crate) mod http_body;
+pub(crate) mod http_head;
 pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;
+pub(crate) mod run_to_end;
 pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

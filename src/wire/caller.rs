@@ -355,6 +355,14 @@ fn meta_in(meta: Option<&RawValue>) -> Result<RequestMetaObject, String> {
         })
 }
 
+/// Reads a request again, for rmcp to go on with its call.
+pub(crate) fn read_again(received: &Received) -> ClientRequest {
+    let received = received.request();
+    let text = received.params().unwrap_or_default();
+    let params = serde_json::from_slice(&text).ok();
+    request(&text, received.method().to_owned(), params).0
+}
+
 /// Returns `true` if rmcp refuses a request that the stack may serve: it serves requests about tasks
 /// to callers of 2026-07-28 alone.
 pub(super) fn is_refused_by_rmcp(request: &ClientRequest) -> bool {

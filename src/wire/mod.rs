@@ -59,7 +59,7 @@ pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
 #[cfg(feature = "jwt")]
 pub(crate) use unique::Unique;
-pub(crate) use write::{ParamsText, to_caller, to_server};
+pub(crate) use write::{ParamsText, answer, put_answer_start, to_caller, to_server};
 #[cfg(feature = "http-server")]
 pub(crate) use written::WrittenAnswer;
 pub(crate) use written::put_on_line;

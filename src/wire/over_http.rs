@@ -1,6 +1,9 @@
 //! The message in the body of an HTTP request, and the body that rmcp reads in its place.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use rmcp::model::{
     ClientCapabilities, ClientJsonRpcMessage, ClientNotification, ClientRequest, CustomRequest,
@@ -41,6 +44,8 @@ pub(crate) struct ReceivedOverHttp {
     /// The revision of the header, since 2026-07-28. rmcp refuses a request without it in `_meta`.
     version: Option<ProtocolVersion>,
     read: Arc<OnceLock<ReadBody>>,
+    /// The response is not rmcp's, and leaves as it is.
+    is_answered: Arc<AtomicBool>,
 }
 
 /// A message that was read from a body.
@@ -54,6 +59,8 @@ pub(crate) enum ReadBody {
     Notification {
         method: String,
         kept: Option<AsSent>,
+        /// The request that it cancels.
+        cancelled: Option<RequestId>,
     },
     /// An answer to a request of the server.
     Answer,
@@ -77,7 +84,17 @@ impl ReceivedOverHttp {
             has_name: headers.contains_key("mcp-name"),
             version: known.filter(|known| Era::of(known) == Era::Modern).cloned(),
             read: Arc::default(),
+            is_answered: Arc::default(),
         }
+    }
+
+    /// Sets that the response leaves as it is.
+    pub(crate) fn set_answered(&self) {
+        self.is_answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Relaxed)
     }
 
     /// Returns the reading of the HTTP request that a message came with.
@@ -264,20 +281,21 @@ fn of_notification(
     body: Bytes,
 ) -> (ReadBody, Bytes) {
     let kept = message.notification.extensions_mut().remove::<AsSent>();
-    let passed = match &message.notification {
-        ClientNotification::CancelledNotification(cancelled)
-            if cancelled
-                .params
-                .request_id
-                .as_ref()
-                .is_some_and(ids::is_marked) =>
-        {
-            text(&message)
-        }
-        _ => body,
+    let cancelled = match &message.notification {
+        ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id.clone(),
+        _ => None,
+    };
+    let passed = match cancelled.as_ref().is_some_and(ids::is_marked) {
+        true => text(&message),
+        false => body,
     };
     let method = notifications::client_method(&message.notification).to_owned();
-    (ReadBody::Notification { method, kept }, passed)
+    let read = ReadBody::Notification {
+        method,
+        kept,
+        cancelled,
+    };
+    (read, passed)
 }
 
 fn of_answer(mut answer: ClientJsonRpcMessage, body: Bytes) -> Bytes {

@@ -10,6 +10,7 @@ use tokio_util::bytes::Bytes;
 
 use super::lossless::{Lossless, Source};
 use crate::{
+    direct::OngoingCall,
     protocol::{Unreadable, methods},
     util::lock,
 };
@@ -31,6 +32,8 @@ pub(crate) struct ReceivedRequest {
     /// A server has taken the reading.
     is_taken: AtomicBool,
     answer: AnswerText,
+    /// The call, if the transport has begun it and rmcp is to go on with it.
+    ongoing: Mutex<Option<Box<OngoingCall>>>,
 }
 
 /// The text of the result that answers a request, once the stack has set it.
@@ -63,6 +66,7 @@ impl Received {
             unreadable,
             is_taken: AtomicBool::new(false),
             answer: AnswerText::default(),
+            ongoing: Mutex::default(),
         }))
     }
 
@@ -75,6 +79,41 @@ impl Received {
             .or_else(|| Self::over_http(extensions))?;
         let is_first = !received.0.is_taken.swap(true, Ordering::Relaxed);
         is_first.then_some(received)
+    }
+
+    /// Returns what `read` finds in the request that is kept here.
+    pub(crate) fn with_request<T>(
+        &self,
+        read: impl FnOnce(&ClientRequest) -> Option<T>,
+    ) -> Option<T> {
+        lock(&self.0.request).as_deref().and_then(read)
+    }
+
+    /// Takes the request that is kept here.
+    pub(crate) fn take_request(&self) -> Option<ClientRequest> {
+        lock(&self.0.request).take().map(|request| *request)
+    }
+
+    /// Takes the reading for a call that its transport begins. Returns the request, which is
+    /// `message` unless the reading keeps it.
+    pub(crate) fn begin(&self, message: ClientRequest) -> Lossless<ClientRequest> {
+        self.0.is_taken.store(true, Ordering::Relaxed);
+        self.in_place_of(message)
+    }
+
+    /// Gives a call to the server that rmcp passes the request to.
+    pub(crate) fn hand_over(&self, ongoing: Box<OngoingCall>) {
+        *lock(&self.0.ongoing) = Some(ongoing);
+    }
+
+    /// Takes the call that the transport has begun for a request with these extensions.
+    pub(crate) fn take_ongoing(extensions: &Extensions) -> Option<(Self, Box<OngoingCall>)> {
+        let received = match extensions.get::<Self>() {
+            Some(received) => received.clone(),
+            None => Self::over_http(extensions)?,
+        };
+        let ongoing = lock(&received.0.ongoing).take()?;
+        Some((received, ongoing))
     }
 
     /// Returns `true` if the request with these extensions cannot be read.
@@ -130,6 +169,11 @@ impl Received {
 }
 
 impl ReceivedRequest {
+    /// Returns the text of the params.
+    pub(super) fn params(&self) -> Option<Bytes> {
+        self.source.as_ref().map(|source| source.text().clone())
+    }
+
     pub(crate) fn method(&self) -> &str {
         &self.method
     }

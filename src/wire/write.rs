@@ -25,6 +25,26 @@ impl ParamsText {
     }
 }
 
+/// Writes the start of an answer, up to its result.
+pub(crate) fn put_answer_start(out: &mut BytesMut, id: &RequestId) {
+    for piece in [
+        br#"{"jsonrpc":"2.0","id":"#,
+        ids::json(id).as_bytes(),
+        br#","result":"#,
+    ] {
+        out.put_slice(piece);
+    }
+}
+
+/// Returns an answer with this result.
+pub(crate) fn answer(id: &RequestId, result: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(result.len() + 64);
+    put_answer_start(&mut out, id);
+    out.put_slice(result);
+    out.put_u8(b'}');
+    out.freeze()
+}
+
 /// Writes a message for a caller. `answer` is the text of its result, in place of the typed one.
 pub(crate) fn to_caller(
     message: ServerJsonRpcMessage,

@@ -1,12 +1,11 @@
 //! Requests whose params rmcp takes for absent or does not read at all.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use rmcp::{
     ServiceExt,
     transport::{
-        StreamableHttpServerConfig, StreamableHttpService,
-        streamable_http_server::session::local::LocalSessionManager,
+        StreamableHttpServerConfig, streamable_http_server::session::local::LocalSessionManager,
     },
 };
 use rmcp_layers::{LenientHttpLayer, Lines, McpServer, audit::AuditLog, gateway::Filter};
@@ -151,8 +150,7 @@ async fn params_that_rmcp_does_not_keep_are_refused_over_http() {
         .layer(audit.layer())
         .service(reached.gateway(true, false, Filter::new()));
     let server = McpServer::new(stack);
-    let service = StreamableHttpService::new(
-        move || Ok::<_, io::Error>(server.clone()),
+    let service = server.http_service(
         Arc::new(LocalSessionManager::default()),
         StreamableHttpServerConfig::default(),
     );

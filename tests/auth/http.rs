@@ -17,7 +17,7 @@ use rmcp::{
     ServiceExt as _,
     model::*,
     transport::{
-        StreamableHttpClientTransport, StreamableHttpServerConfig, StreamableHttpService,
+        StreamableHttpClientTransport, StreamableHttpServerConfig,
         streamable_http_client::StreamableHttpClientTransportConfig,
         streamable_http_server::session::local::LocalSessionManager,
     },
@@ -153,8 +153,7 @@ impl Server {
             })
             .service(Handler::new(demo.clone()));
         let server = McpServer::new(stack);
-        let service = StreamableHttpService::new(
-            move || Ok(server.clone()),
+        let service = server.http_service(
             Arc::new(LocalSessionManager::default()),
             StreamableHttpServerConfig::default(),
         );

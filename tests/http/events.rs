@@ -215,8 +215,8 @@ async fn a_stream_that_breaks_off_after_an_odd_event_is_taken_up_from_there() {
                     .map(|id| id.to_str().unwrap());
                 let Some(last) = last else { return status(405) };
                 assert_eq!(last, "seven");
-                // The ids that a connection gives count from where its era begins.
-                let id = if era == Era::Modern { 1_i64 << 40 } else { 1 };
+                // The first id that a connection gives to a call.
+                let id = 1_i64 << 30;
                 let request = serde_json::json!({ "id": id, "method": "tools/call" });
                 return raw_stream(200, filled(b"odd\ndata: ANSWER\n\n", &request));
             }

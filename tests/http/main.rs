@@ -12,6 +12,7 @@ mod answers;
 mod endpoints;
 mod events;
 mod gateway;
+mod sent_directly;
 mod server;
 mod sessions;
 mod streams;

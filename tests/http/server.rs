@@ -16,6 +16,7 @@ use axum::{
 };
 use rmcp_layers::{Lifecycle, Upstream};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 pub type Response = http::Response<Body>;
 
@@ -171,6 +172,15 @@ pub fn raw_stream(status: u16, bytes: Vec<u8>) -> Response {
     let first = futures::stream::once(std::future::ready(Ok::<_, Infallible>(bytes)));
     let stream = first.chain(futures::stream::pending());
     body(status, "text/event-stream", Body::from_stream(stream))
+}
+
+/// The events of a channel.
+pub fn stream_of(events: mpsc::UnboundedReceiver<String>) -> Response {
+    let events = futures::stream::unfold(events, |mut events| async move {
+        let event = events.recv().await?;
+        Some((Ok::<_, Infallible>(event), events))
+    });
+    body(200, "text/event-stream", Body::from_stream(events))
 }
 
 /// The result of a tool, or of `tools/list`.

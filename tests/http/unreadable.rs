@@ -1,7 +1,6 @@
 //! Answers that cannot be read fail their calls at once, and what is on its way to a server arrives.
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -9,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{body::Body, http::Method};
+use axum::http::Method;
 use rmcp_layers::{Delivered, Error, HttpEndpoint, Lifecycle, McpRequest, Outcome, Upstream};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -17,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::{
     common::{Client, said, soon, text, tool},
-    server::{ERAS, Era, Response, Seen, Server, body, done, raw_stream, status},
+    server::{ERAS, Era, Seen, Server, body, done, raw_stream, status, stream_of},
 };
 
 /// Asserts that a call failed soon, and why.
@@ -81,14 +80,6 @@ async fn a_word_that_keeps_a_stream_open_fails_no_call() {
 }
 
 /// A stream of the events that are sent.
-fn stream_of(events: mpsc::UnboundedReceiver<String>) -> Response {
-    let events = futures::stream::unfold(events, |mut events| async move {
-        let event = events.recv().await?;
-        Some((Ok::<_, Infallible>(event), events))
-    });
-    body(200, "text/event-stream", Body::from_stream(events))
-}
-
 /// A server that only accepts requests, and then sends this on the stream of the session.
 async fn accepting(event: fn(&Value) -> String) -> Server {
     let stream = Arc::<Mutex<Option<mpsc::UnboundedSender<String>>>>::default();

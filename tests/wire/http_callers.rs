@@ -1,13 +1,12 @@
 //! Callers over streamable HTTP, behind the layer that mends messages.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use axum::serve::ListenerExt;
 use rmcp::transport::{
-    StreamableHttpServerConfig, StreamableHttpService,
-    streamable_http_server::session::local::LocalSessionManager,
+    StreamableHttpServerConfig, streamable_http_server::session::local::LocalSessionManager,
 };
-use rmcp_layers::{LenientHttpLayer, McpServer};
+use rmcp_layers::{HttpService, LenientHttpLayer, McpServer};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -36,11 +35,14 @@ impl Door {
         layer: LenientHttpLayer,
     ) -> Self {
         let server = McpServer::new(stack);
-        let service = StreamableHttpService::new(
-            move || Ok::<_, io::Error>(server.clone()),
-            Arc::new(LocalSessionManager::default()),
-            config,
-        );
+        let sessions = Arc::new(LocalSessionManager::default());
+        Self::over(server.http_service(sessions, config), layer).await
+    }
+
+    pub async fn over(
+        service: HttpService<impl Stack + Sync, LocalSessionManager>,
+        layer: LenientHttpLayer,
+    ) -> Self {
         let router = axum::Router::new()
             .route_service("/mcp", service)
             .layer(layer);
@@ -49,6 +51,10 @@ impl Door {
         let listener = listener.tap_io(|tcp| tcp.set_nodelay(true).unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self(address)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.0)
     }
 
     /// Posts a body, a few bytes at a time, and returns the response as it comes.
@@ -76,9 +82,15 @@ impl Door {
 
     /// Posts a body, and returns the connection that the response comes on.
     pub async fn begin(&self, body: &[u8], headers: &str) -> tokio::net::TcpStream {
+        let own = "host: localhost\r\naccept: application/json, text/event-stream\r\n\
+                   content-type: application/json\r\n";
+        self.begin_with(body, &format!("{own}{headers}")).await
+    }
+
+    /// Posts a body with these headers and no others.
+    pub async fn begin_with(&self, body: &[u8], headers: &str) -> tokio::net::TcpStream {
         let head = format!(
-            "POST /mcp HTTP/1.1\r\nhost: localhost\r\naccept: application/json, text/event-stream\r\n\
-             content-type: application/json\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+            "POST /mcp HTTP/1.1\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         let mut tcp = tokio::net::TcpStream::connect(self.0).await.unwrap();

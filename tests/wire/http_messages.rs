@@ -1,19 +1,15 @@
 //! Messages of callers over streamable HTTP, in both directions.
 
-use std::{
-    io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use axum::body::{Body, Bytes};
 use rmcp::{
     model::{CallToolResult, ContentBlock, ServerResult},
     transport::{
-        StreamableHttpServerConfig, StreamableHttpService,
-        streamable_http_server::session::local::LocalSessionManager,
+        StreamableHttpServerConfig, streamable_http_server::session::local::LocalSessionManager,
     },
 };
 use rmcp_layers::{LenientHttpLayer, McpRequest, McpResponse, McpServer, Upstream};
@@ -602,8 +598,7 @@ impl Drop for Noted {
 async fn a_request_is_freed_once_it_is_served_although_its_answer_may_be_replayed() {
     let (server, mut seen) = Server::new(LEGACY, |_| Vec::new());
     let server = McpServer::new(server.by(Road::Lines).await);
-    let service = StreamableHttpService::new(
-        move || Ok::<_, io::Error>(server.clone()),
+    let service = server.http_service(
         Arc::new(LocalSessionManager::default()),
         StreamableHttpServerConfig::default(),
     );

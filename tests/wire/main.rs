@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod direct_calls;
 mod documents;
 mod gateway;
 mod http_callers;

@@ -306,6 +306,11 @@ impl Caller {
         self.write.write_all(b"\n").await.unwrap();
     }
 
+    /// Ends its messages.
+    pub async fn shut(&mut self) {
+        self.write.shutdown().await.unwrap();
+    }
+
     /// The next line, whatever it is.
     pub async fn line(&mut self) -> String {
         let line = soon("a line", self.lines.next_line()).await.unwrap();

@@ -305,6 +305,9 @@ where
 impl Exchange {
     /// Returns the response for the caller.
     fn answer<R: Body>(&self, response: Response<R>) -> Answer<R> {
+        if self.received.is_answered() {
+            return Answer::Ready(response.map(|body| AnswerBody::inner(body, None)));
+        }
         let read = self.received.get();
         let is_json = is_json(response.headers());
         let request = match read {

@@ -68,17 +68,17 @@ impl<S: Stack> McpServer<S> {
         let (sender, commands) = mpsc::channel(PENDING_COMMANDS);
         *lock(&self.subscriptions.commands) = Some(sender);
         let actor = SessionListen::new(
-            self.stack(),
+            self.connection.stack(),
             SessionPeer::new(
                 Caller::from_peer(peer).in_form_of(&extensions),
                 self.subscriptions.initialized.subscribe(),
             ),
-            Arc::downgrade(&self.session),
+            Arc::downgrade(&self.connection.session),
             extensions,
             &config.capabilities,
         );
         let (begun, begins) = oneshot::channel();
-        let closed = self.session.closed().clone();
+        let closed = self.connection.session.closed().clone();
         tokio::spawn(async move { closed.run_until_cancelled(actor.run(commands, begun)).await });
         let _ = tokio::time::timeout(BEGIN_WITHIN, begins).await;
     }
@@ -113,7 +113,7 @@ impl<S: Stack> McpServer<S> {
         context: &RequestContext<RoleServer>,
     ) -> Option<Result<(), ErrorData>> {
         let commands = lock(&self.subscriptions.commands).clone()?;
-        let Some(_in_flight) = self.shared.in_flight.enter_call() else {
+        let Some(_in_flight) = self.connection.shared.in_flight.enter_call() else {
             return Some(Err(Error::from(closing()).into()));
         };
         let (reply, answer) = oneshot::channel();

@@ -14,6 +14,7 @@ use crate::{
     caller::Session,
     code,
     listen::{self, ACKNOWLEDGE_WITHIN, OpenListen, Reopen},
+    util::http_head,
 };
 
 /// The maximum number of resources to which one session may subscribe.
@@ -51,9 +52,10 @@ impl<S: Stack> SessionListen<S> {
         stack: S,
         peer: SessionPeer,
         session: std::sync::Weak<Session>,
-        extensions: Extensions,
+        mut extensions: Extensions,
         capabilities: &ServerCapabilities,
     ) -> Self {
+        http_head::copy_out(&mut extensions);
         Self {
             stack,
             peer,
@@ -89,17 +91,20 @@ impl<S: Stack> SessionListen<S> {
         mut commands: mpsc::Receiver<Command>,
         begun: oneshot::Sender<()>,
     ) {
-        let mut supported = self.begin(begun).await;
+        // An idle session keeps no room for what it does now and then.
+        let mut supported = Box::pin(self.begin(begun)).await;
         loop {
             let wanted = supported && self.open.is_none();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) if supported => self.apply(command, &mut supported).await,
+                    Some(command) if supported => {
+                        Box::pin(self.apply(command, &mut supported)).await;
+                    }
                     Some(command) => drop(command.reply.send(None)),
                     None => return,
                 },
                 () = tokio::time::sleep_until(self.retry_at), if wanted => {
-                    if let Ok(accepted) = self.open_again().await {
+                    if let Ok(accepted) = Box::pin(self.open_again()).await {
                         self.peer.tell_of_all(&accepted).await;
                     }
                 },
@@ -134,6 +139,7 @@ impl<S: Stack> SessionListen<S> {
         }
         filter.resource_subscriptions = (!uris.is_empty()).then_some(uris);
         self.extensions = command.extensions;
+        http_head::copy_out(&mut self.extensions);
         let mut missed = None;
         let answer = match self.open(filter.clone()).await {
             Ok(open) if !command.subscribe || subscribes(&open.accepted, &command.uri) => {

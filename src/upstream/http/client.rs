@@ -1,6 +1,11 @@
 //! rmcp's HTTP client, extended for an upstream.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::{StreamExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue};
@@ -62,6 +67,8 @@ pub(super) struct Client {
     client: reqwest::Client,
     bearer: Option<BearerSource>,
     session: Arc<SessionStream>,
+    /// The id of the session, once rmcp's client has posted a message of the session.
+    session_id: Arc<OnceLock<Arc<str>>>,
     unanswered: Unanswered,
     /// The calls of the connection.
     routes: Option<Arc<Routes>>,
@@ -77,6 +84,7 @@ impl Client {
             client,
             bearer,
             session: Arc::new(SessionStream::new(gone)),
+            session_id: Arc::default(),
             unanswered: Unanswered::default(),
             routes: None,
         }
@@ -112,7 +120,7 @@ impl Client {
         }
     }
 
-    /// Posts a tool call, and returns an event stream unchanged.
+    /// Posts a request of the session, if there is one, and returns an event stream unchanged.
     pub(super) async fn post(
         &self,
         uri: Arc<str>,
@@ -123,12 +131,23 @@ impl Client {
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<Reply> {
         let auth = self.bearer(auth).await?;
-        let address = self.address(&uri, None, auth, headers);
+        let unanswered = is_before_2026_07_28(&headers).then_some(&self.unanswered);
+        let session = self.session_id().map(|id| &**id);
+        let address = self.address(&uri, session, auth, headers);
         let message = wire::to_server(message)?;
-        match address.post(message, Some(own), None, limits).await? {
-            (Reply::Accepted, _) => Err(no_stream()),
-            (reply, _) => Ok(reply),
-        }
+        let (reply, _) = address.post(message, Some(own), unanswered, limits).await?;
+        Ok(reply)
+    }
+
+    /// Returns the id of the session, if the server has given one.
+    pub(super) fn session_id(&self) -> Option<&Arc<str>> {
+        self.session_id.get()
+    }
+
+    /// Waits until it is known whether the session has a stream that can bring the answers to
+    /// accepted requests, and returns it.
+    pub(super) async fn expect_answers(&self) -> bool {
+        self.session_id().is_some() && self.session.expect_answers().await
     }
 
     fn address<'a>(
@@ -151,7 +170,8 @@ impl Client {
 /// Returns `true` for the headers of a request of a revision in which a closed connection is no
 /// cancellation.
 fn is_before_2026_07_28(headers: &HashMap<HeaderName, HeaderValue>) -> bool {
-    let version = headers.get("mcp-protocol-version");
+    // A `HeaderName` has another hash than its text.
+    let version = headers.get(&HeaderName::from_static("mcp-protocol-version"));
     let version = version.and_then(|version| version.to_str().ok());
     version.is_none_or(|version| version < ProtocolVersion::V_2026_07_28.as_str())
 }
@@ -176,7 +196,7 @@ pub(super) fn credential_of(message: &ClientJsonRpcMessage) -> Option<String> {
 
 /// Returns the error for a request that the server only accepted, though it needs an answer at
 /// once.
-fn no_stream() -> StreamableHttpError<Failure> {
+pub(super) fn no_stream() -> StreamableHttpError<Failure> {
     StreamableHttpError::Client(Failure::NoStream)
 }
 
@@ -212,6 +232,9 @@ impl StreamableHttpClient for Client {
         headers: HashMap<HeaderName, HeaderValue>,
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<StreamableHttpPostResponse> {
+        if let Some(session) = &session_id {
+            self.session_id.get_or_init(|| session.clone());
+        }
         let auth_header = credential_of(&message).or(auth_header);
         let auth_header = self.bearer(auth_header).await?;
         let own = Awaited::of(&message);

@@ -45,6 +45,7 @@ pub(super) fn events(response: reqwest::Response, max: usize) -> BoxedSseRespons
         let event = reading.next().await?;
         Some((event, reading))
     })
+    .fuse()
     .boxed()
 }
 

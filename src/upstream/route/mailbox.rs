@@ -1,10 +1,18 @@
 //! The mailbox of a call: the messages of the server that wait for it.
 
+use std::sync::{Arc, Mutex};
+
 use rmcp::model::{ClientResult, ErrorData, ServerNotification, ServerRequest};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CompletedCall, response_streams::StreamState, server_requests::MAX_PER_CALL};
-use crate::{Caller, lines::LineError, upstream::stats::UpstreamCounters, wire::answers::Expected};
+use crate::{
+    Caller,
+    lines::LineError,
+    upstream::stats::UpstreamCounters,
+    util::lock,
+    wire::answers::{Expected, ReadAnswer},
+};
 
 /// Limit of messages that wait for one call. A caller that takes them slower than the server sends
 /// loses the newest progress and log messages. A listen that falls so far behind ends with an
@@ -25,8 +33,10 @@ pub(in crate::upstream) type Reply = oneshot::Sender<Result<ClientResult, ErrorD
 
 pub(in crate::upstream) type Mailbox = mpsc::Receiver<CallMessage>;
 
-/// The mailbox of a call. It marks the call's outgoing request until the request's id is known.
-#[derive(Clone)]
+/// The answer to a request that rmcp's client loop does not know.
+pub(in crate::upstream) type RoutedAnswer = Result<Box<ReadAnswer>, ErrorData>;
+
+/// The mailbox of a call.
 pub(in crate::upstream) struct Route {
     pub(super) sender: mpsc::Sender<CallMessage>,
     pub(super) listens: bool,
@@ -37,6 +47,8 @@ pub(in crate::upstream) struct Route {
     pub(super) answered: bool,
     /// The reason why the answer cannot be read, if it cannot.
     pub(super) unreadable: Option<LineError>,
+    /// The receiver of the answer, if rmcp's client loop is not to have it.
+    pub(super) answer: Option<oneshot::Sender<RoutedAnswer>>,
     /// The result type of the call.
     pub(super) expected: Option<Expected>,
     /// The number of requests of the server that wait for an answer by way of this call.
@@ -55,6 +67,7 @@ impl Route {
                 quiet: caller.is_quiet(),
                 answered: false,
                 unreadable: None,
+                answer: None,
                 expected: None,
                 pending_requests: 0,
                 stream: StreamState::default(),
@@ -70,9 +83,16 @@ impl Route {
     }
 
     /// Sets the result type of the request.
-    pub(super) fn expects(mut self, expected: Expected) -> Self {
+    pub(in crate::upstream) fn expects(mut self, expected: Expected) -> Self {
         self.expected = Some(expected);
         self
+    }
+
+    /// Keeps the answer from rmcp's client loop, and returns its receiver.
+    pub(in crate::upstream) fn take_answer(&mut self) -> oneshot::Receiver<RoutedAnswer> {
+        let (sender, answer) = oneshot::channel();
+        self.answer = Some(sender);
+        answer
     }
 
     /// Returns the outcome of the call, which has been answered.
@@ -97,6 +117,20 @@ impl Route {
 
     pub(super) fn release_permit(&mut self) {
         self.pending_requests = self.pending_requests.saturating_sub(1);
+    }
+}
+
+/// The route of a request on its way through rmcp, until the request's id is known.
+#[derive(Clone)]
+pub(in crate::upstream) struct RouteMark(Arc<Mutex<Option<Route>>>);
+
+impl RouteMark {
+    pub(in crate::upstream) fn new(route: Route) -> Self {
+        Self(Arc::new(Mutex::new(Some(route))))
+    }
+
+    pub(super) fn take(&self) -> Option<Route> {
+        lock(&self.0).take()
     }
 }
 

@@ -16,7 +16,7 @@ mod table;
 mod unattributed;
 
 pub(super) use self::{
-    mailbox::{CallMessage, Mailbox, Reply, Route},
+    mailbox::{CallMessage, Mailbox, Reply, Route, RouteMark, RoutedAnswer},
     routes::{CompletedCall, Routes},
     routing_transport::{ConnectionHandler, RoutingTransport},
 };

@@ -1,10 +1,18 @@
 //! Calls that have a response stream of their own, as over HTTP.
 
-use rmcp::model::{ListToolsResult, RequestId, ServerNotification, ServerResult, Tool};
+use std::sync::Mutex;
+
+use rmcp::{
+    RoleClient,
+    model::{ListToolsResult, RequestId, ServerNotification, ServerResult, Tool},
+    service::RxJsonRpcMessage,
+};
+use tokio::sync::mpsc;
 
 use super::{Route, Routes, mailbox::send_or_drop, table::own_id};
 use crate::{
     protocol,
+    util::lock,
     wire::{
         answers::{Expected, ReadAnswer},
         description::HandshakeText,
@@ -23,8 +31,36 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
+    pub(super) fn take_answer(&mut self) -> Option<Box<ReadAnswer>> {
+        self.answer.take()
+    }
+
     pub(super) fn into_answer(self) -> Option<Box<ReadAnswer>> {
         self.answer
+    }
+}
+
+/// Limit of messages that wait for rmcp's client loop. The responses that hold further ones are
+/// read later.
+const MAX_FOR_LOOP: usize = 16;
+
+/// The messages for rmcp's client loop that came on the responses of calls that it does not know.
+pub(super) struct ForLoop {
+    sender: mpsc::Sender<RxJsonRpcMessage<RoleClient>>,
+    receiver: Mutex<Option<mpsc::Receiver<RxJsonRpcMessage<RoleClient>>>>,
+}
+
+impl Default for ForLoop {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_FOR_LOOP);
+        let receiver = Mutex::new(Some(receiver));
+        Self { sender, receiver }
+    }
+}
+
+impl ForLoop {
+    pub(super) fn take_receiver(&self) -> Option<mpsc::Receiver<RxJsonRpcMessage<RoleClient>>> {
+        lock(&self.receiver).take()
     }
 }
 
@@ -74,6 +110,12 @@ impl Routes {
     /// Returns what the server said of itself in the handshake. Returns `None` if rmcp has read it.
     pub(in crate::upstream) fn described(&self) -> Option<HandshakeText> {
         self.table().described.clone()
+    }
+
+    /// Passes a message on to rmcp's client loop.
+    pub(in crate::upstream) async fn pass_to_loop(&self, message: RxJsonRpcMessage<RoleClient>) {
+        // Without a receiver, the connection is lost.
+        let _ = self.for_loop.sender.send(message).await;
     }
 
     /// Puts a notification into the mailbox of the call that it is known to belong to.

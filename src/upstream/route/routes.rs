@@ -8,17 +8,17 @@ use std::{
     },
 };
 
-use tokio_util::bytes::Bytes;
-
 use rmcp::{
     RoleClient,
     model::{JsonRpcMessage, ProgressToken, RequestId, SubscriptionFilter},
     service::RxJsonRpcMessage,
 };
+use tokio_util::bytes::Bytes;
 
 use super::{
     callers::CallerKey,
     mailbox::Route,
+    response_streams::ForLoop,
     table::{Listener, Table, own_id},
 };
 use crate::{
@@ -45,6 +45,7 @@ pub(in crate::upstream) struct Routes {
     shared: AtomicBool,
     counters: Arc<UpstreamCounters>,
     claims: Arc<ClaimedCapabilities>,
+    pub(super) for_loop: ForLoop,
 }
 
 impl Routes {
@@ -57,6 +58,7 @@ impl Routes {
             shared: AtomicBool::new(false),
             counters,
             claims,
+            for_loop: ForLoop::default(),
         }
     }
 
@@ -149,7 +151,7 @@ impl Routes {
     pub(in crate::upstream) fn complete(
         &self,
         id: &RequestId,
-        token: &ProgressToken,
+        token: Option<&ProgressToken>,
     ) -> CompletedCall {
         let route = self.table().remove(id, token);
         route.map(Route::completed).unwrap_or_default()
@@ -157,7 +159,7 @@ impl Routes {
 
     /// Removes a call that no caller waits for any more. The server may go on with it, even if it
     /// is told.
-    pub(in crate::upstream) fn abandon(&self, id: &RequestId, token: &ProgressToken) {
+    pub(in crate::upstream) fn abandon(&self, id: &RequestId, token: Option<&ProgressToken>) {
         let mut table = self.table();
         let Some(route) = table.remove(id, token) else {
             return;
@@ -169,22 +171,42 @@ impl Routes {
         }
     }
 
-    /// Records that the server has answered a request.
-    pub(super) fn answered(&self, message: &RxJsonRpcMessage<RoleClient>) {
-        let id = match message {
+    /// Records that the server has answered a request. Returns the answer if it is for rmcp's client
+    /// loop.
+    pub(super) fn answered(
+        &self,
+        message: RxJsonRpcMessage<RoleClient>,
+    ) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let id = match &message {
             JsonRpcMessage::Response(response) => own_id(&response.id),
             JsonRpcMessage::Error(error) => error.id.as_ref().and_then(own_id),
             _ => None,
         };
-        let Some(id) = id else { return };
-        let mut table = self.table();
-        if let Some((_, route)) = table.routes.get_mut(&id) {
-            route.answered = true;
-        } else {
-            table.abandoned.remove(&id);
-            table.handshake.take_if(|(handshake, _)| *handshake == id);
-        }
-        table.settle_unattributed();
+        let Some(id) = id else { return Some(message) };
+        let receiver = {
+            let mut table = self.table();
+            let receiver = table.take_receiver(&id);
+            table.settle_unattributed();
+            receiver
+        };
+        let Some((receiver, kept)) = receiver else {
+            return Some(message);
+        };
+        let answer = match message {
+            JsonRpcMessage::Response(response) => {
+                Ok(kept.unwrap_or_else(|| Box::new(response.result.into())))
+            }
+            JsonRpcMessage::Error(error) => Err(error.error),
+            message => return Some(message),
+        };
+        // The call may have been dropped.
+        let _ = receiver.send(answer);
+        None
+    }
+
+    /// Returns `true` if a request or a listen is in flight.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.table().routes.is_empty()
     }
 
     /// Enters a listen that takes the connection's own notifications.

@@ -18,15 +18,16 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use rmcp::{
     RoleClient,
     model::{
-        ClientResult, ErrorData, GetExtensions, GetMeta, InitializeRequestParams, JsonRpcMessage,
-        RequestId, ServerNotification, ServerRequest,
+        ClientResult, CustomRequest, ErrorData, GetExtensions, GetMeta, InitializeRequestParams,
+        JsonRpcMessage, RequestId, ServerNotification, ServerRequest,
     },
     service::{NotificationContext, RequestContext, RxJsonRpcMessage, Service, TxJsonRpcMessage},
     transport::Transport,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Route, Routes, server_requests::Admission};
+use super::{RouteMark, Routes, server_requests::Admission};
 use crate::{
     lines::begun,
     protocol::{
@@ -52,6 +53,8 @@ pub(in crate::upstream) struct RoutingTransport<T> {
     /// The refusals and the answers to pings that are on their way. rmcp's own answers have no
     /// limit.
     replies: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// The messages that came on the responses of requests that rmcp does not know.
+    for_loop: Option<mpsc::Receiver<RxJsonRpcMessage<RoleClient>>>,
     lost: CancellationToken,
     _lost_on_drop: DropGuard,
 }
@@ -62,6 +65,7 @@ impl<T> RoutingTransport<T> {
             inner,
             routes: handler.routes.clone(),
             replies: FuturesUnordered::new(),
+            for_loop: handler.routes.for_loop.take_receiver(),
             lost: handler.lost.clone(),
             _lost_on_drop: handler.lost.clone().drop_guard(),
         }
@@ -86,7 +90,9 @@ impl<T: Transport<RoleClient>> RoutingTransport<T> {
         match self.routes.admit(request) {
             Ok(admission) => {
                 self.routes.record_asked(id, &admission);
-                request.extensions_mut().insert(Admitted::new(admission));
+                let request_in_flight = self.routes.has_requests();
+                let admitted = Admitted::new(admission, request, request_in_flight);
+                request.extensions_mut().insert(admitted);
                 true
             }
             Err(error) => {
@@ -109,18 +115,37 @@ impl<T: Transport<RoleClient>> RoutingTransport<T> {
     }
 }
 
-/// A request's [`Admission`], on its way through rmcp.
+/// Returns the next message of a channel that is there.
+async fn next_of<M>(channel: &mut Option<mpsc::Receiver<M>>) -> Option<M> {
+    channel.as_mut()?.recv().await
+}
+
+/// A request that was admitted, on its way through rmcp.
 #[derive(Clone)]
-struct Admitted(Arc<Mutex<Option<Admission>>>);
+struct Admitted(Arc<Mutex<Option<AdmittedRequest>>>);
+
+struct AdmittedRequest {
+    admission: Admission,
+    /// The request, if rmcp has a stand-in for it.
+    request: Option<ServerRequest>,
+}
 
 impl Admitted {
-    fn new(admission: Admission) -> Self {
-        Self(Arc::new(Mutex::new(Some(admission))))
+    /// Creates the mark of a request. If a request of this side is in flight, a stand-in takes the
+    /// place of the server's: rmcp refuses some requests while it knows of none (MCP 2026-07-28,
+    /// SEP-2260), and it does not know of those that are sent directly.
+    fn new(admission: Admission, request: &mut ServerRequest, request_in_flight: bool) -> Self {
+        let request = request_in_flight.then(|| {
+            let method = server_request_method(request).to_owned();
+            std::mem::replace(request, CustomRequest::new(method, None).into())
+        });
+        let admitted = AdmittedRequest { admission, request };
+        Self(Arc::new(Mutex::new(Some(admitted))))
     }
 
-    fn take(&self) -> Option<Admission> {
-        let mut admission = lock(&self.0);
-        admission.take()
+    fn take(&self) -> Option<AdmittedRequest> {
+        let mut admitted = lock(&self.0);
+        admitted.take()
     }
 }
 
@@ -141,7 +166,8 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for RoutingTransport<T> {
         if let JsonRpcMessage::Request(request) = &mut item {
             trim_request(&mut request.request);
             let expected = Expected::of(&request.request);
-            match request.request.extensions_mut().remove::<Route>() {
+            let mark = request.request.extensions_mut().remove::<RouteMark>();
+            match mark.and_then(|mark| mark.take()) {
                 Some(route) => {
                     let token = request.request.get_meta().get_progress_token();
                     let route = route.expects(expected);
@@ -174,6 +200,9 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for RoutingTransport<T> {
             let received = tokio::select! {
                 biased;
                 Some(()) = self.replies.next(), if !self.replies.is_empty() => continue,
+                Some(message) = next_of(&mut self.for_loop), if self.for_loop.is_some() => {
+                    Some(message)
+                }
                 received = self.inner.receive() => received,
             };
             match received {
@@ -191,10 +220,10 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for RoutingTransport<T> {
                         None => continue,
                     }
                 }
-                Some(message) => {
-                    self.routes.answered(&message);
-                    return Some(message);
-                }
+                Some(message) => match self.routes.answered(message) {
+                    Some(message) => return Some(message),
+                    None => continue,
+                },
                 None => {
                     self.lose();
                     return None;
@@ -224,9 +253,15 @@ impl Service<RoleClient> for ConnectionHandler {
         mut context: RequestContext<RoleClient>,
     ) -> Result<ClientResult, ErrorData> {
         let admitted = context.extensions.remove::<Admitted>();
-        let Some(admission) = admitted.and_then(|admitted| admitted.take()) else {
+        let Some(admitted) = admitted.and_then(|admitted| admitted.take()) else {
             return Err(ErrorData::internal_error("the request has no caller", None));
         };
+        let admission = admitted.admission;
+        if let Some(own) = admitted.request {
+            request = own;
+            context.meta = std::mem::take(request.get_meta_mut());
+            context.extensions = std::mem::take(request.extensions_mut());
+        }
         let kept = AsSent::of(&context.extensions);
         *request.extensions_mut() = rmcp::model::Extensions::new();
         if let Some(kept) = kept {

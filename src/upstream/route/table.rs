@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use rmcp::model::{ProgressToken, RequestId, ServerNotification, SubscriptionFilter};
+use tokio::sync::oneshot;
 
 use super::{
     abandoned::Abandoned,
     callers::Callers,
-    mailbox::Route,
+    mailbox::{Route, RoutedAnswer},
     server_requests::{DeferredMessages, PendingRequests, Scope},
     unattributed::{UnattributedAnswer, UnattributedAnswers},
 };
 use crate::wire::{
-    answers::{Expected, number_in},
+    answers::{Expected, ReadAnswer, number_in},
     description::HandshakeText,
 };
 
@@ -58,6 +59,9 @@ pub(super) struct Table {
 
 pub(super) type Order = u64;
 
+/// The receiver of an answer, and the answer if it was read before.
+type AnswerReceiver = (oneshot::Sender<RoutedAnswer>, Option<Box<ReadAnswer>>);
+
 /// The id as this side gives it.
 pub(super) fn own_id(id: &RequestId) -> Option<RequestId> {
     number_in(id).map(RequestId::Number)
@@ -79,11 +83,30 @@ impl Table {
         (handshake == id).then_some(*expected)
     }
 
-    pub(super) fn remove(&mut self, id: &RequestId, token: &ProgressToken) -> Option<Route> {
-        self.tokens.remove(token);
+    pub(super) fn remove(
+        &mut self,
+        id: &RequestId,
+        token: Option<&ProgressToken>,
+    ) -> Option<Route> {
+        if let Some(token) = token {
+            self.tokens.remove(token);
+        }
         let (order, route) = self.routes.remove(id)?;
         self.calls.remove(&order);
         Some(route)
+    }
+
+    /// Records the answer to a request. Returns the receiver of the answer, unless that is rmcp's
+    /// client loop, and the answer if it was read before.
+    pub(super) fn take_receiver(&mut self, id: &RequestId) -> Option<AnswerReceiver> {
+        if let Some((_, route)) = self.routes.get_mut(id) {
+            route.answered = true;
+            let receiver = route.answer.take()?;
+            return Some((receiver, route.stream.take_answer()));
+        }
+        self.abandoned.remove(id);
+        self.handshake.take_if(|(handshake, _)| handshake == id);
+        None
     }
 
     /// Returns the route for a request that names no call, if the only caller can be reached. A

@@ -1,11 +1,10 @@
 //! A caller's malformed messages over streamable HTTP.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::serve::ListenerExt;
 use rmcp::transport::{
-    StreamableHttpServerConfig, StreamableHttpService,
-    streamable_http_server::session::local::LocalSessionManager,
+    StreamableHttpServerConfig, streamable_http_server::session::local::LocalSessionManager,
 };
 use rmcp_layers::{LenientHttpLayer, McpServer};
 use serde_json::Value;
@@ -54,8 +53,7 @@ struct Response {
 impl Door {
     async fn new(holding: &Holding) -> Self {
         let server = McpServer::new(holding.stack());
-        let service = StreamableHttpService::new(
-            move || Ok::<_, io::Error>(server.clone()),
+        let service = server.http_service(
             Arc::new(LocalSessionManager::default()),
             StreamableHttpServerConfig::default().with_json_response(true),
         );
