@@ -1,11 +1,11 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, Once, PoisonError, RwLock},
+    sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
-use ::metrics::{Counter, Histogram, Key, Level, Metadata};
+use ::metrics::{Counter, Histogram, Key, Label, Level, Metadata};
 
 use super::{
     Side,
@@ -40,7 +40,8 @@ struct Found {
 pub(super) struct Series {
     pub(super) labels: Labels,
     duration: Handle<Histogram>,
-    tokens: Handle<Counter>,
+    /// It is made for the first result with tokens.
+    tokens: OnceLock<Handle<Counter>>,
     totals: Mutex<Totals>,
 }
 
@@ -77,12 +78,12 @@ impl AllSeries {
         let hash = self.hasher.hash_one(labels);
         let found = self.found.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(series) = found.get(hash, labels) {
-            series.record(&self.windows, at, sample);
+            series.record(self, at, sample);
             return true;
         }
         drop(found);
         let (series, had_room) = self.add(hash, labels);
-        series.record(&self.windows, at, sample);
+        series.record(self, at, sample);
         had_room
     }
 
@@ -106,13 +107,11 @@ impl AllSeries {
     }
 
     fn make(&self, labels: Labels) -> Series {
-        let metadata = Metadata::new(TARGET, Level::INFO, Some(module_path!()));
-        let of = |name| Key::from_parts(name, labels.for_facade());
-        let duration = of(self.side.duration());
-        let tokens = of(names::RESULT_TOKENS);
+        let metadata = metadata();
+        let duration = Key::from_parts(self.side.duration(), labels.for_facade());
         ::metrics::with_recorder(|recorder| Series {
             duration: Handle(recorder.register_histogram(&duration, &metadata)),
-            tokens: Handle(recorder.register_counter(&tokens, &metadata)),
+            tokens: OnceLock::new(),
             totals: Mutex::new(Totals {
                 all: Tally::default(),
                 windows: vec![Window::default(); self.windows.len()],
@@ -137,6 +136,10 @@ impl AllSeries {
     }
 }
 
+fn metadata() -> Metadata<'static> {
+    Metadata::new(TARGET, Level::INFO, Some(module_path!()))
+}
+
 impl Found {
     fn get(&self, hash: u64, labels: &Labels) -> Option<&Arc<Series>> {
         let with_hash = self.by_hash.get(&hash)?;
@@ -152,16 +155,24 @@ impl Found {
 }
 
 impl Series {
-    fn record(&self, lengths: &[Duration], at: Duration, sample: &Sample) {
+    fn record(&self, all: &AllSeries, at: Duration, sample: &Sample) {
         self.duration.0.record(sample.duration.as_secs_f64());
         if sample.tokens > 0 {
-            self.tokens.0.increment(sample.tokens);
+            let tokens = self.tokens.get_or_init(|| self.token_counter(all.side));
+            tokens.0.increment(sample.tokens);
         }
         let mut totals = lock(&self.totals);
         totals.all.record(sample);
-        for (window, length) in totals.windows.iter_mut().zip(lengths) {
+        for (window, length) in totals.windows.iter_mut().zip(&all.windows) {
             window.record(*length, at, sample);
         }
+    }
+
+    fn token_counter(&self, side: Side) -> Handle<Counter> {
+        let mut labels = self.labels.for_facade();
+        labels.push(Label::from_static_parts("side", side.as_str()));
+        let key = Key::from_parts(names::RESULT_TOKENS, labels);
+        ::metrics::with_recorder(|recorder| Handle(recorder.register_counter(&key, &metadata())))
     }
 
     /// Reads the totals.

@@ -342,7 +342,11 @@ impl Texts {
                 None => method.to_owned(),
             },
             version: context.protocol_version().map(|it| cut(it.as_str(), 32)),
-            session: session_id(context, head),
+            // On the side of a client, it would be the session of another hop.
+            session: match side {
+                Side::Server => session_id(context, head),
+                Side::Client => None,
+            },
             id: request
                 .as_notification()
                 .is_none()

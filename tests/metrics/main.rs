@@ -9,6 +9,7 @@
 mod common;
 mod spans_seen;
 
+mod dashboard;
 mod exporter;
 mod limits;
 mod log;
