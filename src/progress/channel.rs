@@ -23,6 +23,8 @@ pub(super) struct Channel {
     token: Option<ProgressToken>,
     /// `false` for a token that the layer itself has given to the call.
     is_forwarded: bool,
+    /// The time that a notification waits, so that the result may come and replace it.
+    hold: Duration,
     highest: MonotonicProgress,
     state: Mutex<State>,
     /// A notification waits where none did.
@@ -31,6 +33,8 @@ pub(super) struct Channel {
 
 struct State {
     waiting: Option<ProgressNotification>,
+    /// The time since which one waits.
+    waits_since: Instant,
     /// The total of the last notification, for heartbeats.
     total: Option<f64>,
     last_sent: Option<Instant>,
@@ -43,14 +47,17 @@ impl Channel {
         shared: Arc<Shared>,
         token: Option<ProgressToken>,
         is_forwarded: bool,
+        hold: Duration,
     ) -> Self {
         Self {
             shared,
             token,
             is_forwarded,
+            hold,
             highest: MonotonicProgress::default(),
             state: Mutex::new(State {
                 waiting: None,
+                waits_since: Instant::now(),
                 total: None,
                 last_sent: None,
                 last_message: Instant::now(),
@@ -60,7 +67,7 @@ impl Channel {
         }
     }
 
-    /// Takes a notification of the server. Returns `true` if it may be sent at once.
+    /// Takes a notification of the server. Returns `true` if it is time to send it.
     fn add(&self, mut progress: ProgressNotification) -> bool {
         let counters = &self.shared.counters;
         if self.token.as_ref() != Some(&progress.params.progress_token) {
@@ -98,15 +105,20 @@ impl Channel {
         state.waiting = Some(progress);
         if replaced.is_some() {
             counters.coalesced.fetch_add(1, Ordering::Relaxed);
-            return false;
+        } else {
+            state.waits_since = state.last_message;
+            self.arrived.notify_one();
         }
-        self.arrived.notify_one();
-        self.due(&state).is_none_or(|due| due <= state.last_message)
+        self.due(&state) <= state.last_message
     }
 
-    fn due(&self, state: &State) -> Option<Instant> {
-        let last = state.last_sent?;
-        last.checked_add(self.shared.settings.interval)
+    /// Returns the time at which the waiting notification is sent.
+    fn due(&self, state: &State) -> Instant {
+        let settled = state.waits_since + self.hold;
+        match state.last_sent {
+            Some(last) => settled.max(last + self.shared.settings.interval),
+            None => settled,
+        }
     }
 
     /// Notes a message of the server that is no progress.
@@ -121,7 +133,7 @@ impl Channel {
             return Err(None);
         }
         match self.due(&state) {
-            Some(due) if due > now => Err(Some(due)),
+            due if due > now => Err(Some(due)),
             _ => {
                 let waiting = state.waiting.take().ok_or(None)?;
                 state.last_sent = Some(now);
@@ -170,6 +182,7 @@ impl Channel {
         params.total = state.total;
         params.message = Some(format!("Still running ({} s)", running.as_secs()));
         state.waiting = Some(ProgressNotification::new(params));
+        state.waits_since = Instant::now();
         let counters = &self.shared.counters;
         counters.heartbeats.fetch_add(1, Ordering::Relaxed);
     }

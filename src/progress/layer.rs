@@ -40,7 +40,7 @@ pub(super) struct Settings {
     pub(super) heartbeat: Option<Duration>,
     pub(super) timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
-    /// The time between the last progress and the result on a line transport.
+    /// The least time between progress and the result on a line transport.
     pub(super) result_gap: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Default for Settings {
             heartbeat: None,
             timeout: None,
             idle_timeout: None,
-            result_gap: Duration::from_millis(5),
+            result_gap: Duration::from_millis(20),
         }
     }
 }
@@ -147,8 +147,11 @@ impl ProgressLayerBuilder {
         self
     }
 
-    /// Sets the time between the last progress and the result on a line transport. Default: 5 ms.
-    /// Limit: 1 s. A result that comes sooner waits.
+    /// Sets the least time between progress and the result on a line transport. Default: 20 ms.
+    /// Limit: 1 s.
+    ///
+    /// A notification waits for so long, and a result that comes meanwhile replaces it. A result
+    /// that comes sooner after a notification that was sent waits.
     pub fn result_gap(mut self, gap: Duration) -> Self {
         self.settings.result_gap = gap;
         self

@@ -56,9 +56,10 @@
 //!   second.
 //! - None comes after the result. Over stdio and other line transports, none comes right before it
 //!   either: some clients lose progress that they read together with the result, and some close the
-//!   connection. A notification that waits is dropped then, because the result says that the call
-//!   is done, and the result keeps a distance of 5 ms from the last one. Over HTTP and to a client
-//!   in this process, it is sent.
+//!   connection. So a notification waits for 20 ms, and a result that comes meanwhile replaces it:
+//!   it says that the call is done. A result keeps the same
+//!   [distance](ProgressLayerBuilder::result_gap) from a notification that was sent. Over HTTP and to
+//!   a client in this process, progress is sent at once, and the last one before the result.
 //!
 //! # Timeouts
 //!

@@ -90,15 +90,21 @@ impl Running {
         if !is_forwarded && let Some(token) = &token {
             context.meta.set_progress_token(token.clone());
         }
-        let channel = Arc::new(Channel::new(shared.clone(), token, is_forwarded));
         let caller = context.caller.clone();
+        let is_over_http = context.extensions.get::<http::request::Parts>().is_some();
+        let is_over_lines = !is_over_http && caller.session_id().is_some();
+        let hold = match is_over_lines {
+            true => shared.settings.result_gap,
+            false => Duration::ZERO,
+        };
+        let channel = Channel::new(shared.clone(), token, is_forwarded, hold);
+        let channel = Arc::new(channel);
         context.caller = caller.wrap(|caller| ChannelSink {
             channel: channel.clone(),
             caller,
         });
-        let is_over_http = context.extensions.get::<http::request::Parts>().is_some();
         Self {
-            is_over_lines: !is_over_http && caller.session_id().is_some(),
+            is_over_lines,
             shared: shared.clone(),
             channel,
             caller,

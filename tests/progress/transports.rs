@@ -19,7 +19,7 @@ fn stack() -> impl crate::common::Stack {
 }
 
 /// Messages of a server over lines, with the times of their arrival.
-async fn over_lines(calls: u64, count: u64) -> Vec<(Instant, Value)> {
+async fn over_lines(calls: u64, arguments: Value) -> Vec<(Instant, Value)> {
     let (near, far) = tokio::io::duplex(1 << 20);
     let server = McpServer::new(stack());
     tokio::spawn(async move {
@@ -44,7 +44,7 @@ async fn over_lines(calls: u64, count: u64) -> Vec<(Instant, Value)> {
     }
     for id in 0..calls {
         let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {
-            "name": "progress", "arguments": { "count": count }, "_meta": { "progressToken": id },
+            "name": arguments["tool"], "arguments": arguments, "_meta": { "progressToken": id },
         } });
         write
             .write_all(format!("{call}\n").as_bytes())
@@ -66,7 +66,8 @@ async fn over_lines(calls: u64, count: u64) -> Vec<(Instant, Value)> {
 // On a paused clock, the reader has read all that is written before the clock moves on.
 #[tokio::test(start_paused = true)]
 async fn over_lines_no_progress_comes_right_before_its_result() {
-    let seen = over_lines(20, 50).await;
+    let apart = json!({ "tool": "slow", "count": 3, "apart": 150, "rest": 1 });
+    let seen = over_lines(20, apart).await;
     let mut last: Option<Instant> = None;
     let (mut reports, mut results) = (0, 0);
     for (at, message) in seen {
@@ -77,13 +78,42 @@ async fn over_lines_no_progress_comes_right_before_its_result() {
             results += 1;
             if let Some(last) = last.take() {
                 let gap = at.duration_since(last);
-                assert!(gap >= Duration::from_millis(5), "{gap:?}");
+                assert!(gap >= Duration::from_millis(20), "{gap:?}");
             }
         }
     }
     assert_eq!(results, 20);
-    // The first of each call is sent at once, and the others wait too long.
+    // The demo's later steps do not increase.
     assert_eq!(reports, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_lines_a_result_replaces_progress_that_has_not_waited() {
+    let at_once = json!({ "tool": "progress", "count": 50 });
+    let begun = Instant::now();
+    let seen = over_lines(20, at_once).await;
+    let of_progress = |message: &Value| message["method"] == "notifications/progress";
+    assert!(!seen.iter().any(|(_, message)| of_progress(message)));
+    assert!(
+        begun.elapsed() < Duration::from_millis(10),
+        "a result waited"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_lines_a_result_right_after_progress_that_was_sent_waits() {
+    let seen = over_lines(
+        1,
+        json!({ "tool": "slow", "count": 1, "apart": 5, "rest": 21 }),
+    )
+    .await;
+    let times: Vec<_> = seen.iter().rev().take(2).map(|(at, _)| *at).collect();
+    assert_eq!(seen[seen.len() - 2].1["method"], "notifications/progress");
+    let gap = times[0].duration_since(times[1]);
+    assert!(
+        gap >= Duration::from_millis(20) && gap < Duration::from_millis(23),
+        "{gap:?}"
+    );
 }
 
 #[tokio::test]
