@@ -7,29 +7,25 @@ mod lifecycle;
 mod reader;
 mod received;
 mod start;
+mod writer;
 
-use std::{fmt, future::poll_fn, io, sync::Arc};
+use std::{fmt, io};
 
-use futures::{FutureExt, SinkExt};
+use futures::FutureExt;
 use rmcp::{
     RoleServer,
     model::{ClientRequest, ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage, JsonRpcRequest},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Mutex,
-};
-use tokio_util::{
-    bytes::{BufMut, Bytes, BytesMut},
-    codec::{Encoder, FramedWrite},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::bytes::Bytes;
 
 use self::{direct::DirectLines, lifecycle::Lifecycle, reader::Reader, received::ReceivedRequests};
 pub(crate) use self::{
     envelope::Kind,
     reader::{LineError, UnreadableLine},
+    writer::LineWriter,
 };
 use crate::{
     protocol::outgoing::trim_request,
@@ -107,24 +103,15 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// ```
 pub struct Lines<R, W> {
     reader: Reader<R>,
-    writer: SharedWriter<W>,
+    writer: LineWriter<W>,
     /// The error to send for a message that cannot be read.
     refusal: Option<JsonRpcError>,
     /// The requests that were received and are not answered.
     received: ReceivedRequests,
     lifecycle: Lifecycle,
-    /// A refusal may not have been flushed yet.
-    unflushed: bool,
+    /// The line of a refusal that may not have been written yet.
+    unwritten: Option<u64>,
     direct: DirectLines,
-}
-
-type Writer<W> = FramedWrite<W, Line>;
-
-type SharedWriter<W> = Arc<Mutex<Option<Writer<W>>>>;
-
-async fn write<W: AsyncWrite + Unpin>(writer: &SharedWriter<W>, message: Bytes) -> io::Result<()> {
-    let mut writer = writer.lock().await;
-    writer.as_mut().ok_or_else(closed)?.send(message).await
 }
 
 impl<R, W> Lines<R, W>
@@ -136,11 +123,11 @@ where
     pub fn new(read: R, write: W) -> Self {
         Self {
             reader: Reader::new(read, MAX_MESSAGE_BYTES),
-            writer: Arc::new(Mutex::new(Some(FramedWrite::new(write, Line)))),
+            writer: LineWriter::new(write),
             refusal: None,
             received: ReceivedRequests::default(),
             lifecycle: Lifecycle::default(),
-            unflushed: false,
+            unwritten: None,
             direct: DirectLines::default(),
         }
     }
@@ -177,33 +164,25 @@ where
 
     /// Sends the refusal. After it was dropped, it continues where it stopped.
     async fn send_refusal(&mut self) -> io::Result<()> {
-        if self.refusal.is_none() && !self.unflushed {
-            return Ok(());
-        }
-        let mut writer = self.writer.lock().await;
-        let writer = writer.as_mut().ok_or_else(closed)?;
-        poll_fn(|cx| SinkExt::<Bytes>::poll_ready_unpin(writer, cx)).await?;
         if let Some(refusal) = self.refusal.take() {
-            writer.start_send_unpin(wire::to_caller(JsonRpcMessage::Error(refusal), None)?)?;
-            self.unflushed = true;
+            let text = wire::to_caller(JsonRpcMessage::Error(refusal), None)?;
+            self.unwritten = Some(self.writer.push(&text));
         }
-        SinkExt::<Bytes>::flush(writer).await?;
-        self.unflushed = false;
+        if let Some(number) = self.unwritten {
+            self.writer.write_to(number).await?;
+            self.unwritten = None;
+        }
         Ok(())
     }
 
-    /// Writes a message as a line. Its position in the order is taken at the call.
-    pub(crate) fn write(
-        &self,
-        message: serde_json::Result<Bytes>,
-    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let writer = self.writer.clone();
-        begun(async move { write(&writer, message?).await })
+    /// Returns the writer of the lines.
+    pub(crate) fn writer(&self) -> &LineWriter<W> {
+        &self.writer
     }
 
     /// Closes the writer after the current message.
     pub(crate) async fn shut(&mut self) {
-        self.writer.lock().await.take();
+        self.writer.close().await;
     }
 }
 
@@ -276,7 +255,7 @@ where
             _ => None,
         };
         let answer = answer.as_ref().and_then(AnswerText::get);
-        self.write(wire::to_caller(message, answer))
+        self.writer.write(wire::to_caller(message, answer))
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
@@ -307,7 +286,7 @@ where
                     }
                     let writer = self.writer.clone();
                     let write = async move |answer| {
-                        if let Err(error) = write(&writer, answer).await {
+                        if let Err(error) = writer.write(Ok(answer)).await {
                             tracing::error!(%error, "an answer could not be written");
                         }
                     };
@@ -382,20 +361,5 @@ impl LineError {
             Self::TooLong { .. } | Self::NoMessage => ErrorCode::INVALID_REQUEST,
         };
         ErrorData::new(code, format!("{what} cannot be read: {self}"), None)
-    }
-}
-
-/// Encodes each message as a line.
-#[derive(Debug)]
-struct Line;
-
-impl Encoder<Bytes> for Line {
-    type Error = io::Error;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut BytesMut) -> io::Result<()> {
-        buffer.reserve(message.len() + 1);
-        wire::put_on_line(buffer, &message);
-        buffer.put_u8(b'\n');
-        Ok(())
     }
 }

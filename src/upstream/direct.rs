@@ -62,6 +62,10 @@ pub(super) struct DirectRequest {
     pub(super) message: ClientRequest,
     /// This hop's entries of `_meta` besides those that every request has.
     pub(super) meta: Option<RequestMetaObject>,
+    #[cfg_attr(
+        not(feature = "http-client"),
+        expect(dead_code, reason = "only HTTP reads answers where it sends requests")
+    )]
     pub(super) expected: Expected,
 }
 
@@ -115,6 +119,13 @@ impl RequestParts {
     }
 
     /// Returns `true` if the connection's revision is 2026-07-28 or later.
+    #[cfg_attr(
+        not(feature = "http-client"),
+        expect(
+            dead_code,
+            reason = "only over HTTP the way of a request depends on it"
+        )
+    )]
     pub(super) fn is_modern(&self) -> bool {
         self.is_modern
     }

@@ -14,10 +14,6 @@ mod capabilities;
 mod connect;
 mod connection;
 mod connections;
-#[cfg_attr(
-    not(feature = "http-client"),
-    expect(dead_code, reason = "only HTTP can send a request directly")
-)]
 mod direct;
 mod dispatch;
 #[cfg_attr(

@@ -2,6 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
+/// The most bytes that are reserved for a rest that has not come.
+const MAX_RESERVED: usize = 1024 * 1024;
+
 /// The data of a body so far. A body in one piece is not copied.
 #[derive(Debug, Default)]
 pub(crate) struct BodyBuffer {
@@ -14,8 +17,9 @@ pub(crate) struct BodyBuffer {
 pub(crate) struct TooLong;
 
 impl BodyBuffer {
-    /// Adds a piece, up to `max` bytes altogether.
-    pub(crate) fn add(&mut self, data: Bytes, max: usize) -> Result<(), TooLong> {
+    /// Adds a piece, up to `max` bytes altogether. `left` is the length that is announced for the
+    /// rest of the body, so that a body in many pieces is copied once.
+    pub(crate) fn add(&mut self, data: Bytes, left: u64, max: usize) -> Result<(), TooLong> {
         let so_far = self.first.len().max(self.all.len());
         if data.len() > max.saturating_sub(so_far) {
             return Err(TooLong);
@@ -25,6 +29,8 @@ impl BodyBuffer {
             return Ok(());
         }
         if self.all.is_empty() {
+            let left = usize::try_from(left).unwrap_or(max).min(MAX_RESERVED);
+            self.all.reserve(self.first.len() + data.len() + left);
             self.all.extend_from_slice(&std::mem::take(&mut self.first));
         }
         self.all.extend_from_slice(&data);

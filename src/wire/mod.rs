@@ -9,7 +9,7 @@
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
 //! | `edit.rs` | changes that are applied to a text at once |
-//! | `caller.rs`, `params.rs`, `strict.rs`, `unique.rs` | messages of a caller |
+//! | `caller.rs`, `params.rs`, `strict.rs`, `outline.rs` | messages of a caller |
 //! | `caller_results.rs` | results of a caller, in answer to a server |
 //! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
 //! | `answers.rs`, `partial.rs`, `lists.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
@@ -39,6 +39,7 @@ mod lists;
 mod lossless;
 mod members;
 mod numbers;
+mod outline;
 #[cfg(feature = "http-server")]
 pub(crate) mod over_http;
 mod params;
@@ -46,7 +47,6 @@ mod partial;
 pub(crate) mod received;
 mod shape;
 mod strict;
-mod unique;
 mod write;
 mod written;
 
@@ -55,10 +55,9 @@ pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::{Members, with_members};
+pub(crate) use outline::Outline;
 pub(crate) use params::{Beside, WithoutMeta};
 pub(crate) use shape::text_for;
-#[cfg(feature = "jwt")]
-pub(crate) use unique::Unique;
 pub(crate) use write::{ParamsText, answer, put_answer_start, to_caller, to_server};
 #[cfg(feature = "http-server")]
 pub(crate) use written::WrittenAnswer;

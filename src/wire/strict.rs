@@ -6,10 +6,9 @@
 
 use std::borrow::Cow;
 
-use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 
-use super::{members::Members, numbers, unique::Unique};
+use super::outline::Outline;
 
 /// The members that the params of any method have.
 const MEMBERS: &[&str] = &[
@@ -38,29 +37,24 @@ const NESTED: &[&str] = &["ref", "argument"];
 
 /// Returns the path of a member, and the reason, if params may be read in two ways.
 pub(super) fn ambiguity(params: &RawValue) -> Option<(String, String)> {
-    let unique = |json: &str| Unique.deserialize(&mut serde_json::Deserializer::from_str(json));
-    let checked = unique(params.get()).or_else(|error| match numbers::within_range(params.get()) {
-        Cow::Owned(json) => unique(&json),
-        Cow::Borrowed(_) => Err(error),
-    });
-    // Members behind those that cannot be read, because they are nested too deeply, are not checked.
-    if let Err(error) = checked {
-        return Some(("params".to_owned(), error.to_string()));
-    }
-    let members = Members::of(params)?;
+    let members = match Outline::of(params.get()) {
+        Ok(outline) => outline.members,
+        // Members behind those that are nested too deeply are not checked.
+        Err(why) => return Some(("params".to_owned(), why)),
+    };
     if let Some(found) = lookalike("params", &members) {
         return Some(found);
     }
-    let mut nested = members
-        .0
-        .iter()
-        .filter(|(name, _)| NESTED.contains(&&**name));
-    nested.find_map(|(name, value)| lookalike(&format!("params.{name}"), &Members::of(value)?))
+    let mut nested = members.iter().filter(|(name, _)| NESTED.contains(&&**name));
+    nested.find_map(|(name, value)| {
+        let members = Outline::of(value).ok()?.members;
+        lookalike(&format!("params.{name}"), &members)
+    })
 }
 
 /// Returns the first member that differs from one of the protocol only in case.
-fn lookalike(path: &str, members: &Members<'_>) -> Option<(String, String)> {
-    let unknown = members.0.iter().map(|(name, _)| &**name);
+fn lookalike(path: &str, members: &[(Cow<'_, str>, &str)]) -> Option<(String, String)> {
+    let unknown = members.iter().map(|(name, _)| &**name);
     let mut unknown = unknown.filter(|name| !MEMBERS.contains(name));
     let (name, meant) = unknown.find_map(|name| {
         let folded = folded(name);

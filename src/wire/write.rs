@@ -113,28 +113,30 @@ fn request(id: &RequestId, request: &ClientRequest, params: &Bytes) -> serde_jso
     begin(&mut out, "id", &ids::json(id))?;
     put(&mut out, &[br#","method":"#])?;
     serde_json::to_writer(&mut out, request.method())?;
-    let params = params_with_meta(params, request.get_meta())?;
-    if let Some(params) = params {
-        put(&mut out, &[br#","params":"#, &params])?;
-    }
+    put(&mut out, &[br#","params":"#])?;
+    put_params(&mut out, params, request.get_meta())?;
     put(&mut out, &[b"}"])?;
     Ok(out.into_inner().freeze())
 }
 
-/// Returns params with another `_meta`, in the place of their own, or else at the end.
-fn params_with_meta(params: &Bytes, meta: &RequestMetaObject) -> serde_json::Result<Option<Bytes>> {
-    let text: &RawValue = serde_json::from_slice(params)?;
-    let Some(mut members) = Members::of(text) else {
-        return Ok(Some(params.clone()));
+/// Writes params with another `_meta`, in the place of their own, or else at the end.
+fn put_params(
+    out: &mut impl io::Write,
+    params: &Bytes,
+    meta: &RequestMetaObject,
+) -> serde_json::Result<()> {
+    // Params that are not an object have no `_meta`.
+    let Ok(mut members) = serde_json::from_slice::<Members<'_>>(params) else {
+        return put(out, &[params]);
     };
     let own = members.get(META);
+    if own.is_none() && meta.is_empty() {
+        return put(out, &[params]);
+    }
     let meta = match meta.is_empty() {
         true => None,
         false => Some(meta_text(own, meta)?),
     };
-    if own.is_none() && meta.is_none() {
-        return Ok(Some(params.clone()));
-    }
     match (&meta, own.is_some()) {
         (Some(meta), true) => {
             for (_, value) in members.0.iter_mut().filter(|(name, _)| name == META) {
@@ -144,10 +146,8 @@ fn params_with_meta(params: &Bytes, meta: &RequestMetaObject) -> serde_json::Res
         (Some(meta), false) => members.0.push((META.into(), meta)),
         (None, _) => members.0.retain(|(name, _)| name != META),
     }
-    let mut out = BytesMut::with_capacity(params.len() + 256).writer();
     let members = members.0.iter().map(|(name, value)| (&**name, *value));
-    super::members::write(&mut out, members)?;
-    Ok(Some(out.into_inner().freeze()))
+    super::members::write(out, members)
 }
 
 /// Returns `_meta` as text. A value that came as it is leaves with its digits and order.
@@ -155,14 +155,12 @@ fn meta_text(
     came: Option<&RawValue>,
     meta: &RequestMetaObject,
 ) -> serde_json::Result<Box<RawValue>> {
-    let now = serde_json::to_value(&meta.0)?;
-    let text = match came {
-        Some(came) => {
-            let read = serde_json::from_str(came.get()).unwrap_or_default();
-            super::apply::apply(came, &read, &now)?
-        }
-        None => serde_json::to_vec(&now)?,
+    let Some(came) = came else {
+        return serde_json::value::to_raw_value(&meta.0);
     };
+    let now = serde_json::to_value(&meta.0)?;
+    let read = serde_json::from_str(came.get()).unwrap_or_default();
+    let text = super::apply::apply(came, &read, &now)?;
     serde_json::from_slice::<&RawValue>(&text).map(ToOwned::to_owned)
 }
 

@@ -1,5 +1,7 @@
 //! Answers as rmcp wrote them.
 
+use std::ops::DerefMut;
+
 use rmcp::model::RequestId;
 use tokio_util::bytes::{BufMut, Bytes, BytesMut};
 
@@ -54,7 +56,7 @@ impl<'a> WrittenAnswer<'a> {
 
 /// Adds a message to a line. A text that came over another transport may have line ends between its
 /// tokens.
-pub(crate) fn put_on_line(line: &mut BytesMut, message: &[u8]) {
+pub(crate) fn put_on_line(line: &mut (impl BufMut + DerefMut<Target = [u8]>), message: &[u8]) {
     let start = line.len();
     line.put_slice(message);
     if memchr::memchr2(b'\n', b'\r', message).is_some() {

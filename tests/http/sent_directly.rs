@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 use crate::{
     common::{recorder, said, soon, token},
-    server::{Era, Seen, Server, done, raw_stream, status, stream_of},
+    server::{ERAS, Era, Seen, Server, done, json_body, raw_stream, status, stream_of},
 };
 
 fn event(message: &Value) -> String {
@@ -206,6 +206,37 @@ async fn a_dropped_request_of_a_newer_revision_closes_its_connection_at_once() {
         while !closed.load(Ordering::SeqCst) {
             assert!(began.elapsed() < Duration::from_secs(3), "it goes on");
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_more_messages_than_wait_for_a_call_reaches_a_caller_that_takes_them() {
+    const LINES: usize = 6_000;
+    for era in ERAS {
+        let server = Server::serve(era, |seen: Seen| {
+            if seen.message["method"] != "tools/call" {
+                return status(405);
+            }
+            let method = "notifications/message";
+            let lines = (0..LINES).map(|number| {
+                let params = json!({ "level": "info", "data": number });
+                json!({ "jsonrpc": "2.0", "method": method, "params": params })
+            });
+            let batch: Vec<_> = lines.chain([done(&seen.message, "done")]).collect();
+            json_body(200, &batch.into())
+        })
+        .await;
+        let (caller, mut heard) = recorder();
+        let call = McpRequest::call_tool("x").caller(caller).build();
+        let answer = soon("an answer", server.upstream(era).oneshot(call)).await;
+        assert_eq!(said(answer), "done");
+        for number in 0..LINES {
+            let line = heard.try_recv();
+            let Ok(ServerNotification::LoggingMessageNotification(line)) = line else {
+                panic!("{era:?} {number}: {line:?}");
+            };
+            assert_eq!(line.params.data, json!(number), "{era:?}");
         }
     }
 }

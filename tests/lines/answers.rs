@@ -53,7 +53,7 @@ async fn an_unreadable_answer_fails_its_call_at_once_and_no_other() {
     let held = begin(&upstream, "hold").await;
     let started = Instant::now();
     for (name, why) in [
-        ("cut off", "not JSON (column 45)"),
+        ("cut off", "not JSON (column 54)"),
         ("no JSON", "not JSON"),
         ("no message", "not an MCP message"),
         ("no error", "not an MCP message"),

@@ -12,6 +12,7 @@ mod answers;
 mod nameless;
 mod order;
 mod requests;
+mod sent_directly;
 
 use std::sync::{Arc, Mutex};
 

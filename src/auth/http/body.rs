@@ -35,7 +35,7 @@ where
     let mut buffer = BodyBuffer::default();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() {
-            let added = buffer.add(data, max);
+            let added = buffer.add(data, body.size_hint().lower(), max);
             added.map_err(|TooLong| Unread::TooLarge)?;
         }
     }

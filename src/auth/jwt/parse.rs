@@ -2,10 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
-use serde::de::DeserializeSeed;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::{auth::AuthError, wire::Unique};
+use crate::{auth::AuthError, wire::Outline};
 
 /// Limit of a key id's length in bytes.
 const MAX_KID: usize = 256;
@@ -110,10 +109,9 @@ fn object(part: &str, name: &'static str) -> Result<Map<String, Value>, AuthErro
     let json = URL_SAFE_NO_PAD
         .decode(part)
         .map_err(|_| invalid("not base64url"))?;
-    let mut reader = serde_json::Deserializer::from_slice(&json);
-    Unique
-        .deserialize(&mut reader)
-        .and_then(|()| reader.end())
-        .map_err(|_| invalid("not JSON in UTF-8, or a member stands twice"))?;
+    serde_json::from_slice::<&RawValue>(&json)
+        .ok()
+        .and_then(|json| Outline::of(json.get()).ok())
+        .ok_or_else(|| invalid("not JSON in UTF-8, or a member stands twice"))?;
     serde_json::from_slice(&json).map_err(|_| invalid("not a JSON object"))
 }

@@ -322,7 +322,7 @@ async fn read<B: Body<Data = Bytes>>(body: B) -> (Bytes, Option<B::Error>) {
         match frame.await {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    let _ = buffer.add(data, usize::MAX);
+                    let _ = buffer.add(data, body.size_hint().lower(), usize::MAX);
                 }
             }
             Some(Err(error)) => return (buffer.into_bytes(), Some(error)),

@@ -282,7 +282,8 @@ where
                 Some(Ok(frame)) => {
                     // The body of an answer has no trailers, and its length no limit.
                     if let Ok(data) = frame.into_data() {
-                        let _ = reading.buffer.add(data, usize::MAX);
+                        let left = reading.body.size_hint().lower();
+                        let _ = reading.buffer.add(data, left, usize::MAX);
                     }
                     continue;
                 }

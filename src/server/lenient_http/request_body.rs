@@ -85,7 +85,10 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
             let read = match is_too_long {
                 true => Some(Err(TooLong)),
                 false => match ready!(this.body.as_mut().poll_frame(cx)?).map(Frame::into_data) {
-                    Some(Ok(data)) => buffer.add(data, max).err().map(Err),
+                    Some(Ok(data)) => {
+                        let left = this.body.size_hint().lower();
+                        buffer.add(data, left, max).err().map(Err)
+                    }
                     Some(Err(_trailers)) => None,
                     None => Some(Ok(())),
                 },

@@ -10,6 +10,7 @@ use rmcp::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::bytes::Bytes;
 
+use super::direct_lines::DirectLines;
 use crate::{
     Error,
     lines::{self, Lines, UnreadableLine},
@@ -75,8 +76,12 @@ where
     let lines = made
         .await
         .map_err(|error| errors::of_spawn(&handshake.upstream, "cannot connect", error))?;
+    let direct = DirectLines::new(lines.writer().clone(), &handshake);
+    let profile = TransportProfile {
+        direct: Some(Box::new(direct)),
+        ..TransportProfile::of(Kind::Other)
+    };
     let transport = |routes| ClientLines::new(lines, routes);
-    let profile = TransportProfile::of(Kind::Other);
     Connection::establish_with(transport, handshake, profile).await
 }
 
@@ -105,7 +110,7 @@ where
         &mut self,
         message: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        self.lines.write(wire::to_server(message))
+        self.lines.writer().write(wire::to_server(message))
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {

@@ -3,6 +3,7 @@
 mod attributing_transport;
 #[cfg(feature = "child-process")]
 mod child_process;
+mod direct_lines;
 mod foreign;
 mod in_process;
 mod lines;

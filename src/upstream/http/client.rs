@@ -8,11 +8,17 @@ use std::{
 };
 
 use futures::{StreamExt, future::BoxFuture};
-use http::{HeaderName, HeaderValue};
+use http::{
+    HeaderName, HeaderValue,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
 use rmcp::{
     model::{ClientJsonRpcMessage, GetExtensions, JsonRpcMessage, ProtocolVersion},
     transport::{
-        common::client_side_sse::{BoxedSseResponse, SseRetryPolicy},
+        common::{
+            client_side_sse::{BoxedSseResponse, SseRetryPolicy},
+            http_header::{HEADER_SESSION_ID, JSON_MIME_TYPE},
+        },
         streamable_http_client::{
             StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
             StreamableHttpResponseLimits,
@@ -24,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Awaited, for_rmcp},
     event_stream::too_long,
-    exchange::{Address, Reply},
+    exchange::{ACCEPTED, Address, Posted, Reply},
     failure::{Failure, HttpError, HttpResult},
     post_order::Unanswered,
     response_stream::{ResponseReader, answer_at_once},
@@ -120,22 +126,52 @@ impl Client {
         }
     }
 
-    /// Posts a request of the session, if there is one, and returns an event stream unchanged.
+    /// Returns a POST of the session, if there is one, without its text and its bearer token.
+    pub(super) fn template(
+        &self,
+        uri: &str,
+        headers: &HashMap<HeaderName, HeaderValue>,
+    ) -> Option<reqwest::Request> {
+        let mut request = self.client.post(uri);
+        if let Some(session) = self.session_id() {
+            request = request.header(HEADER_SESSION_ID, &**session);
+        }
+        let headers = headers.iter();
+        let headers = headers.map(|(name, value)| (name.clone(), value.clone()));
+        request
+            .headers(headers.collect())
+            .header(ACCEPT, ACCEPTED)
+            .header(CONTENT_TYPE, JSON_MIME_TYPE)
+            .build()
+            .ok()
+    }
+
+    /// Posts a request, and returns an event stream unchanged. `template` is its POST.
     pub(super) async fn post(
         &self,
-        uri: Arc<str>,
+        mut template: reqwest::Request,
         message: ClientJsonRpcMessage,
         own: &Awaited,
         auth: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<Reply> {
-        let auth = self.bearer(auth).await?;
-        let unanswered = is_before_2026_07_28(&headers).then_some(&self.unanswered);
-        let session = self.session_id().map(|id| &**id);
-        let address = self.address(&uri, session, auth, headers);
-        let message = wire::to_server(message)?;
-        let (reply, _) = address.post(message, Some(own), unanswered, limits).await?;
+        if let Some(token) = self.bearer(auth).await?
+            && let Ok(mut token) = HeaderValue::try_from(format!("Bearer {token}"))
+        {
+            token.set_sensitive(true);
+            // The credential of a call takes precedence over a header of the endpoint.
+            template.headers_mut().insert(AUTHORIZATION, token);
+        }
+        *template.body_mut() = Some(wire::to_server(message)?.into());
+        let version = template.headers().get(VERSION);
+        let unanswered = is_before_2026_07_28(version).then_some(&self.unanswered);
+        let posted = Posted {
+            own: Some(own),
+            in_session: self.session_id().is_some(),
+            limits,
+        };
+        let sending = self.client.execute(template);
+        let (reply, _) = posted.send(sending, unanswered).await?;
         Ok(reply)
     }
 
@@ -167,11 +203,11 @@ impl Client {
     }
 }
 
-/// Returns `true` for the headers of a request of a revision in which a closed connection is no
-/// cancellation.
-fn is_before_2026_07_28(headers: &HashMap<HeaderName, HeaderValue>) -> bool {
-    // A `HeaderName` has another hash than its text.
-    let version = headers.get(&HeaderName::from_static("mcp-protocol-version"));
+/// The header with the revision of a request.
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+
+/// Returns `true` for the revision of a request for which a closed connection is no cancellation.
+fn is_before_2026_07_28(version: Option<&HeaderValue>) -> bool {
     let version = version.and_then(|version| version.to_str().ok());
     version.is_none_or(|version| version < ProtocolVersion::V_2026_07_28.as_str())
 }
@@ -243,7 +279,9 @@ impl StreamableHttpClient for Client {
             message,
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)
         );
-        let unanswered = is_before_2026_07_28(&headers).then_some(&self.unanswered);
+        // A `HeaderName` has another hash than its text.
+        let version = headers.get(&VERSION);
+        let unanswered = is_before_2026_07_28(version).then_some(&self.unanswered);
         let message = wire::to_server(message)?;
         let session = session_id.as_deref();
         let again = is_reply.then(|| (message.clone(), auth_header.clone(), headers.clone()));

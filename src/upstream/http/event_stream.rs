@@ -18,6 +18,9 @@ use crate::{protocol::json_text::without_lone_surrogates, wire::answers::batch_i
 /// The byte order mark. A text may begin with it, and it is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// The capacity of a buffer that is kept after a long line.
+const KEEP: usize = 64 * 1024;
+
 /// The error for an event that is longer than the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("it is longer than `max_response_bytes`, {max} bytes")]
@@ -122,9 +125,7 @@ impl Parser {
             } else {
                 let mut line = std::mem::take(&mut self.line);
                 line.extend_from_slice(part);
-                self.take(&line);
-                line.clear();
-                self.line = line;
+                self.take_long(line);
             }
             let is_return = bytes[end] == b'\r';
             self.after_return = is_return && rest.is_empty();
@@ -144,6 +145,31 @@ impl Parser {
             return Err(TooLong { max: self.max });
         }
         Ok(())
+    }
+
+    /// Takes a line that came in several pieces. The data of an event with a single line of it is
+    /// not copied.
+    fn take_long(&mut self, mut line: Vec<u8>) {
+        let has_data = || {
+            self.event
+                .as_ref()
+                .is_some_and(|event| event.data.is_some())
+        };
+        if self.is_first_line || !line.starts_with(b"data:") || has_data() {
+            self.take(&line);
+            line.clear();
+            line.shrink_to(KEEP);
+            self.line = line;
+            return;
+        }
+        self.length = self.length.saturating_add(line.len() + 1);
+        let name = if line.starts_with(b"data: ") { 6 } else { 5 };
+        line.drain(..name);
+        line.shrink_to_fit();
+        let text = String::from_utf8(line);
+        let text =
+            text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        self.event.get_or_insert_default().data = Some(text);
     }
 
     /// Takes a line without its end.

@@ -45,6 +45,9 @@ use crate::{
 /// Limit of the text that is quoted from a response that holds no message.
 const QUOTED: usize = 256;
 
+/// The media types of the response to a posted message.
+pub(super) const ACCEPTED: &str = "text/event-stream, application/json";
+
 /// The response to a posted message.
 pub(super) enum Reply {
     /// The server has taken the message, and the response has no answer.
@@ -97,18 +100,10 @@ impl Address<'_> {
         };
         let request = self.request(reqwest::Method::POST);
         let request = request
-            .header(
-                ACCEPT,
-                format!("{EVENT_STREAM_MIME_TYPE}, {JSON_MIME_TYPE}"),
-            )
+            .header(ACCEPT, ACCEPTED)
             .header(CONTENT_TYPE, JSON_MIME_TYPE)
             .body(message);
-        let sending = request.send();
-        let response = match (own, unanswered) {
-            (Some(own), Some(unanswered)) => unanswered.send(own.id.clone(), sending).await,
-            _ => sending.await,
-        };
-        posted.read(response.map_err(http)?).await
+        posted.send(request.send(), unanswered).await
     }
 
     /// Opens a stream, or resumes one after an event.
@@ -151,14 +146,29 @@ impl Address<'_> {
     }
 }
 
-/// A message that was posted.
-struct Posted<'a> {
-    own: Option<&'a Awaited>,
-    in_session: bool,
-    limits: StreamableHttpResponseLimits,
+/// A message that is posted.
+pub(super) struct Posted<'a> {
+    /// The request, if the message is one.
+    pub(super) own: Option<&'a Awaited>,
+    pub(super) in_session: bool,
+    pub(super) limits: StreamableHttpResponseLimits,
 }
 
 impl Posted<'_> {
+    /// Sends the message, and reads the response. A request that is `unanswered` arrives even if
+    /// the future is dropped.
+    pub(super) async fn send(
+        self,
+        sending: impl Future<Output = reqwest::Result<Response>> + Send + 'static,
+        unanswered: Option<&Unanswered>,
+    ) -> HttpResult<Replied> {
+        let response = match (self.own, unanswered) {
+            (Some(own), Some(unanswered)) => unanswered.send(own.id.clone(), sending).await,
+            _ => sending.await,
+        };
+        self.read(response.map_err(http)?).await
+    }
+
     async fn read(self, response: Response) -> HttpResult<Replied> {
         refuse_unauthorized(&response)?;
         let status = response.status();

@@ -145,7 +145,7 @@ pub(super) async fn drain_before_answer(mut stream: BoxedSseResponse) {
 
 /// Lets the waiting tasks run first. Unlike `yield_now`, it does not wait until the runtime has
 /// nothing else to do.
-async fn yield_to_waiting_tasks() {
+pub(super) async fn yield_to_waiting_tasks() {
     let mut others_first = true;
     std::future::poll_fn(|context| {
         if std::mem::take(&mut others_first) {

@@ -9,12 +9,12 @@ use tokio_util::task::TaskTracker;
 use super::{
     command::ChildProcess,
     process::Process,
-    transport::{Child, INPUT_CLOSED, REAP, TERMINATED, note_end},
+    transport::{Child, ChildInput, INPUT_CLOSED, REAP, TERMINATED, note_end},
 };
 use crate::{
     Error,
     upstream::{
-        connect::lines::ClientLines,
+        connect::{direct_lines::DirectLines, lines::ClientLines},
         connection::{Connection, Handshake, Kind, TransportProfile},
         end::{End, Ended},
         errors,
@@ -51,14 +51,21 @@ impl Dial for ChildProcessDial {
             })?;
             let process = Arc::new(process);
             let end = End::default();
+            let input = ChildInput {
+                lines: lines.writer().clone(),
+                end: end.clone(),
+            };
+            let direct = DirectLines::new(input.clone(), &handshake);
             let transport = |routes: Arc<Routes>| Child {
                 lines: ClientLines::new(lines, routes),
+                input,
                 process: process.clone(),
                 end: end.clone(),
                 last_words: None,
             };
             let profile = TransportProfile {
                 end: end.clone(),
+                direct: Some(Box::new(direct)),
                 ..TransportProfile::of(Kind::Other)
             };
             match Connection::establish_with(transport, handshake, profile).await {

@@ -11,9 +11,17 @@ use tokio::{
     process::{ChildStdin, ChildStdout},
     time::{Duration, Instant, timeout, timeout_at},
 };
+use tokio_util::bytes::Bytes;
 
 use super::process::{LAST_WORDS, Process};
-use crate::upstream::{connect::lines::ClientLines, end::End};
+use crate::{
+    lines::LineWriter,
+    upstream::{
+        connect::{direct_lines::LineOutput, lines::ClientLines},
+        end::End,
+    },
+    wire,
+};
 
 /// The time a child may take to end once its standard input is closed.
 pub(super) const INPUT_CLOSED: Duration = Duration::from_secs(1);
@@ -31,10 +39,41 @@ pub(super) const REAP: Duration = Duration::from_millis(500);
 /// the program is ending.
 pub(super) struct Child {
     pub(super) lines: ClientLines<ChildStdout, ChildStdin>,
+    pub(super) input: ChildInput,
     pub(super) process: Arc<Process>,
     pub(super) end: End,
     /// The time until which output is still read, once the child has ended.
     pub(super) last_words: Option<Instant>,
+}
+
+/// The input of a child.
+#[derive(Clone)]
+pub(super) struct ChildInput {
+    pub(super) lines: LineWriter<ChildStdin>,
+    pub(super) end: End,
+}
+
+impl LineOutput for ChildInput {
+    fn write(
+        &self,
+        message: serde_json::Result<Bytes>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let writing = self.lines.write(message);
+        let end = self.end.clone();
+        async move {
+            let written = tokio::select! {
+                biased;
+                written = writing => written,
+                // A child that reads nothing does not delay its own end.
+                () = end.closing() => return Err(io::ErrorKind::NotConnected.into()),
+            };
+            if written.is_err() {
+                // The child's exit says more than the closed input.
+                let _ = timeout(LAST_WORDS, end.known()).await;
+            }
+            written
+        }
+    }
 }
 
 impl Transport<RoleClient> for Child {
@@ -44,21 +83,7 @@ impl Transport<RoleClient> for Child {
         &mut self,
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let sending = self.lines.send(item);
-        let end = self.end.clone();
-        async move {
-            let sent = tokio::select! {
-                biased;
-                sent = sending => sent,
-                // A child that reads nothing does not delay its own end.
-                () = end.closing() => return Err(io::ErrorKind::NotConnected.into()),
-            };
-            if sent.is_err() {
-                // The child's exit says more than the closed input.
-                let _ = timeout(LAST_WORDS, end.known()).await;
-            }
-            sent
-        }
+        self.input.write(wire::to_server(item))
     }
 
     /// This future is cancel-safe: dropped and started again, it loses nothing.

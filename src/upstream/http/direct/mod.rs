@@ -62,6 +62,8 @@ pub(super) struct DirectClient {
     auth: Option<String>,
     headers: HashMap<HeaderName, HeaderValue>,
     limits: StreamableHttpResponseLimits,
+    /// The parts that the POSTs of all requests have in common, once the handshake is over.
+    template: Option<reqwest::Request>,
     parts: RequestParts,
     /// The limit of requests that wait for their response headers.
     room: Semaphore,
@@ -85,24 +87,25 @@ impl DirectClient {
             auth: config.auth_header.clone(),
             headers: config.custom_headers.clone(),
             limits,
+            template: None,
             parts: RequestParts::new(handshake.info.clone()),
             room: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             has_header_tools: AtomicBool::new(false),
         }
     }
 
-    /// Returns the headers of a request.
-    fn headers_of(&self, request: &ClientRequest) -> HashMap<HeaderName, HeaderValue> {
-        let mut headers = self.headers.clone();
+    /// Returns the POST of a request, without its text. It is missing before the handshake.
+    fn template_of(&self, request: &ClientRequest) -> Option<reqwest::Request> {
+        let mut template = self.template.as_ref()?.try_clone()?;
         if self.parts.is_modern()
             && let ClientRequest::CallToolRequest(call) = request
             && let Ok(name) = HeaderValue::from_str(&call.params.name)
         {
-            let method = HeaderValue::from_static("tools/call");
-            headers.insert(HeaderName::from_static("mcp-method"), method);
-            headers.insert(HeaderName::from_static("mcp-name"), name);
+            let headers = template.headers_mut();
+            headers.insert("mcp-method", HeaderValue::from_static("tools/call"));
+            headers.insert("mcp-name", name);
         }
-        headers
+        Some(template)
     }
 
     async fn post<'a>(
@@ -114,18 +117,15 @@ impl DirectClient {
             id: RequestId::Number(request.id),
             expected: request.expected,
         };
-        let headers = self.headers_of(&request.message);
+        let Some(template) = self.template_of(&request.message) else {
+            return DirectAnswer::Complete(Err(closed()));
+        };
         let message = self.parts.message(request);
         let auth = credential_of(&message).or_else(|| self.auth.clone());
         let room = self.room.acquire().await;
-        let response = self.client.post(
-            self.uri.clone(),
-            message,
-            &own,
-            auth.clone(),
-            headers,
-            self.limits,
-        );
+        let response = self
+            .client
+            .post(template, message, &own, auth.clone(), self.limits);
         let response = response.await;
         drop(room);
         let answer = match response {
@@ -203,6 +203,7 @@ impl DirectSender for DirectClient {
             let name = HeaderName::from_static("mcp-protocol-version");
             self.headers.insert(name, version);
         }
+        self.template = self.client.template(&self.uri, &self.headers);
     }
 
     fn names_calls(&self) -> bool {
@@ -210,8 +211,8 @@ impl DirectSender for DirectClient {
     }
 
     fn accepts(&self, request: &ClientRequest) -> bool {
-        if !self.parts.is_modern() {
-            return true;
+        if self.template.is_none() || !self.parts.is_modern() {
+            return self.template.is_some();
         }
         match request {
             ClientRequest::CallToolRequest(call) => {

@@ -14,7 +14,7 @@ use super::{
     super::{
         answer::{self, Awaited, ResponseMessage, response_message, take_text},
         event_stream::too_long,
-        response_stream::{drain, drain_before_answer},
+        response_stream::{drain, drain_before_answer, yield_to_waiting_tasks},
     },
     DirectClient, answered, closed, failed, unreadable,
 };
@@ -91,6 +91,9 @@ impl<'a> ResponseStream<'a> {
         loop {
             if let Some(message) = message {
                 self.deliver(*message, routes).await;
+                // The caller takes its messages in the same task. Its mailbox would be full before
+                // the end of a long piece of the stream.
+                yield_to_waiting_tasks().await;
             }
             message = match self.next_message().await {
                 ControlFlow::Continue(message) => message,
