@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -76,6 +76,8 @@ fn seconds_since_1970<S: Serializer>(time: &SystemTime, serializer: S) -> Result
 #[derive(Debug)]
 pub(super) struct Recent {
     readers: broadcast::Sender<Arc<FinishedCall>>,
+    /// The number of readers, which is cheaper to ask for than that of receivers.
+    reading: Arc<AtomicUsize>,
     failures: Mutex<VecDeque<Arc<FinishedCall>>>,
     max_failures: usize,
 }
@@ -84,6 +86,7 @@ impl Recent {
     pub(super) fn new(max_failures: usize) -> Self {
         Self {
             readers: broadcast::Sender::new(MAX_WAITING),
+            reading: Arc::default(),
             failures: Mutex::default(),
             max_failures,
         }
@@ -91,7 +94,7 @@ impl Recent {
 
     /// Returns `true` if a request with this end has a receiver.
     pub(super) fn wants(&self, failed: bool) -> bool {
-        (failed && self.max_failures > 0) || self.readers.receiver_count() > 0
+        (failed && self.max_failures > 0) || self.reading.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn add(&self, call: FinishedCall) {
@@ -115,6 +118,7 @@ impl Recent {
 
     pub(super) fn read(&self) -> FinishedCalls {
         let lost = Arc::new(AtomicU64::new(0));
+        self.reading.fetch_add(1, Ordering::Relaxed);
         let state = (self.readers.subscribe(), lost.clone());
         let calls = futures::stream::unfold(state, |(mut receiver, lost)| async move {
             loop {
@@ -130,6 +134,7 @@ impl Recent {
         FinishedCalls {
             calls: calls.boxed(),
             lost,
+            reading: self.reading.clone(),
         }
     }
 }
@@ -143,6 +148,13 @@ impl Recent {
 pub struct FinishedCalls {
     calls: BoxStream<'static, Arc<FinishedCall>>,
     lost: Arc<AtomicU64>,
+    reading: Arc<AtomicUsize>,
+}
+
+impl Drop for FinishedCalls {
+    fn drop(&mut self) {
+        self.reading.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl FinishedCalls {

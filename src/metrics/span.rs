@@ -172,7 +172,11 @@ impl CallSpan {
     fn record_start(&self, request: &McpRequest, name: Option<&str>) {
         self.add("mcp.method.name", Attribute::Text(request.method()));
         if let Some(name) = name {
-            self.add("gen_ai.tool.name", Attribute::Text(name));
+            let field = match request.as_tool_call() {
+                Some(_) => "gen_ai.tool.name",
+                None => "gen_ai.prompt.name",
+            };
+            self.add(field, Attribute::Text(name));
         }
         let id = request.context.id.to_string();
         self.add("jsonrpc.request.id", Attribute::Text(&id));

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 /// The significant digits of a latency: it is off by at most 1 %.
 const DIGITS: u8 = 2;
 /// The unit of recorded latencies.
-const TICK_NANOS: u128 = 100;
+const TICK_NANOS: u64 = 100;
 /// The longest latency that is told apart: 1 h.
 const MAX_TICKS: u64 = 36_000_000_000;
 /// The parts of a window that are dropped one after the other.
@@ -86,7 +86,7 @@ impl Tally {
             // The middle of the values that the histogram counts as one.
             latencies.median_equivalent(highest)
         });
-        Duration::from_nanos(ticks.saturating_mul(100))
+        Duration::from_nanos(ticks.saturating_mul(TICK_NANOS))
     }
 
     fn clear(&mut self) {
@@ -102,10 +102,14 @@ impl Tally {
 }
 
 fn ticks(duration: Duration) -> u64 {
-    let ticks = duration.as_nanos() / TICK_NANOS;
-    u64::try_from(ticks)
-        .unwrap_or(MAX_TICKS)
-        .clamp(1, MAX_TICKS)
+    (nanos(duration) / TICK_NANOS).clamp(1, MAX_TICKS)
+}
+
+/// Returns the duration in nanoseconds. A division of more than 64 bits would cost as much as the
+/// rest of a record.
+fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(duration.subsec_nanos().into())
 }
 
 /// Totals of the requests of the last while. It covers the length of the window, and at most a
@@ -158,8 +162,8 @@ impl Window {
 }
 
 fn slot_number(length: Duration, at: Duration) -> u64 {
-    let slot = (length.as_nanos() / u128::from(SLOTS)).max(1);
-    u64::try_from(at.as_nanos() / slot).unwrap_or(u64::MAX)
+    let slot = (nanos(length) / u64::from(SLOTS)).max(1);
+    nanos(at) / slot
 }
 
 #[cfg(test)]
