@@ -5,9 +5,10 @@ use std::{
 
 use rmcp::model::ServerResult;
 
-use super::convention::OTHER;
+use super::{convention::OTHER, span::MAX_TEXT};
 
-/// Limit of known names of tools, and of prompts. Further ones are recorded as `_OTHER`.
+/// Limit of known names of tools, and of prompts. Further ones are recorded as `_OTHER`, and so are
+/// names of more than 256 bytes.
 const MAX_NAMES: usize = 10_000;
 
 /// The names of tools and prompts that may be labels: names in lists that have passed, and names
@@ -81,7 +82,7 @@ impl KnownNames {
         let known = self.names(kind).write();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
         for name in new {
-            if known.len() < MAX_NAMES {
+            if known.len() < MAX_NAMES && name.len() <= MAX_TEXT {
                 known.insert(name.into());
             }
         }

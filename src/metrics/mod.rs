@@ -121,7 +121,7 @@
 //! |---|---|
 //! | combinations of labels | 1,000 ([`max_series`](MetricsLayerBuilder::max_series); further requests are `_OTHER`) |
 //! | memory for one of them | 15 KiB for all time, and for each of the 7 parts of a window; less for latencies below a minute |
-//! | names of tools and of prompts that are known | 10,000 each (further ones are `_OTHER`) |
+//! | names of tools and of prompts that are known | 10,000 each, of 256 bytes (others are `_OTHER`) |
 //! | latency | 1 h (longer ones count as 1 h), in steps of 1 % |
 //! | failures that are kept | 100 ([`keep_failures`](MetricsLayerBuilder::keep_failures); the oldest is dropped) |
 //! | requests that wait for a reader of [`FinishedCalls`] | 1,024 (the oldest is dropped and counted) |

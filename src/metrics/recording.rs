@@ -148,11 +148,11 @@ impl Recording {
             upstream.as_deref(),
             response,
         );
-        let labels = self.labels(end, upstream.clone());
+        let labels = self.labels(end, upstream);
         self.shared.record(&labels, now, &sample);
         let wanted = self.shared.recent.wants(end.is_error());
         if wanted || self.shared.logs_calls {
-            let call = self.finished(end, duration, status, attempts, upstream);
+            let call = self.finished(end, duration, status, attempts, labels.upstream);
             if self.shared.logs_calls {
                 self.log(&call);
             }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     ArgumentRules, Audience, CallContext, McpRequest, McpResponse, Principal, arguments,
     caller::Era,
-    context::served_by::Endpoint,
+    context::{bounded_id, served_by::Endpoint},
     protocol::methods,
     util::text::{cut, hex},
 };
@@ -119,7 +119,7 @@ impl CallSpan {
         }
     }
 
-    /// Begins the span of a request, if its target is enabled.
+    /// Begins the span of a request, if its target is enabled. The name is bounded.
     pub(super) fn begin(
         settings: &SpanSettings,
         side: Side,
@@ -342,7 +342,7 @@ impl Texts {
         let transport = settings.transport.as_deref();
         Self {
             name: match name {
-                Some(name) => format!("{method} {}", cut(name, MAX_TEXT)),
+                Some(name) => [method, " ", name].concat(),
                 None => method.to_owned(),
             },
             version: context.protocol_version().map(|it| cut(it.as_str(), 32)),
@@ -354,7 +354,7 @@ impl Texts {
             id: request
                 .as_notification()
                 .is_none()
-                .then(|| cut(&context.id.to_string(), MAX_TEXT)),
+                .then(|| bounded_id(&context.id, MAX_TEXT).to_string()),
             http_version: head.and_then(|head| http_version(head.version)),
             transport: head.map(|_| "tcp").or(transport).map(str::to_owned),
             client: peer.map(|peer| (peer.ip().to_string(), i64::from(peer.port()))),
@@ -395,8 +395,6 @@ fn new_span(
 ) -> Span {
     let texts = Texts::of(settings, side, request, method, name);
     let is_tool_call = method == TOOLS_CALL;
-    let cut_name = name.map(|name| cut(name, MAX_TEXT));
-    let cut_name = cut_name.as_deref();
     let origin = Origin::of(side, request);
     let span = tracing::info_span!(
         target: TARGET,
@@ -409,8 +407,8 @@ fn new_span(
         "mcp.protocol.version" = texts.version.as_deref(),
         "mcp.session.id" = texts.session.as_deref(),
         "mcp.resource.uri" = resource(request).as_deref(),
-        "gen_ai.tool.name" = cut_name.filter(|_| is_tool_call),
-        "gen_ai.prompt.name" = cut_name.filter(|_| !is_tool_call),
+        "gen_ai.tool.name" = name.filter(|_| is_tool_call),
+        "gen_ai.prompt.name" = name.filter(|_| !is_tool_call),
         "gen_ai.operation.name" = is_tool_call.then_some(EXECUTE_TOOL),
         "gen_ai.tool.call.arguments" = texts.arguments.as_deref(),
         "gen_ai.tool.call.result" = field::Empty,
