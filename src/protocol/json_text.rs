@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use tokio_util::bytes::Bytes;
 
+use crate::util::text::lossy;
+
 /// A reader may ignore it (RFC 8259, section 8.1).
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -53,7 +55,7 @@ const REPLACEMENT: &[u8] = br"\ufffd";
 /// It is meant for text that a parser has refused: text that a parser accepts needs no replacement,
 /// and costs nothing.
 pub(crate) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
-    let mut replaced = match String::from_utf8_lossy(text) {
+    let mut replaced = match lossy(text) {
         Cow::Borrowed(_) => None,
         Cow::Owned(text) => Some(text.into_bytes()),
     };

@@ -1,5 +1,7 @@
 //! Text that is cut or encoded.
 
+use std::borrow::Cow;
+
 /// Returns the start of `text`: at most `max` bytes, and whole characters.
 #[cfg(any(
     feature = "audit",
@@ -17,6 +19,15 @@ pub(crate) fn cut(text: &str, max: usize) -> String {
     match text.len() {
         length if length <= max => text.to_owned(),
         length => format!("{}…[{length} bytes]", start_of(text, max)),
+    }
+}
+
+/// Returns bytes as text, with U+FFFD in the place of those that are not UTF-8. Bytes that are UTF-8
+/// are checked much faster than by `String::from_utf8_lossy`.
+pub(crate) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     lists::{self, ReadList},
     lossless::{Lossless, Reading, Source},
     members::{self, Members},
-    numbers, partial,
+    numbers, partial, usual,
 };
 use crate::{
     caller::Era,
@@ -174,6 +174,23 @@ impl Expected {
         })
     }
 
+    /// Reads the answer in a message of the usual form. Returns `None` if the message is to be read
+    /// by its envelope.
+    fn usual_answer_in(self, text: &Bytes, result: &str) -> Option<ReadAnswer> {
+        let method = self.0?;
+        if matches!(method.empty_result(), Empty::Object) {
+            return None;
+        }
+        let mut from = serde_json::Deserializer::from_str(result);
+        let read = method.read_result(&mut from).ok()?;
+        from.end().ok()?;
+        Some(ReadAnswer {
+            result: read,
+            text: Some(text.slice_ref(result.as_bytes())),
+            left_out: Vec::new(),
+        })
+    }
+
     fn list_in(self, json: &Value) -> Option<ReadList> {
         self.0
             .filter(|_| is_complete(json))
@@ -305,8 +322,15 @@ pub(crate) enum FromServer {
 /// Fails if the text is not JSON, or not a message.
 pub(crate) fn message_in(
     text: &Bytes,
-    expected: impl FnOnce(&RequestId) -> Option<Expected>,
+    expected: impl Fn(&RequestId) -> Option<Expected>,
 ) -> Read<FromServer> {
+    if let Some(usual) = usual::answer(text) {
+        let id = RequestId::Number(usual.id);
+        let read = expected(&id).and_then(|it| it.usual_answer_in(text, usual.result));
+        if let Some(answer) = read {
+            return Ok(FromServer::Answer(id, Box::new(answer)));
+        }
+    }
     let envelope = match Envelope::of(text) {
         Ok(envelope) => envelope,
         Err(_) => return typed_in(text).map(|message| FromServer::Other(Box::new(message))),
@@ -332,6 +356,18 @@ fn typed_in(text: &[u8]) -> Read<ServerJsonRpcMessage> {
         _ => {}
     }
     Ok(message)
+}
+
+/// Reads the answer to this request in a message of the usual form. Returns `None` if the message is
+/// to be read by its [`Envelope`].
+pub(crate) fn usual_answer_in(
+    text: &Bytes,
+    id: &RequestId,
+    expected: Expected,
+) -> Option<ReadAnswer> {
+    let usual = usual::answer(text)?;
+    let is_own = *id == RequestId::Number(usual.id);
+    is_own.then(|| expected.usual_answer_in(text, usual.result))?
 }
 
 /// Reads the error of an answer.

@@ -20,6 +20,7 @@ use super::{
     params::{Beside, META},
     received::Received,
     strict,
+    usual::{self, UsualRequest},
 };
 use crate::protocol::{
     Unreadable,
@@ -69,6 +70,11 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
 ///
 /// Fails if the text is not JSON, or if a notification or an answer cannot be read.
 pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
+    if let Some(usual) = usual::request(text)
+        && let Some(message) = usual_request(text, &usual)
+    {
+        return Ok(message);
+    }
     // serde reads an array as the members of a structure, too.
     let is_object = text.trim_ascii_start().first() == Some(&b'{');
     let envelope: Envelope<'_> = match serde_json::from_slice(text) {
@@ -101,7 +107,7 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     let Some(id) = ids::read(id) else {
         return refuse("id", "a string or a number");
     };
-    let (mut request, received) = request(text, method.into_owned(), params);
+    let (mut request, received) = request(text, method.into_owned(), params.map(RawValue::get));
     if let Some(unreadable) = received.unreadable()
         && received.request().method() == Method::Initialize.name()
         && !(unreadable.is_bare() && is_modern(&request))
@@ -112,6 +118,18 @@ pub(crate) fn read(text: &Bytes) -> serde_json::Result<FromCaller> {
     }
     request.extensions_mut().insert(received);
     Ok(message(JsonRpcMessage::request(request, id)))
+}
+
+/// Reads a request of the usual form. Returns `None` if it is to be read by its envelope, which says
+/// why it cannot be read.
+fn usual_request(text: &Bytes, usual: &UsualRequest<'_>) -> Option<FromCaller> {
+    let id = usual.id.parse().ok().map(RequestId::Number)?;
+    let (mut request, received) = request(text, usual.method.to_owned(), Some(usual.params));
+    if received.unreadable().is_some() {
+        return None;
+    }
+    request.extensions_mut().insert(received);
+    Some(message(JsonRpcMessage::request(request, id)))
 }
 
 /// Returns `true` if a request declares a revision without a handshake.
@@ -214,7 +232,7 @@ fn notification(
 pub(crate) fn request(
     text: &Bytes,
     method: String,
-    params: Option<&RawValue>,
+    params: Option<&str>,
 ) -> (ClientRequest, Received) {
     let known = Method::named(&method);
     let mut beside = Beside::default();
@@ -241,16 +259,15 @@ pub(crate) fn request(
         }
     };
     let source = params.filter(|_| unreadable.is_none()).map(|params| {
-        let params = text.slice_ref(params.get().as_bytes());
+        let params = text.slice_ref(params.as_bytes());
         Source::new(params, Reading::Params(known)).with_more(has_more)
     });
-    let beside = text.len() - params.map_or(0, |params| params.get().len());
+    let beside = text.len() - params.map_or(0, str::len);
     // Only a member that the type does not have may be a number beyond the range.
-    let is_in_range = |params: &RawValue| {
-        !has_more || matches!(numbers::within_range(params.get()), Cow::Borrowed(_))
-    };
+    let is_in_range =
+        |params: &str| !has_more || matches!(numbers::within_range(params), Cow::Borrowed(_));
     let is_plain = beside <= MAX_BESIDE
-        && params.is_none_or(|params| is_object(params) && is_in_range(params))
+        && params.is_none_or(|params| params.starts_with('{') && is_in_range(params))
         && meta.is_none_or(is_object);
     (request, Received::new(method, source, unreadable, is_plain))
 }
@@ -263,20 +280,20 @@ type Read<T> = Result<T, Box<Unreadable>>;
 
 fn typed<'a>(
     method: Method,
-    params: Option<&'a RawValue>,
+    params: Option<&'a str>,
     beside: &mut Beside<'a>,
 ) -> Read<ClientRequest> {
     let misfit = |beside: &mut Beside<'a>, error: &serde_json::Error| {
-        let json = params.map(|params| serde_json::from_str::<Value>(params.get()));
+        let json = params.map(serde_json::from_str::<Value>);
         beside.meta = params
-            .and_then(Members::of)
+            .and_then(Members::of_text)
             .and_then(|members| members.get(META));
         Box::new(match json.transpose() {
             Ok(json) => Unreadable::of_params(method, json.as_ref()),
             Err(_) => Unreadable::new(method.name(), None, "params", &error.to_string()),
         })
     };
-    let text = params.map_or("{}", RawValue::get);
+    let text = params.unwrap_or("{}");
     match method.read_params(text, beside) {
         Ok(request) => Ok(request),
         Err(_) if method == Method::Initialize && params.is_some() => {
@@ -299,7 +316,7 @@ fn initialize(params: &str) -> serde_json::Result<ClientRequest> {
 
 fn custom<'a>(
     method: &str,
-    params: Option<&'a RawValue>,
+    params: Option<&'a str>,
     meta: &mut Option<&'a RawValue>,
 ) -> Read<ClientRequest> {
     let json = params.map(|params| custom_params(params, meta)).transpose();
@@ -310,26 +327,21 @@ fn custom<'a>(
 
 /// Reads params as JSON. A `_meta` that is an object goes into the request's context.
 fn custom_params<'a>(
-    params: &'a RawValue,
+    params: &'a str,
     meta: &mut Option<&'a RawValue>,
 ) -> serde_json::Result<Value> {
-    let mut json: Value = serde_json::from_str(params.get())?;
+    let mut json: Value = serde_json::from_str(params)?;
     if let Value::Object(members) = &mut json
         && members.get(META).is_some_and(Value::is_object)
     {
         members.shift_remove(META);
-        *meta = Members::of(params).and_then(|members| members.get(META));
+        *meta = Members::of_text(params).and_then(|members| members.get(META));
     }
     Ok(json)
 }
 
-fn unreadable_member(
-    method: &str,
-    params: Option<&RawValue>,
-    path: &str,
-    why: &str,
-) -> Box<Unreadable> {
-    let json = params.and_then(|params| serde_json::from_str::<Value>(params.get()).ok());
+fn unreadable_member(method: &str, params: Option<&str>, path: &str, why: &str) -> Box<Unreadable> {
+    let json = params.and_then(|params| serde_json::from_str::<Value>(params).ok());
     let known = Method::named(method);
     let target = known
         .zip(json.as_ref())
@@ -359,7 +371,8 @@ fn meta_in(meta: Option<&RawValue>) -> Result<RequestMetaObject, String> {
 pub(crate) fn read_again(received: &Received) -> ClientRequest {
     let received = received.request();
     let text = received.params().unwrap_or_default();
-    let params = serde_json::from_slice(&text).ok();
+    let params = std::str::from_utf8(&text).ok();
+    let params = params.filter(|params| !params.is_empty());
     request(&text, received.method().to_owned(), params).0
 }
 

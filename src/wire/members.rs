@@ -20,6 +20,11 @@ impl<'a> Members<'a> {
         serde_json::from_str(text.get()).ok()
     }
 
+    /// Reads the members of an object in a text.
+    pub(super) fn of_text(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
     /// Returns `None` if there is a member besides these, or one of them twice.
     pub(crate) fn has_only(&self, names: &[&str]) -> Option<()> {
         let known = self.0.iter().all(|(name, _)| names.contains(&&**name));
@@ -65,13 +70,21 @@ pub(crate) fn write<'a>(
     out: &mut impl Write,
     members: impl Iterator<Item = (&'a str, &'a RawValue)>,
 ) -> serde_json::Result<()> {
+    write_texts(out, members.map(|(name, value)| (name, value.get())))
+}
+
+/// Writes an object with these members, whose values are JSON.
+pub(super) fn write_texts<'a>(
+    out: &mut impl Write,
+    members: impl Iterator<Item = (&'a str, &'a str)>,
+) -> serde_json::Result<()> {
     let mut mark: &[u8] = b"{";
     for (name, value) in members {
         out.write_all(mark).map_err(serde_json::Error::io)?;
         serde_json::to_writer(&mut *out, name)?;
         let written = out
             .write_all(b":")
-            .and_then(|()| out.write_all(value.get().as_bytes()));
+            .and_then(|()| out.write_all(value.as_bytes()));
         written.map_err(serde_json::Error::io)?;
         mark = b",";
     }

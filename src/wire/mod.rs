@@ -17,6 +17,7 @@
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
 //! | `write.rs`, `shape.rs` | messages as text; results in the shape of the caller's era |
 //! | `written.rs` | answers in the text that rmcp wrote |
+//! | `usual.rs` | messages whose envelope needs no reading |
 //! | `ids.rs` | ids that rmcp's type cannot hold |
 //! | `members.rs` | the members of an object as text |
 
@@ -47,6 +48,7 @@ mod partial;
 pub(crate) mod received;
 mod shape;
 mod strict;
+mod usual;
 mod write;
 mod written;
 

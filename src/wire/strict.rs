@@ -6,8 +6,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::outline::Outline;
 
 /// The members that the params of any method have.
@@ -36,8 +34,8 @@ const MEMBERS: &[&str] = &[
 const NESTED: &[&str] = &["ref", "argument"];
 
 /// Returns the path of a member, and the reason, if params may be read in two ways.
-pub(super) fn ambiguity(params: &RawValue) -> Option<(String, String)> {
-    let members = match Outline::of(params.get()) {
+pub(super) fn ambiguity(params: &str) -> Option<(String, String)> {
+    let members = match Outline::of(params) {
         Ok(outline) => outline.members,
         // Members behind those that are nested too deeply are not checked.
         Err(why) => return Some(("params".to_owned(), why)),
@@ -81,8 +79,7 @@ mod tests {
     use super::*;
 
     fn found(params: &str) -> Option<String> {
-        let params = RawValue::from_string(params.to_owned()).unwrap();
-        ambiguity(&params).map(|(path, why)| format!("{path}: {why}"))
+        ambiguity(params).map(|(path, why)| format!("{path}: {why}"))
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::bytes::{BufMut, Bytes, BytesMut};
 
-use super::{as_sent, ids, lossless::Lossless, members::Members, params::META};
+use super::{as_sent, ids, lossless::Lossless, outline::Outline, params::META};
 use crate::protocol::json_text::before_null_params;
 
 /// The params of a request as text, in the request's extensions on its way through rmcp. They lack
@@ -125,40 +125,41 @@ fn put_params(
     params: &Bytes,
     meta: &RequestMetaObject,
 ) -> serde_json::Result<()> {
+    let text = std::str::from_utf8(params).map_err(serde::ser::Error::custom)?;
+    let outline = Outline::of(text).unwrap_or_default();
     // Params that are not an object have no `_meta`.
-    let Ok(mut members) = serde_json::from_slice::<Members<'_>>(params) else {
-        return put(out, &[params]);
-    };
-    let own = members.get(META);
-    if own.is_none() && meta.is_empty() {
+    let is_object = text.starts_with('{');
+    let own = outline.members.iter().find(|(name, _)| name == META);
+    if !is_object || (own.is_none() && meta.is_empty()) {
         return put(out, &[params]);
     }
+    let own = own.map(|(_, value)| *value);
     let meta = match meta.is_empty() {
         true => None,
         false => Some(meta_text(own, meta)?),
     };
-    match (&meta, own.is_some()) {
-        (Some(meta), true) => {
-            for (_, value) in members.0.iter_mut().filter(|(name, _)| name == META) {
-                *value = meta;
-            }
-        }
-        (Some(meta), false) => members.0.push((META.into(), meta)),
-        (None, _) => members.0.retain(|(name, _)| name != META),
+    let mut members: Vec<_> = outline
+        .members
+        .iter()
+        .map(|(name, value)| (&**name, if name == META { None } else { Some(*value) }))
+        .collect();
+    if own.is_none() {
+        members.push((META, None));
     }
-    let members = members.0.iter().map(|(name, value)| (&**name, *value));
-    super::members::write(out, members)
+    let meta = meta.as_deref().map(RawValue::get);
+    let members = members
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.or(meta)?)));
+    super::members::write_texts(out, members)
 }
 
 /// Returns `_meta` as text. A value that came as it is leaves with its digits and order.
-fn meta_text(
-    came: Option<&RawValue>,
-    meta: &RequestMetaObject,
-) -> serde_json::Result<Box<RawValue>> {
+fn meta_text(came: Option<&str>, meta: &RequestMetaObject) -> serde_json::Result<Box<RawValue>> {
     let Some(came) = came else {
         return serde_json::value::to_raw_value(&meta.0);
     };
     let now = serde_json::to_value(&meta.0)?;
+    let came: &RawValue = serde_json::from_str(came)?;
     let read = serde_json::from_str(came.get()).unwrap_or_default();
     let text = super::apply::apply(came, &read, &now)?;
     serde_json::from_slice::<&RawValue>(&text).map(ToOwned::to_owned)

@@ -62,6 +62,10 @@ pub(super) enum ResponseMessage {
 
 /// Reads a message on the response of a request.
 pub(super) fn response_message(text: &Bytes, own: &Awaited) -> ResponseMessage {
+    if let Some(answer) = answers::usual_answer_in(text, &own.id, own.expected) {
+        let (answer, named) = (Ok(Box::new(answer)), true);
+        return ResponseMessage::Answer { answer, named };
+    }
     let envelope = match Envelope::of(text) {
         Ok(envelope) => envelope,
         Err(error) if error.is_data() => return ResponseMessage::None,

@@ -13,7 +13,9 @@ use sse_stream::Sse;
 use tokio_util::bytes::Bytes;
 
 use super::answer::put_back;
-use crate::{protocol::json_text::without_lone_surrogates, wire::answers::batch_in};
+use crate::{
+    protocol::json_text::without_lone_surrogates, util::text::lossy, wire::answers::batch_in,
+};
 
 /// The byte order mark. A text may begin with it, and it is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -155,7 +157,10 @@ impl Parser {
                 .as_ref()
                 .is_some_and(|event| event.data.is_some())
         };
-        if self.is_first_line || !line.starts_with(b"data:") || has_data() {
+        if std::mem::take(&mut self.is_first_line) && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
+        if !line.starts_with(b"data:") || has_data() {
             self.take(&line);
             line.clear();
             line.shrink_to(KEEP);
@@ -200,7 +205,7 @@ impl Parser {
         }
         self.length = self.length.saturating_add(line.len() + 1);
         let event = self.event.get_or_insert_default();
-        let text = String::from_utf8_lossy(value);
+        let text = lossy(value);
         match (name, &mut event.data) {
             (b"data", Some(data)) => {
                 data.push('\n');

@@ -39,6 +39,7 @@ use super::{
 use crate::{
     lines::LineError,
     protocol::{json_text, methods::Method},
+    util::text::lossy,
     wire::answers::batch_in,
 };
 
@@ -477,7 +478,7 @@ fn text_in(body: Bytes) -> Bytes {
         true => body.slice(3..),
         false => body,
     };
-    let text = String::from_utf8_lossy(&body);
+    let text = lossy(&body);
     match (json_text::without_lone_surrogates(&text), text) {
         (Some(text), _) | (None, Cow::Owned(text)) => text.into(),
         (None, Cow::Borrowed(_)) => body,
