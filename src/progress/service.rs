@@ -92,7 +92,8 @@ impl Running {
         }
         let caller = context.caller.clone();
         let is_over_http = context.extensions.get::<http::request::Parts>().is_some();
-        let is_over_lines = !is_over_http && caller.session_id().is_some();
+        // A caller without a revision is in this process.
+        let is_over_lines = !is_over_http && context.protocol_version().is_some();
         let hold = match is_over_lines {
             true => shared.settings.result_gap,
             false => Duration::ZERO,
