@@ -23,9 +23,10 @@ use tokio::{process::Command, runtime::Builder};
 
 use crate::common::{
     Echo, Rounds, figure,
+    gateway::gateway_routes,
     lean::{HttpCaller, PipeCaller, Revision, Tool, Turn, long_text, together},
     process::{Process, Spent},
-    serve::{gateway_routes, routes, serve},
+    serve::{routes, serve},
 };
 
 /// Calls in flight at once, with a small message and with a large one.

@@ -182,6 +182,37 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::auth::CredentialLayer,
     ) -> ServiceBuilder<Stack<crate::auth::CredentialLayer, L>>;
 
+    /// Charges a context window for results, and cuts them to their share; see
+    /// [`budget`](crate::budget).
+    ///
+    /// Requires the feature `budget`.
+    ///
+    /// ```
+    /// use rmcp_layers::{
+    ///     ServiceBuilderExt, Upstream,
+    ///     budget::{BudgetLayer, ContextBudget},
+    /// };
+    /// use tower::ServiceBuilder;
+    /// # struct Files;
+    /// # impl rmcp::ServerHandler for Files {}
+    ///
+    /// # fn main() -> Result<(), rmcp_layers::Error> {
+    /// let layer = BudgetLayer::builder(ContextBudget::new(128_000)).build()?;
+    /// let budget = layer.handle();
+    /// let stack = ServiceBuilder::new()
+    ///     .budget(layer)
+    ///     .service(Upstream::in_process(Files));
+    /// assert_eq!(budget.stats().charged_tokens, 0);
+    /// # let _ = stack;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "budget")]
+    fn budget(
+        self,
+        layer: crate::budget::BudgetLayer,
+    ) -> ServiceBuilder<Stack<crate::budget::BudgetLayer, L>>;
+
     /// Answers from memory; see [`cache`](crate::cache).
     ///
     /// Requires the feature `cache`. The trait's example shows it.
@@ -343,6 +374,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: crate::auth::CredentialLayer,
     ) -> ServiceBuilder<Stack<crate::auth::CredentialLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "budget")]
+    fn budget(
+        self,
+        layer: crate::budget::BudgetLayer,
+    ) -> ServiceBuilder<Stack<crate::budget::BudgetLayer, L>> {
         self.layer(layer)
     }
 

@@ -138,6 +138,7 @@
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
 //! | [`CallerLimitLayer`], and others that key by principal | inside of `auth`, which sets the principal |
 //! | [`progress`] | one timeout and one rate for a call and its repetitions |
+//! | [`budget`] | what a model reads is charged for, wherever it comes from |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
 //! | [`Gateway`](gateway::Gateway) | routes to a member; each member has its own layers below |
@@ -152,6 +153,7 @@
 //! #     McpServer, Principal, ServiceBuilderExt, Upstream,
 //! #     audit::AuditLog,
 //! #     auth::{ApiKeys, AuthLayer, CredentialLayer, Credentials},
+//! #     budget::{BudgetLayer, ContextBudget},
 //! #     cache::CacheLayer,
 //! #     gateway::Gateway,
 //! #     metrics::MetricsLayer,
@@ -164,6 +166,7 @@
 //! # let keys = ApiKeys::new().key("k-3f9a5c1e77d04b2a", Principal::new("ann"))?;
 //! # let audit = AuditLog::builder().memory(1_000).build()?;
 //! # let auth = AuthLayer::builder(keys).build()?;
+//! # let budget = BudgetLayer::builder(ContextBudget::new(128_000)).build()?;
 //! # let credential = CredentialLayer::new(Credentials::fixed("token-for-this-server")?);
 //! let member = ServiceBuilder::new()
 //!     .retry_calls(RetryLayer::new())
@@ -176,6 +179,7 @@
 //!     .metrics(MetricsLayer::new())
 //!     .audit(audit.layer())
 //!     .auth(auth)
+//!     .budget(budget)
 //!     .registry(RegistryLayer::new())
 //!     .cache(CacheLayer::new())
 //!     .service(gateway);
@@ -192,8 +196,8 @@
 //! - **Counting and timing go in [`ExceptListensLayer`].** A `subscriptions/listen` stays open as long
 //!   as its subscription. `concurrency_limit` would count it all that time, and `timeout` would end
 //!   it.
-//! - **`load_shed` goes right outside of the layer that limits.** The layers `cache`, `registry`,
-//!   `breaker` and [`from_fn()`] are always ready, because they may answer without the inner stack.
+//! - **`load_shed` goes right outside of the layer that limits.** The layers `budget`, `cache`,
+//!   `registry`, `breaker` and [`from_fn()`] are always ready, because they may answer without the inner stack.
 //!   A `load_shed` outside of them never sheds.
 //! - **`buffer` goes outside of `rate_limit`.** A stack is `Clone`, which `RateLimit` is not:
 //!
@@ -264,6 +268,7 @@
 //! | `audit` | [`audit`]: a record of each call, with the decision on it |
 //! | `auth` | [`auth`]: authentication and authorization |
 //! | `auth-client` | `auth` with requests to an authorization server over HTTP: `Introspection`, `TokenExchange`, and with `jwt` also `Jwks::url` |
+//! | `budget` | [`budget`]: results counted in tokens, and cut to what is left of a model's context |
 //! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
@@ -297,6 +302,8 @@ mod arguments;
 pub mod audit;
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "budget")]
+pub mod budget;
 mod builder;
 #[cfg(feature = "cache")]
 pub mod cache;
@@ -355,7 +362,7 @@ pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
 pub use outcome::{Ended, Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
-pub use report::{CacheStatus, CallReport};
+pub use report::{BudgetReport, CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};
 pub use response::{McpResponse, ResponseParts, TypedResult};
 pub use server::{Handler, McpServer, ServerHandle, ServerStats};

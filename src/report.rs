@@ -30,27 +30,33 @@ pub struct CallReport {
     /// It is `None` if no cache applied: the method or tool is not cached, or the request had
     /// `no-store`.
     pub cache_status: Option<CacheStatus>,
+    /// The tokens of the response, by the outermost budget of a stack. It is `None` if no budget has
+    /// charged for the response.
+    pub budget: Option<BudgetReport>,
 }
 
 impl CallReport {
-    /// Creates the report of a call that no layer has reported on: one attempt, no cache.
+    /// Creates the report of a call that no layer has reported on: one attempt, no cache, no budget.
     pub fn new() -> Self {
         Self {
             attempts: 1,
             cache_status: None,
+            budget: None,
         }
     }
 
     /// Returns the report that a cache keeps with the response.
     ///
-    /// It has the facts about the response. Facts about the call that fetched it (the attempts and
-    /// the cache status) are dropped, because they do not hold for the callers of a later hit.
+    /// It has the facts about the response. Facts about the call that fetched it (the attempts, the
+    /// cache status and the tokens) are dropped, because they do not hold for the callers of a later
+    /// hit.
     #[must_use]
     pub fn for_cached_response(&self) -> Self {
         // Without `..`, so that a new fact does not compile before it is kept or dropped here.
         let Self {
             attempts: _,
             cache_status: _,
+            budget: _,
         } = self;
         Self::new()
     }
@@ -59,6 +65,29 @@ impl CallReport {
 impl Default for CallReport {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The tokens of a response, in its [report](CallReport::budget).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetReport {
+    /// The tokens that the conversation was charged for the response.
+    pub charged: u64,
+    /// The tokens that a cut of the response has saved. It is 0 if the response was not cut.
+    pub saved: u64,
+    /// The tokens that are left to the conversation after it.
+    pub left: u64,
+}
+
+impl BudgetReport {
+    /// Creates the report of a response.
+    pub fn new(charged: u64, saved: u64, left: u64) -> Self {
+        Self {
+            charged,
+            saved,
+            left,
+        }
     }
 }
 
@@ -106,6 +135,7 @@ mod tests {
         let mut report = CallReport::new();
         report.attempts = 3;
         report.cache_status = Some(CacheStatus::Miss);
+        report.budget = Some(BudgetReport::new(10, 0, 90));
         assert_eq!(report.for_cached_response(), CallReport::new());
     }
 }

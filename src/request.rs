@@ -221,6 +221,18 @@ impl RequestParts {
         matches!(*self.message, ClientRequest::SubscriptionsListenRequest(_))
     }
 
+    /// Returns `true` unless this asks for a later page of a list of tools.
+    #[cfg(any(feature = "budget", feature = "registry"))]
+    pub(crate) fn is_first_page(&self) -> bool {
+        match &*self.message {
+            ClientRequest::ListToolsRequest(list) => {
+                let params = list.params.as_ref();
+                params.is_none_or(|params| params.cursor.is_none())
+            }
+            _ => true,
+        }
+    }
+
     pub(crate) fn take_notification(&mut self) -> Option<ClientNotification> {
         let notification = self.context.notification.take()?;
         (notifications::client_method(&notification) == self.method()).then_some(*notification)

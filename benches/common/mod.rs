@@ -8,6 +8,7 @@
 )]
 
 mod echo;
+pub mod gateway;
 pub mod lean;
 pub mod process;
 mod rounds;

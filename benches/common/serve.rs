@@ -10,7 +10,6 @@ use rmcp::{
         streamable_http_server::session::local::LocalSessionManager,
     },
 };
-use rmcp_layers::{LenientHttpLayer, McpServer, Stack};
 
 /// Routes to a server's `/events`, with answers as event streams as rmcp sends them by default, and
 /// to its `/json`, with answers in plain JSON where there is no session.
@@ -25,19 +24,6 @@ pub fn routes<H: ServerHandler>(
     Router::new()
         .route_service("/events", events)
         .route_service("/json", json)
-}
-
-/// The same routes to a gateway.
-#[allow(dead_code, reason = "a bench may have no gateway over HTTP")]
-pub fn gateway_routes<S: Stack>(events: McpServer<S>, json: McpServer<S>) -> Router {
-    let sessions = Arc::new(LocalSessionManager::default());
-    let config = StreamableHttpServerConfig::default();
-    let events = events.http_service(sessions.clone(), config.clone());
-    let json = json.http_service(sessions, config.with_json_response(true));
-    Router::new()
-        .route_service("/events", events)
-        .route_service("/json", json)
-        .layer(LenientHttpLayer::new())
 }
 
 /// Serves on loopback, says where, and ends when standard input does.

@@ -51,8 +51,9 @@ use tokio::runtime::Builder;
 
 use crate::common::{
     Echo,
+    gateway::gateway_routes,
     process::Process,
-    serve::{gateway_routes, routes, serve},
+    serve::{routes, serve},
 };
 
 fn main() {

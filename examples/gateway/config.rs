@@ -26,6 +26,9 @@
 //!
 //! [cache]                               # answers from memory; see cache.rs
 //! tools = { "search__*" = 60 }
+//!
+//! [budget]                              # results cut to a context window; see budget.rs
+//! total_tokens = 128000
 //! ```
 //!
 //! `[auth]` sets who may use the gateway; see `auth.rs`. With it and without servers, it guards the
@@ -47,6 +50,7 @@ use std::{
 use futures::future::{join, join_all};
 use rmcp_layers::{
     Refusal, Upstream, WeakUpstream,
+    budget::BudgetLayer,
     cache::CacheLayer,
     gateway::{Gateway, Member, PerCaller, Prefix},
     metrics::MetricsLayer,
@@ -64,6 +68,7 @@ use crate::{
     Limits, Result, Stack,
     admin::AdminConfig,
     auth::AuthConfig,
+    budget::BudgetConfig,
     cache::Cache,
     connections,
     progress::ProgressConfig,
@@ -97,6 +102,8 @@ pub struct Config {
     pub auth: Option<AuthConfig>,
     /// The response cache, if the section is present.
     cache: Option<Cache>,
+    /// The context budget, if the section is present.
+    budget: Option<BudgetConfig>,
     retry: Option<RetryConfig>,
     breaker: Option<BreakerConfig>,
     /// Bounds of progress and silence. Default: none.
@@ -180,6 +187,7 @@ impl Default for Config {
             max_in_flight_per_caller: None,
             auth: None,
             cache: None,
+            budget: None,
             retry: None,
             breaker: None,
             progress: None,
@@ -278,14 +286,18 @@ impl Config {
             found.map_err(|why| format!("[servers.{name}]: {why}"))
         });
         let redis = self.cache.as_ref().and_then(Cache::redis);
+        let budgets = self.budget.as_ref().and_then(BudgetConfig::redis);
         let jwks = self.auth.as_ref().and_then(AuthConfig::jwks_url);
-        let others = [("cache", "redis", redis), ("auth", "jwks_url", jwks)].map(
-            async |(section, key, url)| {
-                let Some(url) = url else { return Ok(()) };
-                let found = reach::url(key, url).await;
-                found.map_err(|why| format!("[{section}]: {why}"))
-            },
-        );
+        let others = [
+            ("cache", "redis", redis),
+            ("budget", "redis", budgets),
+            ("auth", "jwks_url", jwks),
+        ]
+        .map(async |(section, key, url)| {
+            let Some(url) = url else { return Ok(()) };
+            let found = reach::url(key, url).await;
+            found.map_err(|why| format!("[{section}]: {why}"))
+        });
         let (servers, others) = join(join_all(servers), join_all(others)).await;
         let all = servers.into_iter().chain(others);
         all.filter_map(Result::err).collect()
@@ -356,6 +368,11 @@ impl Config {
     pub fn progress(&self) -> Result<Option<ProgressLayer>> {
         let layer = self.progress.as_ref().map(ProgressConfig::layer);
         layer.transpose()
+    }
+
+    /// Returns the context budget over all servers.
+    pub fn budget(&self) -> Result<Option<BudgetLayer>> {
+        self.budget.as_ref().map(BudgetConfig::layer).transpose()
     }
 
     /// Returns the environment variables that no server receives.

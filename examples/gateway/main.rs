@@ -10,6 +10,7 @@
 
 mod admin;
 mod auth;
+mod budget;
 mod cache;
 mod config;
 mod connections;
@@ -29,8 +30,8 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use futures::future::join_all;
 use rmcp_layers::{
     CallerLimitLayer, Error, ExceptListensLayer, Handler, McpRequest, McpResponse, Upstream,
-    audit::AuditLayer, auth::AuthLayer, cache::CacheLayer, metrics::MetricsLayer,
-    progress::ProgressLayer, registry::RegistryLayer,
+    audit::AuditLayer, auth::AuthLayer, budget::BudgetLayer, cache::CacheLayer,
+    metrics::MetricsLayer, progress::ProgressLayer, registry::RegistryLayer,
 };
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, util::BoxCloneService};
@@ -174,6 +175,7 @@ async fn serve(options: Options, config: Config, told: &Told, telemetry: &Teleme
             .as_ref()
             .map(|auth| auth.layer(options.stdio))
             .transpose()?,
+        budget: config.budget()?,
         status: config
             .status_tool
             .then(|| status::layer(handle))
@@ -232,6 +234,7 @@ struct Layers {
     progress: Option<ProgressLayer>,
     audit: Option<AuditLayer>,
     auth: Option<AuthLayer>,
+    budget: Option<BudgetLayer>,
     status: Option<RegistryLayer>,
     cache: Option<CacheLayer>,
     limits: Limits,
@@ -257,6 +260,8 @@ struct Limits {
 ///   principal.
 /// - `progress` is outside of all that makes calls, so that a call and its repetitions have one
 ///   timeout.
+/// - `budget` is outside of all layers whose results a model reads, so that it pays for each of them
+///   once. It is inside of `auth`, because budgets and kept results are a principal's.
 /// - `registry` is outside of the cache, so that its tool returns the servers' current state.
 /// - `cache` is over the gateway: a cached answer is neither routed nor sent. It uses outward
 ///   names.
@@ -277,6 +282,7 @@ fn stack(layers: Layers, bottom: Stack) -> Stack {
             limits.per_caller,
         )))
         .option_layer(layers.progress)
+        .option_layer(layers.budget)
         .option_layer(layers.status)
         .option_layer(layers.cache)
         .service(bottom);

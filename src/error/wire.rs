@@ -19,6 +19,8 @@ pub mod code {
     pub const UNAUTHENTICATED: ErrorCode = ErrorCode(-31401);
     /// A layer does not allow this request for this caller.
     pub const FORBIDDEN: ErrorCode = ErrorCode(-31403);
+    /// The answer is too large for what is left of the caller's context window.
+    pub const TOO_LARGE: ErrorCode = ErrorCode(-31413);
     /// The caller has sent too many requests, and may retry later.
     pub const TOO_MANY: ErrorCode = ErrorCode(-31429);
     /// The call was cancelled before it ended.

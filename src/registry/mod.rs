@@ -129,7 +129,8 @@ mod layer;
 mod listen;
 mod no_tools;
 mod pin;
-#[cfg_attr(not(feature = "json-schema"), path = "unchecked_schema.rs")]
+#[cfg(not(feature = "json-schema"))]
+#[path = "unchecked_schema.rs"]
 mod schema;
 mod search;
 mod service;
@@ -137,6 +138,9 @@ mod state;
 mod tool;
 mod tool_result;
 mod version;
+
+#[cfg(feature = "json-schema")]
+use crate::util::schema;
 
 pub use error::RegistryError;
 pub use handle::{RegistryHandle, ToolStatus};

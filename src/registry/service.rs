@@ -124,7 +124,7 @@ where
         let listed = ListToolsResult::with_all_items(search.definitions());
         return Ok(McpResponse::new(listed));
     }
-    let first = !has_cursor(&request);
+    let first = request.is_first_page();
     let mut response = match inner.oneshot(request).await.map_err(Into::into) {
         Err(error) if first && (error.is_method_not_found() || shared.serves_without(&error)) => {
             McpResponse::new(ListToolsResult::default())
@@ -143,16 +143,6 @@ where
     }
     response.result.edit_tools(edits, own);
     Ok(response)
-}
-
-fn has_cursor(request: &McpRequest) -> bool {
-    match &*request.message {
-        ClientRequest::ListToolsRequest(list) => list
-            .params
-            .as_ref()
-            .is_some_and(|params| params.cursor.is_some()),
-        _ => false,
-    }
 }
 
 async fn call_tool<S>(shared: Arc<Shared>, inner: S, mut request: McpRequest) -> CallResult

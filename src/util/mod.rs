@@ -23,6 +23,8 @@ pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;
 pub(crate) mod run_to_end;
+#[cfg(any(feature = "budget", feature = "json-schema"))]
+pub(crate) mod schema;
 pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

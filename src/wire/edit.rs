@@ -4,13 +4,20 @@ use std::ops::Range;
 
 use rmcp::model::{ClientRequest, ServerResult, Tool};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tokio_util::bytes::{BufMut, Bytes, BytesMut};
 
-use super::{apply::apply, lossless::Lossless, members::Members};
+use super::{
+    apply::apply,
+    lossless::Lossless,
+    members::{Members, with_members},
+};
 use crate::{
     Item,
-    protocol::lists::{self, ListKind},
+    protocol::{
+        lists::{self, ListKind},
+        results,
+    },
 };
 
 /// The place of a member's value in a text.
@@ -48,6 +55,31 @@ impl Lossless<ServerResult> {
             .zip(place)
             .and_then(|(text, place)| replaced(text, place, |out| out.put_slice(json.as_bytes())));
         self.set_both(edited, set);
+    }
+
+    /// Sets a member of the result's `_meta`, if the result has one.
+    pub(crate) fn set_meta(&mut self, key: &str, value: Value) {
+        if results::meta(self.as_read_mut()).is_none() {
+            return;
+        }
+        let edited = self.unchanged_text().and_then(|text| {
+            let members: Members<'_> = serde_json::from_slice(text).ok()?;
+            let own = match members.get("_meta") {
+                Some(own) => Members::of(own).unwrap_or_default(),
+                None => Members::default(),
+            };
+            let json = serde_json::value::to_raw_value(&value).ok()?;
+            let own = with_members(own, &[(key, &json)]).ok()?;
+            let own: &RawValue = serde_json::from_slice(&own).ok()?;
+            with_members(members, &[("_meta", own)])
+                .ok()
+                .map(Bytes::from)
+        });
+        self.set_both(edited, |result| {
+            if let Some(meta) = results::meta(result) {
+                meta.get_or_insert_default().insert(key.to_owned(), value);
+            }
+        });
     }
 
     /// Removes the items of a list that are not to be shown. Order and cursor stay, so a page may

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `lossless.rs` | a typed value with the text that it was read from |
 //! | `apply.rs` | the changes to a typed value, applied to that text |
-//! | `edit.rs` | changes that are applied to a text at once |
+//! | `edit.rs`, `parts.rs` | changes that are applied to a text at once |
 //! | `caller.rs`, `params.rs`, `strict.rs`, `outline.rs` | messages of a caller |
 //! | `caller_results.rs` | results of a caller, in answer to a server |
 //! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
@@ -45,6 +45,8 @@ mod outline;
 pub(crate) mod over_http;
 mod params;
 mod partial;
+#[cfg(feature = "budget")]
+mod parts;
 pub(crate) mod received;
 mod shape;
 mod strict;
@@ -57,8 +59,12 @@ pub(crate) use edit::{Edit, Place};
 pub use lossless::Lossless;
 pub(crate) use lossless::{Reading, Source};
 pub(crate) use members::{Members, with_members};
+#[cfg(feature = "budget")]
+pub(crate) use numbers::within_range;
 pub(crate) use outline::Outline;
 pub(crate) use params::{Beside, WithoutMeta};
+#[cfg(feature = "budget")]
+pub(crate) use parts::PartEdits;
 pub(crate) use shape::text_for;
 pub(crate) use write::{ParamsText, answer, put_answer_start, to_caller, to_server};
 #[cfg(feature = "http-server")]

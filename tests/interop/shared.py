@@ -1,4 +1,4 @@
-"""Two gateways in front of a real server each, which share answers through one real Redis.
+"""Two gateways in front of a real server each, which share answers and budgets through one real Redis.
 
 shared.py GATEWAY SCRATCH TIME_SERVER STORE_SUITE
 
@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
+from budget import shared as budgets
 from checks import Checks, connected, text
 from mcp import Client
 
@@ -73,12 +74,9 @@ class Redis:
 
 
 @contextmanager
-def gateway(command: str, scratch: Path, name: str, redis: Redis, server: str) -> Iterator[str]:
+def gateway(command: str, scratch: Path, name: str, toml: str) -> Iterator[str]:
     config = scratch / f"{name}.toml"
-    config.write_text(
-        f'[servers.time]\ncommand = "{server}"\nargs = ["--local-timezone", "UTC"]\n'
-        f'[cache]\ntools = {{ get_current_time = 600 }}\nredis = "redis://127.0.0.1:{redis.port}"\n'
-    )
+    config.write_text(toml)
     arguments = [command, "--config", str(config), "--listen", "127.0.0.1:0"]
     with open(scratch / f"{name}.log", "wb") as log, running(arguments, stdout=subprocess.PIPE, stderr=log) as process:
         for line in process.stdout:
@@ -122,7 +120,11 @@ async def main(command: str, scratch: Path, server: str, suite: str) -> bool:
 
         await checks.check("a store in Redis keeps the promises of a store", promises)
         with ExitStack() as gateways:
-            start = lambda name: gateways.enter_context(gateway(command, scratch, name, redis, server))
+            cached = (
+                f'[servers.time]\ncommand = "{server}"\nargs = ["--local-timezone", "UTC"]\n'
+                f'[cache]\ntools = {{ get_current_time = 600 }}\nredis = "redis://127.0.0.1:{redis.port}"\n'
+            )
+            start = lambda name: gateways.enter_context(gateway(command, scratch, name, cached))
             async with connected(start("one"), "legacy") as one, connected(start("two"), "legacy") as two:
                 await run(checks, redis, one, two)
 
@@ -137,6 +139,8 @@ async def main(command: str, scratch: Path, server: str, suite: str) -> bool:
                         await different(three, kept, "Asia/Tokyo")
 
                 await checks.check("foreign values are no answers", foreign)
+        budget = budgets.config(redis.port)
+        await budgets.run(checks, lambda name: gateway(command, scratch, name, budget))
     finally:
         redis.stop()
     return checks.failed

@@ -1,4 +1,4 @@
-# What a store promises, and two gateways that share answers, with one real Redis, which is killed and
+# What a store promises, and two gateways that share answers and budgets, with one real Redis, which is killed and
 # started again.
 
 shared() {

@@ -4,8 +4,8 @@
 import assert from "node:assert/strict";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport as StdioV1 } from "@modelcontextprotocol/sdk/client/stdio.js";
-import { Client as ClientV2 } from "@modelcontextprotocol/client";
-import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
+import { Client as ClientV2 } from "typescript-client-2";
+import { StdioClientTransport as StdioV2 } from "typescript-client-2/stdio";
 import { Checks } from "../checks.mjs";
 
 const CALLS = 300;

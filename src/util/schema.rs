@@ -18,11 +18,12 @@ const MAX_FAILURE_BYTES: usize = 400;
 
 /// A compiled schema. References resolve within the schema and the published dialects only. It
 /// never loads documents from the network or from files.
-pub(super) struct Schema(Validator);
+#[derive(Debug)]
+pub(crate) struct Schema(Validator);
 
 impl Schema {
     /// Compiles a schema: JSON Schema 2020-12, or the dialect its `$schema` names.
-    pub(super) fn compile(schema: &JsonObject) -> Result<Self, String> {
+    pub(crate) fn compile(schema: &JsonObject) -> Result<Self, String> {
         let schema = Value::Object(schema.clone());
         let mut values = 0;
         measure(&schema, 0, &mut values)?;
@@ -34,8 +35,14 @@ impl Schema {
         })
     }
 
+    /// Returns `true` if a value is valid.
+    #[cfg(feature = "budget")]
+    pub(crate) fn is_valid(&self, value: &Value) -> bool {
+        self.0.is_valid(value)
+    }
+
     /// Returns the failures of a value: for each, the path in the value and the path of the rule.
-    pub(super) fn failures(&self, value: &Value) -> Option<String> {
+    pub(crate) fn failures(&self, value: &Value) -> Option<String> {
         if self.0.is_valid(value) {
             return None;
         }

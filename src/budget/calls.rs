@@ -1,0 +1,375 @@
+//! Calls whose results are charged for.
+
+use std::sync::Arc;
+
+use rmcp::model::{CallToolResult, ContentBlock, ServerResult};
+use serde_json::{Map, Value};
+use tower::ServiceExt;
+
+use super::{
+    Conversation,
+    conversation::Owner,
+    counters,
+    fit::{Cut, Fitted, OutputSchema, Rest, ToFit, Unfit},
+    kept::{KeptId, KeptResult, SCHEME, parts_of},
+    ledger::{NotReserved, Reservation},
+    lists, report,
+    rules::ResultKind,
+    state::Shared,
+};
+use crate::{
+    Audience, CallContext, Delivered, Error, Item, Lossless, McpRequest, McpResponse, Refusal,
+    Stack, code,
+    response::CallResult,
+    util::{metrics::count, text::boundary},
+};
+
+/// The start of a text by which the length of pages is found, in bytes.
+const SAMPLE: usize = 64 * 1024;
+/// The least length of a page in bytes.
+const MIN_PAGE: usize = 256;
+
+/// Runs a call within its share.
+pub(super) async fn run<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
+    kind: ResultKind,
+) -> CallResult {
+    let conversation = Conversation::of(&request, shared.key.as_ref());
+    let asked = shared.rules.request(kind, &request);
+    let reservation = match shared.reserve(conversation.as_ref(), asked).await {
+        Ok(reservation) => reservation,
+        Err(reason) => return refused(&reason, asked.min_to_call, kind),
+    };
+    let call = Call::of(&shared, &request, kind);
+    let response = inner.clone().oneshot(request).await.map_err(Into::into)?;
+    let (response, charge) = call
+        .fit(&shared, inner, response, reservation.share())
+        .await?;
+    finish(
+        &shared,
+        conversation.as_ref(),
+        reservation,
+        response,
+        charge,
+    )
+    .await
+}
+
+/// The facts of a call that its result needs.
+struct Call {
+    kind: ResultKind,
+    /// The name of the called tool or prompt, or the URI of the resource.
+    target: String,
+    owner: Owner,
+    audience: Audience,
+    /// `true` if the caller may call the tool that reads kept results.
+    sees_read_tool: bool,
+    /// The context for a list of tools, if the output schema of the called one is not known.
+    context: Option<CallContext>,
+}
+
+/// The tokens of a result.
+#[derive(Default)]
+pub(super) struct Charge {
+    pub tokens: u64,
+    pub saved: u64,
+    /// What the `_meta` says beside them.
+    pub meta: Map<String, Value>,
+}
+
+impl Call {
+    fn of(shared: &Shared, request: &McpRequest, kind: ResultKind) -> Self {
+        let context = &request.context;
+        let target = request.target().unwrap_or_default().to_owned();
+        let audience = Audience::of(context);
+        let is_unknown = kind == ResultKind::Tool
+            && !shared.hides_output_schemas
+            && shared.schemas.get(&audience, &target).is_none();
+        Self {
+            kind,
+            owner: Owner::of(context),
+            audience,
+            sees_read_tool: sees_read_tool(shared, context),
+            context: is_unknown.then(|| context.to_background()),
+            target,
+        }
+    }
+
+    /// Returns the output schema that a cut must not break.
+    async fn schema<S: Stack>(
+        &self,
+        shared: &Shared,
+        inner: S,
+        result: &ServerResult,
+        share: usize,
+    ) -> Option<Arc<OutputSchema>> {
+        let ServerResult::CallToolResult(tool) = result else {
+            return None;
+        };
+        // Without structured content there is nothing to validate.
+        tool.structured_content.as_ref()?;
+        let known = || shared.schemas.get(&self.audience, &self.target);
+        if let (None, Some(context)) = (known(), &self.context)
+            && may_exceed(tool, share)
+        {
+            lists::learn_schemas(shared, inner, context, &self.audience).await;
+        }
+        known().flatten()
+    }
+
+    fn rest(&self, shared: &Shared, id: KeptId) -> Option<Rest> {
+        shared.kept.as_ref()?;
+        let uri = format!("{SCHEME}{id}");
+        let tool = shared.read_tool.as_ref().filter(|_| self.sees_read_tool);
+        let note = match tool {
+            Some(tool) => format!("Call {} with {{\"id\":\"{id}\"}} for the rest.", tool.name),
+            None => format!("Read the resource {uri} for the rest."),
+        };
+        Some(Rest {
+            note,
+            uri: Some(uri),
+        })
+    }
+
+    /// Returns the response within its share, and its cost.
+    async fn fit<S: Stack>(
+        &self,
+        shared: &Arc<Shared>,
+        inner: S,
+        response: McpResponse,
+        share: u64,
+    ) -> Result<(McpResponse, Charge), Error> {
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        let schema = self.schema(shared, inner, &response.result, share).await;
+        let mut parts = response.into_parts();
+        let id = KeptId::random();
+        let mut rest = self.rest(shared, id);
+        let mut result = parts.result;
+        loop {
+            let to_fit = ToFit {
+                result,
+                share,
+                schema: schema.clone(),
+                rest: rest.clone(),
+            };
+            let Fitted {
+                result: fitted,
+                cost,
+                cut,
+            } = match shared.fitter.fit(to_fit).await {
+                Ok(fitted) => fitted,
+                Err(unfit) => return self.unfit(shared, unfit, id, share).await,
+            };
+            let mut charge = Charge::of(cost);
+            let mut is_kept = false;
+            let mut cut = cut;
+            if let Some(cut) = &mut cut
+                && rest.is_some()
+            {
+                let empty = Lossless::new(ServerResult::empty(()));
+                let original = std::mem::replace(&mut cut.original, empty);
+                let (kept, original) = self.keep(shared, id, original, share).await;
+                is_kept = kept;
+                if let (false, Some(original)) = (kept, original) {
+                    // The note would promise a rest that is not there.
+                    rest = None;
+                    result = original;
+                    continue;
+                }
+            }
+            parts.result = fitted;
+            let mut response = McpResponse::from(parts);
+            if let Some(cut) = cut {
+                charge.note_cut(shared, &cut, is_kept.then_some(id));
+                // The share and the kept result are this caller's.
+                response.mark_session_private();
+            }
+            return Ok((response, charge));
+        }
+    }
+
+    /// Keeps a result, and returns it. Returns `false` if it cannot be kept.
+    async fn keep(
+        &self,
+        shared: &Shared,
+        id: KeptId,
+        original: Lossless<ServerResult>,
+        share: usize,
+    ) -> (bool, Option<Lossless<ServerResult>>) {
+        let Some(kept) = &shared.kept else {
+            return (false, Some(original));
+        };
+        let read = tokio::task::spawn_blocking(move || (parts_of(&original), original)).await;
+        let Ok((parts, original)) = read else {
+            return (false, None);
+        };
+        // A page has about as many bytes as the start of the text has for so many tokens.
+        let page_tokens = tokens(share).min(shared.page_tokens);
+        let main = KeptResult::new(parts, 0);
+        let sample = main.main_part().map(|part| start_of(&part.data, SAMPLE));
+        let Some(sample) = sample.filter(|sample| !sample.is_empty()) else {
+            return (false, Some(original));
+        };
+        let length = tokens(sample.len());
+        let Some(count) = shared.fitter.count(sample).await else {
+            return (false, Some(original));
+        };
+        let count = tokens(count).max(1);
+        let page_bytes = length.saturating_mul(page_tokens) / count;
+        let page_bytes = usize::try_from(page_bytes).unwrap_or(usize::MAX);
+        let result = main.with_page_bytes(page_bytes.max(MIN_PAGE));
+        (kept.keep(&self.owner, id, result).await, Some(original))
+    }
+
+    /// Answers in place of a result that cannot be cut to its share.
+    async fn unfit(
+        &self,
+        shared: &Shared,
+        unfit: Unfit,
+        id: KeptId,
+        share: usize,
+    ) -> Result<(McpResponse, Charge), Error> {
+        let mut is_kept = false;
+        if let Some(original) = unfit.original
+            && shared.kept.is_some()
+        {
+            (is_kept, _) = self.keep(shared, id, *original, share).await;
+        }
+        let rest = self.rest(shared, id).filter(|_| is_kept);
+        let rest = rest.map_or_else(
+            || "Ask for less, such as a part or a summary.".to_owned(),
+            |rest| rest.note,
+        );
+        let text = format!(
+            "The result of {} was not delivered: {}. {rest}",
+            self.target, unfit.reason
+        );
+        if self.kind != ResultKind::Tool {
+            let refusal = Refusal::new("budget", text)
+                .with_code(code::TOO_LARGE)
+                .with_delivered(Delivered::Yes);
+            return Err(refusal.into());
+        }
+        let charge = Charge::of(cost_of(shared, &text).await);
+        let mut response = tool_error(text);
+        response.mark_session_private();
+        Ok((response, charge))
+    }
+}
+
+impl Charge {
+    pub(super) fn of(cost: usize) -> Self {
+        Self {
+            tokens: tokens(cost),
+            ..Self::default()
+        }
+    }
+
+    fn note_cut(&mut self, shared: &Shared, cut: &Cut, id: Option<KeptId>) {
+        self.saved = tokens(cut.total).saturating_sub(self.tokens);
+        let mut facts = cut.to_meta();
+        if let Some(id) = id {
+            facts.insert("id".to_owned(), id.to_string().into());
+            facts.insert("uri".to_owned(), format!("{SCHEME}{id}").into());
+        }
+        self.meta.insert("cut".to_owned(), Value::Object(facts));
+        counters::add(&shared.counters.cuts, 1);
+        counters::add(&shared.counters.saved, self.saved);
+        let outcome = match cut {
+            cut if cut.became_error => "tool_error",
+            cut if cut.dropped_structured => "dropped_structured",
+            _ => "cut",
+        };
+        count!(budget.cuts, 1_u64, outcome = outcome);
+        count!(budget.saved_tokens, self.saved);
+    }
+}
+
+/// Settles a reservation for a response, and reports it.
+pub(super) async fn finish(
+    shared: &Shared,
+    conversation: Option<&Conversation>,
+    reservation: Reservation,
+    mut response: McpResponse,
+    charge: Charge,
+) -> CallResult {
+    let share = reservation.share();
+    let balance = shared
+        .settle(conversation, reservation, charge.tokens)
+        .await;
+    // Without an answer of the store, the share stays reserved.
+    let charged = balance.map_or(share, |_| charge.tokens);
+    report::write(
+        &mut response,
+        charged,
+        charge.saved,
+        balance.as_ref(),
+        charge.meta,
+        shared.reports_in_meta,
+    );
+    Ok(response)
+}
+
+/// Answers a call that has no share.
+///
+/// A tool's caller is a model, which sees results and mostly not JSON-RPC errors. So it gets a tool
+/// error, whose text says what to do. Retry and breaker then do not repeat the call either.
+pub(super) fn refused(reason: &NotReserved, min_to_call: u64, kind: ResultKind) -> CallResult {
+    let text = match reason {
+        NotReserved::Exhausted { available } => format!(
+            "The context budget of this conversation is used up: {available} tokens are left, and a              call needs at least {min_to_call}. The call was not made. Do not call more tools. Answer              with what you have, or continue in a new conversation."
+        ),
+        NotReserved::TooManyConversations => {
+            let text =
+                "all conversations that may have a budget have calls in flight; try again later";
+            return Err(Refusal::new("budget", text).into());
+        }
+        NotReserved::Store(error) => {
+            let text = "the store of the budgets does not answer; try again later";
+            let refusal = Refusal::new("budget", text).with_source(error.clone());
+            return Err(refusal.into());
+        }
+    };
+    match kind {
+        ResultKind::Tool => Ok(tool_error(text)),
+        ResultKind::Resource | ResultKind::Prompt => Err(Refusal::new("budget", text)
+            .with_code(code::TOO_LARGE)
+            .into()),
+    }
+}
+
+/// Returns a result that tells the model about a failure.
+pub(super) fn tool_error(text: impl Into<String>) -> McpResponse {
+    let mut response = McpResponse::new(CallToolResult::error(vec![ContentBlock::text(text)]));
+    response.mark_session_private();
+    response
+}
+
+/// Returns `true` if the caller may call the tool that reads kept results.
+pub(super) fn sees_read_tool(shared: &Shared, context: &CallContext) -> bool {
+    let tool = shared.read_tool.as_ref();
+    tool.is_some_and(|tool| context.sees(Item::Tool(&tool.name)))
+}
+
+/// Returns the cost of a text of the layer's own.
+pub(super) async fn cost_of(shared: &Shared, text: &str) -> usize {
+    let counted = shared.fitter.count(text.into()).await;
+    // A text has at most as many tokens as bytes.
+    counted.unwrap_or(text.len())
+}
+
+pub(super) fn tokens(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn start_of(text: &str, max: usize) -> Arc<str> {
+    text[..boundary(text, max)].into()
+}
+
+/// Returns `false` if the structured content certainly costs less than the share.
+fn may_exceed(tool: &CallToolResult, share: usize) -> bool {
+    let structured = tool.structured_content.as_ref();
+    structured.is_some_and(|value| value.to_string().len() > share)
+}

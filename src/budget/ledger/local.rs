@@ -1,0 +1,115 @@
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use lru::LruCache;
+use tokio::time::Instant;
+
+use super::{
+    super::{ContextBudget, Conversation},
+    Account, NotReserved,
+};
+use crate::util::lock;
+
+/// The limits of a ledger in the memory of this process.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::budget) struct LocalLimits {
+    pub max_conversations: usize,
+    pub idle_timeout: Option<Duration>,
+}
+
+/// A budget for each conversation, in the memory of this process.
+pub(in crate::budget) struct LocalLedger {
+    fresh: ContextBudget,
+    thresholds: Arc<[u8]>,
+    limits: LocalLimits,
+    accounts: Mutex<LruCache<Conversation, Arc<Account>>>,
+}
+
+impl LocalLedger {
+    pub(in crate::budget) fn new(
+        fresh: ContextBudget,
+        thresholds: Arc<[u8]>,
+        limits: LocalLimits,
+    ) -> Self {
+        Self {
+            fresh,
+            thresholds,
+            limits,
+            accounts: Mutex::new(LruCache::unbounded()),
+        }
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, LruCache<Conversation, Arc<Account>>> {
+        lock(&self.accounts)
+    }
+
+    fn fresh(&self) -> Arc<Account> {
+        Arc::new(Account::new(self.fresh, self.thresholds.clone()))
+    }
+
+    /// Returns the account of a conversation. Without a conversation, it is a new one.
+    pub(super) fn account(
+        &self,
+        conversation: Option<&Conversation>,
+    ) -> Result<Arc<Account>, NotReserved> {
+        let Some(conversation) = conversation else {
+            return Ok(self.fresh());
+        };
+        let now = Instant::now();
+        let mut accounts = self.accounts();
+        self.remove_idle(&mut accounts, now);
+        if let Some(account) = accounts.get(conversation) {
+            return Ok(account.clone());
+        }
+        if accounts.len() >= self.limits.max_conversations {
+            // The budget of a call in flight is held by the call too, and must not begin anew.
+            let unused = accounts
+                .iter()
+                .rev()
+                .find(|(_, account)| Arc::strong_count(account) == 1);
+            let unused = unused.map(|(conversation, _)| conversation.clone());
+            accounts.pop(&unused.ok_or(NotReserved::TooManyConversations)?);
+        }
+        let account = self.fresh();
+        accounts.put(conversation.clone(), account.clone());
+        Ok(account)
+    }
+
+    /// Removes the conversations that were last used too long ago. The least recently used is
+    /// first.
+    fn remove_idle(&self, accounts: &mut LruCache<Conversation, Arc<Account>>, now: Instant) {
+        let Some(timeout) = self.limits.idle_timeout else {
+            return;
+        };
+        while let Some((_, account)) = accounts.peek_lru() {
+            let idle = now.saturating_duration_since(account.last_used());
+            if idle < timeout || Arc::strong_count(account) > 1 {
+                return;
+            }
+            accounts.pop_lru();
+        }
+    }
+
+    pub(super) fn budget(&self, conversation: &Conversation) -> ContextBudget {
+        let mut accounts = self.accounts();
+        self.remove_idle(&mut accounts, Instant::now());
+        let account = accounts.peek(conversation);
+        account.map_or(self.fresh, |account| account.budget())
+    }
+
+    pub(super) fn refund(&self, conversation: &Conversation, tokens: u64) {
+        if let Some(account) = self.accounts().peek(conversation) {
+            account.refund(tokens);
+        }
+    }
+
+    pub(super) fn reset(&self, conversation: &Conversation) {
+        self.accounts().pop(conversation);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.accounts().len()
+    }
+}
