@@ -25,7 +25,7 @@ pub mod names {
     pub const CLIENT_DURATION: &str = "mcp.client.operation.duration";
     /// A histogram of the durations of sessions of revisions before 2026-07-28, in seconds.
     pub const SERVER_SESSION_DURATION: &str = "mcp.server.session.duration";
-    /// A counter of the tokens in results, as a layer further in reports them.
+    /// A counter of the tokens that a budget further in has charged for results.
     pub const RESULT_TOKENS: &str = "rmcp_layers.result.tokens";
     /// A gauge of the requests in flight, without listens.
     pub const IN_FLIGHT: &str = "rmcp_layers.requests.in_flight";
@@ -74,7 +74,7 @@ pub(super) fn describe() {
     describe_counter!(
         names::RESULT_TOKENS,
         Unit::Count,
-        "The tokens in results, as reported."
+        "The tokens that a budget has charged for results."
     );
     describe_gauge!(
         names::IN_FLIGHT,

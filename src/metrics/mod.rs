@@ -88,7 +88,7 @@
 //! | `mcp.server.operation.duration`, `mcp.client.operation.duration` | histogram, seconds | `mcp.method.name`, `gen_ai.operation.name`, `gen_ai.tool.name`, `gen_ai.prompt.name`, `error.type`, `rpc.response.status_code`, `rmcp_layers.upstream` |
 //! | `mcp.server.session.duration` | histogram, seconds, of sessions before 2026-07-28 | `mcp.protocol.version` |
 //! | `rmcp_layers.requests.in_flight` | gauge, without listens | `side` |
-//! | `rmcp_layers.result.tokens` | counter, if a layer reports tokens | as the durations, and `side` |
+//! | `rmcp_layers.result.tokens` | counter, of the tokens that a [budget](crate::CallReport::budget) further in has charged | as the durations, and `side` |
 //! | `rmcp_layers.refusals` | counter | `layer` |
 //! | `rmcp_layers.cache.hits` and others of the cache | counters | `method` |
 //! | `rmcp_layers.retry.retries`, `.given_up` | counters | `outcome`, `reason` |

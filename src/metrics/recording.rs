@@ -133,11 +133,13 @@ impl Recording {
         let report = response.map(|response| response.report);
         let status = report.and_then(|report| report.cache_status);
         let attempts = report.map_or(1, |report| report.attempts);
+        let budget = report.and_then(|report| report.budget);
+        let tokens = budget.map(|budget| budget.charged);
         let upstream = self.served_by.name();
         let sample = Sample {
             duration,
             hit: status.map(|status| status != CacheStatus::Miss),
-            tokens: 0,
+            tokens: tokens.unwrap_or_default(),
             repeats: attempts.saturating_sub(1),
         };
         self.end_span(
@@ -145,6 +147,7 @@ impl Recording {
             duration,
             status,
             attempts,
+            tokens,
             upstream.as_deref(),
             response,
         );
@@ -173,6 +176,7 @@ impl Recording {
         duration: Duration,
         status: Option<CacheStatus>,
         attempts: u32,
+        tokens: Option<u64>,
         upstream: Option<&str>,
         response: Option<&McpResponse>,
     ) {
@@ -185,7 +189,7 @@ impl Recording {
             duration,
             cache: status.map(CacheStatus::as_str),
             attempts,
-            tokens: None,
+            tokens,
             upstream,
             endpoint: match self.shared.side {
                 super::Side::Client => self.served_by.endpoint(),

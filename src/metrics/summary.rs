@@ -64,7 +64,7 @@ pub struct Row {
     pub cache_hit_rate: Option<f64>,
     /// The number of further attempts.
     pub retries: u64,
-    /// The tokens in results, as far as a layer reports them.
+    /// The tokens that a [budget](crate::CallReport::budget) further in has charged for results.
     pub tokens: u64,
     /// The mean latency.
     #[serde(rename = "mean_s", serialize_with = "seconds")]

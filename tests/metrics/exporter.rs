@@ -5,7 +5,8 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use prometheus_parse::{Sample, Scrape, Value};
 use rmcp_layers::{
-    McpRequest, McpServer, ServiceBuilderExt, Upstream,
+    Error, McpRequest, McpServer, ServiceBuilderExt, Upstream,
+    budget::{BudgetLayer, ContextBudget},
     cache::CacheLayer,
     metrics::{BUCKETS, MetricsLayer, Side, configure_prometheus},
     retry::breaker::{CircuitBreakerLayer, CircuitBreakerPolicy},
@@ -16,6 +17,7 @@ use crate::{
     call,
     common::{Client, demo::Demo, piped, soon},
     list_then_call, served,
+    spans_seen::Spans,
 };
 
 /// A recorder for this thread.
@@ -208,4 +210,43 @@ async fn the_duration_of_a_session_is_recorded_when_it_ends_and_only_for_older_r
     soon("the session's duration", recorded).await;
     let samples = scrape(&handle);
     assert_eq!(samples.iter().filter(|it| it.metric == name).count(), 1);
+}
+
+#[tokio::test]
+async fn the_tokens_that_a_budget_charges_are_on_the_span_in_the_summary_and_in_a_counter() {
+    let (recorder, scraped) = recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let (spans, _guard) = Spans::keep();
+    let layer = MetricsLayer::new();
+    let budget = BudgetLayer::builder(ContextBudget::new(50_000))
+        .build()
+        .unwrap();
+    let stack = ServiceBuilder::new()
+        .metrics(layer.clone())
+        .budget(budget)
+        .service(piped(Upstream::builder(), &Demo::default()));
+    let request = McpRequest::call_tool("big")
+        .argument("bytes", 2_000)
+        .build();
+    let answer = stack.oneshot(request).await.map_err(Into::<Error>::into);
+    let charged = answer.unwrap().report.budget.unwrap().charged;
+    assert!(charged > 0);
+    let span = spans.of_call();
+    assert_eq!(
+        span.get("rmcp_layers.result.tokens"),
+        Some(&*charged.to_string())
+    );
+    assert_eq!(layer.handle().summary().all.total.tokens, charged);
+    let counted = of(
+        &scrape(&scraped),
+        "rmcp_layers_result_tokens_total",
+        ("side", "server"),
+    )
+    .iter()
+    .map(|sample| match sample.value {
+        Value::Counter(counted) => counted,
+        ref other => panic!("{other:?}"),
+    })
+    .sum::<f64>();
+    assert_eq!(counted, charged as f64);
 }
