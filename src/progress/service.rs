@@ -91,9 +91,7 @@ impl Running {
             context.meta.set_progress_token(token.clone());
         }
         let caller = context.caller.clone();
-        let is_over_http = context.extensions.get::<http::request::Parts>().is_some();
-        // A caller without a revision is in this process.
-        let is_over_lines = !is_over_http && context.protocol_version().is_some();
+        let is_over_lines = caller.is_over_lines();
         let hold = match is_over_lines {
             true => shared.settings.result_gap,
             false => Duration::ZERO,

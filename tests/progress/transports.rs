@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use rmcp_layers::{Lines, McpServer, ServiceBuilderExt, Upstream, progress::ProgressLayer};
+use futures::StreamExt;
+use rmcp_layers::{
+    Error, Lines, McpClient, McpRequest, McpServer, ServiceBuilderExt, Upstream,
+    progress::ProgressLayer,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     time::Instant,
 };
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt, util::BoxCloneService};
 
 use crate::common::{Http, demo::Demo, piped, recorder, soon, token};
 
@@ -116,20 +120,55 @@ async fn over_lines_a_result_right_after_progress_that_was_sent_waits() {
     );
 }
 
+/// The same stack with layers around that wrap the caller.
+fn wrapped() -> impl crate::common::Stack {
+    ServiceBuilder::new()
+        .map_request(|mut request: McpRequest| {
+            let caller = &request.context.caller;
+            request.context.caller = caller.filter_map_notifications(Some);
+            request
+        })
+        .service(stack())
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_a_client_in_this_process_progress_is_sent_at_once_and_no_result_waits() {
+    for client in [
+        McpClient::new(BoxCloneService::new(stack().map_err(Into::<Error>::into))),
+        McpClient::new(BoxCloneService::new(wrapped().map_err(Into::<Error>::into))),
+    ] {
+        let begun = Instant::now();
+        let mut call = client
+            .call_tool("progress")
+            .argument("count", 50)
+            .with_progress();
+        let mut values = Vec::new();
+        while let Some(report) = call.next().await {
+            values.push(report.progress);
+        }
+        soon("the result", call).await.unwrap();
+        assert_eq!(values.first(), Some(&1.0));
+        assert_eq!(values.last(), Some(&50.0));
+        assert!(
+            begun.elapsed() < Duration::from_millis(10),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}
+
 #[tokio::test]
 async fn over_http_the_last_progress_comes_before_the_result() {
     let http = Http::serve(McpServer::new(stack())).await;
     let client = Upstream::builder().http(http.url.as_str()).unwrap();
     for _ in 0..20 {
         let (caller, mut received) = recorder();
-        let call = rmcp_layers::McpRequest::call_tool("progress")
+        let call = McpRequest::call_tool("progress")
             .argument("count", 50)
             .progress_token(token("mine"))
             .caller(caller)
             .build();
-        soon("a call", tower::ServiceExt::oneshot(client.clone(), call))
-            .await
-            .unwrap();
+        soon("a call", client.clone().oneshot(call)).await.unwrap();
         let reports = crate::reported(&mut received);
         assert_eq!(reports.last().unwrap().progress, 50.0);
         assert!(reports.len() <= 4, "{}", reports.len());
