@@ -23,8 +23,11 @@ pub mod names {
     pub const SERVER_DURATION: &str = "mcp.server.operation.duration";
     /// A histogram of the durations of requests that a client makes, in seconds.
     pub const CLIENT_DURATION: &str = "mcp.client.operation.duration";
-    /// A histogram of the durations of sessions of revisions before 2026-07-28, in seconds.
+    /// A histogram of the durations of callers' sessions of revisions before 2026-07-28, in seconds.
     pub const SERVER_SESSION_DURATION: &str = "mcp.server.session.duration";
+    /// A histogram of the durations of sessions with servers of revisions before 2026-07-28, in
+    /// seconds. Each [`Upstream`](crate::Upstream) records it, with and without a layer.
+    pub const CLIENT_SESSION_DURATION: &str = crate::util::metrics::CLIENT_SESSION_DURATION;
     /// A counter of the tokens that a budget further in has charged for results.
     pub const RESULT_TOKENS: &str = "rmcp_layers.result.tokens";
     /// A gauge of the requests in flight, without listens.

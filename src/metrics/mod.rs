@@ -87,6 +87,7 @@
 //! |---|---|---|
 //! | `mcp.server.operation.duration`, `mcp.client.operation.duration` | histogram, seconds | `mcp.method.name`, `gen_ai.operation.name`, `gen_ai.tool.name`, `gen_ai.prompt.name`, `error.type`, `rpc.response.status_code`, `rmcp_layers.upstream` |
 //! | `mcp.server.session.duration` | histogram, seconds, of sessions before 2026-07-28 | `mcp.protocol.version` |
+//! | `mcp.client.session.duration` | the same, recorded by each [`Upstream`](crate::Upstream) that makes its connections | `mcp.protocol.version`, `network.transport`, `network.protocol.name`, `server.address`, `server.port`, `rmcp_layers.upstream` |
 //! | `rmcp_layers.requests.in_flight` | gauge, without listens | `side` |
 //! | `rmcp_layers.result.tokens` | counter, of the tokens that a [budget](crate::CallReport::budget) further in has charged | as the durations, and `side` |
 //! | `rmcp_layers.refusals` | counter | `layer` |

@@ -28,6 +28,7 @@ pub fn configure_prometheus(builder: PrometheusBuilder) -> Result<PrometheusBuil
         names::SERVER_DURATION,
         names::CLIENT_DURATION,
         names::SERVER_SESSION_DURATION,
+        names::CLIENT_SESSION_DURATION,
     ];
     let builder = builder.with_recommended_naming(true);
     durations.into_iter().try_fold(builder, |builder, name| {

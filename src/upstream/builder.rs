@@ -314,6 +314,7 @@ impl UpstreamBuilder {
         let reconnect = |mode| {
             let settings = ReconnectSettings {
                 name: name.clone(),
+                endpoint: self.endpoint.clone(),
                 backoff: self.backoff,
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,

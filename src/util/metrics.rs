@@ -1,3 +1,7 @@
+/// A histogram of the durations of sessions with servers, in seconds. An upstream records it.
+#[cfg(feature = "metrics")]
+pub(crate) const CLIENT_SESSION_DURATION: &str = "mcp.client.session.duration";
+
 /// Counts an event, for `tracing` subscribers that turn events into metrics, and with the feature
 /// `metrics` for the recorder of the `metrics` facade.
 ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use prometheus_parse::{Sample, Scrape, Value};
 use rmcp_layers::{
-    Error, McpRequest, McpServer, ServiceBuilderExt, Upstream,
+    Error, Lifecycle, McpRequest, McpServer, ServiceBuilderExt, Upstream,
     budget::{BudgetLayer, ContextBudget},
     cache::CacheLayer,
     metrics::{BUCKETS, MetricsLayer, Side, configure_prometheus},
@@ -15,7 +15,7 @@ use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
     call,
-    common::{Client, demo::Demo, piped, soon},
+    common::{Client, Http, demo::Demo, piped, piped_legacy, soon},
     list_then_call, served,
     spans_seen::Spans,
 };
@@ -210,6 +210,50 @@ async fn the_duration_of_a_session_is_recorded_when_it_ends_and_only_for_older_r
     soon("the session's duration", recorded).await;
     let samples = scrape(&handle);
     assert_eq!(samples.iter().filter(|it| it.metric == name).count(), 1);
+}
+
+#[tokio::test]
+async fn the_duration_of_a_session_with_a_server_is_recorded_when_it_ends() {
+    let (recorder, handle) = recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let name = "mcp_client_session_duration_seconds";
+    let http = Http::serve(Demo::default()).await;
+    let over_http = || Upstream::builder().name("far");
+    let modern = over_http().http(http.url.as_str()).unwrap();
+    let legacy = over_http().lifecycle(Lifecycle::Initialize);
+    let legacy = legacy.http(http.url.as_str()).unwrap();
+    let over_lines = piped_legacy(&Demo::default());
+    for stack in [&modern, &legacy, &over_lines] {
+        call(stack, "add").await;
+    }
+    assert!(scrape(&handle).iter().all(|it| it.metric != name));
+    for stack in [modern, legacy, over_lines] {
+        soon("the end", stack.close()).await;
+    }
+    let recorded = || -> Vec<Sample> {
+        let samples = scrape(&handle).into_iter();
+        samples.filter(|it| it.metric == name).collect()
+    };
+    let both = async {
+        while recorded().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the sessions' durations", both).await;
+    let recorded = recorded();
+    assert_eq!(recorded.len(), 2, "{recorded:?}");
+    let [far] = of(&recorded, name, ("rmcp_layers_upstream", "far"))[..] else {
+        panic!("{recorded:?}")
+    };
+    for (label, value) in [
+        ("mcp_protocol_version", "2025-11-25"),
+        ("network_transport", "tcp"),
+        ("network_protocol_name", "http"),
+        ("server_address", "127.0.0.1"),
+        ("server_port", &http.port().to_string()),
+    ] {
+        assert_eq!(far.labels.get(label), Some(value), "{label}");
+    }
 }
 
 #[tokio::test]
