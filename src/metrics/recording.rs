@@ -16,7 +16,8 @@ use super::{
     tally::Sample,
 };
 use crate::{
-    CacheStatus, DecisionSlot, Ended, Error, McpRequest, McpResponse, Outcome, Principal, ServedBy,
+    CacheStatus, CallReport, DecisionSlot, Ended, Error, McpRequest, McpResponse, Outcome,
+    Principal, ServedBy,
     context::bounded_id,
     protocol::{
         methods::{self, Method},
@@ -130,32 +131,21 @@ impl Recording {
         }
         let now = Instant::now();
         let duration = now.saturating_duration_since(self.since);
-        let report = response.map(|response| response.report);
-        let status = report.and_then(|report| report.cache_status);
-        let attempts = report.map_or(1, |report| report.attempts);
-        let budget = report.and_then(|report| report.budget);
-        let tokens = budget.map(|budget| budget.charged);
+        let report = response.map_or_else(CallReport::new, |response| response.report);
+        let status = report.cache_status;
         let upstream = self.served_by.name();
         let sample = Sample {
             duration,
             hit: status.map(|status| status != CacheStatus::Miss),
-            tokens: tokens.unwrap_or_default(),
-            repeats: attempts.saturating_sub(1),
+            tokens: charged(&report).unwrap_or_default(),
+            repeats: report.attempts.saturating_sub(1),
         };
-        self.end_span(
-            end,
-            duration,
-            status,
-            attempts,
-            tokens,
-            upstream.as_deref(),
-            response,
-        );
+        self.end_span(end, duration, &report, upstream.as_deref(), response);
         let labels = self.labels(end, upstream);
         self.shared.record(&labels, now, &sample);
         let wanted = self.shared.recent.wants(end.is_error());
         if wanted || self.shared.logs_calls {
-            let call = self.finished(end, duration, status, attempts, labels.upstream);
+            let call = self.finished(end, duration, &report, labels.upstream);
             if self.shared.logs_calls {
                 self.log(&call);
             }
@@ -174,9 +164,7 @@ impl Recording {
         &self,
         end: End,
         duration: Duration,
-        status: Option<CacheStatus>,
-        attempts: u32,
-        tokens: Option<u64>,
+        report: &CallReport,
         upstream: Option<&str>,
         response: Option<&McpResponse>,
     ) {
@@ -187,9 +175,9 @@ impl Recording {
         let facts = SpanEnd {
             end,
             duration,
-            cache: status.map(CacheStatus::as_str),
-            attempts,
-            tokens,
+            cache: report.cache_status.map(CacheStatus::as_str),
+            attempts: report.attempts,
+            tokens: charged(report),
             upstream,
             endpoint: match self.shared.side {
                 super::Side::Client => self.served_by.endpoint(),
@@ -219,8 +207,7 @@ impl Recording {
         &mut self,
         end: End,
         duration: Duration,
-        status: Option<CacheStatus>,
-        attempts: u32,
+        report: &CallReport,
         upstream: Option<Arc<str>>,
     ) -> FinishedCall {
         let method = self.unknown_method.take();
@@ -238,8 +225,8 @@ impl Recording {
             failed: end.is_error(),
             code: end.code,
             duration,
-            cache: status.map(CacheStatus::as_str),
-            attempts,
+            cache: report.cache_status.map(CacheStatus::as_str),
+            attempts: report.attempts,
             trace_id: self.trace_id.take(),
         }
     }
@@ -280,6 +267,11 @@ impl std::fmt::Debug for Recording {
             .field("method", &self.method)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the tokens that the outermost budget has charged for a response.
+fn charged(report: &CallReport) -> Option<u64> {
+    report.budget.map(|budget| budget.charged)
 }
 
 /// Returns the method of a request, if the protocol has it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use prometheus_parse::{Sample, Scrape, Value};
 use rmcp_layers::{
-    Error, Lifecycle, McpRequest, McpServer, ServiceBuilderExt, Upstream,
+    Lifecycle, McpRequest, McpServer, ServiceBuilderExt, Upstream,
     budget::{BudgetLayer, ContextBudget},
     cache::CacheLayer,
     metrics::{BUCKETS, MetricsLayer, Side, configure_prometheus},
@@ -272,7 +272,7 @@ async fn the_tokens_that_a_budget_charges_are_on_the_span_in_the_summary_and_in_
     let request = McpRequest::call_tool("big")
         .argument("bytes", 2_000)
         .build();
-    let answer = stack.oneshot(request).await.map_err(Into::<Error>::into);
+    let answer = stack.oneshot(request).await;
     let charged = answer.unwrap().report.budget.unwrap().charged;
     assert!(charged > 0);
     let span = spans.of_call();
