@@ -10,7 +10,7 @@ use super::{
     Conversation,
     conversation::Owner,
     counters,
-    fit::{Cut, Fitted, OutputSchema, Rest, ToFit, Unfit},
+    fit::{Cut, Density, Fitted, OutputSchema, Rest, ToFit, Unfit, is_longer},
     kept::{KeptId, KeptResult, SCHEME, parts_of},
     ledger::{NotReserved, Reservation},
     lists, report,
@@ -89,7 +89,7 @@ impl Call {
             && shared.schemas.get(&audience, &target).is_none();
         Self {
             kind,
-            owner: Owner::of(context),
+            owner: Owner::in_audience(audience.clone(), context),
             audience,
             sees_read_tool: sees_read_tool(shared, context),
             context: is_unknown.then(|| context.to_background()),
@@ -102,17 +102,17 @@ impl Call {
         &self,
         shared: &Shared,
         inner: S,
-        result: &ServerResult,
+        result: &Lossless<ServerResult>,
         share: usize,
     ) -> Option<Arc<OutputSchema>> {
-        let ServerResult::CallToolResult(tool) = result else {
+        let ServerResult::CallToolResult(tool) = &**result else {
             return None;
         };
         // Without structured content there is nothing to validate.
         tool.structured_content.as_ref()?;
         let known = || shared.schemas.get(&self.audience, &self.target);
         if let (None, Some(context)) = (known(), &self.context)
-            && may_exceed(tool, share)
+            && may_exceed(result, tool, share)
         {
             lists::learn_schemas(shared, inner, context, &self.audience).await;
         }
@@ -170,13 +170,16 @@ impl Call {
             {
                 let empty = Lossless::new(ServerResult::empty(()));
                 let original = std::mem::replace(&mut cut.original, empty);
-                let (kept, original) = self.keep(shared, id, original, share).await;
+                let (kept, original) = self.keep(shared, id, original, cut.density, share).await;
                 is_kept = kept;
-                if let (false, Some(original)) = (kept, original) {
-                    // The note would promise a rest that is not there.
-                    rest = None;
-                    result = original;
-                    continue;
+                match original {
+                    Some(original) if !kept => {
+                        // The note would promise a rest that is not there.
+                        rest = None;
+                        result = original;
+                        continue;
+                    }
+                    original => drop_long(original),
                 }
             }
             parts.result = fitted;
@@ -185,17 +188,20 @@ impl Call {
                 charge.note_cut(shared, &cut, is_kept.then_some(id));
                 // The share and the kept result are this caller's.
                 response.mark_session_private();
+                drop_long(cut);
             }
             return Ok((response, charge));
         }
     }
 
-    /// Keeps a result, and returns it. Returns `false` if it cannot be kept.
+    /// Keeps a result, and returns it. Returns `false` if it cannot be kept. Without the density of
+    /// its text, the start of the text is counted.
     async fn keep(
         &self,
         shared: &Shared,
         id: KeptId,
         original: Lossless<ServerResult>,
+        density: Option<Density>,
         share: usize,
     ) -> (bool, Option<Lossless<ServerResult>>) {
         let Some(kept) = &shared.kept else {
@@ -208,16 +214,23 @@ impl Call {
         // A page has about as many bytes as the start of the text has for so many tokens.
         let page_tokens = tokens(share).min(shared.page_tokens);
         let main = KeptResult::new(parts, 0);
-        let sample = main.main_part().map(|part| start_of(&part.data, SAMPLE));
-        let Some(sample) = sample.filter(|sample| !sample.is_empty()) else {
+        let part = main.main_part().filter(|part| !part.data.is_empty());
+        let Some(part) = part else {
             return (false, Some(original));
         };
-        let length = tokens(sample.len());
-        let Some(count) = shared.fitter.count(sample).await else {
-            return (false, Some(original));
+        let density = match density {
+            Some(density) => density,
+            None => {
+                let sample = start_of(&part.data, SAMPLE);
+                let bytes = sample.len();
+                let Some(tokens) = shared.fitter.count(sample).await else {
+                    return (false, Some(original));
+                };
+                Density { bytes, tokens }
+            }
         };
-        let count = tokens(count).max(1);
-        let page_bytes = length.saturating_mul(page_tokens) / count;
+        let count = tokens(density.tokens).max(1);
+        let page_bytes = tokens(density.bytes).saturating_mul(page_tokens) / count;
         let page_bytes = usize::try_from(page_bytes).unwrap_or(usize::MAX);
         let result = main.with_page_bytes(page_bytes.max(MIN_PAGE));
         (kept.keep(&self.owner, id, result).await, Some(original))
@@ -235,7 +248,7 @@ impl Call {
         if let Some(original) = unfit.original
             && shared.kept.is_some()
         {
-            (is_kept, _) = self.keep(shared, id, *original, share).await;
+            (is_kept, _) = self.keep(shared, id, *original, None, share).await;
         }
         let rest = self.rest(shared, id).filter(|_| is_kept);
         let rest = rest.map_or_else(
@@ -319,7 +332,9 @@ pub(super) async fn finish(
 pub(super) fn refused(reason: &NotReserved, min_to_call: u64, kind: ResultKind) -> CallResult {
     let text = match reason {
         NotReserved::Exhausted { available } => format!(
-            "The context budget of this conversation is used up: {available} tokens are left, and a              call needs at least {min_to_call}. The call was not made. Do not call more tools. Answer              with what you have, or continue in a new conversation."
+            "The context budget of this conversation is used up: {available} tokens are left, and a \
+             call needs at least {min_to_call}. The call was not made. Do not call more tools. Answer \
+             with what you have, or continue in a new conversation."
         ),
         NotReserved::TooManyConversations => {
             let text =
@@ -369,7 +384,17 @@ fn start_of(text: &str, max: usize) -> Arc<str> {
 }
 
 /// Returns `false` if the structured content certainly costs less than the share.
-fn may_exceed(tool: &CallToolResult, share: usize) -> bool {
+fn may_exceed(result: &Lossless<ServerResult>, tool: &CallToolResult, share: usize) -> bool {
+    if let Some(source) = result.source()
+        && source.text().len() <= share
+    {
+        return false;
+    }
     let structured = tool.structured_content.as_ref();
-    structured.is_some_and(|value| value.to_string().len() > share)
+    structured.is_some_and(|value| is_longer(value, share))
+}
+
+/// Drops a value that may be long on a thread for blocking work: millions of values take a while.
+fn drop_long<T: Send + 'static>(value: T) {
+    drop(tokio::task::spawn_blocking(move || drop(value)));
 }

@@ -6,6 +6,7 @@
 //! result), it is handed over: rmcp serves the request as it serves any other, and goes on with the
 //! same call.
 
+mod handed_over;
 mod handover;
 mod ongoing;
 mod slot;
@@ -13,6 +14,7 @@ mod slot;
 use rmcp::model::{ClientRequest, Extensions, GetMeta, ProtocolVersion, RequestId};
 
 pub(crate) use self::{
+    handed_over::HandedOver,
     handover::Handover,
     ongoing::{DirectOutcome, OngoingCall},
     slot::DirectSlot,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
 
 use crate::{
-    direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, Handover},
+    direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, HandedOver, Handover},
     util::lock,
     wire::{caller, received::Received},
 };
@@ -42,8 +42,9 @@ struct InFlight {
 #[derive(Default)]
 struct State {
     calls: HashMap<RequestId, (CancellationToken, Arc<Handover>)>,
-    /// The requests of calls that rmcp is to go on with.
-    handed_over: VecDeque<Box<JsonRpcRequest<ClientRequest>>>,
+    /// The requests of calls that rmcp is to go on with, and the notifications that came after
+    /// them: one may cancel such a call.
+    handed_over: VecDeque<Box<RxJsonRpcMessage<RoleServer>>>,
 }
 
 /// A call in flight, until it is dropped.
@@ -60,25 +61,25 @@ impl Drop for Entered {
 }
 
 impl DirectLines {
-    /// Returns the next request that rmcp is to go on with.
-    pub(super) async fn handed_over(&self) -> Box<JsonRpcRequest<ClientRequest>> {
+    /// Returns the next message of those that are handed over to rmcp.
+    pub(super) async fn handed_over(&self) -> Box<RxJsonRpcMessage<RoleServer>> {
         loop {
             let changed = self.in_flight.changed.notified();
-            if let Some(request) = lock(&self.in_flight.state).handed_over.pop_front() {
-                return request;
+            if let Some(message) = lock(&self.in_flight.state).handed_over.pop_front() {
+                return message;
             }
             changed.await;
         }
     }
 
     /// Has rmcp go on with all calls. Returns their requests one by one, and `None` at the end.
-    pub(super) async fn hand_over_rest(&self) -> Option<Box<JsonRpcRequest<ClientRequest>>> {
+    pub(super) async fn hand_over_rest(&self) -> Option<Box<RxJsonRpcMessage<RoleServer>>> {
         loop {
             let changed = self.in_flight.changed.notified();
             {
                 let mut state = lock(&self.in_flight.state);
-                if let Some(request) = state.handed_over.pop_front() {
-                    return Some(request);
+                if let Some(message) = state.handed_over.pop_front() {
+                    return Some(message);
                 }
                 if state.calls.is_empty() {
                     return None;
@@ -105,8 +106,8 @@ impl DirectLines {
         let _ = tokio::time::timeout(CLOSE_LIMIT, finished).await;
     }
 
-    /// Takes a message of the caller. Returns it, unless it is a call that is served here: its
-    /// answer goes to `write`.
+    /// Takes a message of the caller. Returns it, unless it is a call that is served here, whose
+    /// answer goes to `write`, or has to wait for a request that is handed over.
     pub(super) fn take<W, F>(
         &self,
         mut message: Box<RxJsonRpcMessage<RoleServer>>,
@@ -117,17 +118,22 @@ impl DirectLines {
         F: Future<Output: Send> + Send + 'static,
         W: Send + 'static,
     {
+        if let JsonRpcMessage::Notification(notification) = &*message {
+            let mut state = lock(&self.in_flight.state);
+            if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                && let Some(id) = &cancelled.params.request_id
+                && let Some((cancellation, _)) = state.calls.get(id)
+            {
+                cancellation.cancel();
+            }
+            if !state.handed_over.is_empty() {
+                state.handed_over.push_back(message);
+                return None;
+            }
+        }
         let extensions = match &mut *message {
             JsonRpcMessage::Request(message) => message.request.extensions_mut(),
-            JsonRpcMessage::Notification(message) => {
-                if let ClientNotification::CancelledNotification(cancelled) = &message.notification
-                    && let Some(id) = &cancelled.params.request_id
-                    && let Some((cancellation, _)) = lock(&self.in_flight.state).calls.get(id)
-                {
-                    cancellation.cancel();
-                }
-                message.notification.extensions_mut()
-            }
+            JsonRpcMessage::Notification(message) => message.notification.extensions_mut(),
             _ => return Some(message),
         };
         let Some(calls) = self.calls.get() else {
@@ -191,11 +197,13 @@ impl DirectLines {
                 DirectOutcome::Cancelled => {}
                 DirectOutcome::HandOver(ongoing) => {
                     let mut request = caller::read_again(&received);
-                    received.hand_over(ongoing);
-                    request.extensions_mut().insert(received);
+                    let extensions = request.extensions_mut();
+                    extensions.insert(received);
+                    extensions.insert(HandedOver::new(ongoing));
                     let request = JsonRpcRequest::new(entered.id.clone(), request);
                     let mut state = lock(&entered.in_flight.state);
-                    state.handed_over.push_back(Box::new(request));
+                    let request = Box::new(JsonRpcMessage::Request(request));
+                    state.handed_over.push_back(request);
                 }
             }
         });

@@ -14,7 +14,7 @@ use std::{fmt, io};
 use futures::FutureExt;
 use rmcp::{
     RoleServer,
-    model::{ClientRequest, ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage, JsonRpcRequest},
+    model::{ErrorCode, ErrorData, JsonRpcError, JsonRpcMessage},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -230,8 +230,8 @@ impl<R, W> fmt::Debug for Lines<R, W> {
 /// The next message of a caller.
 enum Next {
     Line(Result<FromCaller, UnreadableLine>),
-    /// The request of a call that has begun.
-    Request(Box<JsonRpcRequest<ClientRequest>>),
+    /// A message that is handed over to rmcp.
+    HandedOver(Box<RxJsonRpcMessage<RoleServer>>),
 }
 
 /// The transport of a server.
@@ -263,17 +263,19 @@ where
         loop {
             let next = tokio::select! {
                 biased;
-                request = direct.handed_over() => Next::Request(request),
+                message = direct.handed_over() => Next::HandedOver(message),
                 next = self.next(wire::caller::read) => match next {
                     Some(next) => Next::Line(next),
-                    None => Next::Request(direct.hand_over_rest().await?),
+                    None => Next::HandedOver(direct.hand_over_rest().await?),
                 },
             };
             let line = match next {
                 Next::Line(line) => line,
-                Next::Request(request) => {
-                    self.received.keep(&request);
-                    return Some(JsonRpcMessage::Request(*request));
+                Next::HandedOver(message) => {
+                    if let JsonRpcMessage::Request(request) = &*message {
+                        self.received.keep(request);
+                    }
+                    return Some(*message);
                 }
             };
             let broken = match line {

@@ -1,4 +1,7 @@
-use std::sync::{Arc, Mutex, OnceLock, atomic::Ordering};
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::FutureExt;
 use rmcp::{
@@ -25,6 +28,8 @@ pub(super) struct Connection<S> {
     pub(super) session: Arc<Session>,
     /// The params of the session's handshake, for calls that the transport begins.
     handshake: OnceLock<Arc<InitializeRequestParams>>,
+    /// The connection has served a handshake. rmcp states one of most connections without, too.
+    has_session: AtomicBool,
 }
 
 impl<S> Connection<S> {
@@ -34,6 +39,7 @@ impl<S> Connection<S> {
             session: Arc::new(Session::within(shared.in_flight.ended())),
             shared,
             handshake: OnceLock::new(),
+            has_session: AtomicBool::new(false),
         }
     }
 
@@ -43,6 +49,11 @@ impl<S> Connection<S> {
         S: Clone,
     {
         Self::new(lock(&self.stack).clone(), self.shared.clone())
+    }
+
+    /// Records that the connection has served a handshake.
+    pub(super) fn begin_session(&self) {
+        self.has_session.store(true, Ordering::Release);
     }
 
     /// Sets the params of a handshake, once.
@@ -137,8 +148,7 @@ impl<S: Stack> Connection<S> {
 
 impl<S: Stack> DirectCalls for Connection<S> {
     fn has_session(&self) -> bool {
-        let handshake = self.handshake.get();
-        handshake.is_some_and(|handshake| handshake.protocol_version.has_initialize())
+        self.has_session.load(Ordering::Acquire)
     }
 
     fn begin(self: Arc<Self>, request: DirectRequest) -> OngoingCall {

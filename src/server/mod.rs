@@ -38,6 +38,7 @@ use tokio_util::{
 use self::{connection::Connection, subscriptions::Subscriptions};
 use crate::{
     CallContext, McpRequest, Stack,
+    direct::HandedOver,
     in_flight::InFlight,
     protocol::{
         methods::Method,
@@ -196,11 +197,12 @@ impl<S: Stack> McpServer<S> {
     ) -> impl Future<Output = Result<R, ErrorData>> + Send + use<S, M, R> {
         let connection = &self.connection;
         connection.open_to_transport(&context.extensions, &context.peer);
-        let (answer, received, era) = match Received::take_ongoing(&context.extensions) {
-            Some((received, ongoing)) => {
+        let (answer, received, era) = match HandedOver::take(&context.extensions) {
+            Some(ongoing) => {
+                let received = Received::of(&context.extensions);
                 let era = ongoing.era();
                 let answer = ongoing.hand_over(context.peer, context.ct);
-                (Either::Left(answer), Some(received), era)
+                (Either::Left(answer), received, era)
             }
             None => {
                 connection.shared.dispatched.fetch_add(1, Ordering::Relaxed);

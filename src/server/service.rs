@@ -117,6 +117,7 @@ impl<S: Stack> ServerHandler for McpServer<S> {
             }
             handshake.protocol_version = result.protocol_version.clone();
             peer.set_peer_info(handshake);
+            self.connection.begin_session();
             self.open_session_listen(peer, extensions).await;
             Ok(result)
         })

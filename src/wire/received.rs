@@ -10,7 +10,6 @@ use tokio_util::bytes::Bytes;
 
 use super::lossless::{Lossless, Source};
 use crate::{
-    direct::OngoingCall,
     protocol::{Unreadable, methods},
     util::lock,
 };
@@ -32,8 +31,6 @@ pub(crate) struct ReceivedRequest {
     /// A server has taken the reading.
     is_taken: AtomicBool,
     answer: AnswerText,
-    /// The call, if the transport has begun it and rmcp is to go on with it.
-    ongoing: Mutex<Option<Box<OngoingCall>>>,
 }
 
 /// The text of the result that answers a request, once the stack has set it.
@@ -66,7 +63,6 @@ impl Received {
             unreadable,
             is_taken: AtomicBool::new(false),
             answer: AnswerText::default(),
-            ongoing: Mutex::default(),
         }))
     }
 
@@ -101,28 +97,15 @@ impl Received {
         self.in_place_of(message)
     }
 
-    /// Gives a call to the server that rmcp passes the request to.
-    pub(crate) fn hand_over(&self, ongoing: Box<OngoingCall>) {
-        *lock(&self.0.ongoing) = Some(ongoing);
-    }
-
-    /// Takes the call that the transport has begun for a request with these extensions.
-    pub(crate) fn take_ongoing(extensions: &Extensions) -> Option<(Self, Box<OngoingCall>)> {
-        let received = match extensions.get::<Self>() {
-            Some(received) => received.clone(),
-            None => Self::over_http(extensions)?,
-        };
-        let ongoing = lock(&received.0.ongoing).take()?;
-        Some((received, ongoing))
+    /// Returns the reading in a request's extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+        let own = extensions.get::<Self>().cloned();
+        own.or_else(|| Self::over_http(extensions))
     }
 
     /// Returns `true` if the request with these extensions cannot be read.
     pub(crate) fn is_unreadable(extensions: &Extensions) -> bool {
-        let is_unreadable = |received: &Self| received.unreadable().is_some();
-        match extensions.get::<Self>() {
-            Some(received) => is_unreadable(received),
-            None => Self::over_http(extensions).is_some_and(|it| is_unreadable(&it)),
-        }
+        Self::of(extensions).is_some_and(|received| received.unreadable().is_some())
     }
 
     #[cfg(feature = "http-server")]

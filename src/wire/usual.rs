@@ -51,7 +51,9 @@ pub(super) fn request(text: &[u8]) -> Option<UsualRequest<'_>> {
     })?;
     let (method, rest) = rest.strip_prefix(r#""method":""#)?.split_once('"')?;
     let params = rest.strip_prefix(r#","params":"#)?;
-    let is_plain = !id.is_empty() && !method.contains('\\') && params.starts_with('{');
+    // An escape, or a character that is none of JSON's.
+    let is_plain_name = !method.bytes().any(|byte| byte == b'\\' || byte < b' ');
+    let is_plain = !id.is_empty() && is_plain_name && params.starts_with('{');
     is_plain.then_some(UsualRequest { id, method, params })
 }
 

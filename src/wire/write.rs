@@ -126,7 +126,7 @@ fn put_params(
     meta: &RequestMetaObject,
 ) -> serde_json::Result<()> {
     let text = std::str::from_utf8(params).map_err(serde::ser::Error::custom)?;
-    let outline = Outline::of(text).unwrap_or_default();
+    let outline = Outline::of(text).map_err(serde::ser::Error::custom)?;
     // Params that are not an object have no `_meta`.
     let is_object = text.starts_with('{');
     let own = outline.members.iter().find(|(name, _)| name == META);

@@ -9,6 +9,7 @@
 mod common;
 mod cuts;
 mod definitions;
+mod hostile;
 mod http;
 mod kept;
 mod office;

@@ -121,3 +121,26 @@ async fn an_idle_conversation_begins_anew() {
     assert_eq!(setup.available(&by("ann", call("lines", 1))).await, USABLE);
     assert_eq!(setup.budget.stats().conversations, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_conversation_begins_anew_behind_one_with_a_long_call() {
+    let (hour, minute) = (
+        std::time::Duration::from_secs(3_600),
+        std::time::Duration::from_secs(60),
+    );
+    let setup = Setup::new(layer().idle_timeout(hour));
+    let ann = tokio::spawn(tower::ServiceExt::oneshot(
+        setup.stack.clone(),
+        by("ann", call("gated", 1)),
+    ));
+    setup.office.events.until("gated").await;
+    let first = setup.ask(by("ben", call("lines", 100))).await.unwrap();
+    let charged = report(&first).charged;
+    tokio::time::advance(hour - minute).await;
+    setup.office.gate.send_replace(true);
+    ann.await.unwrap().unwrap();
+    tokio::time::advance(2 * minute).await;
+    assert_eq!(setup.available(&by("ben", call("lines", 1))).await, USABLE);
+    let next = setup.ask(by("ben", call("lines", 100))).await.unwrap();
+    assert_eq!(report(&next).left, USABLE - charged);
+}

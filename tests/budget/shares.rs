@@ -149,6 +149,7 @@ async fn a_call_without_room_is_refused_before_it_goes_upstream() {
     let says = text(&answer.unwrap());
     assert!(says.contains(&format!("{left} tokens are left")), "{says}");
     assert!(says.contains("Do not call more tools"), "{says}");
+    assert!(!says.contains("  "), "{says}");
     assert_eq!(setup.office.events.count("lines"), before);
     for request in [
         McpRequest::read_resource("file:///big"),

@@ -3,12 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use rmcp::{
+    ServiceExt,
     model::{
         LoggingLevel, LoggingMessageNotificationParam, NumberOrString, ProgressNotification,
         ProgressNotificationParam, ProgressToken, ServerNotification,
@@ -18,9 +19,15 @@ use rmcp::{
         streamable_http_server::session::local::{LocalSessionManager, SessionConfig},
     },
 };
-use rmcp_layers::{CallContext, LenientHttpLayer, McpServer, from_fn};
+use rmcp_layers::{CallContext, LenientHttpLayer, Lines, McpServer, from_fn};
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt, sync::Notify};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
 use crate::{
@@ -43,14 +50,20 @@ struct Gate {
     begun: Arc<Notify>,
     /// A call of `wait` was dropped.
     dropped: Arc<AtomicBool>,
+    /// The number of calls of `wait` that are there.
+    waiting: Arc<AtomicUsize>,
 }
 
-struct SetOnDrop(Arc<AtomicBool>, bool);
+struct Waiting {
+    gate: Gate,
+    is_over: bool,
+}
 
-impl Drop for SetOnDrop {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if !self.1 {
-            self.0.store(true, Ordering::SeqCst);
+        self.gate.waiting.fetch_sub(1, Ordering::SeqCst);
+        if !self.is_over {
+            self.gate.dropped.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -86,10 +99,14 @@ impl Gate {
                             context.caller.request(roots.into()).await?;
                         }
                         "wait" => {
-                            let mut dropped = SetOnDrop(gate.dropped.clone(), false);
+                            gate.waiting.fetch_add(1, Ordering::SeqCst);
+                            let mut waiting = Waiting {
+                                gate: gate.clone(),
+                                is_over: false,
+                            };
                             gate.begun.notify_one();
                             gate.open.notified().await;
-                            dropped.1 = true;
+                            waiting.is_over = true;
                         }
                         _ => {}
                     }
@@ -101,6 +118,16 @@ impl Gate {
 
     async fn door(&self) -> Door {
         Door::to(self.stack().await).await
+    }
+
+    /// Waits until no call of `wait` is there.
+    async fn empty(&self) {
+        let empty = async {
+            while self.waiting.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("the end of the calls", empty).await;
     }
 }
 
@@ -133,6 +160,18 @@ fn messages(response: &str) -> Vec<Value> {
 
 fn status(response: &str) -> &str {
     &response[9..12]
+}
+
+/// Reads a response up to the end of its head.
+async fn head(response: &mut TcpStream) -> String {
+    let mut heard = String::new();
+    while !heard.contains("\r\n\r\n") {
+        let mut piece = [0; 4096];
+        let read = soon("a head", response.read(&mut piece)).await.unwrap();
+        assert!(read > 0, "{heard}");
+        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+    }
+    heard
 }
 
 /// Returns `true` if rmcp has written a response: it does not know the length of its streams.
@@ -341,13 +380,7 @@ async fn a_call_that_takes_long_has_a_response_before_its_answer() {
     let session = door.session().await;
     let headers = format!("mcp-session-id: {session}\r\n");
     let mut response = door.begin(call(1, "wait").as_bytes(), &headers).await;
-    let mut heard = String::new();
-    while !heard.contains("\r\n\r\n") {
-        let mut piece = [0; 4096];
-        let read = soon("a head", response.read(&mut piece)).await.unwrap();
-        assert!(read > 0, "{heard}");
-        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
-    }
+    let mut heard = head(&mut response).await;
     assert_eq!(status(&heard), "200", "{heard}");
     gate.open.notify_one();
     soon("the answer", response.read_to_string(&mut heard))
@@ -449,4 +482,136 @@ async fn calls_in_flight_over_lines_are_answered_when_the_caller_has_ended() {
     gate.open.notify_one();
     let answer = caller.line().await;
     assert!(answer.contains(RESULT), "{answer}");
+}
+
+#[tokio::test]
+async fn the_session_header_of_a_request_without_a_session_names_none() {
+    let gate = Gate::default();
+    let door = gate.door().await;
+    let session = door.session().await;
+    let headers = format!("mcp-session-id: {session}\r\n");
+    let response = door.begin(call(5, "wait").as_bytes(), &headers).await;
+    soon("the call", gate.begun.notified()).await;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
+    let headers = format!(
+        "mcp-protocol-version: 2026-07-28\r\nmcp-method: notifications/cancelled\r\n{headers}"
+    );
+    let mut taken = door.begin(cancel.as_bytes(), &headers).await;
+    assert_eq!(status(&head(&mut taken).await), "202");
+    door.post(call(6, "t").as_bytes(), Some(&session)).await;
+    assert!(!gate.dropped.load(Ordering::SeqCst));
+    drop(response);
+
+    let modern = "2026-07-28\r\nmcp-method: tools/call\r\nmcp-name: wait";
+    for (revision, header) in [(MODERN, modern), (LEGACY, LEGACY)] {
+        let headers = format!("mcp-protocol-version: {header}\r\nmcp-session-id: other\r\n");
+        let text = modern_call(1, "wait").replace(MODERN, revision);
+        let _response = door.begin(text.as_bytes(), &headers).await;
+        soon("the call", gate.begun.notified()).await;
+        for (text, refused) in [(modern_call(2, "t"), "400"), (call(3, "t"), "404")] {
+            let response = door.post(text.as_bytes(), Some("other")).await;
+            assert_eq!(status(&response), refused, "{revision}: {response}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_session_serves_no_call_and_keeps_none() {
+    let gate = Gate::default();
+    let door = gate.door().await;
+    let session = door.session().await;
+    let headers = format!("mcp-session-id: {session}\r\n");
+    let mut first = door.begin(call(1, "wait").as_bytes(), &headers).await;
+    soon("the call", gate.begun.notified()).await;
+    // rmcp serves the call from here on, and keeps the session's server for it.
+    head(&mut first).await;
+    let mut second = door.begin(call(2, "wait").as_bytes(), &headers).await;
+    soon("the call", gate.begun.notified()).await;
+    let deleted = reqwest::Client::new()
+        .delete(door.url())
+        .header("mcp-session-id", &session)
+        .send()
+        .await
+        .unwrap();
+    assert!(deleted.status().is_success());
+    let response = door.post(call(3, "t").as_bytes(), Some(&session)).await;
+    assert_eq!(status(&response), "404", "{response}");
+    let second = head(&mut second).await;
+    assert_eq!(status(&second), "404", "{second}");
+    gate.empty().await;
+}
+
+#[tokio::test]
+async fn a_service_that_was_cancelled_serves_no_call() {
+    let (server, _) = Server::answering(MODERN, RESULT);
+    let token = CancellationToken::new();
+    let config = StreamableHttpServerConfig::default().with_cancellation_token(token.clone());
+    let server = McpServer::new(server.by(Road::Lines).await);
+    let service = server.http_service(Arc::new(LocalSessionManager::default()), config);
+    let door = Door::over(service, LenientHttpLayer::new()).await;
+    let mut statuses = Vec::new();
+    for id in 1..4 {
+        if id == 3 {
+            token.cancel();
+        }
+        let text = modern_call(id, "t");
+        let response = door.post_modern(&text, "tools/call", "t").await;
+        statuses.push(status(&response).to_owned());
+    }
+    assert_eq!(statuses, ["200", "200", "500"]);
+}
+
+#[tokio::test]
+async fn a_control_character_in_a_method_is_not_json() {
+    let door = Gate::default().door().await;
+    let session = door.session().await;
+    let mut caller = Caller::legacy(Gate::default().stack().await).await;
+    for text in [
+        "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"x\ty\",\"params\":{}}",
+        "{\"method\":\"tools/call\u{1}\",\"params\":{},\"jsonrpc\":\"2.0\",\"id\":7}",
+    ] {
+        let response = door.post(text.as_bytes(), Some(&session)).await;
+        assert_eq!(status(&response), "400", "{response}");
+        assert!(response.contains("-32700"), "{response}");
+        caller.write(text).await;
+        let answer = caller.line().await;
+        assert!(answer.contains("-32700"), "{answer}");
+    }
+}
+
+/// Two workers, so that a call may be handed over while the caller's next line is read. Their time
+/// cannot be paused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_cancelled_while_it_is_handed_over_ends() {
+    let gate = Gate::default();
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let server = McpServer::new(gate.stack().await);
+    tokio::spawn(async move {
+        let lines = Lines::from(tokio::io::split(far));
+        server.serve(lines).await.unwrap().waiting().await
+    });
+    let (mut read, mut write) = tokio::io::split(near);
+    tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    let initialize = format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{{"name":"raw","version":"0"}}}}}}"#
+    );
+    let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    let first = format!("{initialize}\n{initialized}\n");
+    write.write_all(first.as_bytes()).await.unwrap();
+    for round in 0..6 {
+        let ids = (1..=400).map(|id| 1000 * round + id);
+        let calls: String = ids.clone().map(|id| call(id, "wait") + "\n").collect();
+        let cancel = |id: u64| {
+            let params = json!({"requestId": id});
+            let cancel =
+                json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+            format!("{cancel}\n")
+        };
+        let cancels: String = ids.map(cancel).collect();
+        let handover = Instant::now() + Duration::from_millis(100);
+        write.write_all(calls.as_bytes()).await.unwrap();
+        tokio::time::sleep_until(handover).await;
+        write.write_all(cancels.as_bytes()).await.unwrap();
+        gate.empty().await;
+    }
 }

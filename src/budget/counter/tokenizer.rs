@@ -172,13 +172,15 @@ impl TokenCounter for Tokenizer {
             // A piece may be as long as the text. No more of it is looked at than may fit.
             let max = left.saturating_add(1).saturating_mul(LONGEST_TOKEN);
             let start = &piece[..boundary(piece, max.min(LONGEST_RUN))];
-            let count = fast.bpe.count(start.as_bytes());
-            if start.len() == piece.len() && count <= left {
-                end += piece.len();
-                left -= count;
-                continue;
-            }
             let tokens = fast.bpe.encode_via_backtracking(start.as_bytes());
+            if tokens.len() <= left {
+                end += start.len();
+                left -= tokens.len();
+                if start.len() == piece.len() {
+                    continue;
+                }
+                return end;
+            }
             let lengths = tokens.iter().map(|token| fast.bpe.token_len(*token));
             let kept = boundary(start, lengths.take(left).sum());
             let is_within = |kept: &usize| fast.bpe.count(&start.as_bytes()[..*kept]) <= left;

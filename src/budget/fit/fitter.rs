@@ -4,10 +4,11 @@ use rmcp::model::{ContentBlock, ServerResult};
 use tokio::{sync::Semaphore, task};
 
 use super::{
-    Charge, Cut, FitPolicy, Fitted, ToFit, Unfit, UnfitReason,
+    Charge, Cut, Density, FitPolicy, Fitted, ToFit, Unfit, UnfitReason,
     assemble::assembled,
     cut::{Cutter, NewStructured, Plan},
     parts::Parts,
+    size::is_longer,
     text::head_of,
 };
 use crate::{
@@ -121,6 +122,13 @@ impl Fitter {
 
     /// Returns the estimated cost of a result that is certain to fit.
     fn estimate(&self, to_fit: &ToFit) -> Option<usize> {
+        // It runs on the async worker, which a long result must not hold up.
+        if let ServerResult::CallToolResult(tool) = &*to_fit.result
+            && let Some(structured) = &tool.structured_content
+            && is_longer(structured, to_fit.share)
+        {
+            return None;
+        }
         let parts = Parts::of(&to_fit.result, &self.media);
         parts.check(&self.limits).ok()?;
         let fits = parts.upper_bound(&*self.counter) <= to_fit.share;
@@ -147,6 +155,7 @@ impl Fitter {
             Cutting::Cut {
                 plan,
                 total,
+                density,
                 is_estimate,
             } => Fitted {
                 result: assembled(&to_fit.result, &plan),
@@ -154,6 +163,7 @@ impl Fitter {
                 cut: Some(Cut {
                     original: to_fit.result,
                     total,
+                    density,
                     is_estimate,
                     dropped_structured: matches!(plan.structured, NewStructured::Dropped),
                     became_error: plan.became_error,
@@ -198,6 +208,7 @@ impl Fitter {
         Ok(Cutting::Cut {
             plan: Box::new(plan),
             total,
+            density: measures.longest,
             is_estimate: measures.sum.is_estimate,
         })
     }
@@ -211,6 +222,7 @@ enum Cutting {
     Cut {
         plan: Box<Plan>,
         total: usize,
+        density: Option<Density>,
         is_estimate: bool,
     },
 }

@@ -14,6 +14,7 @@ mod policy;
 mod rules;
 mod schema;
 mod shrink;
+mod size;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,9 +30,13 @@ pub(crate) use fitter::Fitter;
 pub(crate) use policy::FitPolicy;
 pub use policy::{Charge, KeptText, OnSchemaMisfit, RepeatedText};
 pub(crate) use schema::OutputSchema;
+pub(crate) use size::is_longer;
 
 /// The places of a cut that are reported.
 const MAX_PLACES: usize = 20;
+
+/// The longest pointer of a place that is reported, in bytes. Names may be as long as a result.
+const MAX_POINTER: usize = 256;
 
 /// A result, and what it may cost.
 pub(crate) struct ToFit {
@@ -73,14 +78,23 @@ pub(crate) struct Cut {
     pub(crate) original: Lossless<ServerResult>,
     /// The cost of the original in tokens.
     pub(crate) total: usize,
+    /// The density of the longest text of the original, if it has text.
+    pub(crate) density: Option<Density>,
     /// `true` if `total` was projected from a part of the original.
     pub(crate) is_estimate: bool,
-    /// Places that were cut, by JSON pointer and in words. Limit: 20.
+    /// Places that were cut, by JSON pointer and in words. Limit: 20, with pointers of 256 bytes.
     pub(crate) places: Vec<Place>,
     /// `true` if `structuredContent` was dropped, because no cut is valid by the output schema.
     pub(crate) dropped_structured: bool,
     /// `true` if the answer became a tool error, for the same reason.
     pub(crate) became_error: bool,
+}
+
+/// A number of bytes, and the tokens that they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Density {
+    pub(crate) bytes: usize,
+    pub(crate) tokens: usize,
 }
 
 impl Cut {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rmcp::model::{ContentBlock, ResourceContents, ServerResult};
 use serde_json::Value;
 
-use super::{UnfitReason, document::Document};
+use super::{Density, UnfitReason, document::Document};
 use crate::{
     Lossless, Outcome,
     budget::{MediaTokens, ResultLimits, TokenCounter},
@@ -13,6 +13,9 @@ use crate::{
 
 /// The least number of tokens from which the tokens of a long text are projected.
 const SAMPLE: usize = 2_000;
+
+/// The bytes of one kind that are a run.
+const RUN: usize = 1024;
 
 /// The texts that are compared with `structuredContent`.
 const MAX_COMPARED: usize = 4;
@@ -81,6 +84,8 @@ pub(super) struct Measures {
     pub(super) blocks: Vec<Measure>,
     pub(super) structured: Option<Measure>,
     pub(super) sum: Measure,
+    /// The longest text of all.
+    pub(super) longest: Option<Density>,
 }
 
 impl<'a> Parts<'a> {
@@ -176,6 +181,13 @@ impl Parts<'_> {
         counter: &dyn TokenCounter,
     ) -> Measures {
         let mut left = limit;
+        let mut longest: Option<Density> = None;
+        let mut note = |text: &str, measure: Measure| {
+            let (bytes, tokens) = (text.len(), measure.tokens);
+            if longest.is_none_or(|longest| longest.bytes < bytes) {
+                longest = Some(Density { bytes, tokens });
+            }
+        };
         let mut take = |measure: Measure| {
             left = left.saturating_sub(measure.tokens);
             left
@@ -185,7 +197,10 @@ impl Parts<'_> {
             let repeating = repeats.iter().position(|repeats| *repeats);
             let text = repeating.and_then(|index| self.blocks[index].text());
             let text = text.filter(|text| text.len() > structured.text.len());
-            measure(text.unwrap_or(&structured.text), limit, counter)
+            let text = text.unwrap_or(&structured.text);
+            let measure = measure(text, limit, counter);
+            note(text, measure);
+            measure
         });
         let mut left = take(structured.unwrap_or_default());
         let blocks = self.blocks.iter().zip(repeats).map(|(block, repeats)| {
@@ -193,6 +208,9 @@ impl Parts<'_> {
                 return Measure::default();
             }
             let measure = block.measure(left, counter);
+            if let Some(text) = block.text() {
+                note(text, measure);
+            }
             left = take(measure);
             measure
         });
@@ -202,6 +220,7 @@ impl Parts<'_> {
             blocks,
             structured,
             sum,
+            longest,
         }
     }
 
@@ -242,6 +261,7 @@ impl<'a> Block<'a> {
                 tokens: media.of_audio(&audio.data),
                 bytes: audio.data.len(),
             },
+            ContentBlock::Resource(embedded) if is_view(&embedded.resource) => Self::View,
             ContentBlock::Resource(embedded) => match Self::read(&embedded.resource, media) {
                 Self::Text(text) => Self::Embedded(text),
                 other => other,
@@ -252,18 +272,13 @@ impl<'a> Block<'a> {
     }
 
     fn read(contents: &'a ResourceContents, media: &MediaTokens) -> Self {
-        let (uri, block) = match contents {
-            ResourceContents::TextResourceContents { uri, text, .. } => (uri, Self::Text(text)),
-            ResourceContents::BlobResourceContents { uri, blob, .. } => {
-                let tokens = media.of_blob(blob);
-                let bytes = blob.len();
-                (uri, Self::Media { tokens, bytes })
-            }
-            _ => return Self::View,
-        };
-        match uri.starts_with("ui://") {
-            true => Self::View,
-            false => block,
+        match contents {
+            ResourceContents::TextResourceContents { text, .. } => Self::Text(text),
+            ResourceContents::BlobResourceContents { blob, .. } => Self::Media {
+                tokens: media.of_blob(blob),
+                bytes: blob.len(),
+            },
+            _ => Self::View,
         }
     }
 
@@ -310,6 +325,31 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Returns `true` if a resource is a view of an app.
+fn is_view(contents: &ResourceContents) -> bool {
+    let (ResourceContents::TextResourceContents { uri, .. }
+    | ResourceContents::BlobResourceContents { uri, .. }) = contents
+    else {
+        return false;
+    };
+    uri.starts_with("ui://")
+}
+
+/// Returns `true` if a text ends in a run of one kind of characters. A counter looks only at the
+/// start of such a run, so its prefix may be shorter than the limit.
+fn ends_in_run(text: &str) -> bool {
+    let kind = |byte: &u8| match byte {
+        b' ' | b'\n' | b'\r' | b'\t' => 0,
+        byte if byte.is_ascii_punctuation() => 1,
+        byte if byte.is_ascii_digit() => 2,
+        _ => 3,
+    };
+    let end = &text.as_bytes()[text.len().saturating_sub(RUN)..];
+    let mut kinds = end.iter().map(kind);
+    let first = kinds.next();
+    end.len() == RUN && kinds.all(|kind| Some(kind) == first)
+}
+
 /// Returns the tokens of a text. Those beyond `limit` are projected.
 pub(super) fn measure(text: &str, limit: usize, counter: &dyn TokenCounter) -> Measure {
     // A text that exceeds the limit by far is not counted up to it first.
@@ -322,6 +362,10 @@ pub(super) fn measure(text: &str, limit: usize, counter: &dyn TokenCounter) -> M
     if sample == text.len() {
         return Measure::exact(counter.count(text));
     }
+    let sampled = match ends_in_run(&text[..sample]) {
+        true => counter.count(&text[..sample]),
+        false => sampled,
+    };
     let projected = text.len() as f64 * sampled as f64 / sample.max(1) as f64;
     Measure {
         tokens: (projected as usize).max(limit.saturating_add(1)),

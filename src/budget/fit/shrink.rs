@@ -98,7 +98,7 @@ impl Writer<'_> {
 
     fn note_place(&mut self, change: String) {
         self.out.places_count += 1;
-        if self.out.places.len() < super::MAX_PLACES {
+        if self.out.places.len() < super::MAX_PLACES && self.pointer.len() <= super::MAX_POINTER {
             let pointer = self.pointer.clone();
             self.out.places.push(Place { pointer, change });
         }

@@ -1,7 +1,7 @@
 use rmcp::model::{ContentBlock, ResourceContents, ServerResult};
 use serde::{Deserialize, Serialize};
 
-use crate::{Lossless, wire::Members};
+use crate::Lossless;
 
 /// The place of the structured content of a tool result.
 const STRUCTURED: &str = "/structuredContent";
@@ -125,7 +125,9 @@ pub(in crate::budget) fn parts_of(result: &Lossless<ServerResult>) -> Vec<KeptPa
                 add_block(&mut parts, &format!("/content/{index}"), block);
             }
             if let Some(structured) = &tool.structured_content {
-                let json = structured_text(result).unwrap_or_else(|| structured.to_string());
+                // As it came, with the digits of its numbers.
+                let came = result.member_text("structuredContent").map(str::to_owned);
+                let json = came.unwrap_or_else(|| structured.to_string());
                 let json_type = Some("application/json".to_owned());
                 parts.push(KeptPart::text(STRUCTURED, json_type, json));
             }
@@ -144,13 +146,6 @@ pub(in crate::budget) fn parts_of(result: &Lossless<ServerResult>) -> Vec<KeptPa
         _ => {}
     }
     parts
-}
-
-/// Returns the structured content as it came, with the digits of its numbers.
-fn structured_text(result: &Lossless<ServerResult>) -> Option<String> {
-    let text = result.text()?;
-    let members: Members<'_> = serde_json::from_slice(&text).ok()?;
-    Some(members.get("structuredContent")?.get().to_owned())
 }
 
 fn add_block(parts: &mut Vec<KeptPart>, at: &str, block: &ContentBlock) {
@@ -174,8 +169,13 @@ fn add_block(parts: &mut Vec<KeptPart>, at: &str, block: &ContentBlock) {
         ContentBlock::Resource(embedded) => {
             add_contents(parts, &format!("{at}/resource"), &embedded.resource);
         }
-        // A link has nothing to read.
-        ContentBlock::ResourceLink(_) => {}
+        // A link that was left out is read as the JSON that it was.
+        ContentBlock::ResourceLink(link) => {
+            if let Ok(json) = serde_json::to_string(link) {
+                let json_type = Some("application/json".to_owned());
+                parts.push(KeptPart::text(at, json_type, json));
+            }
+        }
         // rmcp may add kinds of content.
         _ => {}
     }

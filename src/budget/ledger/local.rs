@@ -61,7 +61,11 @@ impl LocalLedger {
         let mut accounts = self.accounts();
         self.remove_idle(&mut accounts, now);
         if let Some(account) = accounts.get(conversation) {
-            return Ok(account.clone());
+            // It may be behind one that a call in flight has held for longer.
+            if !self.is_idle(account, now) {
+                return Ok(account.clone());
+            }
+            accounts.pop(conversation);
         }
         if accounts.len() >= self.limits.max_conversations {
             // The budget of a call in flight is held by the call too, and must not begin anew.
@@ -80,22 +84,26 @@ impl LocalLedger {
     /// Removes the conversations that were last used too long ago. The least recently used is
     /// first.
     fn remove_idle(&self, accounts: &mut LruCache<Conversation, Arc<Account>>, now: Instant) {
-        let Some(timeout) = self.limits.idle_timeout else {
-            return;
-        };
         while let Some((_, account)) = accounts.peek_lru() {
-            let idle = now.saturating_duration_since(account.last_used());
-            if idle < timeout || Arc::strong_count(account) > 1 {
+            if !self.is_idle(account, now) {
                 return;
             }
             accounts.pop_lru();
         }
     }
 
+    fn is_idle(&self, account: &Arc<Account>, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(account.last_used());
+        let is_over = self.limits.idle_timeout.is_some_and(|most| idle >= most);
+        is_over && Arc::strong_count(account) == 1
+    }
+
     pub(super) fn budget(&self, conversation: &Conversation) -> ContextBudget {
         let mut accounts = self.accounts();
-        self.remove_idle(&mut accounts, Instant::now());
+        let now = Instant::now();
+        self.remove_idle(&mut accounts, now);
         let account = accounts.peek(conversation);
+        let account = account.filter(|account| !self.is_idle(account, now));
         account.map_or(self.fresh, |account| account.budget())
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::super::kept::{KeptPart, KeptResult};
-use crate::wire::Members;
+use crate::{util::text::boundary, wire::Members};
 
 /// The text that is read: a part of a kept result, or a value in its JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,9 @@ impl Document {
                     &walked
                 };
                 return Err(format!(
-                    "there is no `{name}` at {at}: {}",
+                    "there is no `{}` at {}: {}",
+                    shown(&name),
+                    shown(at),
                     description(value)
                 ));
             };
@@ -107,11 +109,23 @@ fn child<'a>(value: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     elements.get(name.parse::<usize>().ok()?).copied()
 }
 
-/// Returns what leads on from a value, in words. Limit: 20 names.
+/// The longest name in an error, in bytes.
+const MAX_NAME: usize = 100;
+
+/// Returns a name for an error, without the rest of a long one.
+fn shown(name: &str) -> String {
+    match boundary(name, MAX_NAME) {
+        end if end < name.len() => format!("{}…", &name[..end]),
+        _ => name.to_owned(),
+    }
+}
+
+/// Returns what leads on from a value, in words. Limit: 20 names of 100 bytes.
 fn description(value: &RawValue) -> String {
     if value.get().starts_with('{') {
         let members = Members::of(value).unwrap_or_default().0;
-        let names = members.iter().take(20).map(|(name, _)| format!("`{name}`"));
+        let names = members.iter().take(20);
+        let names = names.map(|(name, _)| format!("`{}`", shown(name)));
         let more = if members.len() > 20 { ", …" } else { "" };
         return format!("it has {}{more}", names.collect::<Vec<_>>().join(", "));
     }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method as HttpMethod, Request, Response,
+    HeaderName, HeaderValue, Method as HttpMethod, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
     request::Parts,
 };
@@ -29,8 +29,11 @@ use super::{
 };
 use crate::{
     Stack,
-    direct::{self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, OngoingCall},
+    direct::{
+        self, DirectCalls, DirectOutcome, DirectRequest, DirectSlot, HandedOver, OngoingCall,
+    },
     protocol::methods::{self, Method},
+    server::lenient_http::session_in,
     util::{http_body::BodyBuffer, http_head, run_to_end::RunToEnd},
     wire::{
         over_http::{ReadBody, ReceivedOverHttp},
@@ -39,7 +42,6 @@ use crate::{
 };
 
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
@@ -87,7 +89,9 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             || !self.shared.heads.contains(&parts)
         {
             let response = self.by_rmcp(parts, RequestBody::Unread { body }).await;
-            cancel(session.as_deref(), &reading);
+            if response.status().is_success() {
+                cancel(session.as_deref(), &reading);
+            }
             return response;
         }
         let (data, failure) = read(body).await;
@@ -111,8 +115,8 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
     }
 
     fn session_of(&self, parts: &Parts) -> Option<Arc<DirectSession>> {
-        let id = parts.headers.get(SESSION_ID)?;
-        let session = self.shared.sessions.get(id)?;
+        let id = session_in(&parts.headers)?;
+        let session = self.shared.sessions.get(&id)?;
         (!session.is_over()).then_some(session)
     }
 
@@ -127,14 +131,16 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
         let Some(ReadBody::Request { id, received }) = reading.get() else {
             return None;
         };
+        let config = &self.shared.rmcp.config;
         if received.unreadable().is_some()
-            || data.len() > self.shared.rmcp.config.max_request_body_bytes
+            || config.cancellation_token.is_cancelled()
+            || data.len() > config.max_request_body_bytes
         {
             return None;
         }
         let is_modern = is_modern(parts)?;
         let (calls, session): (Arc<dyn DirectCalls>, _) = match is_modern {
-            false if self.shared.rmcp.config.legacy_session_mode => {
+            false if config.legacy_session_mode => {
                 let session = session?;
                 (session.calls()?, Some(session))
             }
@@ -192,7 +198,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
     async fn directly<B>(
         self,
         call: DirectCall,
-        parts: Parts,
+        mut parts: Parts,
         body: RequestBody<B>,
         reading: ReceivedOverHttp,
     ) -> Response<HttpServiceBody>
@@ -217,7 +223,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             id: id.clone(),
             message,
             method,
-            received: received.clone(),
+            received,
             extensions,
         });
         let in_flight = enter(session, &id, &ongoing);
@@ -228,7 +234,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
             // rmcp ends the stream of such a request, too.
             DirectOutcome::Cancelled => respond(HttpServiceBody::empty(), true),
             DirectOutcome::HandOver(ongoing) => {
-                received.hand_over(ongoing);
+                parts.extensions.insert(HandedOver::new(ongoing));
                 return self.by_rmcp(parts, body).await;
             }
         };
@@ -243,20 +249,31 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
         B::Error: fmt::Display + Send,
     {
         let head = (parts.method == HttpMethod::POST).then(|| Head::of(&parts));
-        if let Some(id) = parts.headers.get(SESSION_ID)
+        let is_delete = parts.method == HttpMethod::DELETE;
+        let session = session_in(&parts.headers);
+        if let Some(id) = &session
             && self.shared.sessions.get(id).is_none()
         {
             let (shared, id) = (Arc::downgrade(&self.shared), http_head::copy_of(id));
             parts.extensions.insert(DirectSlot::new(move |calls| {
-                if let Some(shared) = shared.upgrade() {
+                // rmcp does not look at the header of a request without a session.
+                if calls.has_session()
+                    && let Some(shared) = shared.upgrade()
+                {
                     shared.sessions.add(id.clone(), &calls);
                 }
             }));
         }
         let request = Request::from_parts(parts, body);
         let response = self.shared.rmcp.handle(request).await;
-        if let Some(head) = head.filter(|_| response.status().is_success()) {
+        let status = response.status();
+        if let Some(head) = head.filter(|_| status.is_success()) {
             self.shared.heads.add(head);
+        }
+        if let Some(id) = session
+            && (status == StatusCode::NOT_FOUND || (is_delete && status.is_success()))
+        {
+            self.shared.sessions.remove(&id);
         }
         response.map(HttpServiceBody::rmcp)
     }

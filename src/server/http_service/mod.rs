@@ -49,6 +49,7 @@ use crate::Stack;
 /// - rmcp has not served a request of the session for a second, so that its session does not count
 ///   as idle.
 /// - The session manager has an event store, which keeps every response.
+/// - The `cancellation_token` of the configuration is cancelled.
 ///
 /// The event of a direct call has no `id`, because its stream cannot break off before its end. A
 /// call of a session goes on when its connection is lost. A call without a session is cancelled

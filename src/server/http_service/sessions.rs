@@ -40,6 +40,11 @@ impl Sessions {
         lock(&self.0).sessions.get(id).cloned()
     }
 
+    /// Removes a session that has ended. Calls in flight may keep its stack.
+    pub(super) fn remove(&self, id: &HeaderValue) {
+        lock(&self.0).sessions.remove(id);
+    }
+
     pub(super) fn add(&self, id: HeaderValue, calls: &Arc<dyn DirectCalls>) {
         let mut table = lock(&self.0);
         if table.sessions.len() >= table.sweep_at {

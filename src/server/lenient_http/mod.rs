@@ -201,7 +201,7 @@ where
 
 /// Returns the session of a request, if its revision has sessions. rmcp does not check the header of
 /// any other request, so a caller may name another one's session there.
-fn session_in(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn session_in(headers: &HeaderMap) -> Option<HeaderValue> {
     let version = headers.get("mcp-protocol-version");
     let has_sessions = version.is_none_or(|version| {
         version.as_bytes() < ProtocolVersion::V_2026_07_28.as_str().as_bytes()
