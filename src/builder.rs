@@ -222,6 +222,28 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::cache::CacheLayer,
     ) -> ServiceBuilder<Stack<crate::cache::CacheLayer, L>>;
 
+    /// Records every request in spans, histograms and a summary; see [`metrics`](crate::metrics).
+    ///
+    /// Requires the feature `metrics`.
+    ///
+    /// ```
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, metrics::MetricsLayer};
+    /// use tower::ServiceBuilder;
+    /// # struct Files;
+    /// # impl rmcp::ServerHandler for Files {}
+    ///
+    /// let layer = MetricsLayer::new();
+    /// let metrics = layer.handle();
+    /// let stack = ServiceBuilder::new().metrics(layer).service(Upstream::in_process(Files));
+    /// assert_eq!(metrics.summary().all.total.calls, 0);
+    /// # let _ = stack;
+    /// ```
+    #[cfg(feature = "metrics")]
+    fn metrics(
+        self,
+        layer: crate::metrics::MetricsLayer,
+    ) -> ServiceBuilder<Stack<crate::metrics::MetricsLayer, L>>;
+
     /// Puts a name before the names of a stack's tools, prompts and resources; see
     /// [`NamespaceLayer`](crate::gateway::NamespaceLayer).
     ///
@@ -246,6 +268,32 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         self,
         layer: crate::gateway::NamespaceLayer,
     ) -> ServiceBuilder<Stack<crate::gateway::NamespaceLayer, L>>;
+
+    /// Makes progress lawful and light, and ends calls that are silent for too long; see
+    /// [`progress`](crate::progress).
+    ///
+    /// Requires the feature `progress`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rmcp_layers::{ServiceBuilderExt, Upstream, progress::ProgressLayer};
+    /// use tower::ServiceBuilder;
+    /// # struct Files;
+    /// # impl rmcp::ServerHandler for Files {}
+    ///
+    /// # fn main() -> Result<(), rmcp_layers::Error> {
+    /// let layer = ProgressLayer::builder().idle_timeout(Duration::from_secs(60)).build()?;
+    /// let stack = ServiceBuilder::new().progress(layer).service(Upstream::in_process(Files));
+    /// # let _ = stack;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "progress")]
+    fn progress(
+        self,
+        layer: crate::progress::ProgressLayer,
+    ) -> ServiceBuilder<Stack<crate::progress::ProgressLayer, L>>;
 
     /// Adds tools while the server runs, and judges the health of all tools; see
     /// [`registry`](crate::registry).
@@ -345,11 +393,27 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(layer)
     }
 
+    #[cfg(feature = "metrics")]
+    fn metrics(
+        self,
+        layer: crate::metrics::MetricsLayer,
+    ) -> ServiceBuilder<Stack<crate::metrics::MetricsLayer, L>> {
+        self.layer(layer)
+    }
+
     #[cfg(feature = "gateway")]
     fn namespace(
         self,
         layer: crate::gateway::NamespaceLayer,
     ) -> ServiceBuilder<Stack<crate::gateway::NamespaceLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "progress")]
+    fn progress(
+        self,
+        layer: crate::progress::ProgressLayer,
+    ) -> ServiceBuilder<Stack<crate::progress::ProgressLayer, L>> {
         self.layer(layer)
     }
 

@@ -133,9 +133,11 @@
 //! | layer | reason for its place |
 //! |---|---|
 //! | tower's `load_shed` and `concurrency_limit`, in [`ExceptListensLayer`] | they limit everything inside |
+//! | [`metrics`] | it also records what other layers refuse or answer |
 //! | [`audit`] | calls that `auth` refuses are on record too |
 //! | [`auth`] | a call that is refused costs nothing further in, and inner layers know the [`Principal`] |
 //! | [`CallerLimitLayer`], and others that key by principal | inside of `auth`, which sets the principal |
+//! | [`progress`] | one timeout and one rate for a call and its repetitions |
 //! | [`budget`] | what a model reads is charged for, wherever it comes from |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
@@ -154,6 +156,7 @@
 //! #     budget::{BudgetLayer, ContextBudget},
 //! #     cache::CacheLayer,
 //! #     gateway::Gateway,
+//! #     metrics::MetricsLayer,
 //! #     registry::RegistryLayer,
 //! #     retry::{RetryLayer, breaker::CircuitBreakerLayer},
 //! # };
@@ -173,6 +176,7 @@
 //! let gateway = Gateway::builder().member("files", member).build()?;
 //! let stack = ServiceBuilder::new()
 //!     .except_listens(ServiceBuilder::new().load_shed().concurrency_limit(256))
+//!     .metrics(MetricsLayer::new())
 //!     .audit(audit.layer())
 //!     .auth(auth)
 //!     .budget(budget)
@@ -271,6 +275,10 @@
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`McpServer::http_service`], and [`LenientHttpLayer`] in front of rmcp's `StreamableHttpService` |
 //! | `jwt` | `auth` with [`JwtVerifier`](auth::JwtVerifier) and [`Jwks`](auth::Jwks): signed tokens |
+//! | `metrics` | [`metrics`]: spans, histograms and a summary of every request |
+//! | `otel` | `metrics` with trace contexts of OpenTelemetry in `_meta` |
+//! | `progress` | [`progress`]: reports of handlers, and a layer that makes progress lawful and light |
+//! | `prometheus` | `metrics` with `configure_prometheus`: the convention's bounds on a Prometheus exporter |
 //! | `rustls`, `native-tls` | `http-client` with TLS |
 //! | `redis` | a [`store`] in Redis or Valkey; includes `store` |
 //! | `registry` | the [`registry`] layer: tools registered while the server runs, and the health of all tools |
@@ -288,6 +296,8 @@
     reason = "rmcp marks what revision 2026-07-28 took away; callers and servers of older revisions use it"
 )]
 
+#[cfg(any(feature = "audit", feature = "metrics"))]
+mod arguments;
 #[cfg(feature = "audit")]
 pub mod audit;
 #[cfg(feature = "auth")]
@@ -309,7 +319,11 @@ pub mod gateway;
 mod in_flight;
 mod lines;
 mod listen;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod outcome;
+#[cfg(feature = "progress")]
+pub mod progress;
 mod protocol;
 #[cfg(feature = "registry")]
 pub mod registry;
@@ -326,6 +340,8 @@ mod upstream;
 mod util;
 mod wire;
 
+#[cfg(any(feature = "audit", feature = "metrics"))]
+pub use arguments::ArgumentRules;
 pub use builder::ServiceBuilderExt;
 pub use caller::{Caller, CallerSink, MonotonicProgress};
 pub use caller_limit::{CallerLimit, CallerLimitHandle, CallerLimitLayer, CallerLimitStats};
@@ -344,7 +360,7 @@ pub use error::{
 pub use from_fn::{FromFn, FromFnLayer, Next, from_fn};
 pub use lines::Lines;
 pub use listen::except_listens::{ExceptListens, ExceptListensLayer};
-pub use outcome::{Outcome, Repeat};
+pub use outcome::{Ended, Outcome, Repeat};
 pub use protocol::unreadable_items::UnreadableItem;
 pub use report::{BudgetReport, CacheStatus, CallReport};
 pub use request::{McpRequest, RequestParts, ToolCallBuilder};

@@ -1,4 +1,7 @@
+use std::fmt;
+
 use rmcp::model::{ErrorCode, ServerResult};
+use serde::{Serialize, Serializer};
 
 use crate::{Delivered, Error, McpResponse, code, protocol::legacy_tasks};
 
@@ -215,6 +218,39 @@ impl Outcome {
             Self::Cancelled => "cancelled",
             Self::Refused { .. } => "refused",
         }
+    }
+}
+
+/// The end of a call in a record: its outcome, or a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The call ended with this [`Outcome`]. A call that was dropped before it ended counts as
+    /// [cancelled](Outcome::Cancelled).
+    With(Outcome),
+    /// The call panicked.
+    Panicked,
+}
+
+impl Ended {
+    /// Returns the name as written in a record: the name of the outcome, or `panicked`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::With(outcome) => outcome.as_str(),
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Ended {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

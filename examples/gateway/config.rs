@@ -37,7 +37,8 @@
 //! With several servers, tools have the server's name in front. With one server, they have their
 //! own names. `prefix = ""` keeps their own names in both cases.
 //!
-//! `[retry]` and `[breaker]` are in `resilience.rs`.
+//! `[retry]` and `[breaker]` are in `resilience.rs`, `[progress]` is in `progress.rs`, and `[admin]`
+//! in `admin.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +53,12 @@ use rmcp_layers::{
     budget::BudgetLayer,
     cache::CacheLayer,
     gateway::{Gateway, Member, PerCaller, Prefix},
-    retry::{RetryLayer, breaker::CircuitBreakerLayer},
+    metrics::MetricsLayer,
+    progress::ProgressLayer,
+    retry::{
+        RetryLayer,
+        breaker::{CircuitBreakerHandle, CircuitBreakerLayer},
+    },
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -60,10 +66,13 @@ use tower::{ServiceBuilder, ServiceExt, util::BoxCloneService};
 
 use crate::{
     Limits, Result, Stack,
+    admin::AdminConfig,
     auth::AuthConfig,
     budget::BudgetConfig,
     cache::Cache,
-    connections, reach,
+    connections,
+    progress::ProgressConfig,
+    reach,
     resilience::{BreakerConfig, RetryConfig},
     server::{Per, Server},
 };
@@ -97,6 +106,10 @@ pub struct Config {
     budget: Option<BudgetConfig>,
     retry: Option<RetryConfig>,
     breaker: Option<BreakerConfig>,
+    /// Bounds of progress and silence. Default: none.
+    progress: Option<ProgressConfig>,
+    /// The address for operators. Default: none.
+    pub admin: Option<AdminConfig>,
     #[serde(default)]
     servers: BTreeMap<String, Server>,
 }
@@ -107,20 +120,42 @@ struct ServerStack {
     layered: Stack,
 }
 
-/// All upstreams that were created, to be closed at the end.
+/// All upstreams that were created, to be closed at the end, with their breakers and the layer that
+/// records their requests.
 #[derive(Clone, Default)]
-pub struct Upstreams(Arc<Mutex<Vec<WeakUpstream>>>);
+pub struct Upstreams {
+    all: Arc<Mutex<Vec<WeakUpstream>>>,
+    breakers: Arc<Mutex<Vec<(String, CircuitBreakerHandle)>>>,
+    metrics: Option<MetricsLayer>,
+}
+
+/// Limit of breakers that are shown: one for each server, and for each caller of a server that has
+/// its own connections.
+const MAX_BREAKERS: usize = 100;
 
 impl Upstreams {
     fn add(&self, upstream: &Upstream) {
-        let mut upstreams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upstreams = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         upstreams.retain(|upstream| upstream.upgrade().is_some());
         upstreams.push(upstream.downgrade());
     }
 
+    fn add_breaker(&self, server: &str, breaker: CircuitBreakerHandle) {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if breakers.len() < MAX_BREAKERS {
+            breakers.push((server.to_owned(), breaker));
+        }
+    }
+
+    /// Returns the breakers, by the names of their servers.
+    pub fn breakers(&self) -> Vec<(String, CircuitBreakerHandle)> {
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.clone()
+    }
+
     /// Returns the upstreams that still exist.
     pub fn all(&self) -> Vec<Upstream> {
-        let upstreams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstreams = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         upstreams.iter().filter_map(WeakUpstream::upgrade).collect()
     }
 }
@@ -155,6 +190,8 @@ impl Default for Config {
             budget: None,
             retry: None,
             breaker: None,
+            progress: None,
+            admin: None,
             servers: BTreeMap::new(),
         }
     }
@@ -175,12 +212,15 @@ impl Config {
 
     /// Returns the configured servers as one gateway, and each upstream, to be closed at the end.
     /// Returns `None` without configured servers.
-    pub fn gateway(&self) -> Result<Option<(Gateway, Upstreams)>> {
+    pub fn gateway(&self, metrics: Option<&MetricsLayer>) -> Result<Option<(Gateway, Upstreams)>> {
         if self.servers.is_empty() {
             return Ok(None);
         }
         let mut gateway = Gateway::builder();
-        let upstreams = Upstreams::default();
+        let upstreams = Upstreams {
+            metrics: metrics.cloned(),
+            ..Upstreams::default()
+        };
         for (name, server) in &self.servers {
             let default = if self.servers.len() == 1 { "" } else { name };
             let member = match server.prefix.as_deref().unwrap_or(default) {
@@ -272,7 +312,7 @@ impl Config {
         upstreams: &Upstreams,
     ) -> Result<Member> {
         // Invalid settings are reported now, even if each caller's stack is made later.
-        let first = self.stack(name, server)?;
+        let first = self.stack(name, server, upstreams)?;
         let by = match server.per {
             None => {
                 upstreams.add(&first.upstream);
@@ -289,22 +329,27 @@ impl Config {
         let (config, server) = (self.clone(), server.clone());
         let (name, upstreams) = (name.to_owned(), upstreams.clone());
         Ok(Member::per_caller(called, by, move |_context| {
-            let stack = config.stack(&name, &server);
+            let stack = config.stack(&name, &server, &upstreams);
             let stack = stack.map_err(|error| Refusal::new("gateway", error.to_string()))?;
             upstreams.add(&stack.upstream);
             Ok(stack.layered)
         }))
     }
 
-    fn stack(&self, name: &str, server: &Server) -> Result<ServerStack> {
+    fn stack(&self, name: &str, server: &Server, upstreams: &Upstreams) -> Result<ServerStack> {
         let upstream = server
             .upstream(name, &self.secret_variables())
             .map_err(|error| format!("[servers.{name}]: {error}"))?;
+        let breaker = self.breaker(name)?;
+        if let Some(breaker) = &breaker {
+            upstreams.add_breaker(name, breaker.handle());
+        }
         // Retry is outside, so that the breaker counts every attempt, and a call that the breaker
         // refuses is retried.
         let layered = ServiceBuilder::new()
             .option_layer(self.retry(server)?)
-            .option_layer(self.breaker(name)?)
+            .option_layer(breaker)
+            .option_layer(upstreams.metrics.clone())
             .service(upstream.clone());
         let layered = BoxCloneService::new(layered.map_err(Into::into));
         Ok(ServerStack { upstream, layered })
@@ -316,6 +361,12 @@ impl Config {
         let distrusted = servers.find(|(_, server)| !server.trust_annotations);
         let distrusted = distrusted.map(|(name, _)| name.as_str());
         let layer = self.cache.as_ref().map(|cache| cache.layer(distrusted));
+        layer.transpose()
+    }
+
+    /// Returns the layer that bounds progress and silence.
+    pub fn progress(&self) -> Result<Option<ProgressLayer>> {
+        let layer = self.progress.as_ref().map(ProgressConfig::layer);
         layer.transpose()
     }
 

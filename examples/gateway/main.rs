@@ -8,18 +8,21 @@
 //! cargo run --example gateway -- --stdio               # over standard input and output
 //! ```
 
+mod admin;
 mod auth;
 mod budget;
 mod cache;
 mod config;
 mod connections;
 mod demo;
+mod progress;
 mod reach;
 mod resilience;
 mod serve;
 mod server;
 mod session;
 mod status;
+mod telemetry;
 mod transport;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -28,15 +31,18 @@ use futures::future::join_all;
 use rmcp_layers::{
     CallerLimitLayer, Error, ExceptListensLayer, Handler, McpRequest, McpResponse, Upstream,
     audit::AuditLayer, auth::AuthLayer, budget::BudgetLayer, cache::CacheLayer,
-    registry::RegistryLayer,
+    metrics::MetricsLayer, progress::ProgressLayer, registry::RegistryLayer,
 };
+use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, util::BoxCloneService};
 
 use crate::{
+    admin::{Admin, Recorders, Shown},
     auth::Auth,
     config::{Config, Upstreams},
     demo::Demo,
     serve::{Doors, Told},
+    telemetry::Telemetry,
 };
 
 /// The result of a step of the program.
@@ -90,22 +96,14 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options> {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "warn,rmcp=error,rmcp_layers=warn".into()),
-        )
-        .init();
-    let outcome = tokio::runtime::Runtime::new()
-        .map_err(Into::into)
-        .and_then(|runtime| {
-            let outcome = runtime.block_on(run());
-            // A read of standard input cannot be cancelled, so the exit does not wait for it. All
-            // other tasks are dropped, which also kills child processes.
-            runtime.shutdown_timeout(LAST);
-            outcome
-        });
+    let outcome = telemetry::start().and_then(|telemetry| {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let outcome = runtime.block_on(run(&telemetry));
+        // A read of standard input cannot be cancelled, so the exit does not wait for it. All
+        // other tasks are dropped, which also kills child processes.
+        runtime.shutdown_timeout(LAST);
+        outcome
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -115,7 +113,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<()> {
+async fn run(telemetry: &Telemetry) -> Result<()> {
     let options = options(std::env::args().skip(1))?;
     if options.help {
         println!("{USAGE}");
@@ -127,13 +125,22 @@ async fn run() -> Result<()> {
     };
     let told = serve::told_to_stop()?;
     tokio::select! {
-        outcome = serve(options, config, &told) => outcome,
+        outcome = serve(options, config, &told, telemetry) => outcome,
         () = told.twice.cancelled() => Err("told to stop twice, so it ends at once".into()),
     }
 }
 
-async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
-    let (bottom, handle, upstreams) = match config.gateway()? {
+async fn serve(options: Options, config: Config, told: &Told, telemetry: &Telemetry) -> Result<()> {
+    // It installs the recorder, and so comes before all that records.
+    let admin = match &config.admin {
+        Some(admin) => Some(admin.open().await?),
+        None => None,
+    };
+    let recorders = (admin.is_some() || telemetry.has_collector())
+        .then(Recorders::new)
+        .transpose()?;
+    let of_servers = recorders.as_ref().map(|recorders| &recorders.servers);
+    let (bottom, handle, upstreams) = match config.gateway(of_servers)? {
         Some((gateway, upstreams)) => {
             let handle = gateway.handle();
             (BoxCloneService::new(gateway), Some(handle), upstreams)
@@ -147,7 +154,22 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     if auth.is_some() && options.demo {
         return Err("--demo has no token, and the gateway has [auth]".into());
     }
+    let cache = config.cache()?;
+    let closing = CancellationToken::new();
+    let admin = admin.zip(recorders.clone()).map(|(admin, recorders)| {
+        let shown = Shown {
+            gateway: handle.clone(),
+            cache: cache.as_ref().map(CacheLayer::handle),
+            upstreams: upstreams.clone(),
+            callers: recorders.callers.handle(),
+            servers: recorders.servers.handle(),
+            stopping: told.once.clone(),
+        };
+        tokio::spawn(Admin::serve(admin, shown, closing.clone()))
+    });
     let layers = Layers {
+        metrics: recorders.map(|recorders| recorders.callers),
+        progress: config.progress()?,
         audit: auth.as_ref().and_then(Auth::audit_layer),
         auth: auth
             .as_ref()
@@ -158,7 +180,7 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
             .status_tool
             .then(|| status::layer(handle))
             .transpose()?,
-        cache: config.cache()?,
+        cache,
         limits: config.limits()?,
     };
     let stack = stack(layers, bottom);
@@ -198,11 +220,18 @@ async fn serve(options: Options, config: Config, told: &Told) -> Result<()> {
     if let Some(auth) = auth {
         auth.close().await;
     }
+    // Until now, it shows that the gateway is about to end.
+    closing.cancel();
+    if let Some(admin) = admin {
+        let _ = tokio::time::timeout(LAST, admin).await;
+    }
     outcome
 }
 
 /// The configured layers.
 struct Layers {
+    metrics: Option<MetricsLayer>,
+    progress: Option<ProgressLayer>,
     audit: Option<AuditLayer>,
     auth: Option<AuthLayer>,
     budget: Option<BudgetLayer>,
@@ -221,14 +250,16 @@ struct Limits {
 /// Builds the layers in the recommended order, outermost first, over the configured servers or the
 /// demo server. Other orders are safe too, but this one does the least work.
 ///
-/// - The common limit is outermost, so that it includes every call. A call above the limit is
-///   refused at once.
+/// - `metrics` is outermost, so that it records every call, refused ones included.
+/// - The common limit includes every call. A call above the limit is refused at once.
 /// - The limit on one caller's calls is well below the common limit, so that no caller uses it up.
 ///   It is inside of `auth`, which identifies the caller.
 /// - `audit` is outside of `auth`, so that refused calls are on record too.
 /// - `auth` is outside of every other layer that answers or acts, so that nothing is done for an
 ///   unauthenticated caller. Its rules also guard the gateway's own tool, and inner layers know the
 ///   principal.
+/// - `progress` is outside of all that makes calls, so that a call and its repetitions have one
+///   timeout.
 /// - `budget` is outside of all layers whose results a model reads, so that it pays for each of them
 ///   once. It is inside of `auth`, because budgets and kept results are a principal's.
 /// - `registry` is outside of the cache, so that its tool returns the servers' current state.
@@ -243,12 +274,14 @@ fn stack(layers: Layers, bottom: Stack) -> Stack {
         .load_shed()
         .concurrency_limit(limits.all);
     let stack = ServiceBuilder::new()
+        .option_layer(layers.metrics)
         .layer(ExceptListensLayer::new(common))
         .option_layer(layers.audit)
         .option_layer(layers.auth)
         .layer(ExceptListensLayer::new(CallerLimitLayer::new(
             limits.per_caller,
         )))
+        .option_layer(layers.progress)
         .option_layer(layers.budget)
         .option_layer(layers.status)
         .option_layer(layers.cache)

@@ -22,7 +22,7 @@ struct Status {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Server {
+pub struct Server {
     name: String,
     /// The last state that requests have shown: connecting, connected, degraded or failed.
     state: &'static str,
@@ -52,17 +52,24 @@ impl From<MemberStatus> for Server {
     }
 }
 
+impl Server {
+    /// Returns the demo server in this process.
+    pub fn demo() -> Self {
+        Self {
+            name: "demo".to_owned(),
+            state: "connected",
+            reason: None,
+            left_out: Vec::new(),
+        }
+    }
+}
+
 /// Returns the layer that adds the tool. Without a gateway, there is only the demo server in this
 /// process.
 pub fn layer(gateway: Option<GatewayHandle>) -> Result<RegistryLayer, RegistryError> {
     let status = move || match &gateway {
         Some(gateway) => gateway.members().into_iter().map(Server::from).collect(),
-        None => vec![Server {
-            name: "demo".to_owned(),
-            state: "connected",
-            reason: None,
-            left_out: Vec::new(),
-        }],
+        None => vec![Server::demo()],
     };
     let tool = RegisteredTool::builder(NAME)
         .title("Gateway status")

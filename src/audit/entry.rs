@@ -7,16 +7,17 @@ use rmcp::model::JsonObject;
 use tokio::time::Instant;
 
 use super::{
-    AuditRecord, Ended, arguments,
+    AuditRecord,
     log::Shared,
     queue::Place,
-    record::{self, AuditPrincipal, MAX_SHORT, MAX_TEXT},
+    record::{AuditPrincipal, MAX_SHORT, MAX_TEXT},
 };
 use crate::{
-    Decision, DecisionSlot, Error, Item, McpRequest, McpResponse, Outcome, ServedBy, Visibility,
-    code,
+    Decision, DecisionSlot, Ended, Error, Item, McpRequest, McpResponse, Outcome, ServedBy,
+    Visibility, arguments, code,
+    context::bounded_id,
     protocol::{Unreadable, methods},
-    util::lock,
+    util::{lock, text::cut},
 };
 
 /// The pending record of one call. If it is dropped before [`end`](Self::end), the record says that
@@ -56,7 +57,7 @@ impl Visibility for CalledTool {
     }
 
     fn admits(&self, tool: &str, _call: &McpRequest) -> Result<(), Error> {
-        *self.name() = Some(record::cut(tool, MAX_TEXT));
+        *self.name() = Some(cut(tool, MAX_TEXT));
         Ok(())
     }
 }
@@ -89,15 +90,15 @@ impl Entry {
         request: &mut McpRequest,
         unreadable: Option<Arc<Unreadable>>,
     ) -> Self {
-        let method = record::cut(request.method(), MAX_SHORT);
+        let method = cut(request.method(), MAX_SHORT);
         let mut record = blank(method, Decision::Undecided, SystemTime::now());
-        record.request_id = Some(record::bounded_id(&request.context.id));
+        record.request_id = Some(bounded_id(&request.context.id, MAX_SHORT));
         record.principal = request.context.principal().map(AuditPrincipal::of);
         let name = request
             .inner_tool()
             .or_else(|| request.target())
             .or_else(|| unreadable.as_ref()?.target());
-        record.name = name.map(|name| record::cut(name, MAX_TEXT));
+        record.name = name.map(|name| cut(name, MAX_TEXT));
         let mut large = None;
         if let Some(arguments) = methods::arguments(&request.message).flatten() {
             record.arguments = shared.keep.as_ref().map(|rules| rules.keep(arguments));
@@ -192,7 +193,7 @@ impl Entry {
             }
             if !self.decision.decision().is_some_and(Decision::is_refusal) {
                 self.record.decision = Decision::Denied;
-                self.record.reason = Some(record::cut(unreadable.reason(), MAX_TEXT));
+                self.record.reason = Some(cut(unreadable.reason(), MAX_TEXT));
                 self.decision = DecisionSlot::default();
             }
         }
@@ -217,7 +218,7 @@ impl Entry {
                 }
             }
             Err(Error::Transport(error)) => {
-                self.record.upstream = error.upstream().map(|name| record::cut(name, MAX_SHORT));
+                self.record.upstream = error.upstream().map(|name| cut(name, MAX_SHORT));
             }
             _ => {}
         }
@@ -233,13 +234,13 @@ impl Entry {
             // An authenticating layer replaces the principal of the layers outside of it.
             self.record.principal = self.decision.principal().as_ref().map(AuditPrincipal::of);
             let reason = self.decision.reason();
-            self.record.reason = reason.map(|reason| record::cut(&reason, MAX_TEXT));
+            self.record.reason = reason.map(|reason| cut(&reason, MAX_TEXT));
         }
         if let Some(called) = self.called.name().take() {
             self.record.name = Some(called);
         }
         if let Some(name) = self.served_by.name() {
-            self.record.upstream = Some(record::cut(&name, MAX_SHORT));
+            self.record.upstream = Some(cut(&name, MAX_SHORT));
         }
         let blank = blank(String::new(), Decision::Undecided, SystemTime::UNIX_EPOCH);
         let record = std::mem::replace(&mut self.record, blank);

@@ -3,14 +3,14 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use futures::future::BoxFuture;
 
 use super::{
-    ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink, Ended,
+    ArgumentRules, AuditError, AuditFile, AuditHandle, AuditLayer, AuditRecord, AuditSink,
     entry::blank,
     memory::{self, Ring},
     queue::{Place, Queue},
-    record::{self, AuditPrincipal, MAX_SHORT, MAX_TEXT},
+    record::{AuditPrincipal, MAX_SHORT, MAX_TEXT},
     sink::SinkOptions,
 };
-use crate::{HttpRefusal, OnHttpRefusal, Outcome};
+use crate::{Ended, HttpRefusal, OnHttpRefusal, Outcome, context::bounded_id, util::text::cut};
 
 /// An audit log: sets what is recorded and which sinks receive it. Layers write to it.
 ///
@@ -72,14 +72,14 @@ impl AuditLog {
 impl OnHttpRefusal for AuditLog {
     fn on_http_refusal<'a>(&'a self, refusal: HttpRefusal<'a>) -> BoxFuture<'a, ()> {
         let method = match refusal.method {
-            Some(method) => record::cut(method, MAX_SHORT),
-            None => record::cut(&format!("http:{}", refusal.http_method), MAX_SHORT),
+            Some(method) => cut(method, MAX_SHORT),
+            None => cut(&format!("http:{}", refusal.http_method), MAX_SHORT),
         };
         let mut record = blank(method, refusal.decision, SystemTime::now());
-        record.name = refusal.name.map(|name| record::cut(name, MAX_TEXT));
-        record.request_id = refusal.id.map(record::bounded_id);
+        record.name = refusal.name.map(|name| cut(name, MAX_TEXT));
+        record.request_id = refusal.id.map(|id| bounded_id(id, MAX_SHORT));
         record.principal = refusal.principal.map(AuditPrincipal::of);
-        record.reason = Some(record::cut(refusal.reason, MAX_TEXT));
+        record.reason = Some(cut(refusal.reason, MAX_TEXT));
         record.ended = Ended::With(Outcome::Refused {
             layer: refusal.layer,
             not_delivered: true,
@@ -197,8 +197,8 @@ impl AuditLogBuilder {
                 "the log has no sink; add `memory`, `tracing`, a `file` or a `sink`",
             ));
         }
-        if let Some(rules) = &self.keep {
-            rules.check()?;
+        if let Some(reason) = self.keep.as_ref().and_then(ArgumentRules::invalid) {
+            return Err(AuditError::option("keep_arguments", reason));
         }
         let started = self.sinks.into_iter().map(|start| start());
         Ok(AuditLog {

@@ -94,7 +94,6 @@
 //! A record is written after its call. If the process is killed, the records of calls in flight and
 //! the queued records are lost.
 
-mod arguments;
 mod chain;
 mod entry;
 mod error;
@@ -109,7 +108,6 @@ mod record;
 mod service;
 mod sink;
 
-pub use arguments::ArgumentRules;
 pub use chain::{VerifiedLog, verify, verify_all};
 pub use error::AuditError;
 pub use file::AuditFile;
@@ -117,6 +115,8 @@ pub use future::AuditFuture;
 pub use handle::{AuditHandle, AuditStats, SinkStats};
 pub use layer::AuditLayer;
 pub use log::{AuditLog, AuditLogBuilder};
-pub use record::{AuditPrincipal, AuditRecord, Ended};
+pub use record::{AuditPrincipal, AuditRecord};
 pub use service::Audit;
 pub use sink::{AuditSink, Durability, SinkOptions, WhenFull};
+
+pub use crate::{ArgumentRules, Ended};

@@ -1,14 +1,11 @@
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use rmcp::model::{NumberOrString, RequestId};
+use rmcp::model::RequestId;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{Decision, Outcome, Principal, util::text::start_of};
+use crate::{Decision, Ended, Principal, util::text::cut};
 
 /// Limit of a name, a subject, an issuer or a reason in a record, in bytes. Longer text is cut and
 /// followed by its original length.
@@ -83,63 +80,12 @@ pub struct AuditPrincipal {
     pub subject: String,
 }
 
-/// The result of a recorded call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ended {
-    /// The call ended with this [`Outcome`]. A call that was dropped before it ended counts as
-    /// [cancelled](Outcome::Cancelled).
-    With(Outcome),
-    /// The call panicked.
-    Panicked,
-}
-
-impl Ended {
-    /// Returns the name as written in a record: the name of the outcome, or `panicked`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::With(outcome) => outcome.as_str(),
-            Self::Panicked => "panicked",
-        }
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Ended {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 impl AuditPrincipal {
     pub(super) fn of(principal: &Principal) -> Self {
         Self {
             issuer: principal.issuer().map(|issuer| cut(issuer, MAX_TEXT)),
             subject: cut(principal.subject(), MAX_TEXT),
         }
-    }
-}
-
-/// Returns at most `max` bytes of `text`, followed by the original length if it was cut.
-pub(super) fn cut(text: &str, max: usize) -> String {
-    match text.len() {
-        length if length <= max => text.to_owned(),
-        length => format!("{}…[{length} bytes]", start_of(text, max)),
-    }
-}
-
-/// Returns the request id with its length bounded.
-pub(super) fn bounded_id(id: &RequestId) -> RequestId {
-    match id {
-        NumberOrString::String(text) if text.len() > MAX_SHORT => {
-            NumberOrString::String(cut(text, MAX_SHORT).into())
-        }
-        other => other.clone(),
     }
 }
 
@@ -165,13 +111,6 @@ fn request_id<S: Serializer>(id: &Option<RequestId>, serializer: S) -> Result<S:
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_too_long_is_cut_between_characters() {
-        assert_eq!(cut("short", 8), "short");
-        assert_eq!(cut("ééé", 3), "é…[6 bytes]");
-        assert!(cut(&"x".repeat(1_000_000), MAX_TEXT).len() < MAX_TEXT + 32);
-    }
 
     #[test]
     fn times_are_rfc_3339() {

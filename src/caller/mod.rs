@@ -71,10 +71,12 @@ pub struct Caller {
     quiet: bool,
 }
 
-/// The form of messages to an rmcp peer.
+/// The form of messages to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// rmcp's types. A transport of this crate adds the parts that they have no place for.
+    /// rmcp's types. There is no rmcp peer: the caller is in this process, or cannot be reached.
+    Local,
+    /// rmcp's types, to a peer over lines. A transport of this crate adds the parts that they have no place for.
     Typed,
     /// With those parts, as custom messages: rmcp's HTTP service writes what it is given.
     Whole,
@@ -96,7 +98,7 @@ impl Form {
 
     fn apply(self, mut notification: ServerNotification) -> ServerNotification {
         match (self, &notification) {
-            (Self::Typed, _) => notification,
+            (Self::Local | Self::Typed, _) => notification,
             (Self::OfSession { has_layer }, ServerNotification::ProgressNotification(_)) => {
                 if has_layer {
                     move_into_meta(&mut notification);
@@ -144,30 +146,30 @@ impl Caller {
     /// Creates a caller that cannot be reached: notifications are dropped, and requests are
     /// answered with "method not found".
     pub fn detached() -> Self {
-        Self::over(Route::Detached)
+        Self::over(Route::Detached, Form::Local)
     }
 
     /// Creates a caller that is reached through `sink`.
     pub fn new(sink: impl CallerSink) -> Self {
-        Self::over(Route::Sink(Arc::new(sink)))
+        Self::over(Route::Sink(Arc::new(sink)), Form::Local)
     }
 
     /// Creates the caller that rmcp serves through `peer`.
     pub fn from_peer(peer: Peer<RoleServer>) -> Self {
-        Self::over(Route::Peer(peer))
+        Self::over(Route::Peer(peer), Form::Typed)
     }
 
     /// Creates the caller of a call that a transport has begun without rmcp.
     pub(crate) fn direct(handover: Arc<Handover>) -> Self {
-        Self::over(Route::Direct(handover))
+        Self::over(Route::Direct(handover), Form::Typed)
     }
 
-    fn over(route: Route) -> Self {
+    fn over(route: Route, form: Form) -> Self {
         Self {
             route,
             session: None,
             handshake: None,
-            form: Form::Typed,
+            form,
             layered: false,
             answers: false,
             quiet: false,
@@ -308,7 +310,7 @@ impl Caller {
             Route::Detached => Err(no_requests()),
             Route::Sink(sink) => sink.request(request).await,
             Route::Peer(_) | Route::Direct(_) => {
-                if self.form != Form::Typed {
+                if let Form::Whole | Form::OfSession { .. } = self.form {
                     request = as_sent::with_kept_parts(request);
                 }
                 let result = peer::request(self.served_peer().await?, request).await?;
@@ -353,6 +355,13 @@ impl Caller {
             Route::Peer(peer) => peer.peer_info(),
             _ => self.handshake.clone(),
         }
+    }
+
+    /// Returns `true` if the caller reads results and notifications from one stream of lines, as over
+    /// stdio. It also holds for what a layer has put in front of such a caller.
+    #[cfg(feature = "progress")]
+    pub(crate) fn is_over_lines(&self) -> bool {
+        self.form == Form::Typed
     }
 
     /// Returns `true` if the caller cannot be reached.

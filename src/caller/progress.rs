@@ -31,4 +31,10 @@ impl MonotonicProgress {
         }
         is_higher
     }
+
+    /// Returns the highest progress so far.
+    #[cfg(feature = "progress")]
+    pub(crate) fn highest(&self) -> Option<f64> {
+        *lock(&self.0)
+    }
 }

@@ -178,6 +178,17 @@ impl Default for CallContext {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnlyDeclared;
 
+/// Returns the id of a request for a record: at most `max` bytes of a string.
+#[cfg(any(feature = "audit", feature = "metrics"))]
+pub(crate) fn bounded_id(id: &RequestId, max: usize) -> RequestId {
+    match id {
+        RequestId::String(text) if text.len() > max => {
+            RequestId::String(crate::util::text::cut(text, max).into())
+        }
+        other => other.clone(),
+    }
+}
+
 /// Returns a new id for a request that starts inside the process.
 pub(crate) fn next_id() -> RequestId {
     static NEXT: AtomicI64 = AtomicI64::new(1);

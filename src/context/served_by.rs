@@ -26,7 +26,26 @@ use rmcp::model::Extensions;
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct ServedBy(Arc<OnceLock<Arc<str>>>);
+pub struct ServedBy(Arc<Facts>);
+
+#[derive(Debug, Default)]
+struct Facts {
+    name: OnceLock<Arc<str>>,
+    endpoint: OnceLock<Arc<Endpoint>>,
+}
+
+/// The network facts of an upstream, as OpenTelemetry names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+pub(crate) struct Endpoint {
+    /// `pipe` for a child process, `tcp` for HTTP.
+    pub(crate) transport: &'static str,
+    /// `http`, or nothing.
+    pub(crate) protocol: Option<&'static str>,
+    /// The host of the URL.
+    pub(crate) address: Option<String>,
+    pub(crate) port: Option<u16>,
+}
 
 impl ServedBy {
     /// Returns the slot in these extensions, and adds one if there is none.
@@ -37,14 +56,28 @@ impl ServedBy {
     /// Returns the name of the upstream that serves the call. The first name is kept: of a
     /// gateway's member and the upstream behind it, the member.
     pub fn name(&self) -> Option<Arc<str>> {
-        self.0.get().cloned()
+        self.0.name.get().cloned()
     }
 
     /// Sets the name, if these extensions have an empty slot. A bottom or a layer that chooses the
     /// upstream of a call calls this.
     pub fn set(extensions: &Extensions, name: &Arc<str>) {
         if let Some(slot) = extensions.get::<Self>() {
-            slot.0.get_or_init(|| name.clone());
+            slot.0.name.get_or_init(|| name.clone());
         }
+    }
+
+    /// Sets the network facts of the upstream that the call reaches, if these extensions have a
+    /// slot without any.
+    pub(crate) fn set_endpoint(extensions: &Extensions, endpoint: &Arc<Endpoint>) {
+        if let Some(slot) = extensions.get::<Self>() {
+            slot.0.endpoint.get_or_init(|| endpoint.clone());
+        }
+    }
+
+    /// Returns the network facts of the upstream, if they are known.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.0.endpoint.get().map(|endpoint| &**endpoint)
     }
 }

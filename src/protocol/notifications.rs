@@ -33,6 +33,18 @@ macro_rules! notifications {
             }
         }
 
+        /// Returns the method of a client's notification, if the protocol has it.
+        #[cfg(feature = "metrics")]
+        pub(crate) fn known_client_method(
+            notification: &ClientNotification,
+        ) -> Option<&'static str> {
+            Some(match notification {
+                $(ClientNotification::$Both(_) => $both_name,)*
+                $(ClientNotification::$Client(_) => $client_name,)*
+                _ => return None,
+            })
+        }
+
         /// Returns `true` if a client has a notification of this method.
         pub(super) fn is_of_client(method: &str) -> bool {
             matches!(method, $($both_name)|* | $($client_name)|*)

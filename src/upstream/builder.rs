@@ -25,7 +25,8 @@ use super::{
     stats::UpstreamCounters,
 };
 use crate::{
-    in_flight::InFlight, protocol::unreadable_items::UnreadableLog, util::backoff::Backoff,
+    context::served_by::Endpoint, in_flight::InFlight, protocol::unreadable_items::UnreadableLog,
+    util::backoff::Backoff,
 };
 
 /// A time limit from this length on is no limit: clocks cannot be trusted to count that far.
@@ -69,6 +70,8 @@ pub enum Lifecycle {
 #[must_use = "name what to connect to, to make the upstream"]
 pub struct UpstreamBuilder {
     pub(super) name: Option<Arc<str>>,
+    /// The network facts of the server, for metrics.
+    pub(super) endpoint: Option<Arc<Endpoint>>,
     request_timeout: Option<Duration>,
     connect_timeout: Duration,
     backoff: Backoff,
@@ -83,6 +86,7 @@ impl UpstreamBuilder {
     pub(super) fn new() -> Self {
         Self {
             name: None,
+            endpoint: None,
             request_timeout: Some(Duration::from_secs(300)),
             connect_timeout: Duration::from_secs(30),
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
@@ -310,6 +314,7 @@ impl UpstreamBuilder {
         let reconnect = |mode| {
             let settings = ReconnectSettings {
                 name: name.clone(),
+                endpoint: self.endpoint.clone(),
                 backoff: self.backoff,
                 connect_timeout: self.connect_timeout,
                 in_background: self.in_background,
@@ -322,6 +327,7 @@ impl UpstreamBuilder {
         Upstream {
             shared: Arc::new(Shared {
                 name,
+                endpoint: self.endpoint.clone(),
                 request_timeout: self.request_timeout,
                 connections: Connections::new(first, second),
                 level: Mutex::default(),

@@ -23,7 +23,7 @@ use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy,
     caller::Era,
     code,
-    context::OnlyDeclared,
+    context::{OnlyDeclared, served_by::Endpoint},
     in_flight::InFlight,
     protocol::{
         self,
@@ -36,6 +36,7 @@ use crate::{
 /// The state that all clones of an upstream share.
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
     /// Limit of the server's silence.
     pub(super) request_timeout: Option<Duration>,
     pub(super) connections: Connections,
@@ -54,6 +55,9 @@ impl Shared {
     /// boxed, and the request stays in its own box.
     pub(super) async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
         ServedBy::set(&request.context.extensions, &self.name);
+        if let Some(endpoint) = &self.endpoint {
+            ServedBy::set_endpoint(&request.context.extensions, endpoint);
+        }
         let era = request.context.era();
         if request.as_notification().is_some() {
             return Box::pin(self.notify(request, era)).await;

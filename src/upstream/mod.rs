@@ -31,6 +31,8 @@ mod reconnect;
 mod request_in_flight;
 mod route;
 mod service;
+#[cfg(feature = "metrics")]
+mod session_duration;
 mod stats;
 
 #[cfg(feature = "child-process")]

@@ -12,9 +12,12 @@ use futures::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "metrics")]
+use super::session_duration::MeasuredSession;
 use super::{connection::Connection, errors};
 use crate::{
     Error, TransportError,
+    context::served_by::Endpoint,
     util::{backoff::Backoff, lock},
 };
 
@@ -54,6 +57,8 @@ where
 /// A connection that is made on demand, by one caller for all, and made again when it is lost.
 pub(super) struct Reconnect {
     name: Arc<str>,
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    endpoint: Option<Arc<Endpoint>>,
     dial: Box<dyn Dial>,
     backoff: Backoff,
     connect_timeout: Duration,
@@ -92,6 +97,7 @@ enum Phase {
 /// The settings of a [`Reconnect`].
 pub(super) struct ReconnectSettings {
     pub(super) name: Arc<str>,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) backoff: Backoff,
     pub(super) connect_timeout: Duration,
     pub(super) in_background: bool,
@@ -101,6 +107,7 @@ impl Reconnect {
     pub(super) fn new(settings: ReconnectSettings, dial: Box<dyn Dial>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             name: settings.name,
+            endpoint: settings.endpoint,
             backoff: settings.backoff,
             connect_timeout: settings.connect_timeout,
             in_background: settings.in_background && !dial.is_final(),
@@ -263,10 +270,16 @@ impl Reconnect {
     /// Waits until the connection is lost, and then makes another.
     fn watch(&self, connection: &Arc<Connection>) {
         let lost = connection.lost();
+        #[cfg(feature = "metrics")]
+        let session = MeasuredSession::begin(connection, &self.name, self.endpoint.as_deref());
         let connection = Arc::downgrade(connection);
         let this = self.this.clone();
         tokio::spawn(async move {
             lost.cancelled().await;
+            #[cfg(feature = "metrics")]
+            if let Some(session) = session {
+                session.end();
+            }
             let Some(reconnect) = this.upgrade() else {
                 return;
             };

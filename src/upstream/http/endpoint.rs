@@ -8,6 +8,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use super::{client::BearerSource, connect::connect};
 use crate::{
     ConfigError, Error,
+    context::served_by::Endpoint,
     upstream::{Upstream, UpstreamBuilder, builder::Lifecycle},
     util::endpoint,
 };
@@ -156,6 +157,17 @@ impl HttpEndpoint {
     }
 
     /// Returns the URL without the parts that may be secret.
+    fn network_facts(&self) -> Endpoint {
+        let url = Url::parse(&self.url).ok();
+        let host = url.as_ref().and_then(Url::host_str);
+        Endpoint {
+            transport: "tcp",
+            protocol: Some("http"),
+            address: host.map(|host| host.trim_matches(['[', ']']).to_owned()),
+            port: url.as_ref().and_then(Url::port_or_known_default),
+        }
+    }
+
     fn shown_url(&self) -> String {
         Url::parse(&self.url).map_or_else(
             |_| "malformed URL".to_owned(),
@@ -322,8 +334,9 @@ impl UpstreamBuilder {
     /// - The URL is `https://`, neither feature `rustls` nor `native-tls` is enabled, and no
     ///   [client](HttpEndpoint::client) is given.
     /// - The TLS library cannot be set up.
-    pub fn http(self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, ConfigError> {
+    pub fn http(mut self, endpoint: impl Into<HttpEndpoint>) -> Result<Upstream, ConfigError> {
         let endpoint = endpoint.into();
+        self.endpoint = Some(Arc::new(endpoint.network_facts()));
         let name: Arc<str> = self
             .name
             .clone()

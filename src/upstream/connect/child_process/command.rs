@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{dial::ChildProcessDial, environment::Environment};
 use crate::{
+    context::served_by::Endpoint,
     lines::MAX_MESSAGE_BYTES,
     upstream::{Upstream, UpstreamBuilder, builder::Lifecycle},
 };
@@ -236,8 +237,14 @@ impl UpstreamBuilder {
     /// Connects to a child process over its standard input and output.
     ///
     /// Requires the feature `child-process`.
-    pub fn child_process(self, command: impl Into<ChildProcess>) -> Upstream {
+    pub fn child_process(mut self, command: impl Into<ChildProcess>) -> Upstream {
         let command = Arc::new(command.into());
+        self.endpoint = Some(Arc::new(Endpoint {
+            transport: "pipe",
+            protocol: None,
+            address: None,
+            port: None,
+        }));
         let kind = command.program.to_string_lossy().into_owned();
         self.build(&kind, Lifecycle::MatchCaller, move |handshake| {
             Box::new(ChildProcessDial {

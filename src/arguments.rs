@@ -1,3 +1,5 @@
+//! Arguments of calls in records: redacted, bounded, or as a hash.
+
 use std::io;
 
 use rmcp::model::JsonObject;
@@ -5,8 +7,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::AuditError;
-use crate::util::{glob, text::hex};
+use crate::util::{
+    glob,
+    text::{cut, hex},
+};
 
 /// Limits of recorded arguments: the nesting depth, and the bytes of a string and of a key.
 const MAX_DEPTH: usize = 16;
@@ -32,10 +36,10 @@ const SECRET_KEYS: &[&str] = &[
     "*token*",
 ];
 
-/// Rules for arguments in a record: the keys to redact, and the number of bytes to keep.
+/// Rules for arguments that are recorded: the keys to redact, and the number of bytes to keep.
 ///
 /// ```
-/// use rmcp_layers::audit::ArgumentRules;
+/// use rmcp_layers::ArgumentRules;
 ///
 /// let rules = ArgumentRules::new().redact("iban").redact("card_*").max_bytes(8 * 1024);
 /// # let _ = rules;
@@ -89,14 +93,10 @@ impl ArgumentRules {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), AuditError> {
-        if !(1..=MOST).contains(&self.max_bytes) {
-            return Err(AuditError::option(
-                "keep_arguments",
-                format!("`max_bytes` is {}; give 1 to {MOST}", self.max_bytes),
-            ));
-        }
-        Ok(())
+    /// Returns the reason why the rules are invalid, if they are.
+    pub(crate) fn invalid(&self) -> Option<String> {
+        let is_valid = (1..=MOST).contains(&self.max_bytes);
+        (!is_valid).then(|| format!("`max_bytes` is {}; give 1 to {MOST}", self.max_bytes))
     }
 
     fn is_secret(&self, key: &str) -> bool {
@@ -105,7 +105,7 @@ impl ArgumentRules {
     }
 
     /// Returns the part of these arguments that is kept.
-    pub(super) fn keep(&self, arguments: &Map<String, Value>) -> Value {
+    pub(crate) fn keep(&self, arguments: &Map<String, Value>) -> Value {
         let mut left = self.max_bytes;
         self.object(arguments, &mut left, 0)
     }
@@ -129,7 +129,7 @@ impl ArgumentRules {
             }
             Value::String(text) => {
                 let max = MAX_STRING.min(*left);
-                let kept = super::record::cut(text, max);
+                let kept = cut(text, max);
                 *left = left.saturating_sub(kept.len() + 2);
                 Value::String(kept)
             }
@@ -150,7 +150,7 @@ impl ArgumentRules {
         }
         let mut kept = Map::new();
         for (key, value) in map {
-            let name = super::record::cut(key, MAX_KEY);
+            let name = cut(key, MAX_KEY);
             if !take(left, name.len() + 4) {
                 kept.insert("…".to_owned(), left_out());
                 break;
@@ -178,12 +178,12 @@ fn take(left: &mut usize, bytes: usize) -> bool {
 }
 
 /// Returns `true` if these are too large to be hashed on the worker that runs the call.
-pub(super) fn are_large(arguments: &JsonObject) -> bool {
+pub(crate) fn are_large(arguments: &JsonObject) -> bool {
     size(arguments) > LARGE
 }
 
 /// Returns the SHA-256 hash of the value as canonical JSON (RFC 8785).
-pub(super) fn hash(value: &impl Serialize) -> Option<String> {
+pub(crate) fn hash(value: &impl Serialize) -> Option<String> {
     struct Hasher(Sha256);
     impl io::Write for Hasher {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
