@@ -1,11 +1,16 @@
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
 use rmcp::{RoleServer, service::Peer};
 use tokio::sync::Notify;
+
+use crate::util::shared_delay::{Delayed, SharedDelay};
 
 /// The handover of a call from its transport to rmcp.
 ///
@@ -55,6 +60,24 @@ impl Handover {
     pub(super) fn complete(&self, peer: Option<Peer<RoleServer>>) {
         if self.peer.set(peer).is_ok() {
             self.done.notify_waiters();
+        }
+    }
+}
+
+/// The limits of the time that calls have without rmcp.
+pub(crate) type TimeLimits = SharedDelay<Weak<Handover>>;
+
+impl Delayed for Weak<Handover> {
+    /// Until then, a response over HTTP has no head.
+    const DELAY: Duration = Duration::from_millis(100);
+
+    fn has_ended(&mut self) -> bool {
+        self.strong_count() == 0
+    }
+
+    fn end(self) {
+        if let Some(call) = self.upgrade() {
+            call.want();
         }
     }
 }

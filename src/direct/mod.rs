@@ -15,7 +15,7 @@ use rmcp::model::{ClientRequest, Extensions, GetMeta, ProtocolVersion, RequestId
 
 pub(crate) use self::{
     handed_over::HandedOver,
-    handover::Handover,
+    handover::{Handover, TimeLimits},
     ongoing::{DirectOutcome, OngoingCall},
     slot::DirectSlot,
 };

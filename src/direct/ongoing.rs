@@ -1,10 +1,8 @@
 use std::{
     fmt,
-    future::Future,
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -15,11 +13,8 @@ use rmcp::{
 };
 use tokio_util::{bytes::Bytes, sync::CancellationToken};
 
-use super::Handover;
+use super::{Handover, TimeLimits};
 use crate::{Lossless, caller::Era, protocol::methods::Method, wire};
-
-/// The time that a call has without rmcp. Until then, a response over HTTP has no head.
-const LIMIT: Duration = Duration::from_millis(100);
 
 type Answer = Result<Lossless<ServerResult>, ErrorData>;
 
@@ -29,6 +24,7 @@ pub(crate) struct OngoingCall {
     method: Method,
     era: Era,
     handover: Arc<Handover>,
+    time_limits: TimeLimits,
     cancellation: CancellationToken,
 }
 
@@ -58,6 +54,7 @@ impl OngoingCall {
         method: Method,
         era: Era,
         handover: Arc<Handover>,
+        time_limits: TimeLimits,
         cancellation: CancellationToken,
     ) -> Self {
         Self {
@@ -65,6 +62,7 @@ impl OngoingCall {
             method,
             era,
             handover,
+            time_limits,
             cancellation,
         }
     }
@@ -86,16 +84,13 @@ impl OngoingCall {
     /// Runs the call until it ends, or is to be handed over.
     pub(crate) async fn run(mut self) -> DirectOutcome {
         // A call that does not wait needs no timer.
-        let mut timer = pin!(None);
+        let mut has_waited = false;
         std::future::poll_fn(|context| {
-            if self.poll(context).is_ready() {
-                return Poll::Ready(());
+            let polled = self.poll(context);
+            if polled.is_pending() && !std::mem::replace(&mut has_waited, true) {
+                self.time_limits.start(Arc::downgrade(&self.handover));
             }
-            if timer.is_none() {
-                timer.set(Some(tokio::time::sleep(LIMIT)));
-            }
-            let timer = timer.as_mut().as_pin_mut();
-            timer.map_or(Poll::Pending, |timer| timer.poll(context))
+            polled
         })
         .await;
         self.into_outcome()

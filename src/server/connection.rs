@@ -180,11 +180,19 @@ impl<S: Stack> DirectCalls for Connection<S> {
         let era = context.era();
         let message = received.begin(message);
         let answer = self.dispatch(McpRequest::from_parts(message, context));
+        let time_limits = self.shared.time_limits.clone();
         let answer = async move {
             // The session lasts as long as the call.
             let _connection = self;
             answer.await
         };
-        OngoingCall::new(answer.boxed(), method, era, handover, cancellation)
+        OngoingCall::new(
+            answer.boxed(),
+            method,
+            era,
+            handover,
+            time_limits,
+            cancellation,
+        )
     }
 }

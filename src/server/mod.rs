@@ -38,7 +38,7 @@ use tokio_util::{
 use self::{connection::Connection, subscriptions::Subscriptions};
 use crate::{
     CallContext, McpRequest, Stack,
-    direct::HandedOver,
+    direct::{HandedOver, TimeLimits},
     in_flight::InFlight,
     protocol::{
         methods::Method,
@@ -153,6 +153,8 @@ struct Shared {
     /// The number of requests that have gone down the stack, without listens.
     dispatched: AtomicU64,
     in_flight: InFlight,
+    /// The limits of the calls that transports serve.
+    time_limits: TimeLimits,
     /// Cancelled when the transports end.
     closed: CancellationToken,
 }

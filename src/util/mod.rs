@@ -25,6 +25,7 @@ pub(crate) mod panics;
 pub(crate) mod run_to_end;
 #[cfg(any(feature = "budget", feature = "json-schema"))]
 pub(crate) mod schema;
+pub(crate) mod shared_delay;
 pub(crate) mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -33,7 +33,7 @@ use super::{
     exchange::{ACCEPTED, Address, Posted, Reply},
     failure::{Failure, HttpError, HttpResult},
     post_order::Unanswered,
-    response_stream::{ResponseReader, answer_at_once},
+    response_stream::{AnsweredStreams, ResponseReader, answer_at_once},
     session_stream::{SessionStream, session_events},
 };
 use crate::{Error, context::credential::OutboundCredential, upstream::route::Routes, wire};
@@ -76,6 +76,7 @@ pub(super) struct Client {
     /// The id of the session, once rmcp's client has posted a message of the session.
     session_id: Arc<OnceLock<Arc<str>>>,
     unanswered: Unanswered,
+    answered_streams: AnsweredStreams,
     /// The calls of the connection.
     routes: Option<Arc<Routes>>,
 }
@@ -92,8 +93,13 @@ impl Client {
             session: Arc::new(SessionStream::new(gone)),
             session_id: Arc::default(),
             unanswered: Unanswered::default(),
+            answered_streams: AnsweredStreams::default(),
             routes: None,
         }
+    }
+
+    pub(super) fn answered_streams(&self) -> &AnsweredStreams {
+        &self.answered_streams
     }
 
     /// Returns the client for a connection with these calls.
@@ -301,7 +307,7 @@ impl StreamableHttpClient for Client {
             (Reply::Events(stream), Some(own)) => {
                 let id = own.id.clone();
                 let reader = ResponseReader { own, routes };
-                match answer_at_once(stream, reader).await {
+                match answer_at_once(stream, reader, &self.answered_streams).await {
                     Ok(answer) => {
                         let answer = for_rmcp(id, answer, self.routes.as_deref());
                         StreamableHttpPostResponse::Json(answer, begun)

@@ -1,6 +1,6 @@
 //! The response stream of a request: its messages, and its end.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream};
 use rmcp::{
@@ -13,7 +13,11 @@ use super::{
     answer::{self, Answer, Awaited, ResponseMessage, for_rmcp, response_message, take_text},
     event_stream::too_long,
 };
-use crate::{upstream::route::Routes, wire::as_sent};
+use crate::{
+    upstream::route::Routes,
+    util::shared_delay::{Delayed, SharedDelay},
+    wire::as_sent,
+};
 
 /// The reader of a request's response stream. Each message on it belongs to the request, but for
 /// those that name another.
@@ -33,15 +37,31 @@ enum Event {
 impl ResponseReader {
     /// Returns the stream for rmcp's client. Notifications have gone to their call, and the result
     /// [goes around rmcp](for_rmcp).
+    ///
+    /// The stream has no end after the answer. If the end were there when rmcp's worker takes the
+    /// answer, rmcp would not look for tools whose arguments go in headers. It drops the stream
+    /// 50 ms after the answer.
     pub(super) fn stream(self, stream: BoxedSseResponse) -> BoxedSseResponse {
-        let events = stream.map(move |event| match self.read(event) {
-            Event::Answer(answer, mut event) => {
-                let answer = for_rmcp(self.own.id.clone(), answer, self.routes.as_deref());
-                event.data = serde_json::to_string(&answer).ok();
-                Ok(event)
-            }
-            Event::Other(event) => event,
-        });
+        let events = stream::unfold(
+            (self, stream, false),
+            async |(reader, mut events, answered)| {
+                let Some(event) = events.next().await else {
+                    if answered {
+                        std::future::pending::<()>().await;
+                    }
+                    return None;
+                };
+                match reader.read(event) {
+                    Event::Answer(answer, mut event) => {
+                        let id = reader.own.id.clone();
+                        let answer = for_rmcp(id, answer, reader.routes.as_deref());
+                        event.data = serde_json::to_string(&answer).ok();
+                        Some((Ok(event), (reader, events, true)))
+                    }
+                    Event::Other(event) => Some((event, (reader, events, answered))),
+                }
+            },
+        );
         events.boxed()
     }
 
@@ -91,9 +111,6 @@ impl ResponseReader {
 /// counts as one that waits for its response headers.
 const FIRST_EVENT_LIMIT: Duration = Duration::from_millis(20);
 
-/// The time until a stream ends whose answer has come. rmcp allows the same time.
-const DRAIN_LIMIT: Duration = Duration::from_millis(50);
-
 /// Reads the answer from an event stream that holds nothing else, if it comes soon. Otherwise
 /// returns the stream.
 ///
@@ -101,6 +118,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 pub(super) async fn answer_at_once(
     mut stream: BoxedSseResponse,
     reader: ResponseReader,
+    answered: &AnsweredStreams,
 ) -> Result<Answer, BoxedSseResponse> {
     let first = match tokio::time::timeout(FIRST_EVENT_LIMIT, stream.next()).await {
         Ok(Some(first)) => first,
@@ -109,7 +127,7 @@ pub(super) async fn answer_at_once(
     };
     match reader.read(first) {
         Event::Answer(answer, _) => {
-            drain_before_answer(stream).await;
+            answered.start(AnsweredStream(stream));
             Ok(answer)
         }
         Event::Other(first) => {
@@ -119,40 +137,31 @@ pub(super) async fn answer_at_once(
     }
 }
 
-/// Reads the rest of a stream whose answer has come, so that its connection can be used again.
-/// Usually the end has arrived already.
-pub(super) fn drain(mut stream: BoxedSseResponse) {
-    if stream.next().now_or_never().is_none() {
-        tokio::spawn(async move {
-            let rest = async { while stream.next().await.is_some() {} };
-            let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
-        });
-    }
-}
-
-/// Reads the rest of a stream before its answer is passed on. The task that reads the connection
-/// gets a turn first, so that usually the end is there and no task or timer is needed.
+/// The streams whose answer has come, until their end.
 ///
-/// The turn also makes the answer go on like that of a task that has just been woken. rmcp's server
-/// then has finished the event stream before it is written: the answer and the end of the stream go
-/// in one piece instead of two.
-pub(super) async fn drain_before_answer(mut stream: BoxedSseResponse) {
-    if stream.next().now_or_never().is_none() {
-        yield_to_waiting_tasks().await;
-        drain(stream);
-    }
-}
+/// A connection can be used again once the end of its stream has arrived, usually right after the
+/// answer. A stream that is dropped before closes its connection.
+pub(super) type AnsweredStreams = SharedDelay<AnsweredStream>;
 
-/// Lets the waiting tasks run first. Unlike `yield_now`, it does not wait until the runtime has
-/// nothing else to do.
-pub(super) async fn yield_to_waiting_tasks() {
-    let mut others_first = true;
-    std::future::poll_fn(|context| {
-        if std::mem::take(&mut others_first) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+/// The maximum number of events that are read at once after the answer.
+const MAX_EVENTS: usize = 8;
+
+pub(super) struct AnsweredStream(pub(super) BoxedSseResponse);
+
+impl Delayed for AnsweredStream {
+    /// rmcp allows the same time.
+    const DELAY: Duration = Duration::from_millis(50);
+
+    fn has_ended(&mut self) -> bool {
+        for _ in 0..MAX_EVENTS {
+            match self.0.next().now_or_never() {
+                None => return false,
+                Some(Some(Ok(_))) => {}
+                Some(None | Some(Err(_))) => return true,
+            }
         }
-        Poll::Ready(())
-    })
-    .await;
+        false
+    }
+
+    fn end(self) {}
 }

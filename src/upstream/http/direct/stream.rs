@@ -1,6 +1,6 @@
 //! The response stream of a direct request.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, task::Poll, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture};
 use rmcp::{
@@ -14,7 +14,7 @@ use super::{
     super::{
         answer::{self, Awaited, ResponseMessage, response_message, take_text},
         event_stream::too_long,
-        response_stream::{drain, drain_before_answer, yield_to_waiting_tasks},
+        response_stream::AnsweredStream,
     },
     DirectClient, answered, closed, failed, unreadable,
 };
@@ -64,7 +64,7 @@ impl<'a> ResponseStream<'a> {
         };
         match self.read(event) {
             ControlFlow::Break(answer) => {
-                drain_before_answer(self.stream).await;
+                self.keep_to_its_end();
                 DirectAnswer::Complete(answer)
             }
             ControlFlow::Continue(message) => DirectAnswer::Stream(Box::new(Following {
@@ -79,7 +79,7 @@ impl<'a> ResponseStream<'a> {
         let first = self.next_message().await;
         match first {
             ControlFlow::Break(answer) => {
-                drain_before_answer(self.stream).await;
+                self.keep_to_its_end();
                 answer
             }
             ControlFlow::Continue(message) => self.follow_after(message, routes).await,
@@ -98,11 +98,16 @@ impl<'a> ResponseStream<'a> {
             message = match self.next_message().await {
                 ControlFlow::Continue(message) => message,
                 ControlFlow::Break(answer) => {
-                    drain(self.stream);
+                    self.keep_to_its_end();
                     return answer;
                 }
             };
         }
+    }
+
+    fn keep_to_its_end(self) {
+        let stream = AnsweredStream(self.stream);
+        self.direct.client.answered_streams().start(stream);
     }
 
     /// Reads the next event. A stream that breaks off is resumed, if the server has said from
@@ -189,4 +194,18 @@ impl<'a> AnswerStream<'a> for Following<'a> {
     fn read(self: Box<Self>, routes: &'a Arc<Routes>) -> BoxFuture<'a, Answer> {
         Box::pin(self.response.follow_after(self.message, routes))
     }
+}
+
+/// Lets the waiting tasks run first. Unlike `yield_now`, it does not wait until the runtime has
+/// nothing else to do.
+async fn yield_to_waiting_tasks() {
+    let mut others_first = true;
+    std::future::poll_fn(|context| {
+        if std::mem::take(&mut others_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
