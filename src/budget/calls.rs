@@ -42,6 +42,18 @@ pub(super) async fn run<S: Stack>(
         Ok(reservation) => reservation,
         Err(reason) => return refused(&reason, asked.min_to_call, kind),
     };
+    run_within(shared, inner, request, kind, conversation, reservation).await
+}
+
+/// Runs a call within a share that is reserved.
+pub(super) async fn run_within<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
+    kind: ResultKind,
+    conversation: Option<Conversation>,
+    reservation: Reservation,
+) -> CallResult {
     let call = Call::of(&shared, &request, kind);
     let response = inner.clone().oneshot(request).await.map_err(Into::into)?;
     let (response, charge) = call
@@ -86,7 +98,7 @@ impl Call {
         let audience = Audience::of(context);
         let is_unknown = kind == ResultKind::Tool
             && !shared.hides_output_schemas
-            && shared.schemas.get(&audience, &target).is_none();
+            && shared.tools.schema(&audience, &target).is_none();
         Self {
             kind,
             owner: Owner::in_audience(audience.clone(), context),
@@ -110,11 +122,11 @@ impl Call {
         };
         // Without structured content there is nothing to validate.
         tool.structured_content.as_ref()?;
-        let known = || shared.schemas.get(&self.audience, &self.target);
+        let known = || shared.tools.schema(&self.audience, &self.target);
         if let (None, Some(context)) = (known(), &self.context)
             && may_exceed(result, tool, share)
         {
-            lists::learn_schemas(shared, inner, context, &self.audience).await;
+            lists::learn_tools(shared, inner, context, &self.audience).await;
         }
         known().flatten()
     }
