@@ -95,7 +95,7 @@
 //! | `page` | a page, from 1 on; the first one if nothing else is given |
 //! | `offset`, `limit` | bytes of the text, moved to whole characters |
 //! | `pointer` | a JSON pointer into the result (`/content/0/text`) or into its JSON (`/items/3`, of `structuredContent` or else of the text); the longest text by default |
-//! | `search` | text to find, from `offset` on; the answer has each place with its surroundings |
+//! | `search` | text to find in all texts or in that of `pointer`, from `offset` on; the answer has each place with its surroundings |
 //!
 //! Each answer is charged for, and has at most the share of its call. The first block of an answer
 //! is the text itself, byte for byte, and the second one says which part it is and how to go on. All

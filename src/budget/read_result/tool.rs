@@ -33,7 +33,7 @@ pub(in crate::budget) fn definition(name: &str) -> Tool {
             "pointer": { "type": "string", "description": pointer },
             "search": {
                 "type": "string", "minLength": 1, "maxLength": MAX_SEARCH,
-                "description": "Text to find, in place of reading. Case matters.",
+                "description": "Text to find in all texts or at `pointer`, in place of reading. Case matters.",
             },
         },
         "required": ["id"],
