@@ -107,11 +107,24 @@ impl KnownTools {
         all.entry(audience.clone()).or_default().asked_at = Some(Instant::now());
     }
 
+    /// Returns `true` if a tool is not known, and the layer has not asked for it of late.
+    pub(super) fn is_to_be_asked_for(&self, audience: &Audience, tool: &str) -> bool {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(audience)
+            .is_none_or(|known| !known.tools.contains_key(tool) && !known.was_asked())
+    }
+
     /// Returns `true` if the layer has asked for all tools within the last 30 s. A tool that is not
     /// known is in no list then.
     pub(super) fn was_asked(&self, audience: &Audience) -> bool {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let asked_at = all.get(audience).and_then(|known| known.asked_at);
+        all.get(audience).is_some_and(Known::was_asked)
+    }
+}
+
+impl Known {
+    fn was_asked(&self) -> bool {
+        let asked_at = self.asked_at;
         asked_at.is_some_and(|asked_at| asked_at.elapsed() < ABSENCE)
     }
 }

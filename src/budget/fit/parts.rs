@@ -391,8 +391,10 @@ fn is_same_text(text: &str, structured: &str, limits: &ResultLimits) -> bool {
         return true;
     }
     let starts_same = text.trim_start().bytes().next() == structured.bytes().next();
-    let minified = |text| Document::parse(text, limits);
-    let both = || Some((minified(text)?, minified(structured)?));
+    let both = || {
+        let structured = Document::of_json(structured, limits)?;
+        Some((Document::parse(text, limits)?, structured))
+    };
     starts_same && both().is_some_and(|(text, structured)| text.text() == structured.text())
 }
 
