@@ -5,14 +5,14 @@ use std::ops::Range;
 use bpe_openai::byte_pair_encoding::BytePairEncoding;
 
 /// The length of a run of one byte from which it is shortened before it is encoded.
-const LONG_RUN: usize = 2 * 1024;
+const LONG_RUN: usize = 1024;
 
 /// The bytes of a long run that are encoded.
-const ENCODED: usize = 1024;
+const ENCODED: usize = 512;
 
 /// Returns the number of tokens of a piece if it is at most `limit`.
 pub(super) fn count_up_to(bpe: &BytePairEncoding, piece: &[u8], limit: usize) -> Option<usize> {
-    if let Some(count) = shortened(bpe, piece) {
+    if let Some(count) = count_of_runs(bpe, piece) {
         return Some(count).filter(|count| *count <= limit);
     }
     bpe.count_till_limit(piece, limit)
@@ -20,7 +20,7 @@ pub(super) fn count_up_to(bpe: &BytePairEncoding, piece: &[u8], limit: usize) ->
 
 /// Returns the number of tokens of a piece.
 pub(super) fn count(bpe: &BytePairEncoding, piece: &[u8]) -> usize {
-    shortened(bpe, piece).unwrap_or_else(|| bpe.count(piece))
+    count_of_runs(bpe, piece).unwrap_or_else(|| bpe.count(piece))
 }
 
 /// A run of one byte that was shortened by a multiple of a token.
@@ -38,7 +38,7 @@ struct Run {
 /// Tokens are the encoding of a text if each two neighbours are (a theorem of byte-pair encoding).
 /// So where the encoding of a run has a token twice in a row, it has it as often as one likes: the
 /// run may be longer by it any number of times.
-fn shortened(bpe: &BytePairEncoding, piece: &[u8]) -> Option<usize> {
+pub(super) fn count_of_runs(bpe: &BytePairEncoding, piece: &[u8]) -> Option<usize> {
     if piece.len() < LONG_RUN {
         return None;
     }
@@ -102,7 +102,7 @@ mod tests {
             &bpe_openai::cl100k_base().bpe,
         ] {
             for byte in b"= -a*_\n\t#0.~e" {
-                for length in [2_047, 2_048, 2_049, 3_000, 4_095, 5_003] {
+                for length in [1_023, 1_024, 1_025, 2_000, 4_095, 5_003] {
                     let run = vec![*byte; length];
                     let pieces = [
                         run.clone(),
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_long_run_is_not_encoded_as_a_whole() {
         let bpe = &bpe_openai::o200k_base().bpe;
-        let count = shortened(bpe, &vec![b'='; 64 << 20]);
+        let count = count_of_runs(bpe, &vec![b'='; 64 << 20]);
         assert_eq!(count, Some((64 << 20) / 64));
     }
 }

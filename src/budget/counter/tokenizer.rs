@@ -179,6 +179,14 @@ impl TokenCounter for Tokenizer {
         // A piece may be as long as the text. No more of it is looked at than may fit.
         let max = left.saturating_add(1).saturating_mul(LONGEST_TOKEN);
         for piece in fast.split(&text[..boundary(text, max)]) {
+            if piece.len() > LONGEST_RUN
+                && let Some(count) = pieces::count_of_runs(&fast.bpe, piece.as_bytes())
+                && count <= left
+            {
+                end += piece.len();
+                left -= count;
+                continue;
+            }
             let start = &piece[..boundary(piece, LONGEST_RUN)];
             let tokens = fast.bpe.encode_via_backtracking(start.as_bytes());
             if tokens.len() <= left {

@@ -363,7 +363,11 @@ pub(super) fn measure(text: &str, limit: usize, counter: &dyn TokenCounter) -> M
         return Measure::exact(counter.count(text));
     }
     let sampled = match ends_in_run(&text[..sample]) {
-        true => counter.count(&text[..sample]),
+        // It may go on for long with few tokens.
+        true => match counter.count_up_to(text, limit) {
+            Some(tokens) => return Measure::exact(tokens),
+            None => counter.count(&text[..sample]),
+        },
         false => sampled,
     };
     let projected = text.len() as f64 * sampled as f64 / sample.max(1) as f64;

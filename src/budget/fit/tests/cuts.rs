@@ -329,3 +329,15 @@ async fn a_counter_that_panics_fails_the_result_and_no_other() {
         assert_eq!(unfit.reason, UnfitReason::CounterFailed);
     }
 }
+
+#[tokio::test]
+async fn a_long_run_of_few_tokens_is_not_cut() {
+    let run = "=".repeat(200_000);
+    let result = CallToolResult::success(vec![ContentBlock::text(run.as_str())]);
+    let whole = fitted(FitPolicy::default(), to_fit(result, 10_000, None)).await;
+    assert!(whole.cut.is_none());
+    assert_eq!(
+        (whole.cost, texts(&whole.result)),
+        (200_000 / 64, vec![&*run])
+    );
+}
