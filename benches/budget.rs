@@ -163,6 +163,11 @@ async fn charge() {
         .layer(counted.stack(schema()));
     let estimating = layer().charge(Charge::Estimate).build().expect("a layer");
     let estimated_stack = estimating.layer(estimated.stack(schema()));
+    // As a client does, so that the output schemas are known.
+    for stack in [&counted_stack, &estimated_stack] {
+        let listed = stack.clone().oneshot(McpRequest::list_tools());
+        listed.await.expect("a list");
+    }
     let mut rounds = Rounds::new(&[
         "without the layer",
         "charged by counting",

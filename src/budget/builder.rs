@@ -375,7 +375,7 @@ impl BudgetLayerBuilder {
                 page_tokens: self.page_tokens,
                 hides_output_schemas: self.policy.on_misfit == OnSchemaMisfit::DropStructured,
                 declared_result_size: self.declared_result_size,
-                schemas: Default::default(),
+                tools: Default::default(),
                 definitions,
                 on_threshold: self.on_threshold,
                 reports_in_meta: self.reports_in_meta,

@@ -42,6 +42,18 @@ pub(super) async fn run<S: Stack>(
         Ok(reservation) => reservation,
         Err(reason) => return refused(&reason, asked.min_to_call, kind),
     };
+    run_within(shared, inner, request, kind, conversation, reservation).await
+}
+
+/// Runs a call within a share that is reserved.
+pub(super) async fn run_within<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
+    kind: ResultKind,
+    conversation: Option<Conversation>,
+    reservation: Reservation,
+) -> CallResult {
     let call = Call::of(&shared, &request, kind);
     let response = inner.clone().oneshot(request).await.map_err(Into::into)?;
     let (response, charge) = call
@@ -70,6 +82,15 @@ struct Call {
     context: Option<CallContext>,
 }
 
+/// A result before its cut.
+struct Full {
+    result: Lossless<ServerResult>,
+    /// The JSON of its structured content, if it was written.
+    structured: Option<String>,
+    /// The density of its longest text. Without it, the start of the text is counted.
+    density: Option<Density>,
+}
+
 /// The tokens of a result.
 #[derive(Default)]
 pub(super) struct Charge {
@@ -86,7 +107,7 @@ impl Call {
         let audience = Audience::of(context);
         let is_unknown = kind == ResultKind::Tool
             && !shared.hides_output_schemas
-            && shared.schemas.get(&audience, &target).is_none();
+            && shared.tools.is_to_be_asked_for(&audience, &target);
         Self {
             kind,
             owner: Owner::in_audience(audience.clone(), context),
@@ -110,11 +131,11 @@ impl Call {
         };
         // Without structured content there is nothing to validate.
         tool.structured_content.as_ref()?;
-        let known = || shared.schemas.get(&self.audience, &self.target);
+        let known = || shared.tools.schema(&self.audience, &self.target);
         if let (None, Some(context)) = (known(), &self.context)
             && may_exceed(result, tool, share)
         {
-            lists::learn_schemas(shared, inner, context, &self.audience).await;
+            lists::learn_tools(shared, inner, context, &self.audience).await;
         }
         known().flatten()
     }
@@ -142,6 +163,9 @@ impl Call {
         share: u64,
     ) -> Result<(McpResponse, Charge), Error> {
         let share = usize::try_from(share).unwrap_or(usize::MAX);
+        if let Some(cost) = shared.fitter.cost_of_short(&response.result, share) {
+            return Ok((response, Charge::of(cost)));
+        }
         let schema = self.schema(shared, inner, &response.result, share).await;
         let mut parts = response.into_parts();
         let id = KeptId::random();
@@ -170,7 +194,12 @@ impl Call {
             {
                 let empty = Lossless::new(ServerResult::empty(()));
                 let original = std::mem::replace(&mut cut.original, empty);
-                let (kept, original) = self.keep(shared, id, original, cut.density, share).await;
+                let full = Full {
+                    result: original,
+                    structured: cut.structured_text.take(),
+                    density: cut.density,
+                };
+                let (kept, original) = self.keep(shared, id, full, share).await;
                 is_kept = kept;
                 match original {
                     Some(original) if !kept => {
@@ -194,20 +223,24 @@ impl Call {
         }
     }
 
-    /// Keeps a result, and returns it. Returns `false` if it cannot be kept. Without the density of
-    /// its text, the start of the text is counted.
+    /// Keeps a result, and returns it. Returns `false` if it cannot be kept.
     async fn keep(
         &self,
         shared: &Shared,
         id: KeptId,
-        original: Lossless<ServerResult>,
-        density: Option<Density>,
+        full: Full,
         share: usize,
     ) -> (bool, Option<Lossless<ServerResult>>) {
         let Some(kept) = &shared.kept else {
-            return (false, Some(original));
+            return (false, Some(full.result));
         };
-        let read = tokio::task::spawn_blocking(move || (parts_of(&original), original)).await;
+        let Full {
+            result: original,
+            structured,
+            density,
+        } = full;
+        let read = move || (parts_of(&original, structured), original);
+        let read = tokio::task::spawn_blocking(read).await;
         let Ok((parts, original)) = read else {
             return (false, None);
         };
@@ -248,7 +281,12 @@ impl Call {
         if let Some(original) = unfit.original
             && shared.kept.is_some()
         {
-            (is_kept, _) = self.keep(shared, id, *original, None, share).await;
+            let full = Full {
+                result: *original,
+                structured: None,
+                density: None,
+            };
+            (is_kept, _) = self.keep(shared, id, full, share).await;
         }
         let rest = self.rest(shared, id).filter(|_| is_kept);
         let rest = rest.map_or_else(

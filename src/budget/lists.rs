@@ -24,7 +24,7 @@ use crate::{
     wire::Edit,
 };
 
-/// Maximum number of tools whose output schemas are asked for.
+/// Maximum number of tools that are asked for.
 const MAX_TOOLS: usize = 10_000;
 
 /// Returns the inner stack's description, with the capabilities for reads of kept results.
@@ -73,7 +73,7 @@ pub(super) async fn tools<S: Stack>(
     };
     results::expect_in::<ListToolsResult>(&mut response.result)?;
     if let ServerResult::ListToolsResult(listed) = &*response.result {
-        shared.schemas.learn(&audience, &listed.tools);
+        shared.tools.learn(&audience, &listed.tools);
     }
     let mut parts = response.into_parts();
     let edited = {
@@ -204,8 +204,22 @@ async fn charge(
     Ok(response)
 }
 
-/// Asks the inner stack for its tools on the layer's own behalf, and learns their output schemas.
-pub(super) async fn learn_schemas<S: Stack>(
+/// Asks the inner stack for its tools on the layer's own behalf, unless it has done so a short
+/// while ago.
+pub(super) async fn learn_tools<S: Stack>(
+    shared: &Shared,
+    inner: S,
+    context: &CallContext,
+    audience: &Audience,
+) {
+    if shared.tools.was_asked(audience) {
+        return;
+    }
+    learn_pages(shared, inner, context, audience).await;
+    shared.tools.note_asked(audience);
+}
+
+async fn learn_pages<S: Stack>(
     shared: &Shared,
     inner: S,
     context: &CallContext,
@@ -228,11 +242,11 @@ pub(super) async fn learn_schemas<S: Stack>(
         let page = match page {
             Ok(page) => page,
             Err(error) => {
-                tracing::debug!(%error, "the output schemas of the tools are not known");
+                tracing::debug!(%error, "the tools of the inner stack are not known");
                 return;
             }
         };
-        shared.schemas.learn(audience, &page.tools);
+        shared.tools.learn(audience, &page.tools);
         seen += page.tools.len();
         cursor = match pages.after(page.next_cursor) {
             Next::Page(cursor) if seen < MAX_TOOLS => Some(cursor),

@@ -95,7 +95,7 @@
 //! | `page` | a page, from 1 on; the first one if nothing else is given |
 //! | `offset`, `limit` | bytes of the text, moved to whole characters |
 //! | `pointer` | a JSON pointer into the result (`/content/0/text`) or into its JSON (`/items/3`, of `structuredContent` or else of the text); the longest text by default |
-//! | `search` | text to find, from `offset` on; the answer has each place with its surroundings |
+//! | `search` | text to find in all texts or in that of `pointer`, from `offset` on; the answer has each place with its surroundings |
 //!
 //! Each answer is charged for, and has at most the share of its call. The first block of an answer
 //! is the text itself, byte for byte, and the second one says which part it is and how to go on. All
@@ -129,6 +129,11 @@
 //! | `gateway` | inside: the ids and URIs of kept results stay as they are | the gateway prefixes the name of the tool, which the notes do not |
 //! | `retry` | inside: one share holds for all attempts | each attempt has a share, and a tool error of the budget is not repeated |
 //!
+//! A budget may be inside of another one, such as a gateway's inside of an agent's. The outer one
+//! passes on reads of ids that it does not hold, if the inner stack lists the tool of a budget by the
+//! same name. A budget inside with a tool of another name, or with none, is not read by `result://`
+//! URIs from outside.
+//!
 //! # Shared budgets
 //!
 //! With a [`store`](BudgetLayerBuilder::store), processes that serve the same conversation share its
@@ -150,7 +155,8 @@
 //! - Conversations: 10,000 by default (the least recently used without a call in flight is dropped).
 //! - Kept results: 256 MiB, 64 MiB for one caller, 32 MiB each, 30 min.
 //! - A result that is counted or cut: [`ResultLimits`].
-//! - Known output schemas: 1,024 audiences of 10,000 tools each.
+//! - Known output schemas: 1,024 audiences of 10,000 tools each. A tool that is in
+//!   no list is asked for once in 30 s.
 //! - Counted definitions in the report: 10,000.
 //!
 //! # Metrics
@@ -178,9 +184,9 @@ mod read_result;
 mod reads;
 mod report;
 mod rules;
-mod schemas;
 mod service;
 mod state;
+mod tools;
 
 pub use builder::BudgetLayerBuilder;
 pub use context_budget::ContextBudget;

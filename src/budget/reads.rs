@@ -10,17 +10,18 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Conversation,
-    calls::{Charge, cost_of, finish, refused, sees_read_tool, tool_error},
+    calls::{Charge, cost_of, finish, refused, run_within, sees_read_tool, tool_error},
     conversation::Owner,
     counters,
     fit::ToFit,
     kept::{KeptResult, SCHEME},
+    lists,
     read_result::{Document, Misread, Page, Range, ReadRequest, read_page},
     rules::ResultKind,
     state::Shared,
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Refusal, response::CallResult,
+    Audience, CallContext, Error, McpRequest, McpResponse, Refusal, Stack, response::CallResult,
     util::metrics::count,
 };
 
@@ -30,26 +31,35 @@ const LONG: usize = 64 * 1024;
 const MAX_TRIES: usize = 4;
 
 /// Answers a call of the tool that reads kept results.
-pub(super) async fn by_tool(shared: Arc<Shared>, request: McpRequest) -> CallResult {
+pub(super) async fn by_tool<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
+) -> CallResult {
     let call = request.as_tool_call();
     let read = ReadRequest::from_arguments(call.and_then(|call| call.arguments.as_ref()));
-    answer(&shared, &request, read, None).await
+    answer(shared, inner, request, read, None).await
 }
 
 /// Answers a read of a `result://` URI.
-pub(super) async fn by_uri(shared: Arc<Shared>, request: McpRequest) -> CallResult {
+pub(super) async fn by_uri<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
+) -> CallResult {
     let uri = match &*request.message {
         ClientRequest::ReadResourceRequest(read) => read.params.uri.clone(),
         _ => String::new(),
     };
     let read = ReadRequest::from_uri(&uri);
-    answer(&shared, &request, read, Some(uri)).await
+    answer(shared, inner, request, read, Some(uri)).await
 }
 
 /// Answers a read, by a URI or else by the tool.
-async fn answer(
-    shared: &Arc<Shared>,
-    request: &McpRequest,
+async fn answer<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
     read: Result<ReadRequest, Misread>,
     uri: Option<String>,
 ) -> CallResult {
@@ -57,20 +67,50 @@ async fn answer(
         Some(_) => ResultKind::Resource,
         None => ResultKind::Tool,
     };
-    let conversation = Conversation::of(request, shared.key.as_ref());
-    let asked = shared.rules.request(kind, request);
+    let conversation = Conversation::of(&request, shared.key.as_ref());
+    let asked = shared.rules.request(kind, &request);
     let reservation = match shared.reserve(conversation.as_ref(), asked).await {
         Ok(reservation) => reservation,
         Err(reason) => return refused(&reason, asked.min_to_call, kind),
     };
+    let is_id = read.is_ok();
+    let share = usize::try_from(reservation.share()).unwrap_or(usize::MAX);
+    let read = read_within(&shared, &request.context, read, share, &uri).await;
+    if let Err(Failure::Misread(Misread::UnknownId)) = &read
+        && is_id
+        && is_read_inside(&shared, inner.clone(), &request.context).await
+    {
+        return run_within(shared, inner, request, kind, conversation, reservation).await;
+    }
     counters::add(&shared.counters.reads, 1);
     count!(budget.reads, 1_u64);
-    let share = usize::try_from(reservation.share()).unwrap_or(usize::MAX);
-    let (response, charge) = match read_within(shared, &request.context, read, share, &uri).await {
+    let (response, charge) = match read {
         Ok(read) => read,
-        Err(failure) => failed(shared, failure, &uri).await?,
+        Err(failure) => failed(&shared, failure, &uri).await?,
     };
-    finish(shared, conversation.as_ref(), reservation, response, charge).await
+    finish(
+        &shared,
+        conversation.as_ref(),
+        reservation,
+        response,
+        charge,
+    )
+    .await
+}
+
+/// Returns `true` if an inner budget may hold what this layer does not: the inner stack lists the
+/// tool of one, by the name of this layer's own.
+async fn is_read_inside<S: Stack>(shared: &Shared, inner: S, context: &CallContext) -> bool {
+    let Some(tool) = &shared.read_tool else {
+        return false;
+    };
+    let audience = Audience::of(context);
+    let is_known = || shared.tools.reads_kept_results(&audience, &tool.name);
+    if let Some(is_read) = is_known() {
+        return is_read;
+    }
+    lists::learn_tools(shared, inner, &context.to_background(), &audience).await;
+    is_known().unwrap_or(false)
 }
 
 /// The reason why a kept result cannot be read.

@@ -1,10 +1,11 @@
+use rmcp::model::ServerResult;
 use serde_json::{Map, Value, json};
 
 use super::{Conversation, ledger::Balance};
 use crate::{BudgetReport, McpResponse};
 
 /// The `_meta` key of a result for its tokens: `charged`, `saved` and `left`, and `cut` or `page` if
-/// it was cut or is a page of a kept result.
+/// it was cut or is a page of a kept result. The tool that reads kept results has the same key.
 pub const BUDGET_META_KEY: &str = "rmcp-layers/budget";
 
 /// The `_meta` key of a tool, for the length up to which Claude Code shows its results to the model.
@@ -38,6 +39,11 @@ pub(super) fn write(
     if !in_meta {
         return;
     }
+    // A result that this layer has not cut may be a cut or a page of an inner budget.
+    let more = match more.is_empty() {
+        true => inner_facts(&response.result),
+        false => more,
+    };
     let mut meta = json!({ "charged": charged, "saved": saved, "left": left });
     if let Value::Object(meta) = &mut meta {
         meta.extend(more);
@@ -45,4 +51,20 @@ pub(super) fn write(
     response.result.set_meta(BUDGET_META_KEY, meta);
     // What is left is one conversation's, so that no cache may return it to another.
     response.mark_session_private();
+}
+
+/// Returns the facts of an inner budget's cut or page.
+fn inner_facts(result: &ServerResult) -> Map<String, Value> {
+    let meta = match result {
+        ServerResult::CallToolResult(tool) => &tool.meta,
+        ServerResult::ReadResourceResult(read) => &read.meta,
+        ServerResult::GetPromptResult(prompt) => &prompt.meta,
+        _ => return Map::new(),
+    };
+    let report = meta.as_ref().and_then(|meta| meta.get(BUDGET_META_KEY));
+    let facts = ["cut", "page"].into_iter().filter_map(|name| {
+        let fact = report?.get(name)?;
+        Some((name.to_owned(), fact.clone()))
+    });
+    facts.collect()
 }

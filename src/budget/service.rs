@@ -63,7 +63,7 @@ where
                     .as_ref()
                     .is_some_and(|tool| tool.name == name)
                 {
-                    return Box::pin(reads::by_tool(shared, request));
+                    return Box::pin(reads::by_tool(shared, inner, request));
                 }
                 if !shared.rules.is_exempt(&request) {
                     return Box::pin(calls::run(shared, inner, request, ResultKind::Tool));
@@ -72,7 +72,7 @@ where
             ClientRequest::ReadResourceRequest(read) => {
                 let uri: &str = &read.params.uri;
                 if shared.kept.is_some() && uri.starts_with(SCHEME) {
-                    return Box::pin(reads::by_uri(shared, request));
+                    return Box::pin(reads::by_uri(shared, inner, request));
                 }
                 if !uri.starts_with(APP_VIEW) {
                     return Box::pin(calls::run(shared, inner, request, ResultKind::Resource));

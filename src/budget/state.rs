@@ -11,7 +11,7 @@ use super::{
     kept::KeptResults,
     ledger::{Balance, Ledger, NotReserved, Request, Reservation},
     rules::Rules,
-    schemas::KnownSchemas,
+    tools::KnownTools,
 };
 use crate::{store::StoreError, util::metrics::count};
 
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub page_tokens: u64,
     pub hides_output_schemas: bool,
     pub declared_result_size: Option<u64>,
-    pub schemas: KnownSchemas,
+    pub tools: KnownTools,
     /// `None`: definitions are not counted.
     pub definitions: Option<Definitions>,
     pub on_threshold: Option<OnThreshold>,

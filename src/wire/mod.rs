@@ -12,7 +12,7 @@
 //! | `caller.rs`, `params.rs`, `strict.rs`, `outline.rs` | messages of a caller |
 //! | `caller_results.rs` | results of a caller, in answer to a server |
 //! | `received.rs`, `over_http.rs` | requests of a caller on their way through rmcp, and their answers |
-//! | `answers.rs`, `partial.rs`, `lists.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
+//! | `answers.rs`, `envelope.rs`, `partial.rs`, `lists.rs`, `lenient.rs`, `numbers.rs` | messages of a server; results that can be read in part |
 //! | `description.rs` | what a server says of itself, from one handshake to the other |
 //! | `as_sent.rs` | notifications, and requests of a server, with parts that their types do not have |
 //! | `write.rs`, `shape.rs` | messages as text; results in the shape of the caller's era |
@@ -34,6 +34,7 @@ pub(crate) mod caller;
 pub(crate) mod caller_results;
 pub(crate) mod description;
 mod edit;
+pub(crate) mod envelope;
 pub(crate) mod ids;
 mod lenient;
 mod lists;

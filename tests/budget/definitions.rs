@@ -3,9 +3,12 @@
 use rmcp::model::*;
 use rmcp_layers::{McpClient, McpRequest, McpResponse, Upstream, budget::OnSchemaMisfit};
 use serde_json::{Value, json};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
-use super::{common::Client, office::*};
+use super::{
+    common::{Client, script::scripted_lines, soon},
+    office::*,
+};
 
 async fn tools(setup: &Setup) -> Vec<Tool> {
     let listed = setup.ask(McpRequest::list_tools()).await.unwrap();
@@ -89,6 +92,30 @@ async fn definitions_are_charged_for_once_and_reported() {
     );
     let sum: u64 = costs.iter().map(|cost| cost.tokens).sum();
     assert_eq!(sum, charged);
+}
+
+#[tokio::test]
+async fn skills_are_charged_for_and_reported_by_their_uris() {
+    let upstream = scripted_lines(Upstream::builder(), |request| {
+        let skill = json!({
+            "uri": "skill://writer/SKILL.md",
+            "frontmatter": { "name": "writer", "description": "Writes reports. ".repeat(100) },
+            "resources": "dynamic",
+        });
+        let id = &request["id"];
+        let answer = json!({ "jsonrpc": "2.0", "id": id, "result": { "skills": [skill] } });
+        Some(vec![answer.to_string()])
+    });
+    let layer = layer().count_definitions(true).build().unwrap();
+    let stack = layer.layer(upstream);
+    let list = || McpRequest::new(ListSkillsRequest::default());
+    let listed = soon("a list", stack.clone().oneshot(list())).await.unwrap();
+    let charged = report(&listed).charged;
+    assert!(charged > 200, "{charged}");
+    let costs = layer.handle().definitions();
+    assert_eq!(costs.len(), 1);
+    assert_eq!((costs[0].method, costs[0].tokens), ("skills/list", charged));
+    assert_eq!(&*costs[0].name, "skill://writer/SKILL.md");
 }
 
 #[tokio::test]

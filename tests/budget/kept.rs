@@ -420,3 +420,38 @@ async fn structured_content_is_kept_with_the_digits_that_came() {
     let number = read(json!({ "id": kept_id(&cut), "pointer": "/numbers/19999" }));
     assert_eq!(first(&ask(number).await.unwrap()), NUMBER);
 }
+
+#[tokio::test]
+async fn a_search_finds_what_any_text_of_the_result_has() {
+    let upstream = scripted_lines(Upstream::builder(), |request| {
+        let result = match request["method"].as_str() {
+            Some("tools/call") => json!({ "content": [
+                { "type": "text", "text": "a short text with a needle" },
+                { "type": "text", "text": "x ".repeat(50_000) },
+                { "type": "text", "text": "two needles: needle" },
+            ] }),
+            _ => json!({ "tools": [] }),
+        };
+        let id = &request["id"];
+        Some(vec![
+            json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string(),
+        ])
+    });
+    let stack = layer().build().unwrap().layer(upstream);
+    let ask = |request| soon("an answer", stack.clone().oneshot(request));
+    let id = kept_id(&ask(call("texts", 1)).await.unwrap());
+    let found = read(json!({ "id": id, "search": "needle" }));
+    let found = ask(found).await.unwrap();
+    assert_eq!(page(&found)["count"], 3, "{}", text(&found));
+    for place in [
+        "offset 20 of /content/0/text: ",
+        "offset 4 of /content/2/text: ",
+        "offset 13 of /content/2/text: ",
+    ] {
+        assert!(first(&found).contains(place), "{}", first(&found));
+    }
+    let rest = read(json!({ "id": id, "search": "needle", "offset": 26 }));
+    assert_eq!(page(&ask(rest).await.unwrap())["count"], 2);
+    let one = json!({ "id": id, "search": "needle", "pointer": "/content/0" });
+    assert_eq!(page(&ask(read(one)).await.unwrap())["count"], 1);
+}

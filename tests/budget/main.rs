@@ -12,6 +12,7 @@ mod definitions;
 mod hostile;
 mod http;
 mod kept;
+mod nested;
 mod office;
 mod order;
 #[allow(dead_code, reason = "its other tests use the rest")]

@@ -1,5 +1,6 @@
 //! The numbers of tokens that texts have for a model.
 
+mod pieces;
 mod tokenizer;
 
 pub use tokenizer::Tokenizer;

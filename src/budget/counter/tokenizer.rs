@@ -5,7 +5,7 @@ use std::{
 
 use tiktoken_rs::tokenizer::{Tokenizer as Encoding, get_tokenizer};
 
-use super::TokenCounter;
+use super::{TokenCounter, pieces};
 use crate::{
     ConfigError,
     util::{lock, text::boundary},
@@ -108,7 +108,12 @@ impl Tokenizer {
 
     fn plain_count(&self, text: &str) -> usize {
         match self.fast() {
-            Some(fast) => fast.count(text),
+            Some(fast) => {
+                let pieces = fast.split(text);
+                pieces
+                    .map(|piece| pieces::count(&fast.bpe, piece.as_bytes()))
+                    .sum()
+            }
             None => match tiktoken_rs::bpe_for_tokenizer(self.encoding) {
                 Ok(bpe) => bpe.count_ordinary(text),
                 // No table is missing: they are compiled in.
@@ -148,12 +153,15 @@ impl TokenCounter for Tokenizer {
             return Some(self.count(text));
         }
         let limit = self.unscaled(limit);
+        if text.len() > limit.saturating_mul(LONGEST_TOKEN) {
+            return None;
+        }
         let count = match self.fast() {
             Some(fast) => fast.split(text).try_fold(0, |count, piece| {
                 let left = limit - count;
                 // A long piece has to be counted as a whole, unless its length alone exceeds the limit.
                 let may_fit = piece.len() <= left.saturating_mul(LONGEST_TOKEN);
-                let more = || fast.bpe.count_till_limit(piece.as_bytes(), left);
+                let more = || pieces::count_up_to(&fast.bpe, piece.as_bytes(), left);
                 may_fit.then(more).flatten().map(|more| count + more)
             }),
             None => Some(self.plain_count(text)).filter(|count| *count <= limit),
@@ -168,10 +176,18 @@ impl TokenCounter for Tokenizer {
         };
         let mut left = self.unscaled(limit);
         let mut end = 0;
-        for piece in fast.split(text) {
-            // A piece may be as long as the text. No more of it is looked at than may fit.
-            let max = left.saturating_add(1).saturating_mul(LONGEST_TOKEN);
-            let start = &piece[..boundary(piece, max.min(LONGEST_RUN))];
+        // A piece may be as long as the text. No more of it is looked at than may fit.
+        let max = left.saturating_add(1).saturating_mul(LONGEST_TOKEN);
+        for piece in fast.split(&text[..boundary(text, max)]) {
+            if piece.len() > LONGEST_RUN
+                && let Some(count) = pieces::count_of_runs(&fast.bpe, piece.as_bytes())
+                && count <= left
+            {
+                end += piece.len();
+                left -= count;
+                continue;
+            }
+            let start = &piece[..boundary(piece, LONGEST_RUN)];
             let tokens = fast.bpe.encode_via_backtracking(start.as_bytes());
             if tokens.len() <= left {
                 end += start.len();

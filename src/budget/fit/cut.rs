@@ -347,7 +347,7 @@ impl Cutter<'_> {
         let drops_structured = policy.repeated == RepeatedText::Text
             && (self.schema.is_none() || policy.on_misfit == OnSchemaMisfit::DropStructured)
             && self.repeats.contains(&true);
-        let document = Document::parse(&structured.text, &self.fitter.limits);
+        let document = Document::of_json(&structured.text, &self.fitter.limits);
         if let Some(document) = document.as_ref().filter(|_| !drops_structured) {
             let is_minified = document.text().len() == structured.text.len();
             if !(is_minified && measure.is_estimate)

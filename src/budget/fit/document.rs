@@ -41,8 +41,13 @@ impl<'a> Document<'a> {
     /// Reads a text that is JSON as a whole. Returns `None` for other text, and for JSON beyond the
     /// limits.
     pub(super) fn parse(text: &'a str, limits: &ResultLimits) -> Option<Self> {
-        u32::try_from(text.len()).ok()?;
         serde_json::from_str::<IgnoredAny>(text).ok()?;
+        Self::of_json(text, limits)
+    }
+
+    /// Reads a text that is known to be JSON. Returns `None` for JSON beyond the limits.
+    pub(super) fn of_json(text: &'a str, limits: &ResultLimits) -> Option<Self> {
+        u32::try_from(text.len()).ok()?;
         Scan::new(text, *limits).run()
     }
 

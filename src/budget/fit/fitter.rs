@@ -1,4 +1,4 @@
-use std::{num::NonZero, sync::Arc, thread};
+use std::{borrow::Cow, num::NonZero, sync::Arc, thread};
 
 use rmcp::model::{ContentBlock, ServerResult};
 use tokio::{sync::Semaphore, task};
@@ -74,6 +74,27 @@ impl Fitter {
             original: None,
             reason: UnfitReason::CounterFailed,
         }))
+    }
+
+    /// Returns the cost of a short result that is certain to fit. Returns `None` for another one.
+    pub(crate) fn cost_of_short(
+        &self,
+        result: &Lossless<ServerResult>,
+        share: usize,
+    ) -> Option<usize> {
+        if bytes_of(result) > SHORT || result.is_changed() {
+            return None;
+        }
+        let parts = Parts::of(result, &self.media);
+        parts.check(&self.limits).ok()?;
+        let fits = parts.upper_bound(&*self.counter) <= share;
+        fits.then(|| match self.policy.charge {
+            Charge::Estimate => parts.estimate(&*self.counter),
+            Charge::Count => {
+                let repeats = parts.repeats(&self.limits);
+                parts.measure(&repeats, share, &*self.counter).sum.tokens
+            }
+        })
     }
 
     /// Returns the cost of a text, such as a tool's definition. `None`: the counter has failed.
@@ -154,6 +175,7 @@ impl Fitter {
             },
             Cutting::Cut {
                 plan,
+                structured_text,
                 total,
                 density,
                 is_estimate,
@@ -162,6 +184,7 @@ impl Fitter {
                 cost: plan.cost,
                 cut: Some(Cut {
                     original: to_fit.result,
+                    structured_text,
                     total,
                     density,
                     is_estimate,
@@ -205,8 +228,13 @@ impl Fitter {
             total,
         };
         let plan = cutter.plan().ok_or(UnfitReason::NoRoom { share })?;
+        let structured_text = match parts.structured.map(|structured| structured.text) {
+            Some(Cow::Owned(text)) => Some(text),
+            Some(Cow::Borrowed(_)) | None => None,
+        };
         Ok(Cutting::Cut {
             plan: Box::new(plan),
+            structured_text,
             total,
             density: measures.longest,
             is_estimate: measures.sum.is_estimate,
@@ -221,6 +249,7 @@ enum Cutting {
     },
     Cut {
         plan: Box<Plan>,
+        structured_text: Option<String>,
         total: usize,
         density: Option<Density>,
         is_estimate: bool,

@@ -76,6 +76,8 @@ pub(crate) struct Fitted {
 pub(crate) struct Cut {
     /// The result before the cut.
     pub(crate) original: Lossless<ServerResult>,
+    /// The JSON of its `structuredContent`, if it had to be written.
+    pub(crate) structured_text: Option<String>,
     /// The cost of the original in tokens.
     pub(crate) total: usize,
     /// The density of the longest text of the original, if it has text.

@@ -363,7 +363,11 @@ pub(super) fn measure(text: &str, limit: usize, counter: &dyn TokenCounter) -> M
         return Measure::exact(counter.count(text));
     }
     let sampled = match ends_in_run(&text[..sample]) {
-        true => counter.count(&text[..sample]),
+        // It may go on for long with few tokens.
+        true => match counter.count_up_to(text, limit) {
+            Some(tokens) => return Measure::exact(tokens),
+            None => counter.count(&text[..sample]),
+        },
         false => sampled,
     };
     let projected = text.len() as f64 * sampled as f64 / sample.max(1) as f64;
@@ -391,8 +395,10 @@ fn is_same_text(text: &str, structured: &str, limits: &ResultLimits) -> bool {
         return true;
     }
     let starts_same = text.trim_start().bytes().next() == structured.bytes().next();
-    let minified = |text| Document::parse(text, limits);
-    let both = || Some((minified(text)?, minified(structured)?));
+    let both = || {
+        let structured = Document::of_json(structured, limits)?;
+        Some((Document::parse(text, limits)?, structured))
+    };
     starts_same && both().is_some_and(|(text, structured)| text.text() == structured.text())
 }
 

@@ -181,4 +181,21 @@ mod tests {
         let counter = Tokenizer::for_model("gpt-5");
         assert_eq!(cut("text", KeptText::Head, "[NOTE]", 2, &counter), None);
     }
+
+    #[test]
+    fn both_ends_of_megabytes_of_one_run_are_cut() {
+        let counter = Tokenizer::for_model("gpt-5");
+        for part in ["=", " ", "a"] {
+            let run = part.repeat(10 << 20);
+            for kept in [KeptText::Head, KeptText::Tail, KeptText::Both] {
+                let cut = cut(&run, kept, "[NOTE]", 2_000, &counter).unwrap();
+                assert!(cut.tokens <= 2_000, "{part:?} {kept:?} {}", cut.tokens);
+                assert!(
+                    cut.head + cut.tail > 4_000,
+                    "{part:?} {kept:?} {}",
+                    cut.head + cut.tail
+                );
+            }
+        }
+    }
 }

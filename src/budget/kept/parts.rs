@@ -116,18 +116,23 @@ impl KeptResult {
     }
 }
 
-/// Returns the texts and blobs of a result.
-pub(in crate::budget) fn parts_of(result: &Lossless<ServerResult>) -> Vec<KeptPart> {
+/// Returns the texts and blobs of a result. `structured` is the JSON of its structured content, if
+/// it was written before.
+pub(in crate::budget) fn parts_of(
+    result: &Lossless<ServerResult>,
+    structured: Option<String>,
+) -> Vec<KeptPart> {
     let mut parts = Vec::new();
     match &**result {
         ServerResult::CallToolResult(tool) => {
             for (index, block) in tool.content.iter().enumerate() {
                 add_block(&mut parts, &format!("/content/{index}"), block);
             }
-            if let Some(structured) = &tool.structured_content {
+            if let Some(value) = &tool.structured_content {
                 // As it came, with the digits of its numbers.
-                let came = result.member_text("structuredContent").map(str::to_owned);
-                let json = came.unwrap_or_else(|| structured.to_string());
+                let came = || Some(result.member_text("structuredContent")?.to_owned());
+                let json = structured.or_else(came);
+                let json = json.unwrap_or_else(|| value.to_string());
                 let json_type = Some("application/json".to_owned());
                 parts.push(KeptPart::text(STRUCTURED, json_type, json));
             }
@@ -216,7 +221,7 @@ mod tests {
             ContentBlock::text("somewhat longer"),
         ]);
         result.structured_content = Some(serde_json::json!({ "z": 1, "a": [2] }));
-        let parts = parts_of(&Lossless::new(result.into()));
+        let parts = parts_of(&Lossless::new(result.into()), None);
         let pointers: Vec<_> = parts.iter().map(|part| &*part.pointer).collect();
         assert_eq!(
             pointers,

@@ -11,5 +11,5 @@ pub(super) use self::{
     document::Document,
     page::{Page, read_page},
     request::{Misread, Range, ReadRequest},
-    tool::definition,
+    tool::{definition, reads_kept_results},
 };

@@ -7,7 +7,7 @@ use super::{
     Document,
     note::{Kind, PageNote},
     request::{Range, ReadRequest},
-    search::{self, Found},
+    search::{Found, Texts},
 };
 use crate::util::text::boundary;
 
@@ -37,6 +37,7 @@ pub(in crate::budget) struct Page {
 struct Wanted {
     start: usize,
     end: usize,
+    total: usize,
     kind: Kind,
     found: Option<Found>,
 }
@@ -55,13 +56,25 @@ pub(in crate::budget) async fn read_page(
     share: usize,
     tool: Option<&str>,
 ) -> Result<Page, String> {
-    let wanted = find_range(&read.range, &document.text, kept.page_bytes()).await?;
+    let wanted = match &read.range {
+        Range::Search { text, offset } => {
+            let texts = searched(kept, &document, read.pointer.is_some());
+            search(texts, text.clone(), *offset).await?
+        }
+        Range::Page(number) => page_range(*number, &document.text, kept.page_bytes())?,
+        Range::Bytes { offset, limit } => {
+            let limit = limit.map_or(kept.page_bytes(), |limit| {
+                usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_PART)
+            });
+            byte_range(*offset, &document.text, limit)?
+        }
+    };
     let mut note = PageNote {
         id: read.id,
         pointer: read.pointer.clone(),
         start: wanted.start,
         end: wanted.end,
-        total: document.text.len(),
+        total: wanted.total,
         kind: wanted.kind,
         is_blob: document.is_blob,
         tool: tool.map(str::to_owned),
@@ -89,14 +102,49 @@ pub(in crate::budget) async fn read_page(
     })
 }
 
-/// Finds a range of a text, on a thread for blocking work if a long text is searched.
-async fn find_range(range: &Range, text: &Arc<str>, page_bytes: usize) -> Result<Wanted, String> {
-    if !matches!(range, Range::Search { .. }) || text.len() <= LONG {
-        return wanted(range, text, page_bytes);
+/// Returns the texts that are searched: that of a pointer, else all.
+fn searched(kept: &KeptResult, document: &Document, has_pointer: bool) -> Texts {
+    let all = (!has_pointer).then(|| Texts::of(kept));
+    let all = all.filter(|texts| !texts.is_empty());
+    all.unwrap_or_else(|| Texts::one(document.text.clone()))
+}
+
+/// Searches texts, long ones on a thread for blocking work.
+async fn search(texts: Texts, text: String, offset: u64) -> Result<Wanted, String> {
+    let total = texts.len();
+    let start = within(offset, total)?;
+    let find = move || {
+        let found = texts.find(&text, start);
+        let kind = Kind::Search {
+            text,
+            shown: 0,
+            count: found.count,
+        };
+        Wanted {
+            start,
+            end: start,
+            total,
+            kind,
+            found: Some(found),
+        }
+    };
+    match total <= LONG {
+        true => Ok(find()),
+        false => {
+            let found = tokio::task::spawn_blocking(find).await;
+            found.map_err(|error| format!("it cannot be searched: {error}"))
+        }
     }
-    let (range, text) = (range.clone(), text.clone());
-    let found = tokio::task::spawn_blocking(move || wanted(&range, &text, page_bytes)).await;
-    found.unwrap_or_else(|error| Err(format!("it cannot be searched: {error}")))
+}
+
+/// Returns an offset within a text of this length.
+fn within(offset: u64, total: usize) -> Result<usize, String> {
+    match usize::try_from(offset) {
+        Ok(offset) if offset <= total => Ok(offset),
+        _ => Err(format!(
+            "`offset` is {offset}, and the text has {total} bytes"
+        )),
+    }
 }
 
 /// Returns the tokens of a share that are left beside a note.
@@ -152,64 +200,38 @@ fn page_end(text: &str, number: usize, page_bytes: usize) -> usize {
     line.map_or(end, |line| last_quarter + line + 1)
 }
 
-fn wanted(range: &Range, text: &str, page_bytes: usize) -> Result<Wanted, String> {
+/// Returns the bytes of a page.
+fn page_range(number: u64, text: &str, page_bytes: usize) -> Result<Wanted, String> {
     let total = text.len();
-    let start_at = |offset: u64| match usize::try_from(offset) {
-        Ok(offset) if offset <= total => Ok(boundary(text, offset)),
-        _ => Err(format!(
-            "`offset` is {offset}, and the text has {total} bytes"
-        )),
-    };
-    match range {
-        Range::Page(number) => {
-            let of = total.div_ceil(page_bytes).max(1);
-            let number = usize::try_from(*number).unwrap_or(usize::MAX);
-            if number > of {
-                return Err(format!("there is no page {number}; the last page is {of}"));
-            }
-            let start = page_end(text, number - 1, page_bytes);
-            let end = page_end(text, number, page_bytes);
-            Ok(Wanted {
-                start,
-                end,
-                kind: Kind::Page { number, of, end },
-                found: None,
-            })
-        }
-        Range::Bytes { offset, limit } => {
-            let start = start_at(*offset)?;
-            let limit = limit.map_or(page_bytes, |limit| {
-                usize::try_from(limit).unwrap_or(usize::MAX).min(MAX_PART)
-            });
-            let end = boundary(text, start.saturating_add(limit));
-            // A limit within one character reads that character, so that each read gets on.
-            let next = text[start..].chars().next().map_or(0, char::len_utf8);
-            Ok(Wanted {
-                start,
-                end: end.max(start + next),
-                kind: Kind::Bytes,
-                found: None,
-            })
-        }
-        Range::Search {
-            text: wanted,
-            offset,
-        } => {
-            let start = start_at(*offset)?;
-            let found = search::find(text, wanted, start);
-            let kind = Kind::Search {
-                text: wanted.clone(),
-                shown: 0,
-                count: found.count,
-            };
-            Ok(Wanted {
-                start,
-                end: start,
-                kind,
-                found: Some(found),
-            })
-        }
+    let of = total.div_ceil(page_bytes).max(1);
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    if number > of {
+        return Err(format!("there is no page {number}; the last page is {of}"));
     }
+    let end = page_end(text, number, page_bytes);
+    Ok(Wanted {
+        start: page_end(text, number - 1, page_bytes),
+        end,
+        total,
+        kind: Kind::Page { number, of, end },
+        found: None,
+    })
+}
+
+/// Returns the bytes from an offset on.
+fn byte_range(offset: u64, text: &str, limit: usize) -> Result<Wanted, String> {
+    let total = text.len();
+    let start = boundary(text, within(offset, total)?);
+    let end = boundary(text, start.saturating_add(limit));
+    // A limit within one character reads that character, so that each read gets on.
+    let next = text[start..].chars().next().map_or(0, char::len_utf8);
+    Ok(Wanted {
+        start,
+        end: end.max(start + next),
+        total,
+        kind: Kind::Bytes,
+        found: None,
+    })
 }
 
 #[cfg(test)]
@@ -223,12 +245,12 @@ mod tests {
             let mut read = String::new();
             let of = text.len().div_ceil(page_bytes);
             for number in 1..=of {
-                let page = wanted(&Range::Page(number as u64), &text, page_bytes).unwrap();
+                let page = page_range(number as u64, &text, page_bytes).unwrap();
                 assert!(page.end > page.start);
                 read.push_str(&text[page.start..page.end]);
             }
             assert_eq!(read, text);
-            let beyond = wanted(&Range::Page(of as u64 + 1), &text, page_bytes);
+            let beyond = page_range(of as u64 + 1, &text, page_bytes);
             assert!(beyond.is_err_and(|reason| reason.contains("the last page is")));
         }
     }
@@ -239,20 +261,12 @@ mod tests {
         for limit in 1..9 {
             let (mut read, mut offset) = (String::new(), 0);
             while offset < text.len() {
-                let range = Range::Bytes {
-                    offset: offset as u64,
-                    limit: Some(limit),
-                };
-                let part = wanted(&range, &text, 100).unwrap();
+                let part = byte_range(offset as u64, &text, limit).unwrap();
                 read.push_str(&text[part.start..part.end]);
                 offset = part.end;
             }
             assert_eq!(read, text);
         }
-        let beyond = Range::Bytes {
-            offset: 10_000,
-            limit: None,
-        };
-        assert!(wanted(&beyond, &text, 100).is_err());
+        assert!(byte_range(10_000, &text, 100).is_err());
     }
 }

@@ -1,7 +1,14 @@
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
-use super::request::MAX_SEARCH;
+use super::{
+    super::{kept::SCHEME, report::BUDGET_META_KEY},
+    request::MAX_SEARCH,
+};
+
+/// The member of the tool's `_meta` with the scheme of the URIs that it reads. By it, an outer
+/// budget tells the tool from others of its name.
+const READS: &str = "reads";
 
 /// Returns the definition of the tool.
 pub(in crate::budget) fn definition(name: &str) -> Tool {
@@ -26,7 +33,7 @@ pub(in crate::budget) fn definition(name: &str) -> Tool {
             "pointer": { "type": "string", "description": pointer },
             "search": {
                 "type": "string", "minLength": 1, "maxLength": MAX_SEARCH,
-                "description": "Text to find, in place of reading. Case matters.",
+                "description": "Text to find in all texts or at `pointer`, in place of reading. Case matters.",
             },
         },
         "required": ["id"],
@@ -41,5 +48,17 @@ pub(in crate::budget) fn definition(name: &str) -> Tool {
     let mut tool = Tool::new(name.to_owned(), description, schema);
     let annotations = ToolAnnotations::new().read_only(true).open_world(false);
     tool.annotations = Some(annotations.idempotent(true));
+    let mark = json!({ READS: SCHEME });
+    let meta = tool.meta.get_or_insert_default();
+    meta.insert(BUDGET_META_KEY.to_owned(), mark);
     tool
+}
+
+/// Returns `true` if a tool is that of a budget.
+pub(in crate::budget) fn reads_kept_results(tool: &Tool) -> bool {
+    let mark = tool
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.get(BUDGET_META_KEY));
+    mark.is_some_and(|mark| mark[READS] == SCHEME)
 }

@@ -19,7 +19,10 @@ use crate::{
     error::retry_after_in,
     lines::LineError,
     upstream::route::Routes,
-    wire::answers::{self, Envelope, Expected, Outcome, ReadAnswer, number_in},
+    wire::{
+        answers::{self, Expected, ReadAnswer, number_in},
+        envelope::{self, Envelope, Outcome},
+    },
 };
 
 /// The answer to a request: its result, or its error.
@@ -89,7 +92,7 @@ pub(super) fn response_message(text: &Bytes, own: &Awaited) -> ResponseMessage {
             Ok(answer) => Ok(Box::new(answer)),
             Err(error) => return ResponseMessage::Unreadable(LineError::from(&error)),
         },
-        Some(Outcome::Error(error)) => match answers::error_in(error) {
+        Some(Outcome::Error(error)) => match envelope::error_in(error) {
             Ok(error) => Err(error),
             Err(_) => return ResponseMessage::Unreadable(LineError::NoMessage),
         },

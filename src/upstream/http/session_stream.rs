@@ -26,8 +26,8 @@ use crate::{
     upstream::route::Routes,
     util::lock,
     wire::{
-        answers::{Envelope, Outcome},
         as_sent,
+        envelope::{Envelope, Outcome},
     },
 };
 

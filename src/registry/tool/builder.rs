@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures::future::BoxFuture;
 use rmcp::{
     handler::server::{
         common::schema_for_empty_input,
@@ -20,119 +19,15 @@ use serde_json::Value;
 use tower::{BoxError, ServiceExt};
 
 use super::{
-    RegistryError,
-    health::{Check, HealthPolicy},
-    schema::Schema,
-    tool_result::{IntoToolResult, finish, tool_error},
+    super::{
+        RegistryError,
+        health::{Check, HealthPolicy},
+        schema::Schema,
+        tool_result::{IntoToolResult, finish, tool_error},
+    },
+    Handler, Parts, RegisteredTool,
 };
-use crate::{CallContext, Error, McpRequest, McpResponse, Stack, util::lock};
-
-pub(super) type Handler =
-    Box<dyn Fn(McpRequest) -> BoxFuture<'static, Result<McpResponse, Error>> + Send + Sync>;
-
-/// A tool that can be [registered](super::RegistryHandle::register): its definition and its
-/// handler.
-///
-/// Cloning is one reference count.
-///
-/// ```
-/// use rmcp::schemars::{self, JsonSchema};
-/// use rmcp_layers::registry::{RegisteredTool, RegistryError};
-/// use serde::Deserialize;
-///
-/// #[derive(Deserialize, JsonSchema)]
-/// struct Division {
-///     dividend: f64,
-///     divisor: f64,
-/// }
-///
-/// let divide = RegisteredTool::builder("divide")
-///     .description("Divides one number by another")
-///     .version("1.0.0")
-///     .tag("arithmetic")
-///     .handler(|Division { dividend, divisor }, _context| async move {
-///         if divisor == 0.0 {
-///             return Err("nothing can be divided by zero");
-///         }
-///         Ok((dividend / divisor).to_string())
-///     })
-///     .build()?;
-/// assert_eq!(divide.name(), "divide");
-/// assert!(divide.definition().input_schema["properties"]["divisor"].is_object());
-///
-/// let error = RegisteredTool::builder("divide it").handler(|_: Division, _| async {
-///     Ok::<_, RegistryError>(String::new())
-/// });
-/// assert!(matches!(error.build(), Err(RegistryError::InvalidName { .. })));
-/// # Ok::<(), RegistryError>(())
-/// ```
-#[derive(Clone)]
-pub struct RegisteredTool(Arc<Parts>);
-
-pub(super) struct Parts {
-    pub(super) definition: Tool,
-    pub(super) version: Option<Version>,
-    pub(super) tags: Vec<String>,
-    /// The schemas that are checked.
-    pub(super) input: Option<Schema>,
-    pub(super) output: Option<Schema>,
-    pub(super) handler: Handler,
-    pub(super) check: Option<Check>,
-    pub(super) health: Option<HealthPolicy>,
-}
-
-impl RegisteredTool {
-    /// Returns a builder for a tool with this name. Limit: 1 to 128 of the characters
-    /// `A-Z a-z 0-9 _ - .` (MCP 2026-07-28, Tools, "Tool Names").
-    pub fn builder(name: impl Into<String>) -> RegisteredToolBuilder {
-        RegisteredToolBuilder {
-            definition: Tool::new_with_raw(name.into(), None, JsonObject::new()),
-            input: None,
-            of_type: None,
-            read_as: None,
-            unchecked: false,
-            version: None,
-            tags: Vec::new(),
-            handler: None,
-            check: None,
-            health: None,
-        }
-    }
-
-    /// Returns the tool's name.
-    pub fn name(&self) -> &str {
-        &self.0.definition.name
-    }
-
-    /// Returns the tool's version, if it has one.
-    pub fn version(&self) -> Option<&Version> {
-        self.0.version.as_ref()
-    }
-
-    /// Returns the tool's tags.
-    pub fn tags(&self) -> &[String] {
-        &self.0.tags
-    }
-
-    /// Returns the tool as `tools/list` shows it, without the registry's own `_meta` entries.
-    pub fn definition(&self) -> &Tool {
-        &self.0.definition
-    }
-
-    pub(super) fn parts(&self) -> &Parts {
-        &self.0
-    }
-}
-
-impl fmt::Debug for RegisteredTool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegisteredTool")
-            .field("name", &self.name())
-            .field("version", &self.0.version)
-            .field("tags", &self.0.tags)
-            .finish_non_exhaustive()
-    }
-}
+use crate::{CallContext, Stack, util::lock};
 
 /// The schema of a type.
 struct SchemaOfType {
@@ -158,6 +53,21 @@ pub struct RegisteredToolBuilder {
 }
 
 impl RegisteredToolBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            definition: Tool::new_with_raw(name, None, JsonObject::new()),
+            input: None,
+            of_type: None,
+            read_as: None,
+            unchecked: false,
+            version: None,
+            tags: Vec::new(),
+            handler: None,
+            check: None,
+            health: None,
+        }
+    }
+
     /// Sets the name that is shown to people.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.definition.title = Some(title.into());
@@ -341,7 +251,7 @@ impl RegisteredToolBuilder {
     ///
     /// An error means that the tool does not work. Callers see the error's text.
     ///
-    /// A check that holds a [`RegistryHandle`](super::RegistryHandle) keeps the registry alive for
+    /// A check that holds a [`RegistryHandle`](crate::registry::RegistryHandle) keeps the registry alive for
     /// ever.
     pub fn health_check<F, Fut, E>(mut self, check: F) -> Self
     where
@@ -353,7 +263,7 @@ impl RegisteredToolBuilder {
         self
     }
 
-    /// Sets the health policy. Default: the [registry's](super::RegistryLayerBuilder::health).
+    /// Sets the health policy. Default: the [registry's](crate::registry::RegistryLayerBuilder::health).
     pub fn health(mut self, policy: HealthPolicy) -> Self {
         self.health = Some(policy);
         self
@@ -467,6 +377,7 @@ mod tests {
     use rmcp::{model::CallToolResult, schemars};
 
     use super::*;
+    use crate::{Error, McpRequest, McpResponse};
 
     #[derive(serde::Deserialize, JsonSchema)]
     struct Sum {
