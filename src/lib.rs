@@ -271,6 +271,7 @@
 //! | `budget` | [`budget`]: results counted in tokens, and cut to what is left of a model's context |
 //! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
+//! | `delegate` | [`delegate`]: tasks and plans that agents over MCP do; includes `store` |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`McpServer::http_service`], and [`LenientHttpLayer`] in front of rmcp's `StreamableHttpService` |
@@ -311,6 +312,8 @@ mod caller;
 mod caller_limit;
 mod client;
 mod context;
+#[cfg(feature = "delegate")]
+pub mod delegate;
 mod direct;
 mod error;
 mod from_fn;

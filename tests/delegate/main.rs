@@ -1,0 +1,1 @@
+//! What delegation promises, over real transports.
