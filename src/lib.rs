@@ -322,6 +322,7 @@ pub mod gateway;
 mod in_flight;
 mod lines;
 mod listen;
+mod long_call;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod outcome;
