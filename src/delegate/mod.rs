@@ -11,6 +11,6 @@ mod agent;
 mod hops;
 
 pub use self::{
-    agent::{Agent, AgentBuilder, Mapping, TaskOutput},
+    agent::{Agent, AgentBuilder, Mapping, StatusTool, TaskOutput},
     hops::DELEGATION_META_KEY,
 };

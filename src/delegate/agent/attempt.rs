@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use rmcp::model::{InputRequests, InputResponses};
 use serde::{Deserialize, Serialize};
 
-use super::{Agent, TaskOutput};
+use super::{AttemptFailure, TaskOutput};
 use crate::{CallContext, Error, delegate::hops::Hops};
 
 /// An attempt to be made. Dropping its future cancels it down to the agent.
@@ -102,37 +102,4 @@ pub(in crate::delegate) enum AttemptEnd {
         reason: String,
     },
     Failed(AttemptFailure),
-}
-
-/// The failure of an attempt.
-#[derive(Clone, Debug)]
-pub(in crate::delegate) struct AttemptFailure {
-    /// The reason, for the caller's model.
-    pub(in crate::delegate) error: Arc<str>,
-    /// `true` if the agent may have done the task, or may still be doing it.
-    pub(in crate::delegate) ambiguous: bool,
-    /// `true` if another attempt may succeed: [`Outcome::repeat`](crate::Outcome::repeat) is not
-    /// `Never`, or the agent has reported a failure of its work.
-    pub(in crate::delegate) may_retry: bool,
-    /// The time after which another attempt is useful.
-    pub(in crate::delegate) retry_after: Option<Duration>,
-}
-
-impl Agent {
-    /// Makes an attempt of a task.
-    pub(in crate::delegate) async fn attempt(
-        &self,
-        _attempt: Attempt,
-        _reports: Arc<dyn AttemptReports>,
-    ) -> AttemptEnd {
-        AttemptEnd::Rejected {
-            reason: "not there yet".to_owned(),
-        }
-    }
-
-    /// Finds out whether the agent can be reached and has the tools of its mapping, with schemas
-    /// that fit it.
-    pub(in crate::delegate) async fn probe(&self) -> Result<(), Error> {
-        Ok(())
-    }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Agent, Mapping, Shared};
-use crate::{BoxStack, ConfigError, delegate::hops::MAX_NAME_BYTES};
+use crate::{BoxStack, ConfigError, caller::Session, delegate::hops::MAX_NAME_BYTES};
 
 /// The default of [`AgentBuilder::max_concurrent`].
 const DEFAULT_MAX_CONCURRENT: usize = 3;
@@ -79,7 +79,8 @@ impl AgentBuilder {
     /// # Errors
     ///
     /// Fails if the name or a capability is empty or has more than 128 bytes, if there are too many
-    /// capabilities, if `max_concurrent` is zero, or if the cost is negative or not a number.
+    /// capabilities, if `max_concurrent` is zero, if the cost is negative or not a number, or if the
+    /// mapping cannot work.
     pub fn build(self) -> Result<Agent, ConfigError> {
         let error =
             |option, reason: &str| Err(ConfigError::new("delegate", option, reason.to_owned()));
@@ -98,6 +99,9 @@ impl AgentBuilder {
         if !(self.cost.is_finite() && self.cost >= 0.0) {
             return error("cost", "it is not a number from 0 on");
         }
+        if let Some(reason) = self.mapping.misfit() {
+            return error("mapping", &reason);
+        }
         Ok(Agent {
             shared: Arc::new(Shared {
                 name: self.name.into(),
@@ -107,6 +111,7 @@ impl AgentBuilder {
                 priority: self.priority,
                 mapping: self.mapping,
                 stack: self.stack,
+                session: Arc::new(Session::new()),
             }),
         })
     }

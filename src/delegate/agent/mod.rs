@@ -2,18 +2,27 @@
 
 mod attempt;
 mod builder;
+mod call;
+mod failure;
 mod mapping;
 mod output;
+mod probe;
+mod run;
 
 use std::{fmt, sync::Arc};
 
 #[allow(unused_imports, reason = "the orchestrator is to come")]
 pub(super) use self::attempt::{
-    AgentProgress, Attempt, AttemptEnd, AttemptFailure, AttemptReports, Question, QuestionOrigin,
-    RemoteTask, Resume,
+    AgentProgress, Attempt, AttemptEnd, AttemptReports, Question, QuestionOrigin, RemoteTask,
+    Resume,
 };
-pub use self::{builder::AgentBuilder, mapping::Mapping, output::TaskOutput};
-use crate::{BoxStack, Stack};
+pub(super) use self::failure::AttemptFailure;
+pub use self::{
+    builder::AgentBuilder,
+    mapping::{Mapping, StatusTool},
+    output::TaskOutput,
+};
+use crate::{BoxStack, Stack, caller::Session};
 
 /// An agent: a stack, usually an [`Upstream`](crate::Upstream), whose tools do tasks.
 ///
@@ -31,6 +40,8 @@ struct Shared {
     priority: i32,
     mapping: Mapping,
     stack: BoxStack,
+    /// The session of work whose caller has none.
+    session: Arc<Session>,
 }
 
 impl Agent {
