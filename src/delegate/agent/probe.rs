@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Agent, call::send};
 use crate::{
-    CallContext, Error, Refusal, code,
+    CallContext, Error, Refusal, code, context,
     protocol::{
         pages::{Next, Pages},
         results,
@@ -21,8 +21,8 @@ const NAMED_TOOLS: usize = 20;
 impl Agent {
     /// Finds out whether the agent can be reached and has the tools of its mapping, with schemas
     /// that fit it.
-    pub(in crate::delegate) async fn probe(&self) -> Result<(), Error> {
-        let tools = self.tools().await.map_err(|error| {
+    pub(in crate::delegate) async fn probe(&self, context: &CallContext) -> Result<(), Error> {
+        let tools = self.tools(context).await.map_err(|error| {
             let text = format!("agent `{}` cannot be reached: {error}", self.name());
             let mut refusal = Refusal::new("delegate", text).with_code(code::UNAVAILABLE);
             if let Some(after) = error.retry_after() {
@@ -57,7 +57,7 @@ impl Agent {
         Ok(())
     }
 
-    async fn tools(&self) -> Result<HashMap<String, Tool>, Error> {
+    async fn tools(&self, context: &CallContext) -> Result<HashMap<String, Tool>, Error> {
         let mut tools = HashMap::new();
         let mut pages = Pages::default();
         let mut cursor = None;
@@ -66,7 +66,9 @@ impl Agent {
             if cursor.is_some() {
                 list.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
             }
-            let page = send(&self.shared, list.into(), CallContext::background()).await?;
+            let mut context = context.clone();
+            context.id = context::next_id();
+            let page = send(&self.shared, list.into(), context).await?;
             let page: ListToolsResult = results::expect(page)?;
             tools.extend(
                 page.tools
