@@ -1,1 +1,11 @@
 //! What delegation promises, over real transports.
+
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
+mod agents;
+#[path = "../common/mod.rs"]
+mod common;
+mod worker;
