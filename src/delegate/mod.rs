@@ -9,8 +9,20 @@
 
 mod agent;
 mod hops;
+mod orchestrator;
+mod plan;
+mod schedule;
+mod task_store;
 
 pub use self::{
     agent::{Agent, AgentBuilder, Mapping, StatusTool, TaskOutput},
     hops::DELEGATION_META_KEY,
+    orchestrator::{
+        AgentStatus, AnswerError, DependencyResult, Orchestrator, OrchestratorBuilder, PlanHandle,
+        RegisterError, TaskContext,
+    },
+    plan::{
+        OnFailure, Plan, PlanError, PlanLimits, PlanSnapshot, PlanState, Retries, Status, Task,
+        TaskProgress, TaskSnapshot,
+    },
 };
