@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rmcp::model::{CallToolRequestParams, DEFAULT_MRTR_MAX_ROUNDS, InputRequiredResult, ServerResult};
+use rmcp::model::{
+    CallToolRequestParams, DEFAULT_MRTR_MAX_ROUNDS, InputRequiredResult, ServerResult,
+};
 
 use super::{
     Plan, PlanHandle,
@@ -181,7 +183,9 @@ impl Call<'_> {
         let only = arguments.task.as_deref();
         self.check_task(&handle, only)?;
         let until = arguments.until.unwrap_or_default();
-        Ok(self.follow(OwnTool::TaskStatus, &handle, wait, until, only).await)
+        Ok(self
+            .follow(OwnTool::TaskStatus, &handle, wait, until, only)
+            .await)
     }
 
     async fn cancel(&self) -> Answered {

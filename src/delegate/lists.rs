@@ -6,9 +6,7 @@ use rmcp::model::{DiscoverResult, ListToolsResult, ServerResult, TASKS_EXTENSION
 use tower::ServiceExt;
 
 use super::layer::Shared;
-use crate::{
-    McpRequest, McpResponse, Stack, protocol::results, response::CallResult, wire::Edit,
-};
+use crate::{McpRequest, McpResponse, Stack, protocol::results, response::CallResult, wire::Edit};
 
 /// Returns the inner stack's tools, with those of the layer at the end of the first page.
 pub(super) async fn tools<S: Stack>(
@@ -36,7 +34,11 @@ pub(super) async fn tools<S: Stack>(
         }
     });
     let edits = edits.collect();
-    let own = if is_first { shared.tools.to_vec() } else { Vec::new() };
+    let own = if is_first {
+        shared.tools.to_vec()
+    } else {
+        Vec::new()
+    };
     response.result.edit_tools(edits, own);
     Ok(response)
 }

@@ -47,7 +47,9 @@ pub(super) async fn run<S: Stack>(
     inner: S,
     request: McpRequest,
 ) -> CallResult {
-    let own = request.target().and_then(|id| own_plan(&shared, &request.context, id));
+    let own = request
+        .target()
+        .and_then(|id| own_plan(&shared, &request.context, id));
     let Some((tool, handle)) = own else {
         let id = request.target().unwrap_or_default().to_owned();
         return match inner.oneshot(request).await.map_err(Into::into) {
@@ -106,7 +108,10 @@ fn payload(plan: &PlanSnapshot, tool: OwnTool) -> TaskPayload {
             false => TaskPayload::InputRequired { input_requests },
         };
     }
-    let left = plan.tasks.iter().filter(|task| task.status != Status::Complete);
+    let left = plan
+        .tasks
+        .iter()
+        .filter(|task| task.status != Status::Complete);
     let mut left = left.peekable();
     if left.peek().is_some() && left.all(|task| task.status == Status::Cancelled) {
         return TaskPayload::Cancelled;
@@ -128,6 +133,7 @@ fn timestamp(at: std::time::SystemTime) -> String {
 }
 
 fn unknown(id: &str) -> Error {
-    let message = format!("there is no task `{id}`; tasks that have ended are forgotten after a while");
+    let message =
+        format!("there is no task `{id}`; tasks that have ended are forgotten after a while");
     ErrorData::invalid_params(message, None).into()
 }

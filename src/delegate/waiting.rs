@@ -6,7 +6,10 @@ use rmcp::model::{ProgressNotification, ProgressNotificationParam, ServerNotific
 use tokio::time::Instant;
 
 use super::{PlanHandle, PlanSnapshot, Status, TaskSnapshot, tools::Until};
-use crate::{CallContext, MonotonicProgress, util::deadline::{end_of, reached}};
+use crate::{
+    CallContext, MonotonicProgress,
+    util::deadline::{end_of, reached},
+};
 
 /// The shortest time between two looks at a plan that changes all the time.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -37,7 +40,9 @@ pub(super) enum Waited {
 impl Waited {
     pub(super) fn snapshot(&self) -> &PlanSnapshot {
         match self {
-            Self::Over(plan) | Self::Asked(plan) | Self::Changed(plan) | Self::Elapsed(plan) => plan,
+            Self::Over(plan) | Self::Asked(plan) | Self::Changed(plan) | Self::Elapsed(plan) => {
+                plan
+            }
         }
     }
 }
@@ -65,7 +70,8 @@ impl<'a> Wait<'a> {
         loop {
             let plan = self.handle.snapshot();
             let mut shown = plan.tasks.iter().filter(|task| is_shown(task, only));
-            let is_over = plan.state.is_over() || shown.clone().all(|task| task.status.is_terminal());
+            let is_over =
+                plan.state.is_over() || shown.clone().all(|task| task.status.is_terminal());
             if is_over {
                 return Waited::Over(plan);
             }
@@ -118,7 +124,10 @@ fn is_shown(task: &TaskSnapshot, only: Option<&str>) -> bool {
 
 /// Returns the part of a running task that is done, less than 1.
 fn part_of(task: &TaskSnapshot) -> f64 {
-    let running = task.progress.as_ref().filter(|_| !task.status.is_terminal());
+    let running = task
+        .progress
+        .as_ref()
+        .filter(|_| !task.status.is_terminal());
     let part = running.and_then(|progress| Some(progress.done / progress.total?));
     match part {
         Some(part) if part.is_finite() => part.clamp(0.0, 0.99),

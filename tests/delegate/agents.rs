@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use rmcp_layers::{
     Upstream,
-    delegate::{
-        Agent, Mapping, Orchestrator, Plan, PlanHandle, Retries, Status, StatusTool, Task,
-    },
+    delegate::{Agent, Mapping, Orchestrator, Plan, PlanHandle, Retries, Status, StatusTool, Task},
 };
 use serde_json::json;
 
@@ -70,7 +68,10 @@ async fn a_failure_of_the_work_and_an_error_of_the_agent_fail_the_task_with_thei
         let handle = orchestrator.run_plan(one(description)).unwrap();
         let (status, reason) = ended(&handle).await;
         assert_eq!(status, Status::Failed);
-        assert!(reason.contains(says) && reason.contains("`worker`"), "{reason}");
+        assert!(
+            reason.contains(says) && reason.contains("`worker`"),
+            "{reason}"
+        );
     }
     let handle = orchestrator.run_plan(one("decline")).unwrap();
     let (status, reason) = ended(&handle).await;
@@ -192,7 +193,10 @@ async fn started_work_is_asked_for_its_status_to_its_end() {
     let worker = Worker::default();
     let orchestrator = modern(&worker, job()).await;
     let handle = orchestrator.run_plan(one("dig")).unwrap();
-    assert_eq!(ended(&handle).await, (Status::Complete, "job done".to_owned()));
+    assert_eq!(
+        ended(&handle).await,
+        (Status::Complete, "job done".to_owned())
+    );
     assert_eq!(worker.arguments("job_status").len(), 3);
     assert_eq!(worker.arguments("job_status")[0], json!({ "job": "j1" }));
     assert!(worker.arguments("job_cancel").is_empty());
@@ -220,14 +224,29 @@ async fn registration_says_why_an_agent_cannot_do_tasks() {
     for (upstream, mapping, says) in [
         (gone, Mapping::execute_task(), "cannot be reached"),
         (reached(), Mapping::codex(), "no tool `codex`"),
-        (reached(), Mapping::codex(), "it has `execute_task`, `job_cancel`"),
-        (reached(), Mapping::tool("job_start"), "\"prompt\" is a required"),
+        (
+            reached(),
+            Mapping::codex(),
+            "it has `execute_task`, `job_cancel`",
+        ),
+        (
+            reached(),
+            Mapping::tool("job_start"),
+            "\"prompt\" is a required",
+        ),
         (reached(), job().fixed("speed", 3), "'speed'"),
     ] {
         let orchestrator = Orchestrator::builder().build().unwrap();
-        let agent = Agent::builder("worker", upstream).mapping(mapping).build().unwrap();
-        let registered = tokio::time::timeout(Duration::from_secs(20), orchestrator.register(agent));
+        let agent = Agent::builder("worker", upstream)
+            .mapping(mapping)
+            .build()
+            .unwrap();
+        let registered =
+            tokio::time::timeout(Duration::from_secs(20), orchestrator.register(agent));
         let error = registered.await.unwrap().unwrap_err().to_string();
-        assert!(error.contains(says) && error.contains("`worker`"), "{error}");
+        assert!(
+            error.contains(says) && error.contains("`worker`"),
+            "{error}"
+        );
     }
 }

@@ -52,7 +52,10 @@ fn question() -> InputRequests {
             },
         },
     });
-    BTreeMap::from([("colour".to_owned(), serde_json::from_value(request).unwrap())])
+    BTreeMap::from([(
+        "colour".to_owned(),
+        serde_json::from_value(request).unwrap(),
+    )])
 }
 
 fn structured(value: Value) -> Result<CallToolResponse, ErrorData> {
@@ -72,9 +75,16 @@ impl Worker {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = request.arguments.clone().unwrap_or_default();
-        let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or_default();
+        let text = |name: &str| {
+            arguments
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         match text("description") {
-            "fail" => Ok(CallToolResult::error(vec![ContentBlock::text("the disk is full")]).into()),
+            "fail" => {
+                Ok(CallToolResult::error(vec![ContentBlock::text("the disk is full")]).into())
+            }
             "crash" => Err(ErrorData::internal_error("out of memory", None)),
             "decline" => structured(json!({ "status": "rejected", "reason": "not my trade" })),
             "thread" => structured(json!({ "result": "begun", "thread_id": "t1" })),
@@ -111,7 +121,10 @@ impl Worker {
         if context.peer.peer_info().is_none() || context.meta.protocol_version().is_some() {
             if let Some(responses) = request.input_responses {
                 assert_eq!(request.request_state.as_deref(), Some("at the colour"));
-                return finished(&format!("painted it {}", responses["colour"]["content"]["name"]));
+                return finished(&format!(
+                    "painted it {}",
+                    responses["colour"]["content"]["name"]
+                ));
             }
             let state = Some("at the colour".to_owned());
             return Ok(InputRequiredResult::new(Some(question()), state).into());
@@ -140,13 +153,23 @@ impl Worker {
 }
 
 fn task() -> Task {
-    Task::new("remote-1", TaskStatus::Working, "2026-07-28T00:00:00Z", "2026-07-28T00:00:00Z")
-        .with_poll_interval_ms(2_000)
+    Task::new(
+        "remote-1",
+        TaskStatus::Working,
+        "2026-07-28T00:00:00Z",
+        "2026-07-28T00:00:00Z",
+    )
+    .with_poll_interval_ms(2_000)
 }
 
 impl ServerHandler for Worker {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
+        ServerConfig::new(
+            ServerCapabilities::builder()
+                .enable_tools()
+                .enable_tasks()
+                .build(),
+        )
     }
 
     async fn list_tools(
@@ -156,8 +179,16 @@ impl ServerHandler for Worker {
     ) -> Result<ListToolsResult, ErrorData> {
         let execute = ["task_id", "description", "context", "thread_id"];
         Ok(ListToolsResult::with_all_items(vec![
-            Tool::new("execute_task", "Does a task", schema(&execute, &["task_id", "description"])),
-            Tool::new("job_start", "Starts a job", schema(&["prompt"], &["prompt"])),
+            Tool::new(
+                "execute_task",
+                "Does a task",
+                schema(&execute, &["task_id", "description"]),
+            ),
+            Tool::new(
+                "job_start",
+                "Starts a job",
+                schema(&["prompt"], &["prompt"]),
+            ),
             Tool::new("job_status", "Its status", schema(&["job"], &["job"])),
             Tool::new("job_cancel", "Cancels it", schema(&["job"], &["job"])),
         ]))

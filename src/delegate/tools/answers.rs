@@ -59,7 +59,10 @@ pub(in crate::delegate) fn responses(
     let mut responses = InputResponses::new();
     for (key, question) in questions {
         let Some(answer) = given.shift_remove(key) else {
-            return Err(format!("the answer to `{key}` is missing; the questions are {}", keys()));
+            return Err(format!(
+                "the answer to `{key}` is missing; the questions are {}",
+                keys()
+            ));
         };
         let response = response(question, answer).map_err(|reason| format!("`{key}`: {reason}"))?;
         responses.insert(key.clone(), response);
@@ -106,9 +109,13 @@ fn response(question: &InputRequest, answer: Value) -> Result<Value, String> {
 fn elicited(question: &ElicitRequestParams, answer: Value) -> Result<Value, String> {
     if let Value::Object(answer) = &answer
         && answer.get("action").is_some_and(|action| {
-            ["accept", "decline", "cancel"].iter().any(|known| action == known)
+            ["accept", "decline", "cancel"]
+                .iter()
+                .any(|known| action == known)
         })
-        && answer.keys().all(|key| ["action", "content", "_meta"].contains(&&**key))
+        && answer
+            .keys()
+            .all(|key| ["action", "content", "_meta"].contains(&&**key))
     {
         return Ok(Value::Object(answer.clone()));
     }
@@ -141,7 +148,9 @@ fn elicited(question: &ElicitRequestParams, answer: Value) -> Result<Value, Stri
         && let Ok(schema) = Schema::compile(schema)
         && let Some(failures) = schema.failures(&content)
     {
-        return Err(format!("the answer does not fit the question's schema:{failures}"));
+        return Err(format!(
+            "the answer does not fit the question's schema:{failures}"
+        ));
     }
     Ok(json!({ "action": "accept", "content": content }))
 }
@@ -163,7 +172,10 @@ mod tests {
 
     fn answer(questions: &InputRequests, given: Value) -> Result<Value, String> {
         let mut arguments = json!({ "plan": "p", "task": "t" });
-        arguments.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+        arguments
+            .as_object_mut()
+            .unwrap()
+            .extend(given.as_object().unwrap().clone());
         let responses = responses(questions, serde_json::from_value(arguments).unwrap())?;
         Ok(serde_json::to_value(responses).unwrap())
     }
@@ -196,8 +208,16 @@ mod tests {
         for (questions, given, says) in [
             (&questions, json!({ "answer": "Ada" }), "`name`, `age`"),
             (&questions, json!({ "answer": { "age": "old" } }), "/age"),
-            (&questions, json!({ "answers": { "x": 1 } }), "`q` is missing"),
-            (&questions, json!({ "answers": { "q": {}, "x": 1 } }), "no question `x`"),
+            (
+                &questions,
+                json!({ "answers": { "x": 1 } }),
+                "`q` is missing",
+            ),
+            (
+                &questions,
+                json!({ "answers": { "q": {}, "x": 1 } }),
+                "no question `x`",
+            ),
             (&questions, json!({}), "give `answer`"),
             (&both, json!({ "answer": {} }), "`a`, `b`"),
         ] {

@@ -199,6 +199,7 @@ pub(in crate::delegate) fn seconds(
         return Ok(None);
     };
     let duration = Duration::try_from_secs_f64(seconds);
-    let duration = duration.map_err(|_| format!("`{place}`: give a number of seconds from 0 on"))?;
+    let duration =
+        duration.map_err(|_| format!("`{place}`: give a number of seconds from 0 on"))?;
     Ok(Some(duration))
 }

@@ -57,7 +57,10 @@ pub(in crate::delegate) fn plan_result(plan: &PlanSnapshot, only: Option<&str>) 
         .iter()
         .flat_map(|task| task.after.iter().map(|id| &**id))
         .collect();
-    let shown = plan.tasks.iter().filter(|task| only.is_none_or(|only| &*task.id == only));
+    let shown = plan
+        .tasks
+        .iter()
+        .filter(|task| only.is_none_or(|only| &*task.id == only));
     let shown: Vec<_> = shown.collect();
     let most = |task: &TaskSnapshot| match only.is_none() && waited_for.contains(&*task.id) {
         true => MAX_INNER_ANSWER,
@@ -115,7 +118,10 @@ pub(in crate::delegate) fn agents(agents: &[AgentStatus]) -> CallToolResult {
             names => names.join(", "),
         };
         let (name, running, most) = (&agent.name, agent.in_flight, agent.max_concurrent);
-        let _ = writeln!(text, "{name}: {capabilities}; works on {running} of {most} tasks");
+        let _ = writeln!(
+            text,
+            "{name}: {capabilities}; works on {running} of {most} tasks"
+        );
     }
     if agents.is_empty() {
         text.push_str("There are no agents.");
@@ -159,10 +165,14 @@ fn next(plan: &PlanSnapshot, is_cut: bool) -> Option<String> {
         ));
     }
     if !plan.state.is_over() {
-        return Some(format!("It goes on. Call {TASK_STATUS} with plan `{id}` to wait for it."));
+        return Some(format!(
+            "It goes on. Call {TASK_STATUS} with plan `{id}` to wait for it."
+        ));
     }
     is_cut.then(|| {
-        format!("Some answers are cut. Call {TASK_STATUS} with plan `{id}` and a `task` for all of one.")
+        format!(
+            "Some answers are cut. Call {TASK_STATUS} with plan `{id}` and a `task` for all of one."
+        )
     })
 }
 
@@ -192,7 +202,11 @@ fn task_facts(task: &TaskSnapshot, most: usize) -> Map<String, Value> {
     if let Some(error) = task.error.as_ref().filter(|_| task.output.is_none()) {
         add("error", (&**error).into());
     }
-    if let Some(progress) = task.progress.as_ref().filter(|_| task.status == Status::Running) {
+    if let Some(progress) = task
+        .progress
+        .as_ref()
+        .filter(|_| task.status == Status::Running)
+    {
         add("progress", progress_text(progress).into());
     }
     if let (Some(started), Some(ended)) = (task.started_after, task.ended_after) {
@@ -200,7 +214,9 @@ fn task_facts(task: &TaskSnapshot, most: usize) -> Map<String, Value> {
         add("seconds", ((seconds * 1_000.0).round() / 1_000.0).into());
     }
     if let Some(questions) = &task.questions {
-        let questions = questions.iter().map(|(key, question)| facts_of(key, question));
+        let questions = questions
+            .iter()
+            .map(|(key, question)| facts_of(key, question));
         add("questions", questions.collect());
     }
     facts
