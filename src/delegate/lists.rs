@@ -8,7 +8,7 @@ use tower::ServiceExt;
 use super::layer::Shared;
 use crate::{McpRequest, McpResponse, Stack, protocol::results, response::CallResult, wire::Edit};
 
-/// Returns the inner stack's tools, with those of the layer at the end of the first page.
+/// Returns the inner stack's tools, with those of the layer at the end of the last page.
 pub(super) async fn tools<S: Stack>(
     shared: Arc<Shared>,
     inner: S,
@@ -34,12 +34,11 @@ pub(super) async fn tools<S: Stack>(
         }
     });
     let edits = edits.collect();
-    let own = if is_first {
-        shared.tools.to_vec()
-    } else {
-        Vec::new()
+    let own = match listed.next_cursor {
+        None => shared.tools.to_vec(),
+        Some(_) => Vec::new(),
     };
-    response.result.edit_tools(edits, own);
+    response.result.edit_tools(edits, Vec::new(), own);
     Ok(response)
 }
 

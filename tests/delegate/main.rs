@@ -8,4 +8,6 @@
 mod agents;
 #[path = "../common/mod.rs"]
 mod common;
+mod extension;
+mod tools;
 mod worker;

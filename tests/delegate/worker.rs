@@ -103,7 +103,9 @@ impl Worker {
                     context.peer.notify_progress(progress).await.unwrap();
                 }
                 self.events.note("reported");
-                self.events.until("go on").await;
+                let mut events = self.events.0.subscribe();
+                let goes_on = |events: &Vec<String>| events.iter().any(|event| event == "go on");
+                events.wait_for(goes_on).await.unwrap();
                 finished("reported")
             }
             "ask" => self.ask(request, context).await,

@@ -28,6 +28,8 @@ pub(in crate::delegate) struct LivePlan {
     pub(super) graph: Arc<Graph>,
     pub(super) origin: Origin,
     pub(super) submitted: Instant,
+    /// The same time, on the clock of the system.
+    submitted_at: SystemTime,
     pub(super) events: UnboundedSender<Event>,
     /// The number of changes, for readers that wait for the next one.
     pub(super) version: watch::Sender<u64>,
@@ -97,6 +99,7 @@ impl LivePlan {
             graph,
             origin,
             submitted,
+            submitted_at: on_system_clock(submitted),
             events,
             version: watch::Sender::new(0),
             data: Mutex::new(PlanData {
@@ -136,17 +139,12 @@ impl LivePlan {
             id: self.id.clone(),
             state: data.state.clone(),
             version: data.changes.version(),
-            submitted_at: self.submitted_at(),
+            submitted_at: self.submitted_at,
             elapsed: end.saturating_duration_since(self.submitted),
             tokens: data.spending.tokens(),
             cost: data.spending.cost(),
             tasks: tasks.collect(),
         }
-    }
-
-    fn submitted_at(&self) -> SystemTime {
-        let now = SystemTime::now();
-        now.checked_sub(self.submitted.elapsed()).unwrap_or(now)
     }
 
     pub(super) fn task(&self, data: &PlanData, number: u32) -> TaskSnapshot {
@@ -177,6 +175,11 @@ impl LivePlan {
             progress: reported.and_then(|reported| reported.progress.clone()),
         }
     }
+}
+
+fn on_system_clock(time: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(time.elapsed()).unwrap_or(now)
 }
 
 impl PlanData {
