@@ -56,26 +56,24 @@ impl Mapping {
         if let Some(reason) = self.rejection(&result) {
             return Answered::Rejected(reason);
         }
-        let named = self
-            .answer
-            .iter()
-            .find_map(|place| result.at(place))
-            .map(text_of);
-        let mut output = TaskOutput::default();
-        output.thread = self
-            .thread
-            .as_deref()
-            .and_then(|at| result.at(at))
-            .map(text_of);
-        let number = |place: &Option<String>| place.as_deref().and_then(|at| result.at(at));
-        output.tokens = number(&self.tokens).and_then(Value::as_u64);
-        output.cost = number(&self.cost).and_then(Value::as_f64);
+        let text_at = |place: &String| result.at(place).map(text_of);
+        let number_at = |place: &Option<String>| result.at(place.as_deref()?);
+        let named = self.answer.iter().find_map(text_at);
+        let thread = self.thread.as_ref().and_then(text_at);
+        let tokens = number_at(&self.tokens).and_then(Value::as_u64);
+        let cost = number_at(&self.cost).and_then(Value::as_f64);
         let structured = result.json.filter(|_| result.is_structured);
-        output.answer = named.unwrap_or_else(|| match &structured {
+        let answer = named.unwrap_or_else(|| match &structured {
             Some(structured) if result.text.is_empty() => structured.to_string(),
             _ => result.text,
         });
-        output.structured = structured;
+        let output = TaskOutput {
+            answer,
+            structured,
+            thread,
+            tokens,
+            cost,
+        };
         Answered::Output(output)
     }
 
