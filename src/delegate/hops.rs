@@ -80,11 +80,6 @@ impl Hops {
         next.visited.push(agent);
         next
     }
-
-    /// Returns `true` if the delegation has been at this agent before.
-    pub(super) fn has_visited(&self, agent: &str) -> bool {
-        self.visited.iter().any(|visited| &**visited == agent)
-    }
 }
 
 fn misfit(reason: &str) -> Error {
@@ -142,8 +137,7 @@ mod tests {
             "depth": 1, "visited": ["coder"], "remainingMs": 1500, "remainingTokens": 7,
         });
         assert_eq!(meta[DELEGATION_META_KEY], written);
-        assert_eq!(Hops::read(&meta).unwrap(), Some(next.clone()));
-        assert!(next.has_visited("coder") && !next.has_visited("writer"));
+        assert_eq!(Hops::read(&meta).unwrap(), Some(next));
         assert_eq!(Hops::read(&RequestMetaObject::new()).unwrap(), None);
     }
 

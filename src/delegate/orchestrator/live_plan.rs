@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rmcp::model::InputResponses;
@@ -136,11 +136,17 @@ impl LivePlan {
             id: self.id.clone(),
             state: data.state.clone(),
             version: data.changes.version(),
+            submitted_at: self.submitted_at(),
             elapsed: end.saturating_duration_since(self.submitted),
             tokens: data.spending.tokens(),
             cost: data.spending.cost(),
             tasks: tasks.collect(),
         }
+    }
+
+    fn submitted_at(&self) -> SystemTime {
+        let now = SystemTime::now();
+        now.checked_sub(self.submitted.elapsed()).unwrap_or(now)
     }
 
     pub(super) fn task(&self, data: &PlanData, number: u32) -> TaskSnapshot {

@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rmcp::model::InputRequests;
 
@@ -86,6 +89,8 @@ pub struct PlanSnapshot {
     pub state: PlanState,
     /// The number of changes so far, for [`PlanHandle::changed`](crate::delegate::PlanHandle::changed).
     pub version: u64,
+    /// The time of the submission of the plan.
+    pub submitted_at: SystemTime,
     /// The time since the submission of the plan, until its end.
     pub elapsed: Duration,
     /// The tokens that its tasks have used.
