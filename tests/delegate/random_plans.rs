@@ -345,7 +345,7 @@ fn check_limits(random: &RandomPlan, calls: &[Call]) -> Result<(), TestCaseError
         });
         prop_assert!(at_once.count() <= limit(call.agent));
         let needed = random.tasks[call.task].capability;
-        let has = call.agent % 3 == 2 || needed == 0 || call.agent % 3 + 1 == needed.into();
+        let has = call.agent % 3 == 2 || needed == 0 || call.agent % 3 + 1 == usize::from(needed);
         prop_assert!(has);
     }
     Ok(())

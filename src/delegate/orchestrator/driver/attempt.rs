@@ -253,7 +253,7 @@ impl Driver {
         drop(data);
         match delay.and_then(|delay| Instant::now().checked_add(delay)) {
             Some(at) => self.timers.add(at, Due::Retry(task)),
-            None => self.to_request.push_back(task),
+            None => self.to_request.push(task),
         }
     }
 }
