@@ -8,6 +8,10 @@
 mod agents;
 #[path = "../common/mod.rs"]
 mod common;
+mod desk;
 mod extension;
+mod plans;
+mod random_plans;
+mod store;
 mod tools;
 mod worker;

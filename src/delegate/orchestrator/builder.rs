@@ -143,7 +143,8 @@ impl OrchestratorBuilder {
         self
     }
 
-    /// Sets the time that a plan is kept in the store after its last change. Default: 7 days.
+    /// Sets the time that a plan is kept in the store, from its submission on. A plan that runs for
+    /// longer cannot be taken over. Default: 7 days.
     pub fn keep_stored(mut self, time: Duration) -> Self {
         self.keep_stored = time;
         self

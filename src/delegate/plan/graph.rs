@@ -36,7 +36,6 @@ impl Graph {
             let given = tasks.len();
             return Err(PlanError::TooManyTasks { given, max });
         }
-        check_limits(plan)?;
         let mut index = HashMap::with_capacity(tasks.len());
         for (number, task) in tasks.iter().enumerate() {
             check_options(task)?;
@@ -45,6 +44,7 @@ impl Graph {
                 return Err(PlanError::DuplicateId { id });
             }
         }
+        check_limits(plan)?;
         let graph = Self::connect(tasks, index)?;
         graph.check_chains(tasks, bounds.max_chain)?;
         Ok(graph)
@@ -198,11 +198,11 @@ fn check_limits(plan: &Plan) -> Result<(), PlanError> {
     }
     let is_cost = |cost: f64| cost.is_finite() && cost >= 0.0;
     if plan.limits.max_cost.is_some_and(|cost| !is_cost(cost)) {
-        return invalid("max_cost", "is not a number from 0 on");
+        return invalid("max_cost", "is not a number from 0 on; give one");
     }
     let shares: f64 = plan.tasks.iter().filter_map(|task| task.budget_share).sum();
     if shares > 1.0 + 1e-9 {
-        return invalid("budget_share", "of all tasks together is more than 1");
+        return invalid("budget_share", "of all tasks together is more than 1; give smaller shares");
     }
     Ok(())
 }

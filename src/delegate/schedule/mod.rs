@@ -56,10 +56,6 @@ impl Schedule {
         schedule
     }
 
-    pub(super) fn graph(&self) -> &Arc<Graph> {
-        &self.graph
-    }
-
     pub(super) fn status(&self, task: u32) -> Status {
         self.nodes[task as usize].status
     }

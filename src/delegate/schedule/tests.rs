@@ -121,7 +121,7 @@ proptest! {
                 let task = ready.swap_remove(pick.index(ready.len()));
                 let is_started = schedule.start(task);
                 prop_assert!(is_started);
-                for dependency in schedule.graph().dependencies(task) {
+                for dependency in schedule.graph.dependencies(task) {
                     prop_assert!(schedule.status(*dependency).is_terminal());
                 }
                 running.push(task);

@@ -134,10 +134,6 @@ impl Dispatcher {
         lock(&self.state).candidates.has(class)
     }
 
-    pub(super) fn id_of(&self, name: &str) -> Option<AgentId> {
-        lock(&self.state).candidates.find(name)
-    }
-
     /// Asks for an agent for a task. `age` is the task's place among those of its priority, if it
     /// has waited before. `request` comes back with an event.
     pub(super) fn request(

@@ -68,16 +68,17 @@ impl Driver {
         task_data.started = Some(Instant::now());
         data.changes.add(task);
         let number = data.tasks[index].attempts;
+        let thread = self.thread(&data, task);
+        drop(data);
         let attempt = Attempt {
             task: format!("{}/{}", plan.id, own.id).into(),
             description: own.description.clone(),
-            context: self.context(&data, task, grant),
-            thread: self.thread(&data, task),
+            context: self.context(task, grant),
+            thread,
             hops: self.hops(task, &slot, grant),
             caller: plan.origin.caller.clone(),
             resume,
         };
-        drop(data);
         let reports = Reports {
             plan,
             task,
@@ -98,25 +99,33 @@ impl Driver {
         self.work.push(Box::pin(work));
     }
 
-    /// Returns the context of a task: its own, and the results of its dependencies.
-    fn context(&self, data: &PlanData, task: u32, grant: Grant) -> Option<String> {
+    /// Returns the context of a task: its own, and the results of its dependencies. The function
+    /// that fits it is the application's, so no lock is held.
+    fn context(&self, task: u32, grant: Grant) -> Option<String> {
         let own = &self.plan.tasks[task as usize];
         let dependencies = self.plan.graph.dependencies(task);
         if own.context.is_none() && dependencies.is_empty() {
             return None;
         }
-        let results = dependencies.iter().map(|dependency| {
-            let result = &data.tasks[*dependency as usize].result;
-            DependencyResult {
+        let results: Vec<_> = {
+            let data = self.plan.data();
+            let dependencies = dependencies.iter().map(|dependency| {
+                let result = data.tasks[*dependency as usize].result.clone();
+                (*dependency, data.schedule.status(*dependency), result)
+            });
+            dependencies.collect()
+        };
+        let results = results
+            .iter()
+            .map(|(dependency, status, result)| DependencyResult {
                 task: &self.plan.tasks[*dependency as usize].id,
-                status: data.schedule.status(*dependency),
+                status: *status,
                 text: match result {
                     TaskResult::None => "",
                     TaskResult::Output(output) => &output.answer,
                     TaskResult::Error(error) => error,
                 },
-            }
-        });
+            });
         let context = TaskContext {
             task: &own.id,
             own: own.context.as_deref(),
@@ -244,7 +253,7 @@ impl Driver {
         drop(data);
         match delay.and_then(|delay| Instant::now().checked_add(delay)) {
             Some(at) => self.timers.add(at, Due::Retry(task)),
-            None => self.to_request.push_back(task),
+            None => self.to_request.push(task),
         }
     }
 }

@@ -91,7 +91,7 @@ impl Driver {
                 match change.to {
                     Status::Ready => {
                         own.ready = Some(now);
-                        self.to_request.push_back(change.task);
+                        self.to_request.push(change.task);
                     }
                     status => {
                         count!(delegate.tasks, 1_u64, status = status.as_str());

@@ -9,7 +9,7 @@ mod recovery;
 mod timers;
 
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -82,7 +82,7 @@ pub(super) struct Driver {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     runs: Vec<TaskRun>,
     /// Tasks that need an agent.
-    to_request: VecDeque<u32>,
+    to_request: Vec<u32>,
     /// Places at agents that are given back when all ready tasks have asked for one.
     freed: Vec<Slot>,
     timers: Timers,
@@ -134,7 +134,7 @@ impl Driver {
             inbox,
             work: FuturesUnordered::new(),
             runs,
-            to_request: VecDeque::new(),
+            to_request: Vec::new(),
             freed: Vec::new(),
             timers: Timers::default(),
             sleep: None,
@@ -241,7 +241,7 @@ impl Driver {
                 let reason = "its deadline has passed; give the task more time".into();
                 self.end_early(task, End::Error(Status::Failed, reason));
             }
-            Due::Retry(task) => self.to_request.push_back(task),
+            Due::Retry(task) => self.to_request.push(task),
         }
     }
 
@@ -263,7 +263,7 @@ impl Driver {
                 let run = &mut self.runs[task as usize];
                 if run.request == request && run.place.take().is_some() {
                     // The next request has the reason.
-                    self.to_request.push_back(task);
+                    self.to_request.push(task);
                 }
             }
             Event::Cancel(task) => {
@@ -280,13 +280,21 @@ impl Driver {
     /// Asks for an agent for each task that needs one, and gives places back.
     fn request_agents(&mut self) {
         loop {
-            while let Some(task) = self.to_request.pop_front() {
+            let mut batch = std::mem::take(&mut self.to_request);
+            // Tasks that are ready at the same time ask in the order of the queue.
+            batch.sort_by_key(|task| Reverse(self.plan.tasks[*task as usize].priority));
+            for task in batch.drain(..) {
                 let is_ready = self.plan.data().schedule.status(task) == Status::Ready;
                 let run = &self.runs[task as usize];
                 if is_ready && !run.is_ending && run.place.is_none() {
                     self.request(task);
                 }
             }
+            if !self.to_request.is_empty() {
+                continue;
+            }
+            // The allocation is used again.
+            self.to_request = batch;
             if self.freed.is_empty() {
                 return;
             }
@@ -307,7 +315,7 @@ impl Driver {
             Requested::Granted(slot) => self.start(task, slot),
             Requested::Waiting(place) => run.place = Some(place),
             Requested::Unavailable(_) if run.avoid.take().is_some() => {
-                self.to_request.push_back(task);
+                self.to_request.push(task);
             }
             Requested::Unavailable(reason) => self.end_without_agent(task, reason),
             Requested::QueueFull(max) => {
@@ -325,7 +333,7 @@ impl Driver {
         let own = &self.plan.tasks[task as usize];
         if run.resume.take().is_some() {
             if own.idempotent {
-                self.to_request.push_back(task);
+                self.to_request.push(task);
                 return;
             }
             let reason = format!("the agent that works on it cannot be asked for it: {reason}");

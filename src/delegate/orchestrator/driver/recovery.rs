@@ -157,7 +157,7 @@ impl Driver {
         data.drop_question(task);
         if data.schedule.put_back(task) {
             data.changes.add(task);
-            self.to_request.push_back(task);
+            self.to_request.push(task);
         }
     }
 }
