@@ -66,7 +66,7 @@ tasks_through_the_layer() {
   local results=$work/delegate/results columns=(bare delegate) runs
   mkdir -p "$results"
   runs=$(printf -- '--scenario %s;' "${task_scenarios[@]}")
-  play_row "tasks | 54 | 0.2 | ${runs%;}"
+  play_row "tasks | 44 | 0.2 | ${runs%;}"
   if python3 "$here/compare.py" "$results" "${columns[@]}" | tee "$work/delegate/tasks"; then
     echo "ok the scenarios of tasks"
   else
