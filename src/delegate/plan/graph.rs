@@ -202,7 +202,10 @@ fn check_limits(plan: &Plan) -> Result<(), PlanError> {
     }
     let shares: f64 = plan.tasks.iter().filter_map(|task| task.budget_share).sum();
     if shares > 1.0 + 1e-9 {
-        return invalid("budget_share", "of all tasks together is more than 1; give smaller shares");
+        return invalid(
+            "budget_share",
+            "of all tasks together is more than 1; give smaller shares",
+        );
     }
     Ok(())
 }
