@@ -10,13 +10,13 @@ use std::{
 
 use futures::future::{BoxFuture, join, pending};
 use rmcp_layers::{
-    CallContext, Principal,
-    delegate::{Orchestrator, Plan, PlanHandle, PlanState, Status},
+    CallContext, Principal, Upstream,
+    delegate::{Agent, Mapping, Orchestrator, Plan, PlanHandle, PlanState, Status, StatusTool},
     store::{Increment, MemoryStore, Store, StoreError, Stored},
 };
 use tokio::time::{Instant, sleep};
 
-use crate::desk::*;
+use crate::{common::piped, desk::*, worker::Worker};
 
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -300,4 +300,40 @@ async fn a_store_that_fails_for_a_moment_delays_a_plan_and_a_plan_that_is_not_st
         end.to_string().contains("the plan cannot be stored: down"),
         "{end}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_an_agent_has_given_a_handle_of_goes_on_under_another_orchestrator() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let (one, two) = (Connection::to(&store), Connection::to(&store));
+    let over = async |connection: &Connection| {
+        let orchestrator = over(connection, &[]).await;
+        let status = StatusTool::new("job_status").handle("/id/job", "job");
+        let mapping = Mapping::tool("job_start")
+            .description("prompt")
+            .answer("/result")
+            .started(status.cancelled_by("job_cancel"));
+        let agent = Agent::builder("worker", piped(Upstream::builder(), &worker));
+        let agent = agent.mapping(mapping).build().unwrap();
+        orchestrator.register(agent).await.unwrap();
+        orchestrator
+    };
+    let first = over(&one).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    let second = over(&two).await;
+    let taken = taken_over(&second).await;
+    let end = ended(&taken).await;
+    let dug = end.task("t").unwrap();
+    assert_eq!((dug.status, dug.attempts), (Status::Complete, 1), "{end}");
+    assert_eq!(dug.output.as_ref().unwrap().answer, "job done");
+    assert_eq!(worker.arguments("job_start").len(), 1);
+    // The one that lost the plan leaves the work to the other.
+    let released = ended(&handle).await;
+    assert!(
+        matches!(released.state, PlanState::Released(_)),
+        "{released}"
+    );
+    assert!(worker.arguments("job_cancel").is_empty());
 }

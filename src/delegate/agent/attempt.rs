@@ -91,6 +91,10 @@ pub(in crate::delegate) trait AttemptReports: Send + Sync + 'static {
     fn input_required(&self, question: Question) -> BoxFuture<'_, Result<InputResponses, Error>>;
 
     fn progress(&self, progress: AgentProgress);
+
+    /// Returns `true` if another process may go on with the task. Work that the agent has given a
+    /// handle of is not cancelled then.
+    fn is_released(&self) -> bool;
 }
 
 /// The end of an attempt.

@@ -239,13 +239,18 @@ impl AgentCall {
         }
     }
 
-    /// Returns a guard that sends a request when it is dropped.
+    /// Returns a guard that sends a request when it is dropped, unless another process goes on with
+    /// the work.
     fn when_dropped(
         &self,
         message: ClientRequest,
     ) -> RunToEnd<impl Future<Output = ()> + Send + use<>> {
         let (agent, context) = (self.agent().clone(), self.background());
+        let reports = self.reports().clone();
         let cancel = async move {
+            if reports.is_released() {
+                return;
+            }
             if let Err(error) = send(&agent, message, context).await {
                 tracing::debug!(%error, agent = &*agent.name, "work could not be cancelled");
             }

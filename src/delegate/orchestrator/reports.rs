@@ -9,7 +9,7 @@ use crate::{
     Error, Refusal,
     delegate::{
         agent::{AgentProgress, AttemptReports, Question, RemoteTask},
-        plan::TaskProgress,
+        plan::{PlanState, TaskProgress},
         task_store::{NotWritten, Records},
     },
 };
@@ -107,6 +107,10 @@ impl AttemptReports for Reports {
             data.changes.add(self.task);
         }
         self.plan.publish();
+    }
+
+    fn is_released(&self) -> bool {
+        matches!(self.plan.data().state, PlanState::Released(_))
     }
 }
 

@@ -413,7 +413,6 @@ impl Driver {
     /// Leaves the plan as it is: this process no longer runs it.
     pub(super) fn release(&mut self, reason: &str) {
         self.withdraw_all();
-        self.work.clear();
         {
             let mut data = self.plan.data();
             data.state = PlanState::Released(reason.into());
@@ -423,6 +422,8 @@ impl Driver {
                 data.drop_question(task);
             }
         }
+        // The attempts see the state when they are dropped.
+        self.work.clear();
         self.plan.publish();
     }
 
