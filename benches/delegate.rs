@@ -2,7 +2,7 @@
 //!
 //! - *task*: plans of 100, 1,000 and 10,000 tasks, each with up to three dependencies among the 50 tasks before it,
 //!   on agents that answer at once. The time of a plan from its submission to its end, for each task, less that of a
-//!   bare `tools/call` of the same stack.
+//!   bare call of the same tool by an `McpClient`.
 //! - *levels*: eight chains of twenty tasks of 5 ms, and one task of 100 ms beside them, as one plan and level by
 //!   level, where each level begins when the one before has ended.
 //! - *memory*: 50,000 tasks that wait for an agent, in five plans.
@@ -18,10 +18,10 @@ use std::{
 
 use rmcp::model::{CallToolResult, ContentBlock, ServerResult};
 use rmcp_layers::{
-    BoxStack, Error, McpRequest, McpResponse,
+    BoxStack, Error, McpClient, McpRequest, McpResponse,
     delegate::{Agent, Orchestrator, Plan, Task},
 };
-use tower::{ServiceExt, service_fn};
+use tower::service_fn;
 
 use crate::common::{Clock, Rounds, figure, median, process};
 
@@ -114,13 +114,14 @@ async fn tasks() {
 }
 
 async fn bare(stack: &BoxStack) -> Duration {
+    let client = McpClient::new(stack.clone());
     let start = Instant::now();
     for id in 0..TASKS {
-        let request = McpRequest::call_tool("execute_task")
+        let answer = client
+            .call_tool("execute_task")
             .argument("task_id", id.to_string())
             .argument("description", "Say that it is done")
-            .build();
-        let answer = stack.clone().oneshot(request).await;
+            .await;
         black_box(answer.expect("an answer"));
     }
     start.elapsed()
