@@ -9,6 +9,9 @@ use crate::{
     util::run_to_end::RunToEnd,
 };
 
+/// The number of consecutive failed polls after which a task is given up.
+const FAILED_POLLS: usize = 3;
+
 impl<S: Stack> LongCall for ClientCall<'_, S> {
     async fn request(&self, message: ClientRequest) -> Result<ServerResult, Error> {
         ClientCall::request(self, message).await
@@ -20,6 +23,10 @@ impl<S: Stack> LongCall for ClientCall<'_, S> {
 
     fn max_rounds(&self) -> usize {
         self.client.shared.mrtr_max_rounds
+    }
+
+    fn max_failed_polls(&self) -> usize {
+        FAILED_POLLS
     }
 }
 

@@ -7,7 +7,7 @@ use rmcp::model::{
 };
 
 use super::{
-    Plan, PlanHandle,
+    Plan, PlanHandle, PlanSnapshot, PlanState, Status,
     counters::add,
     layer::Shared,
     questions, tasks_extension,
@@ -18,8 +18,13 @@ use super::{
     waiting::{Wait, Waited},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, caller::Era, response::CallResult,
-    util::metrics::count,
+    CallContext, Error, McpRequest, McpResponse,
+    caller::Era,
+    response::CallResult,
+    util::{
+        deadline::{end_of, reached},
+        metrics::count,
+    },
 };
 
 /// The end of a tool's call: a result, or the reason why the call is refused.
@@ -103,7 +108,7 @@ impl Call<'_> {
         let wait = self.wait(wait_s)?;
         let handle = match &self.params.request_state {
             // A later round: the plan runs already.
-            Some(plan) => self.plan(plan)?,
+            Some(plan) => self.plan(plan).await?,
             None => self.begin(plan)?,
         };
         if tasks_extension::is_declared(self.context) && self.params.request_state.is_none() {
@@ -178,20 +183,69 @@ impl Call<'_> {
 
     async fn status(&self) -> Answered {
         let arguments: StatusArguments = self.read()?;
-        let handle = self.plan(&arguments.plan)?;
         let wait = self.wait(arguments.wait_s)?;
         let only = arguments.task.as_deref();
-        self.check_task(&handle, only)?;
         let until = arguments.until.unwrap_or_default();
-        Ok(self
-            .follow(OwnTool::TaskStatus, &handle, wait, until, only)
-            .await)
+        let orchestrator = &self.shared.orchestrator;
+        let here = orchestrator.find_plan(self.context, &arguments.plan);
+        let plan = match here.filter(|plan| !is_released(&plan.snapshot())) {
+            Some(handle) => {
+                check_task(&handle.snapshot(), only)?;
+                let tool = OwnTool::TaskStatus;
+                return Ok(self.follow(tool, &handle, wait, until, only).await);
+            }
+            None => self.stored(&arguments.plan).await?,
+        };
+        check_task(&plan, only)?;
+        let plan = self.follow_stored(plan, wait, until).await?;
+        Ok(tools::plan_result(&plan, only).into())
+    }
+
+    /// Looks at a plan that another process runs until it changes or ends.
+    async fn follow_stored(
+        &self,
+        mut plan: PlanSnapshot,
+        limit: Duration,
+        until: Until,
+    ) -> Result<PlanSnapshot, NotAnswered> {
+        let statuses = |plan: &PlanSnapshot| -> Vec<Status> {
+            plan.tasks.iter().map(|task| task.status).collect()
+        };
+        let (end, first) = (end_of(Some(limit)), statuses(&plan));
+        while !plan.state.is_over() && (until == Until::End || statuses(&plan) == first) {
+            tokio::select! {
+                biased;
+                () = reached(end) => break,
+                () = tokio::time::sleep(STORED_INTERVAL) => {}
+            }
+            plan = self.stored(&plan.id).await?;
+        }
+        Ok(plan)
+    }
+
+    /// Returns a plan as it is in the store.
+    async fn stored(&self, id: &str) -> Result<PlanSnapshot, NotAnswered> {
+        let found = self
+            .shared
+            .orchestrator
+            .stored_snapshot(self.context, id)
+            .await;
+        let found = found.map_err(|error| {
+            format!("the store of the plans does not answer; try again later: {error}")
+        })?;
+        found.ok_or_else(|| {
+            let reason = format!(
+                "there is no plan `{id}`; give the `plan` of an earlier result. Plans that have \
+                 ended are forgotten after a while"
+            );
+            NotAnswered::Misread(reason)
+        })
     }
 
     async fn cancel(&self) -> Answered {
         let arguments: CancelArguments = self.read()?;
-        let handle = self.plan(&arguments.plan)?;
-        self.check_task(&handle, arguments.task.as_deref())?;
+        let handle = self.plan(&arguments.plan).await?;
+        check_task(&handle.snapshot(), arguments.task.as_deref())?;
         match &arguments.task {
             Some(task) => {
                 handle.cancel_task(task);
@@ -205,8 +259,8 @@ impl Call<'_> {
 
     async fn answer(&self) -> Answered {
         let arguments: AnswerArguments = self.read()?;
-        let handle = self.plan(&arguments.plan)?;
-        self.check_task(&handle, Some(&arguments.task))?;
+        let handle = self.plan(&arguments.plan).await?;
+        check_task(&handle.snapshot(), Some(&arguments.task))?;
         let task = arguments.task.clone();
         let Some(questions) = handle.task(&task).and_then(|task| task.questions) else {
             return Err(format!("task `{task}` asks nothing; see task_status").into());
@@ -223,24 +277,17 @@ impl Call<'_> {
     }
 
     /// Returns the plan of this caller with this id.
-    fn plan(&self, id: &str) -> Result<PlanHandle, NotAnswered> {
-        let found = self.shared.orchestrator.find_plan(self.context, id);
-        found.ok_or_else(|| {
-            let reason = format!(
-                "there is no plan `{id}`; give the `plan` of an earlier result. Plans that have \
-                 ended are forgotten after a while"
-            );
-            NotAnswered::Misread(reason)
-        })
-    }
-
-    fn check_task(&self, handle: &PlanHandle, task: Option<&str>) -> Result<(), NotAnswered> {
-        match task {
-            Some(task) if handle.task(task).is_none() => {
-                Err(format!("the plan has no task `{task}`; see task_status for its tasks").into())
-            }
-            _ => Ok(()),
+    async fn plan(&self, id: &str) -> Result<PlanHandle, NotAnswered> {
+        let here = self.shared.orchestrator.find_plan(self.context, id);
+        if let Some(handle) = here.filter(|plan| !is_released(&plan.snapshot())) {
+            return Ok(handle);
         }
+        self.stored(id).await?;
+        let reason = format!(
+            "another process runs plan `{id}`; call this there, or here when it has taken the plan \
+             over"
+        );
+        Err(NotAnswered::Misread(reason))
     }
 
     /// Returns the time to wait.
@@ -255,6 +302,23 @@ impl Call<'_> {
         }
     }
 }
+
+/// Returns an error if a plan does not have this task.
+fn check_task(plan: &PlanSnapshot, task: Option<&str>) -> Result<(), NotAnswered> {
+    match task {
+        Some(task) if plan.task(task).is_none() => {
+            Err(format!("the plan has no task `{task}`; see task_status for its tasks").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_released(plan: &PlanSnapshot) -> bool {
+    matches!(plan.state, PlanState::Released(_))
+}
+
+/// The interval between two looks at a plan that another process runs.
+const STORED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time that `cancel_task` waits for the end of what it cancels.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);

@@ -107,6 +107,37 @@
 //! | `skipped` | not done, because of a dependency with [`OnFailure::SkipDependents`] |
 //! | `rejected` | not done: all agents have declined it |
 //!
+//! # Tools
+//!
+//! [`DelegateLayer`] adds these tools at the end of `tools/list`. They hide inner tools of their
+//! names.
+//!
+//! | tool | effect |
+//! |---|---|
+//! | `delegate_task` | hands over one task, and waits for its answer |
+//! | `run_plan` | hands over tasks that depend on each other, and waits for the end |
+//! | `task_status` | returns the state of a plan after a change, or with `until: "end"` after its end |
+//! | `cancel_task` | cancels a plan, or one task of it |
+//! | `answer_task` | answers the question of an agent |
+//! | `list_agents` | returns the agents with their capabilities and load |
+//!
+//! A call waits for `wait_s`. Default: 45 s, because most hosts give up after 60 s. Then it returns the
+//! id of the plan, which goes on, and says to call `task_status`. Meanwhile the caller gets progress,
+//! such as "3 of 7 tasks". A caller that cancels `delegate_task` or `run_plan` before it has the id
+//! cancels the plan. Wrong arguments are results with `isError`, because hosts show the model results
+//! and most of them no JSON-RPC errors.
+//!
+//! The question of an agent goes to the caller that waits, if it has declared that it can answer: as an
+//! `input_required` result, or as a request of the session before 2026-07-28. Else the task is
+//! `input_required` until `answer_task` brings the answer.
+//!
+//! For a caller that declares the Tasks extension (SEP-2663), `delegate_task` and `run_plan` return a
+//! task at once. `tasks/get`, `tasks/update` and `tasks/cancel` of it are answered by the layer, and
+//! those of other tasks by the inner stack.
+//!
+//! With a [`store`](OrchestratorBuilder::store), `task_status` and `tasks/get` also know the plans of
+//! other processes. They are cancelled and answered by the process that runs them.
+//!
 //! # Plans that survive
 //!
 //! With a [`store`](OrchestratorBuilder::store), a plan is written to it before it begins, each
@@ -164,7 +195,7 @@
 //!
 //! [`DelegateHandle::stats`], [`Orchestrator::agents`] and [`Orchestrator::waiting`] have the state.
 //! `tracing` events in the form that `tracing-opentelemetry` reads: `rmcp_layers.delegate.tasks` (by
-//! `status`), `attempts`, `retries` and `rejections`.
+//! `status`), `attempts`, `retries`, `rejections`, `plans` of the layer, and `handed_back`.
 
 mod agent;
 mod calls;

@@ -11,13 +11,14 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower::ServiceExt;
 
 use super::{
-    PlanHandle, PlanSnapshot, Status,
+    PlanHandle, PlanSnapshot, PlanState, Status,
     layer::Shared,
     questions,
     tools::{OwnTool, plan_result, task_result},
 };
 use crate::{
-    CallContext, Error, McpRequest, McpResponse, Stack, caller::Era, response::CallResult,
+    CallContext, Error, McpRequest, McpResponse, Refusal, Stack, caller::Era, code,
+    response::CallResult, store::StoreError,
 };
 
 /// The interval at which callers are to ask for the status, in milliseconds.
@@ -47,11 +48,18 @@ pub(super) async fn run<S: Stack>(
     inner: S,
     request: McpRequest,
 ) -> CallResult {
-    let own = request
-        .target()
-        .and_then(|id| own_plan(&shared, &request.context, id));
-    let Some((tool, handle)) = own else {
-        let id = request.target().unwrap_or_default().to_owned();
+    let id = request.target().unwrap_or_default().to_owned();
+    if let ClientRequest::GetTaskRequest(_) = &*request.message
+        && let Some((tool, plan)) = named(&id)
+    {
+        // Also of a plan that another process runs.
+        let orchestrator = &shared.orchestrator;
+        let found = orchestrator.stored_snapshot(&request.context, plan).await;
+        if let Some(plan) = found.map_err(store_failure)? {
+            return Ok(private(GetTaskResult::new(detailed(&plan, tool)).into()));
+        }
+    }
+    let Some(handle) = own_plan(&shared, &request.context, &id) else {
         return match inner.oneshot(request).await.map_err(Into::into) {
             // The layer has declared the extension, and the inner stack has no tasks.
             Err(error) if error.is_method_not_found() => Err(unknown(&id)),
@@ -59,28 +67,40 @@ pub(super) async fn run<S: Stack>(
         };
     };
     let (message, _) = request.into_parts();
-    let result = match message.into_inner() {
+    match message.into_inner() {
         ClientRequest::UpdateTaskRequest(update) => {
             questions::answer(&handle, update.params.input_responses);
-            ServerResult::TaskAckResult(TaskAckResult::new())
         }
-        ClientRequest::CancelTaskRequest(_) => {
-            handle.cancel();
-            ServerResult::TaskAckResult(TaskAckResult::new())
-        }
-        _ => GetTaskResult::new(detailed(&handle.snapshot(), tool)).into(),
-    };
-    let mut response = McpResponse::new(result);
-    response.mark_session_private();
-    Ok(response)
+        _ => handle.cancel(),
+    }
+    Ok(private(ServerResult::TaskAckResult(TaskAckResult::new())))
+}
+
+/// Returns the plan that a task is by its id.
+fn named(id: &str) -> Option<(OwnTool, &str)> {
+    PREFIXES
+        .iter()
+        .find_map(|(tool, prefix)| Some((*tool, id.strip_prefix(prefix)?)))
 }
 
 /// Returns the plan of this caller that a task is.
-fn own_plan(shared: &Shared, context: &CallContext, id: &str) -> Option<(OwnTool, PlanHandle)> {
-    let (tool, plan) = PREFIXES
-        .iter()
-        .find_map(|(tool, prefix)| Some((*tool, id.strip_prefix(prefix)?)))?;
-    Some((tool, shared.orchestrator.find_plan(context, plan)?))
+fn own_plan(shared: &Shared, context: &CallContext, id: &str) -> Option<PlanHandle> {
+    let (_, plan) = named(id)?;
+    shared.orchestrator.find_plan(context, plan)
+}
+
+fn private(result: ServerResult) -> McpResponse {
+    let mut response = McpResponse::new(result);
+    response.mark_session_private();
+    response
+}
+
+fn store_failure(error: StoreError) -> Error {
+    let text = "the store of the plans does not answer; try again later";
+    Refusal::new("delegate", text)
+        .with_code(code::UNAVAILABLE)
+        .with_source(error)
+        .into()
 }
 
 fn detailed(plan: &PlanSnapshot, tool: OwnTool) -> DetailedTask {
@@ -101,7 +121,8 @@ fn detailed(plan: &PlanSnapshot, tool: OwnTool) -> DetailedTask {
 }
 
 fn payload(plan: &PlanSnapshot, tool: OwnTool) -> TaskPayload {
-    if !plan.state.is_over() {
+    // Another process may go on with a plan that this one has released.
+    if !plan.state.is_over() || matches!(plan.state, PlanState::Released(_)) {
         let input_requests = questions::open(plan);
         return match input_requests.is_empty() {
             true => TaskPayload::Working,

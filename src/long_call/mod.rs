@@ -30,6 +30,10 @@ pub(crate) trait LongCall: Sync {
 
     /// Returns the number of times that the call answers before it fails.
     fn max_rounds(&self) -> usize;
+
+    /// Returns the number of consecutive failed polls after which a task is given up. A poll changes
+    /// nothing, and a lost connection does not end a task.
+    fn max_failed_polls(&self) -> usize;
 }
 
 /// The requests of a server for input.

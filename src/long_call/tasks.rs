@@ -20,9 +20,6 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval between polls of a task whose server names none.
 const USUAL_INTERVAL: Duration = Duration::from_secs(1);
-/// The number of consecutive failed polls after which the task is given up. A poll changes nothing,
-/// and a lost connection does not end a task.
-const FAILED_POLLS: usize = 3;
 /// The time limit for cancelling an abandoned task at its server.
 pub(crate) const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,7 +42,7 @@ pub(crate) async fn follow(
                 let read = results::expect::<GetTaskResult>(result);
                 read.map_err(PollEnd::Left)?.task
             }
-            Err(error) if may_pass(&error) && failed + 1 < FAILED_POLLS => {
+            Err(error) if may_pass(&error) && failed + 1 < call.max_failed_polls() => {
                 failed += 1;
                 wait = wait
                     .max(error.retry_after().unwrap_or_default())

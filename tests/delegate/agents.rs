@@ -1,12 +1,21 @@
 //! Agents of each kind, over pipes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use rmcp::ServiceExt;
 use rmcp_layers::{
     Upstream,
     delegate::{Agent, Mapping, Orchestrator, Plan, PlanHandle, Retries, Status, StatusTool, Task},
 };
 use serde_json::json;
+use tokio::io::DuplexStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     common::{piped, piped_legacy, soon},
@@ -161,6 +170,53 @@ async fn a_question_of_an_older_agent_is_kept_until_its_answer_comes() {
     answer(&handle).await;
     let expected = (Status::Complete, "painted it \"red\"".to_owned());
     assert_eq!(ended(&handle).await, expected);
+}
+
+#[tokio::test]
+async fn questions_of_an_agent_that_come_together_are_asked_one_after_the_other() {
+    let worker = Worker::default();
+    let orchestrator = with(piped_legacy(&worker), Mapping::execute_task()).await;
+    let handle = orchestrator.run_plan(one("ask twice")).unwrap();
+    answer(&handle).await;
+    answer(&handle).await;
+    let expected = (Status::Complete, "painted it \"red\"".to_owned());
+    assert_eq!(ended(&handle).await, expected);
+}
+
+async fn served(worker: Worker, pipe: DuplexStream) {
+    let running = worker.serve(pipe).await.unwrap();
+    running.waiting().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_with_a_handle_is_polled_on_after_its_agent_was_away_for_a_while() {
+    let worker = Worker::default();
+    let (dials, killed) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let upstream = {
+        let (worker, dials, killed) = (worker.clone(), dials.clone(), killed.clone());
+        Upstream::builder().transport(move || {
+            let number = dials.fetch_add(1, Ordering::SeqCst);
+            let (worker, killed) = (worker.clone(), killed.clone());
+            async move {
+                let (near, far) = tokio::io::duplex(64 * 1024);
+                match number {
+                    0 => tokio::spawn(killed.run_until_cancelled_owned(served(worker, far))).into(),
+                    1..4 => None,
+                    _ => tokio::spawn(async { Some(served(worker, far).await) }).into(),
+                }
+                .map(|_| near)
+                .ok_or_else(|| std::io::Error::other("it starts again"))
+            }
+        })
+    };
+    let orchestrator = with(upstream, job()).await;
+    let handle = orchestrator.run_plan(one("dig")).unwrap();
+    worker.events.until("polled").await;
+    killed.cancel();
+    let end = ended(&handle).await;
+    assert_eq!(end, (Status::Complete, "job done".to_owned()));
+    assert_eq!(worker.arguments("job_start").len(), 1);
+    assert!(dials.load(Ordering::SeqCst) >= 4);
 }
 
 #[tokio::test(start_paused = true)]

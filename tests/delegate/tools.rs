@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use rmcp::model::*;
 use rmcp_layers::{
-    McpClient, McpRequest, Principal, ServiceBuilderExt, Upstream,
-    delegate::{Agent, DelegateLayer, Mapping, Orchestrator},
+    McpClient, Principal, ServiceBuilderExt, Upstream,
+    delegate::{Agent, DelegateLayer, Orchestrator},
+    store::MemoryStore,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceBuilder;
 
 use crate::{
-    common::{self, Client, Heard, demo::Demo, piped, recorder, soon, text, tool},
+    common::{self, Client, Heard, demo::Demo, piped, soon, text, tool},
     worker::Worker,
 };
 
@@ -397,4 +398,45 @@ async fn a_chain_of_delegations_that_is_too_long_or_unreadable_is_refused() {
     let passed_on = worker.delegations.lock().unwrap().pop().unwrap();
     assert_eq!(passed_on["depth"], 2);
     assert_eq!(passed_on["visited"], json!(["digger", "painter"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_of_a_plan_is_there_for_all_processes_that_share_a_store() {
+    let worker = Worker::default();
+    let store = Arc::new(MemoryStore::new());
+    let process = async || {
+        let orchestrator = Orchestrator::builder()
+            .store(store.clone())
+            .build()
+            .unwrap();
+        let agent = Agent::builder("worker", piped(Upstream::builder(), &worker));
+        orchestrator.register(agent.build().unwrap()).await.unwrap();
+        let layer = DelegateLayer::new(orchestrator);
+        let stack = ServiceBuilder::new().delegate(layer);
+        McpClient::new(stack.service(Upstream::in_process(Demo::default())))
+    };
+    let (one, two) = (process().await, process().await);
+    let call = one
+        .call_tool("delegate_task")
+        .argument("description", "report");
+    let begun = call.argument("wait_s", 5).await.unwrap();
+    let plan = structured(&begun)["plan"].clone();
+    let status = || two.call_tool("task_status").argument("plan", plan.clone());
+    let seen = status().argument("wait_s", 3).await.unwrap();
+    assert_eq!(structured(&seen)["tasks"][0]["status"], "running");
+    let refused = two
+        .call_tool("cancel_task")
+        .argument("plan", plan.clone())
+        .await
+        .unwrap();
+    assert!(
+        text(&refused).contains("another process"),
+        "{}",
+        text(&refused)
+    );
+    worker.events.note("go on");
+    let ended = status().argument("until", "end").await.unwrap();
+    assert_eq!(structured(&ended)["tasks"][0]["answer"], "reported");
+    let foreign = status().principal(Principal::new("bob")).await.unwrap();
+    assert!(text(&foreign).contains("no plan"), "{}", text(&foreign));
 }

@@ -109,6 +109,12 @@ impl Worker {
                 finished("reported")
             }
             "ask" => self.ask(request, context).await,
+            "ask twice" => {
+                let first = self.ask(request.clone(), context.clone());
+                let (first, second) = tokio::join!(first, self.ask(request, context));
+                second?;
+                first
+            }
             "task" => Ok(CreateTaskResult::new(task()).into()),
             _ => finished(&format!("did {}: {}", text("task_id"), text("description"))),
         }

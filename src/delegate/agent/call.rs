@@ -5,11 +5,12 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, ready};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientRequest, ClientResult,
-    ElicitationCapability, ErrorCode, ErrorData, FormElicitationCapability, Implementation,
-    InputRequest, InputRequests, InputResponses, ProgressToken, ProtocolVersion, RequestMetaObject,
-    ServerNotification, ServerRequest, ServerResult,
+    DEFAULT_MRTR_MAX_ROUNDS, ElicitationCapability, ErrorCode, ErrorData,
+    FormElicitationCapability, Implementation, InputRequest, InputRequests, InputResponses,
+    ProgressToken, ProtocolVersion, RequestMetaObject, ServerNotification, ServerRequest,
+    ServerResult,
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
@@ -25,14 +26,16 @@ use crate::{
     util::deadline::end_of,
 };
 
+/// The number of consecutive failed polls after which the work of an agent is given up. Between
+/// them, its process may start again.
+const FAILED_POLLS: usize = 10;
+
 /// The requests of an attempt go through the agent's stack, each in a context of its own.
 pub(super) struct AgentCall {
     agent: Arc<Shared>,
     context: CallContext,
     hops: Hops,
-    /// The maximum number of rounds in which the agent asks for input.
-    max_rounds: usize,
-    reports: Arc<dyn AttemptReports>,
+    reports: Arc<OneQuestionAtATime>,
     /// Cancelled with the attempt: inner layers may have spawned work.
     _cancel: DropGuard,
 }
@@ -43,6 +46,10 @@ impl AgentCall {
         attempt: &Attempt,
         reports: Arc<dyn AttemptReports>,
     ) -> Self {
+        let reports = Arc::new(OneQuestionAtATime {
+            reports,
+            turn: Semaphore::new(1),
+        });
         let cancellation = CancellationToken::new();
         let mut context = (*attempt.caller).clone();
         context.meta.shift_remove(legacy_tasks::RELATED);
@@ -61,7 +68,6 @@ impl AgentCall {
             agent,
             context,
             hops: attempt.hops.clone(),
-            max_rounds: rmcp::model::DEFAULT_MRTR_MAX_ROUNDS,
             reports,
             _cancel: cancellation.drop_guard(),
         }
@@ -77,7 +83,7 @@ impl AgentCall {
     }
 
     pub(super) fn reports(&self) -> &Arc<dyn AttemptReports> {
-        &self.reports
+        &self.reports.reports
     }
 }
 
@@ -101,11 +107,30 @@ impl LongCall for AgentCall {
                 WantedBy::Task => QuestionOrigin::Remote,
             },
         };
-        self.reports.input_required(question).await
+        self.reports.ask(question).await
     }
 
     fn max_rounds(&self) -> usize {
-        self.max_rounds
+        DEFAULT_MRTR_MAX_ROUNDS
+    }
+
+    fn max_failed_polls(&self) -> usize {
+        FAILED_POLLS
+    }
+}
+
+/// The reports of an attempt. An agent in a legacy session may ask again before it has the answer to
+/// its first question; a task has one question at a time.
+struct OneQuestionAtATime {
+    reports: Arc<dyn AttemptReports>,
+    turn: Semaphore,
+}
+
+impl OneQuestionAtATime {
+    async fn ask(&self, question: Question) -> Result<InputResponses, Error> {
+        let turn = self.turn.acquire().await;
+        let _turn = turn.map_err(|_| Error::cancelled("the attempt has ended"))?;
+        self.reports.input_required(question).await
     }
 }
 
@@ -143,13 +168,13 @@ fn introduction(context: &CallContext) -> RequestMetaObject {
 }
 
 /// The destination of an agent's messages.
-struct AgentSink(Arc<dyn AttemptReports>);
+struct AgentSink(Arc<OneQuestionAtATime>);
 
 impl CallerSink for AgentSink {
     fn notify(&self, notification: ServerNotification) -> BoxFuture<'_, Result<(), Error>> {
         if let ServerNotification::ProgressNotification(progress) = notification {
             let progress = progress.params;
-            self.0.progress(AgentProgress {
+            self.0.reports.progress(AgentProgress {
                 done: progress.progress,
                 total: progress.total,
                 message: progress.message,
@@ -184,7 +209,7 @@ impl AgentSink {
             requests: InputRequests::from([(key.clone(), input.clone())]),
             origin: QuestionOrigin::Session,
         };
-        let answer = self.0.input_required(question).await?.remove(&key);
+        let answer = self.0.ask(question).await?.remove(&key);
         let answer = answer.ok_or_else(|| {
             ErrorData::invalid_params(format!("the answer to `{key}` is missing"), None)
         })?;

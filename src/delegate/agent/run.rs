@@ -14,12 +14,11 @@ use super::{
 };
 use crate::{
     McpResponse,
-    long_call::{CANCEL_WITHIN, PollEnd, Rounds, ToolEnd, follow, polling_interval, run_rounds},
+    long_call::{
+        CANCEL_WITHIN, LongCall, PollEnd, Rounds, ToolEnd, follow, polling_interval, run_rounds,
+    },
     util::run_to_end::RunToEnd,
 };
-
-/// The number of consecutive failed questions for a status after which the work is given up.
-const FAILED_POLLS: usize = 3;
 
 impl Agent {
     /// Makes an attempt of a task.
@@ -148,7 +147,7 @@ impl AgentCall {
         let end = loop {
             let text = match self.status(status.status_call(&handle)).await {
                 Ok(text) => text,
-                Err(failure) if failed + 1 < FAILED_POLLS && failure.may_retry => {
+                Err(failure) if failed + 1 < self.max_failed_polls() && failure.may_retry => {
                     failed += 1;
                     sleep(failure.retry_after.unwrap_or_default().max(interval)).await;
                     continue;

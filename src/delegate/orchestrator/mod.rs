@@ -31,7 +31,7 @@ use self::{
     plan_table::PlanTable,
     settings::Settings,
 };
-use super::{Agent, Plan, PlanError, PlanSnapshot, Task, TaskSnapshot};
+use super::{Agent, Plan, PlanError, PlanSnapshot, PlanState, Task, TaskSnapshot};
 use crate::{CallContext, Error, store::StoreError};
 
 /// Hands tasks to agents. Clones share their agents and plans.
@@ -195,9 +195,15 @@ impl Orchestrator {
         context: &CallContext,
         id: &str,
     ) -> Result<Option<PlanSnapshot>, StoreError> {
-        match self.find_plan(context, id) {
-            Some(plan) => Ok(Some(plan.snapshot())),
-            None => self.read_snapshot(&Owner::of(context), id).await,
+        let here = self.find_plan(context, id).map(|plan| plan.snapshot());
+        let is_released = |plan: &PlanSnapshot| matches!(plan.state, PlanState::Released(_));
+        match here {
+            Some(plan) if !is_released(&plan) => Ok(Some(plan)),
+            // Another process may go on with it.
+            released => {
+                let stored = self.read_snapshot(&Owner::of(context), id).await?;
+                Ok(stored.or(released))
+            }
         }
     }
 }

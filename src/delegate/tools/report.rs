@@ -169,6 +169,11 @@ fn next(plan: &PlanSnapshot, is_cut: bool) -> Option<String> {
             "It goes on. Call {TASK_STATUS} with plan `{id}` to wait for it."
         ));
     }
+    if let PlanState::Released(_) = plan.state {
+        return Some(format!(
+            "Another process may go on with it. Call {TASK_STATUS} with plan `{id}` to look again."
+        ));
+    }
     is_cut.then(|| {
         format!(
             "Some answers are cut. Call {TASK_STATUS} with plan `{id}` and a `task` for all of one."

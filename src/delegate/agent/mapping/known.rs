@@ -30,12 +30,12 @@ impl Mapping {
             .follow_up("codex-reply", "threadId")
     }
 
-    /// Returns the mapping to the tool `Agent` of `claude mcp serve`. The id of the task is its
-    /// short description there.
+    /// Returns the mapping to the tool `Agent` of `claude mcp serve`, which also takes a
+    /// [title](Self::title).
     pub fn claude_code() -> Self {
         Self::tool("Agent")
             .description("prompt")
-            .task_id("description")
+            .title("description")
     }
 
     /// Returns the mapping to an agent of agent-framework that is served by `as_mcp_server`: a tool

@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use self::argument::Argument;
 pub use self::status_tool::StatusTool;
+use crate::util::text::boundary;
+
+/// Maximum length of a title in bytes.
+const MAX_TITLE: usize = 60;
 pub(super) use self::{
     result::{Answered, TaskText},
     status_tool::State,
@@ -47,6 +51,7 @@ pub struct Mapping {
     description: Argument,
     context: Option<Argument>,
     task_id: Option<Argument>,
+    title: Option<Argument>,
     fixed: Vec<(Argument, Value)>,
     answer: Vec<String>,
     thread: Option<String>,
@@ -91,6 +96,7 @@ impl Mapping {
             description: Argument::new("description"),
             context: None,
             task_id: None,
+            title: None,
             fixed: Vec::new(),
             answer: Vec::new(),
             thread: None,
@@ -118,6 +124,12 @@ impl Mapping {
     /// Sets the argument for the id of the task. Default: none.
     pub fn task_id(mut self, argument: impl Into<String>) -> Self {
         self.task_id = Some(Argument::new(argument));
+        self
+    }
+
+    /// Sets the argument for a short title of the task: the start of its description. Default: none.
+    pub fn title(mut self, argument: impl Into<String>) -> Self {
+        self.title = Some(Argument::new(argument));
         self
     }
 
@@ -205,6 +217,9 @@ impl Mapping {
         if let Some(argument) = &self.task_id {
             argument.set(&mut arguments, task.id.into());
         }
+        if let Some(argument) = &self.title {
+            argument.set(&mut arguments, title(task.description).into());
+        }
         let description = match (task.context, &self.context) {
             (Some(context), None) => format!("{}\n\nContext:\n{context}", task.description),
             (context, argument) => {
@@ -256,7 +271,7 @@ impl Mapping {
         }
         let arguments = [Some(&self.description), self.context.as_ref()]
             .into_iter()
-            .chain([self.task_id.as_ref()])
+            .chain([self.task_id.as_ref(), self.title.as_ref()])
             .chain([self.follow_up.as_ref().map(|tool| &tool.thread)])
             .flatten()
             .chain(self.fixed.iter().map(|(argument, _)| argument));
@@ -272,6 +287,17 @@ impl Mapping {
             return Some(argument::not_a_pointer(pointer));
         }
         self.started.as_ref().and_then(StatusTool::misfit)
+    }
+}
+
+/// Returns the start of the first line of a description.
+fn title(description: &str) -> &str {
+    let line = description.lines().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or_default().trim();
+    let start = &line[..boundary(line, MAX_TITLE)];
+    match start.rsplit_once(' ') {
+        Some((words, _)) if start.len() < line.len() => words,
+        _ => start,
     }
 }
 
@@ -316,7 +342,7 @@ mod tests {
             (
                 Mapping::claude_code(),
                 "Agent",
-                json!({ "description": "fix", "prompt": after }),
+                json!({ "description": "Fix it.", "prompt": after }),
             ),
             (
                 Mapping::agent_framework("writer"),
@@ -349,6 +375,14 @@ mod tests {
         );
         let refused = Mapping::claude_code().call(task).unwrap_err();
         assert!(refused.contains("follow_up"), "{refused}");
+    }
+
+    #[test]
+    fn a_title_is_the_start_of_the_first_line_in_whole_words() {
+        assert_eq!(title("\n  Fix it.\nNow."), "Fix it.");
+        let long = format!("Fix {}", "that ".repeat(20));
+        assert_eq!(title(&long), format!("Fix {}that", "that ".repeat(10)));
+        assert_eq!(title(&"é".repeat(50)), "é".repeat(30));
     }
 
     #[test]
