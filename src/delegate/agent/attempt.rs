@@ -21,7 +21,7 @@ pub(in crate::delegate) struct Attempt {
     /// The hops of the call to the agent, as they are sent.
     pub(in crate::delegate) hops: Hops,
     /// The context of the caller whose work it is: [`CallContext::to_background`] of its request,
-    /// or [`CallContext::background`] with the principal.
+    /// or [`CallContext::background`] with the principal, [introduced](super::introduced).
     pub(in crate::delegate) caller: Arc<CallContext>,
     /// The state of an attempt whose orchestrator is gone, to go on with.
     pub(in crate::delegate) resume: Option<Resume>,

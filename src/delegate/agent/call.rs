@@ -52,9 +52,6 @@ impl AgentCall {
         });
         let cancellation = CancellationToken::new();
         let mut context = (*attempt.caller).clone();
-        context.meta.shift_remove(legacy_tasks::RELATED);
-        let introduction = introduction(&context);
-        context.meta.extend(introduction);
         context.meta.set_progress_token(ProgressToken(next_id()));
         context.cancellation = cancellation.clone();
         context.deadline = end_of(attempt.hops.remaining_time);
@@ -152,6 +149,15 @@ pub(super) fn params(call: ToCall) -> CallToolRequestParams {
 
 pub(super) fn tool_call(call: ToCall) -> ClientRequest {
     CallToolRequest::new(params(call)).into()
+}
+
+/// Returns the context of a caller for calls of agents: with the description of the client that
+/// they see. It is the same for all attempts of a plan.
+pub(in crate::delegate) fn introduced(mut context: CallContext) -> CallContext {
+    context.meta.shift_remove(legacy_tasks::RELATED);
+    let introduction = introduction(&context);
+    context.meta.extend(introduction);
+    context
 }
 
 /// Returns the description of the client that agents see. Questions to a user can always be

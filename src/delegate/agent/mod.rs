@@ -16,6 +16,7 @@ pub(super) use self::attempt::{
     AgentProgress, Attempt, AttemptEnd, AttemptReports, Question, QuestionOrigin, RemoteTask,
     Resume,
 };
+pub(super) use self::call::introduced;
 pub(super) use self::failure::AttemptFailure;
 pub use self::{
     builder::AgentBuilder,

@@ -3,12 +3,15 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use rmcp::model::{InputRequests, InputResponses};
 
-use crate::{Audience, CallContext, Error, delegate::hops::Hops};
+use crate::{
+    Audience, CallContext, Error,
+    delegate::{agent::introduced, hops::Hops},
+};
 
 /// The request that a plan comes from.
 #[derive(Clone)]
 pub(in crate::delegate) struct Origin {
-    /// A background context for the caller.
+    /// A background context for the caller, in which agents are called.
     pub(in crate::delegate) caller: Arc<CallContext>,
     pub(in crate::delegate) owner: Owner,
     /// The hops that led to the request.
@@ -43,7 +46,7 @@ impl Origin {
         let caller = CallContext::background();
         Self {
             owner: Owner::of(&caller),
-            caller: Arc::new(caller),
+            caller: Arc::new(introduced(caller)),
             hops: Hops::default(),
             asker: None,
         }
@@ -54,7 +57,7 @@ impl Origin {
         Ok(Self {
             owner: Owner::of(context),
             hops: Hops::read(&context.meta)?.unwrap_or_default(),
-            caller: Arc::new(context.to_background()),
+            caller: Arc::new(introduced(context.to_background())),
             asker: None,
         })
     }

@@ -10,7 +10,7 @@ use crate::{
     CallContext, Principal,
     delegate::{
         TaskOutput,
-        agent::{Question, RemoteTask},
+        agent::{Question, RemoteTask, introduced},
         hops::Hops,
         orchestrator::{Origin, Owner},
         plan::{Plan, Status},
@@ -84,7 +84,7 @@ impl PlanRecord {
             caller.set_principal(Principal::from(principal));
         }
         Origin {
-            caller: Arc::new(caller),
+            caller: Arc::new(introduced(caller)),
             owner: self.owner(),
             hops: self.hops.clone(),
             asker: None,
