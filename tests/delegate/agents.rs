@@ -202,7 +202,11 @@ async fn work_with_a_handle_is_polled_on_after_its_agent_was_away_for_a_while() 
                 match number {
                     0 => tokio::spawn(killed.run_until_cancelled_owned(served(worker, far))).into(),
                     1..4 => None,
-                    _ => tokio::spawn(async { Some(served(worker, far).await) }).into(),
+                    _ => tokio::spawn(async {
+                        served(worker, far).await;
+                        Some(())
+                    })
+                    .into(),
                 }
                 .map(|_| near)
                 .ok_or_else(|| std::io::Error::other("it starts again"))

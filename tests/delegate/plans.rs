@@ -474,8 +474,8 @@ async fn a_reader_of_changes_never_misses_the_last_state_of_a_task() {
     handle.changed(u64::MAX).await;
     let states: Vec<_> = late.collect().await;
     for n in 0..20 {
-        let own = states.iter().filter(|task| *task.id == n.to_string());
-        assert_eq!(own.last().unwrap().status, Status::Complete);
+        let last = states.iter().rfind(|task| *task.id == n.to_string());
+        assert_eq!(last.unwrap().status, Status::Complete);
     }
 }
 
