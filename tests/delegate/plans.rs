@@ -474,8 +474,8 @@ async fn a_reader_of_changes_never_misses_the_last_state_of_a_task() {
     handle.changed(u64::MAX).await;
     let states: Vec<_> = late.collect().await;
     for n in 0..20 {
-        let own = states.iter().filter(|task| *task.id == n.to_string());
-        assert_eq!(own.last().unwrap().status, Status::Complete);
+        let last = states.iter().rfind(|task| *task.id == n.to_string());
+        assert_eq!(last.unwrap().status, Status::Complete);
     }
 }
 
@@ -511,4 +511,39 @@ async fn a_plan_is_printed_as_a_tree_with_its_states() {
     );
     handle.cancel();
     ended(&handle).await;
+}
+
+#[tokio::test]
+async fn the_queue_and_the_agents_are_bounded_and_a_cancelled_task_leaves_the_queue() {
+    let desk = Desk::new("a");
+    let builder = Orchestrator::builder().max_waiting(4).max_agents(1);
+    let orchestrator = builder.build().unwrap();
+    let agent = desk.agent().max_concurrent(1).build().unwrap();
+    orchestrator.register(agent).await.unwrap();
+    let other = Desk::new("b").agent().build().unwrap();
+    let error = orchestrator.register(other).await.unwrap_err().to_string();
+    assert!(error.contains("1 agents are registered already"), "{error}");
+
+    let plan = Plan::new((0..6).map(|n| task(&n.to_string(), "gated")));
+    let handle = orchestrator.run_plan(plan).unwrap();
+    desk.events.until("begun 0").await;
+    assert_eq!(orchestrator.waiting(), 4);
+    let full = handle.task("5").unwrap();
+    assert_eq!(full.status, Status::Failed);
+    assert!(
+        full.error
+            .unwrap()
+            .contains("4 tasks wait for them already")
+    );
+    let cancelled = async |task: &str| {
+        assert!(handle.cancel_task(task));
+        while handle.task(task).unwrap().status != Status::Cancelled {
+            handle.changed(handle.snapshot().version).await;
+        }
+    };
+    cancelled("3").await;
+    assert_eq!(orchestrator.waiting(), 3);
+    handle.cancel();
+    ended(&handle).await;
+    assert_eq!(orchestrator.waiting(), 0);
 }

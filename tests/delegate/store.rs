@@ -308,7 +308,10 @@ async fn work_that_an_agent_has_given_a_handle_of_goes_on_under_another_orchestr
     let (one, two) = (Connection::to(&store), Connection::to(&store));
     let over = async |connection: &Connection| {
         let orchestrator = over(connection, &[]).await;
-        let status = StatusTool::new("job_status").handle("/id/job", "job");
+        let status = StatusTool::new("job_status")
+            .handle("/id/job", "job")
+            // The first orchestrator loses its lease between two polls.
+            .interval(LEASE * 2);
         let mapping = Mapping::tool("job_start")
             .description("prompt")
             .answer("/result")
@@ -335,5 +338,34 @@ async fn work_that_an_agent_has_given_a_handle_of_goes_on_under_another_orchestr
         matches!(released.state, PlanState::Released(_)),
         "{released}"
     );
+    sleep(LEASE).await;
     assert!(worker.arguments("job_cancel").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orchestrator_that_has_lost_its_plan_unknowingly_changes_nothing_of_it() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let first = over(&Connection::to(&store), &[&desk]).await;
+    let plan = Plan::new([task("a", "gated"), task("b", "say b").after(["a"])]);
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("begun a").await;
+    // As by a failover of the store.
+    let lease = format!("delegate:default:plan:{}:lease", handle.id());
+    store.remove(lease.as_bytes()).await.unwrap();
+    let second = over(&Connection::to(&store), &[&desk]).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    let expected = "a failed, b failed";
+    assert_eq!(statuses(&ended(&taken).await), expected);
+    desk.gate.send_replace(true);
+    let released = ended(&handle).await;
+    assert!(
+        matches!(released.state, PlanState::Released(_)),
+        "{released}"
+    );
+    assert_eq!((desk.attempts("a"), desk.attempts("b")), (1, 0));
+    let third = over(&Connection::to(&store), &[]).await;
+    let stored = third
+        .stored_snapshot(&CallContext::background(), handle.id())
+        .await;
+    assert_eq!(statuses(&stored.unwrap().unwrap()), expected);
 }
