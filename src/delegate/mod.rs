@@ -167,7 +167,8 @@
 //! A plan is found, answered and cancelled only by the caller that it was submitted for: its
 //! principal, or else its [`Audience`](crate::Audience). Another caller gets the same answer as for
 //! an id that does not exist. An id has 128 random bits. Calls to agents are made in the context of
-//! the caller, so a `CredentialLayer` of an agent's stack sees the principal. After a restart, the
+//! the caller, so a `CredentialLayer` of an agent's stack sees the principal. Of the caller's `_meta`,
+//! agents get only the trace context. After a restart, the
 //! principal is the one in the store, without the credentials of its request.
 //!
 //! The answers of an agent are context of the agents after it: an agent that is not trusted can tell

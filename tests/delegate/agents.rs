@@ -129,6 +129,7 @@ async fn progress_of_an_agent_is_that_of_its_task() {
             assert_eq!(progress.message.as_deref(), Some("halfway"));
             break;
         }
+        assert!(!plan.state.is_over(), "{plan}");
         soon("progress", handle.changed(plan.version)).await;
     }
     worker.events.note("go on");
@@ -148,6 +149,7 @@ async fn answer(handle: &PlanHandle) {
             handle.answer("t", responses).unwrap();
             return;
         }
+        assert!(!plan.state.is_over(), "{plan}");
         soon("a question", handle.changed(plan.version)).await;
     }
 }
@@ -198,18 +200,16 @@ async fn work_with_a_handle_is_polled_on_after_its_agent_was_away_for_a_while() 
             let number = dials.fetch_add(1, Ordering::SeqCst);
             let (worker, killed) = (worker.clone(), killed.clone());
             async move {
-                let (near, far) = tokio::io::duplex(64 * 1024);
-                match number {
-                    0 => tokio::spawn(killed.run_until_cancelled_owned(served(worker, far))).into(),
-                    1..4 => None,
-                    _ => tokio::spawn(async {
-                        served(worker, far).await;
-                        Some(())
-                    })
-                    .into(),
+                if (1..4).contains(&number) {
+                    return Err(std::io::Error::other("it starts again"));
                 }
-                .map(|_| near)
-                .ok_or_else(|| std::io::Error::other("it starts again"))
+                let (near, far) = tokio::io::duplex(64 * 1024);
+                let lives = match number {
+                    0 => killed,
+                    _ => CancellationToken::new(),
+                };
+                tokio::spawn(lives.run_until_cancelled_owned(served(worker, far)));
+                Ok(near)
             }
         })
     };

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use rmcp::model::*;
 use rmcp_layers::{
     McpClient, Principal, ServiceBuilderExt, Upstream,
@@ -439,4 +440,31 @@ async fn the_state_of_a_plan_is_there_for_all_processes_that_share_a_store() {
     assert_eq!(structured(&ended)["tasks"][0]["answer"], "reported");
     let foreign = status().principal(Principal::new("bob")).await.unwrap();
     assert!(text(&foreign).contains("no plan"), "{}", text(&foreign));
+}
+
+#[tokio::test]
+async fn progress_says_how_many_tasks_have_ended() {
+    let worker = Worker::default();
+    let client = McpClient::new(stack(&worker).await);
+    let tasks = json!([
+        { "id": "a", "description": "first" },
+        { "id": "b", "description": "report", "after": ["a"] },
+    ]);
+    let call = client.call_tool("run_plan").argument("tasks", tasks);
+    let mut call = call.with_progress();
+    let mut messages = Vec::new();
+    while let Some(progress) = soon("progress", call.next()).await {
+        assert_eq!(progress.total, Some(2.0));
+        messages.extend(progress.message);
+        if progress.progress > 1.0 {
+            worker.events.note("go on");
+        }
+    }
+    let result = call.await.unwrap();
+    assert_eq!(structured(&result)["state"], "complete");
+    assert_eq!(messages[0], "0 of 2 tasks");
+    assert!(
+        messages.contains(&"1 of 2 tasks".to_owned()),
+        "{messages:?}"
+    );
 }

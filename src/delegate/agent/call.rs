@@ -22,7 +22,6 @@ use crate::{
     context::next_id,
     delegate::hops::Hops,
     long_call::{LongCall, Wanted, WantedBy, client_result},
-    protocol::legacy_tasks,
     util::deadline::end_of,
 };
 
@@ -154,9 +153,20 @@ pub(super) fn tool_call(call: ToCall) -> ClientRequest {
 /// Returns the context of a caller for calls of agents: with the description of the client that
 /// they see. It is the same for all attempts of a plan.
 pub(in crate::delegate) fn introduced(mut context: CallContext) -> CallContext {
-    context.meta.shift_remove(legacy_tasks::RELATED);
-    let introduction = introduction(&context);
-    context.meta.extend(introduction);
+    let mut meta = introduction(&context);
+    let caller = &context.meta;
+    // Of the caller's own entries, agents get the trace. Others are for this process, such as the
+    // tokens of the caller.
+    if let Some(parent) = caller.get_traceparent() {
+        meta.set_traceparent(parent);
+    }
+    if let Some(state) = caller.get_tracestate() {
+        meta.set_tracestate(state);
+    }
+    if let Some(baggage) = caller.get_baggage() {
+        meta.set_baggage(baggage);
+    }
+    context.meta = meta;
     context
 }
 
