@@ -213,6 +213,35 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::budget::BudgetLayer,
     ) -> ServiceBuilder<Stack<crate::budget::BudgetLayer, L>>;
 
+    /// Adds tools that hand tasks and plans to other agents; see [`delegate`](crate::delegate).
+    ///
+    /// Requires the feature `delegate`.
+    ///
+    /// ```
+    /// use rmcp_layers::{
+    ///     McpServer, ServiceBuilderExt, Upstream,
+    ///     delegate::{DelegateLayer, Orchestrator},
+    /// };
+    /// use tower::ServiceBuilder;
+    /// # struct Files;
+    /// # impl rmcp::ServerHandler for Files {}
+    ///
+    /// # fn main() -> Result<(), rmcp_layers::ConfigError> {
+    /// let orchestrator = Orchestrator::builder().build()?;
+    /// let stack = ServiceBuilder::new()
+    ///     .delegate(DelegateLayer::new(orchestrator))
+    ///     .service(Upstream::in_process(Files));
+    /// let server = McpServer::new(stack);
+    /// # let _ = server;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "delegate")]
+    fn delegate(
+        self,
+        layer: crate::delegate::DelegateLayer,
+    ) -> ServiceBuilder<Stack<crate::delegate::DelegateLayer, L>>;
+
     /// Answers from memory; see [`cache`](crate::cache).
     ///
     /// Requires the feature `cache`. The trait's example shows it.
@@ -382,6 +411,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self,
         layer: crate::budget::BudgetLayer,
     ) -> ServiceBuilder<Stack<crate::budget::BudgetLayer, L>> {
+        self.layer(layer)
+    }
+
+    #[cfg(feature = "delegate")]
+    fn delegate(
+        self,
+        layer: crate::delegate::DelegateLayer,
+    ) -> ServiceBuilder<Stack<crate::delegate::DelegateLayer, L>> {
         self.layer(layer)
     }
 

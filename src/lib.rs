@@ -139,6 +139,7 @@
 //! | [`CallerLimitLayer`], and others that key by principal | inside of `auth`, which sets the principal |
 //! | [`progress`] | one timeout and one rate for a call and its repetitions |
 //! | [`budget`] | what a model reads is charged for, wherever it comes from |
+//! | [`delegate`] | the answers of its agents are charged for, and its tools are never cached |
 //! | [`registry`] | its tools are guarded by `auth`, and their answers are never cached |
 //! | [`cache`] | a hit is neither routed nor sent |
 //! | [`Gateway`](gateway::Gateway) | routes to a member; each member has its own layers below |
@@ -155,6 +156,7 @@
 //! #     auth::{ApiKeys, AuthLayer, CredentialLayer, Credentials},
 //! #     budget::{BudgetLayer, ContextBudget},
 //! #     cache::CacheLayer,
+//! #     delegate::{DelegateLayer, Orchestrator},
 //! #     gateway::Gateway,
 //! #     metrics::MetricsLayer,
 //! #     registry::RegistryLayer,
@@ -167,6 +169,7 @@
 //! # let audit = AuditLog::builder().memory(1_000).build()?;
 //! # let auth = AuthLayer::builder(keys).build()?;
 //! # let budget = BudgetLayer::builder(ContextBudget::new(128_000)).build()?;
+//! # let orchestrator = Orchestrator::builder().build()?;
 //! # let credential = CredentialLayer::new(Credentials::fixed("token-for-this-server")?);
 //! let member = ServiceBuilder::new()
 //!     .retry_calls(RetryLayer::new())
@@ -180,6 +183,7 @@
 //!     .audit(audit.layer())
 //!     .auth(auth)
 //!     .budget(budget)
+//!     .delegate(DelegateLayer::new(orchestrator))
 //!     .registry(RegistryLayer::new())
 //!     .cache(CacheLayer::new())
 //!     .service(gateway);
@@ -197,7 +201,7 @@
 //!   as its subscription. `concurrency_limit` would count it all that time, and `timeout` would end
 //!   it.
 //! - **`load_shed` goes right outside of the layer that limits.** The layers `budget`, `cache`,
-//!   `registry`, `breaker` and [`from_fn()`] are always ready, because they may answer without the inner stack.
+//!   `delegate`, `registry`, `breaker` and [`from_fn()`] are always ready, because they may answer without the inner stack.
 //!   A `load_shed` outside of them never sheds.
 //! - **`buffer` goes outside of `rate_limit`.** A stack is `Clone`, which `RateLimit` is not:
 //!
@@ -271,6 +275,7 @@
 //! | `budget` | [`budget`]: results counted in tokens, and cut to what is left of a model's context |
 //! | `cache` | the [`cache`] layer: answers from memory, separate for each caller; includes `store` |
 //! | `child-process` | [`Upstream`] over a child process's standard input and output |
+//! | `delegate` | [`delegate`]: tasks and plans that agents over MCP do; includes `store` |
 //! | `gateway` | [`gateway`]: many stacks as one, and names for a stack |
 //! | `http-client` | [`Upstream`] over streamable HTTP, without TLS |
 //! | `http-server` | [`McpServer::http_service`], and [`LenientHttpLayer`] in front of rmcp's `StreamableHttpService` |
@@ -311,6 +316,8 @@ mod caller;
 mod caller_limit;
 mod client;
 mod context;
+#[cfg(feature = "delegate")]
+pub mod delegate;
 mod direct;
 mod error;
 mod from_fn;
@@ -319,6 +326,7 @@ pub mod gateway;
 mod in_flight;
 mod lines;
 mod listen;
+mod long_call;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod outcome;

@@ -222,7 +222,7 @@ impl RequestParts {
     }
 
     /// Returns `true` unless this asks for a later page of a list of tools.
-    #[cfg(any(feature = "budget", feature = "registry"))]
+    #[cfg(any(feature = "budget", feature = "delegate", feature = "registry"))]
     pub(crate) fn is_first_page(&self) -> bool {
         match &*self.message {
             ClientRequest::ListToolsRequest(list) => {

@@ -158,7 +158,7 @@ fn edit(shared: &Shared, result: &mut Lossless<ServerResult>, own: Option<Tool>)
             }
         }
     }
-    result.edit_tools(edits, own.into_iter().collect());
+    result.edit_tools(edits, own.into_iter().collect(), Vec::new());
 }
 
 /// Charges a conversation for the definitions of a list.

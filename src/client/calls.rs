@@ -17,10 +17,10 @@ use super::{
     McpClient,
     call::ClientCall,
     call_sink::{CallSink, Recipient},
-    mrtr::Rounds,
 };
 use crate::{
     CallContext, Error, McpRequest, Stack,
+    long_call::{Rounds, run_rounds},
     protocol::results::{self, MethodResult},
 };
 
@@ -76,7 +76,7 @@ impl<S: Stack> McpClient<S> {
     ) -> Result<GetPromptResult, Error> {
         let params = GetPromptRequestParams::new(name).with_arguments(arguments);
         let call = self.call();
-        call.run(call.rounds(params)).await
+        call.run(run_rounds(&call, params)).await
     }
 
     /// Runs one round of a `prompts/get`. The server's requests for input are returned to the
@@ -100,7 +100,7 @@ impl<S: Stack> McpClient<S> {
     /// Fails as [`get_prompt`](Self::get_prompt) does.
     pub async fn read_resource(&self, uri: impl Into<String>) -> Result<ReadResourceResult, Error> {
         let call = self.call();
-        call.run(call.rounds(ReadResourceRequestParams::new(uri)))
+        call.run(run_rounds(&call, ReadResourceRequestParams::new(uri)))
             .await
     }
 

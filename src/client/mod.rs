@@ -1,12 +1,12 @@
 //! The client end of a stack: [`McpClient`].
 
+mod answers;
 mod builder;
 mod call;
 mod call_sink;
 mod calls;
 mod handler;
 mod mcp_client;
-mod mrtr;
 mod pages;
 mod progress;
 mod subscription;

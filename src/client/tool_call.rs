@@ -10,9 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     McpClient, ProgressCall,
     call::{CallOptions, ClientCall},
-    mrtr::{Rounds, ToolEnd},
 };
-use crate::{Error, Principal, Stack, protocol::results};
+use crate::{
+    Error, Principal, Stack,
+    long_call::{Rounds, ToolEnd, run_rounds},
+    protocol::results,
+};
 
 /// A tool call that has not been sent yet; see [`McpClient::call_tool`].
 #[must_use = "a call does nothing unless it is awaited"]
@@ -203,7 +206,7 @@ impl<S: Stack> ToolCall<S> {
     async fn finish(self) -> Result<CallToolResult, Error> {
         let call = ClientCall::new(&self.client, self.options);
         let work = async {
-            match call.rounds(self.params).await? {
+            match run_rounds(&call, self.params).await? {
                 ToolEnd::Result(result) => Ok(result),
                 ToolEnd::Task(task) => call.follow(task).await,
             }

@@ -141,7 +141,7 @@ where
         own.extend_from_slice(&shared.listed());
         own.extend(shared.search.iter().flat_map(Search::definitions));
     }
-    response.result.edit_tools(edits, own);
+    response.result.edit_tools(edits, own, Vec::new());
     Ok(response)
 }
 

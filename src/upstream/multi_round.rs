@@ -3,13 +3,14 @@
 
 use rmcp::model::{
     ClientCapabilities, ClientRequest, ClientResult, DEFAULT_MRTR_MAX_ROUNDS, InputRequest,
-    InputRequiredResult, InputResponses, ServerRequest, ServerResult,
+    InputRequiredResult, InputResponses, ServerResult,
 };
 use serde_json::Value;
 
 use super::call::UpstreamCall;
 use crate::{
     CallContext, Caller, Delivered, Error, McpRequest, McpResponse, Refusal, code,
+    long_call::into_server_request,
     protocol::{methods, mrtr},
 };
 
@@ -57,15 +58,10 @@ async fn ask(context: &CallContext, wanted: &InputRequiredResult) -> Result<Inpu
 }
 
 async fn answer(caller: &Caller, request: &InputRequest) -> Result<Value, Error> {
-    let request = match request.clone() {
-        InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
-        InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
-        InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
-        _ => {
-            return Err(unanswerable(
-                "the server wants input of a kind this version does not know",
-            ));
-        }
+    let Some(request) = into_server_request(request.clone()) else {
+        return Err(unanswerable(
+            "the server wants input of a kind this version does not know",
+        ));
     };
     let result: ClientResult = caller.request(request).await?;
     serde_json::to_value(result).map_err(|error| unanswerable(&error.to_string()))

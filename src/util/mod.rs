@@ -23,7 +23,7 @@ pub(crate) mod log_limit;
 pub(crate) mod metrics;
 pub(crate) mod panics;
 pub(crate) mod run_to_end;
-#[cfg(any(feature = "budget", feature = "json-schema"))]
+#[cfg(any(feature = "budget", feature = "delegate", feature = "json-schema"))]
 pub(crate) mod schema;
 pub(crate) mod shared_delay;
 pub(crate) mod text;

@@ -25,6 +25,11 @@ impl<F: Future<Output: Send> + Send + 'static> RunToEnd<F> {
         self.limit = Some(limit);
         self
     }
+
+    /// Drops the future. It does not go on.
+    pub(crate) fn disarm(mut self) {
+        self.future = None;
+    }
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Future for RunToEnd<F> {

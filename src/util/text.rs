@@ -5,6 +5,7 @@ use std::borrow::Cow;
 /// Returns the start of `text`: at most `max` bytes, and whole characters.
 #[cfg(any(
     feature = "audit",
+    feature = "delegate",
     feature = "metrics",
     feature = "progress",
     feature = "registry"

@@ -92,23 +92,31 @@ impl Lossless<ServerResult> {
             return;
         }
         let edited = self.unchanged_text().and_then(|text| {
-            edited_items(text, kind, &[(); 0], shown.len(), |index, item, out| {
-                let is_shown = shown.get(index).copied().unwrap_or_default();
-                if is_shown {
-                    out.put_slice(item.get().as_bytes());
-                }
-                Some(is_shown)
-            })
+            edited_items(
+                text,
+                kind,
+                [&[(); 0]; 2],
+                shown.len(),
+                |index, item, out| {
+                    let is_shown = shown.get(index).copied().unwrap_or_default();
+                    if is_shown {
+                        out.put_slice(item.get().as_bytes());
+                    }
+                    Some(is_shown)
+                },
+            )
         });
         self.set_both(edited, |result| lists::retain(result, &shown));
     }
 
-    /// Changes the tools of a list: one edit for each. The tools of `first` come before them.
-    pub(crate) fn edit_tools(&mut self, edits: Vec<Edit<Tool>>, first: Vec<Tool>) {
+    /// Changes the tools of a list: one edit for each. The tools of `first` come before them, and
+    /// those of `last` after them.
+    pub(crate) fn edit_tools(&mut self, edits: Vec<Edit<Tool>>, first: Vec<Tool>, last: Vec<Tool>) {
         let ServerResult::ListToolsResult(list) = &**self else {
             return;
         };
-        if first.is_empty() && edits.iter().all(|edit| matches!(edit, Edit::Keep)) {
+        let adds = !first.is_empty() || !last.is_empty();
+        if !adds && edits.iter().all(|edit| matches!(edit, Edit::Keep)) {
             return;
         }
         let write = |index: usize, item: &RawValue, out: &mut BytesMut| {
@@ -123,9 +131,10 @@ impl Lossless<ServerResult> {
             }
             Some(true)
         };
-        let edited = self
-            .unchanged_text()
-            .and_then(|text| edited_items(text, ListKind::Tools, &first, list.tools.len(), write));
+        let edited = self.unchanged_text().and_then(|text| {
+            let added = [&first[..], &last[..]];
+            edited_items(text, ListKind::Tools, added, list.tools.len(), write)
+        });
         self.set_both(edited, |result| {
             if let ServerResult::ListToolsResult(list) = result {
                 let mut tools = first;
@@ -135,6 +144,7 @@ impl Lossless<ServerResult> {
                     Edit::Remove => None,
                     Edit::Replace(tool) => Some(tool),
                 }));
+                tools.extend(last);
                 list.tools = tools;
             }
         });
@@ -190,12 +200,13 @@ fn replaced(text: &Bytes, place: &Place, write: impl FnOnce(&mut BytesMut)) -> O
     Some(out.freeze())
 }
 
-/// Writes the items of a list again: those of `first`, and then each of the text by `write`, which
-/// returns `false` if it has written none. Returns `None` if the text does not have so many items.
+/// Writes the items of a list again: those of `first`, each of the text by `write`, which returns
+/// `false` if it has written none, and those of `last`. Returns `None` if the text does not have so
+/// many items.
 fn edited_items(
     text: &Bytes,
     kind: ListKind,
-    first: &[impl Serialize],
+    [first, last]: [&[impl Serialize]; 2],
     count: usize,
     mut write: impl FnMut(usize, &RawValue, &mut BytesMut) -> Option<bool>,
 ) -> Option<Bytes> {
@@ -208,12 +219,16 @@ fn edited_items(
     }
     let mut out = BytesMut::with_capacity(list.get().len());
     out.put_u8(b'[');
-    for item in first {
-        if out.len() > 1 {
-            out.put_u8(b',');
+    let add = |items: &[_], out: &mut BytesMut| {
+        for item in items {
+            if out.len() > 1 {
+                out.put_u8(b',');
+            }
+            out.put_slice(&serde_json::to_vec(item).ok()?);
         }
-        out.put_slice(&serde_json::to_vec(item).ok()?);
-    }
+        Some(())
+    };
+    add(first, &mut out)?;
     for (index, item) in items.into_iter().enumerate() {
         let end = out.len();
         if end > 1 {
@@ -223,6 +238,7 @@ fn edited_items(
             out.truncate(end);
         }
     }
+    add(last, &mut out)?;
     out.put_u8(b']');
     replaced(text, &place(text, list)?, |whole| whole.put_slice(&out))
 }

@@ -1,6 +1,7 @@
-"""Two gateways in front of a real server each, which share answers and budgets through one real Redis.
+"""Two gateways in front of a real server each, which share answers and budgets through one real Redis, and
+orchestrators that take over each other's plans.
 
-shared.py GATEWAY SCRATCH TIME_SERVER STORE_SUITE
+shared.py GATEWAY SCRATCH TIME_SERVER STORE_SUITE DELEGATE_PROCESSES
 
 The server says what time it is. Two gateways that say the same a while apart have shared it.
 """
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
+import plans
 from budget import shared as budgets
 from checks import Checks, connected, text
 from mcp import Client
@@ -110,7 +112,7 @@ async def different(one: Client, first: str, zone: str) -> None:
     assert await now(one, zone) != first, "the answer was kept"
 
 
-async def main(command: str, scratch: Path, server: str, suite: str) -> bool:
+async def main(command: str, scratch: Path, server: str, suite: str, orchestrator: str) -> bool:
     checks, redis = Checks("shared"), Redis(scratch)
     redis.start()
     try:
@@ -119,6 +121,7 @@ async def main(command: str, scratch: Path, server: str, suite: str) -> bool:
             assert done.returncode == 0, done.stderr.decode()
 
         await checks.check("a store in Redis keeps the promises of a store", promises)
+        await plans.run(checks, orchestrator, f"redis://127.0.0.1:{redis.port}", scratch)
         with ExitStack() as gateways:
             cached = (
                 f'[servers.time]\ncommand = "{server}"\nargs = ["--local-timezone", "UTC"]\n'

@@ -11,10 +11,12 @@ use std::{
 use futures::StreamExt;
 use rmcp::model::*;
 use rmcp_layers::{
-    Error, ErrorKind, McpClient, McpRequest, Principal, ServiceBuilderExt, Stack, TransportError,
-    Upstream,
+    BoxStack, Error, ErrorKind, McpClient, McpRequest, Principal, ServiceBuilderExt, Stack,
+    TransportError, Upstream,
     auth::{ApiKeys, AuthLayer, CredentialLayer, Credentials, Rules, TOKEN_META_KEY},
+    budget::{BudgetLayer, ContextBudget},
     cache::CacheLayer,
+    delegate::{Agent, DelegateLayer, Mapping, Orchestrator},
     from_fn,
     gateway::Gateway,
     registry::{RegisteredTool, RegistryLayer},
@@ -323,4 +325,55 @@ async fn a_timeout_ends_a_listen_unless_it_is_in_except_listens() {
         heard,
         Some(Ok(ServerNotification::ToolListChangedNotification(_)))
     ));
+}
+
+#[tokio::test]
+async fn delegation_serves_in_either_order_with_auth_and_budget() {
+    let demo = Demo::default();
+    let upstream = || piped(Upstream::builder(), &demo);
+    let delegate = async || {
+        let orchestrator = Orchestrator::builder().build().unwrap();
+        let mapping = Mapping::tool("echo").description("text");
+        let agent = Agent::builder("echo", upstream()).mapping(mapping).build();
+        orchestrator.register(agent.unwrap()).await.unwrap();
+        DelegateLayer::new(orchestrator)
+    };
+    let budget = || {
+        let budget = BudgetLayer::builder(ContextBudget::new(32_000));
+        budget.build().unwrap()
+    };
+    let (outer, inner) = (budget(), budget());
+    let (outside, inside) = (outer.handle(), inner.handle());
+    let recommended = ServiceBuilder::new()
+        .auth(auth())
+        .budget(outer)
+        .delegate(delegate().await)
+        .service(upstream());
+    let reversed = ServiceBuilder::new()
+        .delegate(delegate().await)
+        .budget(inner)
+        .auth(auth())
+        .service(upstream());
+    let call = || {
+        let call = McpRequest::call_tool("delegate_task").argument("description", "hello");
+        let call = call.meta(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        );
+        call.meta(TOKEN_META_KEY, ANN).build()
+    };
+    // The agent says what it has got: the trace, and not the caller's token.
+    for stack in [
+        BoxStack::new(recommended.clone()),
+        BoxStack::new(reversed.clone()),
+    ] {
+        let got = said(stack.oneshot(call()).await);
+        assert!(got.contains("0af7651916cd43dd8448eb211c80319c"), "{got}");
+        assert!(!got.contains(ANN), "{got}");
+    }
+    assert_eq!(said(reversed.oneshot(add(Some(ANN))).await), "3");
+    assert!(recommended.oneshot(add(None)).await.is_err());
+    // The order decides who pays for the answers of agents.
+    assert!(outside.stats().charged_tokens > 0);
+    assert!(inside.stats().charged_tokens < outside.stats().charged_tokens);
 }

@@ -4,12 +4,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rmcp::ServerHandler;
-use rmcp_layers::{Handler, McpRequest, McpServer};
+use rmcp_layers::delegate::{DelegateLayer, Orchestrator};
+use rmcp_layers::{ConfigError, Handler, McpRequest, McpServer, ServiceBuilderExt};
 use tower::{Layer, Service, ServiceBuilder};
 
 /// Serves `handler` under nine layers. Every clone of what is returned serves one more session.
 pub fn stacked<H: ServerHandler>(handler: H) -> impl ServerHandler + Clone {
     McpServer::new(nine_layers(Handler::new(handler)))
+}
+
+/// Serves `handler` under the tools of delegation, without agents.
+pub fn delegating<H: ServerHandler>(handler: H) -> Result<impl ServerHandler + Clone, ConfigError> {
+    let layer = DelegateLayer::new(Orchestrator::builder().build()?);
+    let stack = ServiceBuilder::new()
+        .delegate(layer)
+        .service(Handler::new(handler));
+    Ok(McpServer::new(stack))
 }
 
 /// A service under nine layers, as many as the crate has patterns.

@@ -1,4 +1,4 @@
-//! The conformance fixtures, served: `conformance_server [--layers] [--stdio | --listen ADDRESS]`.
+//! The conformance fixtures, served: `conformance_server [--layers | --delegate] [--stdio | --listen ADDRESS]`.
 
 use std::net::SocketAddr;
 
@@ -11,6 +11,7 @@ struct Options {
     listen: SocketAddr,
     stdio: bool,
     layers: bool,
+    delegate: bool,
 }
 
 impl Options {
@@ -19,12 +20,14 @@ impl Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             stdio: false,
             layers: false,
+            delegate: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--stdio" => options.stdio = true,
                 "--layers" => options.layers = true,
+                "--delegate" => options.delegate = true,
                 "--listen" => {
                     let address = arguments.next().ok_or("--listen needs an address")?;
                     options.listen = address.parse()?;
@@ -48,6 +51,9 @@ async fn serve_as(options: Options) -> Result<()> {
     let everything = Everything::default();
     if options.layers {
         let stack = layers::stacked(everything);
+        serve(options, move || stack.clone()).await
+    } else if options.delegate {
+        let stack = layers::delegating(everything)?;
         serve(options, move || stack.clone()).await
     } else {
         serve(options, move || everything.session()).await

@@ -1,0 +1,192 @@
+//! The start of plans: of those that are submitted, and of those that are taken over.
+
+use std::sync::Arc;
+
+use tokio::{sync::mpsc::unbounded_channel, time::Instant};
+
+use super::{
+    Orchestrator, PlanHandle,
+    driver::Driver,
+    live_plan::LivePlan,
+    origin::{Origin, Owner},
+    plan_table::Entry,
+};
+use crate::{
+    delegate::{
+        plan::{Graph, Plan, PlanError, PlanSnapshot, PlanState},
+        task_store::{PlanRecord, Records, StoredPlan, TaskStore, now_ms},
+    },
+    store::{Lease, StoreError},
+};
+
+impl Orchestrator {
+    pub(in crate::delegate) fn submit(
+        &self,
+        plan: Plan,
+        origin: Origin,
+    ) -> Result<PlanHandle, PlanError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| PlanError::NoRuntime)?;
+        let (depth, max) = (origin.hops.depth, self.settings.max_depth);
+        if depth >= max {
+            return Err(PlanError::TooManyHops { depth, max });
+        }
+        let graph = Arc::new(Graph::of(&plan, self.settings.bounds)?);
+        let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
+        let stored = self.settings.store.clone();
+        let stored = stored.map(|store| (store, PlanRecord::of(&plan, &origin)));
+        let (live, driver) = self.prepare(id, plan, graph, origin, Instant::now());
+        let max = self.settings.max_plans;
+        let too_many = || PlanError::TooManyPlans { max };
+        let entry = self.plans.add(live.clone()).ok_or_else(too_many)?;
+        runtime.spawn(run_new(driver, live.id.clone(), stored, entry));
+        Ok(PlanHandle::new(live))
+    }
+
+    fn prepare(
+        &self,
+        id: Arc<str>,
+        plan: Plan,
+        graph: Arc<Graph>,
+        origin: Origin,
+        submitted: Instant,
+    ) -> (Arc<LivePlan>, Driver) {
+        let time = match (plan.limits.max_time, origin.hops.remaining_time) {
+            (Some(own), Some(left)) => Some(own.min(left)),
+            (own, left) => own.or(left),
+        };
+        let deadline = time.and_then(|time| submitted.checked_add(time));
+        let (events, inbox) = unbounded_channel();
+        let live = LivePlan::new(id, plan, graph, origin, submitted, events);
+        let live = Arc::new(live);
+        let (settings, dispatcher) = (self.settings.clone(), self.dispatcher.clone());
+        let driver = Driver::new(live.clone(), settings, dispatcher, inbox, deadline);
+        (live, driver)
+    }
+
+    pub(super) async fn take_over(&self) -> Result<Vec<PlanHandle>, StoreError> {
+        let Some(store) = &self.settings.store else {
+            return Ok(Vec::new());
+        };
+        let mut taken = Vec::new();
+        for id in store.active().await? {
+            if self.plans.runs(&id) {
+                continue;
+            }
+            match self.take_over_plan(store, &id).await {
+                Ok(plan) => taken.extend(plan),
+                Err(error) => {
+                    tracing::warn!(%error, plan = id, "a plan cannot be taken over");
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn take_over_plan(
+        &self,
+        store: &TaskStore,
+        id: &str,
+    ) -> Result<Option<PlanHandle>, StoreError> {
+        let Some(lease) = store.lease(id).await? else {
+            return Ok(None);
+        };
+        let Some(stored) = store.read(id).await? else {
+            // It has expired.
+            store.close(id).await?;
+            return Ok(None);
+        };
+        let (live, mut driver) = self.revive(id, &stored)?;
+        let Some(entry) = self.plans.add(live.clone()) else {
+            return Err(StoreError::new("too many plans run here already"));
+        };
+        let records = Arc::new(Records::new(store.clone(), live.id.clone(), lease.token()));
+        driver.keep_records(records.clone());
+        driver.recover(stored, &records);
+        tokio::spawn(run_leased(driver, records, lease, entry));
+        Ok(Some(PlanHandle::new(live)))
+    }
+
+    /// Makes a plan from its record, without the states of its tasks.
+    fn revive(&self, id: &str, stored: &StoredPlan) -> Result<(Arc<LivePlan>, Driver), StoreError> {
+        let plan = stored.record.plan.clone();
+        let graph = Graph::of(&plan, self.settings.bounds)
+            .map_err(|error| StoreError::new("a stored plan is not valid").with_source(error))?;
+        let now = Instant::now();
+        let submitted = now.checked_sub(stored.record.elapsed(now_ms()));
+        let (submitted, origin) = (submitted.unwrap_or(now), stored.record.origin());
+        Ok(self.prepare(id.into(), plan, Arc::new(graph), origin, submitted))
+    }
+
+    pub(super) async fn read_snapshot(
+        &self,
+        owner: &Owner,
+        id: &str,
+    ) -> Result<Option<PlanSnapshot>, StoreError> {
+        let Some(store) = &self.settings.store else {
+            return Ok(None);
+        };
+        let found = store.read(id).await?;
+        let Some(stored) = found.filter(|stored| stored.record.owner() == *owner) else {
+            return Ok(None);
+        };
+        let (live, mut driver) = self.revive(id, &stored)?;
+        driver.show(stored);
+        let mut snapshot = live.snapshot();
+        let is_ended = snapshot.ended() == snapshot.tasks.len();
+        snapshot.state = match (is_ended, snapshot.state) {
+            (true, PlanState::Stopping(reason)) => PlanState::Stopped(reason),
+            (true, PlanState::Running) => PlanState::Ended,
+            (_, state) => state,
+        };
+        Ok(Some(snapshot))
+    }
+}
+
+/// Runs a plan that was submitted here.
+async fn run_new(
+    mut driver: Driver,
+    id: Arc<str>,
+    stored: Option<(TaskStore, PlanRecord)>,
+    entry: Entry,
+) {
+    let Some((store, record)) = stored else {
+        // Without records nothing is lost.
+        let _ = driver.run().await;
+        driver.close();
+        drop(entry);
+        return;
+    };
+    let opened = async {
+        let lease = store.lease(&id).await?;
+        let lease = lease.ok_or_else(|| StoreError::new("another process runs the plan"))?;
+        store.open(&id, &record).await?;
+        Ok::<_, StoreError>(lease)
+    };
+    match opened.await {
+        Ok(lease) => {
+            let records = Arc::new(Records::new(store, id, lease.token()));
+            driver.keep_records(records.clone());
+            run_leased(driver, records, lease, entry).await;
+        }
+        Err(error) => {
+            let reason = format!("the plan cannot be stored: {error}; try again");
+            driver.stop(reason.into());
+            driver.close();
+            // Another process must not run it, if the store has it.
+            let _ = store.stop(&id, "its orchestrator could not store it").await;
+        }
+    }
+}
+
+async fn run_leased(mut driver: Driver, records: Arc<Records>, lease: Lease, entry: Entry) {
+    let run = async {
+        driver.run().await?;
+        records.close().await
+    };
+    match lease.hold(run).await {
+        Ok(Ok(())) => driver.close(),
+        Ok(Err(lost)) => driver.release(&lost.to_string()),
+        Err(lost) => driver.release(&lost.to_string()),
+    }
+    drop(entry);
+}

@@ -1,0 +1,73 @@
+//! Questions of agents that go to the caller of a tool.
+
+use rmcp::model::{ClientCapabilities, InputRequest, InputRequests, InputResponses};
+
+use super::{PlanHandle, PlanSnapshot};
+use crate::{CallContext, Error, long_call::into_server_request};
+
+/// Returns the open questions of a plan, under keys that are unique to the plan.
+pub(super) fn open(plan: &PlanSnapshot) -> InputRequests {
+    let tasks = plan.tasks.iter();
+    let asking = tasks.filter_map(|task| Some((&task.id, task.questions.as_ref()?)));
+    asking
+        .flat_map(|(id, questions)| {
+            let keyed = questions.iter();
+            keyed.map(move |(key, question)| (key_of(id, key), question.clone()))
+        })
+        .collect()
+}
+
+fn key_of(task: &str, key: &str) -> String {
+    format!("{task}/{key}")
+}
+
+/// Gives answers to the tasks of a plan that ask for them. Answers to questions that are not open
+/// any more are left out.
+pub(super) fn answer(handle: &PlanHandle, mut given: InputResponses) {
+    for task in handle.snapshot().tasks {
+        let Some(questions) = &task.questions else {
+            continue;
+        };
+        let answers = questions.keys().map(|key| {
+            let answer = given.remove(&key_of(&task.id, key))?;
+            Some((key.clone(), answer))
+        });
+        let Some(answers) = answers.collect::<Option<InputResponses>>() else {
+            continue;
+        };
+        if let Err(error) = handle.answer(&task.id, answers) {
+            tracing::debug!(%error, task = &*task.id, "an answer came too late");
+        }
+    }
+}
+
+/// Returns `true` if the caller has declared that it can answer all of these questions.
+pub(super) fn can_answer(context: &CallContext, questions: &InputRequests) -> bool {
+    let able = context.client_capabilities().unwrap_or_default();
+    questions.values().all(|question| is_able(&able, question))
+}
+
+fn is_able(able: &ClientCapabilities, question: &InputRequest) -> bool {
+    match question {
+        InputRequest::Elicitation(_) => able.elicitation.is_some(),
+        InputRequest::CreateMessage(_) => able.sampling.is_some(),
+        InputRequest::ListRoots(_) => able.roots.is_some(),
+        _ => false,
+    }
+}
+
+/// Asks a caller of a revision before 2026-07-28, by requests of its session.
+pub(super) async fn ask(
+    context: &CallContext,
+    questions: InputRequests,
+) -> Result<InputResponses, Error> {
+    let mut answers = InputResponses::new();
+    for (key, question) in questions {
+        let Some(request) = into_server_request(question) else {
+            continue;
+        };
+        let answer = context.caller.request(request).await?;
+        answers.insert(key, serde_json::to_value(answer).unwrap_or_default());
+    }
+    Ok(answers)
+}

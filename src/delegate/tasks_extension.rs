@@ -1,0 +1,160 @@
+//! Plans as tasks of the Tasks extension (SEP-2663).
+
+use std::sync::Arc;
+
+use rmcp::model::{
+    ClientRequest, CreateTaskResult, DetailedTask, ErrorData, GetTaskResult, JsonObject,
+    ServerResult, Task, TaskAckResult, TaskPayload, TaskStatus,
+};
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tower::ServiceExt;
+
+use super::{
+    PlanHandle, PlanSnapshot, PlanState, Status,
+    layer::Shared,
+    questions,
+    tools::{OwnTool, plan_result, task_result},
+};
+use crate::{
+    CallContext, Error, McpRequest, McpResponse, Refusal, Stack, caller::Era, code,
+    response::CallResult, store::StoreError,
+};
+
+/// The interval at which callers are to ask for the status, in milliseconds.
+const POLL_INTERVAL_MS: u64 = 1_000;
+
+/// What the id of a task begins with, by the tool that has made it. The id of the plan follows.
+const PREFIXES: [(OwnTool, &str); 2] = [
+    (OwnTool::DelegateTask, "delegated-task-"),
+    (OwnTool::RunPlan, "delegated-plan-"),
+];
+
+/// Returns `true` if the caller of a tool takes a task in place of its result.
+pub(super) fn is_declared(context: &CallContext) -> bool {
+    let able = context.client_capabilities();
+    context.era() == Era::Modern && able.is_some_and(|able| able.supports_tasks())
+}
+
+/// Returns the task that a plan is.
+pub(super) fn created(handle: &PlanHandle, tool: OwnTool) -> ServerResult {
+    let plan = handle.snapshot();
+    CreateTaskResult::new(detailed(&plan, tool).task).into()
+}
+
+/// Answers a request for a plan as a task. Requests for other tasks go to the inner stack.
+pub(super) async fn run<S: Stack>(
+    shared: Arc<Shared>,
+    inner: S,
+    request: McpRequest,
+) -> CallResult {
+    let id = request.target().unwrap_or_default().to_owned();
+    if let ClientRequest::GetTaskRequest(_) = &*request.message
+        && let Some((tool, plan)) = named(&id)
+    {
+        // Also of a plan that another process runs.
+        let orchestrator = &shared.orchestrator;
+        let found = orchestrator.stored_snapshot(&request.context, plan).await;
+        if let Some(plan) = found.map_err(store_failure)? {
+            return Ok(private(GetTaskResult::new(detailed(&plan, tool)).into()));
+        }
+    }
+    let Some(handle) = own_plan(&shared, &request.context, &id) else {
+        return match inner.oneshot(request).await.map_err(Into::into) {
+            // The layer has declared the extension, and the inner stack has no tasks.
+            Err(error) if error.is_method_not_found() => Err(unknown(&id)),
+            answer => answer,
+        };
+    };
+    let (message, _) = request.into_parts();
+    match message.into_inner() {
+        ClientRequest::UpdateTaskRequest(update) => {
+            questions::answer(&handle, update.params.input_responses);
+        }
+        _ => handle.cancel(),
+    }
+    Ok(private(ServerResult::TaskAckResult(TaskAckResult::new())))
+}
+
+/// Returns the plan that a task is by its id.
+fn named(id: &str) -> Option<(OwnTool, &str)> {
+    PREFIXES
+        .iter()
+        .find_map(|(tool, prefix)| Some((*tool, id.strip_prefix(prefix)?)))
+}
+
+/// Returns the plan of this caller that a task is.
+fn own_plan(shared: &Shared, context: &CallContext, id: &str) -> Option<PlanHandle> {
+    let (_, plan) = named(id)?;
+    shared.orchestrator.find_plan(context, plan)
+}
+
+fn private(result: ServerResult) -> McpResponse {
+    let mut response = McpResponse::new(result);
+    response.mark_session_private();
+    response
+}
+
+fn store_failure(error: StoreError) -> Error {
+    let text = "the store of the plans does not answer; try again later";
+    Refusal::new("delegate", text)
+        .with_code(code::UNAVAILABLE)
+        .with_source(error)
+        .into()
+}
+
+fn detailed(plan: &PlanSnapshot, tool: OwnTool) -> DetailedTask {
+    let prefix = PREFIXES.iter().find(|(known, _)| *known == tool);
+    let prefix = prefix.map_or("", |(_, prefix)| prefix);
+    let begun = plan.submitted_at;
+    let changed = begun + plan.elapsed;
+    let mut task = Task::new(
+        format!("{prefix}{}", plan.id),
+        TaskStatus::Working,
+        timestamp(begun),
+        timestamp(changed),
+    )
+    .with_poll_interval_ms(POLL_INTERVAL_MS)
+    .with_status_message(format!("{} of {} tasks", plan.ended(), plan.tasks.len()));
+    task.ttl_ms = None;
+    DetailedTask::new(task, payload(plan, tool))
+}
+
+fn payload(plan: &PlanSnapshot, tool: OwnTool) -> TaskPayload {
+    // Another process may go on with a plan that this one has released.
+    if !plan.state.is_over() || matches!(plan.state, PlanState::Released(_)) {
+        let input_requests = questions::open(plan);
+        return match input_requests.is_empty() {
+            true => TaskPayload::Working,
+            false => TaskPayload::InputRequired { input_requests },
+        };
+    }
+    let left = plan
+        .tasks
+        .iter()
+        .filter(|task| task.status != Status::Complete);
+    let mut left = left.peekable();
+    if left.peek().is_some() && left.all(|task| task.status == Status::Cancelled) {
+        return TaskPayload::Cancelled;
+    }
+    let result = match tool {
+        OwnTool::DelegateTask => task_result(plan),
+        _ => plan_result(plan, None),
+    };
+    let result = match serde_json::to_value(result) {
+        Ok(Value::Object(result)) => result,
+        _ => JsonObject::new(),
+    };
+    TaskPayload::Completed { result }
+}
+
+fn timestamp(at: std::time::SystemTime) -> String {
+    let formatted = OffsetDateTime::from(at).format(&Rfc3339);
+    formatted.unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned())
+}
+
+fn unknown(id: &str) -> Error {
+    let message =
+        format!("there is no task `{id}`; tasks that have ended are forgotten after a while");
+    ErrorData::invalid_params(message, None).into()
+}

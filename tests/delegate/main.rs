@@ -1,0 +1,17 @@
+//! What delegation promises, over real transports.
+
+#![expect(
+    deprecated,
+    reason = "rmcp marks what revision 2026-07-28 took away; older callers and servers use it"
+)]
+
+mod agents;
+#[path = "../common/mod.rs"]
+mod common;
+mod desk;
+mod extension;
+mod plans;
+mod random_plans;
+mod store;
+mod tools;
+mod worker;

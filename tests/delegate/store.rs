@@ -1,0 +1,371 @@
+//! Plans in a store, whose orchestrator is cut off from it, and another that takes them over.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, join, pending};
+use rmcp_layers::{
+    CallContext, Principal, Upstream,
+    delegate::{Agent, Mapping, Orchestrator, Plan, PlanHandle, PlanState, Status, StatusTool},
+    store::{Increment, MemoryStore, Store, StoreError, Stored},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{common::piped, desk::*, worker::Worker};
+
+const LEASE: Duration = Duration::from_secs(5);
+
+/// A process's connection to a store, which can be cut or fail.
+#[derive(Clone)]
+struct Connection {
+    store: MemoryStore,
+    is_cut: Arc<AtomicBool>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Connection {
+    fn to(store: &MemoryStore) -> Self {
+        Self {
+            store: store.clone(),
+            is_cut: Arc::default(),
+            fails: Arc::default(),
+        }
+    }
+
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            return Box::pin(pending());
+        }
+        if self.fails.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::new("down")) });
+        }
+        answer(&self.store)
+    }
+}
+
+impl Store for Connection {
+    fn get<'a>(
+        &'a self,
+        keys: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
+        self.answer(|store| store.get(keys))
+    }
+
+    fn set<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: Vec<u8>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.answer(|store| store.set(key, value, time_to_live))
+    }
+
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.answer(|store| store.remove(key))
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a [u8],
+        expected: Option<&'a [u8]>,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.answer(|store| store.compare_and_set(key, expected, value, time_to_live))
+    }
+
+    fn increment<'a>(
+        &'a self,
+        key: &'a [u8],
+        change: i64,
+        limit: u64,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
+        self.answer(|store| store.increment(key, change, limit, time_to_live))
+    }
+}
+
+/// An orchestrator over a connection to the store.
+async fn over(connection: &Connection, desks: &[&Desk]) -> Orchestrator {
+    let builder = Orchestrator::builder().store(connection.clone());
+    let orchestrator = builder.lease(LEASE).build().unwrap();
+    for desk in desks {
+        let agent = desk.agent().max_concurrent(10).build().unwrap();
+        orchestrator.register(agent).await.unwrap();
+    }
+    orchestrator
+}
+
+/// Takes over the only plan, as soon as that is possible.
+async fn taken_over(orchestrator: &Orchestrator) -> PlanHandle {
+    let began = Instant::now();
+    loop {
+        if let Some(plan) = orchestrator.resume().await.unwrap().pop() {
+            return plan;
+        }
+        assert!(began.elapsed() < LEASE * 4, "no plan was taken over");
+        sleep(LEASE / 10).await;
+    }
+}
+
+fn by(name: &str) -> CallContext {
+    let mut context = CallContext::background();
+    context.set_principal(Principal::new(name));
+    context
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_orchestrator_finishes_a_plan_and_no_finished_task_runs_again() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let (one, two) = (Connection::to(&store), Connection::to(&store));
+    let first = over(&one, &[&desk]).await;
+    let plan = Plan::new([
+        task("done", "say 42"),
+        task("failed", "fail"),
+        task("unknown", "gated; say no"),
+        task("safe", "gated; say yes").idempotent(true),
+        task("next", "wait 1").after(["done", "safe"]),
+        task("never", "say no").after(["unknown"]),
+    ]);
+    let handle = first.run_plan_for(plan, &by("ann")).unwrap();
+    desk.events.until("begun safe").await;
+    desk.events.until("ended failed").await;
+    while handle.snapshot().ended() < 2 {
+        handle.changed(handle.snapshot().version).await;
+    }
+    let second = over(&two, &[&desk]).await;
+    // The lease keeps the others away.
+    assert!(second.resume().await.unwrap().is_empty());
+    one.cut();
+    let taken = taken_over(&second).await;
+    // The first one has given up before that.
+    let released = ended(&handle).await;
+    assert!(
+        matches!(released.state, PlanState::Released(_)),
+        "{released}"
+    );
+    desk.events.until("cancelled unknown").await;
+    desk.gate.send_replace(true);
+    let end = ended(&taken).await;
+    let expected = "done complete, failed failed, unknown failed, safe complete, next complete, \
+                    never failed";
+    assert_eq!(statuses(&end), expected, "{end}");
+    let next = &end.task("next").unwrap().output.as_ref().unwrap().answer;
+    assert!(next.starts_with("Result of task `done`:\n42"), "{next}");
+    let reason = end.task("unknown").unwrap().error.clone().unwrap();
+    assert!(reason.contains("the orchestrator ended while"), "{reason}");
+    let attempts =
+        ["done", "failed", "unknown", "safe", "next", "never"].map(|task| desk.attempts(task));
+    assert_eq!(attempts, [1, 1, 1, 2, 1, 0]);
+    assert_eq!(end.task("safe").unwrap().attempts, 2);
+
+    // The plan is still its principal's, also from the store.
+    let id = handle.id();
+    assert!(
+        second.find_plan(&by("ann"), id).is_some() && second.find_plan(&by("ben"), id).is_none()
+    );
+    let third = over(&two, &[]).await;
+    let stored = third
+        .stored_snapshot(&by("ann"), id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (statuses(&stored), stored.state),
+        (expected.to_owned(), PlanState::Ended)
+    );
+    assert!(
+        third
+            .stored_snapshot(&by("ben"), id)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(third.resume().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_survives_its_orchestrator_and_is_answered_once() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let (one, two) = (Connection::to(&store), Connection::to(&store));
+    let first = over(&one, &[&desk]).await;
+    let handle = first.run_plan(Plan::new([task("t", "ask")])).unwrap();
+    while handle.task("t").unwrap().status != Status::InputRequired {
+        handle.changed(handle.snapshot().version).await;
+    }
+    one.cut();
+    let second = over(&two, &[&desk]).await;
+    let taken = taken_over(&second).await;
+    let asked = taken.task("t").unwrap();
+    assert_eq!(asked.status, Status::InputRequired);
+    assert!(asked.questions.unwrap().contains_key("color"));
+    taken.answer("t", blue()).unwrap();
+    taken.answer("t", blue()).unwrap_err();
+    let end = ended(&taken).await;
+    assert_eq!(
+        end.task("t").unwrap().output.as_ref().unwrap().answer,
+        "\"blue\""
+    );
+    // The call, and its second round.
+    assert_eq!(desk.attempts("t"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_orchestrators_that_take_a_plan_over_one_gets_it() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let connections = [(); 3].map(|()| Connection::to(&store));
+    let first = over(&connections[0], &[&desk]).await;
+    let plan = Plan::new((0..20).map(|n| task(&n.to_string(), "wait 100").idempotent(true)));
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("ended 3").await;
+    connections[0].cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    let second = over(&connections[1], &[&desk]).await;
+    let third = over(&connections[2], &[&desk]).await;
+    let (two, three) = join(second.resume(), third.resume()).await;
+    let mut taken = [two.unwrap(), three.unwrap()].concat();
+    assert_eq!(taken.len(), 1);
+    let end = ended(&taken.pop().unwrap()).await;
+    assert!(end.is_complete(), "{end}");
+    for n in 0..20 {
+        assert!(desk.attempts(&n.to_string()) <= 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_was_cancelled_is_not_taken_over() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let connection = Connection::to(&store);
+    let first = over(&connection, &[&desk]).await;
+    let handle = first
+        .run_plan(Plan::new([
+            task("a", "gated"),
+            task("b", "say b").after(["a"]),
+        ]))
+        .unwrap();
+    desk.events.until("begun a").await;
+    handle.cancel();
+    ended(&handle).await;
+    let second = over(&connection, &[&desk]).await;
+    assert!(second.resume().await.unwrap().is_empty());
+    let context = CallContext::background();
+    let stored = second
+        .stored_snapshot(&context, handle.id())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(statuses(&stored), "a cancelled, b cancelled");
+    assert_eq!(
+        stored.state,
+        PlanState::Stopped("the plan was cancelled".into())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_a_moment_delays_a_plan_and_a_plan_that_is_not_stored_stops() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let connection = Connection::to(&store);
+    let orchestrator = over(&connection, &[&desk]).await;
+    let plan = || Plan::new([task("a", "gated"), task("b", "say b").after(["a"])]);
+    let handle = orchestrator.run_plan(plan()).unwrap();
+    desk.events.until("begun a").await;
+    connection.fails.store(true, Ordering::Relaxed);
+    desk.gate.send_replace(true);
+    desk.events.until("ended a").await;
+    sleep(Duration::from_secs(1)).await;
+    // The result is not told of before it is stored.
+    assert_eq!(handle.task("a").unwrap().status, Status::Running);
+    connection.fails.store(false, Ordering::Relaxed);
+    let end = ended(&handle).await;
+    assert!(end.is_complete(), "{end}");
+    assert_eq!((desk.attempts("a"), desk.attempts("b")), (1, 1));
+
+    connection.fails.store(true, Ordering::Relaxed);
+    let end = ended(&orchestrator.run_plan(plan()).unwrap()).await;
+    assert_eq!(statuses(&end), "a cancelled, b cancelled");
+    assert!(
+        end.to_string().contains("the plan cannot be stored: down"),
+        "{end}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_an_agent_has_given_a_handle_of_goes_on_under_another_orchestrator() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let (one, two) = (Connection::to(&store), Connection::to(&store));
+    let over = async |connection: &Connection| {
+        let orchestrator = over(connection, &[]).await;
+        let status = StatusTool::new("job_status")
+            .handle("/id/job", "job")
+            // The first orchestrator loses its lease between two polls.
+            .interval(LEASE * 2);
+        let mapping = Mapping::tool("job_start")
+            .description("prompt")
+            .answer("/result")
+            .started(status.cancelled_by("job_cancel"));
+        let agent = Agent::builder("worker", piped(Upstream::builder(), &worker));
+        let agent = agent.mapping(mapping).build().unwrap();
+        orchestrator.register(agent).await.unwrap();
+        orchestrator
+    };
+    let first = over(&one).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    let second = over(&two).await;
+    let taken = taken_over(&second).await;
+    let end = ended(&taken).await;
+    let dug = end.task("t").unwrap();
+    assert_eq!((dug.status, dug.attempts), (Status::Complete, 1), "{end}");
+    assert_eq!(dug.output.as_ref().unwrap().answer, "job done");
+    assert_eq!(worker.arguments("job_start").len(), 1);
+    // The one that lost the plan leaves the work to the other.
+    let released = ended(&handle).await;
+    assert!(
+        matches!(released.state, PlanState::Released(_)),
+        "{released}"
+    );
+    sleep(LEASE).await;
+    assert!(worker.arguments("job_cancel").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orchestrator_that_has_lost_its_plan_unknowingly_changes_nothing_of_it() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let first = over(&Connection::to(&store), &[&desk]).await;
+    let plan = Plan::new([task("a", "gated"), task("b", "say b").after(["a"])]);
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("begun a").await;
+    // As by a failover of the store.
+    let lease = format!("delegate:default:plan:{}:lease", handle.id());
+    store.remove(lease.as_bytes()).await.unwrap();
+    let second = over(&Connection::to(&store), &[&desk]).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    let expected = "a failed, b failed";
+    assert_eq!(statuses(&ended(&taken).await), expected);
+    desk.gate.send_replace(true);
+    let released = ended(&handle).await;
+    assert!(
+        matches!(released.state, PlanState::Released(_)),
+        "{released}"
+    );
+    assert_eq!((desk.attempts("a"), desk.attempts("b")), (1, 0));
+    let third = over(&Connection::to(&store), &[]).await;
+    let stored = third
+        .stored_snapshot(&CallContext::background(), handle.id())
+        .await;
+    assert_eq!(statuses(&stored.unwrap().unwrap()), expected);
+}
