@@ -164,8 +164,10 @@ mod tests {
             Task::new("b", "b"),
             Task::new("c", "c"),
         ];
-        let mut limits = PlanLimits::default();
-        limits.max_tokens = Some(1_000);
+        let limits = PlanLimits {
+            max_tokens: Some(1_000),
+            ..PlanLimits::default()
+        };
         let mut spending = Spending::new(&limits, Some(800), &tasks);
         let a = spending.grant(&tasks[0], true, 1.0).unwrap();
         let b = spending.grant(&tasks[1], true, 1.0).unwrap();
@@ -183,8 +185,10 @@ mod tests {
     #[test]
     fn an_attempt_that_would_cost_too_much_has_no_grant() {
         let task = Task::new("a", "a");
-        let mut limits = PlanLimits::default();
-        limits.max_cost = Some(2.0);
+        let limits = PlanLimits {
+            max_cost: Some(2.0),
+            ..PlanLimits::default()
+        };
         let mut spending = Spending::new(&limits, None, std::slice::from_ref(&task));
         let first = spending.grant(&task, true, 1.5).unwrap();
         spending.grant(&task, false, 1.0).unwrap_err();
