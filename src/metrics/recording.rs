@@ -118,7 +118,9 @@ impl Recording {
             }
             Err(error) => {
                 if let Error::Refused(refusal) = error {
-                    ::metrics::counter!(names::REFUSALS, "layer" => refusal.layer()).increment(1);
+                    let (layer, side) = (refusal.layer(), self.shared.side.as_str());
+                    ::metrics::counter!(names::REFUSALS, "layer" => layer, "side" => side)
+                        .increment(1);
                 }
                 self.record(End::of_error(error, self.shared.side), None);
             }
@@ -183,6 +185,10 @@ impl Recording {
                 super::Side::Client => self.served_by.endpoint(),
                 super::Side::Server => None,
             },
+            version: match self.shared.side {
+                super::Side::Client => self.served_by.version(),
+                super::Side::Server => None,
+            },
             principal: stated.as_ref().or(self.principal.as_ref()),
             response,
         };
@@ -236,7 +242,8 @@ impl Recording {
             target: TARGET,
             parent: self.span.get(),
             side = call.side,
-            request_id = %call.request_id,
+            // As a string, a subscriber escapes it.
+            request_id = call.request_id.to_string(),
             method = call.method,
             name = call.name,
             upstream = call.upstream.as_deref(),
