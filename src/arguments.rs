@@ -229,7 +229,7 @@ pub(crate) fn hash(value: &impl Serialize) -> Option<String> {
     }
     let mut hasher = Hasher(Sha256::new());
     serde_json_canonicalizer::to_writer(value, &mut hasher).ok()?;
-    Some(format!("sha256:{}", hex(&hasher.0.finalize())))
+    Some(["sha256:", &hex(&hasher.0.finalize())].concat())
 }
 
 /// Estimates the size as JSON, and stops counting above `LARGE`.
