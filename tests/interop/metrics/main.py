@@ -135,6 +135,7 @@ async def traces(checks: Checks, received: Received, client: object) -> None:
         order = [("python-client", 3), ("gateway", 2), ("gateway", 3), (service, 2)]
         for outer, inner in zip(order, order[1:]):
             assert spans[inner].parent == spans[outer].id, (inner, outer)
+        assert spans["gateway", 2].attributes["client.address"] == "127.0.0.1"
         upstream = spans["gateway", 3].attributes
         assert upstream["rmcp_layers.upstream"] == member and upstream["network.transport"] == "pipe"
 
