@@ -21,6 +21,9 @@ const MOST: usize = 256 * 1024;
 /// Larger arguments are hashed off the runtime's workers, because this takes about a millisecond.
 const LARGE: usize = 256 * 1024;
 
+/// The mark of a part that is not kept.
+const LEFT_OUT: &str = "[left out]";
+
 /// Keys whose values are usually secret.
 const SECRET_KEYS: &[&str] = &[
     "*api*key*",
@@ -77,7 +80,8 @@ impl ArgumentRules {
     }
 
     /// Redacts the values of keys that match this glob (`*` for any characters, `?` for one). It
-    /// applies at any depth and to values of any type. Case is ignored.
+    /// applies at any depth and to values of any type, and within strings that are JSON. Case is
+    /// ignored. A string of more than 256 KiB that begins as JSON does is left out.
     #[must_use]
     pub fn redact(mut self, keys: impl AsRef<str>) -> Self {
         self.redact.push(keys.as_ref().to_lowercase());
@@ -129,7 +133,8 @@ impl ArgumentRules {
             }
             Value::String(text) => {
                 let max = MAX_STRING.min(*left);
-                let kept = cut(text, max);
+                let redacted = self.redacted_json(text, depth);
+                let kept = cut(redacted.as_deref().unwrap_or(text), max);
                 *left = left.saturating_sub(kept.len() + 2);
                 Value::String(kept)
             }
@@ -141,6 +146,34 @@ impl ArgumentRules {
                 take(left, 4);
                 other.clone()
             }
+        }
+    }
+
+    /// Returns a text that is JSON without the values of secret keys, if it has any. JSON that is too
+    /// large to be read is left out.
+    fn redacted_json(&self, text: &str, depth: usize) -> Option<String> {
+        if depth >= MAX_DEPTH || !text.trim_start().starts_with(['{', '[']) {
+            return None;
+        }
+        if text.len() > LARGE {
+            return Some(LEFT_OUT.to_owned());
+        }
+        let value = serde_json::from_str(text).ok()?;
+        let has_secrets = self.has_secrets(&value, depth + 1);
+        has_secrets.then(|| {
+            self.value(&value, &mut MAX_STRING.clone(), depth + 1)
+                .to_string()
+        })
+    }
+
+    fn has_secrets(&self, value: &Value, depth: usize) -> bool {
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .any(|(key, value)| self.is_secret(key) || self.has_secrets(value, depth)),
+            Value::Array(items) => items.iter().any(|item| self.has_secrets(item, depth)),
+            Value::String(text) => self.redacted_json(text, depth).is_some(),
+            _ => false,
         }
     }
 
@@ -167,7 +200,7 @@ impl ArgumentRules {
 }
 
 fn left_out() -> Value {
-    Value::String("[left out]".to_owned())
+    Value::String(LEFT_OUT.to_owned())
 }
 
 /// Takes `bytes` from what is left. Returns `false` if there are fewer.
@@ -196,7 +229,7 @@ pub(crate) fn hash(value: &impl Serialize) -> Option<String> {
     }
     let mut hasher = Hasher(Sha256::new());
     serde_json_canonicalizer::to_writer(value, &mut hasher).ok()?;
-    Some(format!("sha256:{}", hex(&hasher.0.finalize())))
+    Some(["sha256:", &hex(&hasher.0.finalize())].concat())
 }
 
 /// Estimates the size as JSON, and stops counting above `LARGE`.

@@ -5,7 +5,7 @@
 //! [admin]
 //! listen = "127.0.0.1:9464"
 //! expose = false             # `true` lets it listen beyond loopback, where anyone can read it
-//! allowed_hosts = []         # further names that requests may give as `Host`
+//! allowed_hosts = []         # names that requests may give as `Host`, beside `localhost` and addresses
 //! ```
 //!
 //! | Path | Answer |
@@ -16,7 +16,11 @@
 //! | `/healthz` | 200 as long as the process serves |
 //! | `/readyz` | 200 if a server can be reached and the gateway is not about to end, else 503 |
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -28,6 +32,7 @@ use axum::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rmcp_layers::{
+    budget::BudgetHandle,
     cache::CacheHandle,
     gateway::{GatewayHandle, MemberState},
     metrics::{MetricsHandle, MetricsLayer, Side, configure_prometheus},
@@ -47,9 +52,6 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// The time after which recorded samples are put into their histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-/// The hosts of this machine.
-const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// The `[admin]` section.
 #[derive(Clone, Debug, Deserialize)]
@@ -90,6 +92,7 @@ impl Recorders {
 pub struct Shown {
     pub gateway: Option<GatewayHandle>,
     pub cache: Option<CacheHandle>,
+    pub budget: Option<BudgetHandle>,
     pub upstreams: Upstreams,
     pub callers: MetricsHandle,
     pub servers: MetricsHandle,
@@ -131,11 +134,10 @@ impl AdminConfig {
         let recorder = configure_prometheus(PrometheusBuilder::new())?.build_recorder();
         let scrape = recorder.handle();
         metrics::set_global_recorder(recorder)?;
-        let local = LOCAL.iter().map(|host| (*host).to_owned());
         eprintln!("gateway: status at http://{address}/status");
         Ok(Admin {
             listener,
-            hosts: local.chain(self.allowed_hosts.iter().cloned()).collect(),
+            hosts: self.allowed_hosts.clone(),
             scrape,
         })
     }
@@ -176,7 +178,8 @@ impl Admin {
     }
 }
 
-/// Protects against pages of other sites, whose requests give another `Host`.
+/// Protects against pages of other sites whose names lead here (DNS rebinding): their requests give
+/// that name as `Host`. An address is no such name. Probes of orchestrators give one.
 async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -185,7 +188,10 @@ async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: N
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    if !shared.hosts.iter().any(|allowed| allowed == name) {
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_allowed = |allowed: &str| allowed.eq_ignore_ascii_case(name);
+    let mut names = shared.hosts.iter().map(String::as_str).chain(["localhost"]);
+    if !is_address && !names.any(is_allowed) {
         let message = "this `Host` is not allowed; name it in [admin] allowed_hosts\n";
         return (StatusCode::FORBIDDEN, message).into_response();
     }
@@ -237,12 +243,24 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
             "bytes": stats.bytes,
         })
     });
+    let budget = shown.budget.as_ref().map(|budget| {
+        let stats = budget.stats();
+        json!({
+            "charged_tokens": stats.charged_tokens,
+            "saved_tokens": stats.saved_tokens,
+            "cuts": stats.cuts,
+            "refused": stats.refused,
+            "conversations": stats.conversations,
+            "kept_results": stats.kept_results,
+        })
+    });
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "stopping": shown.stopping.is_cancelled(),
         "members": members(shown),
         "breakers": breakers,
         "cache": cache,
+        "budget": budget,
         "callers": shown.callers.summary(),
         "servers": shown.servers.summary(),
     });

@@ -4,7 +4,7 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request, middleware::Next, response::Response};
+use axum::{Extension, Router, body::Body, extract::Request, middleware::Next, response::Response};
 use futures::{StreamExt, stream};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Layer;
 
 /// The time limit for the head of a request on an open connection.
 const HEAD: Duration = Duration::from_secs(15);
@@ -82,12 +83,17 @@ fn connection(
     }
     async move {
         let _slot = slot;
+        let Ok(peer) = tcp.peer_addr() else {
+            // It is closed already.
+            return;
+        };
         // The builder looks for HTTP/2 first unless told not to, and waits for that without a limit.
         let mut http = Builder::new(TokioExecutor::new()).http1_only();
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD);
-        let service = TowerToHyperService::new(router);
+        // Spans show the address of the client.
+        let service = TowerToHyperService::new(Extension(peer).layer(router));
         let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(tcp), service));
         let served = tokio::select! {
             served = serving.as_mut() => served,

@@ -155,11 +155,13 @@ async fn serve(options: Options, config: Config, told: &Told, telemetry: &Teleme
         return Err("--demo has no token, and the gateway has [auth]".into());
     }
     let cache = config.cache()?;
+    let budget = config.budget()?;
     let closing = CancellationToken::new();
     let admin = admin.zip(recorders.clone()).map(|(admin, recorders)| {
         let shown = Shown {
             gateway: handle.clone(),
             cache: cache.as_ref().map(CacheLayer::handle),
+            budget: budget.as_ref().map(BudgetLayer::handle),
             upstreams: upstreams.clone(),
             callers: recorders.callers.handle(),
             servers: recorders.servers.handle(),
@@ -175,7 +177,7 @@ async fn serve(options: Options, config: Config, told: &Told, telemetry: &Teleme
             .as_ref()
             .map(|auth| auth.layer(options.stdio))
             .transpose()?,
-        budget: config.budget()?,
+        budget,
         status: config
             .status_tool
             .then(|| status::layer(handle))

@@ -11,7 +11,10 @@ use std::{fmt, sync::Arc};
 use futures::future::BoxFuture;
 use rmcp::{
     RoleServer,
-    model::{ClientResult, Extensions, InitializeRequestParams, ServerNotification, ServerRequest},
+    model::{
+        ClientResult, Extensions, GetMeta, InitializeRequestParams, MetaObject, ServerNotification,
+        ServerRequest,
+    },
     service::{Peer, ServiceError},
 };
 
@@ -69,6 +72,8 @@ pub struct Caller {
     /// A layer made the request on its own behalf. Messages that belong to no particular call are
     /// not sent to it.
     quiet: bool,
+    /// Entries for the `_meta` of each message to the caller.
+    meta: Option<Arc<MetaObject>>,
 }
 
 /// The form of messages to a caller.
@@ -173,6 +178,7 @@ impl Caller {
             layered: false,
             answers: false,
             quiet: false,
+            meta: None,
         }
     }
 
@@ -220,6 +226,7 @@ impl Caller {
             layered: self.layered,
             answers: self.answers,
             quiet: true,
+            meta: None,
         }
     }
 
@@ -242,6 +249,8 @@ impl Caller {
             layered: true,
             answers: self.answers,
             quiet: self.quiet,
+            // This caller, which is inside, adds its entries.
+            meta: None,
         }
     }
 
@@ -254,12 +263,22 @@ impl Caller {
         caller
     }
 
+    /// Adds entries to the `_meta` of each message to the caller, in place of those of the same
+    /// names. Unlike [`wrap`](Self::wrap), it leaves the way to the caller as it is.
+    #[cfg(feature = "otel")]
+    pub(crate) fn add_to_meta(&mut self, entries: MetaObject) {
+        self.meta = (!entries.is_empty()).then(|| Arc::new(entries));
+    }
+
     /// Sends a notification to the caller.
     ///
     /// # Errors
     ///
     /// Fails with a transport error if the caller is gone.
     pub async fn notify(&self, mut notification: ServerNotification) -> Result<(), Error> {
+        if let Some(entries) = &self.meta {
+            add_entries(notification.get_meta_mut(), entries);
+        }
         match &self.route {
             Route::Detached => Ok(()),
             Route::Sink(sink) => sink.notify(notification).await,
@@ -306,6 +325,9 @@ impl Caller {
     /// Fails with the caller's JSON-RPC error, with "method not found" if the caller is
     /// [detached](Self::detached), and with a transport error if the caller is gone.
     pub async fn request(&self, mut request: ServerRequest) -> Result<ClientResult, Error> {
+        if let Some(entries) = &self.meta {
+            add_entries(request.get_meta_mut(), entries);
+        }
         match &self.route {
             Route::Detached => Err(no_requests()),
             Route::Sink(sink) => sink.request(request).await,
@@ -372,6 +394,12 @@ impl Caller {
     /// Returns `true` if a layer has wrapped the caller.
     pub(crate) fn is_layered(&self) -> bool {
         self.layered
+    }
+}
+
+fn add_entries(meta: &mut MetaObject, entries: &MetaObject) {
+    for (name, value) in entries.iter() {
+        meta.insert(name.clone(), value.clone());
     }
 }
 

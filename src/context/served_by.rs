@@ -1,6 +1,8 @@
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::Extensions;
+#[cfg(feature = "metrics")]
+use rmcp::model::ProtocolVersion;
 
 /// The name of the upstream that serves a call. An outer layer puts this slot into a request's
 /// extensions. The gateway (with the member's name) or an [`Upstream`](crate::Upstream) sets it
@@ -32,6 +34,8 @@ pub struct ServedBy(Arc<Facts>);
 struct Facts {
     name: OnceLock<Arc<str>>,
     endpoint: OnceLock<Arc<Endpoint>>,
+    #[cfg(feature = "metrics")]
+    version: OnceLock<ProtocolVersion>,
 }
 
 /// The network facts of an upstream, as OpenTelemetry names them.
@@ -73,6 +77,20 @@ impl ServedBy {
         if let Some(slot) = extensions.get::<Self>() {
             slot.0.endpoint.get_or_init(|| endpoint.clone());
         }
+    }
+
+    /// Sets the revision that the upstream speaks, if these extensions have a slot without one.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn set_version(extensions: &Extensions, version: &ProtocolVersion) {
+        if let Some(slot) = extensions.get::<Self>() {
+            slot.0.version.get_or_init(|| version.clone());
+        }
+    }
+
+    /// Returns the revision that the upstream speaks, if it is known.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn version(&self) -> Option<&ProtocolVersion> {
+        self.0.version.get()
     }
 
     /// Returns the network facts of the upstream, if they are known.

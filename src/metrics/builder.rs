@@ -111,8 +111,9 @@ impl MetricsLayerBuilder {
         self
     }
 
-    /// Sets whether attributes are added to the current span instead of a second one, where the
-    /// current span has a field `gen_ai.operation.name`. Default: no.
+    /// Sets whether the attributes of a call of a tool are added to the current span instead of a
+    /// second one, where the current span has a field `gen_ai.operation.name`. Default: no. Spans of
+    /// this layer are not joined.
     ///
     /// With the feature `otel`, all attributes are added. Without it, those are whose fields the
     /// span has.

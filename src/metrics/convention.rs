@@ -32,7 +32,8 @@ pub mod names {
     pub const RESULT_TOKENS: &str = "rmcp_layers.result.tokens";
     /// A gauge of the requests in flight, without listens.
     pub const IN_FLIGHT: &str = "rmcp_layers.requests.in_flight";
-    /// A counter of the requests that a layer refused, by the layer's name.
+    /// A counter of the requests that a layer refused, by the layer's name and the side. Layers of
+    /// both sides count a refusal from further in.
     pub const REFUSALS: &str = "rmcp_layers.refusals";
 }
 

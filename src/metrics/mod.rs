@@ -55,7 +55,8 @@
 //! | Attributes | Contents |
 //! |---|---|
 //! | `otel.name`, `otel.kind`, `otel.status_code` | `tools/call search`; `server` or `client`; `ERROR` of a failure |
-//! | `mcp.method.name`, `mcp.protocol.version`, `mcp.session.id`, `mcp.resource.uri` | the request |
+//! | `mcp.method.name`, `mcp.session.id`, `mcp.resource.uri` | the request |
+//! | `mcp.protocol.version` | the revision of the caller, or of the upstream |
 //! | `jsonrpc.request.id` | the caller's id; an upstream receives another one |
 //! | `gen_ai.operation.name`, `gen_ai.tool.name`, `gen_ai.prompt.name` | `execute_tool` for a call of a tool |
 //! | `gen_ai.tool.call.arguments`, `gen_ai.tool.call.result` | only [if asked for](MetricsLayerBuilder::keep_arguments), redacted |
@@ -64,7 +65,7 @@
 //! | `network.transport`, `network.protocol.name`, `network.protocol.version` | of the caller, or of the upstream |
 //! | `client.address`, `client.port` | on the side of a server: a `SocketAddr` in the extensions of the HTTP request, if the application puts one there |
 //! | `server.address`, `server.port` | on the side of a client: of the upstream that served the request |
-//! | `rmcp_layers.arguments.hash` | the SHA-256 hash of the arguments, as in audit records |
+//! | `rmcp_layers.arguments.hash` | the SHA-256 hash of the arguments, as in audit records; none of more than 256 KiB |
 //! | `rmcp_layers.principal.hash`, `enduser.id` | the principal, [in the form that is set](MetricsLayerBuilder::principal) |
 //! | `rmcp_layers.outcome`, `.duration_ms`, `.upstream`, `.cache.status`, `.attempts`, `.result.tokens` | what is known at the end; `attempts` from the second on |
 //!
@@ -75,7 +76,9 @@
 //! `baggage` in `_meta`) is the parent on the side of a server, and the ambient span and the trace
 //! context of the HTTP request are linked. Without one in `_meta`, that of the HTTP request is the
 //! parent. The span's own context goes into the `_meta` of the request, for the next hop.
-//! Notifications of a client are handled alike. The subscriber needs the layer of
+//! Notifications of a client are handled alike. On the side of a server, the context also goes,
+//! without the baggage, into the `_meta` of notifications and requests to the caller. The messages of
+//! a [`Handler`](crate::Handler) by rmcp's own peer are not among them. The subscriber needs the layer of
 //! `tracing-opentelemetry`.
 //!
 //! # Histograms and counters
@@ -90,7 +93,7 @@
 //! | `mcp.client.session.duration` | the same, recorded by each [`Upstream`](crate::Upstream) that makes its connections | `mcp.protocol.version`, `network.transport`, `network.protocol.name`, `server.address`, `server.port`, `rmcp_layers.upstream` |
 //! | `rmcp_layers.requests.in_flight` | gauge, without listens | `side` |
 //! | `rmcp_layers.result.tokens` | counter, of the tokens that a [budget](crate::CallReport::budget) further in has charged | as the durations, and `side` |
-//! | `rmcp_layers.refusals` | counter | `layer` |
+//! | `rmcp_layers.refusals` | counter | `layer`, `side` |
 //! | `rmcp_layers.cache.hits` and others of the cache | counters | `method` |
 //! | `rmcp_layers.retry.retries`, `.given_up` | counters | `outcome`, `reason` |
 //! | `rmcp_layers.breaker.changes`, `.refused` | counters | `state` |

@@ -44,7 +44,10 @@ impl Origin {
             Side::Client => None,
         };
         let is_parent = is_usable && (side == Side::Client || of_message.is_none());
-        let (remote, linked) = match (is_parent, of_message) {
+        let has_remote = of_message.is_some() || of_http.is_some();
+        // A span that a filter keeps from OpenTelemetry carries no trace on.
+        let carries_trace = is_parent && (!has_remote || trace_context::is_known(&current));
+        let (remote, linked) = match (carries_trace, of_message) {
             (true, _) => (None, of_http),
             (false, Some(context)) => (Some(context), of_http),
             (false, None) => (of_http, None),

@@ -118,7 +118,9 @@ impl Recording {
             }
             Err(error) => {
                 if let Error::Refused(refusal) = error {
-                    ::metrics::counter!(names::REFUSALS, "layer" => refusal.layer()).increment(1);
+                    let (layer, side) = (refusal.layer(), self.shared.side.as_str());
+                    ::metrics::counter!(names::REFUSALS, "layer" => layer, "side" => side)
+                        .increment(1);
                 }
                 self.record(End::of_error(error, self.shared.side), None);
             }
@@ -145,7 +147,7 @@ impl Recording {
         self.shared.record(&labels, now, &sample);
         let wanted = self.shared.recent.wants(end.is_error());
         if wanted || self.shared.logs_calls {
-            let call = self.finished(end, duration, &report, labels.upstream);
+            let call = self.finished(end, duration, &report, labels);
             if self.shared.logs_calls {
                 self.log(&call);
             }
@@ -183,21 +185,28 @@ impl Recording {
                 super::Side::Client => self.served_by.endpoint(),
                 super::Side::Server => None,
             },
+            version: match self.shared.side {
+                super::Side::Client => self.served_by.version(),
+                super::Side::Server => None,
+            },
             principal: stated.as_ref().or(self.principal.as_ref()),
             response,
         };
         self.span.end(&self.shared.spans, &facts);
     }
 
-    fn labels(&self, end: End, upstream: Option<Arc<str>>) -> Labels {
-        let name = || {
-            let known = self.known.clone();
-            known.unwrap_or_else(|| self.shared.names.other())
+    fn labels(&mut self, end: End, upstream: Option<Arc<str>>) -> Labels {
+        let known = self.known.take();
+        let name = || known.unwrap_or_else(|| self.shared.names.other());
+        let (tool, prompt) = match self.kind {
+            Some(Kind::Tool) => (Some(name()), None),
+            Some(Kind::Prompt) => (None, Some(name())),
+            None => (None, None),
         };
         Labels {
             method: self.method,
-            tool: (self.kind == Some(Kind::Tool)).then(name),
-            prompt: (self.kind == Some(Kind::Prompt)).then(name),
+            tool,
+            prompt,
             upstream,
             end: end.as_label(),
         }
@@ -208,19 +217,20 @@ impl Recording {
         end: End,
         duration: Duration,
         report: &CallReport,
-        upstream: Option<Arc<str>>,
+        labels: Labels,
     ) -> FinishedCall {
+        let known = labels.tool.or(labels.prompt);
         let method = self.unknown_method.take();
         FinishedCall {
             time: SystemTime::now(),
             side: self.shared.side.as_str(),
             request_id: self.id.clone(),
             method: method.unwrap_or_else(|| self.method.to_owned()),
-            name: match &self.known {
-                Some(known) => Some(known.as_ref().to_owned()),
-                None => self.unknown.take(),
+            name: match self.unknown.take() {
+                None => known.map(|known| known.as_ref().to_owned()),
+                unknown => unknown,
             },
-            upstream,
+            upstream: labels.upstream,
             outcome: end.outcome,
             failed: end.is_error(),
             code: end.code,
@@ -236,7 +246,8 @@ impl Recording {
             target: TARGET,
             parent: self.span.get(),
             side = call.side,
-            request_id = %call.request_id,
+            // As a string, a subscriber escapes it.
+            request_id = call.request_id.to_string(),
             method = call.method,
             name = call.name,
             upstream = call.upstream.as_deref(),

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
@@ -31,8 +31,28 @@ pub(super) struct AllSeries {
 #[derive(Debug, Default)]
 struct Found {
     /// By the hash of the labels, so that a lookup needs no copy of them.
-    by_hash: HashMap<u64, Vec<Arc<Series>>>,
+    by_hash: HashMap<u64, Vec<Arc<Series>>, BuildHasherDefault<Hashed>>,
     count: usize,
+}
+
+/// Takes a key that is a keyed hash as it is.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The metrics of one label set.

@@ -1,6 +1,6 @@
 use std::{borrow::Cow, net::SocketAddr, sync::OnceLock};
 
-use rmcp::model::CallToolResult;
+use rmcp::model::{CallToolResult, ProtocolVersion};
 use serde_json::Value;
 use tracing::{
     Level, Span,
@@ -20,11 +20,17 @@ use crate::{
     caller::Era,
     context::{bounded_id, served_by::Endpoint},
     protocol::methods,
-    util::text::{cut, hex},
+    util::text::{cut, hex, start_of},
 };
+
+/// The name of the spans' metadata.
+const NAME: &str = "mcp.request";
 
 /// Limit of a text that a caller chose, in bytes.
 pub(super) const MAX_TEXT: usize = 256;
+
+/// Limit of the name of a revision, in bytes.
+const MAX_VERSION: usize = 32;
 
 /// Settings of the spans.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +98,7 @@ late_fields! {
     Principal "enduser.id"
     Address "server.address"
     Port "server.port"
+    Version "mcp.protocol.version"
     Transport "network.transport"
     Protocol "network.protocol.name"
     Result "gen_ai.tool.call.result"
@@ -106,6 +113,8 @@ pub(super) struct SpanEnd<'a> {
     pub(super) tokens: Option<u64>,
     pub(super) upstream: Option<&'a str>,
     pub(super) endpoint: Option<&'a Endpoint>,
+    /// The revision that the upstream speaks.
+    pub(super) version: Option<&'a ProtocolVersion>,
     /// The principal that a layer further in has authenticated.
     pub(super) principal: Option<&'a Principal>,
     pub(super) response: Option<&'a McpResponse>,
@@ -130,7 +139,8 @@ impl CallSpan {
         if !tracing::span_enabled!(target: TARGET, Level::INFO) {
             return Self::none();
         }
-        let outer = settings.join_outer.then(outer_span).flatten();
+        let may_join = settings.join_outer && request.as_tool_call().is_some();
+        let outer = may_join.then(outer_span).flatten();
         let span = match outer {
             Some(span) => {
                 let joined = Self {
@@ -146,7 +156,7 @@ impl CallSpan {
             },
         };
         #[cfg(feature = "otel")]
-        span.put_context(request);
+        span.put_context(side, request);
         span
     }
 
@@ -158,10 +168,15 @@ impl CallSpan {
         &self.span
     }
 
-    /// Puts the trace context of the span into the `_meta` of the request, for the next hop.
+    /// Puts the trace context of the span into the `_meta` of the request, for the next hop, and of
+    /// messages to the caller of this process.
     #[cfg(feature = "otel")]
-    fn put_context(&self, request: &mut McpRequest) {
+    fn put_context(&self, side: Side, request: &mut McpRequest) {
         use rmcp::model::GetMeta;
+        if side == Side::Server && request.context.notification.is_none() {
+            let entries = trace_context::for_caller(&self.span);
+            request.context.caller.add_to_meta(entries);
+        }
         match &mut request.context.notification {
             Some(notification) => trace_context::put(&self.span, notification.get_meta_mut()),
             None => trace_context::put(&self.span, &mut request.context.meta),
@@ -172,11 +187,7 @@ impl CallSpan {
     fn record_start(&self, request: &McpRequest, name: Option<&str>) {
         self.add("mcp.method.name", Attribute::Text(request.method()));
         if let Some(name) = name {
-            let field = match request.as_tool_call() {
-                Some(_) => "gen_ai.tool.name",
-                None => "gen_ai.prompt.name",
-            };
-            self.add(field, Attribute::Text(name));
+            self.add("gen_ai.tool.name", Attribute::Text(name));
         }
         let id = request.context.id.to_string();
         self.add("jsonrpc.request.id", Attribute::Text(&id));
@@ -211,6 +222,9 @@ impl CallSpan {
         }
         if let Some(endpoint) = facts.endpoint {
             self.endpoint(endpoint);
+        }
+        if let Some(version) = facts.version {
+            self.text(Late::Version, start_of(version.as_str(), MAX_VERSION));
         }
         if let Some(principal) = facts.principal {
             match settings.principal {
@@ -303,11 +317,13 @@ impl From<Attribute<'_>> for opentelemetry::Value {
 }
 
 /// Returns the current span, if it covers the call by OpenTelemetry's conventions for generative
-/// AI.
+/// AI. The span of another layer of this kind covers another hop.
 fn outer_span() -> Option<Span> {
     let current = Span::current();
     let is_of_gen_ai = current.has_field("gen_ai.operation.name");
-    is_of_gen_ai.then_some(current)
+    let metadata = current.metadata();
+    let is_own = metadata.is_some_and(|it| it.target() == TARGET && it.name() == NAME);
+    (is_of_gen_ai && !is_own).then_some(current)
 }
 
 /// The texts of a request's span.
@@ -345,8 +361,12 @@ impl Texts {
                 Some(name) => [method, " ", name].concat(),
                 None => method.to_owned(),
             },
-            version: context.protocol_version().map(|it| cut(it.as_str(), 32)),
-            // On the side of a client, it would be the session of another hop.
+            // On the side of a client, both would be those of another hop.
+            version: match side {
+                Side::Server => context.protocol_version(),
+                Side::Client => None,
+            }
+            .map(|it| start_of(it.as_str(), MAX_VERSION).to_owned()),
             session: match side {
                 Side::Server => session_id(context, head),
                 Side::Client => None,
@@ -399,7 +419,7 @@ fn new_span(
     let span = tracing::info_span!(
         target: TARGET,
         parent: origin.parent(),
-        "mcp.request",
+        NAME,
         "otel.name" = texts.name.as_str(),
         "otel.kind" = side.as_str(),
         "otel.status_code" = field::Empty,

@@ -246,7 +246,9 @@ impl fmt::Display for Row {
             None => "-".to_owned(),
         };
         let indent = if &*self.name == "total" { "" } else { "  " };
-        let name = format!("{indent}{}", self.name);
+        // A server names its tools.
+        let name = self.name.replace(char::is_control, "\u{fffd}");
+        let name = format!("{indent}{name}");
         write!(
             f,
             "{name:<NAME$} {:>9} {:>9} {cached:>7} {:>9} {:>9} {:>9} {:>9}",

@@ -72,6 +72,20 @@ fn valid(from: &dyn Extractor) -> Option<Context> {
     context.span().span_context().is_valid().then_some(context)
 }
 
+/// Returns `true` if an OpenTelemetry layer knows the span.
+pub(super) fn is_known(span: &Span) -> bool {
+    span.context().span().span_context().is_valid()
+}
+
+/// Returns the trace context of a span as entries of `_meta`, for messages to the caller. The
+/// baggage is left out: it came from the caller.
+pub(super) fn for_caller(span: &Span) -> MetaObject {
+    let mut meta = MetaObject::default();
+    put(span, &mut meta);
+    meta.shift_remove("baggage");
+    meta
+}
+
 /// Puts the trace context of a span into `_meta`, if an OpenTelemetry layer knows the span.
 pub(super) fn put(span: &Span, meta: &mut MetaObject) {
     let context = span.context();

@@ -25,9 +25,12 @@ pub(super) struct Channel {
     is_forwarded: bool,
     /// The time that a notification waits, so that the result may come and replace it.
     hold: Duration,
+    /// The highest progress that the server has reported.
+    reported: MonotonicProgress,
+    /// The highest progress for the caller, heartbeats included.
     highest: MonotonicProgress,
     state: Mutex<State>,
-    /// A notification waits where none did.
+    /// A notification waits where none did, or the time of silence begins anew.
     pub(super) arrived: Notify,
 }
 
@@ -39,6 +42,8 @@ struct State {
     total: Option<f64>,
     last_sent: Option<Instant>,
     last_message: Instant,
+    /// The number of requests of the server that the caller has not answered.
+    asked: usize,
     is_closed: bool,
 }
 
@@ -54,6 +59,7 @@ impl Channel {
             token,
             is_forwarded,
             hold,
+            reported: MonotonicProgress::default(),
             highest: MonotonicProgress::default(),
             state: Mutex::new(State {
                 waiting: None,
@@ -61,6 +67,7 @@ impl Channel {
                 total: None,
                 last_sent: None,
                 last_message: Instant::now(),
+                asked: 0,
                 is_closed: false,
             }),
             arrived: Notify::new(),
@@ -86,10 +93,12 @@ impl Channel {
             return false;
         }
         let value = progress.params.progress;
-        if !value.is_finite() || !self.highest.advance(value) {
+        let increases = value.is_finite() && self.reported.advance(value);
+        let Some(value) = increases.then(|| self.raise_to(value)).flatten() else {
             counters.not_increasing.fetch_add(1, Ordering::Relaxed);
             return false;
-        }
+        };
+        progress.params.progress = value;
         progress.params.total = progress.params.total.filter(|total| total.is_finite());
         if let Some(message) = &mut progress.params.message {
             let max = self.shared.settings.max_message_bytes;
@@ -112,6 +121,16 @@ impl Channel {
         self.due(&state) <= state.last_message
     }
 
+    /// Raises the progress for the caller to this value, or to the least above the heartbeats that
+    /// have reached it. Returns `None` if there is no such number.
+    fn raise_to(&self, value: f64) -> Option<f64> {
+        if self.highest.advance(value) {
+            return Some(value);
+        }
+        let value = self.highest.highest().map_or(value, just_above);
+        (value.is_finite() && self.highest.advance(value)).then_some(value)
+    }
+
     /// Returns the time at which the waiting notification is sent.
     fn due(&self, state: &State) -> Instant {
         let settled = state.waits_since + self.hold;
@@ -124,6 +143,12 @@ impl Channel {
     /// Notes a message of the server that is no progress.
     fn note_message(&self) {
         lock(&self.state).last_message = Instant::now();
+    }
+
+    /// Notes a request to the caller. Until it is answered, it is the server that waits.
+    fn ask(self: &Arc<Self>) -> Asked {
+        lock(&self.state).asked += 1;
+        Asked(self.clone())
     }
 
     /// Returns the waiting notification if its time has come, else the time at which it will.
@@ -151,21 +176,34 @@ impl Channel {
 
     /// Returns the time at which a silent call has to be ended.
     pub(super) fn idle_end(&self, limit: Option<Duration>) -> Option<Instant> {
-        lock(&self.state).last_message.checked_add(limit?)
+        let limit = limit?;
+        let state = lock(&self.state);
+        match state.asked {
+            0 => state.last_message.checked_add(limit),
+            _ => None,
+        }
     }
 
-    /// Returns the time of the next heartbeat. `since` is the begin of the call.
+    /// Returns the time of the next heartbeat, unless a notification waits. `since` is the begin of
+    /// the call.
     pub(super) fn heartbeat_at(&self, since: Instant) -> Option<Instant> {
         let silence = self.shared.settings.heartbeat?;
         if !self.is_forwarded {
             return None;
         }
-        let last = lock(&self.state).last_sent.unwrap_or(since);
-        last.checked_add(silence)
+        let state = lock(&self.state);
+        let is_due = state.waiting.is_none() && self.next_heartbeat().is_some();
+        let last = state.last_sent.unwrap_or(since);
+        last.checked_add(silence).filter(|_| is_due)
     }
 
-    /// Puts a heartbeat where a notification waits, unless one does. Its progress is the least that
-    /// is higher than any before.
+    /// Returns the progress of the next heartbeat: the least that is higher than any before.
+    fn next_heartbeat(&self) -> Option<f64> {
+        let value = self.highest.highest().map_or(0.0, just_above);
+        value.is_finite().then_some(value)
+    }
+
+    /// Puts a heartbeat where a notification waits, unless one does.
     pub(super) fn add_heartbeat(&self, running: Duration) {
         let Some(token) = self.token.clone() else {
             return;
@@ -174,10 +212,10 @@ impl Channel {
         if state.waiting.is_some() || state.is_closed {
             return;
         }
-        let value = self.highest.highest().map_or(0.0, just_above);
-        if !self.highest.advance(value) {
+        let Some(value) = self.next_heartbeat() else {
             return;
-        }
+        };
+        self.highest.advance(value);
         let mut params = ProgressNotificationParam::new(token, value);
         params.total = state.total;
         params.message = Some(format!("Still running ({} s)", running.as_secs()));
@@ -192,6 +230,18 @@ impl Channel {
 fn just_above(value: f64) -> f64 {
     let least = value.abs() * 1e-9;
     (value + least.max(1e-6)).max(value.next_up())
+}
+
+/// A request to the caller that is not answered yet.
+struct Asked(Arc<Channel>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.asked = state.asked.saturating_sub(1);
+        state.last_message = Instant::now();
+        self.0.arrived.notify_one();
+    }
 }
 
 /// The caller of a call, whose progress goes into a channel.
@@ -221,7 +271,10 @@ impl CallerSink for ChannelSink {
     }
 
     fn request(&self, request: ServerRequest) -> BoxFuture<'_, Result<ClientResult, Error>> {
-        self.channel.note_message();
-        Box::pin(self.caller.request(request))
+        let asked = self.channel.ask();
+        Box::pin(async move {
+            let _asked = asked;
+            self.caller.request(request).await
+        })
     }
 }

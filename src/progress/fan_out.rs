@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use super::ProgressReporter;
+use super::{ProgressReporter, reporter::fraction};
 use crate::util::lock;
 
 /// One of several pieces of work whose progress is added up.
@@ -30,17 +30,13 @@ impl Share {
     }
 
     pub(super) async fn report(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
-        let fraction = match total {
-            Some(total) if total > 0.0 => progress / total,
-            _ => progress / (progress + 1.0),
-        };
-        if fraction.is_nan() {
+        let Some(fraction) = fraction(progress, total) else {
             return;
-        }
+        };
         let (sum, count) = {
             let mut done = lock(&self.all.done);
             if let Some(own) = done.get_mut(self.index) {
-                *own = fraction.clamp(*own, 1.0);
+                *own = own.max(fraction);
             }
             (done.iter().sum::<f64>(), done.len() as f64)
         };

@@ -141,7 +141,8 @@ impl ProgressLayerBuilder {
     }
 
     /// Sets the time that a call may be silent. Default: none. Progress and any other message of
-    /// the server for the call restart it. A call without a progress token gets one for that.
+    /// the server for the call restart it. While the caller has a request of the server to answer,
+    /// the call is not silent. A call without a progress token gets one for that.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.settings.idle_timeout = limit.into();
         self

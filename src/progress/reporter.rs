@@ -214,13 +214,22 @@ impl ProgressReporter {
 impl Part {
     /// Returns the progress of the whole.
     fn at(self, progress: f64, total: Option<f64>) -> f64 {
-        let fraction = match total {
-            Some(total) if total > 0.0 => progress / total,
-            _ => progress / (progress + 1.0),
-        };
-        let fraction = if fraction.is_nan() { 0.0 } else { fraction };
-        self.start + self.length * fraction.clamp(0.0, 1.0)
+        self.start + self.length * fraction(progress, total).unwrap_or_default()
     }
+}
+
+/// Returns the done part of work, from 0 to 1. Work without a total never ends. Returns `None` for
+/// what is no number.
+pub(super) fn fraction(progress: f64, total: Option<f64>) -> Option<f64> {
+    if progress.is_nan() {
+        return None;
+    }
+    let progress = progress.max(0.0);
+    let fraction = match total {
+        Some(total) if total > 0.0 => progress / total,
+        _ => progress / (progress + 1.0),
+    };
+    (!fraction.is_nan()).then(|| fraction.clamp(0.0, 1.0))
 }
 
 impl Sender {

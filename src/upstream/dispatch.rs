@@ -106,6 +106,11 @@ impl Shared {
         era: Era,
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
+        #[cfg(feature = "metrics")]
+        ServedBy::set_version(
+            &request.context.extensions,
+            &connection.info.protocol_version,
+        );
         let modern = connection.era == Era::Modern;
         // A server does no work for the lists and listens that layers request on their own behalf.
         let method = Method::of(&request.message);

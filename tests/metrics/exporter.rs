@@ -136,6 +136,8 @@ async fn events_of_other_layers_are_counters_of_the_same_recorder() {
         );
     }
     let samples = scrape(&handle);
+    let refusals = of(&samples, "rmcp_layers_refusals_total", ("side", "server"));
+    assert_eq!(refusals.len(), 1);
     for (name, label) in [
         ("rmcp_layers_breaker_changes_total", ("state", "open")),
         ("rmcp_layers_refusals_total", ("layer", "breaker")),
@@ -144,6 +146,36 @@ async fn events_of_other_layers_are_counters_of_the_same_recorder() {
         let found = of(&samples, name, label);
         assert_eq!(found.len(), 1, "{name} is not in\n{}", handle.render());
         assert!(matches!(found[0].value, Value::Counter(count) if count >= 1.0));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_counts_once_for_each_side() {
+    let (recorder, handle) = recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let client = MetricsLayer::builder().side(Side::Client).build().unwrap();
+    let stack = ServiceBuilder::new()
+        .metrics(MetricsLayer::new())
+        .metrics(client)
+        .service(tower::service_fn(|request: McpRequest| async move {
+            match request.method() {
+                "server/discover" => {
+                    let demo = piped(Upstream::builder(), &Demo::default());
+                    demo.oneshot(request).await
+                }
+                _ => Err(rmcp_layers::Refusal::new("office", "closed").into()),
+            }
+        }));
+    let served = piped(Upstream::builder(), &McpServer::new(stack));
+    call(&served, "add").await;
+    let samples = scrape(&handle);
+    for side in ["server", "client"] {
+        let found = of(&samples, "rmcp_layers_refusals_total", ("side", side));
+        assert!(
+            matches!(found[..], [sample] if matches!(sample.value, Value::Counter(1.0))),
+            "{}",
+            handle.render()
+        );
     }
 }
 

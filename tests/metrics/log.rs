@@ -58,3 +58,27 @@ async fn each_call_is_a_line_of_json_and_the_documented_filter_shows_no_argument
     assert_eq!(lines[1]["code"], -32050);
     assert_ne!(lines[0]["request_id"], lines[1]["request_id"]);
 }
+
+#[tokio::test]
+async fn an_id_that_a_caller_chose_makes_no_line_of_its_own() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("rmcp_layers::metrics=info")
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let layer = MetricsLayer::builder().log_calls(true).build().unwrap();
+    let demo = crate::common::piped(
+        rmcp_layers::Upstream::builder(),
+        &crate::common::demo::Demo::default(),
+    );
+    let mut request = rmcp_layers::McpRequest::call_tool("add\nforged").build();
+    request.context.id = rmcp::model::RequestId::String("one\nforged".into());
+    let stack = tower::Layer::layer(&layer, demo);
+    let _ = tower::ServiceExt::oneshot(stack, request).await;
+    drop(guard);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+}

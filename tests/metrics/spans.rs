@@ -337,6 +337,85 @@ async fn a_span_of_an_agent_that_covers_the_call_takes_the_attributes_if_told_to
 }
 
 #[tokio::test]
+async fn spans_that_cover_no_call_of_a_tool_or_another_hop_are_not_joined() {
+    let (spans, _guard) = Spans::keep();
+    let client = MetricsLayer::builder()
+        .side(Side::Client)
+        .join_outer_span(true)
+        .build()
+        .unwrap();
+    let stack = ServiceBuilder::new()
+        .metrics(MetricsLayer::new())
+        .metrics(client.clone())
+        .service(piped(Upstream::builder(), &Demo::default()));
+    let call = McpRequest::call_tool("add").build();
+    soon("a call", stack.oneshot(call)).await.unwrap();
+    let kinds: Vec<_> = spans
+        .of("tools/call")
+        .iter()
+        .map(|span| span.get("otel.kind").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        kinds,
+        [Some("server".to_owned()), Some("client".to_owned())]
+    );
+    let chat = tracing::info_span!(
+        target: "rmcp_layers::metrics",
+        "chat",
+        "gen_ai.operation.name" = "chat",
+        "mcp.method.name" = tracing::field::Empty,
+    );
+    let stack = client.layer(piped(Upstream::builder(), &Demo::default()));
+    let listed = stack.oneshot(McpRequest::list_tools()).instrument(chat);
+    soon("a list", listed).await.unwrap();
+    let all = spans.all();
+    let chat = all
+        .iter()
+        .find(|span| span.get("gen_ai.operation.name") == Some("chat"))
+        .unwrap();
+    assert_eq!(chat.get("mcp.method.name"), None);
+}
+
+#[tokio::test]
+async fn a_clients_span_has_the_revision_that_its_upstream_speaks() {
+    let (spans, _guard) = Spans::keep();
+    let layer = MetricsLayer::builder().side(Side::Client).build().unwrap();
+    let stack = layer.layer(crate::common::piped_legacy(&Demo::default()));
+    let client = Client::modern("ann", stack).await;
+    client.call(tool("add", json!({}))).await;
+    let span = spans.of_call();
+    assert_eq!(span.get("mcp.protocol.version"), Some("2025-11-25"));
+}
+
+#[tokio::test]
+async fn secrets_in_text_that_is_json_are_redacted() {
+    let (spans, _guard) = Spans::keep();
+    let layer = MetricsLayer::builder()
+        .keep_arguments(ArgumentRules::new())
+        .keep_results(ArgumentRules::new())
+        .build()
+        .unwrap();
+    let stack = layer.layer(piped(Upstream::builder(), &Demo::default()));
+    // The tool returns its `_meta` as JSON in a text.
+    let call = McpRequest::call_tool("echo")
+        .meta("password", "sesame")
+        .argument(
+            "body",
+            json!({ "user": "ann", "password": "sesame" }).to_string(),
+        )
+        .build();
+    soon("a call", stack.oneshot(call)).await.unwrap();
+    let span = spans.of_call();
+    for field in ["gen_ai.tool.call.arguments", "gen_ai.tool.call.result"] {
+        let kept = span.get(field).unwrap();
+        assert!(
+            kept.contains("[redacted]") && !kept.contains("sesame"),
+            "{kept}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn spans_of_inner_layers_are_children_of_the_calls_span() {
     let (spans, _guard) = Spans::keep();
     let inner = MetricsLayer::builder().side(Side::Client).build().unwrap();

@@ -189,3 +189,19 @@ async fn listens_are_recorded_but_are_no_latency_and_not_in_flight() {
     assert_eq!(handle.stats().calls, before + 2);
     assert_eq!(handle.summary().all.total.calls, before + 1);
 }
+
+#[tokio::test]
+async fn the_table_has_no_control_characters_of_a_server() {
+    let layer = MetricsLayer::builder()
+        .known_tools(["a\ntotal 9 \u{1b}[31m"])
+        .build()
+        .unwrap();
+    let stack = layer.layer(crate::common::piped(
+        rmcp_layers::Upstream::builder(),
+        &crate::common::demo::Demo::default(),
+    ));
+    let request = McpRequest::call_tool("a\ntotal 9 \u{1b}[31m").build();
+    assert!(stack.oneshot(request).await.is_err());
+    let table = layer.handle().summary().to_string();
+    assert!(table.contains("a\u{fffd}total 9 \u{fffd}[31m"), "{table}");
+}

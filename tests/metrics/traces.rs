@@ -1,10 +1,17 @@
 //! Trace contexts of OpenTelemetry in `_meta`.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use rmcp::model::{CustomNotification, GetMeta};
+use rmcp::{
+    ErrorData, RoleClient,
+    model::{
+        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
+        CustomNotification, GetMeta, Implementation, SamplingMessage,
+    },
+    service::{ClientLifecycleMode, RequestContext, serve_client_with_lifecycle},
+};
 use rmcp_layers::{
     CallContext, McpRequest, McpServer, ServiceBuilderExt, Upstream,
     metrics::{MetricsLayer, Side},
@@ -12,11 +19,11 @@ use rmcp_layers::{
 use serde_json::Value;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tracing::Instrument;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer as _, layer::SubscriberExt};
 
 use crate::{
     call,
-    common::{Http, demo::Demo, piped, said, soon},
+    common::{Http, demo::Demo, pipe_to, piped, piped_legacy, recorder, said, soon, token, tool},
 };
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -191,9 +198,90 @@ async fn a_span_of_the_application_is_the_parent_of_a_clients_span() {
 }
 
 #[tokio::test]
+async fn a_span_that_a_filter_keeps_from_opentelemetry_hides_no_context() {
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(exporter.clone())
+        .build();
+    let filter = tracing_subscriber::EnvFilter::new("off,rmcp_layers::metrics=info");
+    let exported = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("test"))
+        .with_filter(filter);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+    let subscriber = tracing_subscriber::registry().with(log).with(exported);
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let layer = MetricsLayer::builder().side(Side::Client).build().unwrap();
+    let stack = layer.layer(piped(Upstream::builder(), &Demo::default()));
+    let outer = tracing::info_span!("a step that only the log has");
+    soon("a call", stack.oneshot(traced("add")).instrument(outer))
+        .await
+        .unwrap();
+    let spans = exporter.get_finished_spans().unwrap();
+    let call = spans.iter().find(|span| span.name == "tools/call add");
+    assert_eq!(call.unwrap().parent_span_id.to_string(), SPAN);
+}
+
+/// A client that notes the context of what a server asks it.
+struct Asked(Arc<OnceLock<Option<String>>>);
+
+impl rmcp::ClientHandler for Asked {
+    fn get_info(&self) -> ClientConfig {
+        let capabilities = ClientCapabilities::builder().enable_sampling().build();
+        ClientConfig::new(capabilities, Implementation::new("asked", "0"))
+    }
+
+    async fn create_message(
+        &self,
+        _params: CreateMessageRequestParams,
+        context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let _ = self
+            .0
+            .set(context.meta.get_traceparent().map(str::to_owned));
+        let text = SamplingMessage::assistant_text("asked");
+        Ok(CreateMessageResult::new(text, "none".to_owned()))
+    }
+}
+
+#[tokio::test]
+async fn messages_to_the_caller_carry_the_context_of_its_call() {
+    let exported = Exported::keep();
+    let layer = MetricsLayer::new();
+    let server = || McpServer::new(layer.layer(piped_legacy(&Demo::default())));
+    let (caller, mut received) = recorder();
+    let call = McpRequest::call_tool("progress")
+        .argument("count", 1)
+        .meta("baggage", "user=ann")
+        .progress_token(token("mine"))
+        .caller(caller)
+        .build();
+    let outer = piped(Upstream::builder(), &server());
+    soon("a call", outer.oneshot(call)).await.unwrap();
+    let own = exported.calls().pop().unwrap().span_context;
+    let expected = format!("00-{}-{}-01", own.trace_id(), own.span_id());
+    let progress = received.recv().await.unwrap();
+    let meta = progress.get_meta();
+    assert_eq!(meta.get("traceparent"), Some(&expected.into()));
+    assert_eq!(meta.get("baggage"), None);
+
+    let context = Arc::default();
+    let client = serve_client_with_lifecycle(
+        Asked(Arc::clone(&context)),
+        pipe_to(server()),
+        ClientLifecycleMode::Initialize,
+    );
+    let client = soon("connecting", client).await.unwrap();
+    let sampled = client.call_tool_once(tool("sample", serde_json::json!({})));
+    soon("a call", sampled).await.unwrap();
+    let own = exported.calls().pop().unwrap().span_context;
+    let expected = format!("00-{}-{}-01", own.trace_id(), own.span_id());
+    assert_eq!(context.get(), Some(&Some(expected)));
+}
+
+#[tokio::test]
 async fn notifications_of_a_client_carry_the_context_on() {
     let exported = Exported::keep();
-    let seen = std::sync::Arc::new(OnceLock::new());
+    let seen = Arc::new(OnceLock::new());
     let noted = seen.clone();
     let stack = ServiceBuilder::new()
         .metrics(MetricsLayer::new())

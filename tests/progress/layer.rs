@@ -267,6 +267,87 @@ async fn heartbeats_fill_the_silence_and_still_increase() {
     drop(silent);
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_report_is_lost_to_the_heartbeats_before_it() {
+    let layer = ProgressLayer::builder()
+        .heartbeat(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    let (stack, handle) = over(layer, |caller, token| async move {
+        let token = token.unwrap();
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        report(&caller, &token, 0.0, "the first step").await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        report(&caller, &token, 1.0, "the second step").await;
+    });
+    let (caller, mut received) = recorder();
+    assert!(stack.oneshot(call(caller)).await.is_ok());
+    let reports = reported(&mut received);
+    assert_eq!(
+        messages(&reports)[2..],
+        ["the first step", "the second step"]
+    );
+    assert!(values(&reports).is_sorted_by(|a, b| a < b), "{reports:?}");
+    assert_eq!(reports[3].progress, 1.0);
+    assert_eq!(handle.stats().not_increasing, 0);
+}
+
+/// Fails if the test keeps its thread busy, so that the paused clock stands still.
+fn without_spinning(test: impl Future<Output = ()> + Send + 'static) {
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(test);
+        let _ = sender.send(());
+    });
+    let ended = ended.recv_timeout(Duration::from_secs(10));
+    ended.expect("it ends without a spin or a panic");
+}
+
+#[test]
+fn a_heartbeat_that_is_due_before_a_waiting_notification_waits_for_it() {
+    without_spinning(async {
+        let layer = ProgressLayer::builder()
+            .max_per_second(1)
+            .heartbeat(Duration::from_millis(300))
+            .build()
+            .unwrap();
+        let (stack, _) = over(layer, |caller, token| async move {
+            let token = token.unwrap();
+            report(&caller, &token, 1.0, "one").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            report(&caller, &token, 2.0, "two").await;
+            tokio::time::sleep(Duration::from_millis(2_200)).await;
+        });
+        let (caller, mut received) = recorder();
+        assert!(stack.oneshot(call(caller)).await.is_ok());
+        let reports = reported(&mut received);
+        let expected = ["one", "two", "Still running (1 s)"];
+        assert_eq!(messages(&reports)[..3], expected);
+    });
+}
+
+#[test]
+fn there_is_no_heartbeat_above_the_greatest_number() {
+    without_spinning(async {
+        let layer = ProgressLayer::builder()
+            .heartbeat(Duration::from_secs(1))
+            .build()
+            .unwrap();
+        let (stack, _) = over(layer, |caller, token| async move {
+            report(&caller, &token.unwrap(), f64::MAX, "").await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        });
+        let (caller, mut received) = recorder();
+        assert!(stack.oneshot(call(caller)).await.is_ok());
+        assert_eq!(values(&reported(&mut received)), [f64::MAX]);
+    });
+}
+
 #[test]
 fn options_beyond_their_limits_are_refused_by_name() {
     let builder = ProgressLayer::builder;

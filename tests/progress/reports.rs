@@ -108,6 +108,23 @@ async fn nested_work_fills_its_part_of_the_whole() {
 }
 
 #[tokio::test]
+async fn progress_below_zero_is_the_begin_of_a_part() {
+    let stack = with_tool(|progress| async move {
+        let shares = progress.fan_out(2);
+        shares[0].report(-2.0, None, None).await;
+        shares[1].report(1.0, None, None).await;
+        progress.part(2.0..4.0, 4.0).report(-2.0, None, None).await;
+        done()
+    });
+    let (caller, mut received) = recorder();
+    let call = McpRequest::call_tool("work")
+        .progress_token(token("mine"))
+        .caller(caller);
+    assert!(stack.oneshot(call.build()).await.is_ok());
+    assert_eq!(values(&reported(&mut received)), [0.0, 0.5, 2.0]);
+}
+
+#[tokio::test]
 async fn a_step_is_reported_after_all_of_the_one_before() {
     let stack = with_tool(|progress| async move {
         let mut steps = progress.steps(["one", "two"]);

@@ -2,11 +2,22 @@
 
 use std::time::Duration;
 
-use rmcp_layers::{ErrorKind, McpRequest, ServiceBuilderExt, Upstream, progress::ProgressLayer};
+use rmcp::{
+    ClientHandler, ErrorData, RoleClient,
+    model::{
+        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
+        Implementation, SamplingMessage,
+    },
+    service::{ClientLifecycleMode, RequestContext, serve_client_with_lifecycle},
+};
+use rmcp_layers::{
+    ErrorKind, Lifecycle, McpRequest, McpServer, ServiceBuilderExt, Upstream,
+    progress::ProgressLayer,
+};
 use tokio::time::Instant;
 use tower::{ServiceBuilder, ServiceExt};
 
-use crate::common::{demo::Demo, piped, recorder, said, token};
+use crate::common::{demo::Demo, pipe_to, piped, recorder, said, token, tool};
 
 fn stack(layer: &ProgressLayer, demo: &Demo) -> impl crate::common::Stack {
     let upstream = piped(Upstream::builder().request_timeout(None), demo);
@@ -104,4 +115,47 @@ async fn a_listen_is_never_timed() {
     let _listen = client.listen(filter).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(demo.seen().listening.len(), 1);
+}
+
+/// A client whose user takes a minute to answer.
+struct Thoughtful;
+
+impl ClientHandler for Thoughtful {
+    fn get_info(&self) -> ClientConfig {
+        let capabilities = ClientCapabilities::builder().enable_sampling().build();
+        ClientConfig::new(capabilities, Implementation::new("thoughtful", "0"))
+    }
+
+    async fn create_message(
+        &self,
+        _params: CreateMessageRequestParams,
+        _context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let text = SamplingMessage::assistant_text("well thought");
+        Ok(CreateMessageResult::new(text, "none".to_owned()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_not_idle_while_its_server_waits_for_the_caller() {
+    let layer = ProgressLayer::builder()
+        .idle_timeout(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    let upstream = Upstream::builder()
+        .lifecycle(Lifecycle::Initialize)
+        .request_timeout(None);
+    let stack = ServiceBuilder::new()
+        .progress(layer.clone())
+        .service(piped(upstream, &Demo::default()));
+    let pipe = pipe_to(McpServer::new(stack));
+    let lifecycle = ClientLifecycleMode::Initialize;
+    let client = serve_client_with_lifecycle(Thoughtful, pipe, lifecycle)
+        .await
+        .unwrap();
+    let sampled = client.call_tool_once(tool("sample", serde_json::json!({})));
+    let answer = format!("{:?}", sampled.await.unwrap());
+    assert!(answer.contains("well thought"), "{answer}");
+    assert_eq!(layer.handle().stats().timeouts, 0);
 }

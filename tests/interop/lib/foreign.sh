@@ -102,6 +102,11 @@ clients() {
   tally "$total"
 }
 
+# A driver that ended with an error, and not because of a failed check, is a failure itself. ended_badly TOTAL
+ended_badly() {
+  grep -q '^FAIL ' "$1" || echo "FAIL driver it ended with an error" | tee -a "$1"
+}
+
 # Closes a stage whose scripts print `ok NAME` and `FAIL NAME WHY`.
 tally() {
   local passed failed

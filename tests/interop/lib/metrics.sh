@@ -7,12 +7,13 @@ metrics() {
   rm -rf "$work/metrics"
   mkdir -p "$work/metrics"
   "$work/venv/bin/python" "$here/metrics/main.py" "$gateway" "$work/metrics" "$(command -v chromium)" |
-    tee "$total" || true
+    tee "$total" || ended_badly "$total"
   printf '[progress]\n[servers.demo]\ncommand = "%s"\nargs = ["--stdio"]\n' "$gateway" >"$work/metrics/stdio.toml"
   # Packages are found from the script's own folder up.
   mkdir -p "$work/metrics/scripts"
   cp "$here/metrics/progress.mjs" "$work/metrics/scripts"
   cp "$here/checks.mjs" "$work/metrics"
-  node "$work/metrics/scripts/progress.mjs" "$gateway" "$work/metrics/stdio.toml" | tee -a "$total" || true
+  node "$work/metrics/scripts/progress.mjs" "$gateway" "$work/metrics/stdio.toml" |
+    tee -a "$total" || ended_badly "$total"
   tally "$total"
 }

@@ -40,6 +40,7 @@ class Gateway:
         config.write_text(
             f'listen = "127.0.0.1:{self.port}"\n[admin]\nlisten = "127.0.0.1:{self.admin}"\n'
             f'[progress]\n[breaker]\nfailures = 2\n[cache]\ntools = {{ python__add = 60 }}\n'
+            f"[budget]\ntotal_tokens = 1000000\n"
             f'[servers.python]\ncommand = "{sys.executable}"\nargs = ["{HERE / "server.py"}"]\n{inherit}\n'
             f'[servers.rust]\ncommand = "{command}"\nargs = ["--stdio"]\n{inherit}\n'
             f'env = {{ OTEL_SERVICE_NAME = "rust-upstream" }}\n'
@@ -106,6 +107,8 @@ async def scrapes(checks: Checks, gateway: Gateway, client: object) -> None:
     async def guarded() -> None:
         assert gateway.get("/healthz") == (200, "ok\n")
         assert gateway.get("/status", Host="evil.example")[0] == 403
+        # Probes of orchestrators name an address, which no other site can take.
+        assert gateway.get("/readyz", Host="10.1.2.3:9464")[0] == 200
         states = {it["name"]: it["state"] for it in gateway.status()["members"]}
         assert states["python"] == "connected" and states["down"] != "connected", states
 
@@ -132,6 +135,7 @@ async def traces(checks: Checks, received: Received, client: object) -> None:
         order = [("python-client", 3), ("gateway", 2), ("gateway", 3), (service, 2)]
         for outer, inner in zip(order, order[1:]):
             assert spans[inner].parent == spans[outer].id, (inner, outer)
+        assert spans["gateway", 2].attributes["client.address"] == "127.0.0.1"
         upstream = spans["gateway", 3].attributes
         assert upstream["rmcp_layers.upstream"] == member and upstream["network.transport"] == "pipe"
 
@@ -161,6 +165,7 @@ async def page(checks: Checks, gateway: Gateway, client: object, chromium: str) 
         await anyio.sleep(2.5)
         shown = int(await tab.inner_text("#calls"))
         assert shown == gateway.status()["callers"]["all"]["total"]["calls"]
+        assert int(await tab.inner_text("#tokens")) == gateway.status()["budget"]["charged_tokens"] > 0
         assert "rust__add" in await tab.inner_text("#tools")
         assert await tab.evaluate("document.documentElement.scrollWidth") <= width
         await tab.screenshot(path=gateway.scratch / f"status-{scheme}-{width}.png", full_page=True)
