@@ -12,8 +12,8 @@ auth() {
   start "$work/auth.log" "$gateway" --config "$work/auth.toml" --listen 127.0.0.1:0
   # The TypeScript SDK is looked for from where the script is, and it is installed below $work.
   cp "$here/checks.mjs" "$here/auth.mjs" "$work/"
-  node "$work/auth.mjs" "$url" "$issuer" | tee -a "$total" || true
-  "$python" "$here/auth.py" "$url" "$issuer" "$log" | tee -a "$total" || true
+  node "$work/auth.mjs" "$url" "$issuer" | tee -a "$total" || ended_badly "$total"
+  "$python" "$here/auth.py" "$url" "$issuer" "$log" | tee -a "$total" || ended_badly "$total"
   stop_started
   tally "$total"
 }

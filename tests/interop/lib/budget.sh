@@ -17,8 +17,8 @@ budget() {
     } >"$work/budget/$misfit.toml"
     start "$work/budget/$misfit.log" "$gateway" --config "$work/budget/$misfit.toml" \
       --listen 127.0.0.1:0
-    "$python" "$here/budget/clients.py" "$url" "$misfit" | tee -a "$total" || true
-    node "$work/budget.mjs" "$url" "$misfit" | tee -a "$total" || true
+    "$python" "$here/budget/clients.py" "$url" "$misfit" | tee -a "$total" || ended_badly "$total"
+    node "$work/budget.mjs" "$url" "$misfit" | tee -a "$total" || ended_badly "$total"
     stop_started
   done
   {
@@ -27,6 +27,6 @@ budget() {
     printf '[budget]\ntotal_tokens = 128000\nmax_fraction = 0.3\npage_tokens = 4000\n'
   } >"$work/budget/files.toml"
   "$python" "$here/budget/files.py" "$gateway" "$work/budget/files.toml" "$file" \
-    2>"$work/budget/files.log" | tee -a "$total" || true
+    2>"$work/budget/files.log" | tee -a "$total" || ended_badly "$total"
   tally "$total"
 }

@@ -47,7 +47,7 @@ registered_agents() {
   registers "$1" claude-code-misfit "'task' was unexpected" "$claude" mcp serve
 }
 
-# registers TOTAL MAPPING SAYS COMMAND...: in a home of its own, where nobody has logged in.
+# registers TOTAL MAPPING SAYS COMMAND...: in a home of its own, without a login.
 registers() {
   local total=$1 mapping=$2 says=$3 home=$work/delegate/home said
   shift 3
@@ -80,10 +80,10 @@ long_plans() {
   # The TypeScript SDK is looked for from where the script is, and it is installed below $work.
   cp "$here/checks.mjs" "$here/delegate.mjs" "$work/"
   start "$work/delegate/server.log" "$server"
-  "$python" "$here/delegate/clients.py" http "$url" | tee -a "$1" || true
-  node "$work/delegate.mjs" http "$url" | tee -a "$1" || true
+  "$python" "$here/delegate/clients.py" http "$url" | tee -a "$1" || ended_badly "$1"
+  node "$work/delegate.mjs" http "$url" | tee -a "$1" || ended_badly "$1"
   stop_started
   "$python" "$here/delegate/clients.py" stdio "$server" 2>>"$work/delegate/server.log" |
-    tee -a "$1" || true
-  node "$work/delegate.mjs" stdio "$server" | tee -a "$1" || true
+    tee -a "$1" || ended_badly "$1"
+  node "$work/delegate.mjs" stdio "$server" | tee -a "$1" || ended_badly "$1"
 }

@@ -26,7 +26,7 @@ reconnect_max_secs = 1
 TOML
   echo "seed $flaky_seed, $flaky_seconds s"
   start "$work/flaky.log" "$gateway" --config "$dir/gateway.toml" --listen 127.0.0.1:0
-  "$target/flaky_driver" "$url" "$dir" "$flaky_seconds" "$flaky_seed" | tee "$total" || true
+  "$target/flaky_driver" "$url" "$dir" "$flaky_seconds" "$flaky_seed" | tee "$total" || ended_badly "$total"
   stop_started
   tally "$total"
 }

@@ -38,7 +38,7 @@ servers() {
     mkdir -p "$work/files"
     server_toml "$name" "$command" "$arguments" >"$toml"
     start "$work/$name.log" "$gateway" --config "$toml" --listen 127.0.0.1:0
-    "$work/venv/bin/python" "$here/servers.py" "$name" "$url" "$work/files" | tee -a "$total" || true
+    "$work/venv/bin/python" "$here/servers.py" "$name" "$url" "$work/files" | tee -a "$total" || ended_badly "$total"
     stop_started
   done < <(server_list "$work/everything.sent"; calc_server)
   roots "$total"
@@ -64,10 +64,10 @@ roots() {
   done >"$work/roots/beside.toml"
   for name in alone beside; do
     start "$work/roots/$name.log" "$gateway" --config "$work/roots/$name.toml" --listen 127.0.0.1:0
-    "$python" "$here/roots.py" "$name" http "$work/roots" "$url" | tee -a "$1" || true
+    "$python" "$here/roots.py" "$name" http "$work/roots" "$url" | tee -a "$1" || ended_badly "$1"
     stop_started
     "$python" "$here/roots.py" "$name" stdio "$work/roots" "$gateway" "$work/roots/$name.toml" \
-      2>>"$work/roots/$name.log" | tee -a "$1" || true
+      2>>"$work/roots/$name.log" | tee -a "$1" || ended_badly "$1"
   done
 }
 
@@ -82,7 +82,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
   for mode in legacy 2026-07-28; do
     start "$work/restart.log" "$gateway" --config "$work/restart.toml" --listen 127.0.0.1:0
     "$python" "$here/restart.py" "$mode" "$url" "$port" \
-      "$(command -v node)" "$everything" streamableHttp | tee -a "$1" || true
+      "$(command -v node)" "$everything" streamableHttp | tee -a "$1" || ended_badly "$1"
     stop_started
   done
 }
@@ -94,10 +94,10 @@ clients() {
   start "$work/clients.log" "$gateway" --listen 127.0.0.1:0
   # The TypeScript SDK is looked for from where the script is, and it is installed below $work.
   cp "$here/checks.mjs" "$here/clients.mjs" "$work/"
-  "$python" "$here/clients.py" http "$url" | tee -a "$total" || true
-  "$python" "$here/clients.py" stdio "$gateway" | tee -a "$total" || true
-  node "$work/clients.mjs" http "$url" | tee -a "$total" || true
-  node "$work/clients.mjs" stdio "$gateway" | tee -a "$total" || true
+  "$python" "$here/clients.py" http "$url" | tee -a "$total" || ended_badly "$total"
+  "$python" "$here/clients.py" stdio "$gateway" | tee -a "$total" || ended_badly "$total"
+  node "$work/clients.mjs" http "$url" | tee -a "$total" || ended_badly "$total"
+  node "$work/clients.mjs" stdio "$gateway" | tee -a "$total" || ended_badly "$total"
   stop_started
   tally "$total"
 }

@@ -21,13 +21,13 @@ multi() {
 multi_http() {
   multi_config
   start "$work/multi.log" "$gateway" --config "$work/multi.toml" --listen 127.0.0.1:0
-  "$@" "$work/files" "$url" "${started[-1]}" 2>>"$work/multi.log" | tee -a "$total" || true
+  "$@" "$work/files" "$url" "${started[-1]}" 2>>"$work/multi.log" | tee -a "$total" || ended_badly "$total"
   stop_started
 }
 
 multi_stdio() {
   multi_config
-  "$@" "$work/files" "$gateway" "$work/multi.toml" 2>>"$work/multi.log" | tee -a "$total" || true
+  "$@" "$work/files" "$gateway" "$work/multi.toml" 2>>"$work/multi.log" | tee -a "$total" || ended_badly "$total"
 }
 
 # One gateway.toml with all of them, and nothing left of what they kept.
@@ -49,9 +49,9 @@ apps() {
   } >"$work/apps.toml"
   for mode in legacy 2026-07-28; do
     start "$work/apps.log" "$gateway" --config "$work/apps.toml" --listen 127.0.0.1:0
-    "$python" "$here/apps.py" http "$mode" "$url" | tee -a "$1" || true
+    "$python" "$here/apps.py" http "$mode" "$url" | tee -a "$1" || ended_badly "$1"
     stop_started
     "$python" "$here/apps.py" stdio "$mode" "$gateway" "$work/apps.toml" \
-      2>>"$work/apps.log" | tee -a "$1" || true
+      2>>"$work/apps.log" | tee -a "$1" || ended_badly "$1"
   done
 }

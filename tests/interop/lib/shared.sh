@@ -11,6 +11,6 @@ shared() {
   mkdir -p "$work/shared"
   "$work/venv/bin/python" "$here/shared.py" "$gateway" "$work/shared" "$work/venv/bin/mcp-server-time" \
     "$target/store_suite" "$target/delegate_processes" |
-    tee "$total" || true
+    tee "$total" || ended_badly "$total"
   tally "$total"
 }

@@ -5,7 +5,7 @@ shutdown() {
   local total=$work/shutdown.out everything=$work/node_modules/@modelcontextprotocol/server-everything
   build_gateway
   "$work/venv/bin/python" "$here/shutdown.py" "$gateway" "$work" "$(command -v node)" \
-    "$everything/dist/index.js" | tee "$total" || true
-  python3 "$here/ending.py" "$gateway" "$work" | tee -a "$total" || true
+    "$everything/dist/index.js" | tee "$total" || ended_badly "$total"
+  python3 "$here/ending.py" "$gateway" "$work" | tee -a "$total" || ended_badly "$total"
   tally "$total"
 }

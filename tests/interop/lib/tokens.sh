@@ -5,7 +5,7 @@ tokens() {
   cargo build --quiet --manifest-path "$root/Cargo.toml" -p rmcp-layers-interop --bin token_counts
   encodings "$cache"
   TIKTOKEN_CACHE_DIR=$cache "$work/venv/bin/python" "$here/tokens.py" "$target/token_counts" "$root" |
-    tee "$total" || true
+    tee "$total" || ended_badly "$total"
   tally "$total"
 }
 
