@@ -8,6 +8,7 @@ mod gateway;
 #[path = "../../common/lean/mod.rs"]
 mod lean;
 mod measure;
+mod plain;
 #[allow(dead_code, reason = "shared with the crate's benches")]
 #[path = "../../common/process.rs"]
 mod process;
@@ -33,6 +34,10 @@ fn main() {
         Some("serve") => {
             let server = serve(routes(|| Ok(Echo), || Ok(Echo)));
             runtime().expect("a runtime").block_on(server);
+        }
+        Some("plain") => {
+            let proxy = plain::router(&arguments[1]);
+            runtime().expect("a runtime").block_on(serve(proxy));
         }
         Some("tower-mcp") => {
             let proxy = tower_mcp(&arguments[1]);

@@ -18,11 +18,13 @@ const ROUNDS: usize = 5;
 const ALONE: Duration = Duration::from_millis(400);
 const TOGETHER: Duration = Duration::from_millis(1_000);
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "small, direct",
+    "small, plain",
     "small, tower-mcp",
     "small, gateway",
     "100 KB, direct",
+    "100 KB, plain",
     "100 KB, tower-mcp",
     "100 KB, gateway",
 ];
@@ -31,9 +33,11 @@ pub async fn measure() {
     let server = Process::start_own(&["serve"]);
     let url = format!("{}/events", server.url);
     let gateway = Gateway::start(&url);
+    let plain = Process::start_own(&["plain", &url]);
     let tower_mcp = Process::start_own(&["tower-mcp", &url]);
     let targets = [
         (url.as_str(), "echo"),
+        (plain.url.as_str(), "echo"),
         (tower_mcp.url.as_str(), "peer_echo"),
         (gateway.process().url.as_str(), "echo"),
     ];
@@ -56,7 +60,12 @@ pub async fn measure() {
 
     let mut p50 = Rounds::new(&NAMES);
     let mut rate = Rounds::new(&NAMES);
-    let processes = [tower_mcp.id(), gateway.process().id(), server.id()];
+    let processes = [
+        plain.id(),
+        tower_mcp.id(),
+        gateway.process().id(),
+        server.id(),
+    ];
     let processes = [&[std::process::id()], processes.as_slice()].concat();
     let mut spent = Spent::new(&processes, NAMES.len());
     for round in 0..ROUNDS {
@@ -74,9 +83,11 @@ pub async fn measure() {
     p50.print("us");
     println!("{} callers, {} with 100 KB", CALLERS[0], CALLERS[1]);
     rate.print("calls/s");
-    println!("the same, processor time of a call in us (caller, tower-mcp, gateway, server)");
+    println!(
+        "the same, processor time of a call in us (caller, plain, tower-mcp, gateway, server)"
+    );
     spent.print(&NAMES);
-    let names = ["tower-mcp", "gateway", "server"];
+    let names = ["plain", "tower-mcp", "gateway", "server"];
     for (name, process) in names.iter().zip(&processes[1..]) {
         if let Some(bytes) = peak(*process) {
             println!("peak memory of {name}: {:.1} MiB", bytes / 1024.0 / 1024.0);
@@ -87,7 +98,7 @@ pub async fn measure() {
 
 fn figures(p50: &Rounds, rate: &Rounds) {
     for (size, [hop, prefix]) in [["hop", ""], ["large", "large_"]].into_iter().enumerate() {
-        let [direct, tower_mcp, gateway] = [0, 1, 2].map(|row| 3 * size + row);
+        let [direct, plain, tower_mcp, gateway] = [0, 1, 2, 3].map(|row| 4 * size + row);
         for (name, ratio) in [("throughput", rate), ("p50", p50)] {
             let pairs = [
                 (format!("{hop}_vs_tower_mcp_{name}"), gateway, tower_mcp),
@@ -97,6 +108,12 @@ fn figures(p50: &Rounds, rate: &Rounds) {
                     direct,
                 ),
                 (format!("{prefix}gateway_vs_direct_{name}"), gateway, direct),
+                (format!("{prefix}plain_vs_direct_{name}"), plain, direct),
+                (
+                    format!("{prefix}plain_vs_tower_mcp_{name}"),
+                    plain,
+                    tower_mcp,
+                ),
             ];
             for (name, row, to) in pairs {
                 figure(&name, ratio.ratio(row, to), "ratio");
