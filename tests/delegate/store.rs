@@ -369,3 +369,118 @@ async fn an_orchestrator_that_has_lost_its_plan_unknowingly_changes_nothing_of_i
         .await;
     assert_eq!(statuses(&stored.unwrap().unwrap()), expected);
 }
+
+/// A store whose operations from the nth on fail for a number of times, after or before they are done.
+#[derive(Clone)]
+struct Losing {
+    store: MemoryStore,
+    seen: Arc<std::sync::atomic::AtomicUsize>,
+    from: usize,
+    times: usize,
+    is_done: bool,
+}
+
+impl Losing {
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let n = self.seen.fetch_add(1, Ordering::SeqCst);
+        if n < self.from || n >= self.from + self.times {
+            return answer(&self.store);
+        }
+        // Of several that fail, only the reply of the first one is lost.
+        let done = (self.is_done && n == self.from).then(|| answer(&self.store));
+        Box::pin(async move {
+            if let Some(done) = done {
+                let _ = done.await;
+            }
+            Err(StoreError::new("down"))
+        })
+    }
+}
+
+impl Store for Losing {
+    fn get<'a>(
+        &'a self,
+        keys: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
+        self.answer(|store| store.get(keys))
+    }
+
+    fn set<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: Vec<u8>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.answer(|store| store.set(key, value, time_to_live))
+    }
+
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.answer(|store| store.remove(key))
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a [u8],
+        expected: Option<&'a [u8]>,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.answer(|store| store.compare_and_set(key, expected, value, time_to_live))
+    }
+
+    fn increment<'a>(
+        &'a self,
+        key: &'a [u8],
+        change: i64,
+        limit: u64,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
+        self.answer(|store| store.increment(key, change, limit, time_to_live))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_at_any_moment_has_no_task_done_twice_or_after_its_plan_was_refused() {
+    let mut wrong = Vec::new();
+    for (from, times, is_done) in (0..24)
+        .flat_map(|from| [1, 2, 3, 5].map(|times| (from, times)))
+        .flat_map(|(from, times)| [true, false].map(|is_done| (from, times, is_done)))
+    {
+        let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+        let seen = Arc::default();
+        let losing = Losing {
+            store: store.clone(),
+            seen,
+            from,
+            times,
+            is_done,
+        };
+        let first = Orchestrator::builder()
+            .store(losing)
+            .lease(LEASE)
+            .build()
+            .unwrap();
+        first.register(desk.agent().build().unwrap()).await.unwrap();
+        let plan = Plan::new([task("a", "say a"), task("b", "say b").after(["a"])]);
+        let end = ended(&first.run_plan(plan).unwrap()).await;
+        let was = statuses(&end);
+        let second = over(&Connection::to(&store), &[&desk]).await;
+        sleep(LEASE * 2).await;
+        let taken = second.resume().await.unwrap();
+        for plan in &taken {
+            ended(plan).await;
+        }
+        let done = (desk.attempts("a"), desk.attempts("b"));
+        let expected = if end.is_complete() { (1, 1) } else { (0, 0) };
+        if done != expected || (end.is_complete() && !taken.is_empty()) {
+            wrong.push(format!(
+                "{from} {times} {is_done}: {was}, then {done:?}, taken {}",
+                taken.len()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
