@@ -302,25 +302,69 @@ async fn a_store_that_fails_for_a_moment_delays_a_plan_and_a_plan_that_is_not_st
     );
 }
 
+/// An orchestrator whose agent starts work and is asked for its status.
+async fn with_jobs(connection: &Connection, worker: &Worker) -> Orchestrator {
+    let orchestrator = over(connection, &[]).await;
+    let status = StatusTool::new("job_status")
+        .handle("/id/job", "job")
+        // The first orchestrator loses its lease between two polls.
+        .interval(LEASE * 2);
+    let mapping = Mapping::tool("job_start")
+        .description("prompt")
+        .answer("/result")
+        .started(status.cancelled_by("job_cancel"));
+    let agent = Agent::builder("worker", piped(Upstream::builder(), worker));
+    let agent = agent.mapping(mapping).max_concurrent(1).build().unwrap();
+    orchestrator.register(agent).await.unwrap();
+    orchestrator
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_a_cancelled_task_that_no_attempt_follows_is_cancelled_at_its_agent() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let one = Connection::to(&store);
+    let first = with_jobs(&one, &worker).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    // The agent is busy, so the task of the other plan waits for it.
+    let second = with_jobs(&Connection::to(&store), &worker).await;
+    let busy = second.run_plan(Plan::new([task("u", "dig")])).unwrap();
+    worker.events.until_times("polled", 2).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    assert_eq!(taken.task("t").unwrap().status, Status::Ready);
+    taken.cancel();
+    assert_eq!(statuses(&ended(&taken).await), "t cancelled");
+    worker.events.until("job cancelled").await;
+    busy.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_a_plan_that_was_cancelled_as_its_orchestrator_died_is_cancelled_at_its_agent() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let one = Connection::to(&store);
+    let first = with_jobs(&one, &worker).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    let key = format!("delegate:default:plan:{}:stop", handle.id());
+    let reason = b"the plan was cancelled".to_vec();
+    store.set(key.as_bytes(), reason, None).await.unwrap();
+    let second = with_jobs(&Connection::to(&store), &worker).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    assert_eq!(statuses(&ended(&taken).await), "t cancelled");
+    worker.events.until("job cancelled").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_that_an_agent_has_given_a_handle_of_goes_on_under_another_orchestrator() {
     let (store, worker) = (MemoryStore::new(), Worker::default());
     let (one, two) = (Connection::to(&store), Connection::to(&store));
-    let over = async |connection: &Connection| {
-        let orchestrator = over(connection, &[]).await;
-        let status = StatusTool::new("job_status")
-            .handle("/id/job", "job")
-            // The first orchestrator loses its lease between two polls.
-            .interval(LEASE * 2);
-        let mapping = Mapping::tool("job_start")
-            .description("prompt")
-            .answer("/result")
-            .started(status.cancelled_by("job_cancel"));
-        let agent = Agent::builder("worker", piped(Upstream::builder(), &worker));
-        let agent = agent.mapping(mapping).build().unwrap();
-        orchestrator.register(agent).await.unwrap();
-        orchestrator
-    };
+    let over = async |connection: &Connection| with_jobs(connection, &worker).await;
     let first = over(&one).await;
     let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
     worker.events.until("polled").await;
