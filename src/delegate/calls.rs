@@ -159,9 +159,11 @@ impl Call<'_> {
                         let state = plan.id.to_string();
                         return InputRequiredResult::new(Some(open), Some(state)).into();
                     }
+                    let asked = questions::ask(self.context, open.clone());
                     let answers = tokio::select! {
                         biased;
-                        answers = questions::ask(self.context, open) => Some(answers),
+                        answers = asked => Some(answers),
+                        () = questions::closed(handle, &open) => continue,
                         // The question is kept for `answer_task`.
                         () = wait.elapsed() => None,
                     };

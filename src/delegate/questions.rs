@@ -2,7 +2,7 @@
 
 use rmcp::model::{ClientCapabilities, InputRequest, InputRequests, InputResponses};
 
-use super::{PlanHandle, PlanSnapshot};
+use super::{PlanHandle, PlanSnapshot, waiting::PAUSE};
 use crate::{CallContext, Error, long_call::into_server_request};
 
 /// Returns the open questions of a plan, under keys that are unique to the plan.
@@ -42,6 +42,20 @@ pub(super) fn answer(handle: &PlanHandle, mut given: InputResponses) {
         if let Err(error) = handle.answer_some(&task.id, answers) {
             tracing::debug!(%error, task = &*task.id, "an answer came too late");
         }
+    }
+}
+
+/// Waits until one of these questions is not open any more: it was answered elsewhere, or its task
+/// has ended.
+pub(super) async fn closed(handle: &PlanHandle, questions: &InputRequests) {
+    loop {
+        let plan = handle.snapshot();
+        let now = open(&plan);
+        if plan.state.is_over() || !questions.keys().all(|key| now.contains_key(key)) {
+            return;
+        }
+        handle.changed(plan.version).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The shortest time between two looks at a plan that changes all the time.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The wait of one call.
 pub(super) struct Wait<'a> {

@@ -531,3 +531,53 @@ async fn costs_beyond_all_bounds_leave_the_result_readable() {
     let facts = result.structured_content.unwrap();
     assert!(facts["cost"].is_number(), "{facts}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_answered_elsewhere_is_asked_no_more() {
+    let orchestrator = of([inquirer().agent("a")]).await;
+    let server = McpServer::new(stack(&orchestrator));
+    let events = Events::default();
+    let client = serve_client_with_lifecycle(
+        Silent(events.clone()),
+        pipe_to(server),
+        ClientLifecycleMode::Initialize,
+    );
+    let client = client.await.unwrap();
+    let begun = Instant::now();
+    let call = common::tool("delegate_task", json!({ "description": "q", "wait_s": 20 }));
+    let call = client.call_tool(call);
+    let answer = async {
+        events.until("asked").await;
+        let mut plans = orchestrator.plans(&rmcp_layers::CallContext::background());
+        let plan = plans.pop().unwrap();
+        let answers = InputResponses::from([("q".to_owned(), accepted("red"))]);
+        plan.answer("task", answers).unwrap();
+    };
+    let (result, ()) = futures::future::join(call, answer).await;
+    assert_eq!(text(&result.unwrap()), "\"red\"");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    events.until("asked no more").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_answer_is_not_registered() {
+    let stack = tower::service_fn(|_: rmcp_layers::McpRequest| {
+        pending::<Result<rmcp_layers::McpResponse, rmcp_layers::Error>>()
+    });
+    let orchestrator = Orchestrator::builder().build().unwrap();
+    let agent = Agent::builder("a", stack).build().unwrap();
+    let registered = timeout(Duration::from_secs(120), orchestrator.register(agent));
+    let error = registered.await.expect("it ends").unwrap_err().to_string();
+    assert!(error.contains("agent `a` cannot be reached"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_task_may_have_a_priority_too() {
+    let orchestrator = of([inquirer().agent("a")]).await;
+    let client = McpClient::new(stack(&orchestrator));
+    let call = client
+        .call_tool("delegate_task")
+        .argument("description", "d");
+    let result = call.argument("priority", 3).await.unwrap();
+    assert_ne!(result.is_error, Some(true), "{}", text(&result));
+}

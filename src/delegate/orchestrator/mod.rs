@@ -62,7 +62,8 @@ impl Orchestrator {
         }
     }
 
-    /// Registers an agent, after a probe: it can be reached and has the tools of its mapping.
+    /// Registers an agent, after a probe: it can be reached and has the tools of its mapping. The
+    /// probe takes at most 60 s.
     ///
     /// Tasks that wait for such an agent go to it at once.
     ///
