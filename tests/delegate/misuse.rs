@@ -463,7 +463,8 @@ async fn a_refusal_that_is_marked_as_an_error_is_one() {
 #[tokio::test(start_paused = true)]
 async fn the_reason_of_an_error_without_text_is_its_structured_content() {
     let agent = Rogue::new(|_, _| async {
-        let mut failed = CallToolResult::structured_error(json!({ "code": "disk full" }));
+        let full = json!({ "code": "disk full" });
+        let mut failed = CallToolResult::structured_error(full);
         failed.content.clear();
         Ok(failed.into())
     });
@@ -580,4 +581,17 @@ async fn a_single_task_may_have_a_priority_too() {
         .argument("description", "d");
     let result = call.argument("priority", 3).await.unwrap();
     assert_ne!(result.is_error, Some(true), "{}", text(&result));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tree_of_a_plan_has_no_control_characters_of_an_agent() {
+    let agent = Rogue::new(|_, _| async {
+        let text = ContentBlock::text("\u{1b}[2Jall is well\u{7}");
+        Ok(CallToolResult::error(vec![text]).into())
+    });
+    let orchestrator = of([agent.agent("a")]).await;
+    let end = orchestrator.run_plan(one("d")).unwrap().wait().await;
+    let tree = end.to_string();
+    assert!(tree.contains("all is well"), "{tree}");
+    assert!(!tree.contains(['\u{1b}', '\u{7}']), "{tree:?}");
 }
