@@ -595,3 +595,42 @@ async fn the_tree_of_a_plan_has_no_control_characters_of_an_agent() {
     assert!(tree.contains("all is well"), "{tree}");
     assert!(!tree.contains(['\u{1b}', '\u{7}']), "{tree:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_another_layer_hands_back_is_followed_to_its_end() {
+    for upstream in [
+        Upstream::builder(),
+        Upstream::builder().lifecycle(rmcp_layers::Lifecycle::Initialize),
+    ] {
+        let events = Events::default();
+        let noted = events.clone();
+        let agent = Rogue::new(move |request, context| {
+            let noted = noted.clone();
+            async move {
+                if argument(&request, "description") == "long" {
+                    tokio::time::sleep(Duration::from_secs(100)).await;
+                    return finished("at last");
+                }
+                noted.note("hanging");
+                context.ct.cancelled().await;
+                noted.note("cancelled");
+                pending().await
+            }
+        });
+        let inner = McpServer::new(stack(&of([agent.agent("a")]).await));
+        let middle = Agent::builder("middle", piped(upstream, &inner));
+        let outer = of([middle.mapping(Mapping::delegate_task())]).await;
+        let plan = outer.run_plan(one("long")).unwrap();
+        let end = timeout(Duration::from_secs(200), plan.wait())
+            .await
+            .unwrap();
+        assert!(end.is_complete(), "{end}");
+        assert_eq!(end.tasks[0].output.as_ref().unwrap().answer, "at last");
+
+        let plan = outer.run_plan(one("hang")).unwrap();
+        events.until("hanging").await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        plan.cancel();
+        events.until("cancelled").await;
+    }
+}
