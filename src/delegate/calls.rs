@@ -124,7 +124,7 @@ impl Call<'_> {
         let begun = self.shared.orchestrator.run_plan_for(plan, self.context);
         let handle = begun.map_err(|error| match error.is_protocol() {
             true => NotAnswered::Error(error),
-            false => NotAnswered::Misread(error.to_string()),
+            false => NotAnswered::Misread(tools::refusal(&error)),
         })?;
         add(&self.shared.counters.plans);
         count!(delegate.plans, 1_u64);
@@ -159,14 +159,23 @@ impl Call<'_> {
                         let state = plan.id.to_string();
                         return InputRequiredResult::new(Some(open), Some(state)).into();
                     }
-                    match questions::ask(self.context, open).await {
-                        Ok(answers) => {
+                    let asked = questions::ask(self.context, open.clone());
+                    let answers = tokio::select! {
+                        biased;
+                        answers = asked => Some(answers),
+                        () = questions::closed(handle, &open) => continue,
+                        // The question is kept for `answer_task`.
+                        () = wait.elapsed() => None,
+                    };
+                    match answers {
+                        Some(Ok(answers)) => {
                             questions::answer(handle, answers);
                             continue;
                         }
-                        Err(error) => {
+                        Some(Err(error)) => {
                             tracing::debug!(%error, "the caller does not answer a question");
                         }
+                        None => {}
                     }
                 }
             }

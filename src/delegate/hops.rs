@@ -49,6 +49,9 @@ impl Hops {
         let Some(entry) = meta.get(DELEGATION_META_KEY) else {
             return Ok(None);
         };
+        if !entry.is_object() {
+            return Err(misfit("it is not an object"));
+        }
         let hops: Self = serde_path_to_error::deserialize(entry).map_err(|error| {
             let place = error.path().to_string();
             let error = error.into_inner();
@@ -144,7 +147,8 @@ mod tests {
     #[test]
     fn an_entry_of_another_form_is_refused_by_its_place() {
         for (entry, says) in [
-            (json!(3), "invalid type"),
+            (json!(3), "not an object"),
+            (json!([1]), "not an object"),
             (json!({ "depth": -1 }), "`depth`"),
             (json!({ "visited": [1] }), "`visited[0]`"),
             (json!({ "visited": vec!["a"; 65] }), "more than 64 agents"),

@@ -133,7 +133,8 @@
 //!
 //! For a caller that declares the Tasks extension (SEP-2663), `delegate_task` and `run_plan` return a
 //! task at once. `tasks/get`, `tasks/update` and `tasks/cancel` of it are answered by the layer, and
-//! those of other tasks by the inner stack.
+//! those of other tasks by the inner stack. A plan that stops at one of its limits is a completed task,
+//! whose result has what is done.
 //!
 //! With a [`store`](OrchestratorBuilder::store), `task_status` and `tasks/get` also know the plans of
 //! other processes. They are cancelled and answered by the process that runs them.
@@ -171,6 +172,10 @@
 //! agents get only the trace context. After a restart, the
 //! principal is the one in the store, without the credentials of its request.
 //!
+//! All callers of the layer see all of its agents, and may hand tasks to any of them. Rules of `auth`
+//! for the tools, or a layer of its own for each group of callers, keep them apart. Callers share the
+//! limits below: they are not per caller.
+//!
 //! The answers of an agent are context of the agents after it: an agent that is not trusted can tell
 //! them anything. The number of delegations in a row, the agents that were visited, the time and the
 //! tokens that are left go with each call in `_meta` ([`DELEGATION_META_KEY`]). They bind
@@ -184,6 +189,7 @@
 //!   that ended first is forgotten).
 //! - Tasks of a plan: 10,000, and 1,000 in a chain (a larger plan is refused).
 //! - Tasks that wait for an agent: 100,000 (a further one fails).
+//! - Descriptions and own contexts of tasks: the limit of the transport for a message.
 //! - Context of a task from the results of others: 256 KiB (each is cut to an equal part).
 //! - Delegations in a row: 5 (a further one is refused).
 //! - Records in the store: 7 days from the submission of a plan.

@@ -2,7 +2,7 @@
 
 use rmcp::model::{ClientCapabilities, InputRequest, InputRequests, InputResponses};
 
-use super::{PlanHandle, PlanSnapshot};
+use super::{PlanHandle, PlanSnapshot, waiting::PAUSE};
 use crate::{CallContext, Error, long_call::into_server_request};
 
 /// Returns the open questions of a plan, under keys that are unique to the plan.
@@ -17,27 +17,45 @@ pub(super) fn open(plan: &PlanSnapshot) -> InputRequests {
         .collect()
 }
 
+/// Returns the key of a question of a plan. The id of the task is escaped as in a JSON pointer, so
+/// an agent cannot ask under the key of another task.
 fn key_of(task: &str, key: &str) -> String {
+    let task = task.replace('~', "~0").replace('/', "~1");
     format!("{task}/{key}")
 }
 
-/// Gives answers to the tasks of a plan that ask for them. Answers to questions that are not open
-/// any more are left out.
+/// Gives answers to the tasks of a plan that ask for them. A task goes on when all of its questions
+/// are answered. Answers to questions that are not open any more are left out.
 pub(super) fn answer(handle: &PlanHandle, mut given: InputResponses) {
     for task in handle.snapshot().tasks {
         let Some(questions) = &task.questions else {
             continue;
         };
-        let answers = questions.keys().map(|key| {
+        let answers = questions.keys().filter_map(|key| {
             let answer = given.remove(&key_of(&task.id, key))?;
             Some((key.clone(), answer))
         });
-        let Some(answers) = answers.collect::<Option<InputResponses>>() else {
+        let answers: InputResponses = answers.collect();
+        if answers.is_empty() {
             continue;
-        };
-        if let Err(error) = handle.answer(&task.id, answers) {
+        }
+        if let Err(error) = handle.answer_some(&task.id, answers) {
             tracing::debug!(%error, task = &*task.id, "an answer came too late");
         }
+    }
+}
+
+/// Waits until one of these questions is not open any more: it was answered elsewhere, or its task
+/// has ended.
+pub(super) async fn closed(handle: &PlanHandle, questions: &InputRequests) {
+    loop {
+        let plan = handle.snapshot();
+        let now = open(&plan);
+        if plan.state.is_over() || !questions.keys().all(|key| now.contains_key(key)) {
+            return;
+        }
+        handle.changed(plan.version).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

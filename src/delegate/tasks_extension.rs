@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use super::{
     PlanHandle, PlanSnapshot, PlanState, Status,
     layer::Shared,
+    orchestrator::CANCELLED,
     questions,
     tools::{OwnTool, plan_result, task_result},
 };
@@ -129,12 +130,7 @@ fn payload(plan: &PlanSnapshot, tool: OwnTool) -> TaskPayload {
             false => TaskPayload::InputRequired { input_requests },
         };
     }
-    let left = plan
-        .tasks
-        .iter()
-        .filter(|task| task.status != Status::Complete);
-    let mut left = left.peekable();
-    if left.peek().is_some() && left.all(|task| task.status == Status::Cancelled) {
+    if is_cancelled(plan, tool) {
         return TaskPayload::Cancelled;
     }
     let result = match tool {
@@ -146,6 +142,15 @@ fn payload(plan: &PlanSnapshot, tool: OwnTool) -> TaskPayload {
         _ => JsonObject::new(),
     };
     TaskPayload::Completed { result }
+}
+
+/// Returns `true` if the caller has cancelled the work. A plan that was stopped at a limit is
+/// completed: its result has what is done.
+fn is_cancelled(plan: &PlanSnapshot, tool: OwnTool) -> bool {
+    match &plan.state {
+        PlanState::Stopped(reason) => &**reason == CANCELLED && !plan.is_complete(),
+        _ => tool == OwnTool::DelegateTask && plan.count(Status::Cancelled) > 0,
+    }
 }
 
 fn timestamp(at: std::time::SystemTime) -> String {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The shortest time between two looks at a plan that changes all the time.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The wait of one call.
 pub(super) struct Wait<'a> {
@@ -90,10 +90,16 @@ impl<'a> Wait<'a> {
             self.report(&plan).await;
             tokio::select! {
                 biased;
+                // First, because a plan may change all the time.
+                () = self.elapsed() => return Waited::Elapsed(self.handle.snapshot()),
                 () = self.handle.changed(plan.version) => tokio::time::sleep(PAUSE).await,
-                () = reached(self.deadline) => return Waited::Elapsed(self.handle.snapshot()),
             }
         }
+    }
+
+    /// Waits for the end of the time.
+    pub(super) async fn elapsed(&self) {
+        reached(self.deadline).await;
     }
 
     /// Notifies the caller of the progress of a plan, if it has asked for it.

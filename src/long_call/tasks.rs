@@ -17,7 +17,7 @@ use crate::{
 /// The minimum interval between polls of a task, whatever interval its server names.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum interval between polls of a task.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval between polls of a task whose server names none.
 const USUAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The time limit for cancelling an abandoned task at its server.

@@ -10,6 +10,7 @@ mod agents;
 mod common;
 mod desk;
 mod extension;
+mod misuse;
 mod plans;
 mod random_plans;
 mod store;

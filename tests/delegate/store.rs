@@ -302,25 +302,69 @@ async fn a_store_that_fails_for_a_moment_delays_a_plan_and_a_plan_that_is_not_st
     );
 }
 
+/// An orchestrator whose agent starts work and is asked for its status.
+async fn with_jobs(connection: &Connection, worker: &Worker) -> Orchestrator {
+    let orchestrator = over(connection, &[]).await;
+    let status = StatusTool::new("job_status")
+        .handle("/id/job", "job")
+        // The first orchestrator loses its lease between two polls.
+        .interval(LEASE * 2);
+    let mapping = Mapping::tool("job_start")
+        .description("prompt")
+        .answer("/result")
+        .started(status.cancelled_by("job_cancel"));
+    let agent = Agent::builder("worker", piped(Upstream::builder(), worker));
+    let agent = agent.mapping(mapping).max_concurrent(1).build().unwrap();
+    orchestrator.register(agent).await.unwrap();
+    orchestrator
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_a_cancelled_task_that_no_attempt_follows_is_cancelled_at_its_agent() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let one = Connection::to(&store);
+    let first = with_jobs(&one, &worker).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    // The agent is busy, so the task of the other plan waits for it.
+    let second = with_jobs(&Connection::to(&store), &worker).await;
+    let busy = second.run_plan(Plan::new([task("u", "dig")])).unwrap();
+    worker.events.until_times("polled", 2).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    assert_eq!(taken.task("t").unwrap().status, Status::Ready);
+    taken.cancel();
+    assert_eq!(statuses(&ended(&taken).await), "t cancelled");
+    worker.events.until("job cancelled").await;
+    busy.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_a_plan_that_was_cancelled_as_its_orchestrator_died_is_cancelled_at_its_agent() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let one = Connection::to(&store);
+    let first = with_jobs(&one, &worker).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    let key = format!("delegate:default:plan:{}:stop", handle.id());
+    let reason = b"the plan was cancelled".to_vec();
+    store.set(key.as_bytes(), reason, None).await.unwrap();
+    let second = with_jobs(&Connection::to(&store), &worker).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    assert_eq!(statuses(&ended(&taken).await), "t cancelled");
+    worker.events.until("job cancelled").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_that_an_agent_has_given_a_handle_of_goes_on_under_another_orchestrator() {
     let (store, worker) = (MemoryStore::new(), Worker::default());
     let (one, two) = (Connection::to(&store), Connection::to(&store));
-    let over = async |connection: &Connection| {
-        let orchestrator = over(connection, &[]).await;
-        let status = StatusTool::new("job_status")
-            .handle("/id/job", "job")
-            // The first orchestrator loses its lease between two polls.
-            .interval(LEASE * 2);
-        let mapping = Mapping::tool("job_start")
-            .description("prompt")
-            .answer("/result")
-            .started(status.cancelled_by("job_cancel"));
-        let agent = Agent::builder("worker", piped(Upstream::builder(), &worker));
-        let agent = agent.mapping(mapping).build().unwrap();
-        orchestrator.register(agent).await.unwrap();
-        orchestrator
-    };
+    let over = async |connection: &Connection| with_jobs(connection, &worker).await;
     let first = over(&one).await;
     let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
     worker.events.until("polled").await;
@@ -368,4 +412,119 @@ async fn an_orchestrator_that_has_lost_its_plan_unknowingly_changes_nothing_of_i
         .stored_snapshot(&CallContext::background(), handle.id())
         .await;
     assert_eq!(statuses(&stored.unwrap().unwrap()), expected);
+}
+
+/// A store whose operations from the nth on fail for a number of times, after or before they are done.
+#[derive(Clone)]
+struct Losing {
+    store: MemoryStore,
+    seen: Arc<std::sync::atomic::AtomicUsize>,
+    from: usize,
+    times: usize,
+    is_done: bool,
+}
+
+impl Losing {
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let n = self.seen.fetch_add(1, Ordering::SeqCst);
+        if n < self.from || n >= self.from + self.times {
+            return answer(&self.store);
+        }
+        // Of several that fail, only the reply of the first one is lost.
+        let done = (self.is_done && n == self.from).then(|| answer(&self.store));
+        Box::pin(async move {
+            if let Some(done) = done {
+                let _ = done.await;
+            }
+            Err(StoreError::new("down"))
+        })
+    }
+}
+
+impl Store for Losing {
+    fn get<'a>(
+        &'a self,
+        keys: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
+        self.answer(|store| store.get(keys))
+    }
+
+    fn set<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: Vec<u8>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.answer(|store| store.set(key, value, time_to_live))
+    }
+
+    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.answer(|store| store.remove(key))
+    }
+
+    fn compare_and_set<'a>(
+        &'a self,
+        key: &'a [u8],
+        expected: Option<&'a [u8]>,
+        value: Option<Vec<u8>>,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.answer(|store| store.compare_and_set(key, expected, value, time_to_live))
+    }
+
+    fn increment<'a>(
+        &'a self,
+        key: &'a [u8],
+        change: i64,
+        limit: u64,
+        time_to_live: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
+        self.answer(|store| store.increment(key, change, limit, time_to_live))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_at_any_moment_has_no_task_done_twice_or_after_its_plan_was_refused() {
+    let mut wrong = Vec::new();
+    for (from, times, is_done) in (0..24)
+        .flat_map(|from| [1, 2, 3, 5].map(|times| (from, times)))
+        .flat_map(|(from, times)| [true, false].map(|is_done| (from, times, is_done)))
+    {
+        let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+        let seen = Arc::default();
+        let losing = Losing {
+            store: store.clone(),
+            seen,
+            from,
+            times,
+            is_done,
+        };
+        let first = Orchestrator::builder()
+            .store(losing)
+            .lease(LEASE)
+            .build()
+            .unwrap();
+        first.register(desk.agent().build().unwrap()).await.unwrap();
+        let plan = Plan::new([task("a", "say a"), task("b", "say b").after(["a"])]);
+        let end = ended(&first.run_plan(plan).unwrap()).await;
+        let was = statuses(&end);
+        let second = over(&Connection::to(&store), &[&desk]).await;
+        sleep(LEASE * 2).await;
+        let taken = second.resume().await.unwrap();
+        for plan in &taken {
+            ended(plan).await;
+        }
+        let done = (desk.attempts("a"), desk.attempts("b"));
+        let expected = if end.is_complete() { (1, 1) } else { (0, 0) };
+        if done != expected || (end.is_complete() && !taken.is_empty()) {
+            wrong.push(format!(
+                "{from} {times} {is_done}: {was}, then {done:?}, taken {}",
+                taken.len()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

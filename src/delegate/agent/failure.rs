@@ -64,11 +64,16 @@ impl AgentCall {
 }
 
 fn reason(agent: &str, text: &str) -> Arc<str> {
+    format!("agent `{agent}`: {}", said(text)).into()
+}
+
+/// Returns the start of a reason that an agent gives.
+pub(super) fn said(text: &str) -> String {
     let text = match text.trim() {
         "" => "it gave no reason",
         text => text,
     };
     let cut = boundary(text, MAX_REASON);
     let more = if cut < text.len() { "…" } else { "" };
-    format!("agent `{agent}`: {}{more}", &text[..cut]).into()
+    format!("{}{more}", &text[..cut])
 }

@@ -1,7 +1,8 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt, time::Duration};
 
 use rmcp::model::{ListToolsRequest, ListToolsResult, PaginatedRequestParams, Tool};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{Agent, call::send};
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
 
 /// Maximum number of tools of an agent that are looked at.
 const MAX_TOOLS: usize = 10_000;
+/// The time limit for the list of an agent's tools. Its process may have to be installed first.
+const PROBE_WITHIN: Duration = Duration::from_secs(60);
 /// Maximum number of tools that are named in an error.
 const NAMED_TOOLS: usize = 20;
 
@@ -22,9 +25,17 @@ impl Agent {
     /// Finds out whether the agent can be reached and has the tools of its mapping, with schemas
     /// that fit it.
     pub(in crate::delegate) async fn probe(&self, context: &CallContext) -> Result<(), Error> {
-        let tools = self.tools(context).await.map_err(|error| {
-            let text = format!("agent `{}` cannot be reached: {error}", self.name());
-            let mut refusal = Refusal::new("delegate", text).with_code(code::UNAVAILABLE);
+        let unreachable = |reason: &dyn fmt::Display| {
+            let text = format!("agent `{}` cannot be reached: {reason}", self.name());
+            Refusal::new("delegate", text).with_code(code::UNAVAILABLE)
+        };
+        let listed_within = timeout(PROBE_WITHIN, self.tools(context)).await;
+        let tools = listed_within.map_err(|_| {
+            let reason = format!("it has not listed its tools within {PROBE_WITHIN:?}");
+            Error::from(unreachable(&reason))
+        })?;
+        let tools = tools.map_err(|error| {
+            let mut refusal = unreachable(&error);
             if let Some(after) = error.retry_after() {
                 refusal = refusal.with_retry_after(after);
             }

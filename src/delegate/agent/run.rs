@@ -1,6 +1,6 @@
 //! An attempt, from its call to its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{
     CallToolResult, CancelTaskParams, CancelTaskRequest, ClientRequest, InputResponses, JsonObject,
@@ -8,14 +8,16 @@ use rmcp::model::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Agent, Attempt, AttemptEnd, AttemptFailure, AttemptReports, RemoteTask, Resume,
+    Agent, Attempt, AttemptEnd, AttemptFailure, AttemptReports, RemoteTask, Resume, Shared,
     call::{AgentCall, params, send, tool_call},
+    failure::said,
     mapping::{Answered, State, StatusTool, TaskParts, TaskText, ToCall},
 };
 use crate::{
-    McpResponse,
+    CallContext, McpResponse,
     long_call::{
-        CANCEL_WITHIN, LongCall, PollEnd, Rounds, ToolEnd, follow, polling_interval, run_rounds,
+        CANCEL_WITHIN, LONGEST_INTERVAL, LongCall, PollEnd, Rounds, ToolEnd, follow,
+        polling_interval, run_rounds,
     },
     util::run_to_end::RunToEnd,
 };
@@ -25,7 +27,7 @@ impl Agent {
     pub(in crate::delegate) async fn attempt(
         &self,
         mut attempt: Attempt,
-        reports: std::sync::Arc<dyn AttemptReports>,
+        reports: Arc<dyn AttemptReports>,
     ) -> AttemptEnd {
         let resume = attempt.resume.take();
         let call = AgentCall::new(self.shared.clone(), &attempt, reports);
@@ -37,7 +39,44 @@ impl Agent {
             }) => call.start(&attempt, Some((answers, request_state))).await,
             None => call.start(&attempt, None).await,
         };
-        end.unwrap_or_else(AttemptEnd::Failed)
+        match end.unwrap_or_else(AttemptEnd::Failed) {
+            AttemptEnd::Rejected { reason } => {
+                let reason = said(&reason);
+                AttemptEnd::Rejected { reason }
+            }
+            end => end,
+        }
+    }
+}
+
+impl Agent {
+    /// Cancels work that the agent has given a handle of, and that no attempt follows. It returns at
+    /// once.
+    pub(in crate::delegate) fn cancel(&self, remote: &RemoteTask, caller: &CallContext) {
+        let message = match remote {
+            RemoteTask::Task { task_id, .. } => {
+                CancelTaskRequest::new(CancelTaskParams::new(&**task_id)).into()
+            }
+            RemoteTask::Started(handle) => {
+                let status = self.shared.mapping.status_tool();
+                match status.and_then(|status| status.cancel_call(handle)) {
+                    Some(call) => tool_call(call),
+                    None => return,
+                }
+            }
+        };
+        let mut context = caller.to_background();
+        if context.caller.session().is_none() {
+            context.caller = context.caller.in_session(self.shared.session.clone());
+        }
+        let cancel = cancel(self.shared.clone(), message, context);
+        drop(RunToEnd::new(cancel).within(CANCEL_WITHIN));
+    }
+}
+
+async fn cancel(agent: Arc<Shared>, message: ClientRequest, context: CallContext) {
+    if let Err(error) = send(&agent, message, context).await {
+        tracing::debug!(%error, agent = &*agent.name, "work could not be cancelled");
     }
 }
 
@@ -149,7 +188,8 @@ impl AgentCall {
                 Ok(text) => text,
                 Err(failure) if failed + 1 < self.max_failed_polls() && failure.may_retry => {
                     failed += 1;
-                    sleep(failure.retry_after.unwrap_or_default().max(interval)).await;
+                    let asked_for = failure.retry_after.unwrap_or_default();
+                    sleep(asked_for.min(LONGEST_INTERVAL).max(interval)).await;
                     continue;
                 }
                 Err(failure) => {
@@ -209,12 +249,14 @@ impl AgentCall {
         kept.map_err(|error| self.ambiguous(&error.to_string()))
     }
 
-    /// Reads the result that ends the task.
+    /// Reads the result that ends the task. An agent may mark that it declines as an error.
     fn read(&self, result: CallToolResult) -> Ended {
-        if result.is_error == Some(true) {
-            return Err(self.tool_failure(result));
+        let end = self.ended(TaskText::of(result.clone()));
+        match end {
+            AttemptEnd::Rejected { .. } => Ok(end),
+            _ if result.is_error == Some(true) => Err(self.tool_failure(result)),
+            _ => Ok(end),
         }
-        Ok(self.ended(TaskText::of(result)))
     }
 
     fn ended(&self, text: TaskText) -> AttemptEnd {
@@ -228,7 +270,7 @@ impl AgentCall {
         let response = McpResponse::new(result);
         let retry_after = response.retry_after();
         let text = match response.as_tool_result() {
-            Some(result) => TaskText::of(result.clone()).text,
+            Some(result) => TaskText::of(result.clone()).into_text(),
             None => String::new(),
         };
         AttemptFailure {
@@ -250,9 +292,7 @@ impl AgentCall {
             if reports.is_released() {
                 return;
             }
-            if let Err(error) = send(&agent, message, context).await {
-                tracing::debug!(%error, agent = &*agent.name, "work could not be cancelled");
-            }
+            self::cancel(agent, message, context).await;
         };
         RunToEnd::new(cancel).within(CANCEL_WITHIN)
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rmcp::model::InputResponses;
+use rmcp::model::{InputRequests, InputResponses};
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot, watch},
     time::Instant,
@@ -69,9 +69,20 @@ pub(super) enum TaskResult {
 #[derive(Default)]
 pub(super) struct Reported {
     pub(super) question: Option<Question>,
+    /// The answers so far, while others are missing.
+    pub(super) given: InputResponses,
     /// The attempt that waits for the answer. There is none after a restart.
     pub(super) reply: Option<oneshot::Sender<InputResponses>>,
     pub(super) progress: Option<TaskProgress>,
+}
+
+impl Reported {
+    /// Returns the questions that have no answer yet.
+    fn open_questions(&self) -> Option<InputRequests> {
+        let mut open = self.question.as_ref()?.requests.clone();
+        open.retain(|key, _| !self.given.contains_key(key));
+        Some(open)
+    }
 }
 
 impl LivePlan {
@@ -158,7 +169,6 @@ impl LivePlan {
             TaskResult::Error(error) => (None, Some(error.clone())),
         };
         let reported = own.reported.as_deref();
-        let question = reported.and_then(|reported| reported.question.as_ref());
         TaskSnapshot {
             id: task.id.clone(),
             description: task.description.clone(),
@@ -171,7 +181,7 @@ impl LivePlan {
             ended_after: after(own.ended),
             output,
             error,
-            questions: question.map(|question| question.requests.clone()),
+            questions: reported.and_then(Reported::open_questions),
             progress: reported.and_then(|reported| reported.progress.clone()),
         }
     }
@@ -193,6 +203,7 @@ impl PlanData {
     pub(super) fn drop_question(&mut self, task: u32) {
         if let Some(reported) = &mut self.tasks[task as usize].reported {
             (reported.question, reported.reply) = (None, None);
+            reported.given.clear();
         }
     }
 }

@@ -19,7 +19,6 @@ use std::{fmt, sync::Arc};
 
 #[allow(unused_imports, reason = "the layer is to come")]
 pub(in crate::delegate) use self::origin::Asker;
-pub(in crate::delegate) use self::origin::{Origin, Owner};
 pub use self::{
     agent_status::{AgentStatus, RegisterError},
     builder::OrchestratorBuilder,
@@ -30,6 +29,10 @@ use self::{
     dispatcher::{Dispatcher, NotRegistered},
     plan_table::PlanTable,
     settings::Settings,
+};
+pub(in crate::delegate) use self::{
+    origin::{Origin, Owner},
+    plan_handle::CANCELLED,
 };
 use super::{Agent, Plan, PlanError, PlanSnapshot, PlanState, Task, TaskSnapshot};
 use crate::{CallContext, Error, store::StoreError};
@@ -59,7 +62,8 @@ impl Orchestrator {
         }
     }
 
-    /// Registers an agent, after a probe: it can be reached and has the tools of its mapping.
+    /// Registers an agent, after a probe: it can be reached and has the tools of its mapping. The
+    /// probe takes at most 60 s.
     ///
     /// Tasks that wait for such an agent go to it at once.
     ///

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::delegate::plan::{PlanSnapshot, TaskSnapshot};
 
+/// The reason why a plan was stopped that was cancelled.
+pub(in crate::delegate) const CANCELLED: &str = "the plan was cancelled";
+
 /// A plan that was submitted to an [`Orchestrator`](super::Orchestrator).
 ///
 /// Clones are of the same plan. The plan goes on if all of them are dropped; to end it, call
@@ -111,8 +114,7 @@ impl PlanHandle {
 
     /// Cancels all tasks that have not ended. Their agents are told.
     pub fn cancel(&self) {
-        let reason = "the plan was cancelled".into();
-        let _ = self.plan.events.send(Event::Stop(reason));
+        let _ = self.plan.events.send(Event::Stop(CANCELLED.into()));
     }
 
     /// Cancels a task. Returns `false` if there is none with this id that has not ended.
@@ -131,6 +133,20 @@ impl PlanHandle {
     /// Fails if the task does not wait for answers, or if one of its
     /// [questions](TaskSnapshot::questions) has none.
     pub fn answer(&self, id: &str, answers: InputResponses) -> Result<(), AnswerError> {
+        self.give(id, answers, false)
+    }
+
+    /// Answers some of the questions of a task's agent. The agent gets the answers when there are
+    /// all of them.
+    pub(in crate::delegate) fn answer_some(
+        &self,
+        id: &str,
+        answers: InputResponses,
+    ) -> Result<(), AnswerError> {
+        self.give(id, answers, true)
+    }
+
+    fn give(&self, id: &str, given: InputResponses, in_part: bool) -> Result<(), AnswerError> {
         let task = || id.to_owned();
         let Some(number) = self.plan.graph.find(id) else {
             return Err(AnswerError::UnknownTask { task: task() });
@@ -140,11 +156,21 @@ impl PlanHandle {
         let own = &mut data.tasks[number as usize];
         let reported: &mut Reported = own.reported.as_deref_mut().ok_or_else(not_waiting)?;
         let question = reported.question.as_ref().ok_or_else(not_waiting)?;
-        let mut keys = question.requests.keys();
-        if let Some(key) = keys.find(|key| !answers.contains_key(*key)) {
-            let key = key.to_string();
-            return Err(AnswerError::Incomplete { task: task(), key });
+        let is_missing =
+            |key: &&String| !given.contains_key(*key) && !reported.given.contains_key(*key);
+        if let Some(key) = question.requests.keys().find(is_missing) {
+            if !in_part {
+                let key = key.to_string();
+                return Err(AnswerError::Incomplete { task: task(), key });
+            }
+            reported.given.extend(given);
+            data.changes.add(number);
+            drop(data);
+            self.plan.publish();
+            return Ok(());
         }
+        let mut answers = std::mem::take(&mut reported.given);
+        answers.extend(given);
         let question = reported.question.take().ok_or_else(not_waiting)?;
         let is_sent = match reported.reply.take() {
             Some(reply) => reply.send(answers).is_ok(),

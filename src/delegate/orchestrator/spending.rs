@@ -126,7 +126,7 @@ impl Spending {
     pub(super) fn settle(&mut self, grant: Grant, used: Used) {
         self.running_cost = (self.running_cost - grant.cost).max(0.0);
         self.tokens = self.tokens.saturating_add(used.tokens);
-        self.cost += used.cost;
+        self.cost = sum(self.cost, used.cost);
         // A share of its own that is left over is for the others.
         let left = grant.tokens.unwrap_or_default().saturating_sub(used.tokens);
         let over = used
@@ -139,8 +139,13 @@ impl Spending {
     pub(super) fn add(&mut self, tokens: u64, cost: f64) {
         self.tokens = self.tokens.saturating_add(tokens);
         self.pool = self.pool.saturating_sub(tokens);
-        self.cost += cost;
+        self.cost = sum(self.cost, cost);
     }
+}
+
+/// Adds costs. Agents report them, and JSON has no infinity.
+fn sum(all: f64, cost: f64) -> f64 {
+    (all + cost).min(f64::MAX)
 }
 
 fn share_of(tokens: u64, share: f64) -> u64 {

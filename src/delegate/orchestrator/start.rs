@@ -156,25 +156,42 @@ async fn run_new(
         drop(entry);
         return;
     };
-    let opened = async {
-        let lease = store.lease(&id).await?;
-        let lease = lease.ok_or_else(|| StoreError::new("another process runs the plan"))?;
-        store.open(&id, &record).await?;
-        Ok::<_, StoreError>(lease)
+    let refuse = |driver: &mut Driver, error: StoreError| {
+        let reason = format!("the plan cannot be stored: {error}; try again");
+        driver.stop(reason.into());
+        driver.close();
     };
-    match opened.await {
-        Ok(lease) => {
-            let records = Arc::new(Records::new(store, id, lease.token()));
+    let leased = store.lease(&id).await;
+    let taken = || StoreError::new("another process runs the plan");
+    let lease = match leased.and_then(|lease| lease.ok_or_else(taken)) {
+        Ok(lease) => lease,
+        Err(error) => return refuse(&mut driver, error),
+    };
+    let opened = store.open(&id, &record).await;
+    let records = Arc::new(Records::new(store, id, lease.token()));
+    match opened {
+        Ok(()) => {
             driver.keep_records(records.clone());
             run_leased(driver, records, lease, entry).await;
         }
         Err(error) => {
-            let reason = format!("the plan cannot be stored: {error}; try again");
-            driver.stop(reason.into());
-            driver.close();
-            // Another process must not run it, if the store has it.
-            let _ = store.stop(&id, "its orchestrator could not store it").await;
+            refuse(&mut driver, error);
+            withdraw(&records, lease).await;
         }
+    }
+}
+
+/// Marks a plan that was refused as ended: the store may have it although its reply was lost, and
+/// then no process must run it.
+async fn withdraw(records: &Records, lease: Lease) {
+    let marked = lease.hold(async {
+        records.stop("its orchestrator could not store it").await?;
+        records.close().await
+    });
+    match marked.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a plan that was refused may be in the store"),
+        Err(error) => tracing::warn!(%error, "a plan that was refused may be in the store"),
     }
 }
 

@@ -80,7 +80,9 @@ fn line(task: &TaskSnapshot, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         && task.status != Status::Complete
     {
         let first = error.lines().next().unwrap_or_default();
-        let mut shown: String = first.chars().take(MAX_ERROR).collect();
+        // An agent has written it, and it may go to a terminal.
+        let plain = first.chars().filter(|char| !char.is_control());
+        let mut shown: String = plain.take(MAX_ERROR).collect();
         if shown.len() < error.len() {
             shown.push('…');
         }

@@ -6,7 +6,10 @@ use rmcp::model::JsonObject;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::delegate::{OnFailure, Plan, Retries, Task};
+use crate::{
+    Error,
+    delegate::{OnFailure, Plan, PlanError, Retries, Task},
+};
 
 /// Reads the arguments of a tool. An error names the place of the argument and the remedy.
 pub(in crate::delegate) fn read<T: DeserializeOwned>(
@@ -33,6 +36,7 @@ pub(in crate::delegate) struct DelegateArguments {
     agent: Option<String>,
     context: Option<String>,
     thread: Option<String>,
+    priority: Option<i32>,
     deadline_s: Option<f64>,
     retries: Option<u32>,
     idempotent: Option<bool>,
@@ -117,7 +121,7 @@ impl DelegateArguments {
             context: self.context,
             thread: self.thread,
             follow_up_of: None,
-            priority: None,
+            priority: self.priority,
             deadline_s: self.deadline_s,
             retries: self.retries,
             on_failure: None,
@@ -187,6 +191,34 @@ impl TaskArguments {
             task = task.budget_share(share);
         }
         Ok(task)
+    }
+}
+
+/// Returns the reason why a plan is refused, with the names of the arguments in place of those of the
+/// methods.
+pub(in crate::delegate) fn refusal(error: &Error) -> String {
+    let argument = |option| match option {
+        "assigned_to" => "agent",
+        "deadline" => "deadline_s",
+        "max_time" => "max_time_s",
+        other => other,
+    };
+    let mut sources =
+        std::iter::successors(std::error::Error::source(error), |error| error.source());
+    match sources.find_map(|source| source.downcast_ref()) {
+        Some(PlanError::InvalidOption {
+            task,
+            option,
+            reason,
+        }) => {
+            let reason = reason.replace("`assigned_to`", "`agent`");
+            format!("task `{task}`: `{}` {reason}", argument(option))
+        }
+        Some(PlanError::InvalidLimit { option, reason }) => {
+            format!("the plan's `{}` {reason}", argument(option))
+        }
+        Some(other) => other.to_string(),
+        None => error.to_string(),
     }
 }
 

@@ -121,6 +121,10 @@ fn task_properties() -> JsonObject {
             "type": "string",
             "description": "The thread of an earlier answer, to go on in it. Also give its `agent`.",
         },
+        "priority": {
+            "type": "integer",
+            "description": "Of the tasks that wait for an agent, higher ones start first. 0 by default.",
+        },
         "deadline_s": {
             "type": "number", "exclusiveMinimum": 0,
             "description": "The seconds after which it fails.",
@@ -166,7 +170,6 @@ fn plan_input(wait_s: &Value) -> Value {
             "type": "string",
             "description": "The id of a task whose agent goes on with this one in the same thread.",
         },
-        "priority": { "type": "integer", "description": "Higher ones start first. 0 by default." },
         "on_failure": {
             "enum": ["fail_dependents", "skip_dependents", "continue"],
             "description": "What becomes of the tasks after it if it is not completed. They fail by \

@@ -9,7 +9,7 @@ pub(super) use self::{
     answers::{AnswerArguments, responses},
     arguments::{
         CancelArguments, DelegateArguments, NoArguments, PlanArguments, StatusArguments, Until,
-        read, seconds,
+        read, refusal, seconds,
     },
     definitions::definitions,
     report::{agents, plan_result, progress_text, task_result, tool_error},

@@ -44,6 +44,23 @@ impl Mapping {
         Self::tool(agent).description("task")
     }
 
+    /// Returns the mapping to the tool `delegate_task` of a
+    /// [`DelegateLayer`](crate::delegate::DelegateLayer), whose own agents do the task. A task that
+    /// takes longer than the call waits is followed by `task_status`.
+    pub fn delegate_task() -> Self {
+        Self::tool("delegate_task")
+            .context("context")
+            .answer("/tasks/0/answer")
+            .answer("/answer")
+            .started(
+                StatusTool::new("task_status")
+                    .handle("/plan", "plan")
+                    .state("/tasks/0/status")
+                    .error("/tasks/0/error")
+                    .cancelled_by("cancel_task"),
+            )
+    }
+
     /// Returns the mapping to a workflow of an mcp-agent server: the tools
     /// `workflows-{workflow}-run`, `workflows-get_status` and `workflows-cancel`. The description
     /// is the run parameter `input`; another one is set by

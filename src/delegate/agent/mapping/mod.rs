@@ -29,6 +29,7 @@ pub(super) use self::{
 /// | `claude mcp serve` | [`claude_code`](Self::claude_code) |
 /// | `as_mcp_server` of agent-framework | [`agent_framework`](Self::agent_framework) |
 /// | a workflow of mcp-agent | [`mcp_agent`](Self::mcp_agent) |
+/// | behind a [`DelegateLayer`](crate::delegate::DelegateLayer) | [`delegate_task`](Self::delegate_task) |
 /// | any other | [`tool`](Self::tool) |
 ///
 /// An argument is given by its name, or by a JSON pointer (RFC 6901) that begins with `/` if it is

@@ -44,6 +44,14 @@ impl TaskText {
         }
     }
 
+    /// Returns the text, or the JSON if there is none.
+    pub(in crate::delegate::agent) fn into_text(self) -> String {
+        match self.json {
+            Some(json) if self.text.is_empty() => json.to_string(),
+            _ => self.text,
+        }
+    }
+
     fn at(&self, pointer: &str) -> Option<&Value> {
         let value = self.json.as_ref()?.pointer(pointer)?;
         (!value.is_null()).then_some(value)

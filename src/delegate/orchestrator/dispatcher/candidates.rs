@@ -82,6 +82,11 @@ impl Candidates {
         self.by_name.get(name).copied()
     }
 
+    pub(super) fn named(&self, name: &str) -> Option<Agent> {
+        let entry = self.agents.get(&self.find(name)?)?;
+        Some(entry.agent.clone())
+    }
+
     pub(super) fn add(&mut self, agent: Agent) -> AgentId {
         let id = self.next;
         self.next += 1;

@@ -124,6 +124,11 @@ impl Dispatcher {
         lock(&self.state).candidates.states()
     }
 
+    /// Returns the registered agent of this name.
+    pub(super) fn agent(&self, name: &str) -> Option<Agent> {
+        lock(&self.state).candidates.named(name)
+    }
+
     /// Returns the number of tasks that wait for an agent.
     pub(super) fn waiting(&self) -> usize {
         lock(&self.state).queue.len()

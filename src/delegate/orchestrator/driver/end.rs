@@ -6,6 +6,7 @@ use super::{Done, Driver};
 use crate::{
     delegate::{
         TaskOutput,
+        agent::Resume,
         orchestrator::live_plan::TaskResult,
         plan::{PlanState, Status},
         task_store::{EndRecord, TaskRecord, now_ms},
@@ -107,6 +108,20 @@ impl Driver {
         }
         drop(data);
         self.changes = changes;
+        self.cancel_remote(task);
+    }
+
+    /// Cancels the work of a task that has ended before an attempt went on with it, at the agent that
+    /// has given a handle of it.
+    fn cancel_remote(&mut self, task: u32) {
+        let resume = self.runs[task as usize].resume.take();
+        let Some(Resume::Remote(remote)) = resume.map(|resume| *resume) else {
+            return;
+        };
+        let name = self.plan.data().tasks[task as usize].agent.clone();
+        if let Some(agent) = name.and_then(|name| self.dispatcher.agent(&name)) {
+            agent.cancel(&remote, &self.plan.origin.caller);
+        }
     }
 
     /// Ends a task before its time. A running attempt is aborted first.

@@ -48,6 +48,12 @@ impl Driver {
             self.recover_end(task, found, &record);
         }
         if let Some(reason) = stop {
+            // Its orchestrator may have died before it told the agents.
+            for (task, found, _) in open {
+                let remote = found.remote.filter(|_| found.is_running);
+                self.runs[task as usize].resume =
+                    remote.map(|remote| Box::new(Resume::Remote(remote)));
+            }
             self.stop_starting(reason.into());
             return;
         }
