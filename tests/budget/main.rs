@@ -9,6 +9,8 @@
 mod common;
 mod cuts;
 mod definitions;
+#[path = "../common/faulty_store.rs"]
+mod faulty_store;
 mod hostile;
 mod http;
 mod kept;

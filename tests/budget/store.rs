@@ -12,11 +12,12 @@ use futures::future::{BoxFuture, join_all};
 use rmcp_layers::{
     McpRequest,
     budget::BudgetLayerBuilder,
-    store::{Increment, MemoryStore, Store, StoreError, Stored},
+    store::{MemoryStore, StoreError},
 };
 use serde_json::json;
 
 use super::office::*;
+use crate::faulty_store::{Fault, Faulty};
 
 fn two(builder: impl Fn() -> BudgetLayerBuilder) -> (Setup, Setup, MemoryStore) {
     let store = MemoryStore::new();
@@ -151,7 +152,7 @@ struct Moody {
     is_down: Arc<AtomicBool>,
 }
 
-impl Moody {
+impl Fault for Moody {
     fn answer<'a, T: Send + 'a>(
         &'a self,
         answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
@@ -163,52 +164,10 @@ impl Moody {
     }
 }
 
-impl Store for Moody {
-    fn get<'a>(
-        &'a self,
-        keys: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
-        self.answer(|store| store.get(keys))
-    }
-
-    fn set<'a>(
-        &'a self,
-        key: &'a [u8],
-        value: Vec<u8>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.answer(|store| store.set(key, value, time_to_live))
-    }
-
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.answer(|store| store.remove(key))
-    }
-
-    fn compare_and_set<'a>(
-        &'a self,
-        key: &'a [u8],
-        expected: Option<&'a [u8]>,
-        value: Option<Vec<u8>>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        self.answer(|store| store.compare_and_set(key, expected, value, time_to_live))
-    }
-
-    fn increment<'a>(
-        &'a self,
-        key: &'a [u8],
-        change: i64,
-        limit: u64,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
-        self.answer(|store| store.increment(key, change, limit, time_to_live))
-    }
-}
-
 #[tokio::test]
 async fn while_the_store_is_down_calls_are_refused_and_nothing_is_lost() {
     let moody = Moody::default();
-    let setup = Setup::new(layer().store(moody.clone()));
+    let setup = Setup::new(layer().store(Faulty(moody.clone())));
     let held = tokio::spawn({
         let stack = setup.stack.clone();
         tower::ServiceExt::oneshot(stack, ann(call("gated", 10_000)))

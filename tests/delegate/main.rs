@@ -10,6 +10,8 @@ mod agents;
 mod common;
 mod desk;
 mod extension;
+#[path = "../common/faulty_store.rs"]
+mod faulty_store;
 mod misuse;
 mod plans;
 mod random_plans;

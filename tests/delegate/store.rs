@@ -12,11 +12,16 @@ use futures::future::{BoxFuture, join, pending};
 use rmcp_layers::{
     CallContext, Principal, Upstream,
     delegate::{Agent, Mapping, Orchestrator, Plan, PlanHandle, PlanState, Status, StatusTool},
-    store::{Increment, MemoryStore, Store, StoreError, Stored},
+    store::{MemoryStore, Store, StoreError},
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{common::piped, desk::*, worker::Worker};
+use crate::{
+    common::piped,
+    desk::*,
+    faulty_store::{Fault, Faulty},
+    worker::Worker,
+};
 
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -40,7 +45,9 @@ impl Connection {
     fn cut(&self) {
         self.is_cut.store(true, Ordering::Relaxed);
     }
+}
 
+impl Fault for Connection {
     fn answer<'a, T: Send + 'a>(
         &'a self,
         answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
@@ -55,51 +62,9 @@ impl Connection {
     }
 }
 
-impl Store for Connection {
-    fn get<'a>(
-        &'a self,
-        keys: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
-        self.answer(|store| store.get(keys))
-    }
-
-    fn set<'a>(
-        &'a self,
-        key: &'a [u8],
-        value: Vec<u8>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.answer(|store| store.set(key, value, time_to_live))
-    }
-
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.answer(|store| store.remove(key))
-    }
-
-    fn compare_and_set<'a>(
-        &'a self,
-        key: &'a [u8],
-        expected: Option<&'a [u8]>,
-        value: Option<Vec<u8>>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        self.answer(|store| store.compare_and_set(key, expected, value, time_to_live))
-    }
-
-    fn increment<'a>(
-        &'a self,
-        key: &'a [u8],
-        change: i64,
-        limit: u64,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
-        self.answer(|store| store.increment(key, change, limit, time_to_live))
-    }
-}
-
 /// An orchestrator over a connection to the store.
 async fn over(connection: &Connection, desks: &[&Desk]) -> Orchestrator {
-    let builder = Orchestrator::builder().store(connection.clone());
+    let builder = Orchestrator::builder().store(Faulty(connection.clone()));
     let orchestrator = builder.lease(LEASE).build().unwrap();
     for desk in desks {
         let agent = desk.agent().max_concurrent(10).build().unwrap();
@@ -424,7 +389,7 @@ struct Losing {
     is_done: bool,
 }
 
-impl Losing {
+impl Fault for Losing {
     fn answer<'a, T: Send + 'a>(
         &'a self,
         answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
@@ -441,48 +406,6 @@ impl Losing {
             }
             Err(StoreError::new("down"))
         })
-    }
-}
-
-impl Store for Losing {
-    fn get<'a>(
-        &'a self,
-        keys: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
-        self.answer(|store| store.get(keys))
-    }
-
-    fn set<'a>(
-        &'a self,
-        key: &'a [u8],
-        value: Vec<u8>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.answer(|store| store.set(key, value, time_to_live))
-    }
-
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.answer(|store| store.remove(key))
-    }
-
-    fn compare_and_set<'a>(
-        &'a self,
-        key: &'a [u8],
-        expected: Option<&'a [u8]>,
-        value: Option<Vec<u8>>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        self.answer(|store| store.compare_and_set(key, expected, value, time_to_live))
-    }
-
-    fn increment<'a>(
-        &'a self,
-        key: &'a [u8],
-        change: i64,
-        limit: u64,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
-        self.answer(|store| store.increment(key, change, limit, time_to_live))
     }
 }
 
@@ -503,7 +426,7 @@ async fn a_store_that_fails_at_any_moment_has_no_task_done_twice_or_after_its_pl
             is_done,
         };
         let first = Orchestrator::builder()
-            .store(losing)
+            .store(Faulty(losing))
             .lease(LEASE)
             .build()
             .unwrap();

@@ -1,5 +1,7 @@
 //! What the store in memory promises, and leases over a store that fails.
 
+#[path = "../common/faulty_store.rs"]
+mod faulty_store;
 mod suite;
 
 use std::{
@@ -11,8 +13,10 @@ use std::{
 };
 
 use futures::future::{BoxFuture, ready};
-use rmcp_layers::store::{Increment, Lease, LeaseError, MemoryStore, Store, StoreError, Stored};
+use rmcp_layers::store::{Lease, LeaseError, MemoryStore, Store, StoreError};
 use tokio::time::{Instant, advance, sleep};
+
+use crate::faulty_store::{Fault, Faulty};
 
 #[tokio::test(start_paused = true)]
 async fn a_store_in_memory_keeps_the_promises_of_a_store() {
@@ -106,67 +110,24 @@ impl Flaky {
     fn fail(&self, fails: bool) {
         self.fails.store(fails, Ordering::Relaxed);
     }
+}
 
-    fn check<'a, T: Send + 'a>(
+impl Fault for Flaky {
+    fn answer<'a, T: Send + 'a>(
         &'a self,
-        call: BoxFuture<'a, Result<T, StoreError>>,
+        operation: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
         match self.fails.load(Ordering::Relaxed) {
             true => Box::pin(ready(Err(StoreError::new("out of order")))),
-            false => call,
+            false => operation(&self.store),
         }
-    }
-}
-
-impl Store for Flaky {
-    fn get<'a>(
-        &'a self,
-        keys: &'a [Vec<u8>],
-    ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
-        self.check(self.store.get(keys))
-    }
-
-    fn set<'a>(
-        &'a self,
-        key: &'a [u8],
-        value: Vec<u8>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.check(self.store.set(key, value, time_to_live))
-    }
-
-    fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.check(self.store.remove(key))
-    }
-
-    fn compare_and_set<'a>(
-        &'a self,
-        key: &'a [u8],
-        expected: Option<&'a [u8]>,
-        value: Option<Vec<u8>>,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        let set = self
-            .store
-            .compare_and_set(key, expected, value, time_to_live);
-        self.check(set)
-    }
-
-    fn increment<'a>(
-        &'a self,
-        key: &'a [u8],
-        change: i64,
-        limit: u64,
-        time_to_live: Option<Duration>,
-    ) -> BoxFuture<'a, Result<Increment, StoreError>> {
-        self.check(self.store.increment(key, change, limit, time_to_live))
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_outlives_an_outage_of_its_store_that_is_shorter() {
     let flaky = Flaky::default();
-    let store: Arc<dyn Store> = Arc::new(flaky.clone());
+    let store: Arc<dyn Store> = Arc::new(Faulty(flaky.clone()));
     let lease = Lease::acquire(&store, "task", Duration::from_secs(30)).await;
     let work = async {
         flaky.fail(true);
@@ -180,7 +141,7 @@ async fn a_lease_outlives_an_outage_of_its_store_that_is_shorter() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_lost_when_its_store_fails_for_longer_than_it_lasts() {
     let flaky = Flaky::default();
-    let store: Arc<dyn Store> = Arc::new(flaky.clone());
+    let store: Arc<dyn Store> = Arc::new(Faulty(flaky.clone()));
     let time = Duration::from_secs(30);
     let mut lease = Lease::acquire(&store, "task", time).await.unwrap().unwrap();
     flaky.fail(true);
@@ -196,50 +157,21 @@ async fn a_lease_is_lost_when_its_store_fails_for_longer_than_it_lasts() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_attempt_to_acquire_a_lease_leaves_it_free() {
     struct Late(MemoryStore);
-    impl Store for Late {
-        fn get<'a>(
+    impl Fault for Late {
+        fn answer<'a, T: Send + 'a>(
             &'a self,
-            keys: &'a [Vec<u8>],
-        ) -> BoxFuture<'a, Result<Vec<Option<Stored>>, StoreError>> {
-            self.0.get(keys)
-        }
-        fn set<'a>(
-            &'a self,
-            key: &'a [u8],
-            value: Vec<u8>,
-            time_to_live: Option<Duration>,
-        ) -> BoxFuture<'a, Result<(), StoreError>> {
-            self.0.set(key, value, time_to_live)
-        }
-        fn remove<'a>(&'a self, key: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-            self.0.remove(key)
-        }
-        fn compare_and_set<'a>(
-            &'a self,
-            key: &'a [u8],
-            expected: Option<&'a [u8]>,
-            value: Option<Vec<u8>>,
-            time_to_live: Option<Duration>,
-        ) -> BoxFuture<'a, Result<bool, StoreError>> {
-            let set = self.0.compare_and_set(key, expected, value, time_to_live);
+            operation: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
+        ) -> BoxFuture<'a, Result<T, StoreError>> {
+            let done = operation(&self.0);
             Box::pin(async move {
                 // The change is made, but its reply takes a while.
-                let set = set.await;
+                let done = done.await;
                 sleep(Duration::from_millis(10)).await;
-                set
+                done
             })
         }
-        fn increment<'a>(
-            &'a self,
-            key: &'a [u8],
-            change: i64,
-            limit: u64,
-            time_to_live: Option<Duration>,
-        ) -> BoxFuture<'a, Result<Increment, StoreError>> {
-            self.0.increment(key, change, limit, time_to_live)
-        }
     }
-    let store: Arc<dyn Store> = Arc::new(Late(MemoryStore::new()));
+    let store: Arc<dyn Store> = Arc::new(Faulty(Late(MemoryStore::new())));
     let time = Duration::from_secs(3_600);
     let acquire = || Lease::acquire(&store, "task", time);
     let dropped = tokio::time::timeout(Duration::from_millis(5), acquire()).await;
