@@ -79,7 +79,10 @@ impl PlanTable {
             if !is_full && age < self.settings.keep_finished {
                 break;
             }
-            if let Some((_, id)) = plans.ended.pop_front() {
+            // A plan that was released may have been taken over again, and run here.
+            if let Some((_, id)) = plans.ended.pop_front()
+                && plans.by_id.get(&id).is_some_and(|plan| plan.is_over())
+            {
                 plans.by_id.remove(&id);
             }
         }
