@@ -82,8 +82,8 @@
 //!
 //! # Agents
 //!
-//! Of the agents that have the capability of a task, the least loaded one is chosen: that with the
-//! smallest number of its tasks relative to [`max_concurrent`](AgentBuilder::max_concurrent). Of
+//! A task goes to the least loaded one of the agents that have its capability: that with the
+//! smallest number of tasks relative to [`max_concurrent`](AgentBuilder::max_concurrent). Of
 //! several, the one whose recent attempts have failed less often is chosen, then the one with the
 //! higher priority, the lower cost, and the shorter recent attempts. If all are full, the task waits
 //! in a queue, by priority and then by age. If there are none, it fails with the reason.

@@ -25,7 +25,7 @@ use crate::{
 /// The interval at which callers are to ask for the status, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 1_000;
 
-/// What the id of a task begins with, by the tool that has made it. The id of the plan follows.
+/// The start of the id of a task, by the tool that has made it. The id of the plan follows.
 const PREFIXES: [(OwnTool, &str); 2] = [
     (OwnTool::DelegateTask, "delegated-task-"),
     (OwnTool::RunPlan, "delegated-plan-"),

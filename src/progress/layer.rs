@@ -113,7 +113,7 @@ pub struct ProgressLayerBuilder {
 
 impl ProgressLayerBuilder {
     /// Sets the number of notifications of one call in a second. Default: 10. Limit: 1,000.
-    /// Of notifications that come sooner, the latest is sent when its time has come.
+    /// The latest of the notifications that come sooner is sent when its time has come.
     pub fn max_per_second(mut self, rate: u32) -> Self {
         self.rate = Some(rate);
         self

@@ -143,6 +143,12 @@ fn call(id: u64, tool: &str) -> String {
     )
 }
 
+fn cancel(id: impl std::fmt::Display) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+    )
+}
+
 fn modern_call(id: u64, tool: &str) -> String {
     format!(
         r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{{META},"name":"{tool}"}}}}"#
@@ -319,8 +325,8 @@ async fn a_call_is_cancelled_by_its_caller_before_rmcp_knows_it() {
     let headers = format!("mcp-session-id: {session}\r\n");
     let mut response = door.begin(call(5, "wait").as_bytes(), &headers).await;
     soon("the call", gate.begun.notified()).await;
-    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
-    door.post(cancel.as_bytes(), Some(&session)).await;
+    let cancelled = cancel(5);
+    door.post(cancelled.as_bytes(), Some(&session)).await;
     let mut heard = String::new();
     soon("the end", response.read_to_string(&mut heard))
         .await
@@ -332,9 +338,7 @@ async fn a_call_is_cancelled_by_its_caller_before_rmcp_knows_it() {
     let mut caller = Caller::legacy(gate.stack().await).await;
     let id = caller.send("tools/call", r#""name":"wait""#).await;
     soon("the call", gate.begun.notified()).await;
-    let cancel =
-        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
-    caller.write(&cancel.to_string()).await;
+    caller.write(&cancel(id)).await;
     let answer = caller.ask("tools/call", r#""name":"t""#).await;
     assert!(answer.contains(RESULT), "{answer}");
     assert!(gate.dropped.load(Ordering::SeqCst));
@@ -492,11 +496,11 @@ async fn the_session_header_of_a_request_without_a_session_names_none() {
     let headers = format!("mcp-session-id: {session}\r\n");
     let response = door.begin(call(5, "wait").as_bytes(), &headers).await;
     soon("the call", gate.begun.notified()).await;
-    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
+    let cancelled = cancel(5);
     let headers = format!(
         "mcp-protocol-version: 2026-07-28\r\nmcp-method: notifications/cancelled\r\n{headers}"
     );
-    let mut taken = door.begin(cancel.as_bytes(), &headers).await;
+    let mut taken = door.begin(cancelled.as_bytes(), &headers).await;
     assert_eq!(status(&head(&mut taken).await), "202");
     door.post(call(6, "t").as_bytes(), Some(&session)).await;
     assert!(!gate.dropped.load(Ordering::SeqCst));
@@ -601,13 +605,7 @@ async fn a_call_that_is_cancelled_while_it_is_handed_over_ends() {
     for round in 0..6 {
         let ids = (1..=400).map(|id| 1000 * round + id);
         let calls: String = ids.clone().map(|id| call(id, "wait") + "\n").collect();
-        let cancel = |id: u64| {
-            let params = json!({"requestId": id});
-            let cancel =
-                json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
-            format!("{cancel}\n")
-        };
-        let cancels: String = ids.map(cancel).collect();
+        let cancels: String = ids.map(|id| cancel(id) + "\n").collect();
         let handover = Instant::now() + Duration::from_millis(100);
         write.write_all(calls.as_bytes()).await.unwrap();
         tokio::time::sleep_until(handover).await;

@@ -55,7 +55,8 @@ impl AgentBuilder {
 
     /// Sets the cost of a task, in a unit of the operator's choice. Default: 1.
     ///
-    /// Of equally loaded agents, the cheaper one is chosen. Limits on the cost of a plan count it.
+    /// The cheaper one of several agents is chosen if they are equal in load, recent failures and
+    /// priority. Limits on the cost of a plan count it.
     pub fn cost(mut self, cost: f64) -> Self {
         self.cost = cost;
         self

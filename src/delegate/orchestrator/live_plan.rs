@@ -53,7 +53,7 @@ pub(super) struct TaskData {
     pub(super) started: Option<Instant>,
     pub(super) ended: Option<Instant>,
     pub(super) result: TaskResult,
-    /// What an attempt reports while it runs.
+    /// The reports of an attempt while it runs.
     pub(super) reported: Option<Box<Reported>>,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Grant {
     cost: f64,
 }
 
-/// What an attempt has used.
+/// The tokens and the cost of an attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Used {
     pub(super) tokens: u64,

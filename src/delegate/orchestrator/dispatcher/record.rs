@@ -3,7 +3,7 @@ use std::time::Duration;
 /// The weight of the last attempt in the averages.
 const WEIGHT: f64 = 0.2;
 
-/// How the recent attempts on an agent have ended, as moving averages.
+/// The outcomes of the recent attempts on an agent, as moving averages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::delegate) struct Record {
     /// The part of the recent attempts that has failed, from 0 to 1.
