@@ -299,7 +299,10 @@ async fn a_call_may_ask_its_caller_over_http_and_over_lines() {
 #[tokio::test]
 async fn an_error_of_a_short_call_is_the_stacks() {
     let (server, _) = Server::new(LEGACY, |_| {
-        vec![r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-7,"message":"no","data":[1]}}"#.into()]
+        vec![
+            r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-7,"message":"no","data":[1]}}"#
+                .into(),
+        ]
     });
     let stack = server.by(Road::Lines).await;
     let door = Door::to(stack.clone()).await;

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use crate::peers::{Caller, LEGACY, MODERN, Road, Server};
 
 const ANSWER: &str =
-    r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[{"type":"text","text":"found"}]}}"#;
+    r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":[{"type":"text","text":"found"}]}}"#;
 
 /// Comes on a line of its own after the one that is tested.
 const LATER: &str =
-    r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[{"type":"text","text":"later"}]}}"#;
+    r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":[{"type":"text","text":"later"}]}}"#;
 
 /// What is told of a call that is answered with this line.
 async fn answered_with(line: &str) -> Value {
@@ -70,8 +70,8 @@ async fn several_messages_on_a_line_are_read_one_after_another() {
 async fn a_callers_requests_on_one_line_are_all_answered() {
     let (server, mut seen) = Server::answering(MODERN, r#"{"content":[],"resultType":"complete"}"#);
     let mut caller = Caller::legacy(server.by(Road::Lines).await).await;
-    let call = r#"{"jsonrpc":"2.0","id":$id,"method":"tools/call","params":{"name":"$id"}}"#;
-    let line = [11, 12, 13].map(|id| call.replace("$id", &id.to_string()));
+    let call = r#"{"jsonrpc":"2.0","id":$request_id,"method":"tools/call","params":{"name":"$request_id"}}"#;
+    let line = [11, 12, 13].map(|id| call.replace("$request_id", &id.to_string()));
     caller.write(&format!("\u{1b}[0m{}", line.join(" "))).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
@@ -86,8 +86,7 @@ async fn a_callers_requests_on_one_line_are_all_answered() {
 
 #[tokio::test]
 async fn what_stands_within_a_broken_message_is_not_taken_for_an_answer() {
-    let planted =
-        r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[{"type":"text","text":"planted"}]}}"#;
+    let planted = r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":[{"type":"text","text":"planted"}]}}"#;
     for line in [
         r#"{"jsonrpc":"2.0","id":99,"result":{"x":NaN,"y":$planted}}"#,
         r#"  "structuredContent": $planted"#,

@@ -24,9 +24,13 @@ fn server(
         }
         let result = results.iter().find(|(of, _)| *of == method);
         vec![match result {
-            Some((_, result)) => format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#),
-            None => r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-32601,"message":"unknown"}}"#
-                .to_owned(),
+            Some((_, result)) => {
+                format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#)
+            }
+            None => {
+                r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-32601,"message":"unknown"}}"#
+                    .to_owned()
+            }
         }]
     })
 }

@@ -225,7 +225,7 @@ async fn a_notification_without_params_is_written_without_over_http() {
         vec![
             r#"{"jsonrpc":"2.0","method":"x/told"}"#.to_owned(),
             r#"{"jsonrpc":"2.0","method":"x/text","params":{"a":",\"params\":null}"}}"#.to_owned(),
-            r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[]}}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":[]}}"#.to_owned(),
         ]
     });
     let door = Door::to(server.by(Road::Lines).await).await;

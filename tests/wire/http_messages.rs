@@ -157,8 +157,12 @@ async fn what_cannot_be_read_is_answered_alike_over_lines_and_over_http() {
 #[tokio::test]
 async fn an_id_of_any_legal_kind_comes_back_as_it_was() {
     let (server, _) = Server::new(MODERN, |request| match request["params"]["name"].as_str() {
-        Some("t") => vec![format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{RESULT}}}"#)],
-        _ => vec![r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-5,"message":"no"}}"#.to_owned()],
+        Some("t") => vec![format!(
+            r#"{{"jsonrpc":"2.0","id":$request_id,"result":{RESULT}}}"#
+        )],
+        _ => vec![
+            r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-5,"message":"no"}}"#.to_owned(),
+        ],
     });
     let stack = server.by(Road::Lines).await;
     let doors = [Door::to(stack.clone()).await, Door::json(stack).await];
@@ -383,7 +387,7 @@ async fn progress_loses_nothing_and_stays_on_the_stream_of_its_request() {
         let progress = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":1,"x":{{"b":1,"a":2}}}}}}"#
         );
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{RESULT}}}"#);
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{RESULT}}}"#);
         vec![progress, answer]
     });
     let stack = server.by(Road::Lines).await;

@@ -55,8 +55,8 @@ async fn told(revision: &'static str, road: Road, session: bool, way: Way) {
         let mut result = strangers();
         result[member] = value;
         let answer = match way {
-            Way::IdLast => format!(r#"{{"result":{result},"jsonrpc":"2.0","id":"$id"}}"#),
-            _ => format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#),
+            Way::IdLast => format!(r#"{{"result":{result},"jsonrpc":"2.0","id":"$request_id"}}"#),
+            _ => format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#),
         };
         let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
         match way {

@@ -24,7 +24,9 @@ async fn a_cached_answer_does_not_answer_params_with_other_members() {
             let result = format!(
                 r#"{{"resultType":"complete","content":[{{"type":"text","text":"{number}"}}]}}"#
             );
-            vec![format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#)]
+            vec![format!(
+                r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#
+            )]
         });
         let cache = CacheLayer::builder()
             .cache_tool_for("t", Duration::from_secs(60))

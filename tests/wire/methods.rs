@@ -68,7 +68,7 @@ fn answer(method: &Method, more: &[&str]) -> String {
         members.clear();
     }
     let result = members.join(",");
-    format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{{{result}}}}}"#)
+    format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{{{result}}}}}"#)
 }
 
 fn asks_for(request: &Value) -> &'static Method {
@@ -204,8 +204,10 @@ async fn a_failed_request_is_sent_again_where_its_method_is_safe_to_repeat() {
         let counted = requests.clone();
         let (server, _) = Server::new(revision(method), move |request| {
             vec![match counted.count(request) {
-                1 => r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-32603,"message":"once"}}"#
-                    .to_owned(),
+                1 => {
+                    r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-32603,"message":"once"}}"#
+                        .to_owned()
+                }
                 _ => answer(asks_for(request), &[]),
             }]
         });
@@ -235,7 +237,9 @@ async fn member(scheme: &'static str, revision: &'static str) -> (impl Stack, Re
         let asks_for_task = request["params"]["arguments"]["task"] == true;
         let answer = match asks_for_task {
             true => {
-                format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{{"resultType":"task",{TASK}}}}}"#)
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":$request_id,"result":{{"resultType":"task",{TASK}}}}}"#
+                )
             }
             false => answer(method, &[]),
         };

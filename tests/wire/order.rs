@@ -70,7 +70,9 @@ async fn custom_methods_and_notifications_keep_their_order() {
         let params = &request["params"];
         vec![
             format!(r#"{{"jsonrpc":"2.0","method":"x/told","params":{MIXED}}}"#),
-            format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{{"z":{params},"a":{MIXED}}}}}"#),
+            format!(
+                r#"{{"jsonrpc":"2.0","id":$request_id,"result":{{"z":{params},"a":{MIXED}}}}}"#
+            ),
         ]
     });
     let mut caller = Caller::legacy(server.by(Road::Lines).await).await;

@@ -8,7 +8,7 @@ use crate::peers::{Caller, LEGACY, MODERN, ROADS, Road, Server};
 fn telling(revision: &'static str, told: Vec<&'static str>) -> Server {
     let (server, _) = Server::new(revision, move |message| {
         let answer =
-            r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[],"resultType":"complete"}}"#;
+            r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":[],"resultType":"complete"}}"#;
         match message["method"].as_str() {
             Some("tools/call") => told
                 .iter()

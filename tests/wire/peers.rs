@@ -35,8 +35,8 @@ pub const ROADS: [Road; 4] = [Road::Lines, Road::Pipe, Road::Json, Road::Events]
 
 type Answer = Arc<dyn Fn(&Value) -> Vec<String> + Send + Sync>;
 
-/// A server of one revision, which answers a request with the texts that its script has for it. In them, `$id`
-/// stands for the request's id.
+/// A server of one revision, which answers a request with the texts that its script has for it.
+/// In them, `$request_id` stands for the request's id.
 #[derive(Clone)]
 pub struct Server {
     revision: &'static str,
@@ -93,7 +93,7 @@ impl Server {
 
     /// A server whose every result is this.
     pub fn answering(revision: &'static str, result: &str) -> (Self, Seen) {
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#);
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#);
         Self::new(revision, move |_| vec![answer.clone()])
     }
 
@@ -122,10 +122,10 @@ impl Server {
         let info = r#"{"name":"raw","version":"1"}"#;
         let answers = match method {
             Some("server/discover") if revision == MODERN => vec![format!(
-                r#"{{"jsonrpc":"2.0","id":$id,"result":{{"resultType":"complete","supportedVersions":["{revision}"],"capabilities":{capabilities},"ttlMs":0,"cacheScope":"private"}}}}"#
+                r#"{{"jsonrpc":"2.0","id":$request_id,"result":{{"resultType":"complete","supportedVersions":["{revision}"],"capabilities":{capabilities},"ttlMs":0,"cacheScope":"private"}}}}"#
             )],
             Some("server/discover") => vec![
-                r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-32601,"message":"unknown"}}"#
+                r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-32601,"message":"unknown"}}"#
                     .to_owned(),
             ],
             Some("initialize") => {
@@ -137,7 +137,9 @@ impl Server {
                     },
                     str::to_owned,
                 );
-                vec![format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#)]
+                vec![format!(
+                    r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#
+                )]
             }
             _ => {
                 let _ = self.seen.send(text.to_owned());
@@ -151,7 +153,7 @@ impl Server {
         let id = message["id"].to_string();
         answers
             .into_iter()
-            .map(|answer| answer.replace("$id", &id))
+            .map(|answer| answer.replace("$request_id", &id))
             .collect()
     }
 

@@ -40,7 +40,9 @@ impl Pair {
         let next = result.clone();
         let (server, _) = Server::new(revision, move |_| {
             let result = next.lock().unwrap();
-            vec![format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#)]
+            vec![format!(
+                r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#
+            )]
         });
         (server, result)
     }
@@ -258,7 +260,7 @@ async fn requests_that_differ_in_the_last_digit_have_answers_of_their_own() {
         let mut count = count.lock().unwrap();
         *count += 1;
         vec![format!(
-            r#"{{"jsonrpc":"2.0","id":$id,"result":{{"resultType":"complete","content":[],"n":{count}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":$request_id,"result":{{"resultType":"complete","content":[],"n":{count}}}}}"#
         )]
     });
     let cache = CacheLayer::builder()

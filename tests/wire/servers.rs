@@ -89,7 +89,7 @@ async fn a_result_arrives_as_its_server_wrote_it() {
     let mut wrong = Vec::new();
     for (request, result) in results() {
         for (road, session) in roads() {
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#);
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#);
             let server = server(LEGACY, session, answer);
             let mut caller = Caller::legacy(server.by(road).await).await;
             let told = caller.ask(request.0, request.1).await;
@@ -99,7 +99,7 @@ async fn a_result_arrives_as_its_server_wrote_it() {
         }
         for road in [Road::Json, Road::Events] {
             let result = with_type(&result);
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#);
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#);
             let mut caller = Caller::modern(server(MODERN, false, answer).by(road).await);
             let told = caller.ask(request.0, request.1).await;
             let hinted = format!(r#""result":{}"#, result.strip_suffix('}').unwrap());
@@ -114,7 +114,7 @@ async fn a_result_arrives_as_its_server_wrote_it() {
 #[tokio::test]
 async fn a_batch_is_read_message_by_message() {
     let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"first"}}"#;
-    let answer = r#"{"jsonrpc":"2.0","id":$id,"result":{"content":[],"x":1}}"#;
+    let answer = r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":[],"x":1}}"#;
     for (road, session) in roads() {
         for (batch, logs) in [
             (format!("[{answer}]"), 0),
@@ -138,9 +138,12 @@ async fn an_answer_that_is_not_json_fails_its_call_with_its_method_and_position(
     for (road, session) in roads() {
         let lines = road == Road::Lines || road == Road::Events;
         let (text, position) = match lines {
-            true => (r#"{"jsonrpc":"2.0","id":$id,"result":{x}}"#, "column "),
+            true => (
+                r#"{"jsonrpc":"2.0","id":$request_id,"result":{x}}"#,
+                "column ",
+            ),
             false => (
-                "{\"jsonrpc\":\"2.0\",\n\"id\":$id,\"result\":{x}}",
+                "{\"jsonrpc\":\"2.0\",\n\"id\":$request_id,\"result\":{x}}",
                 "line 2, column ",
             ),
         };
@@ -244,7 +247,7 @@ async fn an_item_of_a_list_is_kept_whole_if_it_can_be_read_in_part() {
     };
     for (road, session) in roads() {
         let result = format!("{{{}}}", list(&[kept[0], left_out, kept[1]]));
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#);
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#);
         let upstream = server(LEGACY, session, answer).by(road).await;
         let mut caller = Caller::legacy(upstream.clone()).await;
         let told = caller.ask("tools/list", "").await;

@@ -92,7 +92,8 @@ async fn a_servers_notification_and_question_with_a_lone_surrogate_arrive() {
 
 #[tokio::test]
 async fn an_error_with_a_lone_surrogate_keeps_its_code() {
-    let error = r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-32042,"message":"cut \ud83d"}}"#;
+    let error =
+        r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-32042,"message":"cut \ud83d"}}"#;
     let (server, _) = Server::new(LEGACY, move |_| vec![error.to_owned()]);
     let mut caller = Caller::modern(server.by(Road::Lines).await);
     let answer = read(&caller.ask("tools/call", r#""name":"t""#).await);

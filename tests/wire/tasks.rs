@@ -37,7 +37,7 @@ fn server(name: &'static str) -> (Server, Seen) {
             "tasks/list" => format!(r#"{{"tasks":[{{{}}}]}}"#, task(&format!("{name}-2"))),
             _ if id != own => {
                 return vec![
-                    r#"{"jsonrpc":"2.0","id":$id,"error":{"code":-32602,"message":"no task"}}"#
+                    r#"{"jsonrpc":"2.0","id":$request_id,"error":{"code":-32602,"message":"no task"}}"#
                         .to_owned(),
                 ];
             }
@@ -58,7 +58,9 @@ fn server(name: &'static str) -> (Server, Seen) {
                 related(id)
             ));
         }
-        lines.push(format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#));
+        lines.push(format!(
+            r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#
+        ));
         lines
     });
     (server.with_capabilities(CAPABILITIES), seen)

@@ -152,6 +152,7 @@ const NUMBERS: &[&str] = &[
     "1e-400",
 ];
 
+/// Strings shorter than what stands for an id in the answers of a [`Server`](crate::peers::Server).
 fn string() -> BoxedStrategy<String> {
     prop_oneof![
         "[a-z]{0,6}",

@@ -64,7 +64,9 @@ impl World {
         let next = result.clone();
         let (server, seen) = Server::new(revision, move |_| {
             let result = next.lock().unwrap();
-            vec![format!(r#"{{"jsonrpc":"2.0","id":$id,"result":{result}}}"#)]
+            vec![format!(
+                r#"{{"jsonrpc":"2.0","id":$request_id,"result":{result}}}"#
+            )]
         });
         let caller = runtime.block_on(async {
             let stack = stack(server.by(road).await);

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// The lines that a server sends in answer to a call, and the answer that the caller gets.
 #[derive(Clone)]
 struct Row {
-    /// `$id` stands for the call's id, and `$ok` for a block of content.
+    /// `$request_id` stands for the call's id, and `$ok` for a block of content.
     told: Vec<String>,
     expected: Expected,
     roads: &'static [Road],
@@ -40,7 +40,7 @@ const STREAMS: &[Road] = &[Road::Lines, Road::Events];
 
 const OK: &str = r#"{"type":"text","text":"ok"}"#;
 const GOOD: &str =
-    r#"{"jsonrpc":"2.0","id":$id,"result":{"resultType":"complete","content":[$ok]}}"#;
+    r#"{"jsonrpc":"2.0","id":$request_id,"result":{"resultType":"complete","content":[$ok]}}"#;
 
 impl Row {
     fn of(told: impl Into<String>, expected: Expected) -> Self {
@@ -90,7 +90,7 @@ fn rows() -> Vec<Row> {
 }
 
 fn with(members: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":$id,{members}}}"#)
+    format!(r#"{{"jsonrpc":"2.0","id":$request_id,{members}}}"#)
 }
 
 /// Answers whose envelope is malformed.
@@ -100,11 +100,11 @@ fn answers() -> Vec<Row> {
     let deep = nested(200);
     vec![
         Row::of(
-            r#"{"jsonrpc":"2.0","id":$id,"result":{"content":["#,
+            r#"{"jsonrpc":"2.0","id":$request_id,"result":{"content":["#,
             Fails("not JSON"),
         ),
         Row::of(
-            r#"{"jsonrpc":"2.0","id":"$id","result":{"content":["#,
+            r#"{"jsonrpc":"2.0","id":"$request_id","result":{"content":["#,
             Fails("not JSON"),
         ),
         Row::of(with(r#""result":{"content":[tru]}"#), Fails("not JSON")),
@@ -115,9 +115,12 @@ fn answers() -> Vec<Row> {
         ),
         Row::of(with(r#""result":{"a":01}"#), Fails("not JSON")),
         Row::of(with(r#""result":{"a":NaN}"#), Fails("not JSON")),
-        Row::of(r#"{"jsonrpc":"1.0","id":$id,"result":{}}"#, Fails("")),
-        Row::of(r#"{"id":$id,"result":{"content":[]}}"#, Fails("")),
-        Row::of(r#"{"jsonrpc":"2.0","id":$id}"#, Fails("")),
+        Row::of(
+            r#"{"jsonrpc":"1.0","id":$request_id,"result":{}}"#,
+            Fails(""),
+        ),
+        Row::of(r#"{"id":$request_id,"result":{"content":[]}}"#, Fails("")),
+        Row::of(r#"{"jsonrpc":"2.0","id":$request_id}"#, Fails("")),
         Row::of(
             with(r#""result":{},"error":{"code":-1,"message":"m"}"#),
             Fails(""),
@@ -139,16 +142,19 @@ fn answers() -> Vec<Row> {
         ),
         Row::of(with(&format!(r#"{result},"error":null"#)), Arrives),
         Row::of(with(&format!(r#"{result},"x":1"#)), Arrives),
-        Row::of(format!(r#"{{{result},"id":$id,"jsonrpc":"2.0"}}"#), Arrives),
         Row::of(
-            format!(r#"{{"jsonrpc":"2.0","id":"$id",{result}}}"#),
+            format!(r#"{{{result},"id":$request_id,"jsonrpc":"2.0"}}"#),
             Arrives,
         ),
         Row::of(
-            format!(r#"[{{"jsonrpc":"2.0","id":$id,{result}}}]"#),
+            format!(r#"{{"jsonrpc":"2.0","id":"$request_id",{result}}}"#),
             Arrives,
         ),
-        Row::of(with(&format!(r#""id":$id,{result}"#)), Fails("")),
+        Row::of(
+            format!(r#"[{{"jsonrpc":"2.0","id":$request_id,{result}}}]"#),
+            Arrives,
+        ),
+        Row::of(with(&format!(r#""id":$request_id,{result}"#)), Fails("")),
         Row::of(with(&format!("{result},{result}")), Fails("")),
         Row::of(
             with(&format!(
@@ -232,7 +238,7 @@ fn nameless() -> Vec<Row> {
             Fails(""),
         ),
         Row::of(
-            format!(r#"{{"jsonrpc":"2.0","id":[$id],{result}}}"#),
+            format!(r#"{{"jsonrpc":"2.0","id":[$request_id],{result}}}"#),
             Fails(""),
         ),
         Row::of(
@@ -346,7 +352,7 @@ fn before_the_answer() -> Vec<Row> {
         asked("{}", "ping", "{}"),
         asked("1.5", "ping", "{}"),
         asked(r#""""#, "ping", "{}"),
-        asked("$id", "ping", "{}"),
+        asked("$request_id", "ping", "{}"),
         asked(r#"7,"id":8"#, "ping", "{}"),
         r#"{"jsonrpc":"2.0","id":7,"method":5}"#.to_owned(),
         "{}".to_owned(),
@@ -384,7 +390,10 @@ fn server(revision: &'static str, row: &Row) -> Server {
                 *held.lock().unwrap() = message["id"].clone();
                 Vec::new()
             }
-            Some("release") => vec![good.replace("$id", &held.lock().unwrap().to_string()), good],
+            Some("release") => vec![
+                good.replace("$request_id", &held.lock().unwrap().to_string()),
+                good,
+            ],
             Some(_) => vec![good],
             // The answer to a request of the server.
             None => Vec::new(),
