@@ -1,8 +1,13 @@
+#[cfg(feature = "metrics")]
+use std::sync::Mutex;
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::Extensions;
 #[cfg(feature = "metrics")]
 use rmcp::model::ProtocolVersion;
+
+#[cfg(feature = "metrics")]
+use crate::util::lock;
 
 /// The name of the upstream that serves a call. An outer layer puts this slot into a request's
 /// extensions. The gateway (with the member's name) or an [`Upstream`](crate::Upstream) sets it
@@ -36,6 +41,8 @@ struct Facts {
     endpoint: OnceLock<Arc<Endpoint>>,
     #[cfg(feature = "metrics")]
     version: OnceLock<ProtocolVersion>,
+    #[cfg(feature = "metrics")]
+    session: Mutex<Option<Arc<str>>>,
 }
 
 /// The network facts of an upstream, as OpenTelemetry names them.
@@ -85,6 +92,29 @@ impl ServedBy {
         if let Some(slot) = extensions.get::<Self>() {
             slot.0.version.get_or_init(|| version.clone());
         }
+    }
+
+    /// Sets the id of the session that the call goes to, if these extensions have a slot with the
+    /// same endpoint. The last id is kept: a call is sent again in a new session if the server has
+    /// forgotten the first one.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn set_session(
+        extensions: &Extensions,
+        endpoint: &Arc<Endpoint>,
+        session: &Arc<str>,
+    ) {
+        if let Some(Self(facts)) = extensions.get::<Self>()
+            && let Some(own) = facts.endpoint.get()
+            && Arc::ptr_eq(own, endpoint)
+        {
+            *lock(&facts.session) = Some(session.clone());
+        }
+    }
+
+    /// Returns the id of the session with the upstream, if there is one over HTTP.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn session(&self) -> Option<Arc<str>> {
+        lock(&self.0.session).clone()
     }
 
     /// Returns the revision that the upstream speaks, if it is known.

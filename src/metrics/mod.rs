@@ -55,8 +55,9 @@
 //! | Attributes | Contents |
 //! |---|---|
 //! | `otel.name`, `otel.kind`, `otel.status_code` | `tools/call search`; `server` or `client`; `ERROR` of a failure |
-//! | `mcp.method.name`, `mcp.session.id`, `mcp.resource.uri` | the request |
+//! | `mcp.method.name`, `mcp.resource.uri` | the request |
 //! | `mcp.protocol.version` | the revision of the caller, or of the upstream |
+//! | `mcp.session.id` | of the caller, or of an upstream over HTTP, if there is a session |
 //! | `jsonrpc.request.id` | the caller's id; an upstream receives another one |
 //! | `gen_ai.operation.name`, `gen_ai.tool.name`, `gen_ai.prompt.name` | `execute_tool` for a call of a tool |
 //! | `gen_ai.tool.call.arguments`, `gen_ai.tool.call.result` | only [if asked for](MetricsLayerBuilder::keep_arguments), redacted |

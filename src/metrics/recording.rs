@@ -174,6 +174,10 @@ impl Recording {
             return;
         }
         let stated = self.decision.as_ref().and_then(DecisionSlot::principal);
+        let session = match self.shared.side {
+            super::Side::Client => self.served_by.session(),
+            super::Side::Server => None,
+        };
         let facts = SpanEnd {
             end,
             duration,
@@ -189,6 +193,7 @@ impl Recording {
                 super::Side::Client => self.served_by.version(),
                 super::Side::Server => None,
             },
+            session: session.as_deref(),
             principal: stated.as_ref().or(self.principal.as_ref()),
             response,
         };

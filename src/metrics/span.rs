@@ -99,6 +99,7 @@ late_fields! {
     Address "server.address"
     Port "server.port"
     Version "mcp.protocol.version"
+    Session "mcp.session.id"
     Transport "network.transport"
     Protocol "network.protocol.name"
     Result "gen_ai.tool.call.result"
@@ -115,6 +116,8 @@ pub(super) struct SpanEnd<'a> {
     pub(super) endpoint: Option<&'a Endpoint>,
     /// The revision that the upstream speaks.
     pub(super) version: Option<&'a ProtocolVersion>,
+    /// The session with the upstream.
+    pub(super) session: Option<&'a str>,
     /// The principal that a layer further in has authenticated.
     pub(super) principal: Option<&'a Principal>,
     pub(super) response: Option<&'a McpResponse>,
@@ -225,6 +228,9 @@ impl CallSpan {
         }
         if let Some(version) = facts.version {
             self.text(Late::Version, start_of(version.as_str(), MAX_VERSION));
+        }
+        if let Some(session) = facts.session {
+            self.text(Late::Session, &cut(session, MAX_TEXT));
         }
         if let Some(principal) = facts.principal {
             match settings.principal {

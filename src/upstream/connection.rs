@@ -217,6 +217,12 @@ impl Connection {
         &self.end
     }
 
+    /// Returns the id of the session with the server, if the transport has sessions with ids.
+    #[cfg(feature = "metrics")]
+    pub(super) fn session_id(&self) -> Option<&Arc<str>> {
+        self.direct.as_deref()?.session_id()
+    }
+
     /// Records the caller of a request, unless every message on the connection names its call.
     pub(super) fn record_caller(&self, context: &CallContext) {
         let direct = self.direct.as_deref();

@@ -47,6 +47,12 @@ pub(super) trait DirectSender: Send + Sync {
     /// Returns the id of the next request, which is its progress token too.
     fn next_id(&self) -> i64;
 
+    /// Returns the id of the session with the server, if the transport has sessions with ids.
+    #[cfg(feature = "metrics")]
+    fn session_id(&self) -> Option<&Arc<str>> {
+        None
+    }
+
     /// Sends a request. Unless the transport [names calls](Self::names_calls), the request has been
     /// entered in the routes, and dropping the future does not cancel it at the server.
     fn send<'a>(

@@ -100,6 +100,16 @@ impl Shared {
         }
     }
 
+    /// States the facts of the connection that a request goes over.
+    #[cfg(feature = "metrics")]
+    fn state_connection(&self, request: &McpRequest, connection: &Connection) {
+        let extensions = &request.context.extensions;
+        ServedBy::set_version(extensions, &connection.info.protocol_version);
+        if let (Some(endpoint), Some(session)) = (&self.endpoint, connection.session_id()) {
+            ServedBy::set_session(extensions, endpoint, session);
+        }
+    }
+
     async fn dispatch(
         &self,
         connection: Arc<Connection>,
@@ -107,10 +117,7 @@ impl Shared {
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
         #[cfg(feature = "metrics")]
-        ServedBy::set_version(
-            &request.context.extensions,
-            &connection.info.protocol_version,
-        );
+        self.state_connection(&request, &connection);
         let modern = connection.era == Era::Modern;
         // A server does no work for the lists and listens that layers request on their own behalf.
         let method = Method::of(&request.message);

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rmcp::model::CallToolResult;
 use rmcp_layers::{
-    ArgumentRules, Error, McpRequest, McpResponse, McpServer, Principal, ServiceBuilderExt,
-    Upstream,
+    ArgumentRules, Error, Lifecycle, McpRequest, McpResponse, McpServer, Principal,
+    ServiceBuilderExt, Upstream,
     metrics::{MetricsLayer, PrincipalRecord, Side},
 };
 use serde_json::json;
@@ -191,7 +191,7 @@ async fn a_servers_span_over_http_has_the_session_and_the_protocol() {
     let layer = MetricsLayer::new();
     let stack = layer.layer(piped(Upstream::builder(), &Demo::default()));
     let http = Http::serve(McpServer::new(stack)).await;
-    let legacy = Upstream::builder().lifecycle(rmcp_layers::Lifecycle::Initialize);
+    let legacy = Upstream::builder().lifecycle(Lifecycle::Initialize);
     let client = legacy.http(http.url.as_str()).unwrap();
     call(&client, "add").await;
     let span = spans.of_call();
@@ -205,6 +205,53 @@ async fn a_servers_span_over_http_has_the_session_and_the_protocol() {
         ],
     );
     assert!(span.get("mcp.session.id").is_some());
+}
+
+#[tokio::test]
+async fn a_clients_span_has_the_session_with_an_upstream_over_http() {
+    let (spans, _guard) = Spans::keep();
+    let http = Http::serve(Demo::default()).await;
+    let layer = MetricsLayer::builder().side(Side::Client).build().unwrap();
+    let call_over = async |lifecycle| {
+        let upstream = Upstream::builder().lifecycle(lifecycle);
+        let stack = layer.layer(upstream.http(http.url.as_str()).unwrap());
+        let request = McpRequest::call_tool("add").argument("a", 1).build();
+        soon("a call", stack.oneshot(request)).await.unwrap();
+    };
+    call_over(Lifecycle::Initialize).await;
+    call_over(Lifecycle::Initialize).await;
+    call_over(Lifecycle::Discover).await;
+    let calls = spans.of("tools/call");
+    let sessions: Vec<_> = calls
+        .iter()
+        .map(|span| span.get("mcp.session.id"))
+        .collect();
+    let [Some(first), Some(second), None] = sessions[..] else {
+        panic!("{sessions:?}");
+    };
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn a_clients_span_has_the_new_session_after_the_server_has_forgotten_the_old_one() {
+    let (spans, _guard) = Spans::keep();
+    let http = Http::serve(Demo::default()).await;
+    let layer = MetricsLayer::builder().side(Side::Client).build().unwrap();
+    let upstream = Upstream::builder().lifecycle(Lifecycle::Initialize);
+    let stack = layer.layer(upstream.http(http.url.as_str()).unwrap());
+    for forgets in [true, false, false] {
+        let request = McpRequest::call_tool("add").argument("a", 1).build();
+        let answered = stack.clone().oneshot(request);
+        soon("a call", answered).await.unwrap();
+        if forgets {
+            http.forget().await;
+        }
+    }
+    let calls = spans.of("tools/call");
+    let session = |at: usize| calls[at].get("mcp.session.id").unwrap();
+    assert_ne!(session(0), session(1));
+    // The session in which the second call was answered lasts.
+    assert_eq!(session(1), session(2));
 }
 
 #[tokio::test]

@@ -233,6 +233,11 @@ impl DirectSender for DirectClient {
         }
     }
 
+    #[cfg(feature = "metrics")]
+    fn session_id(&self) -> Option<&Arc<str>> {
+        self.client.session_id()
+    }
+
     fn next_id(&self) -> i64 {
         self.parts.next_id()
     }
