@@ -68,12 +68,14 @@ impl Answers {
 
     fn stack(&self, schema: Value) -> impl Stack {
         let answers = self.0.clone();
+        // A clone of the stack copies no schema.
+        let schema = schema.as_object().cloned().map(Arc::new);
         service_fn(move |request: McpRequest| {
             let result: ServerResult = match request.as_tool_call() {
                 Some(_) => answers.lock().unwrap().pop().unwrap_or_default().into(),
                 None => {
                     let mut tool = Tool::new("rows", "Rows", Arc::default());
-                    tool.output_schema = schema.as_object().cloned().map(Arc::new);
+                    tool.output_schema = schema.clone();
                     ListToolsResult::with_all_items(vec![tool]).into()
                 }
             };

@@ -55,10 +55,17 @@ pub(super) async fn run_within<S: Stack>(
     reservation: Reservation,
 ) -> CallResult {
     let call = Call::of(&shared, &request, kind);
-    let response = inner.clone().oneshot(request).await.map_err(Into::into)?;
-    let (response, charge) = call
-        .fit(&shared, inner, response, reservation.share())
-        .await?;
+    let lister = call.is_unlisted(&shared).then(|| Lister {
+        inner: inner.clone(),
+        context: request.context.to_background(),
+    });
+    let response = inner.oneshot(request).await.map_err(Into::into)?;
+    let share = usize::try_from(reservation.share()).unwrap_or(usize::MAX);
+    let (response, charge) = match shared.fitter.cost_of_short(&response.result, share) {
+        Some(cost) => (response, Charge::of(cost)),
+        // The future of every call is as large as its largest branch, and most results are short.
+        None => Box::pin(call.fit(&shared, lister, response, share)).await?,
+    };
     finish(
         &shared,
         conversation.as_ref(),
@@ -78,8 +85,12 @@ struct Call {
     audience: Audience,
     /// `true` if the caller may call the tool that reads kept results.
     sees_read_tool: bool,
-    /// The context for a list of tools, if the output schema of the called one is not known.
-    context: Option<CallContext>,
+}
+
+/// The way to a list of tools, if the called one is not known.
+struct Lister<S> {
+    inner: S,
+    context: CallContext,
 }
 
 /// A result before its cut.
@@ -105,24 +116,29 @@ impl Call {
         let context = &request.context;
         let target = request.target().unwrap_or_default().to_owned();
         let audience = Audience::of(context);
-        let is_unknown = kind == ResultKind::Tool
-            && !shared.hides_output_schemas
-            && shared.tools.is_to_be_asked_for(&audience, &target);
         Self {
             kind,
             owner: Owner::in_audience(audience.clone(), context),
             audience,
             sees_read_tool: sees_read_tool(shared, context),
-            context: is_unknown.then(|| context.to_background()),
             target,
         }
+    }
+
+    /// Returns `true` if the output schema of the called tool may matter and is not known.
+    fn is_unlisted(&self, shared: &Shared) -> bool {
+        self.kind == ResultKind::Tool
+            && !shared.hides_output_schemas
+            && shared
+                .tools
+                .is_to_be_asked_for(&self.audience, &self.target)
     }
 
     /// Returns the output schema that a cut must not break.
     async fn schema<S: Stack>(
         &self,
         shared: &Shared,
-        inner: S,
+        lister: Option<Lister<S>>,
         result: &Lossless<ServerResult>,
         share: usize,
     ) -> Option<Arc<OutputSchema>> {
@@ -132,10 +148,10 @@ impl Call {
         // Without structured content there is nothing to validate.
         tool.structured_content.as_ref()?;
         let known = || shared.tools.schema(&self.audience, &self.target);
-        if let (None, Some(context)) = (known(), &self.context)
+        if let (None, Some(Lister { inner, context })) = (known(), lister)
             && may_exceed(result, tool, share)
         {
-            lists::learn_tools(shared, inner, context, &self.audience).await;
+            lists::learn_tools(shared, inner, &context, &self.audience).await;
         }
         known().flatten()
     }
@@ -158,15 +174,11 @@ impl Call {
     async fn fit<S: Stack>(
         &self,
         shared: &Arc<Shared>,
-        inner: S,
+        lister: Option<Lister<S>>,
         response: McpResponse,
-        share: u64,
+        share: usize,
     ) -> Result<(McpResponse, Charge), Error> {
-        let share = usize::try_from(share).unwrap_or(usize::MAX);
-        if let Some(cost) = shared.fitter.cost_of_short(&response.result, share) {
-            return Ok((response, Charge::of(cost)));
-        }
-        let schema = self.schema(shared, inner, &response.result, share).await;
+        let schema = self.schema(shared, lister, &response.result, share).await;
         let mut parts = response.into_parts();
         let id = KeptId::random();
         let mut rest = self.rest(shared, id);

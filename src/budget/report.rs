@@ -1,5 +1,5 @@
 use rmcp::model::ServerResult;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Conversation, ledger::Balance};
 use crate::{BudgetReport, McpResponse};
@@ -44,11 +44,14 @@ pub(super) fn write(
         true => inner_facts(&response.result),
         false => more,
     };
-    let mut meta = json!({ "charged": charged, "saved": saved, "left": left });
-    if let Value::Object(meta) = &mut meta {
-        meta.extend(more);
+    let mut meta = Map::with_capacity(3 + more.len());
+    for (name, tokens) in [("charged", charged), ("saved", saved), ("left", left)] {
+        meta.insert(name.to_owned(), tokens.into());
     }
-    response.result.set_meta(BUDGET_META_KEY, meta);
+    meta.extend(more);
+    response
+        .result
+        .set_meta(BUDGET_META_KEY, Value::Object(meta));
     // What is left is one conversation's, so that no cache may return it to another.
     response.mark_session_private();
 }

@@ -63,14 +63,14 @@ impl Account {
         lock(&self.state)
     }
 
-    pub(super) fn reserve(&self, request: Request) -> Result<u64, NotReserved> {
+    pub(super) fn reserve(&self, request: Request, now: Instant) -> Result<u64, NotReserved> {
         let mut state = self.state();
         let available = state.available();
         let share = request
             .share_of(available)
             .ok_or(NotReserved::Exhausted { available })?;
         state.reserved += share;
-        state.last_used = Instant::now();
+        state.last_used = now;
         Ok(share)
     }
 

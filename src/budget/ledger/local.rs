@@ -53,11 +53,11 @@ impl LocalLedger {
     pub(super) fn account(
         &self,
         conversation: Option<&Conversation>,
+        now: Instant,
     ) -> Result<Arc<Account>, NotReserved> {
         let Some(conversation) = conversation else {
             return Ok(self.fresh());
         };
-        let now = Instant::now();
         let mut accounts = self.accounts();
         self.remove_idle(&mut accounts, now);
         if let Some(account) = accounts.get(conversation) {

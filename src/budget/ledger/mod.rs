@@ -6,6 +6,8 @@ mod shared;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use self::{account::Account, shared::SharedAccount};
 use super::{ContextBudget, Conversation};
 use crate::store::StoreError;
@@ -91,8 +93,9 @@ impl Ledger {
     ) -> Result<Reservation, NotReserved> {
         match self {
             Self::Local(ledger) => {
-                let account = ledger.account(conversation)?;
-                let share = account.reserve(request)?;
+                let now = Instant::now();
+                let account = ledger.account(conversation, now)?;
+                let share = account.reserve(request, now)?;
                 let held = Some(Held::Local(account));
                 Ok(Reservation { share, held })
             }
@@ -122,7 +125,7 @@ impl Ledger {
     ) -> Result<Option<Balance>, NotReserved> {
         match self {
             Self::Local(ledger) => Ok(ledger
-                .account(Some(conversation))?
+                .account(Some(conversation), Instant::now())?
                 .charge_once(digest, tokens)),
             Self::Shared(ledger) => {
                 let (ledger, conversation) = (ledger.clone(), conversation.clone());
