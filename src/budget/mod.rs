@@ -141,6 +141,10 @@
 //! refused while the store cannot be reached. The share of a call whose process has died stays used
 //! until the window ends, after [`idle_timeout`](BudgetLayerBuilder::idle_timeout).
 //!
+//! The share of a call that was cancelled or has failed goes back once the store answers. It stays
+//! used if the store is down for longer than 10 min. The share of a call whose charge fails stays
+//! used.
+//!
 //! # Security
 //!
 //! A kept result is read only by its principal, and without a principal only in the session that it
@@ -158,6 +162,7 @@
 //! - Known output schemas: 1,024 audiences of 10,000 tools each. A tool that is in
 //!   no list is asked for once in 30 s.
 //! - Counted definitions in the report: 10,000.
+//! - Shares that wait for the store to answer: 1,024. Further ones stay used.
 //!
 //! # Metrics
 //!

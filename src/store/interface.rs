@@ -87,6 +87,24 @@ pub trait Store: Send + Sync + 'static {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<Increment, StoreError>>;
 
+    /// Subtracts `amount` from a counter, down to 0, and sets a marker, in one step. Returns `false`
+    /// and changes nothing if the marker is there.
+    ///
+    /// So a call that has failed can be repeated with the same marker, as long as the marker lasts.
+    /// A missing counter stays missing.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store cannot be reached or has no room for the marker, or if the
+    /// value under the key is not a counter.
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
     /// Adds a value if there is none under the key. Returns `false` and changes nothing if there
     /// is.
     ///
@@ -183,5 +201,15 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<Increment, StoreError>> {
         (**self).increment(key, change, limit, time_to_live)
+    }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        (**self).decrement_once(key, amount, marker, time_to_live)
     }
 }

@@ -199,6 +199,30 @@ impl Values {
         self.keep(key, Value { bytes, until }, now)?;
         Ok(Increment::new(true, sum, remaining))
     }
+
+    fn decrement_once(
+        &mut self,
+        key: &[u8],
+        amount: u64,
+        marker: &[u8],
+        time_to_live: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = Instant::now();
+        if self.get(marker, now).is_some() {
+            return Ok(false);
+        }
+        let counter = match self.get(key, now) {
+            Some(value) => Some((count(&value.bytes)?, value.until)),
+            None => None,
+        };
+        self.keep(marker, Value::new(Vec::new(), Some(time_to_live), now), now)?;
+        if let Some((before, until)) = counter {
+            let bytes = before.saturating_sub(amount).to_string().into_bytes();
+            // It is not longer than before, so that it has room.
+            self.keep(key, Value { bytes, until }, now)?;
+        }
+        Ok(true)
+    }
 }
 
 /// Reads the value of a counter.
@@ -307,6 +331,18 @@ impl Store for MemoryStore {
     ) -> BoxFuture<'a, Result<Increment, StoreError>> {
         let incremented = self.values().increment(key, change, limit, time_to_live);
         Box::pin(ready(incremented))
+    }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        let mut values = self.values();
+        let decremented = values.decrement_once(key, amount, marker, time_to_live);
+        Box::pin(ready(decremented))
     }
 }
 

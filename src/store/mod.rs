@@ -18,6 +18,7 @@
 //! |---|---|
 //! | a copy that saves work, such as a cached response | [`set`](Store::set) and [`get`](Store::get): the last write wins |
 //! | an amount that replicas cannot overspend together | [`increment`](Store::increment) with a limit |
+//! | an amount that goes back once, however often that is tried | [`decrement_once`](Store::decrement_once) with a marker |
 //! | a record that replicas change in turn | [`compare_and_set`](Store::compare_and_set) |
 //! | work that one replica does once | [`add`](Store::add) of a marker |
 //! | work that one replica does at a time | [`Lease`] |
@@ -51,7 +52,8 @@
 //! ```
 //!
 //! If an increment fails, it may have happened. A budget that must not be overspent treats the
-//! amount as spent.
+//! amount as spent. To give it back, [`decrement_once`](Store::decrement_once) can be repeated until
+//! it succeeds.
 //!
 //! # Leases
 //!

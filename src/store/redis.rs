@@ -56,6 +56,19 @@ else
 end
 return {1, sum, redis.call('PTTL', KEYS[1])}";
 
+/// Subtracts from a counter down to 0, unless a marker is there, and sets the marker. Arguments: the
+/// amount, and the time to live of the marker in ms. Returns whether the change was made, or nothing
+/// if the value is not a counter.
+const DECREMENT_ONCE: &str = "\
+local now = redis.call('GET', KEYS[1])
+if now and (not string.match(now, '^%d+$') or tonumber(now) >= 2^53) then return false end
+if not redis.call('SET', KEYS[2], '', 'NX', 'PX', ARGV[2]) then return 0 end
+if now then
+  local rest = math.max(tonumber(now) - tonumber(ARGV[1]), 0)
+  redis.call('SET', KEYS[1], string.format('%.0f', rest), 'KEEPTTL')
+end
+return 1";
+
 /// A [`Store`] in Redis 6 or Valkey. All calls share one connection, which is reopened when it is
 /// lost.
 ///
@@ -148,10 +161,13 @@ impl RedisStore {
         command.query_async(&mut connection).await.map_err(failed)
     }
 
-    /// Returns the command that runs a script with a key; its arguments are to be added.
-    fn script(&self, script: &str, key: &[u8]) -> Cmd {
+    /// Returns the command that runs a script with these keys; its arguments are to be added.
+    fn script(&self, script: &str, keys: &[&[u8]]) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(script).arg(1).arg(self.key(key));
+        command.arg(script).arg(keys.len());
+        for key in keys {
+            command.arg(self.key(key));
+        }
         command
     }
 }
@@ -276,7 +292,7 @@ impl Store for RedisStore {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            let mut script = self.script(COMPARE_AND_SET, key);
+            let mut script = self.script(COMPARE_AND_SET, &[key]);
             script
                 .arg(u8::from(expected.is_some()))
                 .arg(expected.unwrap_or_default())
@@ -295,7 +311,7 @@ impl Store for RedisStore {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<Increment, StoreError>> {
         Box::pin(async move {
-            let mut script = self.script(INCREMENT, key);
+            let mut script = self.script(INCREMENT, &[key]);
             script
                 .arg(change)
                 .arg(limit.min(MAX_COUNT))
@@ -305,6 +321,21 @@ impl Store for RedisStore {
             // -2: there is no counter.
             let remaining = remaining(left).filter(|_| left != -2);
             Ok(Increment::new(accepted, value, remaining))
+        })
+    }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let mut script = self.script(DECREMENT_ONCE, &[key, marker]);
+            script.arg(amount.min(MAX_COUNT)).arg(millis(time_to_live));
+            let reply: Option<bool> = self.run(script).await?;
+            reply.ok_or_else(StoreError::not_a_counter)
         })
     }
 }

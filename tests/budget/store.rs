@@ -145,11 +145,12 @@ async fn thresholds_and_definitions_are_counted_once_for_all_processes() {
     assert_eq!(*told.lock().unwrap(), [50, 80, 95]);
 }
 
-/// A store that can be down.
+/// A store that can be down, or lose its answers.
 #[derive(Clone, Default)]
 struct Moody {
     store: MemoryStore,
     is_down: Arc<AtomicBool>,
+    loses_answers: Arc<AtomicBool>,
 }
 
 impl Fault for Moody {
@@ -157,10 +158,17 @@ impl Fault for Moody {
         &'a self,
         answer: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
-        match self.is_down.load(Ordering::Relaxed) {
-            true => Box::pin(async { Err(StoreError::new("down")) }),
-            false => answer(&self.store),
+        if self.is_down.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::new("down")) });
         }
+        let answered = answer(&self.store);
+        if self.loses_answers.load(Ordering::Relaxed) {
+            return Box::pin(async move {
+                answered.await?;
+                Err(StoreError::new("the answer is lost"))
+            });
+        }
+        answered
     }
 }
 
@@ -190,6 +198,44 @@ async fn while_the_store_is_down_calls_are_refused_and_nothing_is_lost() {
     assert_eq!(left, USABLE - USABLE * 3 / 10);
     assert!(setup.budget.stats().store_failures >= 2);
     setup.ask(ann(call("lines", 1))).await.unwrap();
+}
+
+/// Begins two calls that hold a share each, and cancels the second one under a fault.
+async fn cancelled_under(fault: impl Fn(&Moody) -> &AtomicBool) -> (Setup, u64) {
+    let moody = Moody::default();
+    let setup = Setup::new(layer().store(Faulty(moody.clone())));
+    let left = async || setup.available(&ann(call("lines", 1))).await;
+    let (mut held, mut before) = (Vec::new(), 0);
+    for _ in 0..2 {
+        before = left().await;
+        let stack = setup.stack.clone();
+        let call = tower::ServiceExt::oneshot(stack, ann(call("gated", 1)));
+        held.push(tokio::spawn(call));
+        while left().await == before {
+            tokio::task::yield_now().await;
+        }
+    }
+    let second = held.pop().unwrap();
+    fault(&moody).store(true, Ordering::Relaxed);
+    second.abort();
+    let _ = second.await;
+    // It fails several times.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fault(&moody).store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    (setup, before)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_is_given_back_when_the_store_answers_again() {
+    let (setup, left) = cancelled_under(|moody| &moody.is_down).await;
+    assert_eq!(setup.available(&ann(call("lines", 1))).await, left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_is_given_back_once_however_many_answers_of_the_store_are_lost() {
+    let (setup, left) = cancelled_under(|moody| &moody.loses_answers).await;
+    assert_eq!(setup.available(&ann(call("lines", 1))).await, left);
 }
 
 #[tokio::test(start_paused = true)]

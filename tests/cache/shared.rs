@@ -266,6 +266,16 @@ impl Store for Unreliable {
     ) -> BoxFuture<'a, Result<Increment, StoreError>> {
         self.store.increment(key, change, limit, time_to_live)
     }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.store.decrement_once(key, amount, marker, time_to_live)
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,6 +386,16 @@ impl Store for Slow {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'a, Result<Increment, StoreError>> {
         self.0.increment(key, change, limit, time_to_live)
+    }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.0.decrement_once(key, amount, marker, time_to_live)
     }
 }
 

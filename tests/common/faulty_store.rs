@@ -59,4 +59,15 @@ impl<F: Fault> Store for Faulty<F> {
         self.0
             .answer(|store| store.increment(key, change, limit, time_to_live))
     }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.0
+            .answer(|store| store.decrement_once(key, amount, marker, time_to_live))
+    }
 }

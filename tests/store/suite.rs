@@ -15,6 +15,7 @@ pub async fn run(store: Arc<dyn Store>, unit: Duration, pass: impl AsyncFn(Durat
     replicas_that_take_turns_lose_no_change(&store).await;
     a_counter_counts_to_its_limit_and_back_to_zero(&*store).await;
     a_counter_expires_when_its_period_ends(&*store, unit, &pass).await;
+    a_counter_is_decremented_once_for_a_marker(&*store, unit, &pass).await;
     replicas_do_not_overspend_a_counter_together(&store).await;
     one_replica_holds_a_lease_at_a_time(&store, unit, &pass).await;
     a_lease_that_expired_is_lost_and_its_holder_notices(&store, unit, &pass).await;
@@ -206,6 +207,41 @@ async fn a_counter_expires_when_its_period_ends(
     pass(unit * 2).await;
     let next = store.increment(b"n:3", 1, 2, period).await.unwrap();
     assert_eq!((next.accepted, next.value), (true, 1));
+}
+
+async fn a_counter_is_decremented_once_for_a_marker(
+    store: &dyn Store,
+    unit: Duration,
+    pass: impl AsyncFn(Duration),
+) {
+    let take = async |amount, marker: &str| {
+        let marker = marker.as_bytes();
+        let taken = store.decrement_once(b"n:5", amount, marker, unit * 4).await;
+        (taken.unwrap(), value(store, "n:5").await)
+    };
+    let count = |count: u64| Some(count.to_string().into_bytes());
+    // A missing counter stays missing.
+    assert_eq!(take(1, "m:0").await, (true, None));
+    store
+        .increment(b"n:5", 10, 10, Some(unit * 8))
+        .await
+        .unwrap();
+    assert_eq!(take(3, "m:1").await, (true, count(7)));
+    assert_eq!(take(3, "m:1").await, (false, count(7)));
+    assert_eq!(take(3, "m:0").await, (false, count(7)));
+    assert_eq!(take(3, "m:2").await, (true, count(4)));
+    assert_eq!(take(u64::MAX, "m:3").await, (true, count(0)));
+    pass(unit * 5).await;
+    store.increment(b"n:5", 10, 10, None).await.unwrap();
+    // The marker has expired, and the counter has its own time.
+    assert_eq!(take(3, "m:1").await, (true, count(7)));
+    pass(unit * 4).await;
+    assert_eq!(value(store, "n:5").await, None);
+    store.set(b"n:5", "x".into(), None).await.unwrap();
+    let error = store.decrement_once(b"n:5", 1, b"m:4", unit).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("not a counter"), "{error}");
+    assert_eq!(value(store, "m:4").await, None);
 }
 
 async fn replicas_do_not_overspend_a_counter_together(store: &Arc<dyn Store>) {

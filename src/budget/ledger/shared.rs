@@ -1,16 +1,32 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     super::{ContextBudget, Conversation},
     Balance, NotReserved, Request, crossed,
 };
-use crate::store::{Increment, MAX_COUNT, Store, StoreError};
+use crate::{
+    store::{Increment, MAX_COUNT, Store, StoreError},
+    util::backoff::Backoff,
+};
 
 /// The number of times that a reservation is tried while other processes reserve too. Each failure
 /// means that another one has succeeded.
 const MAX_TRIES: usize = 64;
+
+/// The time for which a failed release is repeated.
+const REPEATED: Duration = Duration::from_secs(600);
+/// The delays between the repetitions of a release.
+const REPEATS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// The time for which a release is known to have been made. It is longer than the last repetition
+/// takes.
+const MARKED: Duration = Duration::from_secs(2 * 600);
+/// Limit of releases that are repeated at a time. Further ones are tried once.
+const MAX_REPEATED: usize = 1_024;
 
 /// The settings of a ledger in a store.
 #[derive(Clone)]
@@ -30,10 +46,13 @@ pub(in crate::budget) struct SharedSettings {
 /// | `budget:CONVERSATION:window` | the name of the present window, after a reset |
 /// | `budget:CONVERSATION:WINDOW` | its counter |
 /// | `budget:…:part:DIGEST`, `budget:…:over:PERCENT` | a marker: the charge was made, the threshold was crossed |
+/// | `budget:…:released:ID` | a marker: the share of a call was given back |
 pub(in crate::budget) struct SharedLedger {
     fresh: ContextBudget,
     thresholds: Arc<[u8]>,
     settings: SharedSettings,
+    /// Permits for the repetition of releases.
+    repeats: Semaphore,
 }
 
 /// A counter, as one call uses it.
@@ -61,6 +80,7 @@ impl SharedLedger {
             fresh,
             thresholds,
             settings,
+            repeats: Semaphore::new(MAX_REPEATED),
         }
     }
 
@@ -270,19 +290,59 @@ impl SharedAccount {
         Ok(ledger.balance(key, settled.value).await)
     }
 
+    /// Gives the share back. While the store fails, the release is repeated.
     pub(super) async fn release(self, share: u64) {
         let Some(key) = self.counter.as_ref().filter(|_| !self.is_expired()) else {
             return;
         };
-        if let Err(error) = self.ledger.increment(key, -signed(share), MAX_COUNT).await {
-            tracing::warn!(%error, "tokens of a dropped call stay charged");
+        // A release that has failed may have been made. The marker keeps it from being made twice.
+        let id = format!(":released:{:032x}", rand::random::<u128>());
+        let marker = [key, id.as_bytes()].concat();
+        let store = &self.ledger.settings.store;
+        let give_back = || {
+            self.ledger
+                .ask(store.decrement_once(key, share, &marker, MARKED))
+        };
+        let Err(error) = give_back().await else {
+            // It is the only attempt. The marker expires if it cannot be removed.
+            let _ = self.ledger.ask(store.remove(&marker)).await;
+            return;
+        };
+        let Ok(_permit) = self.ledger.repeats.try_acquire() else {
+            return warn_not_released(&error);
+        };
+        let (since, mut last, mut failures) = (Instant::now(), error, 0);
+        while since.elapsed() < REPEATED {
+            sleep(REPEATS.delay(failures)).await;
+            if self.is_about_to_expire() {
+                return;
+            }
+            match give_back().await {
+                Ok(_) => return,
+                Err(error) => last = error,
+            }
+            failures = failures.saturating_add(1);
         }
+        warn_not_released(&last);
     }
 
     fn is_expired(&self) -> bool {
-        self.expires
-            .is_some_and(|expires| expires <= Instant::now())
+        self.expires_within(Duration::ZERO)
     }
+
+    /// Returns `true` if a change may come after the end of the counter, to the next one.
+    fn is_about_to_expire(&self) -> bool {
+        self.expires_within(self.ledger.settings.patience)
+    }
+
+    fn expires_within(&self, time: Duration) -> bool {
+        self.expires
+            .is_some_and(|expires| expires.saturating_duration_since(Instant::now()) <= time)
+    }
+}
+
+fn warn_not_released(error: &StoreError) {
+    tracing::warn!(%error, "tokens of a dropped call stay charged");
 }
 
 fn first_counter(conversation: &Conversation) -> Vec<u8> {

@@ -67,6 +67,17 @@ impl Store for Turns {
     ) -> BoxFuture<'a, Result<Increment, StoreError>> {
         self.next().increment(key, change, limit, time_to_live)
     }
+
+    fn decrement_once<'a>(
+        &'a self,
+        key: &'a [u8],
+        amount: u64,
+        marker: &'a [u8],
+        time_to_live: Duration,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.next()
+            .decrement_once(key, amount, marker, time_to_live)
+    }
 }
 
 #[tokio::main]
