@@ -79,7 +79,8 @@
 //! parent. The span's own context goes into the `_meta` of the request, for the next hop.
 //! Notifications of a client are handled alike. On the side of a server, the context also goes,
 //! without the baggage, into the `_meta` of notifications and requests to the caller. The messages of
-//! a [`Handler`](crate::Handler) by rmcp's own peer are not among them. The subscriber needs the layer of
+//! a [`Handler`](crate::Handler) by rmcp's own peer are not among them; the handler finds the context in
+//! the `meta` of its `RequestContext`, and can copy it. The subscriber needs the layer of
 //! `tracing-opentelemetry`.
 //!
 //! # Histograms and counters
