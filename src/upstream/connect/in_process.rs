@@ -2,19 +2,28 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use futures::{StreamExt, channel::mpsc};
+use futures::StreamExt;
 use rmcp::{
     RoleClient, RoleServer, ServerHandler,
     model::{
         ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, ProtocolVersion,
         ServerConfig, ServerResult,
     },
-    service::{NotificationContext, RequestContext, RxJsonRpcMessage, Service, serve_server},
+    service::{
+        NotificationContext, RequestContext, RxJsonRpcMessage, Service, TxJsonRpcMessage,
+        serve_server,
+    },
+    transport::Transport,
 };
+use tokio::sync::mpsc::{self, error::SendError};
 
 use crate::{
     Error,
-    upstream::connection::{Connection, Handshake, Kind, TransportProfile},
+    lines::begun,
+    upstream::{
+        connection::{Connection, Handshake, Kind, TransportProfile},
+        route::Routes,
+    },
     util::panics,
     wire::caller_results,
 };
@@ -27,17 +36,80 @@ pub(in crate::upstream) async fn connect_in_process<H: ServerHandler>(
     handler: Arc<H>,
     handshake: Handshake,
 ) -> Result<Connection, Error> {
-    let (to_server, from_client) = mpsc::channel::<RxJsonRpcMessage<RoleServer>>(IN_PROCESS_BUFFER);
-    let (to_client, from_server) = mpsc::channel::<RxJsonRpcMessage<RoleClient>>(IN_PROCESS_BUFFER);
-    tokio::spawn(async move {
-        let from_client = from_client.map(of_its_type);
-        match serve_server(Caught(handler), (to_client, from_client)).await {
-            Ok(running) => drop(running.waiting().await),
-            Err(error) => tracing::debug!(%error, "an in-process server did not start"),
-        }
-    });
+    let (to_server, from_client) = futures::channel::mpsc::channel(IN_PROCESS_BUFFER);
+    let (to_client, mut from_server) = mpsc::channel(IN_PROCESS_BUFFER);
+    let transport = |routes| {
+        let end = ServerEnd {
+            from_client,
+            to_client,
+            routes,
+        };
+        tokio::spawn(async move {
+            match serve_server(Caught(handler), end).await {
+                Ok(running) => drop(running.waiting().await),
+                Err(error) => tracing::debug!(%error, "an in-process server did not start"),
+            }
+        });
+        let from_server = futures::stream::poll_fn(move |context| from_server.poll_recv(context));
+        (to_server, from_server)
+    };
     let profile = TransportProfile::of(Kind::InProcess);
-    Connection::establish_with(|_| (to_server, from_server), handshake, profile).await
+    Connection::establish_with(transport, handshake, profile).await
+}
+
+/// The server's end of a connection.
+///
+/// A notification goes to its call at once, without a way through the client's loop: a tool may send
+/// thousands.
+struct ServerEnd {
+    from_client: futures::channel::mpsc::Receiver<RxJsonRpcMessage<RoleServer>>,
+    to_client: mpsc::Sender<RxJsonRpcMessage<RoleClient>>,
+    routes: Arc<Routes>,
+}
+
+impl ServerEnd {
+    /// Returns the message, unless it is a notification that has been delivered.
+    fn undelivered(
+        &self,
+        message: RxJsonRpcMessage<RoleClient>,
+    ) -> Option<RxJsonRpcMessage<RoleClient>> {
+        match message {
+            // The client's end says that it is gone.
+            JsonRpcMessage::Notification(mut message) if !self.to_client.is_closed() => {
+                message.notification = self.routes.deliver(message.notification)?;
+                Some(JsonRpcMessage::Notification(message))
+            }
+            other => Some(other),
+        }
+    }
+}
+
+impl Transport<RoleServer> for ServerEnd {
+    type Error = SendError<RxJsonRpcMessage<RoleClient>>;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let sending = self.undelivered(item).map(|message| {
+            let to_client = self.to_client.clone();
+            begun(async move { to_client.send(message).await })
+        });
+        async move {
+            match sending {
+                Some(sending) => sending.await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        self.from_client.next().await.map(of_its_type)
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// Returns a client's result as the type that the handler asks for.
