@@ -7,6 +7,9 @@
 //! - *layer*: under the layer, with 10 notifications a second.
 //! - *layer, 1000/s*: under the layer, with 1,000 a second.
 //!
+//! All of it runs twice: on two threads, which rmcp's server and client share between them while the layer has
+//! little for the second one, and on one thread, where the time is the work.
+//!
 //! Run it with `cargo bench --bench progress`.
 
 mod common;
@@ -22,13 +25,15 @@ use rmcp::{
     service::{PeerRequestOptions, RequestContext, RunningService},
 };
 use rmcp_layers::{Handler, McpServer, ServiceBuilderExt, progress::ProgressLayer};
+use tokio::runtime::Builder;
 use tower::ServiceBuilder;
 
 use crate::common::{Clock, Rounds, figure};
 
 /// Notifications of one call.
 const COUNT: u32 = 1_000;
-const BUDGET: Duration = Duration::from_secs(15);
+/// For each number of threads.
+const BUDGET: Duration = Duration::from_secs(10);
 
 const NAMES: [&str; 4] = ["rmcp", "served", "layer", "layer, 1000/s"];
 const RMCP: usize = 0;
@@ -64,15 +69,24 @@ async fn connect(server: impl Service<RoleServer>) -> RunningService<RoleClient,
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let two = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build()
-        .expect("a runtime");
-    let rounds = runtime.block_on(measure());
-    println!("one notification of a call with {COUNT}");
-    rounds.print("ns");
-    figure("progress_vs_rmcp", rounds.ratio(LAYER, RMCP), "ratio");
+        .build();
+    let one = Builder::new_current_thread().enable_all().build();
+    for (threads, runtime, name) in [
+        ("two threads", two, "progress_vs_rmcp"),
+        ("one thread", one, "progress_work_vs_rmcp"),
+    ] {
+        let runtime = runtime.expect("a runtime");
+        let rounds = runtime.block_on(async {
+            // On a task, as the handlers.
+            tokio::spawn(measure()).await.expect("the rounds")
+        });
+        println!("one notification of a call with {COUNT}, on {threads}");
+        rounds.print("ns");
+        figure(name, rounds.ratio(LAYER, RMCP), "ratio");
+    }
 }
 
 async fn measure() -> Rounds {
