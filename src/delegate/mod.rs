@@ -136,8 +136,20 @@
 //! those of other tasks by the inner stack. A plan that stops at one of its limits is a completed task,
 //! whose result has what is done.
 //!
-//! With a [`store`](OrchestratorBuilder::store), `task_status` and `tasks/get` also know the plans of
-//! other processes. They are cancelled and answered by the process that runs them.
+//! # Several processes
+//!
+//! With a [`store`](OrchestratorBuilder::store), the tools and the Tasks extension also know the
+//! plans of other processes. A caller gets the id of a plan when the store has it.
+//!
+//! `cancel_task`, `answer_task`, `tasks/cancel`, `tasks/update` and a further round of a call that
+//! reach another process are kept in the store. The process that runs the plan looks there each
+//! second, and carries them out. If none runs it, the one that takes it over does so before the
+//! plan goes on. The tools wait for that for 5 s, and then say how far it is; `task_status` shows
+//! the effect. In Rust: [`Orchestrator::cancel_plan`], [`cancel_task`](Orchestrator::cancel_task)
+//! and [`answer_task`](Orchestrator::answer_task).
+//!
+//! An answer goes to the question that was open when it was given. If another answer has come
+//! first, it is dropped.
 //!
 //! # Plans that survive
 //!
@@ -193,6 +205,7 @@
 //! - Context of a task from the results of others: 256 KiB (each is cut to an equal part).
 //! - Delegations in a row: 5 (a further one is refused).
 //! - Records in the store: 7 days from the submission of a plan.
+//! - Requests that wait for the process of a plan: 100, and 1 MiB (a further one is refused).
 //! - [`PlanLimits`] bounds the time, the tokens and the cost of a plan.
 //!
 //! All attempts of a plan are polled by one task of the runtime, so agents in the same process should
@@ -227,8 +240,8 @@ pub use self::{
     hops::DELEGATION_META_KEY,
     layer::{DelegateLayer, DelegateLayerBuilder},
     orchestrator::{
-        AgentStatus, AnswerError, DependencyResult, Orchestrator, OrchestratorBuilder, PlanHandle,
-        RegisterError, TaskContext,
+        AgentStatus, AnswerError, Delivery, DependencyResult, Orchestrator, OrchestratorBuilder,
+        PlanHandle, RegisterError, RequestError, TaskContext,
     },
     plan::{
         OnFailure, Plan, PlanError, PlanLimits, PlanSnapshot, PlanState, Retries, Status, Task,

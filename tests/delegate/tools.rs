@@ -425,16 +425,6 @@ async fn the_state_of_a_plan_is_there_for_all_processes_that_share_a_store() {
     let status = || two.call_tool("task_status").argument("plan", plan.clone());
     let seen = status().argument("wait_s", 3).await.unwrap();
     assert_eq!(structured(&seen)["tasks"][0]["status"], "running");
-    let refused = two
-        .call_tool("cancel_task")
-        .argument("plan", plan.clone())
-        .await
-        .unwrap();
-    assert!(
-        text(&refused).contains("another process"),
-        "{}",
-        text(&refused)
-    );
     worker.events.note("go on");
     let ended = status().argument("until", "end").await.unwrap();
     assert_eq!(structured(&ended)["tasks"][0]["answer"], "reported");
