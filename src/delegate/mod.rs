@@ -185,8 +185,8 @@
 //! principal is the one in the store, without the credentials of its request.
 //!
 //! All callers of the layer see all of its agents, and may hand tasks to any of them. Rules of `auth`
-//! for the tools, or a layer of its own for each group of callers, keep them apart. Callers share the
-//! limits below: they are not per caller.
+//! for the tools, or a layer of its own for each group of callers, keep them apart. A caller has a
+//! limit of running plans of its own. Callers share the other limits below, such as the queue.
 //!
 //! The answers of an agent are context of the agents after it: an agent that is not trusted can tell
 //! them anything. The number of delegations in a row, the agents that were visited, the time and the
@@ -197,8 +197,8 @@
 //! # Limits
 //!
 //! - Agents: 1,000 by default (a further one is refused).
-//! - Plans that run: 1,000 (a further one is refused). Plans that have ended: 1,000, for 1 h (the one
-//!   that ended first is forgotten).
+//! - Plans that run: 1,000, and 100 of one caller (a further one is refused).
+//! - Plans that have ended: 1,000, for 1 h (the one that ended first is forgotten).
 //! - Tasks of a plan: 10,000, and 1,000 in a chain (a larger plan is refused).
 //! - Tasks that wait for an agent: 100,000 (a further one fails).
 //! - Descriptions and own contexts of tasks: the limit of the transport for a message.

@@ -9,7 +9,7 @@ use super::{
     driver::Driver,
     live_plan::LivePlan,
     origin::{Origin, Owner},
-    plan_table::Entry,
+    plan_table::{Entry, NotAdded},
     request_reader::RequestReader,
 };
 use crate::{
@@ -37,9 +37,15 @@ impl Orchestrator {
         let stored = stored.map(|store| (store, PlanRecord::of(&plan, &origin)));
         let (live, driver) = self.prepare(id, plan, graph, origin, Instant::now());
         live.data().is_unknown = stored.is_some();
-        let max = self.settings.max_plans;
-        let too_many = || PlanError::TooManyPlans { max };
-        let entry = self.plans.add(live.clone()).ok_or_else(too_many)?;
+        let added = self.plans.add(live.clone());
+        let entry = added.map_err(|reason| match reason {
+            NotAdded::TooManyOfCaller => PlanError::TooManyPlansOfCaller {
+                max: self.settings.max_plans_per_caller,
+            },
+            NotAdded::TooMany | NotAdded::Runs => PlanError::TooManyPlans {
+                max: self.settings.max_plans,
+            },
+        })?;
         runtime.spawn(run_new(driver, live.id.clone(), stored, entry));
         Ok(PlanHandle::new(live))
     }
@@ -98,7 +104,7 @@ impl Orchestrator {
             return Ok(None);
         };
         let (live, mut driver) = self.revive(id, &stored)?;
-        let Some(entry) = self.plans.add(live.clone()) else {
+        let Ok(entry) = self.plans.add_taken(live.clone()) else {
             return Err(StoreError::new("too many plans run here already"));
         };
         let records = Arc::new(Records::new(store.clone(), live.id.clone(), lease.token()));
