@@ -90,8 +90,9 @@
 //!
 //! An agent may decline a task. It then goes to another one, and is `rejected` when all have
 //! declined it. A failed attempt is repeated as the [`Retries`] say, preferably by another agent. If
-//! the agent may have done the task (the connection was lost, or the call timed out), the task fails
-//! instead, unless it is [idempotent](Task::idempotent). A task never runs twice at the same time.
+//! the agent may have done the task (the connection was lost, the call timed out, or its server failed
+//! unexpectedly), the task fails instead, unless it is [idempotent](Task::idempotent). A task never
+//! runs twice at the same time.
 //!
 //! # Statuses
 //!

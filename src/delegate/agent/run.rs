@@ -151,7 +151,7 @@ impl AgentCall {
             }
             Err(PollEnd::Ended(error)) => {
                 abandoned.disarm();
-                Err(self.failure(&error))
+                Err(self.reported(&error))
             }
             Err(PollEnd::Forgotten(error)) => {
                 abandoned.disarm();
