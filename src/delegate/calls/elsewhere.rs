@@ -43,7 +43,7 @@ impl Call<'_> {
         })
     }
 
-    /// Looks at a plan until it changes or ends.
+    /// Looks at a plan until it changes, ends, or asks for input.
     pub(super) async fn follow_stored(
         &self,
         mut plan: PlanSnapshot,
@@ -54,7 +54,9 @@ impl Call<'_> {
             plan.tasks.iter().map(|task| task.status).collect()
         };
         let (end, first) = (end_of(Some(limit)), statuses(&plan));
-        while !plan.state.is_over() && (until == Until::End || statuses(&plan) == first) {
+        let asks = |plan: &PlanSnapshot| plan.tasks.iter().any(|task| task.questions.is_some());
+        let goes_on = |plan: &PlanSnapshot| !plan.state.is_over() && !asks(plan);
+        while goes_on(&plan) && (until == Until::End || statuses(&plan) == first) {
             tokio::select! {
                 biased;
                 () = reached(end) => break,

@@ -56,12 +56,12 @@ pub enum AnswerError {
 
 /// The end of an answer that has reached another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answered {
-    Yes,
+pub(super) enum LateAnswer {
+    Given,
     /// The task asks something else, or has its answer.
-    No,
+    Void,
     /// The agent has not asked this process yet.
-    NotAskedYet,
+    TooEarly,
 }
 
 impl PlanHandle {
@@ -183,26 +183,28 @@ impl PlanHandle {
         id: &str,
         questions: &InputRequests,
         answers: InputResponses,
-    ) -> Answered {
+    ) -> LateAnswer {
         let Some(number) = self.plan.graph.find(id) else {
-            return Answered::No;
+            return LateAnswer::Void;
         };
         {
             let data = self.plan.data();
             if data.schedule.status(number).is_terminal() {
-                return Answered::No;
+                return LateAnswer::Void;
             }
             let reported = data.tasks[number as usize].reported.as_deref();
             match reported.and_then(|reported| reported.question.as_ref()) {
-                Some(open) if !has_all(&open.requests, questions) => return Answered::No,
+                Some(open) if !has_all(&open.requests, questions) => return LateAnswer::Void,
                 Some(_) => {}
-                None if reported.is_some_and(|reported| reported.has_asked) => return Answered::No,
-                None => return Answered::NotAskedYet,
+                None if reported.is_some_and(|reported| reported.has_asked) => {
+                    return LateAnswer::Void;
+                }
+                None => return LateAnswer::TooEarly,
             }
         }
         match self.answer_some(id, answers) {
-            Ok(()) => Answered::Yes,
-            Err(_) => Answered::No,
+            Ok(()) => LateAnswer::Given,
+            Err(_) => LateAnswer::Void,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 use super::{
     PlanHandle,
     live_plan::LivePlan,
-    plan_handle::{Answered, CANCELLED},
+    plan_handle::{CANCELLED, LateAnswer},
 };
 use crate::delegate::task_store::{NotWritten, PlanAction, Records};
 
@@ -71,7 +71,7 @@ impl RequestReader {
                 answers,
             } => {
                 let answered = self.plan.answer_asked(task, questions, answers.clone());
-                Ok(answered != Answered::NotAskedYet)
+                Ok(answered != LateAnswer::TooEarly)
             }
         }
     }
