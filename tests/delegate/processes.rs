@@ -107,6 +107,14 @@ async fn a_question_is_answered_through_another_process() {
         let call = client.call_tool("answer_task");
         call.argument("plan", &**handle.id()).argument("task", "t")
     };
+    let began = Instant::now();
+    let status = client.call_tool("task_status").argument("until", "end");
+    let status = status.argument("plan", &**handle.id()).await.unwrap();
+    assert_eq!(
+        structured(&status)["tasks"][0]["questions"][0]["key"],
+        "color"
+    );
+    assert!(began.elapsed() < Duration::from_secs(2));
     let wrong = answer().argument("answer", json!({ "color": 3 })).await;
     let wrong = wrong.unwrap();
     assert!(text(&wrong).contains("/color"), "{}", text(&wrong));
