@@ -78,7 +78,7 @@ impl Driver {
         let thread = self.thread(&data, task);
         drop(data);
         let attempt = Attempt {
-            task: format!("{}/{}", plan.id, own.id).into(),
+            task: [&*plan.id, "/", &*own.id].concat().into(),
             description: own.description.clone(),
             context: self.context(task, grant),
             thread,
@@ -323,8 +323,11 @@ impl Running {
         }
         // From here on the attempt cancels the agent's work when it is dropped.
         is_begun.store(true, Ordering::Relaxed);
-        let attempt = slot.agent.attempt(self.attempt, Arc::new(self.reports));
-        let end = AssertUnwindSafe(attempt).catch_unwind().await;
+        let reports = Arc::new(self.reports);
+        // In one expression, so that there is room for the attempt only once.
+        let end = AssertUnwindSafe(slot.agent.attempt(self.attempt, reports))
+            .catch_unwind()
+            .await;
         Ok(end.unwrap_or_else(|panic| {
             tracing::error!(
                 panic = panics::message(&*panic),
