@@ -237,6 +237,15 @@ async fn requests_for_a_plan_of_another_caller_are_refused() {
         assert!(text(&refused).contains("no plan"), "{}", text(&refused));
     }
     assert_eq!(kept(&store, id).await, None);
+    // The key of another record in the store is the id of no plan.
+    let records = [
+        format!("{id}:task:0"),
+        format!("{id}:stop"),
+        format!("{id}:lease"),
+    ];
+    for other_record in &records {
+        assert!(is_unknown(other.cancel_plan(&ann, other_record).await));
+    }
 
     let unasked = other.answer_task(&ann, id, "u", blue()).await;
     assert!(

@@ -139,6 +139,11 @@ impl Orchestrator {
         let Some(store) = &self.settings.store else {
             return Ok(None);
         };
+        // Any other text might be the key of another record.
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Ok(None);
+        }
         let found = store.read(id).await?;
         let Some(stored) = found.filter(|stored| stored.record.owner() == *owner) else {
             return Ok(None);
