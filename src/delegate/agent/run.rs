@@ -33,7 +33,8 @@ impl Agent {
         let (origin, hops) = (attempt.caller.clone(), std::mem::take(&mut attempt.hops));
         let call = AgentCall::new(self.shared.clone(), origin, hops, reports);
         let end = match resume {
-            Some(Resume::Remote(remote)) => call.follow_remote(remote).await,
+            // In a box, as below: most attempts have no room for what few of them do.
+            Some(Resume::Remote(remote)) => Box::pin(call.follow_remote(remote)).await,
             Some(Resume::Round {
                 answers,
                 request_state,
@@ -111,11 +112,13 @@ impl AgentCall {
         match run_rounds_of(self, first, again).await {
             Ok(ToolEnd::Task(created)) => {
                 let interval = created.task.poll_interval_ms;
-                self.follow_task(created.task.task_id, polling_interval(interval), true)
-                    .await
+                let interval = polling_interval(interval);
+                Box::pin(self.follow_task(created.task.task_id, interval, true)).await
             }
             Ok(ToolEnd::Result(result)) => match mapping.status_tool() {
-                Some(status) if result.is_error != Some(true) => self.started(status, result).await,
+                Some(status) if result.is_error != Some(true) => {
+                    Box::pin(self.started(status, result)).await
+                }
                 _ => self.read(result),
             },
             Err(error) => Err(self.failure(&error)),
