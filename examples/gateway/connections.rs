@@ -4,8 +4,12 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, body::Body, extract::Request, middleware::Next, response::Response};
+use axum::{
+    BoxError, Extension, Router,
+    body::{Body, Bytes, HttpBody},
+};
 use futures::{StreamExt, stream};
+use http::Request;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -17,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
 /// The time limit for the head of a request on an open connection.
 const HEAD: Duration = Duration::from_secs(15);
@@ -44,7 +48,6 @@ pub fn default_max() -> usize {
 /// Serves until `stop`, and then until the open connections have ended. Connections beyond `max`
 /// wait in the listener's queue.
 pub async fn serve(listener: TcpListener, router: Router, max: usize, stop: CancellationToken) {
-    let router = router.layer(axum::middleware::from_fn(bound_body));
     let slots = Arc::new(Semaphore::new(max));
     let open = TaskTracker::new();
     while let Some((tcp, slot)) = stop.run_until_cancelled(accept(&listener, &slots)).await {
@@ -93,7 +96,8 @@ fn connection(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD);
         // Spans show the address of the client.
-        let service = TowerToHyperService::new(Extension(peer).layer(router));
+        let service = Extension(peer).layer(router).map_request(bound_body);
+        let service = TowerToHyperService::new(service);
         let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(tcp), service));
         let served = tokio::select! {
             served = serving.as_mut() => served,
@@ -109,10 +113,14 @@ fn connection(
 }
 
 /// Ends a request body with an error if it does not arrive in time.
-async fn bound_body(request: Request, next: Next) -> Response {
+fn bound_body<B>(request: Request<B>) -> Request<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let until = Instant::now() + BODY;
-    let request = request.map(|body| {
-        let pieces = body.into_data_stream();
+    request.map(|body| {
+        let pieces = Body::new(body).into_data_stream();
         Body::from_stream(stream::unfold(Some(pieces), move |pieces| async move {
             let mut pieces = pieces?;
             match tokio::time::timeout_at(until, pieces.next()).await {
@@ -121,6 +129,5 @@ async fn bound_body(request: Request, next: Next) -> Response {
                 Err(_) => Some((Err(io::ErrorKind::TimedOut.into()), None)),
             }
         }))
-    });
-    next.run(request).await
+    })
 }

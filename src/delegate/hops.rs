@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{ErrorData, RequestMetaObject};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Error;
 
@@ -70,18 +70,33 @@ impl Hops {
         Ok(Some(hops))
     }
 
-    /// Sets the entry of a call's `_meta`.
-    pub(super) fn write(&self, meta: &mut RequestMetaObject) {
-        let entry = serde_json::to_value(self).unwrap_or(Value::Null);
-        meta.insert(DELEGATION_META_KEY.to_owned(), entry);
+    /// Sets the entry of a call's `_meta`, with the time that is left at the call.
+    pub(super) fn write(&self, left: Option<Duration>, meta: &mut RequestMetaObject) {
+        let mut entry = Map::with_capacity(4);
+        let visited = self.visited.iter().map(|name| Value::from(&**name));
+        entry.insert("depth".to_owned(), self.depth.into());
+        entry.insert("visited".to_owned(), visited.collect());
+        if let Some(left) = left {
+            let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            entry.insert("remainingMs".to_owned(), left.into());
+        }
+        if let Some(tokens) = self.remaining_tokens {
+            entry.insert("remainingTokens".to_owned(), tokens.into());
+        }
+        meta.insert(DELEGATION_META_KEY.to_owned(), entry.into());
     }
 
     /// Returns the hops of a call to this agent: one deeper, with its name.
     pub(super) fn to_agent(&self, agent: Arc<str>) -> Self {
-        let mut next = self.clone();
-        next.depth = next.depth.saturating_add(1);
-        next.visited.push(agent);
-        next
+        let mut visited = Vec::with_capacity(self.visited.len() + 1);
+        visited.extend_from_slice(&self.visited);
+        visited.push(agent);
+        Self {
+            depth: self.depth.saturating_add(1),
+            visited,
+            remaining_time: self.remaining_time,
+            remaining_tokens: self.remaining_tokens,
+        }
     }
 }
 
@@ -135,7 +150,7 @@ mod tests {
         };
         let next = hops.to_agent("coder".into());
         let mut meta = RequestMetaObject::new();
-        next.write(&mut meta);
+        next.write(next.remaining_time, &mut meta);
         let written = json!({
             "depth": 1, "visited": ["coder"], "remainingMs": 1500, "remainingTokens": 7,
         });

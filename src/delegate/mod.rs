@@ -90,8 +90,9 @@
 //!
 //! An agent may decline a task. It then goes to another one, and is `rejected` when all have
 //! declined it. A failed attempt is repeated as the [`Retries`] say, preferably by another agent. If
-//! the agent may have done the task (the connection was lost, or the call timed out), the task fails
-//! instead, unless it is [idempotent](Task::idempotent). A task never runs twice at the same time.
+//! the agent may have done the task (the connection was lost, the call timed out, or its server failed
+//! unexpectedly), the task fails instead, unless it is [idempotent](Task::idempotent). A task never
+//! runs twice at the same time.
 //!
 //! # Statuses
 //!
@@ -136,8 +137,20 @@
 //! those of other tasks by the inner stack. A plan that stops at one of its limits is a completed task,
 //! whose result has what is done.
 //!
-//! With a [`store`](OrchestratorBuilder::store), `task_status` and `tasks/get` also know the plans of
-//! other processes. They are cancelled and answered by the process that runs them.
+//! # Several processes
+//!
+//! With a [`store`](OrchestratorBuilder::store), the tools and the Tasks extension also know the
+//! plans of other processes. A caller gets the id of a plan when the store has it.
+//!
+//! `cancel_task`, `answer_task`, `tasks/cancel`, `tasks/update` and a further round of a call that
+//! reach another process are kept in the store. The process that runs the plan looks there each
+//! second, and carries them out. If none runs it, the one that takes it over does so before the
+//! plan goes on. The tools wait for that for 5 s, and then say how far it is; `task_status` shows
+//! the effect. In Rust: [`Orchestrator::cancel_plan`], [`cancel_task`](Orchestrator::cancel_task)
+//! and [`answer_task`](Orchestrator::answer_task).
+//!
+//! An answer goes to the question that was open when it was given. If another answer has come
+//! first, it is dropped.
 //!
 //! # Plans that survive
 //!
@@ -173,8 +186,8 @@
 //! principal is the one in the store, without the credentials of its request.
 //!
 //! All callers of the layer see all of its agents, and may hand tasks to any of them. Rules of `auth`
-//! for the tools, or a layer of its own for each group of callers, keep them apart. Callers share the
-//! limits below: they are not per caller.
+//! for the tools, or a layer of its own for each group of callers, keep them apart. A caller has a
+//! limit of running plans of its own. Callers share the other limits below, such as the queue.
 //!
 //! The answers of an agent are context of the agents after it: an agent that is not trusted can tell
 //! them anything. The number of delegations in a row, the agents that were visited, the time and the
@@ -185,14 +198,15 @@
 //! # Limits
 //!
 //! - Agents: 1,000 by default (a further one is refused).
-//! - Plans that run: 1,000 (a further one is refused). Plans that have ended: 1,000, for 1 h (the one
-//!   that ended first is forgotten).
+//! - Plans that run: 1,000, and 100 of one caller (a further one is refused).
+//! - Plans that have ended: 1,000, for 1 h (the one that ended first is forgotten).
 //! - Tasks of a plan: 10,000, and 1,000 in a chain (a larger plan is refused).
 //! - Tasks that wait for an agent: 100,000 (a further one fails).
 //! - Descriptions and own contexts of tasks: the limit of the transport for a message.
 //! - Context of a task from the results of others: 256 KiB (each is cut to an equal part).
 //! - Delegations in a row: 5 (a further one is refused).
 //! - Records in the store: 7 days from the submission of a plan.
+//! - Requests that wait for the process of a plan: 100, and 1 MiB (a further one is refused).
 //! - [`PlanLimits`] bounds the time, the tokens and the cost of a plan.
 //!
 //! All attempts of a plan are polled by one task of the runtime, so agents in the same process should
@@ -227,8 +241,8 @@ pub use self::{
     hops::DELEGATION_META_KEY,
     layer::{DelegateLayer, DelegateLayerBuilder},
     orchestrator::{
-        AgentStatus, AnswerError, DependencyResult, Orchestrator, OrchestratorBuilder, PlanHandle,
-        RegisterError, TaskContext,
+        AgentStatus, AnswerError, Delivery, DependencyResult, Orchestrator, OrchestratorBuilder,
+        PlanHandle, RegisterError, RequestError, TaskContext,
     },
     plan::{
         OnFailure, Plan, PlanError, PlanLimits, PlanSnapshot, PlanState, Retries, Status, Task,

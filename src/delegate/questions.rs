@@ -1,5 +1,7 @@
 //! Questions of agents that go to the caller of a tool.
 
+use std::sync::Arc;
+
 use rmcp::model::{ClientCapabilities, InputRequest, InputRequests, InputResponses};
 
 use super::{PlanHandle, PlanSnapshot, waiting::PAUSE};
@@ -24,23 +26,33 @@ fn key_of(task: &str, key: &str) -> String {
     format!("{task}/{key}")
 }
 
-/// Gives answers to the tasks of a plan that ask for them. A task goes on when all of its questions
-/// are answered. Answers to questions that are not open any more are left out.
-pub(super) fn answer(handle: &PlanHandle, mut given: InputResponses) {
-    for task in handle.snapshot().tasks {
-        let Some(questions) = &task.questions else {
-            continue;
-        };
+/// Returns the answers to open questions of a plan, by the tasks that ask. Others are left out.
+pub(super) fn by_task(
+    plan: &PlanSnapshot,
+    mut given: InputResponses,
+) -> Vec<(Arc<str>, InputResponses)> {
+    let asking = plan.tasks.iter();
+    let asking = asking.filter_map(|task| Some((&task.id, task.questions.as_ref()?)));
+    let mut answered = Vec::new();
+    for (task, questions) in asking {
         let answers = questions.keys().filter_map(|key| {
-            let answer = given.remove(&key_of(&task.id, key))?;
+            let answer = given.remove(&key_of(task, key))?;
             Some((key.clone(), answer))
         });
         let answers: InputResponses = answers.collect();
-        if answers.is_empty() {
-            continue;
+        if !answers.is_empty() {
+            answered.push((task.clone(), answers));
         }
-        if let Err(error) = handle.answer_some(&task.id, answers) {
-            tracing::debug!(%error, task = &*task.id, "an answer came too late");
+    }
+    answered
+}
+
+/// Gives answers to the tasks of a plan that ask for them. A task goes on when all of its questions
+/// are answered.
+pub(super) fn answer(handle: &PlanHandle, given: InputResponses) {
+    for (task, answers) in by_task(&handle.snapshot(), given) {
+        if let Err(error) = handle.answer_some(&task, answers) {
+            tracing::debug!(%error, task = &*task, "an answer came too late");
         }
     }
 }

@@ -11,15 +11,16 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tower::ServiceExt;
 
 use super::{
-    PlanHandle, PlanSnapshot, PlanState, Status,
+    PlanHandle, PlanSnapshot, PlanState, RequestError, Status,
     layer::Shared,
-    orchestrator::CANCELLED,
+    orchestrator::{CANCELLED, answer},
     questions,
+    task_store::PlanAction,
     tools::{OwnTool, plan_result, task_result},
 };
 use crate::{
     CallContext, Error, McpRequest, McpResponse, Refusal, Stack, caller::Era, code,
-    response::CallResult, store::StoreError,
+    response::CallResult,
 };
 
 /// The interval at which callers are to ask for the status, in milliseconds.
@@ -56,25 +57,57 @@ pub(super) async fn run<S: Stack>(
         // Also of a plan that another process runs.
         let orchestrator = &shared.orchestrator;
         let found = orchestrator.stored_snapshot(&request.context, plan).await;
-        if let Some(plan) = found.map_err(store_failure)? {
+        if let Some(plan) = found.map_err(|error| store_failure(error.into()))? {
             return Ok(private(GetTaskResult::new(detailed(&plan, tool)).into()));
         }
     }
-    let Some(handle) = own_plan(&shared, &request.context, &id) else {
-        return match inner.oneshot(request).await.map_err(Into::into) {
-            // The layer has declared the extension, and the inner stack has no tasks.
-            Err(error) if error.is_method_not_found() => Err(unknown(&id)),
-            answer => answer,
-        };
+    let is_own = match named(&id) {
+        Some((_, plan)) => pass_on(&shared, &request, plan).await?,
+        None => false,
     };
-    let (message, _) = request.into_parts();
-    match message.into_inner() {
-        ClientRequest::UpdateTaskRequest(update) => {
-            questions::answer(&handle, update.params.input_responses);
-        }
-        _ => handle.cancel(),
+    if is_own {
+        return Ok(private(ServerResult::TaskAckResult(TaskAckResult::new())));
     }
-    Ok(private(ServerResult::TaskAckResult(TaskAckResult::new())))
+    match inner.oneshot(request).await.map_err(Into::into) {
+        // The layer has declared the extension, and the inner stack has no tasks.
+        Err(error) if error.is_method_not_found() => Err(unknown(&id)),
+        answer => answer,
+    }
+}
+
+/// Updates or cancels a plan of this caller, also one that another process runs. Returns `false` if
+/// there is no such plan.
+async fn pass_on(shared: &Shared, request: &McpRequest, plan: &str) -> Result<bool, Error> {
+    let orchestrator = &shared.orchestrator;
+    let answers = match &*request.message {
+        ClientRequest::UpdateTaskRequest(update) => Some(update.params.input_responses.clone()),
+        _ => None,
+    };
+    if let Some(handle) = orchestrator.plan_here(&request.context, plan) {
+        match answers {
+            Some(answers) => questions::answer(&handle, answers),
+            None => handle.cancel(),
+        }
+        return Ok(true);
+    }
+    let stored = orchestrator.stored_snapshot(&request.context, plan).await;
+    let Some(stored) = stored.map_err(|error| store_failure(error.into()))? else {
+        return Ok(false);
+    };
+    let actions = match answers {
+        _ if stored.state.is_over() => Vec::new(),
+        None => vec![PlanAction::CancelPlan],
+        Some(answers) => {
+            let answers = questions::by_task(&stored, answers).into_iter();
+            let actions = answers.filter_map(|(task, given)| answer(&stored, &task, given).ok());
+            actions.collect()
+        }
+    };
+    for action in actions {
+        let kept = orchestrator.keep_request(&stored, action).await;
+        kept.map_err(store_failure)?;
+    }
+    Ok(true)
 }
 
 /// Returns the plan that a task is by its id.
@@ -84,21 +117,14 @@ fn named(id: &str) -> Option<(OwnTool, &str)> {
         .find_map(|(tool, prefix)| Some((*tool, id.strip_prefix(prefix)?)))
 }
 
-/// Returns the plan of this caller that a task is.
-fn own_plan(shared: &Shared, context: &CallContext, id: &str) -> Option<PlanHandle> {
-    let (_, plan) = named(id)?;
-    shared.orchestrator.find_plan(context, plan)
-}
-
 fn private(result: ServerResult) -> McpResponse {
     let mut response = McpResponse::new(result);
     response.mark_session_private();
     response
 }
 
-fn store_failure(error: StoreError) -> Error {
-    let text = "the store of the plans does not answer; try again later";
-    Refusal::new("delegate", text)
+fn store_failure(error: RequestError) -> Error {
+    Refusal::new("delegate", error.to_string())
         .with_code(code::UNAVAILABLE)
         .with_source(error)
         .into()

@@ -34,9 +34,12 @@ use crate::{
 
 impl Shared {
     /// Answers a request.
+    ///
+    /// The future of every call is as large as the largest branch here. So the rare branches are
+    /// boxed.
     pub(super) async fn handle(self: Arc<Self>, request: McpRequest) -> Result<McpResponse, Error> {
         if request.as_notification().is_some() {
-            return self.notify_all(request).await;
+            return Box::pin(self.notify_all(request)).await;
         }
         let Some(_counted) = self.in_flight.enter(&request) else {
             let message = "the gateway is shutting down; try again later";
@@ -58,14 +61,14 @@ impl Shared {
         if let ClientRequest::SubscriptionsListenRequest(listen) = &*request.message {
             let filter = listen.params.notifications.clone();
             let (_, context) = request.into_parts();
-            return listen::listen(self, filter, context).await;
+            return Box::pin(listen::listen(self, filter, context)).await;
         }
         let method = Method::of(&request.message);
         if let ClientRequest::CustomRequest(custom) = &*request.message
             && legacy_tasks::is_list(custom)
             && request.context.era() == Era::Legacy
         {
-            return self.list_tasks(&members, request).await;
+            return Box::pin(self.list_tasks(&members, request)).await;
         }
         // Sealed states and task ids are opened even for an only member.
         let target = methods::target(&request.message).map(|target| target.kind);
@@ -91,9 +94,9 @@ impl Shared {
             };
         }
         match &*request.message {
-            ClientRequest::DiscoverRequest(_) => self.discover(&members, request).await,
+            ClientRequest::DiscoverRequest(_) => Box::pin(self.discover(&members, request)).await,
             ClientRequest::PingRequest(_) => Ok(McpResponse::new(EmptyResult {})),
-            ClientRequest::SetLevelRequest(_) => self.broadcast(&members, request).await,
+            ClientRequest::SetLevelRequest(_) => Box::pin(self.broadcast(&members, request)).await,
             _ => self.dispatch(request).await,
         }
     }
@@ -112,7 +115,8 @@ impl Shared {
                     found.member
                 }
                 TargetKind::Resource | TargetKind::Skill | TargetKind::Reference => {
-                    let (member, own) = self.look_up_uri(target.name, context).await?;
+                    let found = Box::pin(self.look_up_uri(target.name, context));
+                    let (member, own) = found.await?;
                     decided_here = Method::of(message) == Some(Method::ReadResource)
                         && member.uris.is_set()
                         && target.name == own;

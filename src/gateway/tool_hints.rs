@@ -47,7 +47,7 @@ impl Shared {
                 list
             }
             None if member.begin_hint_fetch(&key, AFTER_NONE) => {
-                self.first(member, context).await?
+                Box::pin(self.first(member, context)).await?
             }
             None => return None,
         };

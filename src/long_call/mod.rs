@@ -11,7 +11,7 @@ use rmcp::model::{ClientRequest, InputRequests, InputResponses, ServerResult};
 pub(crate) use self::input::client_result;
 pub(crate) use self::input::into_server_request;
 #[cfg(feature = "delegate")]
-pub(crate) use self::tasks::LONGEST_INTERVAL;
+pub(crate) use self::{rounds::run_rounds_of, tasks::LONGEST_INTERVAL};
 pub(crate) use self::{
     rounds::{Rounds, ToolEnd, run_rounds},
     tasks::{CANCEL_WITHIN, PollEnd, follow, polling_interval},

@@ -82,14 +82,23 @@ rounds! {
 }
 
 /// Repeats the request until the server has no more requests for input.
-pub(crate) async fn run_rounds<P: Rounds>(
+pub(crate) async fn run_rounds<P: Rounds + Sync>(
+    call: &impl LongCall,
+    params: P,
+) -> Result<P::End, Error> {
+    run_rounds_of(call, params.clone(), || Ok(params.clone())).await
+}
+
+/// Does the same with params that are made again for each further round: most calls have only one.
+pub(crate) async fn run_rounds_of<P: Rounds>(
     call: &impl LongCall,
     mut params: P,
+    again: impl Fn() -> Result<P, Error> + Send + Sync,
 ) -> Result<P::End, Error> {
     let mut empty_rounds = 0;
     let most = call.max_rounds();
     for answered in 0.. {
-        let result = call.request(params.clone().into_request()).await?;
+        let result = call.request(params.into_request()).await?;
         let wants = match P::read(result)? {
             Round::Last(end) => return Ok(end),
             Round::Wants(wants) => wants,
@@ -97,6 +106,7 @@ pub(crate) async fn run_rounds<P: Rounds>(
         if answered == most {
             break;
         }
+        params = again()?;
         let request_state = wants.request_state;
         let requests = wants.input_requests.unwrap_or_default();
         if requests.is_empty() {

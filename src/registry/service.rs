@@ -164,7 +164,7 @@ where
             decided_here = request.context.has_limited_visibility();
         }
         if called(&request) == SEARCH_TOOLS {
-            return search::answer(shared, inner, request).await;
+            return Box::pin(search::answer(shared, inner, request)).await;
         }
     }
     let mut answer = call_named(shared, inner, request).await;

@@ -181,11 +181,11 @@ impl<S: Stack> DirectCalls for Connection<S> {
         let message = received.begin(message);
         let answer = self.dispatch(McpRequest::from_parts(message, context));
         let time_limits = self.shared.time_limits.clone();
-        let answer = async move {
+        let answer = answer.map(move |answer| {
             // The session lasts as long as the call.
-            let _connection = self;
-            answer.await
-        };
+            drop(self);
+            answer
+        });
         OngoingCall::new(
             answer.boxed(),
             method,

@@ -23,7 +23,7 @@ use crate::{
     Error, McpRequest, McpResponse, Refusal, ServedBy,
     caller::Era,
     code,
-    context::{OnlyDeclared, served_by::Endpoint},
+    context::{OnlyDeclared, credential::OutboundCredential, served_by::Endpoint},
     in_flight::InFlight,
     protocol::{
         self,
@@ -53,7 +53,7 @@ impl Shared {
     ///
     /// The future of every call is as large as the largest branch here. So the rare branches are
     /// boxed, and the request stays in its own box.
-    pub(super) async fn handle(&self, request: McpRequest) -> Result<McpResponse, Error> {
+    pub(super) async fn handle(&self, mut request: McpRequest) -> Result<McpResponse, Error> {
         ServedBy::set(&request.context.extensions, &self.name);
         if let Some(endpoint) = &self.endpoint {
             ServedBy::set_endpoint(&request.context.extensions, endpoint);
@@ -74,35 +74,44 @@ impl Shared {
                 Box::pin(self.connections.get(era)).await?
             }
         };
-        if connection.may_be_forgotten() {
-            return Box::pin(self.dispatch_again(connection, era, request)).await;
+        self.record(&connection, &request);
+        let again = connection
+            .may_be_forgotten()
+            .then(|| take_copy(&mut request));
+        match (self.dispatch(&connection, era, request).await, again) {
+            (Err(error), Some(again)) if error.is_not_delivered() && connection.is_lost() => {
+                Box::pin(self.dispatch_again(era, again)).await
+            }
+            (answer, _) => answer,
         }
-        self.dispatch(connection, era, request).await
     }
 
-    /// Sends a request, and sends it again in a new session if the server has forgotten the
-    /// session: the server has done nothing for the first one.
-    async fn dispatch_again(
-        &self,
-        connection: Arc<Connection>,
-        era: Era,
-        request: McpRequest,
-    ) -> Result<McpResponse, Error> {
-        let again = request.clone();
-        let answer = self.dispatch(connection.clone(), era, request).await;
-        match answer {
-            Err(error) if error.is_not_delivered() && connection.is_lost() => {
-                let connection = self.connections.get(era).await?;
-                let answer = self.dispatch(connection, era, again).await;
-                answer.map_err(errors::forgotten_again)
-            }
-            answer => answer,
+    /// Sends a request again in a new session after the server has forgotten the session: it has
+    /// done nothing for the first one.
+    async fn dispatch_again(&self, era: Era, request: McpRequest) -> Result<McpResponse, Error> {
+        let connection = self.connections.get(era).await?;
+        self.record(&connection, &request);
+        let answer = self.dispatch(&connection, era, request).await;
+        answer.map_err(errors::forgotten_again)
+    }
+
+    /// Records the connection for the request's layers, and the caller for the connection.
+    fn record(&self, connection: &Connection, request: &McpRequest) {
+        #[cfg(feature = "metrics")]
+        self.state_connection(connection, request);
+        // A server does no work for the lists and listens that layers request on their own behalf.
+        let begins_no_work = || {
+            Method::of(&request.message)
+                .is_some_and(|method| method.row().is_quick || method == Method::Listen)
+        };
+        if !request.context.caller.is_quiet() || !begins_no_work() {
+            connection.record_caller(&request.context);
         }
     }
 
     /// States the facts of the connection that a request goes over.
     #[cfg(feature = "metrics")]
-    fn state_connection(&self, request: &McpRequest, connection: &Connection) {
+    fn state_connection(&self, connection: &Connection, request: &McpRequest) {
         let extensions = &request.context.extensions;
         ServedBy::set_version(extensions, &connection.info.protocol_version);
         if let (Some(endpoint), Some(session)) = (&self.endpoint, connection.session_id()) {
@@ -112,22 +121,14 @@ impl Shared {
 
     async fn dispatch(
         &self,
-        connection: Arc<Connection>,
+        connection: &Arc<Connection>,
         era: Era,
         request: McpRequest,
     ) -> Result<McpResponse, Error> {
-        #[cfg(feature = "metrics")]
-        self.state_connection(&request, &connection);
         let modern = connection.era == Era::Modern;
-        // A server does no work for the lists and listens that layers request on their own behalf.
         let method = Method::of(&request.message);
-        let begins_no_work =
-            || method.is_some_and(|method| method.row().is_quick || method == Method::Listen);
-        if !request.context.caller.is_quiet() || !begins_no_work() {
-            connection.record_caller(&request.context);
-        }
         let call = UpstreamCall {
-            connection,
+            connection: connection.clone(),
             upstream: self.name.clone(),
             timeout: self.request_timeout,
             era,
@@ -238,4 +239,21 @@ impl Shared {
         }
         Ok(McpResponse::new(EmptyResult {}))
     }
+}
+
+/// Returns a copy of a request to a server over HTTP. The copy takes the parts that are costly to
+/// copy and are not sent: the extensions, except for those that an upstream reads.
+fn take_copy(request: &mut McpRequest) -> McpRequest {
+    let message = request.message.take_copy();
+    let extensions = std::mem::take(&mut request.context.extensions);
+    let mut context = request.context.clone();
+    let read = &mut request.context.extensions;
+    if let Some(credential) = extensions.get::<OutboundCredential>() {
+        read.insert(credential.clone());
+    }
+    if let Some(only_declared) = extensions.get::<OnlyDeclared>() {
+        read.insert(*only_declared);
+    }
+    context.extensions = extensions;
+    McpRequest::from_parts(message, context)
 }

@@ -321,6 +321,24 @@ impl Lossless<ClientRequest> {
             .map(|(source, text)| source.with_text(text.into()));
     }
 
+    /// Returns a copy of a request that is about to leave for another process. If it leaves as its
+    /// text, the copy takes the arguments of a tool call, which are costly to copy.
+    pub(crate) fn take_copy(&mut self) -> Self {
+        let arguments = match &mut self.value {
+            ClientRequest::CallToolRequest(call) if self.source.is_some() && !self.is_changed => {
+                call.params.arguments.take()
+            }
+            _ => None,
+        };
+        let mut copy = self.clone();
+        if let ClientRequest::CallToolRequest(call) = &mut copy.value
+            && arguments.is_some()
+        {
+            call.params.arguments = arguments;
+        }
+        copy
+    }
+
     /// Returns the params that the request leaves with, without this hop's `_meta`. Returns `None`
     /// if the request came from no text.
     pub(crate) fn params(&self) -> Option<Bytes> {

@@ -8,9 +8,16 @@ use std::{
     time::Duration,
 };
 
-use rmcp::ServiceExt;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler, ServiceExt,
+    model::{
+        CallToolRequestParams, CallToolResponse, ListToolsResult, PaginatedRequestParams,
+        ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+};
 use rmcp_layers::{
-    Upstream,
+    McpServer, Upstream,
     delegate::{Agent, Mapping, Orchestrator, Plan, PlanHandle, Retries, Status, StatusTool, Task},
 };
 use serde_json::json;
@@ -18,7 +25,7 @@ use tokio::io::DuplexStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    common::{piped, piped_legacy, soon},
+    common::{finished, piped, piped_legacy, soon},
     worker::Worker,
 };
 
@@ -86,6 +93,76 @@ async fn a_failure_of_the_work_and_an_error_of_the_agent_fail_the_task_with_thei
     let (status, reason) = ended(&handle).await;
     assert_eq!(status, Status::Rejected);
     assert!(reason.contains("not my trade"), "{reason}");
+}
+
+/// A server whose first call fails after its work.
+#[derive(Clone)]
+struct Fragile {
+    done: Arc<AtomicUsize>,
+    panics: bool,
+}
+
+impl ServerHandler for Fragile {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = json!({ "type": "object" }).as_object().cloned().unwrap();
+        let tool = Tool::new("execute_task", "Does a task", Arc::new(schema));
+        Ok(ListToolsResult::with_all_items(vec![tool]))
+    }
+
+    async fn call_tool(
+        &self,
+        _request: CallToolRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let first = self.done.fetch_add(1, Ordering::SeqCst) == 0;
+        assert!(!(first && self.panics), "a panic after the work");
+        match first {
+            true => Err(ErrorData::internal_error("the model is overloaded", None)),
+            false => finished("done"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_server_fails_unexpectedly_is_only_tried_again_if_it_is_idempotent() {
+    let framework = || Mapping::agent_framework("execute_task");
+    for (panics, mapping, is_idempotent, expected) in [
+        (true, Mapping::execute_task(), false, (Status::Failed, 1)),
+        (true, Mapping::execute_task(), true, (Status::Complete, 2)),
+        (false, Mapping::execute_task(), false, (Status::Failed, 1)),
+        // It reports failures of its work so.
+        (false, framework(), false, (Status::Complete, 2)),
+    ] {
+        let done = Arc::new(AtomicUsize::new(0));
+        let server = Fragile {
+            done: done.clone(),
+            panics,
+        };
+        let served = McpServer::new(Upstream::in_process(server.clone()));
+        for upstream in [
+            Upstream::in_process(server),
+            piped(Upstream::builder(), &served),
+        ] {
+            done.store(0, Ordering::SeqCst);
+            let orchestrator = with(upstream, mapping.clone()).await;
+            let task = Task::new("t", "dig").idempotent(is_idempotent);
+            let handle = orchestrator.run_plan(Plan::new([task])).unwrap();
+            let (status, said) = ended(&handle).await;
+            assert_eq!((status, done.load(Ordering::SeqCst)), expected, "{said}");
+            assert!(
+                status != Status::Failed || said.contains("may have done"),
+                "{said}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

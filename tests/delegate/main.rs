@@ -14,6 +14,7 @@ mod extension;
 mod faulty_store;
 mod misuse;
 mod plans;
+mod processes;
 mod random_plans;
 mod store;
 mod tools;

@@ -23,18 +23,18 @@ use crate::{
     worker::Worker,
 };
 
-const LEASE: Duration = Duration::from_secs(5);
+pub const LEASE: Duration = Duration::from_secs(5);
 
 /// A process's connection to a store, which can be cut or fail.
 #[derive(Clone)]
-struct Connection {
+pub struct Connection {
     store: MemoryStore,
     is_cut: Arc<AtomicBool>,
     fails: Arc<AtomicBool>,
 }
 
 impl Connection {
-    fn to(store: &MemoryStore) -> Self {
+    pub fn to(store: &MemoryStore) -> Self {
         Self {
             store: store.clone(),
             is_cut: Arc::default(),
@@ -42,7 +42,7 @@ impl Connection {
         }
     }
 
-    fn cut(&self) {
+    pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Relaxed);
     }
 }
@@ -63,7 +63,7 @@ impl Fault for Connection {
 }
 
 /// An orchestrator over a connection to the store.
-async fn over(connection: &Connection, desks: &[&Desk]) -> Orchestrator {
+pub async fn over(connection: &Connection, desks: &[&Desk]) -> Orchestrator {
     let builder = Orchestrator::builder().store(Faulty(connection.clone()));
     let orchestrator = builder.lease(LEASE).build().unwrap();
     for desk in desks {
@@ -74,7 +74,7 @@ async fn over(connection: &Connection, desks: &[&Desk]) -> Orchestrator {
 }
 
 /// Takes over the only plan, as soon as that is possible.
-async fn taken_over(orchestrator: &Orchestrator) -> PlanHandle {
+pub async fn taken_over(orchestrator: &Orchestrator) -> PlanHandle {
     let began = Instant::now();
     loop {
         if let Some(plan) = orchestrator.resume().await.unwrap().pop() {
@@ -85,7 +85,7 @@ async fn taken_over(orchestrator: &Orchestrator) -> PlanHandle {
     }
 }
 
-fn by(name: &str) -> CallContext {
+pub fn by(name: &str) -> CallContext {
     let mut context = CallContext::background();
     context.set_principal(Principal::new(name));
     context
@@ -268,7 +268,7 @@ async fn a_store_that_fails_for_a_moment_delays_a_plan_and_a_plan_that_is_not_st
 }
 
 /// An orchestrator whose agent starts work and is asked for its status.
-async fn with_jobs(connection: &Connection, worker: &Worker) -> Orchestrator {
+pub async fn with_jobs(connection: &Connection, worker: &Worker) -> Orchestrator {
     let orchestrator = over(connection, &[]).await;
     let status = StatusTool::new("job_status")
         .handle("/id/job", "job")
@@ -304,6 +304,30 @@ async fn work_of_a_cancelled_task_that_no_attempt_follows_is_cancelled_at_its_ag
     assert_eq!(statuses(&ended(&taken).await), "t cancelled");
     worker.events.until("job cancelled").await;
     busy.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_of_a_task_that_is_cancelled_before_its_attempt_goes_on_is_cancelled_at_its_agent() {
+    let (store, worker) = (MemoryStore::new(), Worker::default());
+    let one = Connection::to(&store);
+    let first = with_jobs(&one, &worker).await;
+    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
+    worker.events.until("polled").await;
+    one.cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    let two = Connection::to(&store);
+    let second = with_jobs(&two, &worker).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    // The attempt waits for its record.
+    two.fails.store(true, Ordering::Relaxed);
+    while taken.task("t").unwrap().status != Status::Running {
+        taken.changed(taken.snapshot().version).await;
+    }
+    assert!(taken.cancel_task("t"));
+    worker.events.until("job cancelled").await;
+    two.fails.store(false, Ordering::Relaxed);
+    assert_eq!(statuses(&ended(&taken).await), "t cancelled");
 }
 
 #[tokio::test(start_paused = true)]

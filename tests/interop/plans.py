@@ -1,4 +1,5 @@
-"""A plan in Redis whose orchestrator is killed, and another process that finishes it."""
+"""A plan in Redis whose orchestrator is killed, and another process that finishes it; and one that is cancelled and
+answered by a process that does not run it."""
 
 import subprocess
 import threading
@@ -78,3 +79,35 @@ async def run(checks: Checks, program: str, redis: str, scratch: Path) -> None:
     for number, jobs in enumerate([1, 5, 10]):
         name = f"a plan whose orchestrator is killed after {jobs} tasks is finished, and no task is done twice"
         await checks.check(name, lambda number=number, jobs=jobs: survives(number, jobs))
+
+    async def reached() -> None:
+        effects, log = scratch / "effects-reached", scratch / "plans.log"
+
+        async def told(what: str, plan: str, task: str) -> str:
+            done = await anyio.run_process([program, what, redis, plan, task])
+            return done.stdout.decode().strip()
+
+        with started([program, "agent", str(effects)], log) as agent:
+            await agent.until(bool, "the agent's address")
+            url = agent.lines[0].split()[-1]
+            with started([program, "submit-small", redis, url], log) as first:
+                begun = {"asked input_required", "first running", "second running"}
+                await first.until(lambda lines: begun <= set(lines), "the question")
+                plan = first.lines[0].split()[-1]
+                assert await told("answer", plan, "asked") == "Stored"
+                await first.until(lambda lines: "asked complete" in lines, "the answer's effect")
+                assert await told("cancel", plan, "first") == "Stored"
+                await first.until(lambda lines: "first cancelled" in lines, "the end of a cancelled task")
+                assert "end first cancelled" not in first.lines, "the plan goes on"
+                # With SIGKILL.
+                first.kill()
+            while await told("cancel", plan, "second") != "Waiting":
+                await anyio.sleep(0.5)
+            with started([program, "resume", redis, url], log) as second:
+                await second.until(lambda lines: "end second cancelled" in lines, "the end of the plan")
+                ends = dict(line.split()[1:] for line in second.lines if line.startswith("end "))
+            assert ends == {"asked": "complete", "first": "cancelled", "second": "cancelled"}, ends
+            counted = Counter(effects.read_text().split())
+            assert counted == Counter(["asked", "first", "second"]), counted
+
+    await checks.check("a plan is answered and cancelled by processes that do not run it", reached)

@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, ready};
+use futures::{
+    TryFutureExt,
+    future::{BoxFuture, ready},
+};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientRequest, ClientResult,
     DEFAULT_MRTR_MAX_ROUNDS, ElicitationCapability, ErrorCode, ErrorData,
     FormElicitationCapability, Implementation, InputRequest, InputRequests, InputResponses,
-    ProgressToken, ProtocolVersion, RequestMetaObject, ServerNotification, ServerRequest,
-    ServerResult,
+    JsonObject, ProgressToken, ProtocolVersion, RequestMetaObject, ServerNotification,
+    ServerRequest, ServerResult,
 };
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
-use super::{
-    AgentProgress, Attempt, AttemptReports, Question, QuestionOrigin, Shared, mapping::ToCall,
-};
+use super::{AgentProgress, AttemptReports, Question, QuestionOrigin, Shared, mapping::ToCall};
 use crate::{
-    CallContext, Caller, CallerSink, Error, McpRequest,
+    CallContext, Caller, CallerSink, Error, McpRequest, McpResponse,
     context::next_id,
     delegate::hops::Hops,
     long_call::{LongCall, Wanted, WantedBy, client_result},
@@ -32,46 +33,70 @@ const FAILED_POLLS: usize = 10;
 /// The requests of an attempt go through the agent's stack, each in a context of its own.
 pub(super) struct AgentCall {
     agent: Arc<Shared>,
-    context: CallContext,
+    /// The context of the caller. What is the attempt's own in the context of a request is below.
+    origin: Arc<CallContext>,
+    progress: ProgressToken,
+    caller: Caller,
+    deadline: Option<Instant>,
     hops: Hops,
     reports: Arc<OneQuestionAtATime>,
     /// Cancelled with the attempt: inner layers may have spawned work.
-    _cancel: DropGuard,
+    cancel: DropGuard,
 }
 
 impl AgentCall {
     pub(super) fn new(
         agent: Arc<Shared>,
-        attempt: &Attempt,
+        origin: Arc<CallContext>,
+        hops: Hops,
         reports: Arc<dyn AttemptReports>,
     ) -> Self {
         let reports = Arc::new(OneQuestionAtATime {
             reports,
             turn: Semaphore::new(1),
         });
-        let cancellation = CancellationToken::new();
-        let mut context = (*attempt.caller).clone();
-        context.meta.set_progress_token(ProgressToken(next_id()));
-        context.cancellation = cancellation.clone();
-        context.deadline = end_of(attempt.hops.remaining_time);
         // The caller's own session, so that callers without a principal stay apart; else one
         // session for all work of this process.
-        let session = context.caller.session().cloned();
-        context.caller = Caller::new(AgentSink(reports.clone()))
-            .in_session(session.unwrap_or_else(|| agent.session.clone()))
-            .answering_requests(true);
+        let session = origin.caller.session().unwrap_or(&agent.session).clone();
         Self {
+            progress: ProgressToken(next_id()),
+            caller: Caller::new(AgentSink(reports.clone()))
+                .in_session(session)
+                .answering_requests(true),
+            deadline: end_of(hops.remaining_time),
             agent,
-            context,
-            hops: attempt.hops.clone(),
+            origin,
+            hops,
             reports,
-            _cancel: cancellation.drop_guard(),
+            cancel: CancellationToken::new().drop_guard(),
+        }
+    }
+
+    /// Returns the context of a request of the attempt, without its hops.
+    fn context(&self) -> CallContext {
+        let origin = &*self.origin;
+        // With room for the token and the hops.
+        let mut meta = JsonObject::with_capacity(origin.meta.len() + 2);
+        for (key, value) in origin.meta.iter() {
+            meta.insert(key.clone(), value.clone());
+        }
+        let mut meta = RequestMetaObject::from(meta);
+        meta.set_progress_token(self.progress.clone());
+        CallContext {
+            id: next_id(),
+            meta,
+            extensions: origin.extensions.clone(),
+            cancellation: self.cancel.token().clone(),
+            caller: self.caller.clone(),
+            deadline: self.deadline,
+            notification: None,
+            unreadable: None,
         }
     }
 
     /// Returns the context of a request that outlives the attempt.
     pub(super) fn background(&self) -> CallContext {
-        self.context.to_background()
+        self.context().to_background()
     }
 
     pub(super) fn agent(&self) -> &Arc<Shared> {
@@ -84,15 +109,15 @@ impl AgentCall {
 }
 
 impl LongCall for AgentCall {
-    async fn request(&self, message: ClientRequest) -> Result<ServerResult, Error> {
-        let mut context = self.context.clone();
-        context.id = next_id();
-        let mut hops = self.hops.clone();
-        if let Some(deadline) = context.deadline {
-            hops.remaining_time = Some(deadline.saturating_duration_since(Instant::now()));
-        }
-        hops.write(&mut context.meta);
-        send(&self.agent, message, context).await
+    fn request(
+        &self,
+        message: ClientRequest,
+    ) -> impl Future<Output = Result<ServerResult, Error>> + Send {
+        let mut context = self.context();
+        let left = self.deadline;
+        let left = left.map(|end| end.saturating_duration_since(Instant::now()));
+        self.hops.write(left, &mut context.meta);
+        send(&self.agent, message, context)
     }
 
     async fn answers(&self, wanted: Wanted) -> Result<InputResponses, Error> {
@@ -131,14 +156,15 @@ impl OneQuestionAtATime {
 }
 
 /// Sends a request through an agent's stack.
-pub(super) async fn send(
+pub(super) fn send(
     agent: &Shared,
     message: ClientRequest,
     context: CallContext,
-) -> Result<ServerResult, Error> {
+) -> impl Future<Output = Result<ServerResult, Error>> + Send + use<> {
     let request = McpRequest::from_parts(message, context);
-    let response = agent.stack.clone().oneshot(request).await?;
-    Ok(response.into_result())
+    let answered = agent.stack.clone().oneshot(request);
+    // Not an async block, which would have room for the request twice.
+    answered.map_ok(McpResponse::into_result)
 }
 
 /// Returns the params of a tool call.

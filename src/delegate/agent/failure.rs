@@ -28,8 +28,11 @@ impl AgentCall {
         let outcome = Outcome::of_error(error);
         let repeat = outcome.repeat();
         let ambiguous = match outcome {
-            // The agent itself has answered.
-            Outcome::Protocol { code } if code == ErrorCode::INTERNAL_ERROR.0 => false,
+            // The agent tells of a task that has failed in this way. Of other servers it is also the
+            // answer to a panic, which may come after the work.
+            Outcome::Protocol { code } if code == ErrorCode::INTERNAL_ERROR.0 => {
+                !self.agent().mapping.fails_by_internal_error()
+            }
             Outcome::Cancelled => false,
             Outcome::Unreadable => true,
             Outcome::Refused { not_delivered, .. } => !not_delivered,
@@ -40,6 +43,15 @@ impl AgentCall {
             ambiguous,
             may_retry: repeat != Repeat::Never,
             retry_after: error.retry_after(),
+        }
+    }
+
+    /// Returns the failure that the status of the agent's own task names.
+    pub(super) fn reported(&self, error: &Error) -> AttemptFailure {
+        let failure = self.failure(error);
+        AttemptFailure {
+            ambiguous: failure.ambiguous && !matches!(error, Error::Protocol(_)),
+            ..failure
         }
     }
 

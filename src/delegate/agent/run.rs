@@ -14,10 +14,10 @@ use super::{
     mapping::{Answered, State, StatusTool, TaskParts, TaskText, ToCall},
 };
 use crate::{
-    CallContext, McpResponse,
+    CallContext, McpResponse, Refusal,
     long_call::{
         CANCEL_WITHIN, LONGEST_INTERVAL, LongCall, PollEnd, Rounds, ToolEnd, follow,
-        polling_interval, run_rounds,
+        polling_interval, run_rounds, run_rounds_of,
     },
     util::run_to_end::RunToEnd,
 };
@@ -30,9 +30,11 @@ impl Agent {
         reports: Arc<dyn AttemptReports>,
     ) -> AttemptEnd {
         let resume = attempt.resume.take();
-        let call = AgentCall::new(self.shared.clone(), &attempt, reports);
+        let (origin, hops) = (attempt.caller.clone(), std::mem::take(&mut attempt.hops));
+        let call = AgentCall::new(self.shared.clone(), origin, hops, reports);
         let end = match resume {
-            Some(Resume::Remote(remote)) => call.follow_remote(remote).await,
+            // In a box, as below: most attempts have no room for what few of them do.
+            Some(Resume::Remote(remote)) => Box::pin(call.follow_remote(remote)).await,
             Some(Resume::Round {
                 answers,
                 request_state,
@@ -99,18 +101,24 @@ impl AgentCall {
         let call = mapping
             .call(parts)
             .map_err(|reason| self.definite(&reason))?;
-        let mut params = params(call);
+        let mut first = params(call);
         if let Some((answers, state)) = answers {
-            params.answer(Some(answers), state);
+            first.answer(Some(answers), state);
         }
-        match run_rounds(self, params).await {
+        let again = || match mapping.call(parts) {
+            Ok(call) => Ok(params(call)),
+            Err(reason) => Err(Refusal::new("delegate", reason).into()),
+        };
+        match run_rounds_of(self, first, again).await {
             Ok(ToolEnd::Task(created)) => {
                 let interval = created.task.poll_interval_ms;
-                self.follow_task(created.task.task_id, polling_interval(interval), true)
-                    .await
+                let interval = polling_interval(interval);
+                Box::pin(self.follow_task(created.task.task_id, interval, true)).await
             }
             Ok(ToolEnd::Result(result)) => match mapping.status_tool() {
-                Some(status) if result.is_error != Some(true) => self.started(status, result).await,
+                Some(status) if result.is_error != Some(true) => {
+                    Box::pin(self.started(status, result)).await
+                }
                 _ => self.read(result),
             },
             Err(error) => Err(self.failure(&error)),
@@ -151,7 +159,7 @@ impl AgentCall {
             }
             Err(PollEnd::Ended(error)) => {
                 abandoned.disarm();
-                Err(self.failure(&error))
+                Err(self.reported(&error))
             }
             Err(PollEnd::Forgotten(error)) => {
                 abandoned.disarm();
@@ -251,11 +259,12 @@ impl AgentCall {
 
     /// Reads the result that ends the task. An agent may mark that it declines as an error.
     fn read(&self, result: CallToolResult) -> Ended {
-        let end = self.ended(TaskText::of(result.clone()));
-        match end {
-            AttemptEnd::Rejected { .. } => Ok(end),
-            _ if result.is_error == Some(true) => Err(self.tool_failure(result)),
-            _ => Ok(end),
+        if result.is_error != Some(true) {
+            return Ok(self.ended(TaskText::of(result)));
+        }
+        match self.ended(TaskText::of(result.clone())) {
+            rejected @ AttemptEnd::Rejected { .. } => Ok(rejected),
+            _ => Err(self.tool_failure(result)),
         }
     }
 

@@ -20,6 +20,7 @@ pub struct OrchestratorBuilder {
     max_chain: usize,
     max_depth: u32,
     max_plans: usize,
+    max_plans_per_caller: usize,
     max_finished: usize,
     keep_finished: Duration,
     max_context_bytes: usize,
@@ -40,6 +41,7 @@ impl Default for OrchestratorBuilder {
             max_chain: 1_000,
             max_depth: 5,
             max_plans: 1_000,
+            max_plans_per_caller: 100,
             max_finished: 1_000,
             keep_finished: Duration::from_secs(3_600),
             max_context_bytes: 256 * 1024,
@@ -91,6 +93,16 @@ impl OrchestratorBuilder {
     /// Default: 1,000.
     pub fn max_plans(mut self, plans: usize) -> Self {
         self.max_plans = plans;
+        self
+    }
+
+    /// Sets the maximum number of plans of one caller that run at the same time, so that it leaves
+    /// places for others. A further one is refused. Default: 100.
+    ///
+    /// Callers are told apart as in [`Orchestrator::find_plan`]. Plans of the process itself, such
+    /// as by [`Orchestrator::run_plan`], are counted only by [`max_plans`](Self::max_plans).
+    pub fn max_plans_per_caller(mut self, plans: usize) -> Self {
+        self.max_plans_per_caller = plans;
         self
     }
 
@@ -171,6 +183,7 @@ impl OrchestratorBuilder {
             ("max_chain", self.max_chain),
             ("max_depth", self.max_depth as usize),
             ("max_plans", self.max_plans),
+            ("max_plans_per_caller", self.max_plans_per_caller),
             ("max_context_bytes", self.max_context_bytes),
         ];
         if let Some((option, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
@@ -205,6 +218,7 @@ impl OrchestratorBuilder {
             },
             max_depth: self.max_depth,
             max_plans: self.max_plans,
+            max_plans_per_caller: self.max_plans_per_caller,
             max_finished: self.max_finished,
             keep_finished: self.keep_finished,
             max_context_bytes: self.max_context_bytes,

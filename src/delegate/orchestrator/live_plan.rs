@@ -40,6 +40,8 @@ pub(super) struct PlanData {
     pub(super) schedule: Schedule,
     pub(super) tasks: Vec<TaskData>,
     pub(super) state: PlanState,
+    /// `true` if the store is still to get the plan, so other processes do not know it.
+    pub(super) is_unknown: bool,
     pub(super) ended: Option<Instant>,
     pub(super) spending: Spending,
     pub(super) changes: LastChanges,
@@ -69,6 +71,8 @@ pub(super) enum TaskResult {
 #[derive(Default)]
 pub(super) struct Reported {
     pub(super) question: Option<Question>,
+    /// `true` if there has been a question.
+    pub(super) has_asked: bool,
     /// The answers so far, while others are missing.
     pub(super) given: InputResponses,
     /// The attempt that waits for the answer. There is none after a restart.
@@ -117,6 +121,7 @@ impl LivePlan {
                 schedule,
                 tasks,
                 state: PlanState::Running,
+                is_unknown: false,
                 ended: None,
                 spending,
                 changes: LastChanges::new(count),
@@ -136,6 +141,16 @@ impl LivePlan {
             *known = version;
             is_new
         });
+    }
+
+    /// Marks that the store has the plan.
+    pub(super) fn make_known(&self) {
+        {
+            let mut data = self.data();
+            data.is_unknown = false;
+            data.changes.count();
+        }
+        self.publish();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -197,6 +212,18 @@ impl PlanData {
     pub(super) fn reported(&mut self, task: u32) -> &mut Reported {
         let reported = &mut self.tasks[task as usize].reported;
         reported.get_or_insert_default()
+    }
+
+    /// Sets the question of a task that waits for input.
+    pub(super) fn set_question(
+        &mut self,
+        task: u32,
+        question: Question,
+        reply: Option<oneshot::Sender<InputResponses>>,
+    ) {
+        let reported = self.reported(task);
+        (reported.question, reported.reply) = (Some(question), reply);
+        reported.has_asked = true;
     }
 
     /// Drops the question of a task whose attempt no longer waits for the answer.

@@ -11,6 +11,8 @@ mod origin;
 mod plan_handle;
 mod plan_table;
 mod reports;
+mod request_reader;
+mod requests;
 mod settings;
 mod spending;
 mod start;
@@ -24,6 +26,7 @@ pub use self::{
     builder::OrchestratorBuilder,
     context::{DependencyResult, TaskContext},
     plan_handle::{AnswerError, PlanHandle},
+    requests::{Delivery, RequestError},
 };
 use self::{
     dispatcher::{Dispatcher, NotRegistered},
@@ -33,6 +36,7 @@ use self::{
 pub(in crate::delegate) use self::{
     origin::{Origin, Owner},
     plan_handle::CANCELLED,
+    requests::answer,
 };
 use super::{Agent, Plan, PlanError, PlanSnapshot, PlanState, Task, TaskSnapshot};
 use crate::{CallContext, Error, store::StoreError};

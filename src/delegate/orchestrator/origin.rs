@@ -14,6 +14,8 @@ pub(in crate::delegate) struct Origin {
     /// A background context for the caller, in which agents are called.
     pub(in crate::delegate) caller: Arc<CallContext>,
     pub(in crate::delegate) owner: Owner,
+    /// `true` if the process itself has submitted the plan.
+    pub(in crate::delegate) is_process: bool,
     /// The hops that led to the request.
     pub(in crate::delegate) hops: Hops,
     /// The caller, if it can be asked.
@@ -46,6 +48,7 @@ impl Origin {
         let caller = CallContext::background();
         Self {
             owner: Owner::of(&caller),
+            is_process: true,
             caller: Arc::new(introduced(caller)),
             hops: Hops::default(),
             asker: None,
@@ -56,6 +59,7 @@ impl Origin {
     pub(in crate::delegate) fn of(context: &CallContext) -> Result<Self, Error> {
         Ok(Self {
             owner: Owner::of(context),
+            is_process: false,
             hops: Hops::read(&context.meta)?.unwrap_or_default(),
             caller: Arc::new(introduced(context.to_background())),
             asker: None,

@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use futures::{Stream, stream};
-use rmcp::model::InputResponses;
+use rmcp::model::{InputRequest, InputRequests, InputResponses};
 use tokio::sync::watch;
 
 use super::{
@@ -17,6 +17,12 @@ pub(in crate::delegate) const CANCELLED: &str = "the plan was cancelled";
 ///
 /// Clones are of the same plan. The plan goes on if all of them are dropped; to end it, call
 /// [`cancel`](Self::cancel).
+///
+/// A handle reaches the plan in this process only. A plan that another process runs, such as one that
+/// was [released](crate::delegate::PlanState::Released), is reached by
+/// [`Orchestrator::cancel_plan`](super::Orchestrator::cancel_plan),
+/// [`cancel_task`](super::Orchestrator::cancel_task) and
+/// [`answer_task`](super::Orchestrator::answer_task).
 #[derive(Clone)]
 pub struct PlanHandle {
     plan: Arc<LivePlan>,
@@ -46,6 +52,16 @@ pub enum AnswerError {
         /// The key of the question.
         key: String,
     },
+}
+
+/// The end of an answer that has reached another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LateAnswer {
+    Given,
+    /// The task asks something else, or has its answer.
+    Void,
+    /// The agent has not asked this process yet.
+    TooEarly,
 }
 
 impl PlanHandle {
@@ -82,6 +98,21 @@ impl PlanHandle {
             // The sender is in the plan, so it is there.
             if self.plan.is_over() || version.changed().await.is_err() {
                 return self.snapshot();
+            }
+        }
+    }
+
+    /// Waits until other processes know the plan, if it is to be in a store, or is over.
+    pub(in crate::delegate) async fn known(&self) {
+        let mut version = self.plan.version.subscribe();
+        loop {
+            version.borrow_and_update();
+            let is_waiting = {
+                let data = self.plan.data();
+                data.is_unknown && !data.state.is_over()
+            };
+            if !is_waiting || version.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -146,6 +177,37 @@ impl PlanHandle {
         self.give(id, answers, true)
     }
 
+    /// Answers some of the questions of a task's agent, if these questions are open.
+    pub(super) fn answer_asked(
+        &self,
+        id: &str,
+        questions: &InputRequests,
+        answers: InputResponses,
+    ) -> LateAnswer {
+        let Some(number) = self.plan.graph.find(id) else {
+            return LateAnswer::Void;
+        };
+        {
+            let data = self.plan.data();
+            if data.schedule.status(number).is_terminal() {
+                return LateAnswer::Void;
+            }
+            let reported = data.tasks[number as usize].reported.as_deref();
+            match reported.and_then(|reported| reported.question.as_ref()) {
+                Some(open) if !has_all(&open.requests, questions) => return LateAnswer::Void,
+                Some(_) => {}
+                None if reported.is_some_and(|reported| reported.has_asked) => {
+                    return LateAnswer::Void;
+                }
+                None => return LateAnswer::TooEarly,
+            }
+        }
+        match self.answer_some(id, answers) {
+            Ok(()) => LateAnswer::Given,
+            Err(_) => LateAnswer::Void,
+        }
+    }
+
     fn give(&self, id: &str, given: InputResponses, in_part: bool) -> Result<(), AnswerError> {
         let task = || id.to_owned();
         let Some(number) = self.plan.graph.find(id) else {
@@ -189,6 +251,15 @@ impl fmt::Debug for PlanHandle {
             .field("id", &self.plan.id)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns `true` if these questions are among the open ones.
+fn has_all(open: &InputRequests, questions: &InputRequests) -> bool {
+    let json =
+        |question: Option<&InputRequest>| question.and_then(|all| serde_json::to_value(all).ok());
+    questions
+        .iter()
+        .all(|(key, question)| json(open.get(key)) == json(Some(question)))
 }
 
 /// A reader of a plan's changes.

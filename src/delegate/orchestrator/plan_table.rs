@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{live_plan::LivePlan, settings::Settings};
+use super::{live_plan::LivePlan, origin::Owner, settings::Settings};
 use crate::util::lock;
 
 /// The plans of this process, by id: those that run, and the last ones that have ended.
@@ -18,6 +18,8 @@ pub(super) struct PlanTable {
 struct Plans {
     by_id: HashMap<Arc<str>, Arc<LivePlan>>,
     running: usize,
+    /// The number of running plans of each caller that has some.
+    running_of: HashMap<Owner, usize>,
     /// The ended ones, with the times of their ends.
     ended: VecDeque<(Instant, Arc<str>)>,
 }
@@ -26,6 +28,18 @@ struct Plans {
 pub(super) struct Entry {
     table: Arc<PlanTable>,
     id: Arc<str>,
+    /// The caller whose plans it is counted with.
+    owner: Option<Owner>,
+}
+
+/// The reason why a plan cannot run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotAdded {
+    /// It runs here already.
+    Runs,
+    TooMany,
+    /// Its caller has too many.
+    TooManyOfCaller,
 }
 
 impl PlanTable {
@@ -36,21 +50,40 @@ impl PlanTable {
         }
     }
 
-    /// Adds a plan that runs, unless there are too many, or it is there already.
-    pub(super) fn add(self: &Arc<Self>, plan: Arc<LivePlan>) -> Option<Entry> {
+    /// Adds a plan that is submitted.
+    pub(super) fn add(self: &Arc<Self>, plan: Arc<LivePlan>) -> Result<Entry, NotAdded> {
+        self.insert(plan, true)
+    }
+
+    /// Adds a plan that is taken over. Its caller had a place for it before.
+    pub(super) fn add_taken(self: &Arc<Self>, plan: Arc<LivePlan>) -> Result<Entry, NotAdded> {
+        self.insert(plan, false)
+    }
+
+    fn insert(self: &Arc<Self>, plan: Arc<LivePlan>, is_new: bool) -> Result<Entry, NotAdded> {
         let id = plan.id.clone();
+        let owner = (!plan.origin.is_process).then(|| plan.origin.owner.clone());
         let mut plans = lock(&self.plans);
         self.evict(&mut plans);
-        let runs_here = plans.by_id.get(&id).is_some_and(|plan| !plan.is_over());
-        if plans.running >= self.settings.max_plans || runs_here {
-            return None;
+        if plans.by_id.get(&id).is_some_and(|plan| !plan.is_over()) {
+            return Err(NotAdded::Runs);
+        }
+        if plans.running >= self.settings.max_plans {
+            return Err(NotAdded::TooMany);
+        }
+        if let Some(owner) = &owner {
+            let of_caller = plans.running_of.get(owner).copied().unwrap_or_default();
+            if is_new && of_caller >= self.settings.max_plans_per_caller {
+                return Err(NotAdded::TooManyOfCaller);
+            }
+            plans.running_of.insert(owner.clone(), of_caller + 1);
         }
         plans.ended.retain(|(_, ended)| *ended != id);
         plans.running += 1;
         plans.by_id.insert(id.clone(), plan);
         drop(plans);
         let table = self.clone();
-        Some(Entry { table, id })
+        Ok(Entry { table, id, owner })
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Arc<LivePlan>> {
@@ -93,6 +126,14 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut plans = lock(&self.table.plans);
         plans.running = plans.running.saturating_sub(1);
+        if let Some(owner) = &self.owner
+            && let Some(running) = plans.running_of.get_mut(owner)
+        {
+            *running -= 1;
+            if *running == 0 {
+                plans.running_of.remove(owner);
+            }
+        }
         plans.ended.push_back((Instant::now(), self.id.clone()));
         self.table.evict(&mut plans);
     }

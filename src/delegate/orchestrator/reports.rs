@@ -39,8 +39,7 @@ impl Reports {
             {
                 return Err(Error::cancelled("the task has ended"));
             }
-            let reported = data.reported(self.task);
-            (reported.question, reported.reply) = (Some(question), Some(reply));
+            data.set_question(self.task, question, Some(reply));
             data.changes.add(self.task);
         }
         self.plan.publish();

@@ -8,6 +8,7 @@ pub(in crate::delegate) struct Settings {
     pub(super) bounds: PlanBounds,
     pub(super) max_depth: u32,
     pub(super) max_plans: usize,
+    pub(super) max_plans_per_caller: usize,
     pub(super) max_finished: usize,
     pub(super) keep_finished: Duration,
     pub(super) max_context_bytes: usize,

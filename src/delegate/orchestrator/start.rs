@@ -9,7 +9,8 @@ use super::{
     driver::Driver,
     live_plan::LivePlan,
     origin::{Origin, Owner},
-    plan_table::Entry,
+    plan_table::{Entry, NotAdded},
+    request_reader::RequestReader,
 };
 use crate::{
     delegate::{
@@ -35,9 +36,16 @@ impl Orchestrator {
         let stored = self.settings.store.clone();
         let stored = stored.map(|store| (store, PlanRecord::of(&plan, &origin)));
         let (live, driver) = self.prepare(id, plan, graph, origin, Instant::now());
-        let max = self.settings.max_plans;
-        let too_many = || PlanError::TooManyPlans { max };
-        let entry = self.plans.add(live.clone()).ok_or_else(too_many)?;
+        live.data().is_unknown = stored.is_some();
+        let added = self.plans.add(live.clone());
+        let entry = added.map_err(|reason| match reason {
+            NotAdded::TooManyOfCaller => PlanError::TooManyPlansOfCaller {
+                max: self.settings.max_plans_per_caller,
+            },
+            NotAdded::TooMany | NotAdded::Runs => PlanError::TooManyPlans {
+                max: self.settings.max_plans,
+            },
+        })?;
         runtime.spawn(run_new(driver, live.id.clone(), stored, entry));
         Ok(PlanHandle::new(live))
     }
@@ -96,13 +104,19 @@ impl Orchestrator {
             return Ok(None);
         };
         let (live, mut driver) = self.revive(id, &stored)?;
-        let Some(entry) = self.plans.add(live.clone()) else {
+        let Ok(entry) = self.plans.add_taken(live.clone()) else {
             return Err(StoreError::new("too many plans run here already"));
         };
         let records = Arc::new(Records::new(store.clone(), live.id.clone(), lease.token()));
         driver.keep_records(records.clone());
         driver.recover(stored, &records);
-        tokio::spawn(run_leased(driver, records, lease, entry));
+        let mut requests = RequestReader::new(live.clone(), records.clone());
+        // Before the plan goes on: a task that is to be cancelled does not start.
+        requests
+            .read()
+            .await
+            .map_err(|error| StoreError::new("its requests cannot be read").with_source(error))?;
+        tokio::spawn(run_leased(driver, requests, records, lease, entry));
         Ok(Some(PlanHandle::new(live)))
     }
 
@@ -125,12 +139,19 @@ impl Orchestrator {
         let Some(store) = &self.settings.store else {
             return Ok(None);
         };
+        // Any other text might be the key of another record.
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Ok(None);
+        }
         let found = store.read(id).await?;
         let Some(stored) = found.filter(|stored| stored.record.owner() == *owner) else {
             return Ok(None);
         };
         let (live, mut driver) = self.revive(id, &stored)?;
-        driver.show(stored);
+        // Running tasks of a plan that is stopped may go on to their end.
+        let goes_on = stored.stop.is_some() && store.is_active(id).await?;
+        driver.show(stored, goes_on);
         let mut snapshot = live.snapshot();
         let is_ended = snapshot.ended() == snapshot.tasks.len();
         snapshot.state = match (is_ended, snapshot.state) {
@@ -172,7 +193,9 @@ async fn run_new(
     match opened {
         Ok(()) => {
             driver.keep_records(records.clone());
-            run_leased(driver, records, lease, entry).await;
+            driver.plan().make_known();
+            let requests = RequestReader::new(driver.plan().clone(), records.clone());
+            run_leased(driver, requests, records, lease, entry).await;
         }
         Err(error) => {
             refuse(&mut driver, error);
@@ -195,9 +218,19 @@ async fn withdraw(records: &Records, lease: Lease) {
     }
 }
 
-async fn run_leased(mut driver: Driver, records: Arc<Records>, lease: Lease, entry: Entry) {
+async fn run_leased(
+    mut driver: Driver,
+    mut requests: RequestReader,
+    records: Arc<Records>,
+    lease: Lease,
+    entry: Entry,
+) {
     let run = async {
-        driver.run().await?;
+        tokio::select! {
+            biased;
+            ended = driver.run() => ended?,
+            never = requests.run() => match never {},
+        }
         records.close().await
     };
     match lease.hold(run).await {

@@ -83,6 +83,15 @@ pub enum PlanError {
         /// Maximum number of running plans.
         max: usize,
     },
+    /// The caller has as many running plans as it may.
+    #[error(
+        "{max} plans of this caller are running already; wait until one of them has ended, or \
+         cancel one"
+    )]
+    TooManyPlansOfCaller {
+        /// Maximum number of running plans of a caller.
+        max: usize,
+    },
     /// There is no tokio runtime to run the plan.
     #[error("there is no tokio runtime here; call this within one")]
     NoRuntime,
@@ -103,6 +112,7 @@ impl From<PlanError> for crate::Error {
     fn from(error: PlanError) -> Self {
         let code = match error {
             PlanError::TooManyPlans { .. } => code::UNAVAILABLE,
+            PlanError::TooManyPlansOfCaller { .. } => code::TOO_MANY,
             _ => code::FORBIDDEN,
         };
         let message = error.to_string();

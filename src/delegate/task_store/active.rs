@@ -5,13 +5,27 @@ use crate::store::StoreError;
 
 /// Number of records that the ids are spread over. Processes change them in turn.
 const SHARDS: u32 = 64;
-/// Number of times that a change is tried while other processes change the same record.
-const MAX_TRIES: usize = 64;
 
 impl TaskStore {
     fn shard_key(&self, shard: u32) -> Vec<u8> {
         let name = &self.name;
         format!("delegate:{name}:active:{shard}").into_bytes()
+    }
+
+    /// Returns the key of the record that has the id of a plan.
+    fn shard_key_of(&self, plan: &str) -> Vec<u8> {
+        let sum = plan.bytes().fold(0_u32, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+        });
+        self.shard_key(sum % SHARDS)
+    }
+
+    /// Returns `true` if a plan has not ended.
+    pub(in crate::delegate) async fn is_active(&self, plan: &str) -> Result<bool, StoreError> {
+        let keys = [self.shard_key_of(plan)];
+        let found = self.ask(self.store.get(&keys)).await?;
+        let mut shards = found.into_iter().flatten();
+        Ok(shards.any(|stored| ids(&stored.value).iter().any(|id| id == plan)))
     }
 
     /// Returns the ids of plans that have not ended, also of those that other processes run.
@@ -41,29 +55,13 @@ impl TaskStore {
         plan: &str,
         change: impl Fn(&mut Vec<String>),
     ) -> Result<(), StoreError> {
-        let sum = plan.bytes().fold(0_u32, |sum, byte| {
-            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
-        });
-        let key = self.shard_key(sum % SHARDS);
-        for _ in 0..MAX_TRIES {
-            let found = self.ask(self.store.get(std::slice::from_ref(&key))).await?;
-            let now = found.into_iter().next().flatten().map(|found| found.value);
-            let mut ids = ids(now.as_deref().unwrap_or_default());
+        let key = self.shard_key_of(plan);
+        self.change_in_turn(&key, |now| {
+            let mut ids = ids(now.unwrap_or_default());
             change(&mut ids);
-            let next = (!ids.is_empty()).then(|| ids.join("\n").into_bytes());
-            if next == now {
-                return Ok(());
-            }
-            let set = self
-                .store
-                .compare_and_set(&key, now.as_deref(), next, Some(self.keep));
-            if self.ask(set).await? {
-                return Ok(());
-            }
-        }
-        Err(StoreError::new(
-            "other processes keep changing the list of plans",
-        ))
+            Ok((!ids.is_empty()).then(|| ids.join("\n").into_bytes()))
+        })
+        .await
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `delegate:NAME:plan:ID` | the plan as it was submitted ([`PlanRecord`]) |
 //! | `delegate:NAME:plan:ID:task:N` | the state of its task N, from its first attempt on ([`TaskRecord`]) |
 //! | `delegate:NAME:plan:ID:stop` | the reason why it was stopped, if it was |
+//! | `delegate:NAME:plan:ID:requests` | requests of its caller that reached another process ([`PlanRequest`]) |
 //! | `delegate:NAME:plan:ID:lease` | the lease of the process that runs it |
 //! | `delegate:NAME:active:SHARD` | the ids of plans that have not ended |
 //!
@@ -16,6 +17,7 @@ mod active;
 mod principal;
 mod record;
 mod records;
+mod requests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,11 +26,14 @@ use tokio::time::timeout;
 pub(super) use self::{
     record::{EndRecord, PlanRecord, TaskRecord, now_ms},
     records::{Begun, NotWritten, Records},
+    requests::{MAX_REQUESTS, NotKept, PlanAction, PlanRequest},
 };
 use crate::store::{Lease, Store, StoreError, Stored};
 
 /// Number of records that are read at once.
 const READ_AT_ONCE: usize = 256;
+/// Number of times that a change is tried while other processes change the same record.
+const MAX_TRIES: usize = 64;
 
 /// The settings of plans in a store.
 #[derive(Clone)]
@@ -71,6 +76,30 @@ impl TaskStore {
         self.key(plan, &format!(":task:{task}"))
     }
 
+    /// Changes a record that processes change in turn. Without a value it is removed.
+    async fn change_in_turn<E: From<StoreError>>(
+        &self,
+        key: &[u8],
+        change: impl Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<(), E> {
+        let keys = [key.to_vec()];
+        for _ in 0..MAX_TRIES {
+            let found = self.ask(self.store.get(&keys)).await?;
+            let now = found.into_iter().next().flatten().map(|found| found.value);
+            let next = change(now.as_deref())?;
+            if next == now {
+                return Ok(());
+            }
+            let set = self
+                .store
+                .compare_and_set(key, now.as_deref(), next, Some(self.keep));
+            if self.ask(set).await? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::new("other processes keep changing the same record").into())
+    }
+
     /// Takes the lease of a plan. Returns `None` if another process runs it.
     pub(super) async fn lease(&self, plan: &str) -> Result<Option<Lease>, StoreError> {
         let key = self.key(plan, ":lease");
@@ -96,9 +125,10 @@ impl TaskStore {
         self.ask(added).await.map(drop)
     }
 
-    /// Marks a plan as ended: it is not taken over.
+    /// Marks a plan as ended: it is not taken over, and requests for it are void.
     pub(super) async fn close(&self, plan: &str) -> Result<(), StoreError> {
-        self.remove_active(plan).await
+        self.remove_active(plan).await?;
+        self.ask(self.store.remove(&self.requests_key(plan))).await
     }
 
     /// Reads a plan with the records of its tasks.

@@ -23,6 +23,8 @@ use crate::{
 pub(in crate::delegate) struct PlanRecord {
     pub(in crate::delegate) plan: Plan,
     owner: Arc<[u8]>,
+    #[serde(default)]
+    is_process: bool,
     principal: Option<PrincipalRecord>,
     hops: Hops,
     /// The time of the submission, in milliseconds since 1970. Clocks of the processes that share a
@@ -71,6 +73,7 @@ impl PlanRecord {
         Self {
             plan: plan.clone(),
             owner: origin.owner.0.clone(),
+            is_process: origin.is_process,
             principal: origin.caller.principal().map(PrincipalRecord::from),
             hops: origin.hops.clone(),
             submitted: now_ms(),
@@ -86,6 +89,7 @@ impl PlanRecord {
         Origin {
             caller: Arc::new(introduced(caller)),
             owner: self.owner(),
+            is_process: self.is_process,
             hops: self.hops.clone(),
             asker: None,
         }

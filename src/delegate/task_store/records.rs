@@ -1,12 +1,12 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{TaskRecord, TaskStore, record};
+use super::{PlanRequest, TaskRecord, TaskStore, record};
 use crate::{
     store::StoreError,
     util::{backoff::Backoff, lock},
@@ -123,6 +123,21 @@ impl Records {
     /// Writes that the plan has ended.
     pub(in crate::delegate) async fn close(&self) -> Result<(), NotWritten> {
         self.until_done(|| self.store.close(&self.plan)).await
+    }
+
+    /// Returns the requests for the plan that have reached other processes: none if another process
+    /// holds the lease.
+    pub(in crate::delegate) async fn requests(&self) -> Result<Vec<PlanRequest>, StoreError> {
+        let (requests, lease) = self.store.requests(&self.plan).await?;
+        let is_own = lease.is_some_and(|lease| lease == self.lease.as_bytes());
+        Ok(if is_own { requests } else { Vec::new() })
+    }
+
+    pub(in crate::delegate) async fn remove_requests(
+        &self,
+        done: &HashSet<Arc<str>>,
+    ) -> Result<(), StoreError> {
+        self.store.remove_requests(&self.plan, done).await
     }
 
     fn known(&self, task: u32) -> (TaskRecord, Option<Vec<u8>>) {

@@ -12,7 +12,7 @@ pub(super) use self::{
         read, refusal, seconds,
     },
     definitions::definitions,
-    report::{agents, plan_result, progress_text, task_result, tool_error},
+    report::{agents, plan_result, progress_text, task_result, tool_error, with_next},
 };
 
 pub(super) const DELEGATE_TASK: &str = "delegate_task";

@@ -102,6 +102,21 @@ pub(in crate::delegate) fn plan_result(plan: &PlanSnapshot, only: Option<&str>) 
     result(text, structured, false)
 }
 
+/// Replaces the advice to the caller in the result of a plan, if there is other advice.
+pub(in crate::delegate) fn with_next(
+    mut result: CallToolResult,
+    next: Option<String>,
+) -> CallToolResult {
+    let Some(next) = next else {
+        return result;
+    };
+    result.content.push(ContentBlock::text(next.clone()));
+    if let Some(Value::Object(structured)) = &mut result.structured_content {
+        structured.insert("next".to_owned(), next.into());
+    }
+    result
+}
+
 fn result(text: String, structured: Map<String, Value>, is_error: bool) -> CallToolResult {
     let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
     result.structured_content = Some(Value::Object(structured));

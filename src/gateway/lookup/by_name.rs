@@ -38,20 +38,42 @@ impl Shared {
                 false => Err(unknown(name, merged.as_deref(), context)),
             };
         }
-        let by_name = match self.read_name::<T>(&members, name, context) {
-            NameReading::Found(found) => return Ok(found),
+        match self.read_name::<T>(&members, name, context) {
+            NameReading::Found(found) => Ok(found),
             NameReading::NotFound => {
-                let known = self.known_lists::<T>(&members, context).await;
-                if !known.as_deref().is_some_and(|known| known.has_own(name)) {
-                    return Err(unknown(name, known.as_deref(), context));
-                }
-                // The cached list may be outdated.
-                let gathered = self.gather::<T>(&members, context, Age::Paging).await;
-                return look_up_own_name(name, &gathered.merged, context);
+                Box::pin(self.look_up_own_name::<T>(&members, name, context)).await
             }
-            NameReading::NeedsLists(by_name) => by_name,
-        };
-        let gathered = self.gather::<T>(&members, context, Age::Fresh).await;
+            NameReading::NeedsLists(by_name) => {
+                Box::pin(self.look_up_listed_name::<T>(&members, by_name, name, context)).await
+            }
+        }
+    }
+
+    /// Looks up a name that no member has as its outward name.
+    async fn look_up_own_name<T: ListItem>(
+        &self,
+        members: &ActiveMembers,
+        name: &str,
+        context: &CallContext,
+    ) -> Result<FoundItem, Error> {
+        let known = self.known_lists::<T>(members, context).await;
+        if !known.as_deref().is_some_and(|known| known.has_own(name)) {
+            return Err(unknown(name, known.as_deref(), context));
+        }
+        // The cached list may be outdated.
+        let gathered = self.gather::<T>(members, context, Age::Paging).await;
+        own_name(name, &gathered.merged, context)
+    }
+
+    /// Looks up a name in the members' lists. `by_name` is its literal reading.
+    async fn look_up_listed_name<T: ListItem>(
+        &self,
+        members: &ActiveMembers,
+        by_name: Option<FoundItem>,
+        name: &str,
+        context: &CallContext,
+    ) -> Result<FoundItem, Error> {
+        let gathered = self.gather::<T>(members, context, Age::Fresh).await;
         if let Some(target) = gathered.merged.get(name).filter(|target| target.shown) {
             return Ok(FoundItem::by(target, name));
         }
@@ -69,7 +91,7 @@ impl Shared {
             Some(found) if unasked(&found.member) || found.member.options.unlisted => Ok(found),
             _ => match gathered.errors.into_iter().next() {
                 Some(error) if members.list.len() == 1 => Err(error),
-                _ => look_up_own_name(name, &gathered.merged, context),
+                _ => own_name(name, &gathered.merged, context),
             },
         }
     }
@@ -123,7 +145,7 @@ impl Shared {
 /// Looks up a member's own name that is not an outward name: an app calls the tools of its own
 /// server by the server's names (SEP-1865). A name of several members is ambiguous even if the
 /// caller may see only one of them, because another one may be meant.
-fn look_up_own_name<T: ListItem>(
+fn own_name<T: ListItem>(
     name: &str,
     merged: &MergedList<T>,
     context: &CallContext,

@@ -185,9 +185,11 @@ where
         let body = match parts.method == Method::POST && is_json(&parts.headers) {
             true => {
                 // rmcp may be given a longer or a shorter body.
-                parts.headers.remove(header::CONTENT_LENGTH);
+                let announced = parts.headers.remove(header::CONTENT_LENGTH);
+                let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
                 parts.extensions.insert(exchange.received.clone());
-                LenientBody::message(body, self.max, exchange.received.clone())
+                let received = exchange.received.clone();
+                LenientBody::message(body, announced.unwrap_or_default(), self.max, received)
             }
             false => LenientBody::other(body),
         };

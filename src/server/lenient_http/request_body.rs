@@ -47,10 +47,11 @@ impl<B> LenientBody<B> {
         }
     }
 
-    /// Creates a body of a message of at most `max` bytes.
-    pub(super) fn message(body: B, max: usize, received: ReceivedOverHttp) -> Self {
+    /// Creates a body of a message of at most `max` bytes. `announced` is its length in the head of
+    /// the request: a body that another layer wraps may not know it.
+    pub(super) fn message(body: B, announced: u64, max: usize, received: ReceivedOverHttp) -> Self {
         let state = State::Reading {
-            buffer: BodyBuffer::default(),
+            buffer: BodyBuffer::of_length(announced),
             max,
             received,
         };
@@ -80,7 +81,7 @@ impl<B: Body<Data = Bytes>> Body for LenientBody<B> {
                     received,
                 } => (buffer, *max, received),
             };
-            let announced = this.body.size_hint().lower();
+            let announced = this.body.size_hint().lower().max(buffer.announced());
             let is_too_long = usize::try_from(announced).map_or(true, |announced| announced > max);
             let read = match is_too_long {
                 true => Some(Err(TooLong)),

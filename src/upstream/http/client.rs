@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::BoxFuture};
+use futures::{
+    StreamExt,
+    future::{self, BoxFuture, Either},
+};
 use http::{
     HeaderName, HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -30,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Awaited, for_rmcp},
     event_stream::too_long,
-    exchange::{ACCEPTED, Address, Posted, Reply},
+    exchange::{ACCEPTED, Address, Posted, Reply, Sending},
     failure::{Failure, HttpError, HttpResult},
     post_order::Unanswered,
     response_stream::{AnsweredStreams, ResponseReader, answer_at_once},
@@ -152,31 +155,47 @@ impl Client {
             .ok()
     }
 
-    /// Posts a request, and returns an event stream unchanged. `template` is its POST.
-    pub(super) async fn post(
+    /// Returns the POST of a message, once its bearer token is known. `template` is the POST
+    /// without text and token.
+    pub(super) fn to_post(
         &self,
         mut template: reqwest::Request,
         message: ClientJsonRpcMessage,
-        own: &Awaited,
         auth: Option<String>,
+    ) -> HttpResult<impl Future<Output = HttpResult<impl Sending + use<>>> + Send + use<'_>> {
+        *template.body_mut() = Some(wire::to_server(message)?.into());
+        // A future of reqwest takes a tenth of the room of a request.
+        Ok(if auth.is_none() && self.bearer.is_none() {
+            Either::Left(future::ready(Ok(self.client.execute(template))))
+        } else {
+            Either::Right(Box::pin(async move {
+                if let Some(token) = self.bearer(auth).await?
+                    && let Ok(mut token) = HeaderValue::try_from(format!("Bearer {token}"))
+                {
+                    token.set_sensitive(true);
+                    // The credential of a call takes precedence over a header of the endpoint.
+                    template.headers_mut().insert(AUTHORIZATION, token);
+                }
+                Ok(self.client.execute(template))
+            }))
+        })
+    }
+
+    /// Posts a request, and returns an event stream unchanged. If the request `arrives`, it does so
+    /// even if the future is dropped.
+    pub(super) async fn post(
+        &self,
+        sending: impl Sending,
+        own: &Awaited,
+        arrives: bool,
         limits: StreamableHttpResponseLimits,
     ) -> HttpResult<Reply> {
-        if let Some(token) = self.bearer(auth).await?
-            && let Ok(mut token) = HeaderValue::try_from(format!("Bearer {token}"))
-        {
-            token.set_sensitive(true);
-            // The credential of a call takes precedence over a header of the endpoint.
-            template.headers_mut().insert(AUTHORIZATION, token);
-        }
-        *template.body_mut() = Some(wire::to_server(message)?.into());
-        let version = template.headers().get(VERSION);
-        let unanswered = is_before_2026_07_28(version).then_some(&self.unanswered);
         let posted = Posted {
             own: Some(own),
             in_session: self.session_id().is_some(),
             limits,
         };
-        let sending = self.client.execute(template);
+        let unanswered = arrives.then_some(&self.unanswered);
         let (reply, _) = posted.send(sending, unanswered).await?;
         Ok(reply)
     }

@@ -2,7 +2,7 @@ use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use http::{HeaderName, HeaderValue};
-use reqwest::{Url, redirect};
+use reqwest::{Url, redirect, retry};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
 use super::{client::BearerSource, connect::connect};
@@ -237,6 +237,11 @@ impl HttpEndpoint {
         let mut client = reqwest::Client::builder();
         if let Ok(url) = Url::parse(&self.url) {
             client = endpoint::direct_if_local(client, &url);
+            if url.scheme() == "http" {
+                // reqwest sends a request again only over HTTP/2, which is negotiated in TLS. For
+                // that it would copy each request.
+                client = client.retry(retry::never().max_retries_per_request(0));
+            }
         }
         client
             .tcp_nodelay(true)

@@ -10,7 +10,7 @@ use rmcp::transport::{
     common::client_side_sse::BoxedSseResponse, streamable_http_client::SseError,
 };
 use sse_stream::Sse;
-use tokio_util::bytes::Bytes;
+use tokio_util::bytes::{Buf, Bytes};
 
 use super::answer::put_back;
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
 /// The byte order mark. A text may begin with it, and it is not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The capacity of a buffer that is kept after a long line.
-const KEEP: usize = 64 * 1024;
+/// The length from which a piece of a line is not copied until the line is complete.
+const KEPT: usize = 4 * 1024;
 
 /// The error for an event that is longer than the limit.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl Reading {
                 return self.failed.take().map(Err);
             }
             self.failed = match self.response.chunk().await {
-                Ok(Some(chunk)) => match self.parser.feed(&chunk) {
+                Ok(Some(chunk)) => match self.parser.feed(chunk) {
                     Ok(()) => continue,
                     Err(error) => Some(SseError::Body(Box::new(error))),
                 },
@@ -81,6 +81,53 @@ impl Reading {
             };
             self.ended = true;
         }
+    }
+}
+
+/// A line that is not complete. Its long pieces are kept as they came: in one buffer that grows they
+/// would be copied again and again.
+#[derive(Default)]
+struct Line {
+    pieces: Vec<Bytes>,
+    /// The short pieces after them.
+    rest: Vec<u8>,
+    length: usize,
+}
+
+impl Line {
+    fn add(&mut self, piece: Bytes) {
+        self.length += piece.len();
+        if piece.len() < KEPT {
+            return self.rest.extend_from_slice(&piece);
+        }
+        if !self.rest.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.rest).into());
+        }
+        self.pieces.push(piece);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        let pieces = self.pieces.iter().map(|piece| &**piece);
+        pieces.chain(std::iter::once(&*self.rest))
+    }
+
+    /// Returns the first bytes: the byte order mark, the name of data, and a space.
+    fn start(&self) -> Vec<u8> {
+        let bytes = self.all().flatten().copied();
+        bytes
+            .take(BYTE_ORDER_MARK.len() + b"data: ".len())
+            .collect()
+    }
+
+    /// Returns the line without its first bytes.
+    fn without(&self, mut first: usize) -> Vec<u8> {
+        let mut line = Vec::with_capacity(self.length.saturating_sub(first));
+        for piece in self.all() {
+            let skipped = first.min(piece.len());
+            line.extend_from_slice(&piece[skipped..]);
+            first -= skipped;
+        }
+        line
     }
 }
 
@@ -94,7 +141,7 @@ struct Parser {
     /// The length of its lines in bytes.
     length: usize,
     /// The incomplete line.
-    line: Vec<u8>,
+    line: Line,
     is_first_line: bool,
     /// `true` if the last byte was a carriage return. A line feed after it does not end a second
     /// line.
@@ -108,41 +155,40 @@ impl Parser {
             complete: VecDeque::new(),
             event: None,
             length: 0,
-            line: Vec::new(),
+            line: Line::default(),
             is_first_line: true,
             after_return: false,
         }
     }
 
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), TooLong> {
+    fn feed(&mut self, mut bytes: Bytes) -> Result<(), TooLong> {
         if self.after_return && !bytes.is_empty() {
             self.after_return = false;
-            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+            skip_line_feed(&mut bytes);
         }
-        while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
-            let (part, rest) = (&bytes[..end], &bytes[end + 1..]);
-            self.has_room(part.len())?;
-            if self.line.is_empty() {
-                self.take(part);
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', &bytes) {
+            self.has_room(end)?;
+            if self.line.length == 0 {
+                self.take(&bytes[..end]);
             } else {
-                let mut line = std::mem::take(&mut self.line);
-                line.extend_from_slice(part);
+                self.line.add(bytes.slice(..end));
+                let line = std::mem::take(&mut self.line);
                 self.take_long(line);
             }
             let is_return = bytes[end] == b'\r';
-            self.after_return = is_return && rest.is_empty();
-            bytes = match rest.strip_prefix(b"\n") {
-                Some(after) if is_return => after,
-                _ => rest,
-            };
+            bytes.advance(end + 1);
+            self.after_return = is_return && bytes.is_empty();
+            if is_return {
+                skip_line_feed(&mut bytes);
+            }
         }
         self.has_room(bytes.len())?;
-        self.line.extend_from_slice(bytes);
+        self.line.add(bytes);
         Ok(())
     }
 
     fn has_room(&self, more: usize) -> Result<(), TooLong> {
-        let length = self.length.saturating_add(self.line.len());
+        let length = self.length.saturating_add(self.line.length);
         if length.saturating_add(more) > self.max {
             return Err(TooLong { max: self.max });
         }
@@ -150,28 +196,26 @@ impl Parser {
     }
 
     /// Takes a line that came in several pieces. The data of an event with a single line of it is
-    /// not copied.
-    fn take_long(&mut self, mut line: Vec<u8>) {
+    /// copied once.
+    fn take_long(&mut self, line: Line) {
         let has_data = || {
             self.event
                 .as_ref()
                 .is_some_and(|event| event.data.is_some())
         };
-        if std::mem::take(&mut self.is_first_line) && line.starts_with(BYTE_ORDER_MARK) {
-            line.drain(..BYTE_ORDER_MARK.len());
-        }
-        if !line.starts_with(b"data:") || has_data() {
-            self.take(&line);
-            line.clear();
-            line.shrink_to(KEEP);
-            self.line = line;
-            return;
-        }
-        self.length = self.length.saturating_add(line.len() + 1);
-        let name = if line.starts_with(b"data: ") { 6 } else { 5 };
-        line.drain(..name);
-        line.shrink_to_fit();
-        let text = String::from_utf8(line);
+        let start = line.start();
+        let start = match self.is_first_line {
+            true => start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start),
+            false => &start,
+        };
+        let Some(value) = start.strip_prefix(b"data:").filter(|_| !has_data()) else {
+            return self.take(&line.without(0));
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        let before = line.start().len() - value.len();
+        self.is_first_line = false;
+        self.length = self.length.saturating_add(line.length + 1);
+        let text = String::from_utf8(line.without(before));
         let text =
             text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         self.event.get_or_insert_default().data = Some(text);
@@ -217,6 +261,12 @@ impl Parser {
             // A number beyond 64 bits is not a waiting time.
             _ => event.retry = text.parse().ok().or(event.retry),
         }
+    }
+}
+
+fn skip_line_feed(bytes: &mut Bytes) {
+    if bytes.first() == Some(&b'\n') {
+        bytes.advance(1);
     }
 }
 

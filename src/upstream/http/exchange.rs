@@ -147,6 +147,14 @@ impl Address<'_> {
     }
 }
 
+/// A POST on its way.
+pub(super) trait Sending:
+    Future<Output = reqwest::Result<Response>> + Send + 'static
+{
+}
+
+impl<F: Future<Output = reqwest::Result<Response>> + Send + 'static> Sending for F {}
+
 /// A message that is posted.
 pub(super) struct Posted<'a> {
     /// The request, if the message is one.
@@ -160,7 +168,7 @@ impl Posted<'_> {
     /// the future is dropped.
     pub(super) async fn send(
         self,
-        sending: impl Future<Output = reqwest::Result<Response>> + Send + 'static,
+        sending: impl Sending,
         unanswered: Option<&Unanswered>,
     ) -> HttpResult<Replied> {
         let response = match (self.own, unanswered) {
@@ -170,7 +178,7 @@ impl Posted<'_> {
         self.read(response.map_err(http)?).await
     }
 
-    async fn read(self, response: Response) -> HttpResult<Replied> {
+    async fn read(self, mut response: Response) -> HttpResult<Replied> {
         refuse_unauthorized(&response)?;
         let status = response.status();
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
@@ -182,11 +190,15 @@ impl Posted<'_> {
         }
         let session = header(response.headers(), HEADER_SESSION_ID);
         if !status.is_success() {
-            return Ok((self.refused(response).await?, session));
+            return Ok((Box::pin(self.refused(response)).await?, session));
         }
         let reply = match media_type(&response) {
             Some(Media::Events) => Reply::Events(events(response, self.limits.max_sse_event_size)),
-            Some(Media::Json) => self.answered(response).await?,
+            Some(Media::Json) => {
+                let body = whole_body(&mut response, self.limits.max_json_response_size);
+                let body = body.await;
+                self.answered(status, retry_after(&response), body)?
+            }
             // Such a POST expects no answer.
             None if self.own.is_none() => Reply::Accepted,
             None => {
@@ -198,14 +210,18 @@ impl Posted<'_> {
         Ok((reply, session))
     }
 
-    async fn answered(self, response: Response) -> HttpResult<Reply> {
-        let status = response.status();
-        let after = retry_after(&response);
-        let max = self.limits.max_json_response_size;
-        let text = match whole_body(response, max).await {
+    /// Reads the body of a response with success. It is JSON.
+    fn answered(
+        self,
+        status: StatusCode,
+        after: Option<String>,
+        body: HttpResult<Bytes>,
+    ) -> HttpResult<Reply> {
+        let text = match body {
             Ok(body) => text_in(body),
-            Err(StreamableHttpError::ResponseBodyTooLarge { .. }) if self.own.is_some() => {
-                return Ok(Reply::Answer(Err(answer::unreadable(TooLong { max }))));
+            Err(StreamableHttpError::ResponseBodyTooLarge { max_size }) if self.own.is_some() => {
+                let why = TooLong { max: max_size };
+                return Ok(Reply::Answer(Err(answer::unreadable(why))));
             }
             Err(error) => return Err(error),
         };
@@ -248,7 +264,7 @@ impl Posted<'_> {
 
     /// Reads a response with a failure status. An error in it is about this message, whatever its
     /// `id` says.
-    async fn refused(self, response: Response) -> HttpResult<Reply> {
+    async fn refused(self, mut response: Response) -> HttpResult<Reply> {
         let status = response.status();
         let failed = status_error(&response);
         let after = retry_after(&response);
@@ -257,7 +273,7 @@ impl Posted<'_> {
         let text = match media_type(&response) {
             Some(Media::Events) if !is_guard => self.first_answer(response).await,
             Some(Media::Json) if !is_guard => {
-                match whole_body(response, self.limits.max_json_response_size).await {
+                match whole_body(&mut response, self.limits.max_json_response_size).await {
                     Ok(body) => self.answer_in(text_in(body)),
                     Err(error) => return Err(failed.map_or(error, HttpError::from)),
                 }
@@ -431,7 +447,7 @@ fn events_of(messages: Vec<Bytes>) -> BoxedSseResponse {
 }
 
 /// Reads a body of at most `max` bytes.
-async fn whole_body(mut response: Response, max: usize) -> HttpResult<Bytes> {
+async fn whole_body(response: &mut Response, max: usize) -> HttpResult<Bytes> {
     let too_large = || StreamableHttpError::ResponseBodyTooLarge { max_size: max };
     let length = response.content_length();
     if length.is_some_and(|length| length > max as u64) {

@@ -39,9 +39,11 @@ impl Mapping {
     }
 
     /// Returns the mapping to an agent of agent-framework that is served by `as_mcp_server`: a tool
-    /// that is named after the agent.
+    /// that is named after the agent. It reports failures as internal errors.
     pub fn agent_framework(agent: impl Into<String>) -> Self {
-        Self::tool(agent).description("task")
+        Self::tool(agent)
+            .description("task")
+            .internal_error_is_failure()
     }
 
     /// Returns the mapping to the tool `delegate_task` of a

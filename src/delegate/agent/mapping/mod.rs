@@ -61,6 +61,7 @@ pub struct Mapping {
     tokens: Option<String>,
     cost: Option<String>,
     started: Option<StatusTool>,
+    fails_by_internal_error: bool,
 }
 
 /// The tool that goes on in a thread.
@@ -106,6 +107,7 @@ impl Mapping {
             tokens: None,
             cost: None,
             started: None,
+            fails_by_internal_error: false,
         }
     }
 
@@ -192,6 +194,18 @@ impl Mapping {
     pub fn started(mut self, status: StatusTool) -> Self {
         self.started = Some(status);
         self
+    }
+
+    /// Sets that an internal error (-32603) is the agent's report of a failed task, which may be
+    /// tried again. Default: the agent may have done the task, because it is also the answer to a
+    /// panic; only an [idempotent](crate::delegate::Task::idempotent) task is tried again.
+    pub fn internal_error_is_failure(mut self) -> Self {
+        self.fails_by_internal_error = true;
+        self
+    }
+
+    pub(super) fn fails_by_internal_error(&self) -> bool {
+        self.fails_by_internal_error
     }
 
     /// Returns the tool that is asked for the status of started work.

@@ -1,4 +1,11 @@
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     FutureExt,
@@ -9,7 +16,7 @@ use tokio::time::Instant;
 use super::{Done, Driver, TaskRun, end::End, timers::Due};
 use crate::{
     delegate::{
-        agent::{Attempt, AttemptEnd, AttemptFailure},
+        agent::{Attempt, AttemptEnd, AttemptFailure, Resume},
         hops::Hops,
         orchestrator::{
             context::{DependencyResult, TaskContext},
@@ -71,7 +78,7 @@ impl Driver {
         let thread = self.thread(&data, task);
         drop(data);
         let attempt = Attempt {
-            task: format!("{}/{}", plan.id, own.id).into(),
+            task: [&*plan.id, "/", &*own.id].concat().into(),
             description: own.description.clone(),
             context: self.context(task, grant),
             thread,
@@ -270,13 +277,21 @@ struct Running {
 impl Running {
     async fn run(self, slot: Slot, registration: futures::future::AbortRegistration) -> Done {
         let (task, grant) = (self.task, self.grant);
-        let records = self.reports.records.clone();
-        let made = Abortable::new(self.make(&slot), registration).await;
+        let (plan, records) = (self.reports.plan.clone(), self.reports.records.clone());
+        let unfollowed = match &self.attempt.resume {
+            Some(Resume::Remote(remote)) => Some(remote.clone()),
+            _ => None,
+        };
+        let is_begun = AtomicBool::new(false);
+        let made = Abortable::new(self.make(&slot, &is_begun), registration).await;
         let end = match made {
             Ok(Ok(end)) => Some(end),
             Ok(Err(lost)) => return Done::Lost(lost),
             Err(_) => None,
         };
+        if let Some(remote) = unfollowed.filter(|_| !is_begun.load(Ordering::Relaxed)) {
+            slot.agent.cancel(&remote, &plan.origin.caller);
+        }
         let used = match &end {
             Some(AttemptEnd::Complete(output)) => Used::of(grant, Some(output)),
             Some(AttemptEnd::Rejected { .. }) => Used::default(),
@@ -295,7 +310,7 @@ impl Running {
         }))
     }
 
-    async fn make(self, slot: &Slot) -> Result<AttemptEnd, NotWritten> {
+    async fn make(self, slot: &Slot, is_begun: &AtomicBool) -> Result<AttemptEnd, NotWritten> {
         if let Some(records) = &self.reports.records {
             let is_resumed = self.attempt.resume.is_some();
             let agent = slot.agent.name();
@@ -306,8 +321,13 @@ impl Running {
                 ));
             }
         }
-        let attempt = slot.agent.attempt(self.attempt, Arc::new(self.reports));
-        let end = AssertUnwindSafe(attempt).catch_unwind().await;
+        // From here on the attempt cancels the agent's work when it is dropped.
+        is_begun.store(true, Ordering::Relaxed);
+        let reports = Arc::new(self.reports);
+        // In one expression, so that there is room for the attempt only once.
+        let end = AssertUnwindSafe(slot.agent.attempt(self.attempt, reports))
+            .catch_unwind()
+            .await;
         Ok(end.unwrap_or_else(|panic| {
             tracing::error!(
                 panic = panics::message(&*panic),

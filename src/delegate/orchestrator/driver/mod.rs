@@ -145,6 +145,10 @@ impl Driver {
         }
     }
 
+    pub(super) fn plan(&self) -> &Arc<LivePlan> {
+        &self.plan
+    }
+
     pub(super) fn keep_records(&mut self, records: Arc<Records>) {
         self.records = Some(records);
     }
@@ -178,16 +182,17 @@ impl Driver {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), NotWritten>> {
         let mut left = EVENTS_AT_ONCE;
         loop {
-            self.request_agents();
-            if let Some(lost) = self.lost.take() {
-                return Poll::Ready(Err(lost));
-            }
             let mut is_idle = true;
+            // First, because a task may have been cancelled before it starts.
             while left > 0
                 && let Poll::Ready(Some(event)) = self.inbox.poll_recv(context)
             {
                 self.receive(event);
                 (left, is_idle) = (left - 1, false);
+            }
+            self.request_agents();
+            if let Some(lost) = self.lost.take() {
+                return Poll::Ready(Err(lost));
             }
             if left > 0
                 && let Poll::Ready(Some(done)) = self.work.poll_next_unpin(context)

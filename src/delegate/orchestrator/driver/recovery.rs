@@ -63,8 +63,9 @@ impl Driver {
         }
     }
 
-    /// Puts a plan into the state that its records say, only to be looked at.
-    pub(in crate::delegate::orchestrator) fn show(&mut self, stored: StoredPlan) {
+    /// Puts a plan into the state that its records say, only to be looked at. If it is stopped, its
+    /// running tasks are cancelled, unless they go on.
+    pub(in crate::delegate::orchestrator) fn show(&mut self, stored: StoredPlan, goes_on: bool) {
         let StoredPlan {
             record,
             stop,
@@ -77,10 +78,13 @@ impl Driver {
                 data.spending.add(found.tokens, found.cost);
                 let own = &mut data.tasks[task as usize];
                 (own.agent, own.attempts) = (found.agent.clone(), found.attempts);
-                if found.is_running && data.schedule.start(task) && found.question.is_some() {
-                    let waits = data.schedule.wait_for_input(task);
-                    debug_assert!(waits);
-                    data.reported(task).question = found.question.clone();
+                if found.is_running && data.schedule.start(task) {
+                    self.runs[task as usize].is_ending = goes_on;
+                    if let Some(question) = found.question.clone() {
+                        let waits = data.schedule.wait_for_input(task);
+                        debug_assert!(waits);
+                        data.set_question(task, question, None);
+                    }
                 }
             }
             self.recover_end(task, found, &record);
@@ -120,7 +124,7 @@ impl Driver {
             let mut data = self.plan.data();
             let waits = data.schedule.start(task) && data.schedule.wait_for_input(task);
             debug_assert!(waits);
-            data.reported(task).question = Some(question);
+            data.set_question(task, question, None);
             data.changes.add(task);
             drop(data);
             self.claim(task, records);

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use http::{HeaderName, HeaderValue};
 use rmcp::{
     model::{
@@ -108,34 +108,52 @@ impl DirectClient {
         Some(template)
     }
 
-    async fn post<'a>(
+    /// Returns the answer to a request. The future does not hold the request itself, which takes
+    /// half a kilobyte.
+    fn post<'a>(
         &'a self,
         request: DirectRequest,
         routes: &'a Arc<Routes>,
-    ) -> DirectAnswer<'a> {
+    ) -> Result<BoxFuture<'a, DirectAnswer<'a>>, ServiceError> {
         let own = Awaited {
             id: RequestId::Number(request.id),
             expected: request.expected,
         };
-        let Some(template) = self.template_of(&request.message) else {
-            return DirectAnswer::Complete(Err(closed()));
-        };
+        let template = self.template_of(&request.message).ok_or_else(closed)?;
         let message = self.parts.message(request);
         let auth = credential_of(&message).or_else(|| self.auth.clone());
-        let room = self.room.acquire().await;
-        let response = self
-            .client
-            .post(template, message, &own, auth.clone(), self.limits);
-        let response = response.await;
-        drop(room);
-        let answer = match response {
+        let post = self.client.to_post(template, message, auth.clone());
+        let post = post.map_err(failed)?;
+        Ok(Box::pin(async move {
+            let room = self.room.acquire().await;
+            let reply = match post.await {
+                Ok(sending) => {
+                    let arrives = !self.parts.is_modern();
+                    self.client.post(sending, &own, arrives, self.limits).await
+                }
+                Err(error) => Err(error),
+            };
+            drop(room);
+            self.read(reply, own, auth, routes).await
+        }))
+    }
+
+    /// Reads the answer in the reply to a request.
+    async fn read<'a>(
+        &'a self,
+        reply: HttpResult<Reply>,
+        own: Awaited,
+        auth: Option<String>,
+        routes: &'a Arc<Routes>,
+    ) -> DirectAnswer<'a> {
+        DirectAnswer::Complete(match reply {
             Ok(Reply::Answer(answer)) => answered(answer),
             Ok(Reply::Events(stream)) => {
                 let response = ResponseStream::new(self, own, stream, auth);
-                return match self.parts.is_modern() {
-                    true => response.first().await,
-                    false => DirectAnswer::Complete(response.follow(routes).await),
-                };
+                match self.parts.is_modern() {
+                    true => return response.first().await,
+                    false => response.follow(None, routes).await,
+                }
             }
             Ok(Reply::Accepted) if self.client.expect_answers().await => {
                 routes.record_accepted(&own.id);
@@ -144,8 +162,7 @@ impl DirectClient {
             Ok(Reply::Accepted) => Err(failed(no_stream())),
             Ok(Reply::Aside(_)) => Err(closed()),
             Err(error) => Err(failed(error)),
-        };
-        DirectAnswer::Complete(answer)
+        })
     }
 
     async fn resume(
@@ -247,7 +264,10 @@ impl DirectSender for DirectClient {
         request: DirectRequest,
         routes: &'a Arc<Routes>,
     ) -> BoxFuture<'a, DirectAnswer<'a>> {
-        Box::pin(self.post(request, routes))
+        match self.post(request, routes) {
+            Ok(answer) => answer,
+            Err(error) => Box::pin(future::ready(DirectAnswer::Complete(Err(error)))),
+        }
     }
 }
 

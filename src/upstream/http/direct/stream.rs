@@ -74,23 +74,11 @@ impl<'a> ResponseStream<'a> {
         }
     }
 
-    /// Reads the answer, and delivers the messages before it.
-    pub(super) async fn follow(mut self, routes: &Arc<Routes>) -> Answer {
-        let first = self.next_message().await;
-        match first {
-            ControlFlow::Break(answer) => {
-                self.keep_to_its_end();
-                answer
-            }
-            ControlFlow::Continue(message) => self.follow_after(message, routes).await,
-        }
-    }
-
-    /// Reads the stream up to the answer, from this message on.
-    async fn follow_after(mut self, mut message: Message, routes: &Arc<Routes>) -> Answer {
+    /// Reads the answer, and delivers the messages before it, from this message on.
+    pub(super) async fn follow(mut self, mut message: Message, routes: &Arc<Routes>) -> Answer {
         loop {
             if let Some(message) = message {
-                self.deliver(*message, routes).await;
+                Box::pin(self.deliver(message, routes)).await;
                 // The caller takes its messages in the same task. Its mailbox would be full before
                 // the end of a long piece of the stream.
                 yield_to_waiting_tasks().await;
@@ -123,7 +111,7 @@ impl<'a> ResponseStream<'a> {
                     return ControlFlow::Break(Err(closed()));
                 };
                 let resumed = self.direct.resume(last, self.pause, &self.auth);
-                match resumed.await {
+                match Box::pin(resumed).await {
                     Ok(stream) => self.stream = stream,
                     Err(error) => return ControlFlow::Break(Err(failed(error))),
                 }
@@ -156,14 +144,14 @@ impl<'a> ResponseStream<'a> {
         }
     }
 
-    async fn deliver(&mut self, message: ServerJsonRpcMessage, routes: &Arc<Routes>) {
+    async fn deliver(&mut self, message: Box<ServerJsonRpcMessage>, routes: &Arc<Routes>) {
         let is_modern = self.direct.parts.is_modern();
-        match message {
+        match *message {
             JsonRpcMessage::Notification(message) if is_modern => {
                 routes.deliver_to(&self.own.id, message.notification);
             }
             JsonRpcMessage::Request(request) if is_modern => {
-                self.direct.decline(request.id, &self.auth).await;
+                Box::pin(self.direct.decline(request.id, &self.auth)).await;
             }
             JsonRpcMessage::Notification(mut message) => {
                 let own = Some(&self.own.id);
@@ -192,7 +180,7 @@ struct Following<'a> {
 
 impl<'a> AnswerStream<'a> for Following<'a> {
     fn read(self: Box<Self>, routes: &'a Arc<Routes>) -> BoxFuture<'a, Answer> {
-        Box::pin(self.response.follow_after(self.message, routes))
+        Box::pin(self.response.follow(self.message, routes))
     }
 }
 

@@ -4,7 +4,10 @@
 //!   done in a file.
 //! - `delegate_processes submit REDIS AGENT` and `delegate_processes resume REDIS AGENT`: an
 //!   orchestrator that submits the plan, and one that takes it over. They print each change of a
-//!   task, and the statuses at the end.
+//!   task, and the statuses at the end. `submit-small` submits a plan with a question.
+//! - `delegate_processes cancel REDIS PLAN TASK` and `delegate_processes answer REDIS PLAN TASK`: an
+//!   orchestrator that runs no plan, and cancels or answers a task of another process. They print
+//!   the way that the request takes.
 
 use std::{
     collections::HashMap,
@@ -17,7 +20,7 @@ use std::{
 use futures::StreamExt;
 use rmcp::{ErrorData, RoleServer, ServerHandler, model::*, service::RequestContext};
 use rmcp_layers::{
-    HttpEndpoint, Upstream,
+    CallContext, HttpEndpoint, Upstream,
     delegate::{Agent, Mapping, Orchestrator, Plan, Retries, StatusTool, Task},
     store::RedisStore,
 };
@@ -87,7 +90,7 @@ impl ServerHandler for Worker {
     ) -> Result<ListToolsResult, ErrorData> {
         let schema: JsonObject = [("type".to_owned(), json!("object"))].into_iter().collect();
         let schema = Arc::new(schema);
-        let tools = ["job_start", "job_status", "hold"];
+        let tools = ["job_start", "job_status", "hold", "ask"];
         let tools = tools.map(|name| Tool::new(name, "A tool of a worker", schema.clone()));
         Ok(ListToolsResult::with_all_items(tools.into()))
     }
@@ -105,6 +108,13 @@ impl ServerHandler for Worker {
                 json!({ "task": task })
             }
             "job_status" => self.status(task),
+            "ask" => match request.input_responses {
+                None => return Ok(question().into()),
+                Some(_) => {
+                    self.note(task);
+                    json!({ "result": "answered" })
+                }
+            },
             "hold" => {
                 self.note(task);
                 std::future::pending().await
@@ -115,10 +125,28 @@ impl ServerHandler for Worker {
     }
 }
 
-async fn orchestrator(redis: &str, agent: &str) -> Result<Orchestrator> {
+fn question() -> InputRequiredResult {
+    let request = json!({
+        "method": "elicitation/create",
+        "params": {
+            "message": "Which color?",
+            "requestedSchema": { "type": "object", "properties": { "color": { "type": "string" } } },
+        },
+    });
+    let request: InputRequest = serde_json::from_value(request).expect("a question");
+    let requests = InputRequests::from([("color".to_owned(), request)]);
+    InputRequiredResult::new(Some(requests), Some("at the color".to_owned()))
+}
+
+/// An orchestrator without agents.
+fn without_agents(redis: &str) -> Result<Orchestrator> {
     let store = RedisStore::builder(redis).build()?;
     let builder = Orchestrator::builder().store(store).lease(LEASE);
-    let orchestrator = builder.name("interop").build()?;
+    Ok(builder.name("interop").build()?)
+}
+
+async fn orchestrator(redis: &str, agent: &str) -> Result<Orchestrator> {
+    let orchestrator = without_agents(redis)?;
     let upstream = || Upstream::builder().http(HttpEndpoint::new(agent));
     let status = StatusTool::new("job_status")
         .handle("/task", "task")
@@ -135,6 +163,10 @@ async fn orchestrator(redis: &str, agent: &str) -> Result<Orchestrator> {
         .capability("hold")
         .mapping(Mapping::tool("hold").task_id("task"));
     orchestrator.register(holder.build()?).await?;
+    let asker = Agent::builder("asker", upstream()?)
+        .capability("ask")
+        .mapping(Mapping::tool("ask").task_id("task").answer("/result"));
+    orchestrator.register(asker.build()?).await?;
     Ok(orchestrator)
 }
 
@@ -158,10 +190,37 @@ fn plan() -> Plan {
     Plan::new(jobs.chain([held.retries(Retries::never()), after]))
 }
 
-async fn run(orchestrator: Orchestrator, submits: bool) -> Result<()> {
-    let plan = match submits {
-        true => orchestrator.run_plan(plan())?,
-        false => loop {
+/// A task with a question, and two calls that never return.
+fn small_plan() -> Plan {
+    let held = |id: &str| Task::new(id, "Hold the line").capability("hold");
+    Plan::new([
+        Task::new("asked", "Ask for a color").capability("ask"),
+        held("first").idempotent(true),
+        held("second").idempotent(true),
+    ])
+}
+
+/// Prints the way of a request for a task of another process.
+async fn request(redis: &str, plan: &str, task: &str, answers: bool) -> Result<()> {
+    let (orchestrator, context) = (without_agents(redis)?, CallContext::background());
+    let delivery = match answers {
+        true => {
+            let answer = json!({ "action": "accept", "content": { "color": "blue" } });
+            let answers = InputResponses::from([("color".to_owned(), answer)]);
+            orchestrator
+                .answer_task(&context, plan, task, answers)
+                .await?
+        }
+        false => orchestrator.cancel_task(&context, plan, task).await?,
+    };
+    println!("{delivery:?}");
+    Ok(())
+}
+
+async fn run(orchestrator: Orchestrator, submitted: Option<Plan>) -> Result<()> {
+    let plan = match submitted {
+        Some(plan) => orchestrator.run_plan(plan)?,
+        None => loop {
             if let Some(plan) = orchestrator.resume().await?.pop() {
                 break plan;
             }
@@ -191,8 +250,17 @@ async fn main() -> Result<()> {
             };
             serve::http(([127, 0, 0, 1], 0).into(), move || worker.clone()).await
         }
-        ["submit", redis, agent] => run(orchestrator(redis, agent).await?, true).await,
-        ["resume", redis, agent] => run(orchestrator(redis, agent).await?, false).await,
-        _ => Err("delegate_processes agent FILE | submit REDIS AGENT | resume REDIS AGENT".into()),
+        ["submit", redis, agent] => run(orchestrator(redis, agent).await?, Some(plan())).await,
+        ["submit-small", redis, agent] => {
+            run(orchestrator(redis, agent).await?, Some(small_plan())).await
+        }
+        ["resume", redis, agent] => run(orchestrator(redis, agent).await?, None).await,
+        ["cancel", redis, plan, task] => request(redis, plan, task, false).await,
+        ["answer", redis, plan, task] => request(redis, plan, task, true).await,
+        _ => Err(
+            "delegate_processes agent FILE | submit REDIS AGENT | submit-small REDIS AGENT | \
+                  resume REDIS AGENT | cancel REDIS PLAN TASK | answer REDIS PLAN TASK"
+                .into(),
+        ),
     }
 }

@@ -1,30 +1,30 @@
 //! Calls of the layer's own tools.
 
+mod elsewhere;
+
 use std::{sync::Arc, time::Duration};
 
 use rmcp::model::{
-    CallToolRequestParams, DEFAULT_MRTR_MAX_ROUNDS, InputRequiredResult, ServerResult,
+    CallToolRequestParams, CallToolResult, DEFAULT_MRTR_MAX_ROUNDS, InputRequiredResult,
+    ServerResult,
 };
 
-use super::{
-    Plan, PlanHandle, PlanSnapshot, PlanState, Status,
-    counters::add,
-    layer::Shared,
-    questions, tasks_extension,
-    tools::{
-        self, AnswerArguments, CancelArguments, DelegateArguments, NoArguments, OwnTool,
-        PlanArguments, StatusArguments, Until,
-    },
-    waiting::{Wait, Waited},
-};
 use crate::{
     CallContext, Error, McpRequest, McpResponse,
     caller::Era,
-    response::CallResult,
-    util::{
-        deadline::{end_of, reached},
-        metrics::count,
+    delegate::{
+        Plan, PlanHandle, PlanSnapshot,
+        counters::add,
+        layer::Shared,
+        questions, tasks_extension,
+        tools::{
+            self, AnswerArguments, CancelArguments, DelegateArguments, NoArguments, OwnTool,
+            PlanArguments, StatusArguments, Until,
+        },
+        waiting::{Wait, Waited},
     },
+    response::CallResult,
+    util::metrics::count,
 };
 
 /// The end of a tool's call: a result, or the reason why the call is refused.
@@ -44,7 +44,11 @@ impl From<String> for NotAnswered {
 }
 
 /// Runs a call of one of the layer's tools.
-pub(super) async fn run(shared: Arc<Shared>, tool: OwnTool, request: McpRequest) -> CallResult {
+pub(in crate::delegate) async fn run(
+    shared: Arc<Shared>,
+    tool: OwnTool,
+    request: McpRequest,
+) -> CallResult {
     add(&shared.counters.calls);
     let Some(params) = request.as_tool_call() else {
         return Err(Error::cancelled("the message is not a call of a tool"));
@@ -108,13 +112,19 @@ impl Call<'_> {
         let wait = self.wait(wait_s)?;
         let handle = match &self.params.request_state {
             // A later round: the plan runs already.
-            Some(plan) => self.plan(plan).await?,
+            Some(plan) => match self.plan_here(plan) {
+                Some(handle) => handle,
+                None => return self.go_on_elsewhere(tool, plan, wait).await,
+            },
             None => self.begin(plan)?,
         };
+        let mut guard = CancelOnDrop(Some(handle.clone()));
+        // Its next call may reach another process.
+        handle.known().await;
         if tasks_extension::is_declared(self.context) && self.params.request_state.is_none() {
+            guard.0 = None;
             return Ok(tasks_extension::created(&handle, tool));
         }
-        let mut guard = CancelOnDrop(Some(handle.clone()));
         let result = self.follow(tool, &handle, wait, Until::End, None).await;
         guard.0 = None;
         Ok(result)
@@ -179,14 +189,19 @@ impl Call<'_> {
                     }
                 }
             }
-            if !plan.state.is_over() {
-                add(&self.shared.counters.handed_back);
-                count!(delegate.handed_back, 1_u64);
-            }
-            return match tool {
-                OwnTool::DelegateTask => tools::task_result(plan).into(),
-                _ => tools::plan_result(plan, only).into(),
-            };
+            return self.result(tool, plan, only).into();
+        }
+    }
+
+    /// Returns the state of a plan, as the tool that has waited for it does.
+    fn result(&self, tool: OwnTool, plan: &PlanSnapshot, only: Option<&str>) -> CallToolResult {
+        if !plan.state.is_over() {
+            add(&self.shared.counters.handed_back);
+            count!(delegate.handed_back, 1_u64);
+        }
+        match tool {
+            OwnTool::DelegateTask => tools::task_result(plan),
+            _ => tools::plan_result(plan, only),
         }
     }
 
@@ -195,9 +210,7 @@ impl Call<'_> {
         let wait = self.wait(arguments.wait_s)?;
         let only = arguments.task.as_deref();
         let until = arguments.until.unwrap_or_default();
-        let orchestrator = &self.shared.orchestrator;
-        let here = orchestrator.find_plan(self.context, &arguments.plan);
-        let plan = match here.filter(|plan| !is_released(&plan.snapshot())) {
+        let plan = match self.plan_here(&arguments.plan) {
             Some(handle) => {
                 check_task(&handle.snapshot(), only)?;
                 let tool = OwnTool::TaskStatus;
@@ -210,50 +223,12 @@ impl Call<'_> {
         Ok(tools::plan_result(&plan, only).into())
     }
 
-    /// Looks at a plan that another process runs until it changes or ends.
-    async fn follow_stored(
-        &self,
-        mut plan: PlanSnapshot,
-        limit: Duration,
-        until: Until,
-    ) -> Result<PlanSnapshot, NotAnswered> {
-        let statuses = |plan: &PlanSnapshot| -> Vec<Status> {
-            plan.tasks.iter().map(|task| task.status).collect()
-        };
-        let (end, first) = (end_of(Some(limit)), statuses(&plan));
-        while !plan.state.is_over() && (until == Until::End || statuses(&plan) == first) {
-            tokio::select! {
-                biased;
-                () = reached(end) => break,
-                () = tokio::time::sleep(STORED_INTERVAL) => {}
-            }
-            plan = self.stored(&plan.id).await?;
-        }
-        Ok(plan)
-    }
-
-    /// Returns a plan as it is in the store.
-    async fn stored(&self, id: &str) -> Result<PlanSnapshot, NotAnswered> {
-        let found = self
-            .shared
-            .orchestrator
-            .stored_snapshot(self.context, id)
-            .await;
-        let found = found.map_err(|error| {
-            format!("the store of the plans does not answer; try again later: {error}")
-        })?;
-        found.ok_or_else(|| {
-            let reason = format!(
-                "there is no plan `{id}`; give the `plan` of an earlier result. Plans that have \
-                 ended are forgotten after a while"
-            );
-            NotAnswered::Misread(reason)
-        })
-    }
-
     async fn cancel(&self) -> Answered {
         let arguments: CancelArguments = self.read()?;
-        let handle = self.plan(&arguments.plan).await?;
+        let Some(handle) = self.plan_here(&arguments.plan) else {
+            let plan = self.stored(&arguments.plan).await?;
+            return self.cancel_elsewhere(plan, arguments.task.as_deref()).await;
+        };
         check_task(&handle.snapshot(), arguments.task.as_deref())?;
         match &arguments.task {
             Some(task) => {
@@ -268,12 +243,14 @@ impl Call<'_> {
 
     async fn answer(&self) -> Answered {
         let arguments: AnswerArguments = self.read()?;
-        let handle = self.plan(&arguments.plan).await?;
+        let Some(handle) = self.plan_here(&arguments.plan) else {
+            let plan = self.stored(&arguments.plan).await?;
+            return self.answer_elsewhere(plan, arguments).await;
+        };
         check_task(&handle.snapshot(), Some(&arguments.task))?;
         let task = arguments.task.clone();
-        let Some(questions) = handle.task(&task).and_then(|task| task.questions) else {
-            return Err(format!("task `{task}` asks nothing; see task_status").into());
-        };
+        let questions = handle.task(&task).and_then(|task| task.questions);
+        let questions = questions.ok_or_else(|| asks_nothing(&task))?;
         let responses = tools::responses(&questions, arguments)?;
         let answered = handle.answer(&task, responses);
         answered.map_err(|error| error.to_string())?;
@@ -285,18 +262,9 @@ impl Call<'_> {
         Ok(tools::agents(&self.shared.orchestrator.agents()).into())
     }
 
-    /// Returns the plan of this caller with this id.
-    async fn plan(&self, id: &str) -> Result<PlanHandle, NotAnswered> {
-        let here = self.shared.orchestrator.find_plan(self.context, id);
-        if let Some(handle) = here.filter(|plan| !is_released(&plan.snapshot())) {
-            return Ok(handle);
-        }
-        self.stored(id).await?;
-        let reason = format!(
-            "another process runs plan `{id}`; call this there, or here when it has taken the plan \
-             over"
-        );
-        Err(NotAnswered::Misread(reason))
+    /// Returns the plan of this caller with this id, unless another process may run it.
+    fn plan_here(&self, id: &str) -> Option<PlanHandle> {
+        self.shared.orchestrator.plan_here(self.context, id)
     }
 
     /// Returns the time to wait.
@@ -322,12 +290,9 @@ fn check_task(plan: &PlanSnapshot, task: Option<&str>) -> Result<(), NotAnswered
     }
 }
 
-fn is_released(plan: &PlanSnapshot) -> bool {
-    matches!(plan.state, PlanState::Released(_))
+fn asks_nothing(task: &str) -> String {
+    format!("task `{task}` asks nothing; see task_status")
 }
-
-/// The interval between two looks at a plan that another process runs.
-const STORED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The time that `cancel_task` waits for the end of what it cancels.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);

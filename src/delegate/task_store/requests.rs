@@ -1,0 +1,102 @@
+//! Requests for plans that other processes run.
+
+use std::{collections::HashSet, sync::Arc};
+
+use rmcp::model::{InputRequests, InputResponses};
+use serde::{Deserialize, Serialize};
+
+use super::{TaskStore, record};
+use crate::store::StoreError;
+
+/// Maximum number of requests that wait for the process of one plan.
+pub(in crate::delegate) const MAX_REQUESTS: usize = 100;
+/// Maximum length of their record.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// A request of a plan's caller that has reached a process which does not run the plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::delegate) struct PlanRequest {
+    pub(in crate::delegate) id: Arc<str>,
+    pub(in crate::delegate) action: PlanAction,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::delegate) enum PlanAction {
+    CancelPlan,
+    CancelTask(Arc<str>),
+    /// The answers to these questions of a task, and to no others under the same keys.
+    Answer {
+        task: Arc<str>,
+        questions: InputRequests,
+        answers: InputResponses,
+    },
+}
+
+/// The reason why a request is not kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(in crate::delegate) enum NotKept {
+    #[error("too many requests wait for the process of the plan")]
+    TooMany,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TaskStore {
+    pub(super) fn requests_key(&self, plan: &str) -> Vec<u8> {
+        self.key(plan, ":requests")
+    }
+
+    /// Keeps a request for the process that runs the plan.
+    pub(in crate::delegate) async fn add_request(
+        &self,
+        plan: &str,
+        request: &PlanRequest,
+    ) -> Result<(), NotKept> {
+        let key = self.requests_key(plan);
+        self.change_in_turn(&key, |now| {
+            let mut requests = read(now)?;
+            requests.push(request.clone());
+            let bytes = record::to_bytes(&requests)?;
+            match requests.len() > MAX_REQUESTS || bytes.len() > MAX_BYTES {
+                true => Err(NotKept::TooMany),
+                false => Ok(Some(bytes)),
+            }
+        })
+        .await
+    }
+
+    /// Removes requests that have been carried out.
+    pub(in crate::delegate) async fn remove_requests(
+        &self,
+        plan: &str,
+        done: &HashSet<Arc<str>>,
+    ) -> Result<(), StoreError> {
+        let key = self.requests_key(plan);
+        self.change_in_turn(&key, |now| {
+            let mut requests = read(now)?;
+            requests.retain(|request| !done.contains(&request.id));
+            match requests.is_empty() {
+                true => Ok(None),
+                false => record::to_bytes(&requests).map(Some),
+            }
+        })
+        .await
+    }
+
+    /// Returns the requests for a plan, and the token of the lease of the process that runs it.
+    pub(in crate::delegate) async fn requests(
+        &self,
+        plan: &str,
+    ) -> Result<(Vec<PlanRequest>, Option<Vec<u8>>), StoreError> {
+        let keys = [self.requests_key(plan), self.key(plan, ":lease")];
+        let mut found = self.ask(self.store.get(&keys)).await?.into_iter();
+        let mut next = || found.next().flatten().map(|stored| stored.value);
+        let (requests, lease) = (next(), next());
+        Ok((read(requests.as_deref())?, lease))
+    }
+}
+
+fn read(bytes: Option<&[u8]>) -> Result<Vec<PlanRequest>, StoreError> {
+    bytes.map_or_else(|| Ok(Vec::new()), record::from_bytes)
+}
