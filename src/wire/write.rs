@@ -125,6 +125,12 @@ fn put_params(
     params: &Bytes,
     meta: &RequestMetaObject,
 ) -> serde_json::Result<()> {
+    // Escapes may hide the name.
+    let may_have_own = memchr::memmem::find(params, META.as_bytes()).is_some()
+        || memchr::memchr(b'\\', params).is_some();
+    if meta.is_empty() && !may_have_own {
+        return put(out, &[params]);
+    }
     let text = std::str::from_utf8(params).map_err(serde::ser::Error::custom)?;
     let outline = Outline::of(text).map_err(serde::ser::Error::custom)?;
     // Params that are not an object have no `_meta`.

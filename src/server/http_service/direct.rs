@@ -23,9 +23,9 @@ use rmcp::{
 };
 
 use super::{
-    Shared,
+    METHOD, NAME, Shared, VERSION,
     body::{HttpServiceBody, RequestBody},
-    heads::Head,
+    heads::{self, Head},
     sessions::{CallInFlight, DirectSession},
 };
 use crate::{
@@ -41,10 +41,6 @@ use crate::{
         received::Received,
     },
 };
-
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The start of a header that mirrors an argument (SEP-2243).
 const PARAM: &str = "mcp-param-";
@@ -201,7 +197,7 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
     fn directly<B>(
         self,
         call: DirectCall,
-        mut parts: Parts,
+        parts: Parts,
         body: RequestBody<B>,
         reading: ReceivedOverHttp,
     ) -> impl Future<Output = Response<HttpServiceBody>> + Send + use<S, M, B>
@@ -222,8 +218,9 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
                 return self.by_rmcp(parts, body).await;
             };
             let is_event = session.is_some() || !self.shared.rmcp.config.json_response;
+            let mut head = heads::read_by_rmcp(&parts);
             let mut extensions = Extensions::new();
-            extensions.insert(parts.clone());
+            extensions.insert(parts);
             let ongoing = calls.begin(DirectRequest {
                 id: id.clone(),
                 message,
@@ -239,8 +236,9 @@ impl<S: Stack, M: SessionManager> Exchange<S, M> {
                 // rmcp ends the stream of such a request, too.
                 DirectOutcome::Cancelled => respond(HttpServiceBody::empty(), true),
                 DirectOutcome::HandOver(ongoing) => {
-                    parts.extensions.insert(HandedOver::new(ongoing));
-                    return self.by_rmcp(parts, body).await;
+                    head.extensions.insert(reading);
+                    head.extensions.insert(HandedOver::new(ongoing));
+                    return self.by_rmcp(head, body).await;
                 }
             };
             reading.set_answered();

@@ -1,25 +1,40 @@
 use std::{collections::VecDeque, sync::Mutex};
 
 use http::{
-    HeaderName, HeaderValue,
+    HeaderName, HeaderValue, Request,
     header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN},
     request::Parts,
     uri::Authority,
 };
 
-use crate::util::{http_head, lock};
+use super::{METHOD, NAME, VERSION};
+use crate::{
+    server::lenient_http::SESSION_ID,
+    util::{http_head, lock},
+};
 
 /// The maximum number of heads. The oldest is forgotten.
 const MAX_HEADS: usize = 64;
 
 /// The headers by which rmcp accepts or refuses a request before it looks at its message.
-static NAMES: [HeaderName; 5] = [
-    HOST,
-    ORIGIN,
-    ACCEPT,
-    CONTENT_TYPE,
-    HeaderName::from_static("mcp-protocol-version"),
-];
+static NAMES: [HeaderName; 5] = [HOST, ORIGIN, ACCEPT, CONTENT_TYPE, VERSION];
+
+/// The other headers that rmcp reads of a POST.
+static OF_MESSAGE: [HeaderName; 3] = [SESSION_ID, METHOD, NAME];
+
+/// Returns the parts of a head that rmcp reads, for a call that has the head itself.
+pub(super) fn read_by_rmcp(parts: &Parts) -> Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = parts.method.clone();
+    head.uri = parts.uri.clone();
+    head.version = parts.version;
+    for name in NAMES.iter().chain(&OF_MESSAGE) {
+        for value in parts.headers.get_all(name) {
+            head.headers.append(name, value.clone());
+        }
+    }
+    head
+}
 
 /// The heads of requests that rmcp has accepted. A request with the same head is acceptable.
 #[derive(Default)]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body::Body;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::SessionManager,
@@ -26,6 +26,10 @@ pub use self::body::HttpServiceBody;
 use self::{direct::Exchange, heads::Heads, sessions::Sessions};
 use super::McpServer;
 use crate::Stack;
+
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// A [`McpServer`] over streamable HTTP (MCP 2025-11-25 and 2026-07-28, basic/transports).
 ///

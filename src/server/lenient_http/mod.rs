@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// Reads requests and writes answers in front of rmcp's `StreamableHttpService`, as
 /// [`Lines`](crate::Lines) does over a reader and a writer.

@@ -234,8 +234,12 @@ impl Parser {
             {
                 *data = text;
             }
-            if let Some(event) = event {
-                self.complete.extend(single_messages(event));
+            let is_batch = |data: &String| data.trim_start().starts_with('[');
+            match event {
+                Some(event) if event.data.as_ref().is_some_and(is_batch) => {
+                    self.complete.extend(single_messages(event));
+                }
+                event => self.complete.extend(event),
             }
             return;
         }
@@ -273,12 +277,7 @@ fn skip_line_feed(bytes: &mut Bytes) {
 /// Returns an event for each message of a batch, the last with the `id`: the stream is resumed after
 /// the whole batch. Returns any other event as it is.
 fn single_messages(mut event: Sse) -> Vec<Sse> {
-    let data = event
-        .data
-        .take_if(|data| data.trim_start().starts_with('['));
-    let Some(text) = data.map(Bytes::from) else {
-        return vec![event];
-    };
+    let text = Bytes::from(event.data.take().unwrap_or_default());
     let Some(messages) = batch_in(&text) else {
         put_back(&mut event, text);
         return vec![event];
