@@ -457,7 +457,10 @@ async fn whole_body(response: &mut Response, max: usize) -> HttpResult<Bytes> {
     if first.len() > max {
         return Err(too_large());
     }
-    // Most bodies come in one piece.
+    // Most bodies come in one piece. The end after it comes later, when the connection is idle.
+    if length == Some(first.len() as u64) {
+        return Ok(first);
+    }
     let Some(mut chunk) = response.chunk().await.map_err(http)? else {
         return Ok(first);
     };
