@@ -150,7 +150,8 @@
 //! and [`answer_task`](Orchestrator::answer_task).
 //!
 //! An answer goes to the question that was open when it was given. If another answer has come
-//! first, it is dropped.
+//! first, it is dropped. It is kept until the store says that its question is answered: if the
+//! process that was to pass it on dies, the next one does.
 //!
 //! # Plans that survive
 //!

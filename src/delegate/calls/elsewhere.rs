@@ -100,7 +100,8 @@ impl Call<'_> {
         let questions = questions.ok_or_else(|| super::asks_nothing(&task))?;
         let responses = tools::responses(questions, arguments)?;
         let action = answer(&plan, &task, responses).map_err(|error| error.to_string())?;
-        let (plan, next) = self.request(plan, action, ANSWER_TASK, |_| false).await?;
+        let is_done = |plan: &PlanSnapshot| asks_nothing_of(plan, &task);
+        let (plan, next) = self.request(plan, action, ANSWER_TASK, is_done).await?;
         Ok(with_next(tools::plan_result(&plan, None), next).into())
     }
 
@@ -118,7 +119,11 @@ impl Call<'_> {
             let Ok(action) = answer(&plan, &task, answers) else {
                 continue;
             };
-            let sent = self.request(plan, action, ANSWER_TASK, |_| false).await?;
+            let sent = self
+                .request(plan, action, ANSWER_TASK, |plan| {
+                    asks_nothing_of(plan, &task)
+                })
+                .await?;
             plan = sent.0;
             next = next.or(sent.1);
         }
@@ -189,4 +194,9 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// Returns `true` if a task does not wait for answers.
+fn asks_nothing_of(plan: &PlanSnapshot, task: &str) -> bool {
+    plan.task(task).is_none_or(|task| task.questions.is_none())
 }

@@ -208,6 +208,16 @@ impl PlanHandle {
         }
     }
 
+    /// Returns `false` if the answers to the last question of a task would be lost with this process.
+    pub(super) fn is_answer_recorded(&self, id: &str) -> bool {
+        let Some(number) = self.plan.graph.find(id) else {
+            return true;
+        };
+        let data = self.plan.data();
+        let reported = data.tasks[number as usize].reported.as_deref();
+        !reported.is_some_and(|reported| reported.is_answer_unrecorded)
+    }
+
     fn give(&self, id: &str, given: InputResponses, in_part: bool) -> Result<(), AnswerError> {
         let task = || id.to_owned();
         let Some(number) = self.plan.graph.find(id) else {
@@ -234,6 +244,7 @@ impl PlanHandle {
         let mut answers = std::mem::take(&mut reported.given);
         answers.extend(given);
         let question = reported.question.take().ok_or_else(not_waiting)?;
+        reported.is_answer_unrecorded = true;
         let is_sent = match reported.reply.take() {
             Some(reply) => reply.send(answers).is_ok(),
             None => {

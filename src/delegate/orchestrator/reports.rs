@@ -28,6 +28,7 @@ impl Reports {
         let (reply, answered) = oneshot::channel();
         let requests = question.requests.clone();
         if let Some(records) = &self.records {
+            self.plan.data().expect_question(self.task);
             let kept = question.clone();
             let change = records.change(self.task, |record| record.question = Some(kept));
             change.await.map_err(not_kept)?;
@@ -66,6 +67,7 @@ impl Reports {
         {
             let mut data = self.plan.data();
             data.drop_question(self.task);
+            data.record_answer(self.task);
             if !data.schedule.go_on(self.task) {
                 return Err(Error::cancelled("the task has ended"));
             }

@@ -1,0 +1,164 @@
+//! Requests for plans of other processes that meet a fault, or the end of their plan.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use rmcp::model::InputResponses;
+use rmcp_layers::{
+    CallContext,
+    delegate::{Delivery, Orchestrator, Plan, PlanHandle, Status},
+    store::{MemoryStore, StoreError},
+};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    desk::*,
+    faulty_store::{Fault, Faulty},
+    processes::{asked, kept},
+    store::{Connection, LEASE, over},
+};
+
+/// A connection to a store that does operations, but keeps back the reply of one.
+#[derive(Clone)]
+struct Delayed {
+    store: MemoryStore,
+    /// The number of replies before the one that is kept back.
+    before: Arc<AtomicUsize>,
+    is_let_go: watch::Sender<bool>,
+}
+
+impl Delayed {
+    fn to(store: &MemoryStore) -> Self {
+        Self {
+            store: store.clone(),
+            before: Arc::new(AtomicUsize::new(usize::MAX)),
+            is_let_go: watch::Sender::new(false),
+        }
+    }
+
+    fn keep_back(&self, before: usize) {
+        self.before.store(before, Ordering::Relaxed);
+    }
+}
+
+impl Fault for Delayed {
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        operation: impl FnOnce(&'a MemoryStore) -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let done = operation(&self.store);
+        if self.before.fetch_sub(1, Ordering::Relaxed) != 0 {
+            return done;
+        }
+        let mut is_let_go = self.is_let_go.subscribe();
+        Box::pin(async move {
+            let reply = done.await;
+            let _ = is_let_go.wait_for(|is_let_go| *is_let_go).await;
+            reply
+        })
+    }
+}
+
+async fn over_delayed(connection: &Delayed, desk: &Desk) -> Orchestrator {
+    let builder = Orchestrator::builder().store(Faulty(connection.clone()));
+    let builder = builder.lease(LEASE).store_timeout(Duration::from_secs(60));
+    let orchestrator = builder.build().unwrap();
+    let agent = desk.agent().build().unwrap();
+    orchestrator.register(agent).await.unwrap();
+    orchestrator
+}
+
+/// Takes all plans over, when that is possible. Returns this one.
+async fn take_over(orchestrator: &Orchestrator, id: &str) -> PlanHandle {
+    sleep(LEASE * 2).await;
+    let mut taken = orchestrator.resume().await.unwrap().into_iter();
+    taken.find(|plan| &**plan.id() == id).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_survives_the_process_that_could_not_pass_it_on() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two, three] = [(); 3].map(|()| Connection::to(&store));
+    let first = over(&one, &[&desk]).await;
+    let handle = first.run_plan(Plan::new([task("t", "ask")])).unwrap();
+    asked(&handle, "t").await;
+    one.cut();
+    ended(&handle).await;
+
+    // The agent of the second process is busy.
+    let second = over(&two, &[]).await;
+    let agent = desk.agent().max_concurrent(1).build().unwrap();
+    second.register(agent).await.unwrap();
+    second.run_plan(Plan::new([task("busy", "gated")])).unwrap();
+    desk.events.until("begun busy").await;
+    let taken = take_over(&second, handle.id()).await;
+    assert_eq!(taken.task("t").unwrap().status, Status::InputRequired);
+    let third = over(&three, &[&desk]).await;
+    let context = CallContext::background();
+    let sent = third
+        .answer_task(&context, handle.id(), "t", blue())
+        .await
+        .unwrap();
+    assert_eq!(sent, Delivery::Stored);
+    while taken.task("t").unwrap().status != Status::Ready {
+        taken.changed(taken.snapshot().version).await;
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(desk.attempts("t"), 1);
+    two.cut();
+    ended(&taken).await;
+
+    let taken = take_over(&third, handle.id()).await;
+    let end = ended(&taken).await;
+    assert_eq!(
+        end.task("t").unwrap().output.as_ref().unwrap().answer,
+        "\"blue\""
+    );
+    assert_eq!(desk.attempts("t"), 2);
+    assert_eq!(kept(&store, handle.id()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_question_whose_record_has_no_reply_yet_is_kept() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let (one, two) = (Delayed::to(&store), Connection::to(&store));
+    let first = over_delayed(&one, &desk).await;
+    let handle = first.run_plan(Plan::new([task("t", "ask twice")])).unwrap();
+    asked(&handle, "t").await;
+    // The next but one operation writes the second question.
+    one.keep_back(1);
+    handle.answer("t", blue()).unwrap();
+    let second = over(&two, &[]).await;
+    let context = CallContext::background();
+    let stored = async || {
+        let stored = second.stored_snapshot(&context, handle.id()).await;
+        let task = stored.unwrap().unwrap().task("t").unwrap().clone();
+        task.questions
+    };
+    let began = Instant::now();
+    while !stored().await.is_some_and(|all| all.contains_key("size")) {
+        assert!(began.elapsed() < Duration::from_secs(1));
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(handle.task("t").unwrap().questions, None);
+    let large = InputResponses::from([("size".to_owned(), json!("large"))]);
+    let sent = second.answer_task(&context, handle.id(), "t", large).await;
+    assert_eq!(sent.unwrap(), Delivery::Stored);
+    sleep(Duration::from_secs(3)).await;
+    one.is_let_go.send_replace(true);
+    let end = ended(&handle).await;
+    assert_eq!(
+        end.task("t").unwrap().output.as_ref().unwrap().answer,
+        "\"large\""
+    );
+}
