@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 use rmcp::model::InputResponses;
 use rmcp_layers::{
     CallContext,
-    delegate::{Delivery, Orchestrator, Plan, PlanHandle, Status},
-    store::{MemoryStore, StoreError},
+    delegate::{Delivery, Orchestrator, Plan, PlanHandle, PlanState, Status},
+    store::{MemoryStore, Store, StoreError},
 };
 use serde_json::json;
 use tokio::{
@@ -161,4 +161,34 @@ async fn an_answer_to_a_question_whose_record_has_no_reply_yet_is_kept() {
         end.task("t").unwrap().output.as_ref().unwrap().answer,
         "\"large\""
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_as_its_plan_ends_does_not_stay_in_the_store() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let (one, two) = (Connection::to(&store), Delayed::to(&store));
+    let first = over(&one, &[&desk]).await;
+    let handle = first.run_plan(Plan::new([task("t", "gated")])).unwrap();
+    desk.events.until("begun t").await;
+    let second = over_delayed(&two, &desk).await;
+    // Its second operation reads the task.
+    two.keep_back(1);
+    let context = CallContext::background();
+    let cancel = async {
+        let cancelled = second.cancel_plan(&context, handle.id()).await;
+        cancelled.unwrap()
+    };
+    let end = async {
+        sleep(Duration::from_secs(1)).await;
+        desk.gate.send_replace(true);
+        assert_eq!(ended(&handle).await.state, PlanState::Ended);
+        // As long as its process has not released it.
+        let lease = format!("delegate:default:plan:{}:lease", handle.id());
+        let added = store.add(lease.as_bytes(), b"one".to_vec(), Some(LEASE));
+        assert!(added.await.unwrap());
+        two.is_let_go.send_replace(true);
+    };
+    let (delivery, ()) = futures::future::join(cancel, end).await;
+    assert_eq!(delivery, Delivery::Delivered);
+    assert_eq!(kept(&store, handle.id()).await, None);
 }

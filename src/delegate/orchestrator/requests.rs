@@ -218,15 +218,15 @@ impl Orchestrator {
             id,
             delivery: Delivery::Stored,
         };
-        let (_, lease) = store.requests(&plan.id).await?;
-        if lease.is_some() {
-            return Ok(Some(kept));
-        }
+        // Its process removes the requests after the plan has ceased to be active, and releases the
+        // lease last: a plan that is active now has them removed at its end.
         if !store.is_active(&plan.id).await? {
             kept.withdraw().await?;
             return Ok(None);
         }
-        kept.delivery = Delivery::Waiting;
+        if store.requests(&plan.id).await?.1.is_none() {
+            kept.delivery = Delivery::Waiting;
+        }
         Ok(Some(kept))
     }
 }
