@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     desk::*,
     faulty_store::{Fault, Faulty},
-    processes::{asked, kept},
+    processes::{asked, client, kept, structured},
     store::{Connection, LEASE, over},
 };
 
@@ -191,4 +191,22 @@ async fn a_request_that_comes_as_its_plan_ends_does_not_stay_in_the_store() {
     let (delivery, ()) = futures::future::join(cancel, end).await;
     assert_eq!(delivery, Delivery::Delivered);
     assert_eq!(kept(&store, handle.id()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn task_status_of_another_process_waits_for_the_task_that_it_names() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[]).await);
+    let plan = Plan::new([task("a", "ask"), task("b", "wait 3000")]);
+    let handle = first.run_plan(plan).unwrap();
+    asked(&handle, "a").await;
+    let client = client(&second, false);
+    let began = Instant::now();
+    let call = client.call_tool("task_status").argument("until", "end");
+    let call = call.argument("plan", &**handle.id()).argument("task", "b");
+    let status = call.await.unwrap();
+    assert_eq!(structured(&status)["tasks"][0]["status"], "complete");
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(6));
 }

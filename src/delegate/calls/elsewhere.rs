@@ -7,7 +7,7 @@ use rmcp::model::InputRequiredResult;
 use super::{Answered, Call, NotAnswered, check_task};
 use crate::{
     delegate::{
-        Delivery, PlanSnapshot, Status,
+        Delivery, PlanSnapshot, Status, TaskSnapshot,
         orchestrator::answer,
         questions,
         task_store::PlanAction,
@@ -43,19 +43,26 @@ impl Call<'_> {
         })
     }
 
-    /// Looks at a plan until it changes, ends, or asks for input.
+    /// Looks at a plan, or one of its tasks, until it changes, ends, or asks for input.
     pub(super) async fn follow_stored(
         &self,
         mut plan: PlanSnapshot,
         limit: Duration,
         until: Until,
+        only: Option<&str>,
     ) -> Result<PlanSnapshot, NotAnswered> {
+        let is_shown = |task: &&TaskSnapshot| only.is_none_or(|only| &*task.id == only);
         let statuses = |plan: &PlanSnapshot| -> Vec<Status> {
-            plan.tasks.iter().map(|task| task.status).collect()
+            let shown = plan.tasks.iter().filter(is_shown);
+            shown.map(|task| task.status).collect()
         };
         let (end, first) = (end_of(Some(limit)), statuses(&plan));
-        let asks = |plan: &PlanSnapshot| plan.tasks.iter().any(|task| task.questions.is_some());
-        let goes_on = |plan: &PlanSnapshot| !plan.state.is_over() && !asks(plan);
+        let goes_on = |plan: &PlanSnapshot| {
+            let mut shown = plan.tasks.iter().filter(is_shown);
+            let is_ended = shown.clone().all(|task| task.status.is_terminal());
+            let asks = shown.any(|task| task.questions.is_some());
+            !plan.state.is_over() && !is_ended && !asks
+        };
         while goes_on(&plan) && (until == Until::End || statuses(&plan) == first) {
             tokio::select! {
                 biased;

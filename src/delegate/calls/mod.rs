@@ -219,7 +219,7 @@ impl Call<'_> {
             None => self.stored(&arguments.plan).await?,
         };
         check_task(&plan, only)?;
-        let plan = self.follow_stored(plan, wait, until).await?;
+        let plan = self.follow_stored(plan, wait, until, only).await?;
         Ok(tools::plan_result(&plan, only).into())
     }
 
