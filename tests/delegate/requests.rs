@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use rmcp::model::InputResponses;
+use rmcp::model::*;
 use rmcp_layers::{
     CallContext,
     delegate::{Delivery, Orchestrator, Plan, PlanHandle, PlanState, Status},
@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    common::text,
     desk::*,
     faulty_store::{Fault, Faulty},
     processes::{asked, client, kept, structured},
@@ -209,4 +210,57 @@ async fn task_status_of_another_process_waits_for_the_task_that_it_names() {
     assert_eq!(structured(&status)["tasks"][0]["status"], "complete");
     let took = began.elapsed();
     assert!(took > Duration::from_secs(2) && took < Duration::from_secs(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_round_at_another_process_waits_no_longer_than_it_is_told() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[]).await);
+    let tasks = ["a", "b", "c"].map(|id| task(id, "ask"));
+    let handle = first.run_plan(Plan::new(tasks)).unwrap();
+    for id in ["a", "b", "c"] {
+        asked(&handle, id).await;
+    }
+    one.cut();
+    let answers = ["a", "b", "c"].map(|id| {
+        let answer = blue().remove("color").unwrap();
+        (format!("{id}/color"), answer)
+    });
+    let there = client(&second, false);
+    let began = Instant::now();
+    let tasks = json!([{ "id": "a", "description": "ask" }]);
+    let round = there.call_tool("run_plan").argument("tasks", tasks);
+    let round = round.argument("wait_s", 1);
+    let state = Some(handle.id().to_string());
+    let round = round.input(Some(InputResponses::from(answers)), state);
+    let Ok(CallToolResponse::Complete(result)) = round.once().await else {
+        panic!("no result")
+    };
+    let next = structured(&result)["next"].as_str().unwrap();
+    assert!(next.contains("The request is kept"), "{next}");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let kept = kept(&store, handle.id()).await.unwrap();
+    assert_eq!(kept.matches("\"answers\"").count(), 3, "{kept}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_round_at_another_process_returns_a_question_that_its_caller_cannot_answer() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[]).await);
+    let handle = first.run_plan(Plan::new([task("task", "ask")])).unwrap();
+    asked(&handle, "task").await;
+    // It declares the Tasks extension only.
+    let there = client(&second, true);
+    let began = Instant::now();
+    let round = there
+        .call_tool("delegate_task")
+        .argument("description", "ask");
+    let round = round.input(None, Some(handle.id().to_string()));
+    let Ok(CallToolResponse::Complete(result)) = round.once().await else {
+        panic!("no result")
+    };
+    assert!(text(&result).contains("Which color?"), "{}", text(&result));
+    assert!(began.elapsed() < Duration::from_secs(1));
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rmcp::model::InputRequiredResult;
+use tokio::time::Instant;
 
 use super::{Answered, Call, NotAnswered, check_task};
 use crate::{
     delegate::{
         Delivery, PlanSnapshot, Status, TaskSnapshot,
-        orchestrator::answer,
+        orchestrator::{Kept, answer},
         questions,
         task_store::PlanAction,
         tools::{
@@ -121,22 +122,29 @@ impl Call<'_> {
     ) -> Answered {
         let (mut plan, end) = (self.stored(id).await?, end_of(Some(limit)));
         let (mut next, given) = (None, self.params.input_responses.clone());
+        let mut sent = Vec::new();
         for (task, answers) in questions::by_task(&plan, given.unwrap_or_default()) {
             // Another call may have answered it meanwhile.
             let Ok(action) = answer(&plan, &task, answers) else {
                 continue;
             };
-            let sent = self
-                .request(plan, action, ANSWER_TASK, |plan| {
-                    asks_nothing_of(plan, &task)
-                })
-                .await?;
-            plan = sent.0;
-            next = next.or(sent.1);
+            sent.push((task, self.keep(&plan, action).await?));
+        }
+        let patience = end_of(Some(limit.min(PATIENCE)));
+        for (task, kept) in sent {
+            let is_done = |plan: &PlanSnapshot| asks_nothing_of(plan, &task);
+            let carried_out = self.carried_out(id, kept, ANSWER_TASK, patience, is_done);
+            let advice;
+            (plan, advice) = carried_out.await?;
+            next = next.or(advice);
         }
         while !plan.state.is_over() && next.is_none() {
             let open = questions::open(&plan);
-            if !open.is_empty() && questions::can_answer(self.context, &open) {
+            if !open.is_empty() {
+                if !questions::can_answer(self.context, &open) {
+                    // They are kept for `answer_task`.
+                    break;
+                }
                 let state = plan.id.to_string();
                 return Ok(InputRequiredResult::new(Some(open), Some(state)).into());
             }
@@ -151,7 +159,6 @@ impl Call<'_> {
     }
 
     /// Keeps a request for the process that runs a plan, and waits for it to be carried out.
-    /// Returns the plan then, and the advice to the caller if the request still waits.
     async fn request(
         &self,
         plan: PlanSnapshot,
@@ -159,11 +166,33 @@ impl Call<'_> {
         tool: &str,
         is_done: impl Fn(&PlanSnapshot) -> bool,
     ) -> Result<(PlanSnapshot, Option<String>), NotAnswered> {
-        let kept = self.shared.orchestrator.keep_request(&plan, action).await;
-        let kept = kept.map_err(|error| error.to_string())?;
+        let kept = self.keep(&plan, action).await?;
         let end = end_of(Some(PATIENCE));
+        self.carried_out(&plan.id, kept, tool, end, is_done).await
+    }
+
+    /// Keeps a request for the process that runs a plan, unless the plan has ended.
+    async fn keep(
+        &self,
+        plan: &PlanSnapshot,
+        action: PlanAction,
+    ) -> Result<Option<Kept>, NotAnswered> {
+        let kept = self.shared.orchestrator.keep_request(plan, action).await;
+        kept.map_err(|error| NotAnswered::Misread(error.to_string()))
+    }
+
+    /// Waits for a request to be carried out. Returns the plan then, and the advice to the caller if
+    /// the request still waits.
+    async fn carried_out(
+        &self,
+        id: &str,
+        kept: Option<Kept>,
+        tool: &str,
+        end: Option<Instant>,
+        is_done: impl Fn(&PlanSnapshot) -> bool,
+    ) -> Result<(PlanSnapshot, Option<String>), NotAnswered> {
         loop {
-            let plan = self.stored(&plan.id).await?;
+            let plan = self.stored(id).await?;
             let Some(kept) = kept.as_ref().filter(|_| !is_done(&plan)) else {
                 return Ok((plan, None));
             };
