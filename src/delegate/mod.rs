@@ -207,7 +207,8 @@
 //! - Context of a task from the results of others: 256 KiB (each is cut to an equal part).
 //! - Delegations in a row: 5 (a further one is refused).
 //! - Records in the store: 7 days from the submission of a plan.
-//! - Requests that wait for the process of a plan: 100, and 1 MiB (a further one is refused).
+//! - Requests that wait for the process of a plan: 100, and 1 MiB (a further one is refused; the
+//!   cancellation of the plan takes the place of all).
 //! - [`PlanLimits`] bounds the time, the tokens and the cost of a plan.
 //!
 //! All attempts of a plan are polled by one task of the runtime, so agents in the same process should

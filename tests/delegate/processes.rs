@@ -392,7 +392,8 @@ async fn the_requests_that_wait_for_a_process_are_limited() {
     let tool = client(&second, false);
     let call = tool
         .call_tool("cancel_task")
-        .argument("plan", &**handle.id());
+        .argument("plan", &**handle.id())
+        .argument("task", "a");
     let refused = call.await.unwrap();
     assert!(
         text(&refused).contains("100 requests"),

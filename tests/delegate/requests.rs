@@ -264,3 +264,23 @@ async fn a_further_round_at_another_process_returns_a_question_that_its_caller_c
     assert!(text(&result).contains("Which color?"), "{}", text(&result));
     assert!(began.elapsed() < Duration::from_secs(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_cancelled_however_many_requests_wait_for_its_process() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let first = over(&one, &[&desk]).await;
+    let plan = Plan::new([task("a", "gated").idempotent(true)]);
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("begun a").await;
+    one.cut();
+    let second = over(&two, &[&desk]).await;
+    let context = CallContext::background();
+    let mut refused = None;
+    while refused.is_none() {
+        refused = second.cancel_task(&context, handle.id(), "a").await.err();
+    }
+    second.cancel_plan(&context, handle.id()).await.unwrap();
+    let taken = take_over(&second, handle.id()).await;
+    assert_eq!(statuses(&ended(&taken).await), "a cancelled");
+}

@@ -56,6 +56,10 @@ impl TaskStore {
         let key = self.requests_key(plan);
         self.change_in_turn(&key, |now| {
             let mut requests = read(now)?;
+            if matches!(request.action, PlanAction::CancelPlan) {
+                // The others are void then, however many they are.
+                requests.clear();
+            }
             requests.push(request.clone());
             let bytes = record::to_bytes(&requests)?;
             match requests.len() > MAX_REQUESTS || bytes.len() > MAX_BYTES {
