@@ -284,3 +284,69 @@ async fn a_plan_is_cancelled_however_many_requests_wait_for_its_process() {
     let taken = take_over(&second, handle.id()).await;
     assert_eq!(statuses(&ended(&taken).await), "a cancelled");
 }
+
+/// Has the process that runs a plan lose it, as by a failover of the store. It does not notice yet.
+async fn lose(store: &MemoryStore, handle: &PlanHandle) {
+    let lease = format!("delegate:default:plan:{}:lease", handle.id());
+    store.remove(lease.as_bytes()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_cancelled_through_a_process_that_does_not_know_that_it_has_lost_it() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[&desk]).await);
+    let plan = Plan::new([task("a", "gated").idempotent(true)]);
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("begun a").await;
+    lose(&store, &handle).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    desk.events.until_times("begun a", 2).await;
+    let context = CallContext::background();
+    first.cancel_plan(&context, handle.id()).await.unwrap();
+    let left = ended(&handle).await;
+    assert!(matches!(left.state, PlanState::Released(_)), "{left}");
+    assert_eq!(statuses(&ended(&taken).await), "a cancelled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_cancelled_through_a_process_that_does_not_know_that_it_has_lost_its_plan() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[&desk]).await);
+    let plan = Plan::new(["a", "b"].map(|id| task(id, "gated").idempotent(true)));
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("begun b").await;
+    lose(&store, &handle).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    desk.events.until_times("begun b", 2).await;
+    let client = client(&first, false);
+    let call = client.call_tool("cancel_task").argument("task", "a");
+    let result = call.argument("plan", &**handle.id()).await.unwrap();
+    let facts = structured(&result);
+    assert_eq!(facts["state"], "running");
+    assert_eq!(facts["tasks"][0]["status"], "cancelled");
+    desk.gate.send_replace(true);
+    assert_eq!(statuses(&ended(&taken).await), "a cancelled, b complete");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_lost_a_plan_does_not_mark_it_as_ended() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two, three] = [(); 3].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[&desk]).await);
+    let plan = Plan::new([task("a", "gated").idempotent(true)]);
+    let handle = first.run_plan(plan).unwrap();
+    desk.events.until("begun a").await;
+    lose(&store, &handle).await;
+    let taken = second.resume().await.unwrap().pop().unwrap();
+    desk.events.until_times("begun a", 2).await;
+    two.cut();
+    // It ends in the process that has lost it.
+    handle.cancel();
+    ended(&handle).await;
+    ended(&taken).await;
+    let third = over(&three, &[&desk]).await;
+    let taken = take_over(&third, handle.id()).await;
+    assert_eq!(statuses(&ended(&taken).await), "a cancelled");
+}

@@ -8,7 +8,7 @@ use super::{
     driver::Event,
     live_plan::{LivePlan, Reported},
 };
-use crate::delegate::plan::{PlanSnapshot, TaskSnapshot};
+use crate::delegate::plan::{PlanSnapshot, PlanState, TaskSnapshot};
 
 /// The reason why a plan was stopped that was cancelled.
 pub(in crate::delegate) const CANCELLED: &str = "the plan was cancelled";
@@ -88,6 +88,11 @@ impl PlanHandle {
     /// Returns `true` if nothing of the plan changes any more in this process.
     pub fn is_over(&self) -> bool {
         self.plan.is_over()
+    }
+
+    /// Returns `true` if the plan goes on: it is not over, and is not being stopped.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.plan.data().state, PlanState::Running)
     }
 
     /// Waits until the plan is over. Returns its last state.

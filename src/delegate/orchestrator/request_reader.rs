@@ -44,7 +44,14 @@ impl RequestReader {
 
     /// Carries out the requests that are in the store. If it fails, they are still there.
     pub(super) async fn read(&mut self) -> Result<(), NotWritten> {
-        let requests = self.records.requests().await?;
+        let Some(kept) = self.records.requests().await? else {
+            return Ok(());
+        };
+        if kept.stop.as_deref() == Some(CANCELLED.as_bytes()) && self.plan.is_running() {
+            // By a process that ran the plan before, and did not know that it had lost it.
+            self.plan.cancel();
+        }
+        let requests = kept.requests;
         for request in &requests {
             if !self.done.contains(&request.id) && self.carry_out(request).await? {
                 self.done.insert(request.id.clone());

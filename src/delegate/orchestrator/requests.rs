@@ -74,8 +74,8 @@ pub(in crate::delegate) struct Kept {
 impl Kept {
     /// Returns `true` if the request has not been carried out yet.
     pub(in crate::delegate) async fn is_pending(&self) -> Result<bool, StoreError> {
-        let (requests, _) = self.store.requests(&self.plan).await?;
-        Ok(requests.iter().any(|request| request.id == self.id))
+        let kept = self.store.requests(&self.plan).await?;
+        Ok(kept.requests.iter().any(|request| request.id == self.id))
     }
 
     /// Takes the request back, if it is still there. Its plan has ended.
@@ -224,7 +224,7 @@ impl Orchestrator {
             kept.withdraw().await?;
             return Ok(None);
         }
-        if store.requests(&plan.id).await?.1.is_none() {
+        if store.requests(&plan.id).await?.lease.is_none() {
             kept.delivery = Delivery::Waiting;
         }
         Ok(Some(kept))

@@ -6,7 +6,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{PlanRequest, TaskRecord, TaskStore, record};
+use super::{KeptRequests, TaskRecord, TaskStore, record};
 use crate::{
     store::StoreError,
     util::{backoff::Backoff, lock},
@@ -121,16 +121,24 @@ impl Records {
     }
 
     /// Writes that the plan has ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process has taken the plan over, or the store fails for long.
     pub(in crate::delegate) async fn close(&self) -> Result<(), NotWritten> {
+        if !self.holds_lease().await? {
+            return Err(NotWritten::TakenOver);
+        }
         self.until_done(|| self.store.close(&self.plan)).await
     }
 
-    /// Returns the requests for the plan that have reached other processes: none if another process
-    /// holds the lease.
-    pub(in crate::delegate) async fn requests(&self) -> Result<Vec<PlanRequest>, StoreError> {
-        let (requests, lease) = self.store.requests(&self.plan).await?;
+    /// Returns the requests for the plan that have reached other processes. Returns `None` if
+    /// another process holds the lease.
+    pub(in crate::delegate) async fn requests(&self) -> Result<Option<KeptRequests>, StoreError> {
+        let kept = self.store.requests(&self.plan).await?;
+        let lease = kept.lease.as_deref();
         let is_own = lease.is_some_and(|lease| lease == self.lease.as_bytes());
-        Ok(if is_own { requests } else { Vec::new() })
+        Ok(is_own.then_some(kept))
     }
 
     pub(in crate::delegate) async fn remove_requests(

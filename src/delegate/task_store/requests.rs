@@ -33,6 +33,15 @@ pub(in crate::delegate) enum PlanAction {
     },
 }
 
+/// The requests for a plan, as they are in the store.
+pub(in crate::delegate) struct KeptRequests {
+    pub(in crate::delegate) requests: Vec<PlanRequest>,
+    /// The token of the lease of the process that runs the plan.
+    pub(in crate::delegate) lease: Option<Vec<u8>>,
+    /// The reason why the plan was stopped, if it was.
+    pub(in crate::delegate) stop: Option<Vec<u8>>,
+}
+
 /// The reason why a request is not kept.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(in crate::delegate) enum NotKept {
@@ -88,16 +97,25 @@ impl TaskStore {
         .await
     }
 
-    /// Returns the requests for a plan, and the token of the lease of the process that runs it.
+    /// Returns the requests for a plan.
     pub(in crate::delegate) async fn requests(
         &self,
         plan: &str,
-    ) -> Result<(Vec<PlanRequest>, Option<Vec<u8>>), StoreError> {
-        let keys = [self.requests_key(plan), self.key(plan, ":lease")];
+    ) -> Result<KeptRequests, StoreError> {
+        let keys = [
+            self.requests_key(plan),
+            self.key(plan, ":lease"),
+            self.key(plan, ":stop"),
+        ];
         let mut found = self.ask(self.store.get(&keys)).await?.into_iter();
         let mut next = || found.next().flatten().map(|stored| stored.value);
-        let (requests, lease) = (next(), next());
-        Ok((read(requests.as_deref())?, lease))
+        let (requests, lease, stop) = (next(), next(), next());
+        let requests = read(requests.as_deref())?;
+        Ok(KeptRequests {
+            requests,
+            lease,
+            stop,
+        })
     }
 }
 
