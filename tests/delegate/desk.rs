@@ -26,6 +26,7 @@ use crate::common::{Events, piped, soon};
 /// | `gated` | waits until the gate is open |
 /// | `ask` | asks a question in another round, and answers with the answer |
 /// | `ask twice` | asks for a size too, when it has the answer |
+/// | `ask again` | asks the same question again, when it has the answer |
 /// | `fail`, `crash`, `decline` | an error of the tool, of the protocol, a refusal |
 /// | `once` | does the next step at the first attempt only |
 /// | `use TOKENS` | reports tokens |
@@ -124,6 +125,14 @@ impl Desk {
                     None => return Ok(question("color").into()),
                     Some(answers) if rest == "twice" && answers.contains_key("color") => {
                         return Ok(question("size").into());
+                    }
+                    Some(_)
+                        if rest == "again"
+                            && request.request_state.as_deref() == Some("round 1") =>
+                    {
+                        let mut again = question("color");
+                        again.request_state = Some("round 2".to_owned());
+                        return Ok(again.into());
                     }
                     Some(answers) if rest == "twice" => answer = answers["size"].to_string(),
                     Some(answers) => answer = answers["color"]["content"]["color"].to_string(),

@@ -350,3 +350,40 @@ async fn a_process_that_has_lost_a_plan_does_not_mark_it_as_ended() {
     let taken = take_over(&third, handle.id()).await;
     assert_eq!(statuses(&ended(&taken).await), "a cancelled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_answer_to_a_question_does_not_answer_the_same_question_asked_again() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[]).await);
+    let handle = first.run_plan(Plan::new([task("t", "ask again")])).unwrap();
+    asked(&handle, "t").await;
+    let (late, context) = (Delayed::to(&store), CallContext::background());
+    let third = over_delayed(&late, &desk).await;
+    // Its second operation reads the task.
+    late.keep_back(1);
+    let red = json!({ "action": "accept", "content": { "color": "red" } });
+    let red = InputResponses::from([("color".to_owned(), red)]);
+    let answer_late = async {
+        let sent = third.answer_task(&context, handle.id(), "t", red).await;
+        sent.unwrap();
+    };
+    let answer = async {
+        tokio::task::yield_now().await;
+        let sent = second.answer_task(&context, handle.id(), "t", blue()).await;
+        sent.unwrap();
+        desk.events.until_times("begun t", 2).await;
+        asked(&handle, "t").await;
+        late.is_let_go.send_replace(true);
+    };
+    futures::future::join(answer_late, answer).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(kept(&store, handle.id()).await, None);
+    assert_eq!(desk.attempts("t"), 2);
+    assert_eq!(handle.task("t").unwrap().status, Status::InputRequired);
+    second
+        .answer_task(&context, handle.id(), "t", blue())
+        .await
+        .unwrap();
+    assert_eq!(statuses(&ended(&handle).await), "t complete");
+}

@@ -199,6 +199,7 @@ impl LivePlan {
             output,
             error,
             questions: reported.and_then(Reported::open_questions),
+            question_id: reported.and_then(|reported| Some(reported.question.as_ref()?.id)),
             progress: reported.and_then(|reported| reported.progress.clone()),
         }
     }

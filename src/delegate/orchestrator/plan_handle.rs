@@ -182,10 +182,12 @@ impl PlanHandle {
         self.give(id, answers, true)
     }
 
-    /// Answers some of the questions of a task's agent, if these questions are open.
+    /// Answers some of the questions of a task's agent, if these questions are open, and of the
+    /// [`Question`](crate::delegate::agent::Question) of this id.
     pub(super) fn answer_asked(
         &self,
         id: &str,
+        question_id: Option<u64>,
         questions: &InputRequests,
         answers: InputResponses,
     ) -> LateAnswer {
@@ -199,8 +201,12 @@ impl PlanHandle {
             }
             let reported = data.tasks[number as usize].reported.as_deref();
             match reported.and_then(|reported| reported.question.as_ref()) {
-                Some(open) if !has_all(&open.requests, questions) => return LateAnswer::Void,
-                Some(_) => {}
+                Some(open) => {
+                    let is_same = question_id.is_none_or(|id| id == open.id);
+                    if !is_same || !has_all(&open.requests, questions) {
+                        return LateAnswer::Void;
+                    }
+                }
                 None if reported.is_some_and(|reported| reported.has_asked) => {
                     return LateAnswer::Void;
                 }

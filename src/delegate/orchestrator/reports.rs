@@ -24,14 +24,13 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    async fn ask(&self, question: Question) -> Result<InputResponses, Error> {
+    async fn ask(&self, mut question: Question) -> Result<InputResponses, Error> {
         let (reply, answered) = oneshot::channel();
         let requests = question.requests.clone();
         if let Some(records) = &self.records {
             self.plan.data().expect_question(self.task);
-            let kept = question.clone();
-            let change = records.change(self.task, |record| record.question = Some(kept));
-            change.await.map_err(not_kept)?;
+            let asked = records.ask(self.task, &mut question);
+            asked.await.map_err(not_kept)?;
         }
         {
             let mut data = self.plan.data();

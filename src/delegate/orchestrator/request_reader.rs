@@ -79,11 +79,13 @@ impl RequestReader {
             PlanAction::CancelTask(task) => Ok(!self.plan.cancel_task(task)),
             PlanAction::Answer {
                 task,
+                question_id,
                 questions,
                 answers,
             } => {
                 if !self.given.contains(&request.id) {
-                    match self.plan.answer_asked(task, questions, answers.clone()) {
+                    let (id, answers) = (*question_id, answers.clone());
+                    match self.plan.answer_asked(task, id, questions, answers) {
                         LateAnswer::Given => drop(self.given.insert(request.id.clone())),
                         LateAnswer::Void => return Ok(true),
                         LateAnswer::TooEarly => return Ok(false),

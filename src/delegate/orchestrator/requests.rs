@@ -253,6 +253,7 @@ pub(in crate::delegate) fn answer(
     answers.retain(|key, _| questions.contains_key(key));
     Ok(PlanAction::Answer {
         task: task.into(),
+        question_id: plan.task(task).and_then(|task| task.question_id),
         questions,
         answers,
     })

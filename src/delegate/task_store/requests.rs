@@ -28,6 +28,8 @@ pub(in crate::delegate) enum PlanAction {
     /// The answers to these questions of a task, and to no others under the same keys.
     Answer {
         task: Arc<str>,
+        /// The id of the [`Question`](crate::delegate::agent::Question) that has the questions.
+        question_id: Option<u64>,
         questions: InputRequests,
         answers: InputResponses,
     },
