@@ -387,3 +387,18 @@ async fn a_second_answer_to_a_question_does_not_answer_the_same_question_asked_a
         .unwrap();
     assert_eq!(statuses(&ended(&handle).await), "t complete");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_to_be_kept_is_told_to_be_so() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[]).await);
+    let handle = first.run_plan(Plan::new([task("t", "ask")])).unwrap();
+    asked(&handle, "t").await;
+    let long = InputResponses::from([("color".to_owned(), json!("x".repeat(1 << 20)))]);
+    let context = CallContext::background();
+    let sent = second.answer_task(&context, handle.id(), "t", long).await;
+    let refused = sent.unwrap_err().to_string();
+    assert!(refused.contains("shorten them"), "{refused}");
+    assert_eq!(kept(&store, handle.id()).await, None);
+}

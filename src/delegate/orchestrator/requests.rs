@@ -58,6 +58,9 @@ pub enum RequestError {
         /// Maximum number of requests.
         max: usize,
     },
+    /// The request alone is larger than all that may wait.
+    #[error("the answers have more than 1 MiB with their questions; shorten them")]
+    TooLarge,
     /// The store has failed.
     #[error("the store of the plans does not answer; try again later: {0}")]
     Store(#[from] StoreError),
@@ -210,6 +213,7 @@ impl Orchestrator {
         let added = store.add_request(&plan.id, &request).await;
         added.map_err(|error| match error {
             NotKept::TooMany => RequestError::TooMany { max: MAX_REQUESTS },
+            NotKept::TooLarge => RequestError::TooLarge,
             NotKept::Store(error) => error.into(),
         })?;
         let mut kept = Kept {

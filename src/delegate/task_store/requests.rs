@@ -49,6 +49,8 @@ pub(in crate::delegate) struct KeptRequests {
 pub(in crate::delegate) enum NotKept {
     #[error("too many requests wait for the process of the plan")]
     TooMany,
+    #[error("the request is too large")]
+    TooLarge,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -73,9 +75,10 @@ impl TaskStore {
             }
             requests.push(request.clone());
             let bytes = record::to_bytes(&requests)?;
-            match requests.len() > MAX_REQUESTS || bytes.len() > MAX_BYTES {
-                true => Err(NotKept::TooMany),
-                false => Ok(Some(bytes)),
+            match requests.len() {
+                1 if bytes.len() > MAX_BYTES => Err(NotKept::TooLarge),
+                count if count > MAX_REQUESTS || bytes.len() > MAX_BYTES => Err(NotKept::TooMany),
+                _ => Ok(Some(bytes)),
             }
         })
         .await
