@@ -11,8 +11,8 @@ use std::{
 use futures::future::BoxFuture;
 use rmcp::model::*;
 use rmcp_layers::{
-    CallContext,
-    delegate::{Delivery, Orchestrator, Plan, PlanHandle, PlanState, Status},
+    CallContext, McpRequest, ServiceBuilderExt, Upstream,
+    delegate::{DelegateLayer, Delivery, Orchestrator, Plan, PlanHandle, PlanState, Status},
     store::{MemoryStore, Store, StoreError},
 };
 use serde_json::json;
@@ -20,13 +20,14 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use tower::{ServiceBuilder, ServiceExt};
 
 use crate::{
-    common::text,
+    common::{demo::Demo, text},
     desk::*,
     faulty_store::{Fault, Faulty},
     processes::{asked, client, kept, structured},
-    store::{Connection, LEASE, over},
+    store::{Connection, LEASE, by, over},
 };
 
 /// A connection to a store that does operations, but keeps back the reply of one.
@@ -401,4 +402,39 @@ async fn an_answer_that_is_too_large_to_be_kept_is_told_to_be_so() {
     let refused = sent.unwrap_err().to_string();
     assert!(refused.contains("shorten them"), "{refused}");
     assert_eq!(kept(&store, handle.id()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_the_extension_is_unknown_to_other_callers_of_another_process() {
+    let (store, desk) = (MemoryStore::new(), Desk::new("a"));
+    let [one, two] = [(); 2].map(|()| Connection::to(&store));
+    let (first, second) = (over(&one, &[&desk]).await, over(&two, &[]).await);
+    let plan = Plan::new([task("task", "ask")]);
+    let handle = first.run_plan_for(plan, &by("ann")).unwrap();
+    asked(&handle, "task").await;
+    let stack = ServiceBuilder::new()
+        .delegate(DelegateLayer::new(second))
+        .service(Upstream::in_process(Demo::default()));
+    let answers = InputResponses::from([("task/color".to_owned(), json!("red"))]);
+    let messages = |plan: &str| -> [ClientRequest; 3] {
+        let id = format!("delegated-task-{plan}");
+        [
+            GetTaskRequest::new(GetTaskParams::new(&*id)).into(),
+            UpdateTaskRequest::new(UpdateTaskParams::new(&*id, answers.clone())).into(),
+            CancelTaskRequest::new(CancelTaskParams::new(id)).into(),
+        ]
+    };
+    let none = "0".repeat(32);
+    for (message, unknown) in messages(handle.id()).into_iter().zip(messages(&none)) {
+        let request = McpRequest::from_parts(message.clone(), by("ben"));
+        let refused = stack.clone().oneshot(request).await.unwrap_err();
+        assert_eq!(kept(&store, handle.id()).await, None);
+        let request = McpRequest::from_parts(unknown, by("ben"));
+        let of_none = stack.clone().oneshot(request).await.unwrap_err();
+        assert_eq!(refused.to_string(), of_none.to_string());
+        let request = McpRequest::from_parts(message, by("ann"));
+        stack.clone().oneshot(request).await.unwrap();
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!(statuses(&ended(&handle).await), "task complete");
 }
