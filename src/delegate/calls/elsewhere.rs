@@ -181,8 +181,8 @@ impl Call<'_> {
         kept.map_err(|error| NotAnswered::Misread(error.to_string()))
     }
 
-    /// Waits for a request to be carried out. Returns the plan then, and the advice to the caller if
-    /// the request still waits.
+    /// Waits for a request to be carried out. Returns the plan then, and the advice to the caller
+    /// if the request still waits.
     async fn carried_out(
         &self,
         id: &str,
