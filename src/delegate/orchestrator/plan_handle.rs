@@ -219,7 +219,7 @@ impl PlanHandle {
         }
     }
 
-    /// Returns `false` if the answers to the last question of a task would be lost with this process.
+    /// Returns `false` if the answers to a task's last question would be lost with the process.
     pub(super) fn is_answer_recorded(&self, id: &str) -> bool {
         let Some(number) = self.plan.graph.find(id) else {
             return true;
