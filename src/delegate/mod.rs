@@ -150,7 +150,8 @@
 //! and [`answer_task`](Orchestrator::answer_task).
 //!
 //! An answer goes to the question that was open when it was given. If another answer has come
-//! first, it is dropped.
+//! first, it is dropped. It is kept until the store says that its question is answered: if the
+//! process that was to pass it on dies, the next one does.
 //!
 //! # Plans that survive
 //!
@@ -206,7 +207,8 @@
 //! - Context of a task from the results of others: 256 KiB (each is cut to an equal part).
 //! - Delegations in a row: 5 (a further one is refused).
 //! - Records in the store: 7 days from the submission of a plan.
-//! - Requests that wait for the process of a plan: 100, and 1 MiB (a further one is refused).
+//! - Requests that wait for the process of a plan: 100, and 1 MiB (a further one is refused; the
+//!   cancellation of the plan takes the place of all).
 //! - [`PlanLimits`] bounds the time, the tokens and the cost of a plan.
 //!
 //! All attempts of a plan are polled by one task of the runtime, so agents in the same process should

@@ -25,6 +25,8 @@ use crate::common::{Events, piped, soon};
 /// | `wait MS` | takes time |
 /// | `gated` | waits until the gate is open |
 /// | `ask` | asks a question in another round, and answers with the answer |
+/// | `ask twice` | asks for a size too, when it has the answer |
+/// | `ask again` | asks the same question again, when it has the answer |
 /// | `fail`, `crash`, `decline` | an error of the tool, of the protocol, a refusal |
 /// | `once` | does the next step at the first attempt only |
 /// | `use TOKENS` | reports tokens |
@@ -120,7 +122,19 @@ impl Desk {
                     return Ok(CallToolResult::structured(status).into());
                 }
                 "ask" => match request.input_responses.clone() {
-                    None => return Ok(question().into()),
+                    None => return Ok(question("color").into()),
+                    Some(answers) if rest == "twice" && answers.contains_key("color") => {
+                        return Ok(question("size").into());
+                    }
+                    Some(_)
+                        if rest == "again"
+                            && request.request_state.as_deref() == Some("round 1") =>
+                    {
+                        let mut again = question("color");
+                        again.request_state = Some("round 2".to_owned());
+                        return Ok(again.into());
+                    }
+                    Some(answers) if rest == "twice" => answer = answers["size"].to_string(),
                     Some(answers) => answer = answers["color"]["content"]["color"].to_string(),
                 },
                 other => panic!("no such step: {other}"),
@@ -134,15 +148,15 @@ impl Desk {
     }
 }
 
-fn question() -> InputRequiredResult {
-    let schema = json!({ "type": "object", "properties": { "color": { "type": "string" } } });
+fn question(key: &str) -> InputRequiredResult {
+    let schema = json!({ "type": "object", "properties": { key: { "type": "string" } } });
     let request = json!({
         "method": "elicitation/create",
-        "params": { "message": "Which color?", "requestedSchema": schema },
+        "params": { "message": format!("Which {key}?"), "requestedSchema": schema },
     });
     let request: InputRequest = serde_json::from_value(request).unwrap();
     InputRequiredResult::new(
-        Some(BTreeMap::from([("color".to_owned(), request)])),
+        Some(BTreeMap::from([(key.to_owned(), request)])),
         Some("round 1".to_owned()),
     )
 }

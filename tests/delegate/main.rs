@@ -16,6 +16,7 @@ mod misuse;
 mod plans;
 mod processes;
 mod random_plans;
+mod requests;
 mod store;
 mod tools;
 mod worker;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A client of a process.
-fn client(orchestrator: &Orchestrator, extensions: bool) -> McpClient<impl Stack> {
+pub fn client(orchestrator: &Orchestrator, extensions: bool) -> McpClient<impl Stack> {
     let layer = DelegateLayer::new(orchestrator.clone());
     let inner = Upstream::in_process(Demo::default());
     let mut able = ClientCapabilities::builder().enable_elicitation().build();
@@ -34,11 +34,11 @@ fn client(orchestrator: &Orchestrator, extensions: bool) -> McpClient<impl Stack
     McpClient::builder(stack).capabilities(able).build()
 }
 
-fn structured(result: &CallToolResult) -> &Value {
+pub fn structured(result: &CallToolResult) -> &Value {
     result.structured_content.as_ref().unwrap()
 }
 
-async fn asked(handle: &PlanHandle, task: &str) {
+pub async fn asked(handle: &PlanHandle, task: &str) {
     while handle.task(task).unwrap().status != Status::InputRequired {
         handle.changed(handle.snapshot().version).await;
     }
@@ -51,7 +51,7 @@ async fn two(store: &MemoryStore, desk: &Desk) -> (Orchestrator, Orchestrator) {
 }
 
 /// The requests for a plan that are in the store.
-async fn kept(store: &MemoryStore, plan: &str) -> Option<String> {
+pub async fn kept(store: &MemoryStore, plan: &str) -> Option<String> {
     let key = format!("delegate:default:plan:{plan}:requests").into_bytes();
     let found = store.get(&[key]).await.unwrap().pop().unwrap();
     found.map(|found| String::from_utf8(found.value).unwrap())
@@ -392,7 +392,8 @@ async fn the_requests_that_wait_for_a_process_are_limited() {
     let tool = client(&second, false);
     let call = tool
         .call_tool("cancel_task")
-        .argument("plan", &**handle.id());
+        .argument("plan", &**handle.id())
+        .argument("task", "a");
     let refused = call.await.unwrap();
     assert!(
         text(&refused).contains("100 requests"),

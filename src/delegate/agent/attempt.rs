@@ -56,8 +56,21 @@ pub(in crate::delegate) enum RemoteTask {
 /// Questions of an agent, which all need an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::delegate) struct Question {
+    /// A random number, which tells it from the same question asked again.
+    #[serde(default)]
+    pub(in crate::delegate) id: u64,
     pub(in crate::delegate) requests: InputRequests,
     pub(in crate::delegate) origin: QuestionOrigin,
+}
+
+impl Question {
+    pub(in crate::delegate) fn new(requests: InputRequests, origin: QuestionOrigin) -> Self {
+        Self {
+            id: rand::random(),
+            requests,
+            origin,
+        }
+    }
 }
 
 /// The way that the answers to a question go to its agent.

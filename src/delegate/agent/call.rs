@@ -121,13 +121,11 @@ impl LongCall for AgentCall {
     }
 
     async fn answers(&self, wanted: Wanted) -> Result<InputResponses, Error> {
-        let question = Question {
-            requests: wanted.requests,
-            origin: match wanted.by {
-                WantedBy::Round { request_state } => QuestionOrigin::Round { request_state },
-                WantedBy::Task => QuestionOrigin::Remote,
-            },
+        let origin = match wanted.by {
+            WantedBy::Round { request_state } => QuestionOrigin::Round { request_state },
+            WantedBy::Task => QuestionOrigin::Remote,
         };
+        let question = Question::new(wanted.requests, origin);
         self.reports.ask(question).await
     }
 
@@ -247,10 +245,8 @@ impl AgentSink {
         };
         // Unique among the requests that are open at the same time.
         let key = format!("session-{}", next_id());
-        let question = Question {
-            requests: InputRequests::from([(key.clone(), input.clone())]),
-            origin: QuestionOrigin::Session,
-        };
+        let requests = InputRequests::from([(key.clone(), input.clone())]);
+        let question = Question::new(requests, QuestionOrigin::Session);
         let answer = self.0.ask(question).await?.remove(&key);
         let answer = answer.ok_or_else(|| {
             ErrorData::invalid_params(format!("the answer to `{key}` is missing"), None)

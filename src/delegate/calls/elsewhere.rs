@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rmcp::model::InputRequiredResult;
+use tokio::time::Instant;
 
 use super::{Answered, Call, NotAnswered, check_task};
 use crate::{
     delegate::{
-        Delivery, PlanSnapshot, Status,
-        orchestrator::answer,
+        Delivery, PlanSnapshot, Status, TaskSnapshot,
+        orchestrator::{Kept, answer},
         questions,
         task_store::PlanAction,
         tools::{
@@ -43,19 +44,26 @@ impl Call<'_> {
         })
     }
 
-    /// Looks at a plan until it changes, ends, or asks for input.
+    /// Looks at a plan, or one of its tasks, until it changes, ends, or asks for input.
     pub(super) async fn follow_stored(
         &self,
         mut plan: PlanSnapshot,
         limit: Duration,
         until: Until,
+        only: Option<&str>,
     ) -> Result<PlanSnapshot, NotAnswered> {
+        let is_shown = |task: &&TaskSnapshot| only.is_none_or(|only| &*task.id == only);
         let statuses = |plan: &PlanSnapshot| -> Vec<Status> {
-            plan.tasks.iter().map(|task| task.status).collect()
+            let shown = plan.tasks.iter().filter(is_shown);
+            shown.map(|task| task.status).collect()
         };
         let (end, first) = (end_of(Some(limit)), statuses(&plan));
-        let asks = |plan: &PlanSnapshot| plan.tasks.iter().any(|task| task.questions.is_some());
-        let goes_on = |plan: &PlanSnapshot| !plan.state.is_over() && !asks(plan);
+        let goes_on = |plan: &PlanSnapshot| {
+            let mut shown = plan.tasks.iter().filter(is_shown);
+            let is_ended = shown.clone().all(|task| task.status.is_terminal());
+            let asks = shown.any(|task| task.questions.is_some());
+            !plan.state.is_over() && !is_ended && !asks
+        };
         while goes_on(&plan) && (until == Until::End || statuses(&plan) == first) {
             tokio::select! {
                 biased;
@@ -100,7 +108,8 @@ impl Call<'_> {
         let questions = questions.ok_or_else(|| super::asks_nothing(&task))?;
         let responses = tools::responses(questions, arguments)?;
         let action = answer(&plan, &task, responses).map_err(|error| error.to_string())?;
-        let (plan, next) = self.request(plan, action, ANSWER_TASK, |_| false).await?;
+        let is_done = |plan: &PlanSnapshot| asks_nothing_of(plan, &task);
+        let (plan, next) = self.request(plan, action, ANSWER_TASK, is_done).await?;
         Ok(with_next(tools::plan_result(&plan, None), next).into())
     }
 
@@ -113,18 +122,29 @@ impl Call<'_> {
     ) -> Answered {
         let (mut plan, end) = (self.stored(id).await?, end_of(Some(limit)));
         let (mut next, given) = (None, self.params.input_responses.clone());
+        let mut sent = Vec::new();
         for (task, answers) in questions::by_task(&plan, given.unwrap_or_default()) {
             // Another call may have answered it meanwhile.
             let Ok(action) = answer(&plan, &task, answers) else {
                 continue;
             };
-            let sent = self.request(plan, action, ANSWER_TASK, |_| false).await?;
-            plan = sent.0;
-            next = next.or(sent.1);
+            sent.push((task, self.keep(&plan, action).await?));
+        }
+        let patience = end_of(Some(limit.min(PATIENCE)));
+        for (task, kept) in sent {
+            let is_done = |plan: &PlanSnapshot| asks_nothing_of(plan, &task);
+            let carried_out = self.carried_out(id, kept, ANSWER_TASK, patience, is_done);
+            let advice;
+            (plan, advice) = carried_out.await?;
+            next = next.or(advice);
         }
         while !plan.state.is_over() && next.is_none() {
             let open = questions::open(&plan);
-            if !open.is_empty() && questions::can_answer(self.context, &open) {
+            if !open.is_empty() {
+                if !questions::can_answer(self.context, &open) {
+                    // They are kept for `answer_task`.
+                    break;
+                }
                 let state = plan.id.to_string();
                 return Ok(InputRequiredResult::new(Some(open), Some(state)).into());
             }
@@ -139,7 +159,6 @@ impl Call<'_> {
     }
 
     /// Keeps a request for the process that runs a plan, and waits for it to be carried out.
-    /// Returns the plan then, and the advice to the caller if the request still waits.
     async fn request(
         &self,
         plan: PlanSnapshot,
@@ -147,11 +166,33 @@ impl Call<'_> {
         tool: &str,
         is_done: impl Fn(&PlanSnapshot) -> bool,
     ) -> Result<(PlanSnapshot, Option<String>), NotAnswered> {
-        let kept = self.shared.orchestrator.keep_request(&plan, action).await;
-        let kept = kept.map_err(|error| error.to_string())?;
+        let kept = self.keep(&plan, action).await?;
         let end = end_of(Some(PATIENCE));
+        self.carried_out(&plan.id, kept, tool, end, is_done).await
+    }
+
+    /// Keeps a request for the process that runs a plan, unless the plan has ended.
+    async fn keep(
+        &self,
+        plan: &PlanSnapshot,
+        action: PlanAction,
+    ) -> Result<Option<Kept>, NotAnswered> {
+        let kept = self.shared.orchestrator.keep_request(plan, action).await;
+        kept.map_err(|error| NotAnswered::Misread(error.to_string()))
+    }
+
+    /// Waits for a request to be carried out. Returns the plan then, and the advice to the caller
+    /// if the request still waits.
+    async fn carried_out(
+        &self,
+        id: &str,
+        kept: Option<Kept>,
+        tool: &str,
+        end: Option<Instant>,
+        is_done: impl Fn(&PlanSnapshot) -> bool,
+    ) -> Result<(PlanSnapshot, Option<String>), NotAnswered> {
         loop {
-            let plan = self.stored(&plan.id).await?;
+            let plan = self.stored(id).await?;
             let Some(kept) = kept.as_ref().filter(|_| !is_done(&plan)) else {
                 return Ok((plan, None));
             };
@@ -189,4 +230,9 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// Returns `true` if a task does not wait for answers.
+fn asks_nothing_of(plan: &PlanSnapshot, task: &str) -> bool {
+    plan.task(task).is_none_or(|task| task.questions.is_none())
 }

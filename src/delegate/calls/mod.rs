@@ -13,7 +13,7 @@ use crate::{
     CallContext, Error, McpRequest, McpResponse,
     caller::Era,
     delegate::{
-        Plan, PlanHandle, PlanSnapshot,
+        Plan, PlanHandle, PlanSnapshot, PlanState,
         counters::add,
         layer::Shared,
         questions, tasks_extension,
@@ -219,7 +219,7 @@ impl Call<'_> {
             None => self.stored(&arguments.plan).await?,
         };
         check_task(&plan, only)?;
-        let plan = self.follow_stored(plan, wait, until).await?;
+        let plan = self.follow_stored(plan, wait, until, only).await?;
         Ok(tools::plan_result(&plan, only).into())
     }
 
@@ -238,6 +238,11 @@ impl Call<'_> {
         }
         let wait = Wait::new(&handle, self.context, CANCEL_WAIT).past_questions();
         let waited = wait.run(Until::End, arguments.task.as_deref()).await;
+        if matches!(waited.snapshot().state, PlanState::Released(_)) {
+            // Another process may go on with it.
+            let plan = self.stored(&arguments.plan).await?;
+            return self.cancel_elsewhere(plan, arguments.task.as_deref()).await;
+        }
         Ok(tools::plan_result(waited.snapshot(), None).into())
     }
 

@@ -71,8 +71,10 @@ pub(super) enum TaskResult {
 #[derive(Default)]
 pub(super) struct Reported {
     pub(super) question: Option<Question>,
-    /// `true` if there has been a question.
+    /// `true` if there has been a question, and the next one is not being written to the store.
     pub(super) has_asked: bool,
+    /// `true` if the question is answered, and the store does not say so yet.
+    pub(super) is_answer_unrecorded: bool,
     /// The answers so far, while others are missing.
     pub(super) given: InputResponses,
     /// The attempt that waits for the answer. There is none after a restart.
@@ -197,6 +199,7 @@ impl LivePlan {
             output,
             error,
             questions: reported.and_then(Reported::open_questions),
+            question_id: reported.and_then(|reported| Some(reported.question.as_ref()?.id)),
             progress: reported.and_then(|reported| reported.progress.clone()),
         }
     }
@@ -223,7 +226,19 @@ impl PlanData {
     ) {
         let reported = self.reported(task);
         (reported.question, reported.reply) = (Some(question), reply);
-        reported.has_asked = true;
+        (reported.has_asked, reported.is_answer_unrecorded) = (true, false);
+    }
+
+    /// Marks that the store has the question of a task before this process asks it.
+    pub(super) fn expect_question(&mut self, task: u32) {
+        self.reported(task).has_asked = false;
+    }
+
+    /// Marks that the store says that the question of a task is answered.
+    pub(super) fn record_answer(&mut self, task: u32) {
+        if let Some(reported) = &mut self.tasks[task as usize].reported {
+            reported.is_answer_unrecorded = false;
+        }
     }
 
     /// Drops the question of a task whose attempt no longer waits for the answer.

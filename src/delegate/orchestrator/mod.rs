@@ -36,7 +36,7 @@ use self::{
 pub(in crate::delegate) use self::{
     origin::{Origin, Owner},
     plan_handle::CANCELLED,
-    requests::answer,
+    requests::{Kept, answer},
 };
 use super::{Agent, Plan, PlanError, PlanSnapshot, PlanState, Task, TaskSnapshot};
 use crate::{CallContext, Error, store::StoreError};

@@ -8,7 +8,7 @@ use super::{
     driver::Event,
     live_plan::{LivePlan, Reported},
 };
-use crate::delegate::plan::{PlanSnapshot, TaskSnapshot};
+use crate::delegate::plan::{PlanSnapshot, PlanState, TaskSnapshot};
 
 /// The reason why a plan was stopped that was cancelled.
 pub(in crate::delegate) const CANCELLED: &str = "the plan was cancelled";
@@ -88,6 +88,11 @@ impl PlanHandle {
     /// Returns `true` if nothing of the plan changes any more in this process.
     pub fn is_over(&self) -> bool {
         self.plan.is_over()
+    }
+
+    /// Returns `true` if the plan goes on: it is not over, and is not being stopped.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.plan.data().state, PlanState::Running)
     }
 
     /// Waits until the plan is over. Returns its last state.
@@ -177,10 +182,12 @@ impl PlanHandle {
         self.give(id, answers, true)
     }
 
-    /// Answers some of the questions of a task's agent, if these questions are open.
+    /// Answers some of the questions of a task's agent, if these questions are open, and of the
+    /// [`Question`](crate::delegate::agent::Question) of this id.
     pub(super) fn answer_asked(
         &self,
         id: &str,
+        question_id: Option<u64>,
         questions: &InputRequests,
         answers: InputResponses,
     ) -> LateAnswer {
@@ -194,8 +201,12 @@ impl PlanHandle {
             }
             let reported = data.tasks[number as usize].reported.as_deref();
             match reported.and_then(|reported| reported.question.as_ref()) {
-                Some(open) if !has_all(&open.requests, questions) => return LateAnswer::Void,
-                Some(_) => {}
+                Some(open) => {
+                    let is_same = question_id.is_none_or(|id| id == open.id);
+                    if !is_same || !has_all(&open.requests, questions) {
+                        return LateAnswer::Void;
+                    }
+                }
                 None if reported.is_some_and(|reported| reported.has_asked) => {
                     return LateAnswer::Void;
                 }
@@ -206,6 +217,16 @@ impl PlanHandle {
             Ok(()) => LateAnswer::Given,
             Err(_) => LateAnswer::Void,
         }
+    }
+
+    /// Returns `false` if the answers to a task's last question would be lost with the process.
+    pub(super) fn is_answer_recorded(&self, id: &str) -> bool {
+        let Some(number) = self.plan.graph.find(id) else {
+            return true;
+        };
+        let data = self.plan.data();
+        let reported = data.tasks[number as usize].reported.as_deref();
+        !reported.is_some_and(|reported| reported.is_answer_unrecorded)
     }
 
     fn give(&self, id: &str, given: InputResponses, in_part: bool) -> Result<(), AnswerError> {
@@ -234,6 +255,7 @@ impl PlanHandle {
         let mut answers = std::mem::take(&mut reported.given);
         answers.extend(given);
         let question = reported.question.take().ok_or_else(not_waiting)?;
+        reported.is_answer_unrecorded = true;
         let is_sent = match reported.reply.take() {
             Some(reply) => reply.send(answers).is_ok(),
             None => {

@@ -24,13 +24,13 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    async fn ask(&self, question: Question) -> Result<InputResponses, Error> {
+    async fn ask(&self, mut question: Question) -> Result<InputResponses, Error> {
         let (reply, answered) = oneshot::channel();
         let requests = question.requests.clone();
         if let Some(records) = &self.records {
-            let kept = question.clone();
-            let change = records.change(self.task, |record| record.question = Some(kept));
-            change.await.map_err(not_kept)?;
+            self.plan.data().expect_question(self.task);
+            let asked = records.ask(self.task, &mut question);
+            asked.await.map_err(not_kept)?;
         }
         {
             let mut data = self.plan.data();
@@ -66,6 +66,7 @@ impl Reports {
         {
             let mut data = self.plan.data();
             data.drop_question(self.task);
+            data.record_answer(self.task);
             if !data.schedule.go_on(self.task) {
                 return Err(Error::cancelled("the task has ended"));
             }

@@ -58,6 +58,9 @@ pub enum RequestError {
         /// Maximum number of requests.
         max: usize,
     },
+    /// The request alone is larger than all that may wait.
+    #[error("the answers have more than 1 MiB with their questions; shorten them")]
+    TooLarge,
     /// The store has failed.
     #[error("the store of the plans does not answer; try again later: {0}")]
     Store(#[from] StoreError),
@@ -74,8 +77,8 @@ pub(in crate::delegate) struct Kept {
 impl Kept {
     /// Returns `true` if the request has not been carried out yet.
     pub(in crate::delegate) async fn is_pending(&self) -> Result<bool, StoreError> {
-        let (requests, _) = self.store.requests(&self.plan).await?;
-        Ok(requests.iter().any(|request| request.id == self.id))
+        let kept = self.store.requests(&self.plan).await?;
+        Ok(kept.requests.iter().any(|request| request.id == self.id))
     }
 
     /// Takes the request back, if it is still there. Its plan has ended.
@@ -210,6 +213,7 @@ impl Orchestrator {
         let added = store.add_request(&plan.id, &request).await;
         added.map_err(|error| match error {
             NotKept::TooMany => RequestError::TooMany { max: MAX_REQUESTS },
+            NotKept::TooLarge => RequestError::TooLarge,
             NotKept::Store(error) => error.into(),
         })?;
         let mut kept = Kept {
@@ -218,15 +222,15 @@ impl Orchestrator {
             id,
             delivery: Delivery::Stored,
         };
-        let (_, lease) = store.requests(&plan.id).await?;
-        if lease.is_some() {
-            return Ok(Some(kept));
-        }
+        // Its process removes the requests after the plan has ceased to be active, and releases the
+        // lease last: a plan that is active now has them removed at its end.
         if !store.is_active(&plan.id).await? {
             kept.withdraw().await?;
             return Ok(None);
         }
-        kept.delivery = Delivery::Waiting;
+        if store.requests(&plan.id).await?.lease.is_none() {
+            kept.delivery = Delivery::Waiting;
+        }
         Ok(Some(kept))
     }
 }
@@ -253,6 +257,7 @@ pub(in crate::delegate) fn answer(
     answers.retain(|key, _| questions.contains_key(key));
     Ok(PlanAction::Answer {
         task: task.into(),
+        question_id: plan.task(task).and_then(|task| task.question_id),
         questions,
         answers,
     })

@@ -37,6 +37,8 @@ pub struct TaskSnapshot {
     /// The questions that the agent asks, by their keys. Answer them by
     /// [`PlanHandle::answer`](crate::delegate::PlanHandle::answer).
     pub questions: Option<InputRequests>,
+    /// The id of the question that has them, which is another one if the agent asks them again.
+    pub(in crate::delegate) question_id: Option<u64>,
     /// The last progress that the agent has reported.
     pub progress: Option<TaskProgress>,
 }

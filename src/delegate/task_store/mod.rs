@@ -26,7 +26,7 @@ use tokio::time::timeout;
 pub(super) use self::{
     record::{EndRecord, PlanRecord, TaskRecord, now_ms},
     records::{Begun, NotWritten, Records},
-    requests::{MAX_REQUESTS, NotKept, PlanAction, PlanRequest},
+    requests::{KeptRequests, MAX_REQUESTS, NotKept, PlanAction, PlanRequest},
 };
 use crate::store::{Lease, Store, StoreError, Stored};
 

@@ -45,6 +45,9 @@ pub(in crate::delegate) struct TaskRecord {
     /// The question that the agent waits for an answer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::delegate) question: Option<Question>,
+    /// The question of before a restart, which the agent is to ask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::delegate) earlier_question: Option<Question>,
     /// `true` if an attempt has begun whose end is not known.
     pub(in crate::delegate) is_running: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

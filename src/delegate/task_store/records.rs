@@ -6,8 +6,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{PlanRequest, TaskRecord, TaskStore, record};
+use super::{KeptRequests, TaskRecord, TaskStore, record};
 use crate::{
+    delegate::agent::{Question, QuestionOrigin},
     store::StoreError,
     util::{backoff::Backoff, lock},
 };
@@ -80,9 +81,11 @@ impl Records {
         next.agent = Some(agent.clone());
         next.attempts = attempts;
         next.is_running = true;
-        next.question = None;
+        let asked = next.question.take();
+        let is_asked_again = |question: &Question| question.origin == QuestionOrigin::Remote;
+        next.earlier_question = asked.filter(is_asked_again).or(next.earlier_question);
         if !is_resumed {
-            next.remote = None;
+            (next.remote, next.earlier_question) = (None, None);
         }
         match self.write(task, next, before).await? {
             Written::Yes => Ok(Begun::Yes),
@@ -94,6 +97,27 @@ impl Records {
                 Ok(Begun::ByAnother)
             }
         }
+    }
+
+    /// Writes the question of a task's agent, before others learn of it. A question that the agent
+    /// asks again after a restart gets its id of before, so that an answer to it still counts.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`change`](Self::change) does.
+    pub(in crate::delegate) async fn ask(
+        &self,
+        task: u32,
+        question: &mut Question,
+    ) -> Result<(), NotWritten> {
+        self.change(task, |record| {
+            let earlier = record.earlier_question.take();
+            if let Some(same) = earlier.filter(|same| same.requests == question.requests) {
+                question.id = same.id;
+            }
+            record.question = Some(question.clone());
+        })
+        .await
     }
 
     /// Changes the record of a task.
@@ -121,16 +145,24 @@ impl Records {
     }
 
     /// Writes that the plan has ended.
+    ///
+    /// # Errors
+    ///
+    /// Fails if another process has taken the plan over, or the store fails for long.
     pub(in crate::delegate) async fn close(&self) -> Result<(), NotWritten> {
+        if !self.holds_lease().await? {
+            return Err(NotWritten::TakenOver);
+        }
         self.until_done(|| self.store.close(&self.plan)).await
     }
 
-    /// Returns the requests for the plan that have reached other processes: none if another process
-    /// holds the lease.
-    pub(in crate::delegate) async fn requests(&self) -> Result<Vec<PlanRequest>, StoreError> {
-        let (requests, lease) = self.store.requests(&self.plan).await?;
+    /// Returns the requests for the plan that have reached other processes. Returns `None` if
+    /// another process holds the lease.
+    pub(in crate::delegate) async fn requests(&self) -> Result<Option<KeptRequests>, StoreError> {
+        let kept = self.store.requests(&self.plan).await?;
+        let lease = kept.lease.as_deref();
         let is_own = lease.is_some_and(|lease| lease == self.lease.as_bytes());
-        Ok(if is_own { requests } else { Vec::new() })
+        Ok(is_own.then_some(kept))
     }
 
     pub(in crate::delegate) async fn remove_requests(

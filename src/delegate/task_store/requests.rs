@@ -28,9 +28,20 @@ pub(in crate::delegate) enum PlanAction {
     /// The answers to these questions of a task, and to no others under the same keys.
     Answer {
         task: Arc<str>,
+        /// The id of the [`Question`](crate::delegate::agent::Question) that has the questions.
+        question_id: Option<u64>,
         questions: InputRequests,
         answers: InputResponses,
     },
+}
+
+/// The requests for a plan, as they are in the store.
+pub(in crate::delegate) struct KeptRequests {
+    pub(in crate::delegate) requests: Vec<PlanRequest>,
+    /// The token of the lease of the process that runs the plan.
+    pub(in crate::delegate) lease: Option<Vec<u8>>,
+    /// The reason why the plan was stopped, if it was.
+    pub(in crate::delegate) stop: Option<Vec<u8>>,
 }
 
 /// The reason why a request is not kept.
@@ -38,6 +49,8 @@ pub(in crate::delegate) enum PlanAction {
 pub(in crate::delegate) enum NotKept {
     #[error("too many requests wait for the process of the plan")]
     TooMany,
+    #[error("the request is too large")]
+    TooLarge,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -56,11 +69,16 @@ impl TaskStore {
         let key = self.requests_key(plan);
         self.change_in_turn(&key, |now| {
             let mut requests = read(now)?;
+            if matches!(request.action, PlanAction::CancelPlan) {
+                // The others are void then, however many they are.
+                requests.clear();
+            }
             requests.push(request.clone());
             let bytes = record::to_bytes(&requests)?;
-            match requests.len() > MAX_REQUESTS || bytes.len() > MAX_BYTES {
-                true => Err(NotKept::TooMany),
-                false => Ok(Some(bytes)),
+            match requests.len() {
+                1 if bytes.len() > MAX_BYTES => Err(NotKept::TooLarge),
+                count if count > MAX_REQUESTS || bytes.len() > MAX_BYTES => Err(NotKept::TooMany),
+                _ => Ok(Some(bytes)),
             }
         })
         .await
@@ -84,16 +102,25 @@ impl TaskStore {
         .await
     }
 
-    /// Returns the requests for a plan, and the token of the lease of the process that runs it.
+    /// Returns the requests for a plan.
     pub(in crate::delegate) async fn requests(
         &self,
         plan: &str,
-    ) -> Result<(Vec<PlanRequest>, Option<Vec<u8>>), StoreError> {
-        let keys = [self.requests_key(plan), self.key(plan, ":lease")];
+    ) -> Result<KeptRequests, StoreError> {
+        let keys = [
+            self.requests_key(plan),
+            self.key(plan, ":lease"),
+            self.key(plan, ":stop"),
+        ];
         let mut found = self.ask(self.store.get(&keys)).await?.into_iter();
         let mut next = || found.next().flatten().map(|stored| stored.value);
-        let (requests, lease) = (next(), next());
-        Ok((read(requests.as_deref())?, lease))
+        let (requests, lease, stop) = (next(), next(), next());
+        let requests = read(requests.as_deref())?;
+        Ok(KeptRequests {
+            requests,
+            lease,
+            stop,
+        })
     }
 }
 

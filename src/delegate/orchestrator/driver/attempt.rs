@@ -320,6 +320,7 @@ impl Running {
                     "another orchestrator has begun the task and lost it",
                 ));
             }
+            self.reports.plan.data().record_answer(self.task);
         }
         // From here on the attempt cancels the agent's work when it is dropped.
         is_begun.store(true, Ordering::Relaxed);
