@@ -18,7 +18,7 @@ use tower::ServiceBuilder;
 use crate::{
     common::{Stack, demo::Demo, piped, text},
     desk::*,
-    store::{Connection, LEASE, by, over, taken_over, with_jobs},
+    store::{Connection, LEASE, by, left_work, over, taken_over, with_jobs},
     worker::Worker,
 };
 
@@ -302,13 +302,7 @@ async fn the_process_that_takes_a_plan_over_cancels_what_it_was_told_of_before()
 #[tokio::test(start_paused = true)]
 async fn work_at_an_agent_is_cancelled_by_the_process_that_takes_its_cancelled_plan_over() {
     let (store, worker) = (MemoryStore::new(), Worker::default());
-    let one = Connection::to(&store);
-    let first = with_jobs(&one, &worker).await;
-    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
-    worker.events.until("polled").await;
-    one.cut();
-    ended(&handle).await;
-    sleep(LEASE).await;
+    let handle = left_work(&store, &worker).await;
     let second = with_jobs(&Connection::to(&store), &worker).await;
     let context = CallContext::background();
     let waits = second.cancel_plan(&context, handle.id()).await.unwrap();

@@ -284,16 +284,23 @@ pub async fn with_jobs(connection: &Connection, worker: &Worker) -> Orchestrator
     orchestrator
 }
 
+/// Returns a plan whose process has died while the work of its task goes on at the agent.
+pub async fn left_work(store: &MemoryStore, worker: &Worker) -> PlanHandle {
+    let connection = Connection::to(store);
+    let orchestrator = with_jobs(&connection, worker).await;
+    let handle = orchestrator.run_plan(Plan::new([task("t", "dig")]));
+    let handle = handle.unwrap();
+    worker.events.until("polled").await;
+    connection.cut();
+    ended(&handle).await;
+    sleep(LEASE).await;
+    handle
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_of_a_cancelled_task_that_no_attempt_follows_is_cancelled_at_its_agent() {
     let (store, worker) = (MemoryStore::new(), Worker::default());
-    let one = Connection::to(&store);
-    let first = with_jobs(&one, &worker).await;
-    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
-    worker.events.until("polled").await;
-    one.cut();
-    ended(&handle).await;
-    sleep(LEASE).await;
+    left_work(&store, &worker).await;
     // The agent is busy, so the task of the other plan waits for it.
     let second = with_jobs(&Connection::to(&store), &worker).await;
     let busy = second.run_plan(Plan::new([task("u", "dig")])).unwrap();
@@ -309,13 +316,7 @@ async fn work_of_a_cancelled_task_that_no_attempt_follows_is_cancelled_at_its_ag
 #[tokio::test(start_paused = true)]
 async fn work_of_a_task_that_is_cancelled_before_its_attempt_goes_on_is_cancelled_at_its_agent() {
     let (store, worker) = (MemoryStore::new(), Worker::default());
-    let one = Connection::to(&store);
-    let first = with_jobs(&one, &worker).await;
-    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
-    worker.events.until("polled").await;
-    one.cut();
-    ended(&handle).await;
-    sleep(LEASE).await;
+    left_work(&store, &worker).await;
     let two = Connection::to(&store);
     let second = with_jobs(&two, &worker).await;
     let taken = second.resume().await.unwrap().pop().unwrap();
@@ -333,13 +334,7 @@ async fn work_of_a_task_that_is_cancelled_before_its_attempt_goes_on_is_cancelle
 #[tokio::test(start_paused = true)]
 async fn work_of_a_plan_that_was_cancelled_as_its_orchestrator_died_is_cancelled_at_its_agent() {
     let (store, worker) = (MemoryStore::new(), Worker::default());
-    let one = Connection::to(&store);
-    let first = with_jobs(&one, &worker).await;
-    let handle = first.run_plan(Plan::new([task("t", "dig")])).unwrap();
-    worker.events.until("polled").await;
-    one.cut();
-    ended(&handle).await;
-    sleep(LEASE).await;
+    let handle = left_work(&store, &worker).await;
     let key = format!("delegate:default:plan:{}:stop", handle.id());
     let reason = b"the plan was cancelled".to_vec();
     store.set(key.as_bytes(), reason, None).await.unwrap();
