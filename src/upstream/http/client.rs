@@ -156,16 +156,18 @@ impl Client {
     }
 
     /// Returns the POST of a message, once its bearer token is known. `template` is the POST
-    /// without text and token.
+    /// without text and token. `at_once` is `true` if the message need not wait to be sent:
+    /// reqwest's own time limits begin with its future.
     pub(super) fn to_post(
         &self,
         mut template: reqwest::Request,
         message: ClientJsonRpcMessage,
         auth: Option<String>,
+        at_once: bool,
     ) -> HttpResult<impl Future<Output = HttpResult<impl Sending + use<>>> + Send + use<'_>> {
         *template.body_mut() = Some(wire::to_server(message)?.into());
         // A future of reqwest takes a tenth of the room of a request.
-        Ok(if auth.is_none() && self.bearer.is_none() {
+        Ok(if at_once && auth.is_none() && self.bearer.is_none() {
             Either::Left(future::ready(Ok(self.client.execute(template))))
         } else {
             Either::Right(Box::pin(async move {

@@ -122,10 +122,16 @@ impl DirectClient {
         let template = self.template_of(&request.message).ok_or_else(closed)?;
         let message = self.parts.message(request);
         let auth = credential_of(&message).or_else(|| self.auth.clone());
-        let post = self.client.to_post(template, message, auth.clone());
+        let room = self.room.try_acquire();
+        let post = self
+            .client
+            .to_post(template, message, auth.clone(), room.is_ok());
         let post = post.map_err(failed)?;
         Ok(Box::pin(async move {
-            let room = self.room.acquire().await;
+            let room = match room {
+                Ok(room) => Ok(room),
+                Err(_) => self.room.acquire().await,
+            };
             let reply = match post.await {
                 Ok(sending) => {
                     let arrives = !self.parts.is_modern();
