@@ -96,8 +96,8 @@ impl OrchestratorBuilder {
         self
     }
 
-    /// Sets the maximum number of plans of one caller that run at the same time in this orchestrator,
-    /// so that it leaves places for others. A further one is refused. Default: 100.
+    /// Sets the maximum number of plans of one caller that run at the same time in this
+    /// orchestrator, so that it leaves places for others. A further one is refused. Default: 100.
     ///
     /// Callers are told apart as in [`Orchestrator::find_plan`]. Plans of the process itself, such
     /// as by [`Orchestrator::run_plan`], are counted only by [`max_plans`](Self::max_plans).
