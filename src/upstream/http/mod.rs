@@ -11,6 +11,7 @@ mod exchange;
 mod failure;
 mod forgotten_session;
 mod post_order;
+mod response_head;
 mod response_stream;
 mod session_stream;
 
