@@ -231,7 +231,7 @@ impl Client {
 }
 
 /// The header with the revision of a request.
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub(super) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// Returns `true` for the revision of a request for which a closed connection is no cancellation.
 fn is_before_2026_07_28(version: Option<&HeaderValue>) -> bool {

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use self::stream::ResponseStream;
 use super::{
     answer::{self, Awaited},
-    client::{Client, Resume, credential_of, no_stream},
+    client::{Client, Resume, VERSION, credential_of, no_stream},
     endpoint::MAX_CONCURRENT_REQUESTS,
     event_stream::too_long,
     exchange::Reply,
@@ -223,8 +223,7 @@ impl DirectSender for DirectClient {
     fn set_version(&mut self, version: &ProtocolVersion) {
         self.parts.set_version(version);
         if let Ok(version) = HeaderValue::from_str(version.as_str()) {
-            let name = HeaderName::from_static("mcp-protocol-version");
-            self.headers.insert(name, version);
+            self.headers.insert(VERSION, version);
         }
         self.template = self.client.template(&self.uri, &self.headers);
     }
