@@ -24,7 +24,7 @@ const REPEATED: Duration = Duration::from_secs(600);
 const REPEATS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// The time for which a release is known to have been made. It is longer than the last repetition
 /// takes.
-const MARKED: Duration = Duration::from_secs(2 * 600);
+const MARKED: Duration = REPEATED.saturating_mul(2);
 /// Limit of releases that are repeated at a time. Further ones are tried once.
 const MAX_REPEATED: usize = 1_024;
 
